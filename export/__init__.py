@@ -1,0 +1,11 @@
+"""Files for other runtimes, each run again in that runtime and compared with the Keras model before it is kept."""
+
+if __name__ != "keras_senet.export":
+    raise ImportError(f"This package is keras_senet.export; import it by that name, not as {__name__!r}")
+
+from .onnx import to_onnx
+from .parity import ExportReport, ParityError
+from .saved_model import to_saved_model
+from .tflite import to_tflite
+
+__all__ = ["ExportReport", "ParityError", "to_onnx", "to_saved_model", "to_tflite"]

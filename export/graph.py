@@ -1,0 +1,54 @@
+"""The function that every format is made from: images in, predictions out."""
+
+import keras
+import tensorflow as tf
+
+
+def check_exportable(model, preprocessing):
+    """Raises ValueError unless the model maps one batch of fixed-size images to one tensor."""
+    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
+        raise ValueError(f"`model` must be a functional or sequential Keras model. Received: {type(model)}")
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ValueError(
+            "`model` must have one input and one output. "
+            f"Received: {model.name!r} with {len(model.inputs)} inputs and {len(model.outputs)} outputs"
+        )
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4 or None in shape[1:]:
+        raise ValueError(
+            "`model` must take images of a fixed size: build it with an `input_shape`. "
+            f"Received: {model.name!r} with input shape {shape}"
+        )
+    if preprocessing is not None and not hasattr(preprocessing, "normalize"):
+        raise ValueError(f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}")
+
+
+def prediction_function(model, preprocessing):
+    """The model as a function of one batch of images: of 0..255 RGB with `preprocessing`, else as the model takes them."""
+
+    def predictions(images):
+        if preprocessing is not None:
+            images = preprocessing.normalize(images)
+        return model(images, training=False)
+
+    return predictions
+
+
+def serving_function(model, preprocessing, batch=None):
+    """A tf.function from `images` (batch, H, W, C) float32 to {"predictions": ...} float32; None is a dynamic batch."""
+    predictions = prediction_function(model, preprocessing)
+    images = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name="images")
+
+    @tf.function(input_signature=[images])
+    def serve(images):
+        return {"predictions": tf.cast(predictions(images), tf.float32)}
+
+    return serve
+
+
+def write_saved_model(model, preprocessing, folder, batch=None):
+    """Writes the serving function and the model's variables, without Keras' own objects, as a SavedModel."""
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", serving_function(model, preprocessing, batch))
+    archive.write_out(str(folder), verbose=False)

@@ -1,0 +1,147 @@
+"""The proof of an export: the written file, run in its own runtime, against the Keras model on the same images."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from .graph import check_exportable, prediction_function
+
+FLOAT_TOLERANCE = 1e-4  # relative; a few hundred float32 roundings, added up over the network's depth
+SYNTHETIC_IMAGES = 8
+
+
+class ParityError(Exception):
+    """An exported file does not compute what the Keras model does; it has been removed."""
+
+
+@dataclasses.dataclass(frozen=True)
+class ExportReport:
+    """What was written, and how it compares with the Keras model.
+
+    path            the file, or the SavedModel's folder
+    format          "savedmodel", "tflite" or "onnx"
+    quantization    None, or the name of the quantisation
+    bytes           size of all that was written
+    max_abs_error   largest difference of an output
+    mean_abs_error  mean difference
+    relative_error  largest difference over the largest output
+    top1_agreement  part of the images, 0..1, whose largest output is the same class
+    latency_ms      median time for one image, milliseconds, on all cores of this machine
+    peak_memory     bytes, of a fresh process that holds the runtime and the file and runs the images
+    """
+
+    path: str
+    format: str
+    quantization: str | None
+    bytes: int
+    max_abs_error: float
+    mean_abs_error: float
+    relative_error: float
+    top1_agreement: float
+    latency_ms: float
+    peak_memory: int
+
+
+def synthetic_images(model, preprocessing):
+    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file takes them so."""
+    shape = model.inputs[0].shape[1:]
+    random = np.random.default_rng(0)
+    tint = random.uniform(0, 255, (SYNTHETIC_IMAGES, 1, 1, 1))
+    images = np.clip(tint + random.normal(0, 60, (SYNTHETIC_IMAGES, *shape)), 0, 255).astype("float32")
+    return images if preprocessing is not None else images / 127.5 - 1
+
+
+@contextlib.contextmanager
+def staged(path, overwrite):
+    """A path to write to, beside `path`; what is there at the end replaces `path`, and an error leaves `path` alone.
+
+    Raises:
+        FileExistsError: if there is something at `path` and `overwrite` is False.
+        OSError: if the folder cannot be written.
+    """
+    path = Path(path)
+    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
+    if occupied and not overwrite:
+        raise FileExistsError(f"{str(path)!r} exists; pass `overwrite=True` to replace it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
+    except OSError as error:
+        raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+    with folder:
+        target = Path(folder.name) / path.name
+        yield target
+        if path.is_dir():
+            shutil.rmtree(path)
+        os.replace(target, path)
+
+
+def export(write, model, path, *, kind, quantization, images, preprocessing, overwrite, tolerance, layout="nhwc"):
+    """Writes a file by `write(target)`, runs it, compares, and keeps it only if it agrees; returns the report."""
+    check_exportable(model, preprocessing)
+    images = _checked_images(images, model, preprocessing)
+    with staged(path, overwrite) as target:
+        write(target)
+        measured = run_file(target, kind, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
+        reference = keras.ops.convert_to_numpy(prediction_function(model, preprocessing)(images))
+        errors = compare(measured.pop("outputs"), reference.astype("float32"), tolerance, f"{kind} file of {model.name!r}")
+        size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
+    return ExportReport(str(path), kind, quantization, size, **errors, **measured)
+
+
+def _checked_images(images, model, preprocessing):
+    shape = tuple(model.inputs[0].shape[1:])
+    if images is None:
+        return synthetic_images(model, preprocessing)
+    images = np.asarray(images, "float32")
+    if images.shape[1:] != shape or len(images) == 0:
+        raise ValueError(f"`images` must be of shape (N, {', '.join(map(str, shape))}). Received: {images.shape}")
+    return images
+
+
+def compare(outputs, reference, tolerance, what):
+    """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more than `tolerance`."""
+    if outputs.shape != reference.shape:
+        raise ParityError(f"The {what} gives outputs of shape {outputs.shape}, Keras of shape {reference.shape}")
+    difference = np.abs(outputs.astype("float64") - reference)
+    relative = difference.max() / max(np.abs(reference).max(), np.finfo("float32").tiny)
+    # Written so that NaN fails: argmax "agrees" on NaN, and NaN > tolerance is False.
+    if not relative <= tolerance or not np.isfinite(outputs).all():
+        raise ParityError(
+            f"The {what} was removed: it differs from Keras by {relative:.2e} of the largest output, "
+            f"and {tolerance:.0e} is accepted"
+        )
+    flat = (len(outputs), -1)
+    agreement = np.mean(outputs.reshape(flat).argmax(-1) == reference.reshape(flat).argmax(-1))
+    return {
+        "max_abs_error": float(difference.max()),
+        "mean_abs_error": float(difference.mean()),
+        "relative_error": float(relative),
+        "top1_agreement": float(agreement),
+    }
+
+
+def run_file(path, kind, images):
+    """Outputs, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own runtime.
+
+    Raises:
+        ParityError: if the runtime cannot load or run the file; its own message follows.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        np.save(f"{folder}/images.npy", images)
+        command = [sys.executable, str(Path(__file__).with_name("run_file.py")), kind, str(path), folder]
+        run = subprocess.run(command, capture_output=True, text=True)
+        if run.returncode != 0:
+            reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
+            raise ParityError(f"The {kind} file was removed: its runtime cannot run it ({reason})")
+        measured = json.loads(Path(folder, "measured.json").read_text())
+        return {"outputs": np.load(f"{folder}/outputs.npy"), **measured}

@@ -1,0 +1,14 @@
+"""Squeeze-and-Excitation networks (Hu et al., arXiv 1709.01507) for Keras 3."""
+
+from importlib.metadata import version
+
+from keras_senet import models
+from keras_senet.layers import SqueezeExcite
+from keras_senet.models import *  # noqa: F403
+from keras_senet.models.application import application
+from keras_senet.models.blocks import SE
+from keras_senet.preprocessing import Preprocessing
+from keras_senet.weights import save_weights
+
+__version__ = version("keras_senet")
+__all__ = [*models.__all__, "SE", "Preprocessing", "SqueezeExcite", "application", "save_weights"]

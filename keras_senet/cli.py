@@ -1,0 +1,189 @@
+"""The subcommands of `keras-senet`; each imports what it needs."""
+
+import argparse
+import dataclasses
+import json
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from keras_senet_cli import COMMANDS
+
+console = Console()
+
+
+def main(arguments):
+    """Runs a subcommand. Bad input ends with one line on the error stream and status 2."""
+    options = _parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if options.traceback:
+            raise
+        print(f"keras-senet {options.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    return 0
+
+
+def _parser():
+    parser = argparse.ArgumentParser(prog="keras-senet")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, text in COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        command.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
+        run, add_arguments = SUBCOMMANDS[name]
+        add_arguments(command)
+        command.set_defaults(run=run)
+    return parser
+
+
+def _millions(count):
+    return f"{count / 1e6:,.2f} M"
+
+
+def _add_list_arguments(parser):
+    del parser
+
+
+def list_models(options):
+    """Every network of the registry, counted on its built graph."""
+    del options
+    from rich.progress import track
+
+    from keras_senet import models
+    from keras_senet.analysis import complexity
+
+    table = Table(*("model", "input", "parameters", "multiply-adds"), title="Networks of keras_senet")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name in track(models.__all__, "counting", console=Console(stderr=True), transient=True):
+        constructor = models.get(name)
+        counts = complexity(constructor(weights=None))
+        size = f"{constructor.input_size} x {constructor.input_size}"
+        table.add_row(name, size, f"{counts.parameters:,}", f"{counts.multiply_adds:,}")
+    console.print(table)
+
+
+def _add_summary_arguments(parser):
+    parser.add_argument("model", metavar="MODEL", help="a constructor's name, such as SEResNet50")
+    parser.add_argument("--size", type=int, help="height and width of the images; default: the network's own")
+
+
+def summary(options):
+    """One network: its spec, and parameters and multiply-adds stage by stage."""
+    from keras_senet import models
+    from keras_senet.analysis import complexity
+
+    constructor = models.get(options.model)
+    size = options.size or constructor.input_size
+    counts = complexity(constructor(weights=None, input_shape=(size, size, 3)))
+    table = Table("stage", "output", "parameters", "multiply-adds", title=f"{options.model} at {size} x {size}")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for stage in counts.stages():
+        shape = " x ".join(map(str, stage.output_shape))
+        table.add_row(stage.name, shape, f"{stage.parameters:,}", f"{stage.multiply_adds:,}")
+    table.add_section()
+    table.add_row("total", "", f"{counts.parameters:,}", f"{counts.multiply_adds:,}")
+    console.print(constructor.spec)
+    console.print(table)
+    console.print(
+        f"with batch-normalisation statistics {counts.parameters_with_statistics:,} parameters; "
+        f"with one for each rescaled element {counts.multiply_adds_with_rescaling:,} multiply-adds"
+    )
+
+
+def _add_quickstart_arguments(parser):
+    parser.add_argument("--workdir", default="quickstart", help="where everything is left; default: %(default)s")
+    parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation; default: %(default)s")
+
+
+def quickstart(options):
+    """Trains SE-ResNet-20 on the digits, evaluates it, exports every format, and reports."""
+    from keras_senet import pictures
+    from keras_senet.evaluation import evaluate
+    from keras_senet.training import RECIPES, Trainer
+
+    for module, extra in (("sklearn", "train"), ("matplotlib", "train"), ("ai_edge_litert", "export")):
+        _require(module, extra)
+    workdir = Path(options.workdir)
+    trainer = Trainer(dataclasses.replace(RECIPES["digits"], seed=options.seed), workdir)
+    console.print(f"{trainer.recipe.model} on {len(trainer.train_set):,} handwritten digits; results in {workdir}/")
+    trainer.train()
+    test_set = trainer.test_set
+    result = evaluate(trainer.model, test_set)
+    title = f"{trainer.recipe.model} on digits"
+    pictures.training_curves(trainer.workdir.read_metrics(), workdir / "curves.png", title)
+    pictures.confusion_matrix(result.confusion, test_set.class_names, workdir / "confusion.png", title)
+    console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
+    reports = _export_all(trainer, workdir / "exports")
+    write_report(workdir / "report.json", result, reports)
+    console.print(_export_table(reports))
+
+
+def _require(module, extra):
+    from keras_senet.extras import require
+
+    require(module, extra)
+
+
+def _export_all(trainer, folder):
+    """Each format with the normalisation in its graph, compared with Keras on all test images."""
+    from keras_senet import export
+
+    model = trainer.model
+    common = {
+        "images": trainer.test_set.images.astype("float32"),
+        "preprocessing": model.preprocessing,
+        "overwrite": True,
+    }
+    calibration = trainer.train_set.images[:200].astype("float32")
+    reports = []
+    for write, name, options in (
+        (export.to_saved_model, "saved_model", {}),
+        (export.to_tflite, "model.tflite", {}),
+        (export.to_tflite, "model.int8.tflite", {"quantization": "int8", "representative_images": calibration}),
+        (export.to_onnx, "model.onnx", {}),
+    ):
+        with console.status(f"exporting {name}"):
+            reports.append(write(model, folder / name, **common, **options))
+    return reports
+
+
+def write_report(path, result, reports):
+    """`report.json`: the accuracy, and the fields of each ExportReport."""
+    from keras_senet.training.workdir import write_atomically
+
+    report = {
+        "accuracy": float(result.top1),
+        "loss": result.loss,
+        "exports": [dataclasses.asdict(report) for report in reports],
+    }
+    write_atomically(path, json.dumps(report, indent=2) + "\n")
+
+
+def _export_table(reports):
+    table = Table("file", "KiB", "largest difference", "same class", "ms an image", title="Exports, beside Keras")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for report in reports:
+        table.add_row(
+            Path(report.path).name,
+            f"{report.bytes / 1024:,.0f}",
+            f"{report.max_abs_error:.1e}",
+            f"{100 * report.top1_agreement:.2f}%",
+            f"{report.latency_ms:.2f}",
+        )
+    return table
+
+
+SUBCOMMANDS = {
+    "quickstart": (quickstart, _add_quickstart_arguments),
+    "list": (list_models, _add_list_arguments),
+    "summary": (summary, _add_summary_arguments),
+}

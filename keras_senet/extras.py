@@ -1,0 +1,18 @@
+"""Optional libraries: imported where they are needed, with an error that says how to install them."""
+
+import importlib
+
+
+class MissingExtra(ImportError):
+    """An optional library is not installed; the message names the extra that has it."""
+
+
+def require(module, extra):
+    """The imported module, or MissingExtra with the command that installs it."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        raise MissingExtra(
+            f"This needs the package {error.name!r}, which is not installed. "
+            f"Install the extra {extra!r}: pip install 'keras_senet[{extra}]'"
+        ) from error

@@ -1,0 +1,237 @@
+"""The layers: SqueezeExcite, and two drop-in layers for what Keras computes slowly on TensorFlow."""
+
+import functools
+
+import keras
+from keras import ops
+
+register = keras.saving.register_keras_serializable(package="keras_senet")
+
+SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
+GATES = ("sigmoid", "tanh", "relu")
+
+
+@register
+class SqueezeExcite(keras.layers.Layer):
+    """images' features, each channel rescaled by a gate that depends on all of them: (N, H, W, C) -> the same shape.
+
+    `x * gate(expand(relu(reduce(squeeze(x)))))`, where `reduce` and `expand` are 1x1 convolutions to
+    `max(1, C // reduction)` and back to C channels. Under a half-precision policy the gate is computed in float32:
+    a mean over H x W and a sum over C channels leave float16's range, and the gate is a small part of the work.
+
+    Args:
+        reduction: the paper's r, an integer of at least 1.
+        squeeze: "avg", "max", or None: no pooling, the gate keeps H x W (the paper's NoSqueeze, Table 16).
+        gate: "sigmoid", "tanh" or "relu" (Table 12).
+        use_bias: whether the two convolutions have biases; the released networks do, the ablations (Section 6) do not.
+        data_format: "channels_last" or "channels_first"; None takes `keras.config.image_data_format()`.
+
+    Raises:
+        ValueError: for any other argument, or an input that is not four-dimensional with a known number of channels.
+
+    Source: Hu et al., arXiv 1709.01507, Sections 3.1 and 3.2; biases as in the authors' prototxts.
+    """
+
+    def __init__(self, reduction=16, squeeze="avg", gate="sigmoid", use_bias=True, *, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
+            raise ValueError(f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}")
+        if squeeze not in SQUEEZES:
+            raise ValueError(f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}")
+        if gate not in GATES:
+            raise ValueError(f"`gate` must be one of {list(GATES)}. Received: gate={gate!r}")
+        self.reduction = reduction
+        self.squeeze = squeeze
+        self.gate = gate
+        self.use_bias = use_bias
+        self.data_format = data_format or keras.config.image_data_format()
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    def build(self, input_shape):
+        channel_axis = -1 if self.data_format == "channels_last" else 1
+        channels = input_shape[channel_axis]
+        if channels is None:
+            raise ValueError(f"`{self.name}` needs a known number of channels. Received: input_shape={input_shape}")
+        width = max(1, channels // self.reduction)
+        conv = functools.partial(
+            keras.layers.Conv2D,
+            kernel_size=1,
+            use_bias=self.use_bias,
+            kernel_initializer="he_normal",
+            data_format=self.data_format,
+            dtype="float32" if self.compute_dtype in ("float16", "bfloat16") else self.dtype_policy,
+        )
+        self.reduce = conv(width, activation="relu", name=f"{self.name}_reduce")
+        self.expand = conv(channels, activation=self.gate, name=f"{self.name}_expand")
+        self.reduce.build(input_shape)
+        self.expand.build(self.reduce.compute_output_shape(input_shape))
+        self.input_spec = keras.layers.InputSpec(ndim=4, axes={channel_axis: channels})
+
+    def pool(self, x):
+        """The squeeze alone: (N, 1, 1, C), or x itself without one."""
+        x = ops.cast(x, self.reduce.compute_dtype)
+        if self.squeeze is None:
+            return x
+        return SQUEEZES[self.squeeze](x, axis=(1, 2) if self.data_format == "channels_last" else (2, 3), keepdims=True)
+
+    def excitation(self, x):
+        """The gate alone: (N, 1, 1, C), or (N, H, W, C) without a squeeze; 0..1 for a sigmoid."""
+        return ops.cast(self.expand(self.reduce(self.pool(x))), self.compute_dtype)
+
+    def call(self, x):
+        return x * self.excitation(x)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        own = ("reduction", "squeeze", "gate", "use_bias", "data_format")
+        return super().get_config() | {name: getattr(self, name) for name in own}
+
+
+@register
+class GroupedConv2D(keras.layers.Conv2D):
+    """`keras.layers.Conv2D` whose groups are fast on TensorFlow: same arguments, variables, configuration and numbers.
+
+    Keras compiles each grouped convolution with XLA, because TensorFlow's kernels for a CPU do not cover every case.
+    Here TensorFlow's kernel is used where it can also compute the gradients; else one convolution a group where
+    that can; else Keras' own path. Other backends are Keras' own path.
+    """
+
+    def convolution_op(self, inputs, kernel):
+        if self.groups == 1 or keras.backend.backend() != "tensorflow":
+            return super().convolution_op(inputs, kernel)
+        dtype = keras.backend.standardize_dtype(inputs.dtype)
+        properties = {"data_format": self.data_format, "dilated": max(self.dilation_rate) > 1}
+        if (dtype != "float16" or _has_gpu()) and _can_differentiate(self.groups, dtype, **properties):
+            return self._convolve(inputs, kernel)
+        # Without oneDNN a CPU sums half-precision products in half precision: compute in float32 and round once.
+        compute = "float64" if dtype == "float64" else "float32"
+        inputs, kernel = ops.cast(inputs, compute), ops.cast(kernel, compute)
+        if _can_differentiate(self.groups, compute, **properties):
+            outputs = self._convolve(inputs, kernel)
+        elif _can_differentiate(1, compute, **properties):
+            outputs = self._convolve_by_group(inputs, kernel)
+        else:
+            outputs = super().convolution_op(inputs, kernel)
+        return ops.cast(outputs, dtype)
+
+    def _convolve(self, inputs, kernel):
+        import tensorflow as tf
+
+        return tf.nn.conv2d(
+            inputs,
+            kernel,
+            strides=self.strides,
+            padding=self.padding.upper(),
+            data_format=_TF_FORMATS[self.data_format],
+            dilations=self.dilation_rate,
+        )
+
+    def _convolve_by_group(self, inputs, kernel):
+        import tensorflow as tf
+
+        channel_axis = -1 if self.data_format == "channels_last" else 1
+        pairs = zip(
+            tf.split(inputs, self.groups, axis=channel_axis), tf.split(kernel, self.groups, axis=-1), strict=True
+        )
+        return tf.concat([self._convolve(x, k) for x, k in pairs], axis=channel_axis)
+
+
+_TF_FORMATS = {"channels_last": "NHWC", "channels_first": "NCHW"}
+
+
+@functools.cache
+def _has_gpu():
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))
+
+
+@functools.cache
+def _can_differentiate(groups, dtype, data_format, dilated):
+    """Whether TensorFlow computes a convolution with these properties, and its gradient, on this machine's device.
+
+    Asked of the kernels themselves: which there are depends on the device, on oneDNN, and on the CPU.
+    """
+    import tensorflow as tf
+
+    dilation = 2 if dilated else 1
+    dilations = (1, dilation, dilation, 1) if data_format == "channels_last" else (1, 1, dilation, dilation)
+    with tf.init_scope():  # run at once, also while a graph is being traced
+        channels = 2 * groups
+        images = tf.ones((1, 4, 4, channels) if data_format == "channels_last" else (1, channels, 4, 4), dtype)
+        kernel = tf.ones((3, 3, channels // groups, channels), dtype)
+        conv = {
+            "strides": (1, 1, 1, 1),
+            "padding": "SAME",
+            "data_format": _TF_FORMATS[data_format],
+            "dilations": dilations,
+        }
+        try:
+            tf.raw_ops.Conv2D(input=images, filter=kernel, **conv)
+            tf.raw_ops.Conv2DBackpropInput(input_sizes=images.shape, filter=kernel, out_backprop=images, **conv)
+            tf.raw_ops.Conv2DBackpropFilter(input=images, filter_sizes=kernel.shape, out_backprop=images, **conv)
+        except (tf.errors.InvalidArgumentError, tf.errors.UnimplementedError, tf.errors.NotFoundError):
+            return False
+    return True
+
+
+@register
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` by TensorFlow's fused operation: same arguments, variables and numbers.
+
+    Keras computes moments, then an affine map, in separate operations. The fused one is faster, and the only one
+    that TensorFlow and TFLite fold into a convolution. It serves what these networks use (rank 4, over the
+    channels, centred and scaled, float16, bfloat16 or float32); anything else, and other backends, is Keras' own path.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if mask is not None or not self._is_fusible(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        if training and self.trainable:
+            outputs, mean, variance = self._fused(inputs, is_training=True, mean=[], variance=[])
+            self._update_moving_statistics(inputs, mean, variance)
+        else:
+            outputs, _, _ = self._fused(
+                inputs,
+                is_training=False,
+                mean=ops.cast(self.moving_mean, "float32"),
+                variance=ops.cast(self.moving_variance, "float32"),
+            )
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _is_fusible(self, inputs):
+        return (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and self.axis in (1, -1, 3)
+            and self.center
+            and self.scale
+            and not self.synchronized
+            and not self.renorm
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
+        )
+
+    def _fused(self, inputs, is_training, mean, variance):
+        import tensorflow as tf
+
+        # tf.compat.v1.nn.fused_batch_norm would raise epsilon to 1.001e-5, which cuDNN no longer asks for.
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=ops.cast(self.gamma, "float32"),
+            offset=ops.cast(self.beta, "float32"),
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            data_format="NCHW" if self.axis == 1 else "NHWC",
+            is_training=is_training,
+        )[:3]
+
+    def _update_moving_statistics(self, inputs, mean, variance):
+        import tensorflow as tf
+
+        count = tf.cast(tf.size(inputs, out_type=tf.int64) // inputs.shape[self.axis], "float32")
+        variance = variance * (count - 1.0) / count  # Keras averages the biased variance; this one is Bessel-corrected
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum))

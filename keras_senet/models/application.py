@@ -1,0 +1,130 @@
+"""application(): turns a spec into a constructor in the style of `keras.applications`."""
+
+import keras
+from keras import layers
+
+from keras_senet import weights as checkpoints
+from keras_senet.models.blocks import channel_axis, global_pool
+from keras_senet.preprocessing import IMAGENET, Preprocessing
+
+DOCUMENTATION = """{title}: images (N, {size}, {size}, 3) -> class probabilities (N, {classes}).
+
+The images are normalised RGB, as `model.preprocessing` makes them from 0..255; the layout is
+`keras.config.image_data_format()`. `{name}.spec` is the architecture: `dataclasses.replace` makes variants of it.
+
+Args:
+    include_top: whether the classifier is at the end; without it the output is the last feature map.
+    weights: None (random), "imagenet", or the path of a `.weights.h5` file{default}.
+    input_tensor: a Keras tensor to build the network on, in place of a new input.
+    input_shape: without the batch; a size may be None, and is otherwise at least {min_size}.
+        Defaults to {size} x {size} x 3.
+    pooling: without the top: None, "avg" or "max" over the feature map, giving (N, C).
+    classes: number of classes, with the top.
+    classifier_activation: of the last layer; None gives logits. With weights: "softmax" or None.
+    name: the model's name.
+
+Returns:
+    A functional `keras.Model` with the attributes `spec` and `preprocessing`.
+
+Raises:
+    ValueError: for any other argument, naming it, what was given and what is accepted.
+"""
+
+
+def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=global_pool):
+    """A constructor of the network that `spec` describes.
+
+    Args:
+        spec: a frozen dataclass; called on images it returns the feature map.
+        name: the models' default name.
+        input_size: the default height and width.
+        min_size: the smallest height and width that the network can run at.
+        classes: the default number of classes.
+        head: `head(feature_map, classes, activation)` returns the predictions.
+    """
+    default_classes, default_name = classes, name
+    default_weights = "imagenet" if checkpoints.is_published(name) else None
+    preprocessing = IMAGENET if input_size > 32 else Preprocessing.scaled(input_size)
+
+    def constructor(
+        include_top=True,
+        weights=default_weights,
+        input_tensor=None,
+        input_shape=None,
+        pooling=None,
+        classes=default_classes,
+        classifier_activation="softmax",
+        name=default_name,
+    ):
+        _check_choice("pooling", pooling, (None, "avg", "max"))
+        _check_classes(classes)
+        checkpoints.check(weights, default_name, include_top, classes, default_classes)
+        if include_top and weights is not None:
+            _check_activation(classifier_activation)
+        images = _images(input_tensor, input_shape, input_size, min_size)
+        x = spec(images)
+        if include_top:
+            x = head(x, classes, classifier_activation)
+        elif pooling is not None:
+            pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
+            x = pool(name=f"{pooling}_pool")(x)
+        inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+        model = keras.Model(inputs, x, name=name)
+        model.spec = spec
+        model.preprocessing = preprocessing
+        if weights is not None:
+            checkpoints.load_weights(model, weights, include_top=include_top)
+        return model
+
+    constructor.spec = spec
+    constructor.input_size = input_size
+    constructor.__doc__ = DOCUMENTATION.format(
+        title=type(spec).__name__,
+        name=name,
+        size=input_size,
+        min_size=min_size,
+        classes=classes,
+        default="; the default is None, as none are published" if default_weights is None else "",
+    )
+    return constructor
+
+
+def _check_choice(argument, value, accepted):
+    if value not in accepted:
+        raise ValueError(f"`{argument}` must be one of {list(accepted)}. Received: {argument}={value!r}")
+
+
+def _check_classes(classes):
+    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+        raise ValueError(f"`classes` must be an integer of at least 1. Received: classes={classes!r}")
+
+
+def _check_activation(classifier_activation):
+    if keras.activations.get(classifier_activation) not in (keras.activations.linear, keras.activations.softmax):
+        raise ValueError(
+            "With weights, `classifier_activation` must be 'softmax' or None: they were trained for these. "
+            f"Received: classifier_activation={classifier_activation!r}"
+        )
+
+
+def _images(input_tensor, input_shape, size, min_size):
+    """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default shape."""
+    if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
+        raise ValueError(f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}")
+    default = (size, size, 3) if channel_axis() == -1 else (3, size, size)
+    shape = tuple(input_shape or (default if input_tensor is None else input_tensor.shape[1:]))
+    valid = len(shape) == 3 and all(n is None or (isinstance(n, int) and n > 0) for n in shape)
+    if not valid or shape[channel_axis() if channel_axis() == -1 else 0] is None:
+        raise ValueError(
+            "`input_shape` must be three positive integers, of which the sizes may be None, in the layout "
+            f"{keras.config.image_data_format()!r}. Received: input_shape={shape}"
+        )
+    if input_tensor is not None and shape != tuple(input_tensor.shape[1:]):
+        raise ValueError(
+            "`input_shape` must be that of `input_tensor`, or None. "
+            f"Received: input_shape={shape}, input_tensor of shape {tuple(input_tensor.shape)}"
+        )
+    sizes = shape[:2] if channel_axis() == -1 else shape[1:]
+    if any(n is not None and n < min_size for n in sizes):
+        raise ValueError(f"Images must be at least {min_size} x {min_size}. Received: input_shape={shape}")
+    return keras.Input(shape, name="images") if input_tensor is None else input_tensor

@@ -1,0 +1,137 @@
+"""SE-ResNet, SE-ResNeXt and SENet-154 for ImageNet; SE-ResNet with post-activation for 32 x 32 images.
+
+Sources: paper Table 1 and its appendix on SENet-154; the authors' prototxts for where strides and biases are.
+"""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar
+
+from keras import layers
+
+from keras_senet.models.application import application
+from keras_senet.models.blocks import (
+    SE,
+    ceil_max_pool,
+    channel_axis,
+    conv_bn,
+    conv_bn_relu,
+    global_pool,
+    squeeze_excite,
+)
+
+
+@dataclass(frozen=True)
+class ResNet:
+    """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 2048), by bottleneck units.
+
+    depths       units in stages 2, 3, ...; each stage after the first halves the size and doubles the widths
+    groups       of the 3x3 convolution
+    group_width  channels of a group in stage 2
+    stride_on    which of a unit's three convolutions has the stride: 1 in the authors' SE-ResNets, 2 in all others
+    reduce_by    how much narrower than the 3x3 convolution the first 1x1 is (SENet-154: 2)
+    projection   kernel of the shortcuts' convolutions that have a stride (SENet-154: 3)
+    stem         rows of (kernel, width, stride)
+    se           the SE blocks, or None for the plain network
+    """
+
+    depths: tuple[int, ...]
+    groups: int = 1
+    group_width: int = 64
+    stride_on: int = 1
+    reduce_by: int = 1
+    projection: int = 1
+    stem: tuple[tuple[int, int, int], ...] = ((7, 64, 2),)
+    se: SE | None = SE()
+
+    first_stage: ClassVar[int] = 2
+    width: ClassVar[int] = 256  # of the first stage's output
+
+    def __call__(self, x):
+        x = self.build_stem(x)
+        for i, depth in enumerate(self.depths):
+            for block in range(depth):
+                stride = 2 if i > 0 and block == 0 else 1
+                x = self.unit(x, self.first_stage + i, block + 1, scale=2**i, stride=stride)
+        return x
+
+    def build_stem(self, x):
+        for i, (kernel, width, stride) in enumerate(self.stem):
+            x = conv_bn_relu(x, width, kernel, stride=stride, name=f"stem_conv{i + 1}")
+        return ceil_max_pool(x, name="stem_pool")
+
+    def unit(self, x, stage, block, *, scale, stride):
+        """relu(F(x) + shortcut(x)), with an SE block at one of these places."""
+        name = f"stage{stage}_block{block}"
+        gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
+        residual = self.branch(gate(x, position="pre"), scale, stride, partial(gate, position="conv3x3"), name)
+        residual = gate(residual, position="standard")
+        shortcut = gate(self.shortcut(x, scale * self.width, stride, name), position="identity")
+        x = layers.Add(name=f"{name}_add")([residual, shortcut])
+        return gate(layers.ReLU(name=f"{name}_relu")(x), position="post")
+
+    def branch(self, x, scale, stride, gate, name):
+        """bn(1x1(gate(relu(bn(3x3(relu(bn(1x1(x)))))))))."""
+        width = self.groups * self.group_width * scale
+        strides = {self.stride_on: stride}
+        x = conv_bn_relu(x, width // self.reduce_by, 1, stride=strides.get(1, 1), name=f"{name}_conv1")
+        x = conv_bn_relu(x, width, 3, stride=strides.get(2, 1), groups=self.groups, name=f"{name}_conv2")
+        return conv_bn(gate(x), scale * self.width, 1, stride=strides.get(3, 1), name=f"{name}_conv3")
+
+    def shortcut(self, x, width, stride, name):
+        """x, or its projection where the unit changes the shape."""
+        if stride == 1 and x.shape[channel_axis()] == width:
+            return x
+        return conv_bn(x, width, self.projection if stride > 1 else 1, stride=stride, name=f"{name}_shortcut")
+
+
+@dataclass(frozen=True)
+class BasicResNet(ResNet):
+    """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 512), by units of two 3x3 convolutions.
+
+    Not in the paper. The SE block follows the last batch normalisation, as the paper's rule for residual units says.
+    """
+
+    width: ClassVar[int] = 64
+
+    def branch(self, x, scale, stride, gate, name):
+        """bn(3x3(gate(relu(bn(3x3(x))))))."""
+        x = conv_bn_relu(x, scale * self.width, 3, stride=stride, name=f"{name}_conv1")
+        return conv_bn(gate(x), scale * self.width, 3, name=f"{name}_conv2")
+
+
+@dataclass(frozen=True)
+class SmallResNet(BasicResNet):
+    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 64), for 32 x 32 images: He et al., 1512.03385, Section 4.2.
+
+    Shortcuts that change the shape are projections (1x1 convolution and batch normalisation).
+    """
+
+    stem: tuple[tuple[int, int, int], ...] = ((3, 16, 1),)
+
+    first_stage: ClassVar[int] = 1
+    width: ClassVar[int] = 16
+
+    def build_stem(self, x):
+        ((kernel, width, stride),) = self.stem
+        return conv_bn_relu(x, width, kernel, stride=stride, name="stem_conv1")
+
+
+resnext = partial(ResNet, groups=32, group_width=4, stride_on=2)
+senet = partial(
+    ResNet, groups=64, group_width=4, stride_on=2, reduce_by=2, projection=3, stem=((3, 64, 2), (3, 64, 1), (3, 128, 1))
+)
+small = partial(application, input_size=32, min_size=8, classes=10)
+
+# constructor                      depths
+SEResNet18 = application(BasicResNet((2, 2, 2, 2)), name="se_resnet18")
+SEResNet34 = application(BasicResNet((3, 4, 6, 3)), name="se_resnet34")
+SEResNet50 = application(ResNet((3, 4, 6, 3)), name="se_resnet50")
+SEResNet101 = application(ResNet((3, 4, 23, 3)), name="se_resnet101")
+SEResNet152 = application(ResNet((3, 8, 36, 3)), name="se_resnet152")
+SEResNeXt50 = application(resnext((3, 4, 6, 3)), name="se_resnext50")
+SEResNeXt101 = application(resnext((3, 4, 23, 3)), name="se_resnext101")
+SENet154 = application(senet((3, 8, 36, 3)), name="senet154", head=partial(global_pool, dropout=0.2))
+SEResNet20 = small(SmallResNet((3, 3, 3)), name="se_resnet20")
+SEResNet32 = small(SmallResNet((5, 5, 5)), name="se_resnet32")
+SEResNet56 = small(SmallResNet((9, 9, 9)), name="se_resnet56")

@@ -1,0 +1,47 @@
+"""The launcher of `keras-senet`: knows the subcommands' names alone, so that help and typing errors answer at once."""
+
+import os
+import sys
+
+__version__ = "0.1.0"
+
+COMMANDS = {
+    "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
+    "list": "every network with input size, parameters and multiply-adds",
+    "summary": "one network, stage by stage",
+}
+
+USAGE = "usage: keras-senet [-h] [--version] COMMAND ...\n"
+
+
+def help_text():
+    width = max(map(len, COMMANDS))
+    rows = "".join(f"  {name:{width}}  {text}\n" for name, text in COMMANDS.items())
+    return (
+        f"{USAGE}\nSqueeze-and-Excitation networks for Keras 3 and TensorFlow.\n\ncommands:\n{rows}\n"
+        "`keras-senet COMMAND --help` describes a command's arguments.\n"
+    )
+
+
+def main(arguments=None):
+    """Runs the command line; returns the exit status."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    first = arguments[0] if arguments else None
+    if first in ("-h", "--help"):
+        print(help_text(), end="")
+        return 0
+    if first == "--version":
+        print(f"keras-senet {__version__}")
+        return 0
+    if first not in COMMANDS:
+        given = "no command was given" if first is None else f"there is no command {first!r}"
+        print(f"keras-senet: error: {given}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+        return 2
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up messages; must be set before it loads
+    from keras_senet import cli
+
+    return cli.main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,227 @@
+"""The layers give the numbers of what they replace, in every dtype, layout and mode."""
+
+import functools
+import os
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
+
+ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
+FORMATS = ["channels_last", pytest.param("channels_first", marks=pytest.mark.skipif(not ONEDNN, reason="needs oneDNN on a CPU"))]
+# Largest difference over largest magnitude: a few roundings in the dtype's own precision.
+TOLERANCE = {
+    "float64": 1e-12,
+    "float32": 2e-5,
+    "float16": 4e-3,
+    "bfloat16": 3e-2,
+    "mixed_float16": 4e-3,
+    "mixed_bfloat16": 3e-2,
+}
+EXECUTIONS = {
+    "eager": lambda f: f,
+    "graph": tf.function,
+    "xla": functools.partial(tf.function, jit_compile=True),
+}
+
+
+def relative_error(values, reference):
+    values, reference = (np.asarray(v, "float64") for v in (values, reference))
+    return np.abs(values - reference).max() / max(np.abs(reference).max(), 1e-30)
+
+
+def step(layer, images, seed_gradient, execution="eager", **call):
+    """Output, then the gradients of sum(output * seed_gradient) by the input and each trainable variable."""
+
+    @EXECUTIONS[execution]
+    def run(images, seed_gradient):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            output = layer(images, **call)
+            loss = tf.reduce_sum(tf.cast(output, seed_gradient.dtype) * seed_gradient)
+        return output, *tape.gradient(loss, [images, *[v.value for v in layer.trainable_variables]])
+
+    return [keras.ops.convert_to_numpy(tf.cast(v, "float64")) for v in run(images, seed_gradient)]
+
+
+def random(*shape, dtype="float32", seed=0):
+    return tf.cast(np.random.default_rng(seed).normal(size=shape), dtype)
+
+
+def shaped(data_format, n, size, channels):
+    return (n, size, size, channels) if data_format == "channels_last" else (n, channels, size, size)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "same", "use_bias": True}, {"dilation_rate": 2}], ids=str)
+def test_grouped_convolution_gives_keras_numbers(dtype, data_format, options, execution):
+    arguments = {"filters": 12, "kernel_size": 3, "groups": 4, "data_format": data_format, "dtype": dtype} | options
+    ours, theirs = GroupedConv2D(**arguments), keras.layers.Conv2D(**arguments)
+    images = random(*shaped(data_format, 2, 9, 8), dtype=ours.compute_dtype)
+    for layer in (ours, theirs):
+        layer.build(images.shape)
+    theirs.set_weights(ours.get_weights())
+    assert type(ours).from_config(ours.get_config()).get_config() == ours.get_config()
+    seed_gradient = random(*theirs.compute_output_shape(images.shape), dtype=ours.compute_dtype, seed=1)
+    reference = step(theirs, images, seed_gradient)
+    for value, expected in zip(step(ours, images, seed_gradient, execution), reference, strict=True):
+        assert relative_error(value, expected) <= TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("dtype", TOLERANCE)
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
+def test_batch_normalization_gives_keras_numbers(dtype, data_format, mode, execution):
+    axis = -1 if data_format == "channels_last" else 1
+    arguments = {"axis": axis, "momentum": 0.9, "epsilon": 1e-5, "dtype": dtype}
+    ours, theirs = BatchNormalization(**arguments), keras.layers.BatchNormalization(**arguments)
+    images = 3 * random(*shaped(data_format, 3, 5, 6), dtype=ours.compute_dtype) + 1
+    seed_gradient = random(*images.shape, dtype=ours.compute_dtype, seed=1)
+    weights = np.random.default_rng(2).uniform(0.5, 2, size=(4, 6))
+    for layer in (ours, theirs):
+        layer.build(images.shape)
+        layer.set_weights(weights)
+        layer.trainable = mode != "frozen"
+    training = mode != "inference"
+    reference = step(theirs, images, seed_gradient, training=training)
+    for value, expected in zip(step(ours, images, seed_gradient, execution, training=training), reference, strict=True):
+        assert relative_error(value, expected) <= TOLERANCE[dtype]
+    for value, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        assert relative_error(value, expected) <= TOLERANCE[dtype]
+
+
+def test_batch_normalization_keeps_a_small_epsilon():
+    """The variance of a nearly constant channel is far below epsilon, where 1e-5 and 1.001e-5 differ visibly."""
+    images = 1e-4 * random(4, 8, 8, 3)
+    ours, theirs = (layer(epsilon=1e-5) for layer in (BatchNormalization, keras.layers.BatchNormalization))
+    assert relative_error(ours(images, training=True), theirs(images, training=True)) < 1e-5
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"scale": False}, {"center": False}, {"synchronized": True}, {"axis": 2}, {"renorm": True}], ids=str
+)
+def test_batch_normalization_keeps_keras_path_for_the_rest(arguments):
+    images = random(4, 6, 6, 6)
+    ours, theirs = (layer(**arguments) for layer in (BatchNormalization, keras.layers.BatchNormalization))
+    assert relative_error(ours(images, training=True), theirs(images, training=True)) == 0
+    for value, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_batch_normalization_with_a_mask_and_other_ranks():
+    mask = np.arange(6)[None, :, None] < np.array([6, 4])[:, None, None]
+    mask = np.broadcast_to(mask, (2, 6, 5))
+    for images, call in ((random(2, 6, 5, 3), {"mask": mask}), (random(8, 3), {}), (random(2, 3, 4, 5, 3), {})):
+        ours, theirs = (layer() for layer in (BatchNormalization, keras.layers.BatchNormalization))
+        assert relative_error(ours(images, training=True, **call), theirs(images, training=True, **call)) == 0
+
+
+def reference_gate(layer, images):
+    """The gate in NumPy, channels last, float64."""
+    images = np.asarray(images, "float64")
+    if layer.squeeze is not None:
+        images = {"avg": np.mean, "max": np.max}[layer.squeeze](images, axis=(1, 2), keepdims=True)
+    weights = [np.asarray(w, "float64") for w in layer.get_weights()]
+    bias = weights[1::2] if layer.use_bias else (0.0, 0.0)
+    kernels = [w[0, 0] for w in (weights[::2] if layer.use_bias else weights)]
+    hidden = np.maximum(images @ kernels[0] + bias[0], 0)
+    gates = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
+    return gates[layer.gate](hidden @ kernels[1] + bias[1])
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize("use_bias", [True, False])
+@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("squeeze", ["avg", "max", None])
+def test_squeeze_excite_is_its_formula(squeeze, gate, use_bias, data_format):
+    layer = SqueezeExcite(4, squeeze, gate, use_bias, data_format=data_format)
+    images = random(2, 5, 7, 12)
+    given = images if data_format == "channels_last" else tf.transpose(images, (0, 3, 1, 2))
+    layer.build(given.shape)
+    layer.set_weights([np.random.default_rng(5).normal(size=w.shape) for w in layer.get_weights()])
+    expected = reference_gate(layer, images)
+    gate_values, output = layer.excitation(given), layer(given)
+    if data_format == "channels_first":
+        gate_values, output = (tf.transpose(v, (0, 2, 3, 1)) for v in (gate_values, output))
+    assert gate_values.shape == ((2, 1, 1, 12) if squeeze else (2, 5, 7, 12))
+    assert relative_error(gate_values, expected) < 1e-6
+    assert relative_error(output, images * expected) < 1e-6
+
+
+@pytest.mark.parametrize("channels, reduction, width", [(64, 16, 4), (216, 16, 13), (16, 16, 1), (8, 16, 1), (12, 1, 12)])
+def test_squeeze_excite_width(channels, reduction, width):
+    layer = SqueezeExcite(reduction)
+    layer.build((None, None, None, channels))
+    assert layer.reduce.filters == width and layer.expand.filters == channels
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_squeeze_excite_survives_large_magnitudes(policy, data_format, execution):
+    """Sums over 56 x 56 values of 6e4 leave float16's range; the gate must not."""
+    if policy == "float64" and (data_format == "channels_first" or execution != "eager"):
+        pytest.skip("TensorFlow has no channels_first float64 convolution on a CPU")
+    layer = SqueezeExcite(2, dtype=policy, data_format=data_format)
+    images = tf.cast(6e4 * tf.sign(random(*shaped(data_format, 2, 56, 8))), layer.compute_dtype)
+    layer.build(images.shape)
+    output, *gradients = step(layer, images, 1e-3 * tf.ones_like(images), execution)
+    assert layer(images).dtype == layer.compute_dtype
+    assert all(np.isfinite(v).all() for v in (output, *gradients))
+    gate = layer.excitation(images)
+    assert relative_error(output, np.asarray(tf.cast(images, "float64")) * np.asarray(tf.cast(gate, "float64"))) < 1e-2
+
+
+@pytest.mark.parametrize(
+    "arguments, named",
+    [
+        ({"reduction": 0}, "reduction=0"),
+        ({"reduction": 1.5}, "reduction=1.5"),
+        ({"reduction": True}, "reduction=True"),
+        ({"squeeze": "mean"}, "squeeze='mean'"),
+        ({"gate": "softmax"}, "gate='softmax'"),
+    ],
+)
+def test_squeeze_excite_names_a_wrong_argument(arguments, named):
+    with pytest.raises(ValueError, match=named):
+        SqueezeExcite(**arguments)
+
+
+def test_squeeze_excite_names_a_wrong_input():
+    with pytest.raises(ValueError, match="expected ndim=4"):
+        SqueezeExcite()(np.ones((2, 8)))
+    with pytest.raises(ValueError, match="known number of channels"):
+        SqueezeExcite()(keras.Input((8, 8, None)))
+
+
+@pytest.mark.parametrize("data_format", FORMATS)
+def test_a_model_of_the_layers_round_trips(tmp_path, data_format):
+    images = keras.Input(shaped(data_format, 1, 8, 8)[1:])
+    x = GroupedConv2D(8, 3, groups=4, data_format=data_format)(images)
+    x = BatchNormalization(axis=-1 if data_format == "channels_last" else 1)(x)
+    model = keras.Model(images, SqueezeExcite(2, "max", "tanh", use_bias=False, data_format=data_format)(x))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
+    batch = random(*shaped(data_format, 2, 8, 8))
+    np.testing.assert_array_equal(loaded(batch), model(batch))
+    assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
+
+
+@pytest.mark.skipif(not ONEDNN, reason="is the run without oneDNN")
+def test_all_of_this_without_onednn():
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", __file__],
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"},
+        capture_output=True,
+        text=True,
+    )
+    assert run.returncode == 0, run.stdout[-4000:]
