@@ -1,7 +1,9 @@
 """The launcher of `keras-senet`: knows the subcommands' names alone, so that help and typing errors answer at once."""
 
+import contextlib
 import os
 import sys
+import tempfile
 
 __version__ = "0.1.0"
 
@@ -37,10 +39,29 @@ def main(arguments=None):
         given = "no command was given" if first is None else f"there is no command {first!r}"
         print(f"keras-senet: error: {given}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow's start-up messages; must be set before it loads
-    from keras_senet import cli
-
+    with quiet():
+        from keras_senet import cli
     return cli.main(arguments)
+
+
+@contextlib.contextmanager
+def quiet():
+    """Holds back what libraries write to the error stream from C++, unless an exception leaves the block."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # some of TensorFlow's messages; read when it loads
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with tempfile.TemporaryFile() as held:
+        os.dup2(held.fileno(), 2)
+        try:
+            yield
+        except BaseException:
+            held.seek(0)
+            os.write(kept, held.read())
+            raise
+        finally:
+            sys.stderr.flush()
+            os.dup2(kept, 2)
+            os.close(kept)
 
 
 if __name__ == "__main__":

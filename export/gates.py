@@ -45,15 +45,13 @@ def _idle_blocks(model, preprocessing, images, batch_size=16):
         return set()
     squeezed = [block.pool(block.input) for block in blocks]
     hidden = [block.reduce(s) for block, s in zip(blocks, squeezed, strict=True)]
-    probe = keras.Model(model.inputs, [ops.max(ops.abs(t), axis=(1, 2, 3)) for t in squeezed + hidden])
+    probe = keras.Model(model.inputs[0], [ops.max(ops.abs(t), axis=(1, 2, 3)) for t in squeezed + hidden])
     ranges = np.zeros(2 * len(blocks))
     for start in range(0, len(images), batch_size):
         batch = np.asarray(images[start : start + batch_size], "float32")
         outputs = probe(batch if preprocessing is None else preprocessing.normalize(batch), training=False)
         ranges = np.maximum(ranges, [ops.convert_to_numpy(t).max() for t in outputs])
     kernels = [np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks]
-    return {
-        block.name
-        for block, given, made, kernel in zip(blocks, ranges[: len(blocks)], ranges[len(blocks) :], kernels, strict=True)
-        if made <= given * kernel * NARROWEST
-    }
+    inputs, outputs = ranges[: len(blocks)], ranges[len(blocks) :]
+    idle = outputs <= inputs * kernels * NARROWEST
+    return {block.name for block, is_idle in zip(blocks, idle, strict=True) if is_idle}

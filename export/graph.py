@@ -24,7 +24,7 @@ def check_exportable(model, preprocessing):
 
 
 def prediction_function(model, preprocessing):
-    """The model as a function of one batch of images: of 0..255 RGB with `preprocessing`, else as the model takes them."""
+    """The model as a function of a batch of images: 0..255 RGB with `preprocessing`, else as the model takes them."""
 
     def predictions(images):
         if preprocessing is not None:

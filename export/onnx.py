@@ -26,7 +26,7 @@ def to_onnx(model, path, *, layout="nhwc", opset=18, images=None, preprocessing=
 
     Raises:
         ParityError: if the outputs are not within 1e-4 of the largest one; nothing is left at `path`.
-        MissingExtra: if tf2onnx, onnx or onnxruntime are not installed.
+        MissingExtraError: if tf2onnx, onnx or onnxruntime are not installed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
     tf2onnx = require("tf2onnx", "export")

@@ -93,7 +93,9 @@ def export(write, model, path, *, kind, quantization, images, preprocessing, ove
         write(target)
         measured = run_file(target, kind, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
         reference = keras.ops.convert_to_numpy(prediction_function(model, preprocessing)(images))
-        errors = compare(measured.pop("outputs"), reference.astype("float32"), tolerance, f"{kind} file of {model.name!r}")
+        errors = compare(
+            measured.pop("outputs"), reference.astype("float32"), tolerance, f"{kind} file of {model.name!r}"
+        )
         size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
     return ExportReport(str(path), kind, quantization, size, **errors, **measured)
 

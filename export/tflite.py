@@ -2,6 +2,7 @@
 
 import math
 import tempfile
+import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +49,7 @@ def to_tflite(
 
     Raises:
         ParityError: if float outputs are not within 1e-4 of the largest one; nothing is left at `path`.
-        MissingExtra: if LiteRT is not installed.
+        MissingExtraError: if LiteRT is not installed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
     require("ai_edge_litert.interpreter", "export")
@@ -59,11 +60,12 @@ def to_tflite(
         raise ValueError(
             f"With quantization={quantization!r}, `io_dtype` must be one of {accepted}. Received: io_dtype={io_dtype!r}"
         )
-    if quantization == "int8" and (representative_images is None or len(representative_images) == 0):
+    calibration = [] if representative_images is None else representative_images
+    if quantization == "int8" and len(calibration) == 0:
         raise ValueError("quantization='int8' needs `representative_images` to calibrate on. Received: none")
 
     def write(target):
-        source = model if quantization is None else fix_idle_gates(model, preprocessing, representative_images)
+        source = model if quantization is None else fix_idle_gates(model, preprocessing, calibration)
         with tempfile.TemporaryDirectory() as folder:
             # Through a SavedModel: converting a concrete function of a Keras model can leave variables unfrozen.
             write_saved_model(source, preprocessing, folder, batch=1)
@@ -71,11 +73,14 @@ def to_tflite(
             if quantization == "int8":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
                 converter.representative_dataset = lambda: (
-                    {"images": np.asarray(image, "float32")[None]} for image in representative_images
+                    {"images": np.asarray(image, "float32")[None]} for image in calibration
                 )
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type = converter.inference_output_type = IO_DTYPES[io_dtype]
-            target.write_bytes(converter.convert())
+            with warnings.catch_warnings():
+                # The converter's own calibrator uses the class that TensorFlow tells others to leave.
+                warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+                target.write_bytes(converter.convert())
 
     return export(
         write,

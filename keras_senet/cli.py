@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_senet_cli import COMMANDS
+from keras_senet_cli import COMMANDS, quiet
 
 console = Console()
 
@@ -61,7 +61,8 @@ def list_models(options):
     table = Table(*("model", "input", "parameters", "multiply-adds"), title="Networks of keras_senet")
     for column in table.columns[1:]:
         column.justify = "right"
-    for name in track(models.__all__, "counting", console=Console(stderr=True), transient=True):
+    errors = Console(stderr=True)
+    for name in track(models.__all__, "counting", console=errors, transient=True, disable=not errors.is_terminal):
         constructor = models.get(name)
         counts = complexity(constructor(weights=None))
         size = f"{constructor.input_size} x {constructor.input_size}"
@@ -103,16 +104,25 @@ def _add_quickstart_arguments(parser):
     parser.add_argument("--seed", type=int, default=0, help="of weights, order and augmentation; default: %(default)s")
 
 
+QUICKSTART_NEEDS = {
+    "train": ("sklearn", "matplotlib"),
+    "export": ("ai_edge_litert.interpreter", "onnx", "onnxruntime", "tf2onnx"),
+}
+
+
 def quickstart(options):
     """Trains SE-ResNet-20 on the digits, evaluates it, exports every format, and reports."""
     from keras_senet import pictures
     from keras_senet.evaluation import evaluate
+    from keras_senet.extras import require
     from keras_senet.training import RECIPES, Trainer
 
-    for module, extra in (("sklearn", "train"), ("matplotlib", "train"), ("ai_edge_litert", "export")):
-        _require(module, extra)
+    for extra, modules in QUICKSTART_NEEDS.items():
+        for module in modules:
+            require(module, extra)
     workdir = Path(options.workdir)
-    trainer = Trainer(dataclasses.replace(RECIPES["digits"], seed=options.seed), workdir)
+    with quiet():  # the first use of a device
+        trainer = Trainer(dataclasses.replace(RECIPES["digits"], seed=options.seed), workdir)
     console.print(f"{trainer.recipe.model} on {len(trainer.train_set):,} handwritten digits; results in {workdir}/")
     trainer.train()
     test_set = trainer.test_set
@@ -124,12 +134,6 @@ def quickstart(options):
     reports = _export_all(trainer, workdir / "exports")
     write_report(workdir / "report.json", result, reports)
     console.print(_export_table(reports))
-
-
-def _require(module, extra):
-    from keras_senet.extras import require
-
-    require(module, extra)
 
 
 def _export_all(trainer, folder):
@@ -150,7 +154,7 @@ def _export_all(trainer, folder):
         (export.to_tflite, "model.int8.tflite", {"quantization": "int8", "representative_images": calibration}),
         (export.to_onnx, "model.onnx", {}),
     ):
-        with console.status(f"exporting {name}"):
+        with console.status(f"exporting {name}"), quiet():
             reports.append(write(model, folder / name, **common, **options))
     return reports
 

@@ -1,5 +1,6 @@
 """Accuracy of a network on a dataset."""
 
+import functools
 from dataclasses import dataclass
 
 import keras
@@ -38,9 +39,11 @@ def evaluate(model, dataset, batch_size=128):
 
 def predict(model, dataset, batch_size=128):
     """Class probabilities (N, classes) of all images of a dataset."""
-
-    @tf.function(reduce_retracing=True)
-    def step(images):
-        return model(model.preprocessing.normalize(images), training=False)
-
+    step = _prediction_step(model)
     return np.concatenate([step(images).numpy() for images, _ in evaluation_batches(dataset, batch_size)])
+
+
+@functools.lru_cache(maxsize=1)  # traced once, not at the end of every epoch
+def _prediction_step(model):
+    images = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8)
+    return tf.function(lambda x: model(model.preprocessing.normalize(x), training=False), input_signature=[images])

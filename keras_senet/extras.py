@@ -3,16 +3,16 @@
 import importlib
 
 
-class MissingExtra(ImportError):
+class MissingExtraError(ImportError):
     """An optional library is not installed; the message names the extra that has it."""
 
 
 def require(module, extra):
-    """The imported module, or MissingExtra with the command that installs it."""
+    """The imported module, or MissingExtraError with the command that installs it."""
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtra(
+        raise MissingExtraError(
             f"This needs the package {error.name!r}, which is not installed. "
             f"Install the extra {extra!r}: pip install 'keras_senet[{extra}]'"
         ) from error

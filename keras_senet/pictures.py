@@ -29,17 +29,13 @@ def training_curves(rows, path, title):
 def confusion_matrix(counts, class_names, path, title):
     """Counts by true and predicted class; right answers in grey tones, wrong ones in red."""
     figure, axes = _figure(6, 5.6)
-    wrong = counts.copy()
-    for i in range(len(counts)):
-        wrong[i, i] = 0
     axes.imshow(counts, cmap="Greys", vmax=2 * max(counts.max(), 1))
-    for (i, j), count in _nonzero(counts):
-        axes.text(j, i, count, ha="center", va="center", color="black" if i == j else "tab:red", weight=None if i == j else "bold")
-    axes.set(xlabel="predicted", ylabel="true", title=f"{title}: {wrong.sum()} of {counts.sum()} wrong")
+    for i, j in zip(*counts.nonzero(), strict=True):
+        style = {"color": "black"} if i == j else {"color": "tab:red", "weight": "bold"}
+        axes.text(j, i, counts[i, j], ha="center", va="center", **style)
+    axes.set(
+        xlabel="predicted", ylabel="true", title=f"{title}: {counts.sum() - counts.trace()} of {counts.sum()} wrong"
+    )
     axes.set_xticks(range(len(class_names)), class_names)
     axes.set_yticks(range(len(class_names)), class_names)
     figure.savefig(path)
-
-
-def _nonzero(counts):
-    return (((i, j), counts[i, j]) for i in range(len(counts)) for j in range(len(counts)) if counts[i, j])

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 import keras
 from keras import ops
 
-RGB = (255.0, 255.0, 255.0)
-
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -25,7 +23,7 @@ class Preprocessing:
     @classmethod
     def scaled(cls, size):
         """0..255 -> -1..1, for whole images of `size` pixels a side."""
-        return cls((127.5,) * 3, (127.5,) * 3, size, crop_fraction=1.0)
+        return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), size, crop_fraction=1.0)
 
     def normalize(self, images, data_format=None):
         """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the networks' input."""

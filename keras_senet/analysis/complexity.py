@@ -59,7 +59,7 @@ def complexity(model):
     Raises:
         ValueError: if the model is not functional, or its input has no fixed size.
     """
-    if not hasattr(model, "operations"):
+    if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes_by_depth"):
         raise ValueError(f"`model` must be a built functional or sequential Keras model. Received: {type(model)}")
     if any(None in tensor.shape[1:] for tensor in model.inputs):
         raise ValueError(
@@ -77,12 +77,18 @@ def _sums(rows):
     return (sum(getattr(row, count) for row in rows) for count in COUNTS)
 
 
+def _graph(model):
+    """The functional model itself; a sequential model keeps one within."""
+    return getattr(model, "_functional", model)
+
+
 def _rows(model, counted):
     """A row a call; the parameters of a layer that is called twice, or shared, count once."""
-    nodes = set(itertools.chain.from_iterable(model._nodes_by_depth.values()))
-    for operation in model.operations:
+    graph = _graph(model)
+    nodes = set(itertools.chain.from_iterable(graph._nodes_by_depth.values()))
+    for operation in graph.operations:
         for node in (node for node in operation._inbound_nodes if node in nodes and not node.is_input):
-            if hasattr(operation, "operations"):
+            if isinstance(operation, keras.Model):
                 yield from _rows(operation, counted)
                 continue
             inputs, outputs = (keras.tree.flatten(t)[0].shape for t in (node.input_tensors, node.output_tensors))

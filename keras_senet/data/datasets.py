@@ -49,7 +49,7 @@ def load(name, split):
 
     Raises:
         ValueError: for an unknown dataset or split.
-        MissingExtra: if the library that has the data is not installed.
+        MissingExtraError: if the library that has the data is not installed.
     """
     if name not in DATASETS:
         raise ValueError(f"There is no dataset {name!r}. Datasets: {', '.join(DATASETS)}")

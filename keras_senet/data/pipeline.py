@@ -11,7 +11,9 @@ def training_batches(dataset, batch_size, *, seed, augment, first_step, last_ste
     """
     size = len(dataset)
     if batch_size > size:
-        raise ValueError(f"`batch_size` must be at most the number of images, {size}. Received: batch_size={batch_size}")
+        raise ValueError(
+            f"`batch_size` must be at most the number of images, {size}. Received: batch_size={batch_size}"
+        )
     used = size // batch_size * batch_size  # an epoch's images
     images, labels = tf.constant(dataset.images), tf.constant(dataset.labels)
 

@@ -78,6 +78,7 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
 
     constructor.spec = spec
     constructor.input_size = input_size
+    constructor.classes = default_classes
     constructor.__doc__ = DOCUMENTATION.format(
         title=type(spec).__name__,
         name=name,
@@ -112,14 +113,18 @@ def _images(input_tensor, input_shape, size, min_size):
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}")
     default = (size, size, 3) if channel_axis() == -1 else (3, size, size)
-    shape = tuple(input_shape or (default if input_tensor is None else input_tensor.shape[1:]))
-    valid = len(shape) == 3 and all(n is None or (isinstance(n, int) and n > 0) for n in shape)
+    shape = input_shape or (default if input_tensor is None else tuple(input_tensor.shape[1:]))
+    valid = (
+        isinstance(shape, (tuple, list))
+        and len(shape) == 3
+        and all(n is None or (isinstance(n, int) and n > 0) for n in shape)
+    )
     if not valid or shape[channel_axis() if channel_axis() == -1 else 0] is None:
         raise ValueError(
             "`input_shape` must be three positive integers, of which the sizes may be None, in the layout "
             f"{keras.config.image_data_format()!r}. Received: input_shape={shape}"
         )
-    if input_tensor is not None and shape != tuple(input_tensor.shape[1:]):
+    if input_tensor is not None and tuple(shape) != tuple(input_tensor.shape[1:]):
         raise ValueError(
             "`input_shape` must be that of `input_tensor`, or None. "
             f"Received: input_shape={shape}, input_tensor of shape {tuple(input_tensor.shape)}"

@@ -11,6 +11,7 @@ class Progress(contextlib.AbstractContextManager):
 
     def __init__(self, steps, first, batch_size, visible=True):
         self.batch_size = batch_size
+        self.visible = visible
         self.bar = RichProgress(
             TextColumn("training"),
             BarColumn(),
@@ -36,3 +37,13 @@ class Progress(contextlib.AbstractContextManager):
         task = self.bar.tasks[0]
         fields = {"loss": totals.loss} if totals.steps % 10 == 1 else {}
         self.bar.update(self.task, advance=1, throughput=(task.speed or 0.0) * self.batch_size, **fields)
+
+    def note(self, row):
+        """A line above the bar for the end of an epoch."""
+        if not self.visible:
+            return
+        self.bar.console.print(
+            f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%; "
+            f"test loss {row['test_loss']:.4f}, test accuracy {100 * row['test_accuracy']:.2f}%",
+            highlight=False,
+        )

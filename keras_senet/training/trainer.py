@@ -82,7 +82,7 @@ class Trainer:
                 totals.add(*self._train_step(*batch))
                 progress.advance(totals)
                 if step % self.steps_per_epoch == 0:
-                    self._end_epoch(step, totals)
+                    progress.note(self._end_epoch(step, totals))
                     totals = Totals()
         self.model.save(self.workdir.path / "model.keras")
         save_weights(self.model, self.workdir.path / "model.weights.h5")
@@ -135,30 +135,29 @@ class Trainer:
     def _decayed(self, gradients, variables):
         """The gradients with that of the weight decay, at this replica's share and the loss' scale."""
         share = self.optimizer.scale_loss(tf.constant(self.recipe.weight_decay / self.strategy.num_replicas_in_sync))
-        return [
-            g + share * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)
-        ]
+        return [g + share * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)]
 
     def _end_epoch(self, step, totals):
+        """Evaluates, then saves; returns the row of the metrics."""
         if not math.isfinite(totals.loss):
             raise FloatingPointError(
                 f"The loss is {totals.loss} in the epoch that ends at step {step}, at a learning rate of "
                 f"{self._learning_rate():.3g}. The last good checkpoint is {self.manager.latest_checkpoint}"
             )
         result = evaluate(self.model, self.test_set)
+        row = {
+            "step": step,
+            "epoch": step // self.steps_per_epoch,
+            "loss": totals.loss,
+            "accuracy": totals.correct / (self.steps_per_epoch * self.recipe.batch_size),
+            "test_loss": result.loss,
+            "test_accuracy": result.top1,
+            "learning_rate": self._learning_rate(),
+        }
+        self.workdir.append_metrics(row)
         self.checkpoint.step.assign(step)
-        self.workdir.append_metrics(
-            {
-                "step": step,
-                "epoch": step // self.steps_per_epoch,
-                "loss": totals.loss,
-                "accuracy": totals.correct / (self.steps_per_epoch * self.recipe.batch_size),
-                "test_loss": result.loss,
-                "test_accuracy": result.top1,
-                "learning_rate": self._learning_rate(),
-            }
-        )
         self.manager.save()
+        return row
 
     def _learning_rate(self):
         return float(self.optimizer.learning_rate)

@@ -55,12 +55,12 @@ def load_weights(model, path, *, include_top=True):
         raise ValueError(f"The weights file is damaged or not HDF5: {str(path)!r} ({error})") from error
     _check_spec(model.spec, metadata.get("spec"), path)
     _check_count(model, stored, path, include_top)
+    if include_top:
+        _check_classes(model, stored, path)
     try:
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
-        heads = [shape for name, shape in stored.items() if name.startswith("layers/dense/") and len(shape) == 2]
-        classes = f"; the file has {heads[0][1]} classes" if heads else ""
-        raise ValueError(f"The weights of {str(path)!r} do not fit {model.name!r}{classes}: {error}") from error
+        raise ValueError(f"The weights of {str(path)!r} do not fit {model.name!r}: {error}") from error
 
 
 def _shapes(file):
@@ -89,4 +89,17 @@ def _check_count(model, stored, path, include_top):
         raise ValueError(
             f"The weights of {str(path)!r} do not fit {model.name!r}: "
             f"the file has {len(stored)} variables, the network {len(model.weights)}"
+        )
+
+
+def _check_classes(model, stored, path):
+    """The last dense layer of the file, which Keras numbers dense, dense_1, ..., must have the model's classes."""
+    heads = [name for name, shape in stored.items() if name.startswith("layers/dense") and len(shape) == 2]
+    if not heads:
+        return
+    classes = stored[max(heads, key=lambda name: (len(name), name))][1]
+    if classes != model.output_shape[-1]:
+        raise ValueError(
+            f"The weights of {str(path)!r} do not fit {model.name!r}: the file has {classes} classes, "
+            f"`classes` is {model.output_shape[-1]}. Pass `include_top=False` for the rest of the network"
         )

@@ -1,0 +1,26 @@
+"""Times two functions in turn and prints the ratio of their medians."""
+
+import statistics
+import time
+
+
+def measure(names, functions, rounds, items=1):
+    """Prints seconds of each function and items a second, and returns the first function's time over the second's.
+
+    One call of each warms up; then they alternate, so that a slow moment of the machine meets both.
+    """
+    for function in functions:
+        function()
+    times = [[], []]
+    for _ in range(rounds):
+        for function, taken in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - start)
+    medians = [statistics.median(taken) for taken in times]
+    for name, median, taken in zip(names, medians, times, strict=True):
+        spread = f"({1000 * min(taken):.1f} to {1000 * max(taken):.1f})"
+        print(f"{name:34} {1000 * median:8.1f} ms {spread:20} {items / median:6.1f}/s")
+    ratio = medians[0] / medians[1]
+    print(f"ratio {ratio:.2f}, of {rounds} alternating rounds")
+    return ratio

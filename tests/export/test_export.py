@@ -1,0 +1,292 @@
+"""Each format runs in its own runtime, agrees with Keras, and is kept only if it does."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from ai_edge_litert.interpreter import Interpreter
+
+import keras_senet
+from keras_senet import export
+from keras_senet.export import parity
+from keras_senet.export.gates import FixedGate, fix_idle_gates
+from keras_senet.models.resnet import ResNet, SmallResNet, resnext
+
+WRITERS = {"savedmodel": export.to_saved_model, "tflite": export.to_tflite, "onnx": export.to_onnx}
+SPECS = {"small": SmallResNet((1, 1)), "bottleneck": ResNet((1, 1)), "grouped": resnext((1, 1))}
+
+
+def network(spec=SPECS["small"], **options):
+    """A network with statistics as after training, so that its activations have usual magnitudes."""
+    keras.utils.set_random_seed(0)
+    model = keras_senet.application(spec, name="tiny", input_size=32, classes=10)(weights=None, **options)
+    images = np.random.default_rng(1).normal(size=(64, 32, 32, 3)).astype("float32")
+    for _ in range(30):
+        model(images, training=True)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return network()
+
+
+def images_for(model, count=4):
+    return parity.synthetic_images(model, None)[:count]
+
+
+@pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_agrees_with_keras(kind, spec, tmp_path):
+    model = network(spec)
+    report = WRITERS[kind](model, tmp_path / "file")
+    assert report.format == kind
+    assert report.relative_error <= 1e-4
+    assert report.max_abs_error >= report.mean_abs_error >= 0
+    assert report.top1_agreement == 1
+    assert report.latency_ms > 0
+    assert report.peak_memory > 10e6
+    assert report.bytes > 3.9 * model.count_params()
+    json.dumps(dataclasses.asdict(report))
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_preprocessing_goes_into_the_file(kind, model, tmp_path):
+    """The file takes 0..255 RGB; run here by hand, not by the exporter's own runner."""
+    preprocessing = keras_senet.Preprocessing((120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=32)
+    WRITERS[kind](model, tmp_path / "file", preprocessing=preprocessing)
+    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype("float32")
+    expected = model((images - np.float32([120, 110, 100])) / np.float32([60, 57, 55]))
+    if kind == "savedmodel":
+        import tensorflow as tf
+
+        loaded = tf.saved_model.load(tmp_path / "file")
+        found = loaded.signatures["serving_default"](images=tf.constant(images))["predictions"]
+    elif kind == "tflite":
+        runner = Interpreter(str(tmp_path / "file")).get_signature_runner()
+        found = runner(images=images)["predictions"]
+    else:
+        found = onnxruntime.InferenceSession(str(tmp_path / "file")).run(["predictions"], {"images": images})[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_saved_model_runs_where_keras_senet_is_not(model, tmp_path):
+    export.to_saved_model(model, tmp_path / "saved")
+    np.save(tmp_path / "images.npy", images_for(model))
+    code = """
+import sys, numpy as np, tensorflow as tf
+loaded = tf.saved_model.load(sys.argv[1] + "/saved")
+(name, spec), = loaded.signatures["serving_default"].structured_input_signature[1].items()
+assert (name, spec.shape.as_list()) == ("images", [None, 32, 32, 3]), (name, spec)
+outputs = loaded.signatures["serving_default"](images=tf.constant(np.load(sys.argv[1] + "/images.npy")))
+np.save(sys.argv[1] + "/outputs.npy", outputs["predictions"])
+assert list(outputs) == ["predictions"] and not any(m.startswith("keras_senet") for m in sys.modules)
+"""
+    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path)
+    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model(images_for(model)), atol=1e-5)
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_tflite_has_built_in_operators_alone(quantization, model, tmp_path):
+    representative = images_for(model) if quantization else None
+    export.to_tflite(model, tmp_path / "file", quantization=quantization, representative_images=representative)
+    interpreter = Interpreter(str(tmp_path / "file"))
+    names = {operator["op_name"] for operator in interpreter._get_ops_details()}
+    assert not [name for name in names if name.startswith("Flex") or name == "CUSTOM"]
+    assert names & {"CONV_2D", "DELEGATE"}
+    ((name, signature),) = interpreter.get_signature_list().items()
+    assert (name, signature) == ("serving_default", {"inputs": ["images"], "outputs": ["predictions"]})
+
+
+@pytest.mark.parametrize("io_dtype", ["float32", "int8", "uint8"])
+def test_int8_is_close_and_small(io_dtype, model, tmp_path):
+    images = images_for(model, 8)
+    report = export.to_tflite(
+        model, tmp_path / "file", quantization="int8", representative_images=images, io_dtype=io_dtype, images=images
+    )
+    full = export.to_tflite(model, tmp_path / "full", images=images)
+    assert report.bytes < 0.5 * full.bytes
+    assert report.relative_error < 0.2
+    details = Interpreter(str(tmp_path / "file")).get_input_details()[0]
+    assert np.dtype(details["dtype"]).name == io_dtype
+
+
+def test_int8_with_hidden_units_that_never_fire(tmp_path):
+    """The file that calibration makes of such a network is one that LiteRT cannot prepare."""
+    model = network()
+    block = model.get_layer("stage1_block1_se")
+    reduce, bias, *expand = block.get_weights()
+    block.set_weights([0 * reduce, bias - 1, *expand])
+    images = images_for(model, 8)
+    fixed = fix_idle_gates(model, None, images)
+    assert {layer.name for layer in fixed.layers if isinstance(layer, FixedGate)} == {"stage1_block1_se"}
+    np.testing.assert_allclose(fixed(images), model(images), atol=1e-6)
+    report = export.to_tflite(
+        model, tmp_path / "file", quantization="int8", representative_images=images, images=images
+    )
+    assert report.relative_error < 0.2
+
+
+def test_a_network_whose_gates_work_is_not_touched(model):
+    assert fix_idle_gates(network(ResNet((1, 1))), None, images_for(model, 8)).name == "tiny"
+    plain = network(dataclasses.replace(SPECS["small"], se=None))
+    assert fix_idle_gates(plain, None, images_for(plain)) is plain
+
+
+@pytest.mark.parametrize("layout", ["nhwc", "nchw"])
+@pytest.mark.parametrize("opset", [13, 18])
+def test_onnx_names_layout_and_dynamic_batch(layout, opset, model, tmp_path):
+    export.to_onnx(model, tmp_path / "file", layout=layout, opset=opset)
+    proto = onnx.load(tmp_path / "file")
+    onnx.checker.check_model(proto, full_check=True)
+    assert {entry.version for entry in proto.opset_import if entry.domain == ""} == {opset}
+    ((given,), (made,)) = proto.graph.input, proto.graph.output
+    shape = [d.dim_param or d.dim_value for d in given.type.tensor_type.shape.dim]
+    assert (given.name, made.name) == ("images", "predictions")
+    assert shape == (["batch", 32, 32, 3] if layout == "nhwc" else ["batch", 3, 32, 32])
+    assert [d.dim_param or d.dim_value for d in made.type.tensor_type.shape.dim] == ["batch", 10]
+    session = onnxruntime.InferenceSession(str(tmp_path / "file"))
+    for count in (1, 3):
+        images = images_for(model, count)
+        fed = images if layout == "nhwc" else images.transpose(0, 3, 1, 2)
+        np.testing.assert_allclose(session.run(None, {"images": fed})[0], model(images), atol=1e-5)
+
+
+def change_a_weight(monkeypatch):
+    """Makes every export that follows write another network than the one it is compared with."""
+    run = parity.run_file
+
+    def changed(path, kind, images):
+        measured = run(path, kind, images)
+        return measured | {"outputs": measured["outputs"] * np.float32(1.001)}
+
+    monkeypatch.setattr(parity, "run_file", changed)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_file_that_disagrees_is_removed(kind, model, tmp_path, monkeypatch):
+    change_a_weight(monkeypatch)
+    with pytest.raises(export.ParityError, match="differs from Keras by 1.00e-03"):
+        WRITERS[kind](model, tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", ["tflite", "onnx"])
+def test_a_file_that_cannot_run_is_removed(kind, model, tmp_path, monkeypatch):
+    run = parity.run_file
+
+    def truncated(path, *rest):
+        path.write_bytes(path.read_bytes()[:1000])
+        return run(path, *rest)
+
+    monkeypatch.setattr(parity, "run_file", truncated)
+    with pytest.raises(export.ParityError, match="runtime cannot run it"):
+        WRITERS[kind](model, tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+@pytest.mark.parametrize("tolerance", [1e-4, np.inf])
+def test_what_is_not_finite_fails(value, tolerance):
+    good = np.full((2, 3), 0.3, "float32")
+    bad = good.copy()
+    bad[0, 0] = value
+    with pytest.raises(export.ParityError):
+        parity.compare(bad, good, tolerance, "file")
+    with pytest.raises(export.ParityError):
+        parity.compare(good[:1], good, tolerance, "file")
+    assert parity.compare(good, good, tolerance, "file")["relative_error"] == 0
+
+
+def test_errors_are_what_they_are_called():
+    reference = np.float32([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
+    outputs = reference + np.float32([[0, 0.07, 0], [0, 0.6, 0]])
+    errors = parity.compare(outputs, reference, 1.0, "file")
+    assert errors["max_abs_error"] == pytest.approx(0.6)
+    assert errors["mean_abs_error"] == pytest.approx(0.67 / 6)
+    assert errors["relative_error"] == pytest.approx(0.6 / 0.7)
+    assert errors["top1_agreement"] == 0.5
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_what_is_there_is_kept_unless_overwritten(kind, model, tmp_path):
+    (tmp_path / "file").write_text("precious")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        WRITERS[kind](model, tmp_path / "file")
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_overwriting(model, tmp_path):
+    export.to_saved_model(model, tmp_path / "saved")
+    with pytest.raises(FileExistsError):
+        export.to_saved_model(model, tmp_path / "saved")
+    export.to_saved_model(model, tmp_path / "saved", overwrite=True)
+    (tmp_path / "file").write_text("old")
+    export.to_onnx(model, tmp_path / "file", overwrite=True)
+    assert {p.name for p in tmp_path.iterdir()} == {"saved", "file"}
+
+
+def dynamic():
+    return keras_senet.application(SPECS["small"], name="tiny")(weights=None, input_shape=(None, None, 3))
+
+
+class Subclassed(keras.Model):
+    def call(self, x):
+        return x
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (lambda: Subclassed(), "functional"),
+        (lambda: "SEResNet50", "functional"),
+        (dynamic, "fixed size"),
+    ],
+    ids=["subclassed", "name", "dynamic"],
+)
+def test_what_cannot_be_exported(kind, given, message, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        WRITERS[kind](given(), tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "message"),
+    [
+        ("tflite", {"quantization": "int4"}, "quantization='int4'"),
+        ("tflite", {"quantization": "int8"}, "representative_images"),
+        ("tflite", {"quantization": "int8", "representative_images": []}, "representative_images"),
+        ("tflite", {"io_dtype": "int8"}, "io_dtype='int8'"),
+        ("onnx", {"opset": 12}, "opset=12"),
+        ("onnx", {"opset": "18"}, "opset='18'"),
+        ("onnx", {"layout": "hwc"}, "layout='hwc'"),
+        ("onnx", {"images": np.zeros((1, 8, 8, 3))}, r"\(N, 32, 32, 3\).*\(1, 8, 8, 3\)"),
+        ("onnx", {"images": np.zeros((0, 32, 32, 3))}, r"\(0, 32, 32, 3\)"),
+        ("onnx", {"preprocessing": "torch"}, "preprocessing.*'torch'"),
+    ],
+    ids=lambda value: next(iter(value)) if isinstance(value, dict) else None,
+)
+def test_a_wrong_argument_is_named(kind, arguments, message, model, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        WRITERS[kind](model, tmp_path / "file", **arguments)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_path_that_cannot_be_written(kind, model):
+    with pytest.raises(OSError, match=r"'/proc/nowhere/file' cannot be written"):
+        WRITERS[kind](model, "/proc/nowhere/file")
+
+
+def test_the_folder_is_importable_by_its_name_only():
+    code = "import sys; sys.path.insert(0, sys.argv[1]); import export"
+    folder = str(parity.Path(export.__file__).parents[1])
+    run = subprocess.run([sys.executable, "-c", code, folder], capture_output=True, text=True)
+    assert "import it by that name, not as 'export'" in run.stderr

@@ -1,0 +1,124 @@
+"""The command line as a user runs it: as a process."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import keras_senet_cli
+from keras_senet import models
+
+COMMAND = str(Path(sys.executable).with_name("keras-senet"))
+
+
+def run(*arguments, **environment):
+    environment = os.environ | {"COLUMNS": "120"} | environment
+    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment)
+
+
+def cells(output):
+    """The rows of a printed table."""
+    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
+
+
+def test_help_is_there_at_once_without_tensorflow():
+    """Half a second is what the issue asks of a quiet machine; what a test can hold is that nothing heavy loads."""
+    heavy = ("tensorflow", "keras", "numpy", "rich")
+    code = f"import sys, keras_senet_cli as c; c.main(['--help']); sys.exit(any(m in sys.modules for m in {heavy}))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0
+    for name in keras_senet_cli.COMMANDS:
+        assert f"  {name} " in result.stdout
+    start = time.monotonic()
+    assert run("--help").stdout == result.stdout
+    assert time.monotonic() - start < 5
+
+
+def test_version():
+    assert run("--version").stdout == f"keras-senet {keras_senet_cli.__version__}\n"
+
+
+def test_list_shows_every_network_with_the_oracles_counts():
+    result = run("list")
+    assert result.returncode == 0, result.stderr
+    rows = {name: rest for name, *rest in cells(result.stdout)}
+    assert list(rows) == models.__all__
+    assert rows["SENet154"] == ["224 x 224", "115,088,984", "20,688,363,520"]
+    assert rows["SEResNet20"] == ["32 x 32", "274,847", "40,815,200"]
+    assert result.stderr == ""
+
+
+def test_summary_adds_up():
+    result = run("summary", "SEResNet50")
+    assert result.returncode == 0, result.stderr
+    table = cells(result.stdout)
+    assert [row[0] for row in table] == ["stem", "stage2", "stage3", "stage4", "stage5", "avg", "predictions", "total"]
+    numbers = [[int(c.replace(",", "")) for c in row[2:]] for row in table]
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1] == [28088024, 3860488192]
+    assert table[1][1] == "56 x 56 x 256"
+    assert "28,141,144 parameters" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        ([], "no command was given; commands: quickstart, list, summary"),
+        (["trian"], "there is no command 'trian'"),
+        (["summary", "SEResNet51"], "no model 'SEResNet51'. Models: SEResNet18"),
+        (["summary", "SEResNet50", "--size", "16"], "at least 32 x 32"),
+        (["quickstart", "--workdir", "/proc/keras_senet"], "'/proc/keras_senet' cannot be written"),
+        (["quickstart", "--seed", "-1", "--workdir", "/nowhere"], "seed=-1"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_input_is_one_line_and_status_2(arguments, named):
+    result = run(*arguments)
+    assert result.returncode == 2
+    assert result.stdout == ""
+    assert len(result.stderr.splitlines()) == 1
+    assert named in result.stderr
+
+
+@pytest.mark.parametrize("module", ["sklearn", "matplotlib", "ai_edge_litert", "onnxruntime"])
+def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path):
+    """A module of that name that cannot be imported stands in for one that is not installed."""
+    hidden = tmp_path / "hidden"
+    hidden.mkdir()
+    (hidden / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})")
+    result = run("quickstart", "--workdir", tmp_path / "work", PYTHONPATH=str(hidden))
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    extra = "train" if module in ("sklearn", "matplotlib") else "export"
+    assert f"pip install 'keras_senet[{extra}]'" in result.stderr
+    assert not (tmp_path / "work").exists()
+
+
+def test_quickstart(tmp_path):
+    """The main job on the real digits: about two minutes on two cores."""
+    result = run("quickstart", "--workdir", tmp_path / "work")
+    assert result.returncode == 0, result.stderr
+    work = tmp_path / "work"
+    assert {p.name for p in work.iterdir()} == {
+        *("recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5"),
+        *("report.json", "curves.png", "confusion.png", "exports"),
+    }
+    report = json.loads((work / "report.json").read_text())
+    assert report["accuracy"] >= 0.99
+    assert f"{100 * report['accuracy']:.2f}%" in result.stdout
+    exports = {(e["format"], e["quantization"]): e for e in report["exports"]}
+    assert set(exports) == {("savedmodel", None), ("tflite", None), ("tflite", "int8"), ("onnx", None)}
+    for (_, quantization), entry in exports.items():
+        assert Path(entry["path"]).exists()
+        assert entry["relative_error"] <= (1e-4 if quantization is None else 0.5)
+        # The part of the images with another class bounds the difference of the accuracies.
+        assert entry["top1_agreement"] >= (1.0 if quantization is None else 0.99)
+    with (work / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 15))
+    assert (work / "curves.png").read_bytes()[:4] == (work / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    assert result.stderr == ""

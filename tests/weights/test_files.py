@@ -1,0 +1,116 @@
+"""Saved weights carry their architecture, load what they saved, and are refused elsewhere."""
+
+import dataclasses
+import json
+
+import h5py
+import numpy as np
+import pytest
+
+import keras_senet
+from keras_senet.models.resnet import ResNet, SmallResNet
+
+SPEC = SmallResNet((1, 1))
+
+
+def constructor(spec=SPEC, **options):
+    return keras_senet.application(spec, name="tiny", input_size=32, classes=10, **options)
+
+
+@pytest.fixture
+def saved(tmp_path):
+    model = constructor()(weights=None)
+    path = tmp_path / "tiny.weights.h5"
+    keras_senet.save_weights(model, path)
+    return model, path
+
+
+def test_a_file_gives_back_the_network(saved):
+    model, path = saved
+    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    np.testing.assert_array_equal(constructor()(weights=path)(images), model(images))
+    np.testing.assert_array_equal(constructor()(weights=str(path))(images), model(images))
+
+
+def test_keras_reads_the_file_and_its_own_are_read(saved, tmp_path):
+    model, path = saved
+    other = constructor()(weights=None)
+    other.load_weights(path)
+    other.save_weights(tmp_path / "keras.weights.h5")
+    loaded = constructor()(weights=tmp_path / "keras.weights.h5")
+    for value, expected in zip(loaded.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_without_the_top(saved):
+    model, path = saved
+    bare = constructor()(weights=path, include_top=False)
+    for value, expected in zip(bare.get_weights(), model.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_the_metadata(saved):
+    _, path = saved
+    with h5py.File(path) as file:
+        metadata = json.loads(file.attrs["keras_senet"])
+    assert metadata["spec"]["class"] == "SmallResNet"
+    assert metadata["spec"]["se"]["reduction"] == 16
+    assert metadata["preprocessing"]["size"] == 32
+
+
+def test_another_architecture_of_equal_shapes_is_refused(tmp_path):
+    """Without the metadata this would load, and answer differently."""
+    spec = ResNet((1, 1))
+    keras_senet.save_weights(constructor(spec)(weights=None), tmp_path / "a.weights.h5")
+    with pytest.raises(ValueError, match="stride_on: 1 in the file, 2 here"):
+        constructor(dataclasses.replace(spec, stride_on=2))(weights=tmp_path / "a.weights.h5")
+
+
+def test_other_classes_are_refused(saved):
+    with pytest.raises(ValueError, match="the file has 10 classes"):
+        constructor()(weights=saved[1], classes=7)
+
+
+def test_a_file_of_a_deeper_network_without_metadata_is_refused(tmp_path):
+    constructor(SmallResNet((2, 1)))(weights=None).save_weights(tmp_path / "deep.weights.h5")
+    with pytest.raises(ValueError, match="the file has .* variables, the network"):
+        constructor()(weights=tmp_path / "deep.weights.h5")
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty"])
+def test_a_damaged_file_is_named(saved, damage):
+    _, path = saved
+    content = path.read_bytes()
+    path.write_bytes({"truncated": content[: len(content) // 2], "text": b"<html>404</html>", "empty": b""}[damage])
+    with pytest.raises(ValueError, match=r"damaged or not HDF5.*tiny\.weights\.h5"):
+        constructor()(weights=path)
+
+
+def test_an_interrupted_save_leaves_the_earlier_file(saved, monkeypatch):
+    model, path = saved
+    before = path.read_bytes()
+
+    def full(*_, **__):
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(h5py, "File", full)
+    with pytest.raises(OSError, match="no space"):
+        keras_senet.save_weights(model, path)
+    assert path.read_bytes() == before
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+def test_what_cannot_be_saved(saved, tmp_path):
+    import keras
+
+    with pytest.raises(ValueError, match="weights.h5"):
+        keras_senet.save_weights(saved[0], tmp_path / "model.h5")
+    foreign = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
+    with pytest.raises(ValueError, match="carry their architecture"):
+        keras_senet.save_weights(foreign, tmp_path / "a.weights.h5")
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "relu"])
+def test_weights_ask_for_their_activation(saved, activation):
+    with pytest.raises(ValueError, match=f"classifier_activation='{activation}'"):
+        constructor()(weights=saved[1], classifier_activation=activation)
