@@ -1,5 +1,6 @@
 """Wheel, sdist and editable install hold the same modules, keras_senet.export among them."""
 
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -15,7 +16,9 @@ ROOT = Path(__file__).parents[1]
 def built(tmp_path_factory):
     """A wheel built from an sdist, by the tools of the environment."""
     folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    leftovers = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__")
+    checkout = shutil.copytree(ROOT, folder / "checkout", ignore=leftovers)
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout)]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return zipfile.ZipFile(wheel), tarfile.open(sdist)
