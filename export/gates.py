@@ -1,5 +1,7 @@
 """SE blocks in a form that integer arithmetic can hold."""
 
+import contextlib
+
 import keras
 import numpy as np
 from keras import ops
@@ -30,28 +32,39 @@ def fix_idle_gates(model, preprocessing, images):
         return model
 
     def clone(layer):
-        cls = FixedGate if layer.name in idle else type(layer)
-        return cls.from_config(layer.get_config())
+        return (FixedGate if layer in idle else type(layer)).from_config(layer.get_config())
 
-    fixed = keras.models.clone_model(model, clone_function=clone)
+    fixed = keras.models.clone_model(model, clone_function=clone, recursive=True)
     fixed.set_weights(model.get_weights())
     return fixed
 
 
 def _idle_blocks(model, preprocessing, images, batch_size=16):
-    """The names of the blocks whose hidden units' range is too narrow for integers."""
-    blocks = [layer for layer in model.layers if isinstance(layer, SqueezeExcite)]
-    if not blocks:
-        return set()
-    squeezed = [block.pool(block.input) for block in blocks]
-    hidden = [block.reduce(s) for block, s in zip(blocks, squeezed, strict=True)]
-    probe = keras.Model(model.inputs[0], [ops.max(ops.abs(t), axis=(1, 2, 3)) for t in squeezed + hidden])
-    ranges = np.zeros(2 * len(blocks))
-    for start in range(0, len(images), batch_size):
-        batch = np.asarray(images[start : start + batch_size], "float32")
-        outputs = probe(batch if preprocessing is None else preprocessing.normalize(batch), training=False)
-        ranges = np.maximum(ranges, [ops.convert_to_numpy(t).max() for t in outputs])
-    kernels = [np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks]
-    inputs, outputs = ranges[: len(blocks)], ranges[len(blocks) :]
-    idle = outputs <= inputs * kernels * NARROWEST
-    return {block.name for block, is_idle in zip(blocks, idle, strict=True) if is_idle}
+    """The SE blocks whose hidden units' range is too narrow for integers."""
+    with contextlib.ExitStack() as stack:
+        blocks = [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
+        ranges = {block: stack.enter_context(_observed(block)) for block in blocks}
+        for start in range(0, len(images) if blocks else 0, batch_size):
+            batch = images[start : start + batch_size]
+            model(batch if preprocessing is None else preprocessing.normalize(batch), training=False)
+    kernels = {block: np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks}
+    return {block for block, (given, made) in ranges.items() if made <= given * kernels[block] * NARROWEST}
+
+
+@contextlib.contextmanager
+def _observed(block):
+    """The largest magnitudes [squeezed, hidden] that a block meets in eager calls within, in nested models too."""
+    largest = [0.0, 0.0]
+
+    def excitation(x):
+        squeezed = block.pool(x)
+        hidden = block.reduce(squeezed)
+        for i, value in enumerate((squeezed, hidden)):
+            largest[i] = max(largest[i], float(np.abs(ops.convert_to_numpy(value)).max()))
+        return ops.cast(block.expand(hidden), block.compute_dtype)
+
+    block.excitation = excitation
+    try:
+        yield largest
+    finally:
+        del block.excitation

@@ -3,11 +3,18 @@
 import keras
 import tensorflow as tf
 
+from keras_senet.preprocessing import Preprocessing
+
+FLOAT32 = {"dtype": "float32"}
+
 
 def check_exportable(model, preprocessing):
     """Raises ValueError unless the model maps one batch of fixed-size images to one tensor."""
-    if not isinstance(model, keras.Model) or not hasattr(model, "operations"):
-        raise ValueError(f"`model` must be a functional or sequential Keras model. Received: {type(model)}")
+    if not isinstance(model, keras.Model) or not hasattr(getattr(model, "_functional", model), "operations"):
+        raise ValueError(
+            f"`model` must be a functional, or a built sequential, Keras model. Received: model={model!r} "
+            f"of {type(model)}"
+        )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             "`model` must have one input and one output. "
@@ -19,8 +26,22 @@ def check_exportable(model, preprocessing):
             "`model` must take images of a fixed size: build it with an `input_shape`. "
             f"Received: {model.name!r} with input shape {shape}"
         )
-    if preprocessing is not None and not hasattr(preprocessing, "normalize"):
+    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
         raise ValueError(f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}")
+
+
+def in_float32(model):
+    """The model itself, or with layers of mixed precision a copy that computes in float32, the variables' dtype."""
+    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+        return model
+
+    def clone(layer):
+        config = layer.get_config()
+        return type(layer).from_config(config if isinstance(layer, keras.layers.InputLayer) else config | FLOAT32)
+
+    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    copy.set_weights(model.get_weights())
+    return copy
 
 
 def prediction_function(model, preprocessing):

@@ -12,6 +12,8 @@ OPSETS = range(13, 19)
 def to_onnx(model, path, *, layout="nhwc", opset=18, images=None, preprocessing=None, overwrite=False):
     """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX Runtime and compared.
 
+    It computes in float32, also where the model trains in mixed precision.
+
     Args:
         model: a functional Keras model with one input and one output, in channels_last.
         path: the file to write.
@@ -34,10 +36,10 @@ def to_onnx(model, path, *, layout="nhwc", opset=18, images=None, preprocessing=
     require("onnxruntime", "export")
     if layout not in LAYOUTS:
         raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={layout!r}")
-    if opset not in OPSETS:
-        raise ValueError(f"`opset` must be from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
+    if not isinstance(opset, int) or opset not in OPSETS:
+        raise ValueError(f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
 
-    def write(target):
+    def write(model, target):
         serve = serving_function(model, preprocessing)
         proto, _ = tf2onnx.convert.from_function(
             serve,

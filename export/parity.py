@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import json
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -13,13 +12,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from .graph import check_exportable, prediction_function
+from .graph import check_exportable, in_float32, prediction_function
 
 FLOAT_TOLERANCE = 1e-4  # relative; a few hundred float32 roundings, added up over the network's depth
 SYNTHETIC_IMAGES = 8
 
 
-class ParityError(Exception):
+class ParityError(ValueError):
     """An exported file does not compute what the Keras model does; it has been removed."""
 
 
@@ -61,53 +60,89 @@ def synthetic_images(model, preprocessing):
 
 
 @contextlib.contextmanager
-def staged(path, overwrite):
+def staged(path, overwrite, is_folder):
     """A path to write to, beside `path`; what is there at the end replaces `path`, and an error leaves `path` alone.
 
     Raises:
-        FileExistsError: if there is something at `path` and `overwrite` is False.
+        FileExistsError: if there is something at `path` and `overwrite` is False, or something of another kind.
         OSError: if the folder cannot be written.
     """
-    path = Path(path)
-    occupied = any(path.iterdir()) if path.is_dir() else path.exists()
-    if occupied and not overwrite:
-        raise FileExistsError(f"{str(path)!r} exists; pass `overwrite=True` to replace it")
+    given, path = str(path), Path(os.path.realpath(path))
+    if path.exists():
+        _check_replaceable(path, given, overwrite, is_folder)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
     except OSError as error:
-        raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
     with folder:
-        target = Path(folder.name) / path.name
+        target, former = Path(folder.name, "new", path.name), Path(folder.name, "former")
+        target.parent.mkdir()
         yield target
-        if path.is_dir():
-            shutil.rmtree(path)
-        os.replace(target, path)
+        if path.exists():
+            os.replace(path, former)
+        try:
+            os.replace(target, path)
+        except OSError:
+            if former.exists():
+                os.replace(former, path)
+            raise
+
+
+def _check_replaceable(path, given, overwrite, is_folder):
+    """Raises FileExistsError unless `path` holds what an export of this kind wrote, or nothing."""
+    if not is_folder and path.is_dir():
+        raise FileExistsError(f"{given!r} is a folder; `path` must name a file")
+    if is_folder and not path.is_dir():
+        raise FileExistsError(f"{given!r} is a file; `path` must name a folder for the SavedModel")
+    if is_folder and not any(path.iterdir()) and path not in (Path.cwd(), *Path.cwd().parents):
+        return
+    if is_folder and not (path / "saved_model.pb").exists():
+        raise FileExistsError(f"{given!r} is a folder with other things in it; choose another `path`")
+    if not overwrite:
+        raise FileExistsError(f"{given!r} exists; pass `overwrite=True` to replace it")
 
 
 def export(write, model, path, *, kind, quantization, images, preprocessing, overwrite, tolerance, layout="nhwc"):
-    """Writes a file by `write(target)`, runs it, compares, and keeps it only if it agrees; returns the report."""
+    """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees; returns the report."""
     check_exportable(model, preprocessing)
-    images = _checked_images(images, model, preprocessing)
-    with staged(path, overwrite) as target:
-        write(target)
+    model = in_float32(model)
+    images = synthetic_images(model, preprocessing) if images is None else checked_images("images", images, model)
+    with staged(path, overwrite, is_folder=kind == "savedmodel") as target:
+        write(model, target)
         measured = run_file(target, kind, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
-        reference = keras.ops.convert_to_numpy(prediction_function(model, preprocessing)(images))
-        errors = compare(
-            measured.pop("outputs"), reference.astype("float32"), tolerance, f"{kind} file of {model.name!r}"
-        )
+        reference = _predictions(model, preprocessing, images)
+        errors = compare(measured.pop("outputs"), reference, tolerance, f"{kind} file of {model.name!r}")
         size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
     return ExportReport(str(path), kind, quantization, size, **errors, **measured)
 
 
-def _checked_images(images, model, preprocessing):
+def checked_images(argument, images, model):
+    """The images of any iterable as one float32 array (N, H, W, C).
+
+    Raises:
+        ValueError: if there are none, they are not of the model's shape, or not finite.
+    """
     shape = tuple(model.inputs[0].shape[1:])
-    if images is None:
-        return synthetic_images(model, preprocessing)
-    images = np.asarray(images, "float32")
+    try:
+        images = np.asarray([np.asarray(image, "float32") for image in images])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`{argument}` must be images of shape {shape}. Received: {type(images)} ({error})") from error
     if images.shape[1:] != shape or len(images) == 0:
-        raise ValueError(f"`images` must be of shape (N, {', '.join(map(str, shape))}). Received: {images.shape}")
+        raise ValueError(f"`{argument}` must be of shape (N, {', '.join(map(str, shape))}). Received: {images.shape}")
+    if not np.isfinite(images).all():
+        raise ValueError(f"`{argument}` must be finite. Received: values that are not")
     return images
+
+
+def _predictions(model, preprocessing, images, batch_size=16):
+    """What Keras answers, float32."""
+    predict = prediction_function(model, preprocessing)
+    outputs = [
+        keras.ops.convert_to_numpy(predict(batch))
+        for batch in np.split(images, range(batch_size, len(images), batch_size))
+    ]
+    return np.concatenate(outputs).astype("float32")
 
 
 def compare(outputs, reference, tolerance, what):
@@ -140,7 +175,7 @@ def run_file(path, kind, images):
     """
     with tempfile.TemporaryDirectory() as folder:
         np.save(f"{folder}/images.npy", images)
-        command = [sys.executable, str(Path(__file__).with_name("run_file.py")), kind, str(path), folder]
+        command = [sys.executable, "-P", str(Path(__file__).with_name("run_file.py")), kind, str(path), folder]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode != 0:
             reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]

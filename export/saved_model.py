@@ -24,7 +24,7 @@ def to_saved_model(model, path, *, images=None, preprocessing=None, overwrite=Fa
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
 
-    def write(target):
+    def write(model, target):
         write_saved_model(model, preprocessing, target)
 
     return export(

@@ -4,14 +4,13 @@ import math
 import tempfile
 import warnings
 
-import numpy as np
 import tensorflow as tf
 
 from keras_senet.extras import require
 
 from .gates import fix_idle_gates
-from .graph import write_saved_model
-from .parity import FLOAT_TOLERANCE, export
+from .graph import check_exportable, write_saved_model
+from .parity import FLOAT_TOLERANCE, checked_images, export
 
 QUANTIZATIONS = (None, "int8")
 IO_DTYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8}
@@ -30,7 +29,8 @@ def to_tflite(
 ):
     """Writes a TFLite file of built-in operators alone, run by LiteRT and compared with the model.
 
-    Its signature maps `images` (1, H, W, C) to `predictions`.
+    Its signature maps `images` (1, H, W, C) to `predictions`. It computes in float32, or in integers, also where the
+    model trains in mixed precision.
 
     Args:
         model: a functional Keras model with one input and one output, in channels_last.
@@ -60,11 +60,17 @@ def to_tflite(
         raise ValueError(
             f"With quantization={quantization!r}, `io_dtype` must be one of {accepted}. Received: io_dtype={io_dtype!r}"
         )
-    calibration = [] if representative_images is None else representative_images
-    if quantization == "int8" and len(calibration) == 0:
-        raise ValueError("quantization='int8' needs `representative_images` to calibrate on. Received: none")
+    if (quantization == "int8") != (representative_images is not None):
+        raise ValueError(
+            "`representative_images` calibrate quantization='int8', and nothing else. Received: "
+            f"quantization={quantization!r}, representative_images of {type(representative_images)}"
+        )
+    check_exportable(model, preprocessing)
+    calibration = (
+        None if quantization is None else checked_images("representative_images", representative_images, model)
+    )
 
-    def write(target):
+    def write(model, target):
         source = model if quantization is None else fix_idle_gates(model, preprocessing, calibration)
         with tempfile.TemporaryDirectory() as folder:
             # Through a SavedModel: converting a concrete function of a Keras model can leave variables unfrozen.
@@ -72,9 +78,7 @@ def to_tflite(
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if quantization == "int8":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
-                converter.representative_dataset = lambda: (
-                    {"images": np.asarray(image, "float32")[None]} for image in calibration
-                )
+                converter.representative_dataset = lambda: ({"images": image[None]} for image in calibration)
                 converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
                 converter.inference_input_type = converter.inference_output_type = IO_DTYPES[io_dtype]
             with warnings.catch_warnings():

@@ -7,8 +7,18 @@ from keras_senet.layers import SqueezeExcite
 from keras_senet.models import *  # noqa: F403
 from keras_senet.models.application import application
 from keras_senet.models.blocks import SE
+from keras_senet.models.surgery import add_se, features
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.weights import save_weights
 
 __version__ = version("keras_senet")
-__all__ = [*models.__all__, "SE", "Preprocessing", "SqueezeExcite", "application", "save_weights"]
+__all__ = [
+    *models.__all__,
+    "SE",
+    "Preprocessing",
+    "SqueezeExcite",
+    "add_se",
+    "application",
+    "features",
+    "save_weights",
+]

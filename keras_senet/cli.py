@@ -14,12 +14,23 @@ from keras_senet_cli import COMMANDS, quiet
 console = Console()
 
 
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
+
+class Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line."""
+
+    def error(self, message):
+        print(f"{self.prog}: error: {message}", file=sys.stderr)
+        raise SystemExit(2)
+
+
 def main(arguments):
     """Runs a subcommand. Bad input ends with one line on the error stream and status 2."""
     options = _parser().parse_args(arguments)
     try:
         options.run(options)
-    except (ValueError, OSError, ImportError, FloatingPointError) as error:
+    except EXPECTED as error:
         if options.traceback:
             raise
         print(f"keras-senet {options.command}: error: {' '.join(str(error).split())}", file=sys.stderr)
@@ -31,7 +42,7 @@ def main(arguments):
 
 
 def _parser():
-    parser = argparse.ArgumentParser(prog="keras-senet")
+    parser = Parser(prog="keras-senet")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
@@ -42,32 +53,71 @@ def _parser():
     return parser
 
 
-def _millions(count):
-    return f"{count / 1e6:,.2f} M"
-
-
 def _add_list_arguments(parser):
-    del parser
+    parser.add_argument("--paper", action="store_true", help="beside the paper's GFLOPs, with and without SE blocks")
 
 
 def list_models(options):
     """Every network of the registry, counted on its built graph."""
-    del options
     from rich.progress import track
 
     from keras_senet import models
-    from keras_senet.analysis import complexity
 
-    table = Table(*("model", "input", "parameters", "multiply-adds"), title="Networks of keras_senet")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = PaperTable() if options.paper else CountTable()
     errors = Console(stderr=True)
     for name in track(models.__all__, "counting", console=errors, transient=True, disable=not errors.is_terminal):
-        constructor = models.get(name)
+        table.add(name, models.get(name))
+    console.print(table.table)
+
+
+def _table(title, *columns):
+    table = Table(*columns, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+class CountTable:
+    """Input size, parameters and multiply-adds of each network."""
+
+    def __init__(self):
+        self.table = _table("Networks of keras_senet", "model", "input", "parameters", "multiply-adds")
+
+    def add(self, name, constructor):
+        from keras_senet.analysis import complexity
+
         counts = complexity(constructor(weights=None))
         size = f"{constructor.input_size} x {constructor.input_size}"
-        table.add_row(name, size, f"{counts.parameters:,}", f"{counts.multiply_adds:,}")
-    console.print(table)
+        self.table.add_row(name, size, f"{counts.parameters:,}", f"{counts.multiply_adds:,}")
+
+
+class PaperTable:
+    """GFLOPs of each network and its plain counterpart beside those of the paper's Tables 2 and 3."""
+
+    def __init__(self):
+        self.table = _table(
+            "GFLOPs: one a multiply-add, and one a rescaled element",
+            "model",
+            "plain",
+            "paper",
+            "SE",
+            "+ rescaling",
+            "paper",
+        )
+
+    def add(self, name, constructor):
+        from keras_senet.analysis import complexity
+        from keras_senet.models.paper import GFLOPS
+
+        plain, counts = (
+            complexity(constructor.variant(spec)(weights=None))
+            for spec in (dataclasses.replace(constructor.spec, se=None), constructor.spec)
+        )
+        decimals = 3 if counts.multiply_adds < 1e9 else 2
+        paper = [f"{figure:.{decimals}f}" for figure in GFLOPS.get(name, ())] or ["-", "-"]
+        figures = (plain.multiply_adds, counts.multiply_adds, counts.multiply_adds_with_rescaling)
+        ours = [f"{figure / 1e9:.{decimals}f}" for figure in figures]
+        self.table.add_row(name, ours[0], paper[0], ours[1], ours[2], paper[1])
 
 
 def _add_summary_arguments(parser):
@@ -81,22 +131,25 @@ def summary(options):
     from keras_senet.analysis import complexity
 
     constructor = models.get(options.model)
-    size = options.size or constructor.input_size
+    size = constructor.input_size if options.size is None else options.size
     counts = complexity(constructor(weights=None, input_shape=(size, size, 3)))
-    table = Table("stage", "output", "parameters", "multiply-adds", title=f"{options.model} at {size} x {size}")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    title = f"{options.model} at {size} x {size}"
+    table = _table(title, "stage", "output", "parameters", "multiply-adds", "rescaled")
     for stage in counts.stages():
         shape = " x ".join(map(str, stage.output_shape))
-        table.add_row(stage.name, shape, f"{stage.parameters:,}", f"{stage.multiply_adds:,}")
+        table.add_row(stage.name, shape, *(f"{n:,}" for n in _counted(stage)))
     table.add_section()
-    table.add_row("total", "", f"{counts.parameters:,}", f"{counts.multiply_adds:,}")
+    table.add_row("total", "", *(f"{n:,}" for n in _counted(counts)))
     console.print(constructor.spec)
     console.print(table)
     console.print(
         f"with batch-normalisation statistics {counts.parameters_with_statistics:,} parameters; "
         f"with one for each rescaled element {counts.multiply_adds_with_rescaling:,} multiply-adds"
     )
+
+
+def _counted(row):
+    return row.parameters, row.multiply_adds, row.rescaled
 
 
 def _add_quickstart_arguments(parser):
@@ -172,9 +225,7 @@ def write_report(path, result, reports):
 
 
 def _export_table(reports):
-    table = Table("file", "KiB", "largest difference", "same class", "ms an image", title="Exports, beside Keras")
-    for column in table.columns[1:]:
-        column.justify = "right"
+    table = _table("Exports, beside Keras", "file", "KiB", "largest difference", "same class", "ms an image")
     for report in reports:
         table.add_row(
             Path(report.path).name,

@@ -1,6 +1,5 @@
 """Accuracy of a network on a dataset."""
 
-import functools
 from dataclasses import dataclass
 
 import keras
@@ -20,15 +19,16 @@ class Evaluation:
     confusion: np.ndarray
 
 
-def evaluate(model, dataset, batch_size=128):
+def evaluate(model, dataset, batch_size=128, step=None):
     """Evaluates a classifier with softmax output on images of the network's own size.
 
     Args:
         model: a network with the attribute `preprocessing`.
         dataset: a `keras_senet.data.Dataset`.
         batch_size: images a step.
+        step: `prediction_step(model)`, to be traced once for several evaluations.
     """
-    probabilities = predict(model, dataset, batch_size)
+    probabilities = predict(model, dataset, batch_size, step)
     ranked = np.argsort(-probabilities, axis=1, kind="stable")
     right = ranked == dataset.labels[:, None]
     confusion = np.zeros((probabilities.shape[1],) * 2, "int64")
@@ -37,13 +37,13 @@ def evaluate(model, dataset, batch_size=128):
     return Evaluation(right[:, 0].mean(), right[:, :5].any(axis=1).mean(), float(np.mean(losses)), confusion)
 
 
-def predict(model, dataset, batch_size=128):
+def predict(model, dataset, batch_size=128, step=None):
     """Class probabilities (N, classes) of all images of a dataset."""
-    step = _prediction_step(model)
+    step = step or prediction_step(model)
     return np.concatenate([step(images).numpy() for images, _ in evaluation_batches(dataset, batch_size)])
 
 
-@functools.lru_cache(maxsize=1)  # traced once, not at the end of every epoch
-def _prediction_step(model):
+def prediction_step(model):
+    """A tf.function from images uint8 (N, H, W, C) of 0..255 RGB to the model's output."""
     images = tf.TensorSpec((None, *model.inputs[0].shape[1:]), tf.uint8)
     return tf.function(lambda x: model(model.preprocessing.normalize(x), training=False), input_signature=[images])

@@ -1,4 +1,4 @@
-"""The layers: SqueezeExcite, and two drop-in layers for what Keras computes slowly on TensorFlow."""
+"""SqueezeExcite, drop-in layers for what Keras computes slowly on TensorFlow, and what single families need."""
 
 import functools
 
@@ -9,6 +9,25 @@ register = keras.saving.register_keras_serializable(package="keras_senet")
 
 SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
 GATES = ("sigmoid", "tanh", "relu")
+
+
+def check_excitation(reduction, squeeze, gate):
+    """Raises ValueError for what `SqueezeExcite` does not take."""
+    if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
+        raise ValueError(f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}")
+    if squeeze not in list(SQUEEZES):
+        raise ValueError(f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}")
+    if gate not in GATES:
+        raise ValueError(f"`gate` must be one of {list(GATES)}. Received: gate={gate!r}")
+
+
+def checked_data_format(data_format):
+    """The data format, or Keras' own for None. Raises ValueError for another."""
+    if data_format is None:
+        return keras.config.image_data_format()
+    if data_format not in _TF_FORMATS:
+        raise ValueError(f"`data_format` must be one of {list(_TF_FORMATS)}. Received: data_format={data_format!r}")
+    return data_format
 
 
 @register
@@ -34,17 +53,12 @@ class SqueezeExcite(keras.layers.Layer):
 
     def __init__(self, reduction=16, squeeze="avg", gate="sigmoid", use_bias=True, *, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
-            raise ValueError(f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}")
-        if squeeze not in SQUEEZES:
-            raise ValueError(f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}")
-        if gate not in GATES:
-            raise ValueError(f"`gate` must be one of {list(GATES)}. Received: gate={gate!r}")
+        check_excitation(reduction, squeeze, gate)
         self.reduction = reduction
         self.squeeze = squeeze
         self.gate = gate
         self.use_bias = use_bias
-        self.data_format = data_format or keras.config.image_data_format()
+        self.data_format = checked_data_format(data_format)
         self.input_spec = keras.layers.InputSpec(ndim=4)
 
     def build(self, input_shape):
@@ -76,6 +90,9 @@ class SqueezeExcite(keras.layers.Layer):
 
     def excitation(self, x):
         """The gate alone: (N, 1, 1, C), or (N, H, W, C) without a squeeze; 0..1 for a sigmoid."""
+        if not self.built:
+            self.build(x.shape)
+            self.built = True
         return ops.cast(self.expand(self.reduce(self.pool(x))), self.compute_dtype)
 
     def call(self, x):
@@ -231,7 +248,108 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _update_moving_statistics(self, inputs, mean, variance):
         import tensorflow as tf
 
-        count = tf.cast(tf.size(inputs, out_type=tf.int64) // inputs.shape[self.axis], "float32")
+        count = tf.cast(tf.size(inputs, out_type=tf.int64) // self.moving_mean.shape[0], "float32")
         variance = variance * (count - 1.0) / count  # Keras averages the biased variance; this one is Bessel-corrected
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum))
+
+
+@register
+class ShakeShake(keras.layers.Layer):
+    """Two equal tensors -> one, (N, H, W, C): alpha * a + (1 - alpha) * b with a random alpha for each image.
+
+    In training alpha is uniform in 0..1, and the gradients are mixed by another, independent coefficient. In
+    inference it is 0.5.
+
+    Args:
+        forward: whether alpha is random in training; else 0.5.
+        backward: whether the gradients' coefficient is random; else 0.5 ("Shake-Even").
+        seed: an integer, or None for a random one.
+
+    Source: Gastaldi, arXiv 1705.07485, at the level of images.
+    """
+
+    def __init__(self, forward=True, backward=True, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        self.forward = forward
+        self.backward = backward
+        self.seed = seed
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def call(self, inputs, training=None):
+        a, b = inputs
+        if not training:
+            return 0.5 * (a + b)
+        alpha, beta = (self._coefficients(a, is_random) for is_random in (self.forward, self.backward))
+        # The second term is what alpha changes; no gradient goes through it, so that the gradients' mixture is beta's.
+        return beta * a + (1 - beta) * b + ops.stop_gradient((alpha - beta) * (a - b))
+
+    def _coefficients(self, x, is_random):
+        shape = (ops.shape(x)[0], 1, 1, 1)
+        if not is_random:
+            return ops.full(shape, 0.5, x.dtype)
+        return ops.cast(keras.random.uniform(shape, seed=self.seed_generator, dtype="float32"), x.dtype)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape[0]
+
+    def get_config(self):
+        return super().get_config() | {"forward": self.forward, "backward": self.backward, "seed": self.seed}
+
+
+class ChannelLayer(keras.layers.Layer):
+    """A layer that rearranges channels, whose place is that of its `data_format`."""
+
+    def __init__(self, *, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = checked_data_format(data_format)
+        self.channel_axis = 3 if self.data_format == "channels_last" else 1
+        self.input_spec = keras.layers.InputSpec(ndim=4)
+
+    def get_config(self):
+        return super().get_config() | {"data_format": self.data_format}
+
+
+@register
+class PadChannels(ChannelLayer):
+    """(N, H, W, C) -> (N, H, W, channels): zeros behind the channels of the input."""
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def call(self, x):
+        missing = self.channels - x.shape[self.channel_axis]
+        return ops.pad(x, [(0, missing if axis == self.channel_axis else 0) for axis in range(4)])
+
+    def compute_output_shape(self, input_shape):
+        return tuple(self.channels if axis == self.channel_axis else n for axis, n in enumerate(input_shape))
+
+    def get_config(self):
+        return super().get_config() | {"channels": self.channels}
+
+
+@register
+class ShuffleChannels(ChannelLayer):
+    """(N, H, W, C) -> the same shape: channel i of group g becomes channel g of group i.
+
+    Source: Zhang et al., arXiv 1707.01083, Figure 1.
+    """
+
+    def __init__(self, groups, **kwargs):
+        super().__init__(**kwargs)
+        self.groups = groups
+
+    def call(self, x):
+        axis = self.channel_axis
+        shape = list(ops.shape(x))
+        split = [*shape[:axis], self.groups, x.shape[axis] // self.groups, *shape[axis + 1 :]]
+        order = list(range(5))
+        order[axis], order[axis + 1] = order[axis + 1], order[axis]
+        return ops.reshape(ops.transpose(ops.reshape(x, split), order), shape)
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+    def get_config(self):
+        return super().get_config() | {"groups": self.groups}

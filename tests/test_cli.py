@@ -53,13 +53,26 @@ def test_list_shows_every_network_with_the_oracles_counts():
     assert result.stderr == ""
 
 
+@pytest.mark.slow
+def test_the_paper_beside_every_network():
+    result = run("list", "--paper")
+    rows = {name: rest for name, *rest in cells(result.stdout)}
+    assert list(rows) == models.__all__
+    assert rows["SEResNet50"] == ["3.86", "3.86", "3.86", "3.87", "3.87"]
+    assert rows["SEMobileNet"] == ["0.569", "0.569", "0.569", "0.572", "0.572"]
+    for name, (plain, paper_plain, _, rescaled, paper) in rows.items():
+        if paper != "-" and name != "SEInceptionResNetV2":  # whose variant is not public
+            assert abs(float(plain) - float(paper_plain)) <= 0.02
+            assert abs(float(rescaled) - float(paper)) <= 0.02
+
+
 def test_summary_adds_up():
     result = run("summary", "SEResNet50")
     assert result.returncode == 0, result.stderr
     table = cells(result.stdout)
     assert [row[0] for row in table] == ["stem", "stage2", "stage3", "stage4", "stage5", "avg", "predictions", "total"]
     numbers = [[int(c.replace(",", "")) for c in row[2:]] for row in table]
-    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1] == [28088024, 3860488192]
+    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1] == [28088024, 3860488192, 5519360]
     assert table[1][1] == "56 x 56 x 256"
     assert "28,141,144 parameters" in result.stdout
 
@@ -71,6 +84,10 @@ def test_summary_adds_up():
         (["trian"], "there is no command 'trian'"),
         (["summary", "SEResNet51"], "no model 'SEResNet51'. Models: SEResNet18"),
         (["summary", "SEResNet50", "--size", "16"], "at least 32 x 32"),
+        (["summary", "SEResNet50", "--size", "0"], "(0, 0, 3)"),
+        (["summary"], "MODEL"),
+        (["list", "extra"], "extra"),
+        (["quickstart", "--seed", "abc"], "abc"),
         (["quickstart", "--workdir", "/proc/keras_senet"], "'/proc/keras_senet' cannot be written"),
         (["quickstart", "--seed", "-1", "--workdir", "/nowhere"], "seed=-1"),
     ],

@@ -191,11 +191,28 @@ def test_squeeze_excite_survives_large_magnitudes(policy, data_format, execution
         ({"reduction": True}, "reduction=True"),
         ({"squeeze": "mean"}, "squeeze='mean'"),
         ({"gate": "softmax"}, "gate='softmax'"),
+        ({"data_format": "NHWC"}, "data_format='NHWC'"),
     ],
 )
 def test_squeeze_excite_names_a_wrong_argument(arguments, named):
     with pytest.raises(ValueError, match=named):
         SqueezeExcite(**arguments)
+
+
+def test_the_excitation_of_a_layer_that_was_not_called():
+    images = random(2, 4, 4, 8)
+    layer = SqueezeExcite(2)
+    gate = layer.excitation(images)
+    np.testing.assert_allclose(layer(images), images * gate, rtol=1e-6)
+
+
+def test_batch_normalization_of_an_unknown_shape():
+    layer, images = BatchNormalization(), random(2, 3, 3, 6)
+    layer.build(images.shape)
+    run = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((None,) * 4)])
+    theirs = keras.layers.BatchNormalization()
+    assert relative_error(run(images), theirs(images, training=True)) < 1e-5
+    assert relative_error(layer.moving_variance, theirs.moving_variance) < 1e-5
 
 
 def test_squeeze_excite_names_a_wrong_input():

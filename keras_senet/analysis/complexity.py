@@ -54,10 +54,11 @@ class Complexity:
 
 
 def complexity(model):
-    """Counts the parameters and multiply-adds of any functional Keras model.
+    """Counts the parameters and multiply-adds of a functional Keras model.
 
     Raises:
-        ValueError: if the model is not functional, or its input has no fixed size.
+        ValueError: if the model is not functional, its input has no fixed size, or it has layers other than
+            convolutions and dense ones that multiply by a kernel (recurrent ones, attention).
     """
     if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes_by_depth"):
         raise ValueError(f"`model` must be a built functional or sequential Keras model. Received: {type(model)}")
@@ -88,7 +89,7 @@ def _rows(model, counted):
     nodes = set(itertools.chain.from_iterable(graph._nodes_by_depth.values()))
     for operation in graph.operations:
         for node in (node for node in operation._inbound_nodes if node in nodes and not node.is_input):
-            if isinstance(operation, keras.Model):
+            if isinstance(operation, keras.Model) and hasattr(_graph(operation), "_nodes_by_depth"):
                 yield from _rows(operation, counted)
                 continue
             inputs, outputs = (keras.tree.flatten(t)[0].shape for t in (node.input_tensors, node.output_tensors))
@@ -120,6 +121,8 @@ def _multiply_adds(layer, inputs, outputs):
         return _places(layer, outputs) * math.prod(layer.kernel.shape)
     if isinstance(layer, kernel.Dense):
         return math.prod(outputs[1:-1]) * math.prod(layer.kernel.shape)
+    if any("kernel" in weight.name for weight in getattr(layer, "weights", [])):
+        raise ValueError(f"The multiply-adds of {type(layer).__name__} layers cannot be counted: {layer.name!r}")
     return 0
 
 

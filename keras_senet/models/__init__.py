@@ -1,5 +1,9 @@
 """The constructors; `__all__` is the registry that the command line and the tests read."""
 
+from keras_senet.models.bn_inception import SEBNInception
+from keras_senet.models.inception_resnet_v2 import SEInceptionResNetV2
+from keras_senet.models.mobilenet import SEMobileNet
+from keras_senet.models.preact import SEResNet110, SEResNet164, SEWideResNet16x8
 from keras_senet.models.resnet import (
     SENet154,
     SEResNet18,
@@ -13,6 +17,9 @@ from keras_senet.models.resnet import (
     SEResNeXt50,
     SEResNeXt101,
 )
+from keras_senet.models.shake_shake import SEShakeEven29, SEShakeShake26
+from keras_senet.models.shufflenet import SEShuffleNet
+from keras_senet.models.vgg import SEVGG16
 
 __all__ = [
     "SEResNet18",
@@ -23,9 +30,19 @@ __all__ = [
     "SEResNeXt50",
     "SEResNeXt101",
     "SENet154",
+    "SEBNInception",
+    "SEInceptionResNetV2",
+    "SEVGG16",
+    "SEMobileNet",
+    "SEShuffleNet",
     "SEResNet20",
     "SEResNet32",
     "SEResNet56",
+    "SEResNet110",
+    "SEResNet164",
+    "SEWideResNet16x8",
+    "SEShakeShake26",
+    "SEShakeEven29",
 ]
 
 for _name in __all__:

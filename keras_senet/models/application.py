@@ -1,16 +1,20 @@
 """application(): turns a spec into a constructor in the style of `keras.applications`."""
 
+from dataclasses import replace
+
 import keras
 from keras import layers
 
 from keras_senet import weights as checkpoints
+from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import channel_axis, global_pool
 from keras_senet.preprocessing import IMAGENET, Preprocessing
 
 DOCUMENTATION = """{title}: images (N, {size}, {size}, 3) -> class probabilities (N, {classes}).
 
 The images are normalised RGB, as `model.preprocessing` makes them from 0..255; the layout is
-`keras.config.image_data_format()`. `{name}.spec` is the architecture: `dataclasses.replace` makes variants of it.
+`keras.config.image_data_format()`. The attribute `spec` is the architecture; `variant(replace(spec, ...))` makes
+another constructor of a changed one, such as the plain network with `se=None`.
 
 Args:
     include_top: whether the classifier is at the end; without it the output is the last feature map.
@@ -31,7 +35,7 @@ Raises:
 """
 
 
-def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=global_pool):
+def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=global_pool, preprocessing=None):
     """A constructor of the network that `spec` describes.
 
     Args:
@@ -41,10 +45,12 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
         min_size: the smallest height and width that the network can run at.
         classes: the default number of classes.
         head: `head(feature_map, classes, activation)` returns the predictions.
+        preprocessing: a `Preprocessing`; None is ImageNet's mean and standard deviation, or -1..1 for small images.
     """
     default_classes, default_name = classes, name
     default_weights = "imagenet" if checkpoints.is_published(name) else None
-    preprocessing = IMAGENET if input_size > 32 else Preprocessing.scaled(input_size)
+    if preprocessing is None:
+        preprocessing = replace(IMAGENET, size=input_size) if input_size > 32 else Preprocessing.scaled(input_size)
 
     def constructor(
         include_top=True,
@@ -70,13 +76,27 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
             x = pool(name=f"{pooling}_pool")(x)
         inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
         model = keras.Model(inputs, x, name=name)
+        _check_stages(spec, model)
         model.spec = spec
         model.preprocessing = preprocessing
         if weights is not None:
             checkpoints.load_weights(model, weights, include_top=include_top)
         return model
 
+    def variant(spec, *, name=f"{name}_variant"):
+        """A constructor of another spec with this one's sizes, classes, head and preprocessing."""
+        return application(
+            spec,
+            name=name,
+            input_size=input_size,
+            min_size=min_size,
+            classes=default_classes,
+            head=head,
+            preprocessing=preprocessing,
+        )
+
     constructor.spec = spec
+    constructor.variant = variant
     constructor.input_size = input_size
     constructor.classes = default_classes
     constructor.__doc__ = DOCUMENTATION.format(
@@ -108,12 +128,27 @@ def _check_activation(classifier_activation):
         )
 
 
+def _check_stages(spec, model):
+    """An SE block must stand in each stage that `spec.se.stages` names."""
+    se = getattr(spec, "se", None)
+    if se is None or se.stages is None:
+        return
+    found = {layer.name.split("_")[0] for layer in model.layers if isinstance(layer, SqueezeExcite)}
+    missing = [stage for stage in se.stages if f"stage{stage}" not in found]
+    if missing or not se.stages:
+        stages = sorted({layer.name.split("_")[0] for layer in model.layers if layer.name.startswith("stage")})
+        raise ValueError(
+            f"`stages` must name stages of this network, {', '.join(stages)}. Received: stages={se.stages}"
+        )
+
+
 def _images(input_tensor, input_shape, size, min_size):
     """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default shape."""
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}")
     default = (size, size, 3) if channel_axis() == -1 else (3, size, size)
-    shape = input_shape or (default if input_tensor is None else tuple(input_tensor.shape[1:]))
+    given = default if input_tensor is None else tuple(input_tensor.shape[1:])
+    shape = given if input_shape is None else input_shape
     valid = (
         isinstance(shape, (tuple, list))
         and len(shape) == 3

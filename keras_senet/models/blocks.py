@@ -1,11 +1,12 @@
 """The functional pieces that families share: padded convolutions, the stem's pooling, SE blocks, heads."""
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import keras
 from keras import layers
 
-from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
+from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
 
 POSITIONS = ("standard", "pre", "post", "identity", "conv3x3")
 STATISTICS = {"momentum": 0.9, "epsilon": 1e-5}  # epsilon: Caffe's default, which the authors' prototxts keep
@@ -37,7 +38,13 @@ class SE:
     def __post_init__(self):
         if self.position not in POSITIONS:
             raise ValueError(f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}")
-        SqueezeExcite(self.reduction, self.squeeze, self.gate, self.use_bias)  # raises for its own arguments
+        check_excitation(self.reduction, self.squeeze, self.gate)
+        if self.stages is not None:
+            if not isinstance(self.stages, (tuple, list)) or not all(isinstance(s, int) for s in self.stages):
+                raise ValueError(
+                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
+                )
+            object.__setattr__(self, "stages", tuple(self.stages))  # so that equal ones compare equal
 
 
 def squeeze_excite(se, x, *, name, stage=None, position="standard"):
@@ -47,40 +54,100 @@ def squeeze_excite(se, x, *, name, stage=None, position="standard"):
     return SqueezeExcite(se.reduction, se.squeeze, se.gate, se.use_bias, name=name)(x)
 
 
+def require_standard(se, network):
+    """Raises ValueError for a position that only residual units have."""
+    if se is not None and se.position != "standard":
+        raise ValueError(f"{network} has SE blocks at position='standard' alone. Received: position={se.position!r}")
+
+
 def channel_axis():
     return -1 if keras.config.image_data_format() == "channels_last" else 1
 
 
-def conv(x, filters, kernel, *, stride=1, groups=1, use_bias=False, name):
+def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, name):
     """kernel x kernel convolution, padded by (kernel - 1) / 2 on each side as Caffe and PyTorch do.
 
     Keras' "same" equals this for a stride of 1 only: with a stride it pads even sizes at the bottom right alone.
     """
-    if stride > 1 and kernel > 1:
-        x = layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x)
     layer = GroupedConv2D if groups > 1 else layers.Conv2D
     return layer(
         filters,
         kernel,
         strides=stride,
         padding="same" if stride == 1 else "valid",
+        dilation_rate=dilation,
         groups=groups,
         use_bias=use_bias,
         kernel_initializer="he_normal",
         name=name,
-    )(x)
+    )(_padded(x, kernel, stride, name))
+
+
+def depthwise(x, kernel, *, stride=1, name):
+    """One kernel x kernel filter a channel, padded as `conv` is."""
+    return layers.DepthwiseConv2D(
+        kernel,
+        strides=stride,
+        padding="same" if stride == 1 else "valid",
+        use_bias=False,
+        depthwise_initializer="he_normal",
+        name=name,
+    )(_padded(x, kernel, stride, name))
+
+
+def _padded(x, kernel, stride, name):
+    return layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x) if stride > 1 and kernel > 1 else x
+
+
+def bn(x, *, name):
+    """Batch normalisation over the channels, with Caffe's epsilon."""
+    return BatchNormalization(axis=channel_axis(), **STATISTICS, name=name)(x)
+
+
+def bn_relu(x, *, name):
+    """relu(bn(x)), the layers called name_bn and name_relu."""
+    return layers.ReLU(name=f"{name}_relu")(bn(x, name=f"{name}_bn"))
 
 
 def conv_bn(x, filters, kernel, *, name, **options):
     """bn(conv(x)), for the shortcuts and the last convolution of a branch."""
-    return BatchNormalization(axis=channel_axis(), **STATISTICS, name=f"{name}_bn")(
-        conv(x, filters, kernel, name=name, **options)
-    )
+    return bn(conv(x, filters, kernel, name=name, **options), name=f"{name}_bn")
 
 
 def conv_bn_relu(x, filters, kernel, *, name, **options):
     """relu(bn(conv(x)))."""
-    return layers.ReLU(name=f"{name}_relu")(conv_bn(x, filters, kernel, name=name, **options))
+    return bn_relu(conv(x, filters, kernel, name=name, **options), name=name)
+
+
+class Sampling(NamedTuple):
+    """How a unit samples: its strided convolution has `stride` and `dilation`, those behind it `later`."""
+
+    stride: int = 1
+    dilation: int = 1
+    later: int = 1
+
+
+def stages(depths, first_stage, stride=1, output_stride=32):
+    """Rows of (stage, block, scale, Sampling) for units in stages, each of which halves the size and doubles the width.
+
+    `stride` is that of the first stage's input. From `output_stride` on, a stage keeps the size and its convolutions
+    are dilated instead: with equal weights they see what they saw, at each place in between too.
+    """
+    dilation = 1
+    for i, depth in enumerate(depths):
+        halves = i > 0
+        stride *= 2 if halves else 1
+        later = 2 * dilation if halves and stride > output_stride else dilation
+        strided = halves and later == dilation
+        for block in range(depth):
+            first = block == 0
+            yield (
+                first_stage + i,
+                block + 1,
+                2**i,
+                Sampling(2 if first and strided else 1, dilation if first else later, later),
+            )
+        dilation = later
 
 
 def ceil_max_pool(x, *, name):
@@ -94,7 +161,7 @@ def ceil_max_pool(x, *, name):
 
 
 def global_pool(x, classes, activation, *, dropout=0.0):
-    """(N, H, W, C) -> (N, classes): the mean over H x W, then a dense layer, in float32 under mixed precision."""
+    """(N, H, W, C) -> (N, classes): the mean over H x W, then the classifier."""
     x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
     if dropout:
         x = layers.Dropout(dropout, name="dropout")(x)
@@ -102,6 +169,6 @@ def global_pool(x, classes, activation, *, dropout=0.0):
 
 
 def classifier(x, classes, activation):
-    """The last dense layer: a softmax over 1,000 classes needs more than half precision."""
+    """The last dense layer, in float32 also under mixed precision, for the sake of its softmax."""
     half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
     return layers.Dense(classes, activation=activation, dtype="float32" if half else None, name="predictions")(x)

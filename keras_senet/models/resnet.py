@@ -18,6 +18,7 @@ from keras_senet.models.blocks import (
     conv_bn_relu,
     global_pool,
     squeeze_excite,
+    stages,
 )
 
 
@@ -28,10 +29,11 @@ class ResNet:
     depths       units in stages 2, 3, ...; each stage after the first halves the size and doubles the widths
     groups       of the 3x3 convolution
     group_width  channels of a group in stage 2
-    stride_on    which of a unit's three convolutions has the stride: 1 in the authors' SE-ResNets, 2 in all others
+    stride_on    which of a unit's convolutions has the stride: 1, the first 1x1, in the authors' SE-ResNets; 2, the 3x3
     reduce_by    how much narrower than the 3x3 convolution the first 1x1 is (SENet-154: 2)
     projection   kernel of the shortcuts' convolutions that have a stride (SENet-154: 3)
     stem         rows of (kernel, width, stride)
+    output_stride  32, or 16 or 8: then the last stages keep the size and are dilated, with the same weights
     se           the SE blocks, or None for the plain network
     """
 
@@ -42,47 +44,66 @@ class ResNet:
     reduce_by: int = 1
     projection: int = 1
     stem: tuple[tuple[int, int, int], ...] = ((7, 64, 2),)
+    output_stride: int = 32
     se: SE | None = SE()
 
     first_stage: ClassVar[int] = 2
+    stem_stride: ClassVar[int] = 4
     width: ClassVar[int] = 256  # of the first stage's output
 
+    def __post_init__(self):
+        if self.output_stride not in (8, 16, 32):
+            raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}")
+
     def __call__(self, x):
-        x = self.build_stem(x)
-        for i, depth in enumerate(self.depths):
-            for block in range(depth):
-                stride = 2 if i > 0 and block == 0 else 1
-                x = self.unit(x, self.first_stage + i, block + 1, scale=2**i, stride=stride)
+        *_, x = self.levels(x)
         return x
+
+    def levels(self, x):
+        """The feature map at the end of each stage."""
+        x = self.build_stem(x)
+        for stage, block, scale, sampling in stages(
+            self.depths, self.first_stage, self.stem_stride, self.output_stride
+        ):
+            x = self.unit(x, stage, block, scale, sampling)
+            if block == self.depths[stage - self.first_stage]:
+                yield x
 
     def build_stem(self, x):
         for i, (kernel, width, stride) in enumerate(self.stem):
             x = conv_bn_relu(x, width, kernel, stride=stride, name=f"stem_conv{i + 1}")
         return ceil_max_pool(x, name="stem_pool")
 
-    def unit(self, x, stage, block, *, scale, stride):
-        """relu(F(x) + shortcut(x)), with an SE block at one of these places."""
+    def unit(self, x, stage, block, scale, sampling):
+        """relu(F(x) + shortcut(x)), with an SE block at one of its places."""
         name = f"stage{stage}_block{block}"
         gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
-        residual = self.branch(gate(x, position="pre"), scale, stride, partial(gate, position="conv3x3"), name)
-        residual = gate(residual, position="standard")
-        shortcut = gate(self.shortcut(x, scale * self.width, stride, name), position="identity")
+        residual = self.residual(gate(x, position="pre"), scale, sampling, stage, name)
+        shortcut = gate(self.shortcut(x, scale * self.width, sampling, name), position="identity")
         x = layers.Add(name=f"{name}_add")([residual, shortcut])
         return gate(layers.ReLU(name=f"{name}_relu")(x), position="post")
 
-    def branch(self, x, scale, stride, gate, name):
+    def residual(self, x, scale, sampling, stage, name):
+        """F(x), gated at its end in the standard position."""
+        gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
+        return gate(self.branch(x, scale, sampling, partial(gate, position="conv3x3"), name))
+
+    def branch(self, x, scale, sampling, gate, name):
         """bn(1x1(gate(relu(bn(3x3(relu(bn(1x1(x)))))))))."""
         width = self.groups * self.group_width * scale
-        strides = {self.stride_on: stride}
-        x = conv_bn_relu(x, width // self.reduce_by, 1, stride=strides.get(1, 1), name=f"{name}_conv1")
-        x = conv_bn_relu(x, width, 3, stride=strides.get(2, 1), groups=self.groups, name=f"{name}_conv2")
-        return conv_bn(gate(x), scale * self.width, 1, stride=strides.get(3, 1), name=f"{name}_conv3")
+        stride, dilation, later = sampling
+        first, second = ((stride, 1), (1, later)) if self.stride_on == 1 else ((1, 1), (stride, dilation))
+        x = conv_bn_relu(x, width // self.reduce_by, 1, stride=first[0], name=f"{name}_conv1")
+        x = conv_bn_relu(x, width, 3, stride=second[0], dilation=second[1], groups=self.groups, name=f"{name}_conv2")
+        return conv_bn(gate(x), scale * self.width, 1, name=f"{name}_conv3")
 
-    def shortcut(self, x, width, stride, name):
+    def shortcut(self, x, width, sampling, name):
         """x, or its projection where the unit changes the shape."""
-        if stride == 1 and x.shape[channel_axis()] == width:
+        if sampling.stride == 1 and x.shape[channel_axis()] == width:
             return x
-        return conv_bn(x, width, self.projection if stride > 1 else 1, stride=stride, name=f"{name}_shortcut")
+        first_stage = width == self.width
+        kernel = 1 if first_stage else self.projection
+        return conv_bn(x, width, kernel, stride=sampling.stride, dilation=sampling.dilation, name=f"{name}_shortcut")
 
 
 @dataclass(frozen=True)
@@ -94,10 +115,11 @@ class BasicResNet(ResNet):
 
     width: ClassVar[int] = 64
 
-    def branch(self, x, scale, stride, gate, name):
+    def branch(self, x, scale, sampling, gate, name):
         """bn(3x3(gate(relu(bn(3x3(x))))))."""
-        x = conv_bn_relu(x, scale * self.width, 3, stride=stride, name=f"{name}_conv1")
-        return conv_bn(gate(x), scale * self.width, 3, name=f"{name}_conv2")
+        stride, dilation, later = sampling
+        x = conv_bn_relu(x, scale * self.width, 3, stride=stride, dilation=dilation, name=f"{name}_conv1")
+        return conv_bn(gate(x), scale * self.width, 3, dilation=later, name=f"{name}_conv2")
 
 
 @dataclass(frozen=True)
@@ -110,6 +132,7 @@ class SmallResNet(BasicResNet):
     stem: tuple[tuple[int, int, int], ...] = ((3, 16, 1),)
 
     first_stage: ClassVar[int] = 1
+    stem_stride: ClassVar[int] = 1
     width: ClassVar[int] = 16
 
     def build_stem(self, x):

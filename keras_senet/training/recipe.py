@@ -1,5 +1,6 @@
 """What is trained, on what, and how: plain data, and the named recipes."""
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -46,21 +47,23 @@ class Recipe:
     seed: int = 0
 
     def __post_init__(self):
+        for field in dataclasses.fields(self):
+            accepted = (int, float) if field.type is float else field.type
+            value = getattr(self, field.name)
+            is_type = isinstance(value, accepted) and (field.type is bool or not isinstance(value, bool))
+            self._require(field.name, is_type, f"of type {field.type.__name__}")
         models.get(self.model)
         for field, accepted in (("dataset", tuple(DATASETS)), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
             self._require(field, getattr(self, field) in accepted, f"one of {', '.join(accepted)}")
         for field in ("epochs", "batch_size"):
-            value = getattr(self, field)
-            self._require(field, isinstance(value, int) and value >= 1, "an integer of at least 1")
+            self._require(field, getattr(self, field) >= 1, "at least 1")
         for field in ("pad_and_crop", "seed"):
-            value = getattr(self, field)
-            self._require(field, isinstance(value, int) and 0 <= value < 2**31, "an integer from 0 to 2^31 - 1")
-        for field in ("warmup_epochs", "weight_decay"):
-            value = getattr(self, field)
-            self._require(field, math.isfinite(value) and value >= 0, "a number of at least 0")
+            self._require(field, 0 <= getattr(self, field) < 2**31, "from 0 to 2^31 - 1")
         for field in ("momentum", "label_smoothing"):
-            self._require(field, 0 <= getattr(self, field) < 1, "a number from 0 to below 1")
-        self._require("learning_rate", math.isfinite(self.learning_rate) and self.learning_rate > 0, "above 0")
+            self._require(field, 0 <= getattr(self, field) < 1, "from 0 to below 1")
+        self._require("weight_decay", 0 <= self.weight_decay < math.inf, "at least 0")
+        self._require("learning_rate", 0 < self.learning_rate < math.inf, "above 0")
+        self._require("warmup_epochs", 0 <= self.warmup_epochs <= self.epochs, f"from 0 to epochs={self.epochs}")
 
     def _require(self, field, holds, accepted):
         if not holds:

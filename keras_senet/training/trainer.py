@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from keras_senet import data, models
 from keras_senet.data import images as image_operations
-from keras_senet.evaluation import evaluate
+from keras_senet.evaluation import evaluate, prediction_step
 from keras_senet.training.optimizer import make_optimizer
 from keras_senet.training.progress import Progress
 from keras_senet.training.workdir import WorkDir
@@ -53,10 +53,15 @@ class Trainer:
         self.recipe = recipe
         self.verbose = verbose
         self.strategy = strategy or make_strategy()
-        threads = {"threads": os.cpu_count(), "intra_op": tf.config.threading.get_intra_op_parallelism_threads()}
-        self.workdir = WorkDir(workdir, recipe, threads | {"tensorflow": tf.__version__, "keras": keras.__version__})
         self.train_set, self.test_set = (data.load(recipe.dataset, split) for split in ("train", "test"))
         self.steps_per_epoch = len(self.train_set) // recipe.batch_size
+        if self.steps_per_epoch == 0:
+            raise ValueError(
+                f"`batch_size` must be at most the number of images, {len(self.train_set)}. "
+                f"Received: batch_size={recipe.batch_size}"
+            )
+        threads = {"threads": os.cpu_count(), "intra_op": tf.config.threading.get_intra_op_parallelism_threads()}
+        self.workdir = WorkDir(workdir, recipe, threads | {"tensorflow": tf.__version__, "keras": keras.__version__})
         self.steps = recipe.epochs * self.steps_per_epoch
         keras.utils.set_random_seed(recipe.seed)
         with self.strategy.scope(), precision(recipe.precision):
@@ -64,6 +69,7 @@ class Trainer:
             self.model = models.get(recipe.model)(weights=None, classes=classes, input_shape=self._input_shape())
             self.optimizer = make_optimizer(recipe, self.steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
+        self.prediction_step = prediction_step(self.model)
         self.checkpoint = tf.train.Checkpoint(
             model=self.model, optimizer=self.optimizer, step=tf.Variable(0, dtype=tf.int64)
         )
@@ -73,7 +79,13 @@ class Trainer:
         return self.train_set.images.shape[1:]
 
     def train(self):
-        """Trains to the end of the recipe; returns the last row of the metrics."""
+        """Trains to the end of the recipe; returns the last row of the metrics.
+
+        Raises:
+            ValueError: if the checkpoint to continue from is damaged.
+            OSError: if the work directory cannot be written, such as when the disk is full.
+            FloatingPointError: if the loss is not finite.
+        """
         first = self._restore()
         distributed = self.strategy.experimental_distribute_dataset(self._batches(first))
         totals = Totals()
@@ -86,12 +98,19 @@ class Trainer:
                     totals = Totals()
         self.model.save(self.workdir.path / "model.keras")
         save_weights(self.model, self.workdir.path / "model.weights.h5")
-        return self.workdir.read_metrics()[-1]
+        return next(iter(self.workdir.read_metrics()[-1:]), None)
 
     def _restore(self):
         """The step to continue from; 0 in a new directory."""
-        if self.manager.latest_checkpoint:
-            self.checkpoint.restore(self.manager.latest_checkpoint).assert_consumed()
+        latest, folder = self.manager.latest_checkpoint, self.workdir.checkpoints
+        try:
+            if latest:
+                self.checkpoint.restore(latest).assert_consumed()
+            elif folder.is_file() or (folder / "checkpoint").exists():
+                raise ValueError("it names no checkpoint")
+        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
+            reason = str(error).partition("\n")[0]
+            raise ValueError(f"{str(folder)!r} is damaged ({reason}); remove it to begin anew") from error
         step = int(self.checkpoint.step)
         self.workdir.forget_metrics_after(step)
         return step
@@ -144,7 +163,7 @@ class Trainer:
                 f"The loss is {totals.loss} in the epoch that ends at step {step}, at a learning rate of "
                 f"{self._learning_rate():.3g}. The last good checkpoint is {self.manager.latest_checkpoint}"
             )
-        result = evaluate(self.model, self.test_set)
+        result = evaluate(self.model, self.test_set, step=self.prediction_step)
         row = {
             "step": step,
             "epoch": step // self.steps_per_epoch,
@@ -156,7 +175,10 @@ class Trainer:
         }
         self.workdir.append_metrics(row)
         self.checkpoint.step.assign(step)
-        self.manager.save()
+        try:
+            self.manager.save()
+        except tf.errors.OpError as error:
+            raise OSError(f"{str(self.workdir.checkpoints)!r} cannot be written: {error.message}") from error
         return row
 
     def _learning_rate(self):

@@ -31,7 +31,7 @@ class WorkDir:
             write_atomically(file, json.dumps({"recipe": recipe, "environment": environment}, indent=2) + "\n")
             return
         try:
-            stored = json.loads(file.read_text())["recipe"]
+            stored = dict(json.loads(file.read_text())["recipe"])
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{str(file)!r} is damaged ({error}); remove it or choose another directory") from error
         differing = [f for f in sorted(recipe.keys() | stored.keys()) if recipe.get(f) != stored.get(f)]
@@ -53,13 +53,19 @@ class WorkDir:
         if not self.metrics.exists():
             return []
         with self.metrics.open(newline="") as file:
-            return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(file)]
+            rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may cut the last one
+        try:
+            return [{name: float(value) for name, value in row.items()} for row in rows]
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"{str(self.metrics)!r} is damaged ({error}); remove it, the run itself can go on"
+            ) from error
 
     def forget_metrics_after(self, step):
         """Drops the rows of steps that a continued run will do again."""
         rows = self.read_metrics()
         kept = [row for row in rows if row["step"] <= step]
-        if len(kept) < len(rows):
+        if self.metrics.exists():
             self.metrics.unlink()
             for row in kept:
                 self.append_metrics({n: int(v) if n in ("step", "epoch") else v for n, v in row.items()})

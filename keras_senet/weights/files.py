@@ -8,6 +8,8 @@ from pathlib import Path
 
 import h5py
 
+from keras_senet.preprocessing import Preprocessing
+
 METADATA = "keras_senet"
 
 
@@ -32,6 +34,8 @@ def save_weights(model, path):
             f"Only networks of keras_senet carry their architecture; {model.name!r} does not. "
             "Use `model.save_weights` for it."
         )
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder of {str(path)!r} does not exist")
     metadata = {"spec": describe(model.spec), "preprocessing": describe(model.preprocessing)}
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         written = Path(folder) / path.name
@@ -44,14 +48,17 @@ def save_weights(model, path):
 def load_weights(model, path, *, include_top=True):
     """Loads a `.weights.h5` file of this network, or of a network of equal layers where the file names none.
 
+    The model takes over the preprocessing that the file names.
+
     Raises:
         ValueError: if the file is damaged, was saved from another architecture, or has other weights than the model.
     """
     try:
         with h5py.File(path, "r") as file:
             metadata = json.loads(file.attrs.get(METADATA, "{}"))
+            preprocessing = _preprocessing(metadata)
             stored = _shapes(file)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"The weights file is damaged or not HDF5: {str(path)!r} ({error})") from error
     _check_spec(model.spec, metadata.get("spec"), path)
     _check_count(model, stored, path, include_top)
@@ -61,6 +68,17 @@ def load_weights(model, path, *, include_top=True):
         model.load_weights(path)
     except (ValueError, OSError, KeyError) as error:
         raise ValueError(f"The weights of {str(path)!r} do not fit {model.name!r}: {error}") from error
+    model.preprocessing = preprocessing or model.preprocessing
+
+
+def _preprocessing(metadata):
+    """The preprocessing that the weights were trained with, or None where the file does not say."""
+    if not isinstance(metadata, dict):
+        raise TypeError(f"its metadata is {metadata!r}")
+    if "preprocessing" not in metadata:
+        return None
+    fields = {name: value for name, value in metadata["preprocessing"].items() if name != "class"}
+    return Preprocessing(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
 
 
 def _shapes(file):
@@ -74,6 +92,8 @@ def _check_spec(spec, stored, path):
     own = describe(spec)
     if stored is None or stored == own:
         return
+    if not isinstance(stored, dict):
+        raise ValueError(f"The metadata of {str(path)!r} is damaged: its architecture is {stored!r}")
     differences = [
         f"{field}: {stored.get(field)} in the file, {own.get(field)} here"
         for field in sorted(own.keys() | stored.keys())

@@ -76,3 +76,6 @@ def test_what_cannot_be_counted():
         complexity(keras.Model(images, keras.layers.Conv2D(2, 1)(images)))
     with pytest.raises(ValueError, match="functional"):
         complexity("SEResNet50")
+    for layer in (keras.layers.TimeDistributed(keras.layers.Dense(3)), keras.layers.ConvLSTM1D(3, 3)):
+        with pytest.raises(ValueError, match=f"{type(layer).__name__} layers cannot be counted"):
+            count(layer)

@@ -7,29 +7,24 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tiny import TINY
 
 import keras_senet
 from keras_senet import models
-from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet, resnext, senet
+from keras_senet.models.resnet import ResNet
 
-# One tiny network a family: (spec, width of the feature map). Names of the full ones are checked below.
-TINY = {
-    "bottleneck": (ResNet((1, 1)), 512),
-    "resnext": (resnext((1, 1)), 512),
-    "senet": (senet((1, 1)), 512),
-    "basic": (BasicResNet((1, 1)), 128),
-    "small": (SmallResNet((1, 1)), 32),
-}
-tiny = pytest.mark.parametrize(("spec", "width"), TINY.values(), ids=TINY)
+tiny = pytest.mark.parametrize("network", TINY.values(), ids=TINY)
 layouts = pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
-
-
-def constructor(spec, **options):
-    return keras_senet.application(spec, name="tiny", input_size=32, classes=10, **options)
 
 
 def shaped(layout, size, channels):
     return (size, size, channels) if layout == "channels_last" else (channels, size, size)
+
+
+PUBLISHED = [
+    *("SEResNet18", "SEResNet34", "SEResNet50", "SEResNet101", "SEResNet152"),
+    *("SEResNeXt50", "SEResNeXt101", "SENet154"),
+]
 
 
 def test_every_network_has_the_signature_of_keras_applications():
@@ -42,122 +37,154 @@ def test_every_network_has_the_signature_of_keras_applications():
             assert ours[argument].default == theirs[argument].default
         assert constructor.__name__ == name
         assert constructor.__doc__.startswith(type(constructor.spec).__name__)
-        assert ours["weights"].default == ("imagenet" if constructor.input_size > 32 else None)
-        assert ours["classes"].default == (1000 if constructor.input_size > 32 else 10)
+        assert ours["weights"].default == ("imagenet" if name in PUBLISHED else None)
+        assert ours["classes"].default == constructor.classes
+
+
+def random_images(network, count=2, layout="channels_last", seed=0):
+    shape = shaped(layout, network.size, 3)
+    return np.random.default_rng(seed).normal(size=(count, *shape)).astype("float32")
 
 
 @tiny
 @layouts
 @pytest.mark.parametrize("channels", [1, 4])
-def test_no_top_with_any_number_of_channels_and_any_size(spec, width, layout, channels):
+def test_no_top_with_any_number_of_channels_and_any_size(network, layout, channels):
     keras.config.set_image_data_format(layout)
-    model = constructor(spec)(weights=None, include_top=False, input_shape=shaped(layout, None, channels))
-    assert tuple(model.output_shape) == (None, *shaped(layout, None, width))
-    feature_map = model(np.zeros((1, *shaped(layout, 45, channels)), "float32"))
-    assert feature_map.shape[-1 if layout == "channels_last" else 1] == width
+    model = network.constructor(weights=None, include_top=False, input_shape=shaped(layout, None, channels))
+    assert tuple(model.output_shape) == (None, *shaped(layout, None, network.width))
+    size = network.size + 32
+    feature_map = model(np.zeros((1, *shaped(layout, size, channels)), "float32"))
+    assert feature_map.shape[-1 if layout == "channels_last" else 1] == network.width
 
 
 @tiny
 @layouts
-def test_no_top_on_an_input_tensor(spec, width, layout):
+def test_no_top_on_an_input_tensor(network, layout):
     keras.config.set_image_data_format(layout)
-    images = keras.Input(shaped(layout, 80, 4), name="custom")
+    images = keras.Input(shaped(layout, 2 * network.size, 4), name="custom")
     x = keras.layers.Conv2D(3, 2, strides=2)(images)
-    model = constructor(spec)(weights=None, include_top=False, input_tensor=x)
+    model = network.constructor(weights=None, include_top=False, input_tensor=x)
     assert model.inputs[0] is images
-    assert model.output_shape[-1 if layout == "channels_last" else 1] == width
+    assert model.output_shape[-1 if layout == "channels_last" else 1] == network.width
 
 
 @tiny
 @pytest.mark.parametrize("pooling", ["avg", "max"])
-def test_pooling(spec, width, pooling):
-    bare = constructor(spec)(weights=None, include_top=False)
-    model = constructor(spec)(weights=None, include_top=False, pooling=pooling)
+def test_pooling(network, pooling):
+    bare = network.constructor(weights=None, include_top=False)
+    model = network.constructor(weights=None, include_top=False, pooling=pooling)
     model.set_weights(bare.get_weights())
-    images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
+    images = random_images(network)
     expected = {"avg": np.mean, "max": np.max}[pooling](bare(images), axis=(1, 2))
-    assert model.output_shape == (None, width)
-    np.testing.assert_allclose(model(images), expected, rtol=1e-5, atol=1e-5)
+    assert model.output_shape == (None, network.width)
+    np.testing.assert_allclose(model(images), expected, rtol=1e-5, atol=1e-5 * np.abs(expected).max())
 
 
 @tiny
 @layouts
-def test_a_saved_model_answers_the_same(spec, width, layout, tmp_path):
+def test_a_saved_model_answers_the_same(network, layout, tmp_path):
     keras.config.set_image_data_format(layout)
-    model = constructor(spec)(weights=None, classes=7)
-    images = np.random.default_rng(0).normal(size=(2, *shaped(layout, 32, 3))).astype("float32")
+    model = network.constructor(weights=None, classes=7)
+    images = random_images(network, layout=layout)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert model.output_shape == (None, 7)
     np.testing.assert_array_equal(loaded(images), model(images))
     restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
     assert [w.shape for w in restored.weights] == [w.shape for w in model.weights]
+    assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
 
 
 @tiny
-def test_layouts_give_the_same_answers(spec, width):
-    model = constructor(spec)(weights=None)
-    images = np.random.default_rng(0).normal(size=(2, 33, 33, 3)).astype("float32")
-    last = constructor(spec)(weights=None, input_shape=(33, 33, 3))
-    last.set_weights(model.get_weights())
+def test_weights_by_path(network, tmp_path):
+    model = network.constructor(weights=None)
+    keras_senet.save_weights(model, tmp_path / "tiny.weights.h5")
+    loaded = network.constructor(weights=tmp_path / "tiny.weights.h5")
+    images = random_images(network)
+    np.testing.assert_array_equal(loaded(images), model(images))
+    bare = network.constructor(weights=tmp_path / "tiny.weights.h5", include_top=False)
+    for value, expected in zip(bare.get_weights(), model.get_weights(), strict=False):
+        np.testing.assert_array_equal(value, expected)
+
+
+@tiny
+def test_layouts_give_the_same_answers(network):
+    """Also where the map is flattened: the tiny VGG's is 1 x 1."""
+    last = network.constructor(weights=None)
+    images = random_images(network)
     keras.config.set_image_data_format("channels_first")
-    first = constructor(spec)(weights=None, input_shape=(3, 33, 33))
-    first.set_weights(model.get_weights())
+    first = network.constructor(weights=None)
+    first.set_weights(last.get_weights())
     np.testing.assert_allclose(first(images.transpose(0, 3, 1, 2)), last(images), rtol=1e-4, atol=1e-6)
 
 
 @tiny
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_stays_finite(spec, width, policy):
+def test_mixed_precision_stays_finite(network, policy):
+    """Forward and backward, from images a hundred times larger than usual."""
     keras.config.set_dtype_policy(policy)
-    model = constructor(spec)(weights=None)
-    images = tf.constant(100 * np.random.default_rng(0).normal(size=(4, 32, 32, 3)), "float32")
+    model = network.constructor(weights=None)
+    images = tf.constant(100 * random_images(network, 4))
     with tf.GradientTape() as tape:
         loss = keras.losses.sparse_categorical_crossentropy(np.arange(4), model(images, training=True))
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
     assert model.output.dtype == "float32"
+    assert np.isfinite(loss).all()
     assert all(np.isfinite(g).all() for g in gradients)
 
 
 @tiny
-def test_a_few_steps_of_fit_lower_the_loss(spec, width):
+def test_a_few_steps_of_fit_lower_the_loss(network):
     keras.utils.set_random_seed(0)
-    model = constructor(spec)(weights=None)
-    model.compile(keras.optimizers.SGD(0.02), "sparse_categorical_crossentropy")
-    random = np.random.default_rng(0)
-    images, labels = random.normal(size=(16, 32, 32, 3)).astype("float32"), random.integers(0, 10, 16)
-    losses = model.fit(images, labels, batch_size=16, epochs=5, verbose=0).history["loss"]
-    assert losses[-1] < losses[0]
-
-
-def test_the_last_layer_has_the_activation():
-    assert constructor(ResNet((1, 1)))(weights=None).layers[-1].activation is keras.activations.softmax
-    logits = constructor(ResNet((1, 1)))(weights=None, classifier_activation=None)
-    assert logits.layers[-1].activation is keras.activations.linear
-
-
-def test_only_senet154_drops_out():
-    for name in models.__all__:
-        layers = getattr(keras_senet, name)(weights=None).layers
-        rates = [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
-        assert rates == ([0.2] if name == "SENet154" else [])
+    model = network.constructor(weights=None)
+    model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
+    images, labels = random_images(network, 8), np.arange(8)
+    losses = model.fit(images, labels, batch_size=8, epochs=6, verbose=0).history["loss"]
+    assert min(losses[1:]) < losses[0]
 
 
 @tiny
-def test_names_are_stable_unique_and_follow_the_graph(spec, width):
-    names = [[layer.name for layer in constructor(spec)(weights=None).layers] for _ in range(2)]
+def test_names_are_stable_unique_and_follow_the_graph(network):
+    names = [[layer.name for layer in network.constructor(weights=None).layers] for _ in range(2)]
     assert names[0] == names[1]
-    assert "stage2_block1_se" in names[0]
-    stages = [name.split("_")[0] for name in names[0]]
-    assert stages == sorted(stages, key=["images", "stem", "stage1", "stage2", "stage3", "avg", "predictions"].index)
+    assert len(set(names[0])) == len(names[0])
+    order = ["images", "stem", *(f"stage{i}" for i in range(1, 6)), "final"]
+    stages = [order.index(stage) for name in names[0] if (stage := name.split("_")[0]) in order]
+    assert stages == sorted(stages)
+
+
+@tiny
+def test_without_se_nothing_else_changes(network):
+    """The plain counterpart has the same layers but for the SE blocks."""
+    plain = network._replace(spec=dataclasses.replace(network.spec, se=None)).constructor(weights=None)
+    model = network.constructor(weights=None)
+    assert not [layer for layer in plain.layers if isinstance(layer, keras_senet.SqueezeExcite)]
+    kept = [layer.name for layer in model.layers if not isinstance(layer, keras_senet.SqueezeExcite)]
+    assert sorted(kept) == sorted(layer.name for layer in plain.layers)
+    assert len(kept) < len(model.layers)
+
+
+def test_the_last_layer_has_the_activation():
+    assert TINY["bottleneck"].constructor(weights=None).layers[-1].activation is keras.activations.softmax
+    logits = TINY["bottleneck"].constructor(weights=None, classifier_activation=None)
+    assert logits.layers[-1].activation is keras.activations.linear
+
+
+def test_only_senet154_and_vgg_drop_out():
+    for name in models.__all__:
+        layers = getattr(keras_senet, name)(weights=None).layers
+        rates = [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
+        assert rates == {"SENet154": [0.2], "SEVGG16": [0.5, 0.5]}.get(name, [])
 
 
 def test_a_spec_prints_compares_and_makes_variants():
     spec = keras_senet.SEResNet50.spec
     assert eval(repr(spec), {"ResNet": ResNet, "SE": keras_senet.SE}) == spec
     assert dataclasses.replace(spec, se=None) != spec
-    plain = constructor(dataclasses.replace(ResNet((1, 1)), se=None))(weights=None)
-    assert not [layer for layer in plain.layers if isinstance(layer, keras_senet.SqueezeExcite)]
+    variant = keras_senet.SEVGG16.variant(dataclasses.replace(keras_senet.SEVGG16.spec, se=None), name="vgg16")
+    assert variant.spec.se is None
+    assert variant(weights=None, input_shape=(32, 32, 3)).get_layer("fc1").units == 4096
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.depths = (1,)
 
@@ -180,6 +207,8 @@ def test_a_spec_prints_compares_and_makes_variants():
         ({"weights": None, "input_shape": (224, 224, None)}, "three"),
         ({"weights": None, "input_shape": (224, -1, 3)}, "three"),
         ({"weights": None, "input_shape": 224}, "three"),
+        ({"weights": None, "input_shape": ()}, "three"),
+        ({"weights": None, "input_shape": 0}, "three"),
         ({"weights": None, "input_tensor": np.zeros((1, 64, 64, 3))}, "Keras tensor"),
         ({"weights": None, "classifier_activation": "nonsense"}, "nonsense"),
     ],
@@ -188,6 +217,49 @@ def test_a_spec_prints_compares_and_makes_variants():
 def test_a_wrong_argument_is_named(arguments, message):
     with pytest.raises(ValueError, match=message):
         keras_senet.SEResNet18(**arguments)
+
+
+FIXED = {"SEBNInception": [160, 192, 224, 256, 288, 320], "SEInceptionResNetV2": [75, 299], "SEVGG16": [32, 225]}
+
+
+@pytest.mark.parametrize("name", FIXED)
+def test_sizes_that_a_network_runs_at(name):
+    for size in FIXED[name]:
+        getattr(keras_senet, name)(weights=None, include_top=False, input_shape=(size, size, 3))
+
+
+@pytest.mark.parametrize(
+    ("name", "arguments", "message"),
+    [
+        ("SEBNInception", {"input_shape": (299, 299, 3)}, "multiples of 32, such as 160, 192, 224, 256, 288 and 320"),
+        ("SEInceptionResNetV2", {"input_shape": (74, 74, 3)}, "at least 75 x 75"),
+        ("SEVGG16", {"input_shape": (None, None, 3)}, "fixed size"),
+    ],
+)
+def test_sizes_that_a_network_cannot_run_at(name, arguments, message):
+    with pytest.raises(ValueError, match=message):
+        getattr(keras_senet, name)(weights=None, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("name", "fields", "message"),
+    [
+        ("SEResNet50", {"output_stride": 4}, "output_stride=4"),
+        ("SEShuffleNet", {"groups": 5}, "groups=5"),
+        ("SEShuffleNet", {"width": 0.33}, "width=0.33"),
+        ("SEShuffleNet", {"se": keras_senet.SE(position="pre")}, "position='pre'"),
+        ("SEMobileNet", {"width": 0}, "width=0"),
+        ("SEMobileNet", {"se": keras_senet.SE(position="post")}, "position='post'"),
+        ("SEVGG16", {"se": keras_senet.SE(position="identity")}, "position='identity'"),
+        ("SEBNInception", {"se": keras_senet.SE(position="conv3x3")}, "position='conv3x3'"),
+        ("SEInceptionResNetV2", {"se": keras_senet.SE(position="pre")}, "position='pre'"),
+        ("SEResNet110", {"shortcut": "none"}, "shortcut='none'"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named(name, fields, message):
+    with pytest.raises(ValueError, match=message):
+        dataclasses.replace(getattr(keras_senet, name).spec, **fields)
 
 
 def test_an_input_tensor_that_is_too_small_or_of_another_shape():
@@ -205,12 +277,23 @@ def test_an_input_tensor_that_is_too_small_or_of_another_shape():
         ({"reduction": 0}, "reduction=0"),
         ({"squeeze": "median"}, "squeeze='median'"),
         ({"gate": "softmax"}, "gate='softmax'"),
+        ({"squeeze": ["avg"]}, r"squeeze=\['avg'\]"),
+        ({"stages": 2}, "stages=2"),
+        ({"stages": ("2",)}, r"stages=\('2',\)"),
     ],
     ids=str,
 )
 def test_a_wrong_ablation_is_named(fields, message):
     with pytest.raises(ValueError, match=message):
         keras_senet.SE(**fields)
+
+
+@pytest.mark.parametrize("stages", [(7,), (1, 2), ()])
+def test_stages_that_a_network_has_not(stages):
+    spec = dataclasses.replace(keras_senet.SEResNet18.spec, se=keras_senet.SE(stages=stages))
+    with pytest.raises(ValueError, match=r"stage2, stage3, stage4, stage5\. Received: stages="):
+        keras_senet.SEResNet18.variant(spec)(weights=None)
+    assert keras_senet.SE(stages=[2, 3]) == keras_senet.SE(stages=(2, 3))
 
 
 def test_an_unknown_model_lists_the_known_ones():

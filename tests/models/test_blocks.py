@@ -103,7 +103,7 @@ def test_a_unit_is_its_formula(spec, rows, width):
     """With random weights and statistics, at an even size, in float64 NumPy."""
     channels = spec.width
     given = keras.Input((6, 6, channels))
-    model = keras.Model(given, spec.unit(given, 3, 1, scale=2, stride=2))
+    model = keras.Model(given, spec.unit(given, 3, 1, 2, blocks.Sampling(stride=2)))
     generator = np.random.default_rng(0)
     for layer in model.layers:
         shapes = [w.shape for w in layer.get_weights()]

@@ -7,6 +7,7 @@ convolutions and dense layers, and rescaled elements (of which "-" is: no source
 
 from dataclasses import replace
 
+import keras
 import pytest
 
 import keras_senet
@@ -23,9 +24,19 @@ SEResNeXt50         se     27559896    -           4232994816      -         pro
 SEResNeXt101        se     48955416    -           7974739968      -         prototxt, timm legacy_seresnext101_32x4d
 SENet154            se     115088984   247552      20688363520     13146112  prototxt, timm legacy_senet154, pytorchcv
 SENet154@320        se     115088984   247552      42212171776     -         timm legacy_senet154, derived
+SEBNInception       se     11931622    -           2033239424      -         prototxt
+SEInceptionResNetV2 se     64387444    -           13164289376     -         derived: SE on the 40 residual branches
+SEVGG16             se     138592560   -           15470490624     13547520  derived: no convolution bias, SE bias
+SEMobileNet         se     4718044     -           569220096       -         derived: with SE bias
+SEShuffleNet        se     2484533     -           138071088       -         derived: bottleneck of out/4, SE on branch
 SEResNet20          se     274847      -           40815200        -         pytorchcv seresnet20_cifar10, derived
 SEResNet32          se     470861      -           69128096        -         interpolated between 20, 56 and 110
 SEResNet56          se     862889      -           125753888       -         pytorchcv seresnet56_cifar10, derived
+SEResNet110         se     1742200     -           252899776       -         derived: PreResNet-110, zero-pad shortcut
+SEResNet164         se     1905362     -           244694528       -         derived: stride in the first 1x1
+SEWideResNet16x8    se     11049290    -           1548231680      -         derived
+SEShakeShake26      se     26392170    -           3777086208      -         derived: one SE per branch
+SEShakeEven29       se     35573316    68224       5388390400      2752512   no oracle: test_shake_even_29_by_hand
 SEResNet18          plain  11689512    9600        1814073344      0         timm resnet18, pytorchcv, derived
 SEResNet34          plain  21797672    -           3663761408      0         timm resnet34, pytorchcv, derived
 SEResNet50          plain  25557032    53120       3857973248      0         prototxt less SE, pytorchcv, derived
@@ -34,16 +45,25 @@ SEResNet152         plain  60192808    151424      11282415616     0         pyt
 SEResNeXt50         plain  25028904    -           4230479872      0         timm resnext50_32x4d, pytorchcv, derived
 SEResNeXt101        plain  44177704    -           7969996800      0         timm resnext101_32x4d, pytorchcv, derived
 SENet154            plain  108459944   247552      20681785344     0         prototxt less SE, derived
+SEBNInception       plain  11285224    -           2032600064      0         prototxt less SE
+SEInceptionResNetV2 plain  55843464    60544       13155794016     0         timm, cadene, pytorchcv, derived
+SEVGG16             plain  138361768   -           15470264320     0         pytorchcv, derived
+SEMobileNet         plain  4231976     21888       568740352       0         prototxt, timm, pytorchcv, derived
+SEShuffleNet        plain  1865728     -           137460672       0         pytorchcv, derived
 SEResNet20          plain  272474      -           40813184        0         pytorchcv resnet20_cifar10, derived
 SEResNet56          plain  855770      -           125747840       0         pytorchcv resnet56_cifar10, derived
+SEResNet110         plain  1727962     -           252887680       0         derived: PreResNet-110, zero-pad shortcut
+SEResNet164         plain  1703258     -           244500992       0         derived: resnet-pre-act.lua
+SEWideResNet16x8    plain  10961370    -           1548145664      0         pytorchcv, derived
+SEShakeShake26      plain  26192922    -           3776892672      0         pytorchcv, derived
+SEShakeEven29       plain  34529700    68224       5387358208      0         no oracle: test_shake_even_29_by_hand
 """
 ROWS = [line.split(maxsplit=6) for line in GOLDEN.strip().splitlines()]
 
 
 def build(spec, constructor, size=None, **arguments):
-    name, size = "variant", size or constructor.input_size
-    application = keras_senet.application(spec, name=name, input_size=size, classes=constructor.classes)
-    return application(weights=None, **arguments)
+    shape = (size, size, 3) if size else None
+    return constructor.variant(spec)(weights=None, input_shape=shape, **arguments)
 
 
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
@@ -105,30 +125,109 @@ def test_the_stride_variant_has_equal_parameters_and_other_multiply_adds():
         assert found.multiply_adds == multiply_adds
 
 
-IMAGENET = {"stem_relu": 112, "stem_pool": 56, "stage2": 56, "stage3": 28, "stage4": 14, "stage5": 7}
-STAGE_SHAPES = {  # oracle's stage_shapes_CHW: widths in the order of IMAGENET, or of stages 1, 2, 3 at 32, 16, 8
-    "SEResNet18": (64, 64, 64, 128, 256, 512),
-    "SEResNet34": (64, 64, 64, 128, 256, 512),
-    "SEResNet50": (64, 64, 256, 512, 1024, 2048),
-    "SEResNet101": (64, 64, 256, 512, 1024, 2048),
-    "SEResNet152": (64, 64, 256, 512, 1024, 2048),
-    "SEResNeXt50": (64, 64, 256, 512, 1024, 2048),
-    "SEResNeXt101": (64, 64, 256, 512, 1024, 2048),
-    "SENet154": (128, 128, 256, 512, 1024, 2048),
+# The variants that the oracle counts too: (network, changed fields, classes, parameters, multiply-adds, entry)
+UNBIASED = keras_senet.SE(use_bias=False)
+VARIANTS = [
+    ("SEResNet50", {"se": UNBIASED}, 1000, 28071976, 3860488192, "SE-ResNet-50 (no SE bias)"),
+    ("SEResNet101", {"se": UNBIASED}, 1000, 49292328, 7574937600, "SE-ResNet-101 (no SE bias)"),
+    ("SEResNet152", {"se": UNBIASED}, 1000, 66770984, 11288993792, "SE-ResNet-152 (no SE bias)"),
+    ("SEBNInception", {"se": None, "use_bias": True}, 1000, 11295240, 2032600064, "BN-Inception (conv with bias)"),
+    ("SEInceptionResNetV2", {"se_reductions": True}, 1000, 65079578, 13164978144, "SE on 40 branches + 2 reductions"),
+    ("SEVGG16", {"use_bias": True}, 1000, 138596784, 15470490624, "SE-VGG-16-BN (conv bias, SE bias)"),
+    ("SEVGG16", {"use_bias": True, "se": None}, 1000, 138365992, 15470264320, "VGG-16-BN (conv bias kept)"),
+    ("SEMobileNet", {"se": UNBIASED}, 1000, 4711720, 569220096, "SE-MobileNet-1.0-224 (no SE bias)"),
+    ("SEShuffleNet", {"se": UNBIASED}, 1000, 2476144, 138071088, "mid=out//4 SE on branch se_bias=False"),
+    ("SEShuffleNet", {"se": keras_senet.SE(position="post")}, 1000, 2594908, 138180672, "mid=out//4 SE on unit"),
+    ("SEShuffleNet", {"narrow": True}, 1000, 2433539, 127671720, "mid=branch//4 SE on branch se_bias=True"),
+    ("SEShuffleNet", {"narrow": True, "se": None}, 1000, 1814734, 127061304, "farmingyard prototxt"),
+    ("SEResNet20", {}, 100, 280697, 40820960, "CIFAR-100 SE-ResNet-20"),
+    ("SEResNet56", {}, 100, 868739, 125759648, "CIFAR-100 SE-ResNet-56"),
+    ("SEResNet110", {}, 100, 1748050, 252905536, "CIFAR-100 SE-PreResNet-110 (zero-pad)"),
+    ("SEResNet110", {"shortcut": "conv"}, 10, 1744760, 253161920, "CIFAR-10 SE-PreResNet-110 (conv shortcut)"),
+    ("SEResNet110", {"shortcut": "conv", "se": None}, 10, 1730522, 253149824, "CIFAR-10 PreResNet-110 (conv shortcut)"),
+    ("SEResNet110", {"depths": (3, 3, 3)}, 10, 272095, 40553056, "CIFAR-10 SE-PreResNet-20 (zero-pad)"),
+    ("SEResNet164", {}, 100, 1928492, 244717568, "CIFAR-100 SE-PreResNet-164 (first 1x1)"),
+    ("SEResNet164", {"stride_on": 2}, 10, 1905362, 247840256, "CIFAR-10 SE-PreResNet-164 (3x3)"),
+    ("SEWideResNet16x8", {}, 100, 11095460, 1548277760, "CIFAR-100 SE-WRN-16-8"),
+    ("SEShakeShake26", {}, 100, 26426820, 3777120768, "CIFAR-100 SE-Shake-Shake-26 (per branch)"),
+    ("SEShakeShake26", {"mixed_se": True}, 10, 26292546, 3776989440, "CIFAR-10 SE-Shake-Shake-26 (on the mixed sum)"),
+]
+
+
+@pytest.mark.parametrize(("name", "fields", "classes", "parameters", "multiply_adds", "entry"), VARIANTS, ids=str)
+def test_variants_equal_the_oracle(name, fields, classes, parameters, multiply_adds, entry):
+    constructor = getattr(keras_senet, name)
+    found = complexity(build(replace(constructor.spec, **fields), constructor, classes=classes))
+    assert (found.parameters, found.multiply_adds) == (parameters, multiply_adds), entry
+
+
+def test_shake_even_29_by_hand():
+    """3x3 convolution of 64; three stages of three units of two branches 1x1, 3x3 in four groups, 1x1; projections.
+
+    Gastaldi, 1705.07485, Table 2 gives 34.4M parameters for the plain network.
+    """
+    parameters = multiply_adds = se = se_biases = rescaled = 0
+
+    def conv(kernel, inputs, outputs, size, groups=1):
+        nonlocal parameters, multiply_adds
+        weights = kernel * kernel * inputs // groups * outputs
+        parameters += weights + 2 * outputs
+        multiply_adds += weights * size * size
+
+    conv(3, 3, 64, 32)
+    given = 64
+    for width, size in ((256, 32), (512, 16), (1024, 8)):
+        for unit in range(3):
+            before = 2 * size if unit == 0 and size < 32 else size
+            for _branch in range(2):
+                conv(1, given, width, before)
+                conv(3, width, width, size, groups=4)
+                conv(1, width, width, size)
+                se += 2 * width * (width // 16)
+                rescaled += width * size * size
+                se_biases += width // 16 + width
+            if unit == 0:
+                conv(1, given, width, size)
+            given = width
+    parameters += 1024 * 100 + 100
+    multiply_adds += 1024 * 100
+    constructor = keras_senet.SEShakeEven29
+    plain = complexity(build(replace(constructor.spec, se=None), constructor))
+    gated = complexity(build(constructor.spec, constructor))
+    assert (plain.parameters, plain.multiply_adds) == (parameters, multiply_adds)
+    assert (gated.parameters, gated.multiply_adds) == (parameters + se + se_biases, multiply_adds + se)
+    assert gated.rescaled == rescaled
+
+
+STAGE_SHAPES = {  # oracle's stage_shapes_CHW: widths of the stem's pooling and conv2_x .. conv5_x, or of stages 1 .. 3
+    "SEResNet18": (64, 64, 128, 256, 512),
+    "SEResNet34": (64, 64, 128, 256, 512),
+    "SEResNet50": (64, 256, 512, 1024, 2048),
+    "SEResNet101": (64, 256, 512, 1024, 2048),
+    "SEResNet152": (64, 256, 512, 1024, 2048),
+    "SEResNeXt50": (64, 256, 512, 1024, 2048),
+    "SEResNeXt101": (64, 256, 512, 1024, 2048),
+    "SENet154": (128, 256, 512, 1024, 2048),
     "SEResNet20": (16, 32, 64),
     "SEResNet32": (16, 32, 64),
     "SEResNet56": (16, 32, 64),
+    "SEResNet110": (16, 32, 64),
+    "SEResNet164": (64, 128, 256),
+    "SEWideResNet16x8": (128, 256, 512),
+    "SEShakeShake26": (96, 192, 384),
+    "SEShakeEven29": (256, 512, 1024),
 }
 
 
 @pytest.mark.parametrize("name", STAGE_SHAPES)
 def test_stage_shapes(name):
     constructor = getattr(keras_senet, name)
-    model = constructor(weights=None)
     small = constructor.input_size == 32
-    sizes = {"stage1": 32, "stage2": 16, "stage3": 8} if small else IMAGENET
-    for (stage, size), width in zip(sizes.items(), STAGE_SHAPES[name], strict=True):
-        wanted = f"{stage.partition('_')[0]}_"
-        ending = "_relu" if stage != "stem_pool" else "_pool"
-        last = [layer for layer in model.layers if layer.name.startswith(wanted) and layer.name.endswith(ending)][-1]
-        assert tuple(last.output.shape) == (None, size, size, width)
+    stem = constructor.spec.build_stem if not small else None
+    maps = list(constructor.spec.levels(images := keras.Input((constructor.input_size,) * 2 + (3,))))
+    sizes = (32, 16, 8) if small else (56, 28, 14, 7)
+    assert [tuple(m.shape[1:]) for m in maps] == [
+        (size, size, width) for size, width in zip(sizes, STAGE_SHAPES[name][-len(sizes) :], strict=True)
+    ]
+    if stem:
+        assert tuple(stem(images).shape[1:]) == (56, 56, STAGE_SHAPES[name][0])

@@ -3,6 +3,9 @@
 import dataclasses
 import json
 import math
+import resource
+import shutil
+import signal
 
 import keras
 import numpy as np
@@ -176,6 +179,10 @@ def test_schedules():
         ({"momentum": 1.0}, "momentum=1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
         ({"warmup_epochs": float("inf")}, "warmup_epochs=inf"),
+        ({"warmup_epochs": 3.0}, "from 0 to epochs=2.*warmup_epochs=3.0"),
+        ({"flip": "no"}, "flip='no'"),
+        ({"epochs": True}, "epochs=True"),
+        ({"learning_rate": "0.1"}, "learning_rate='0.1'"),
     ],
     ids=str,
 )
@@ -190,7 +197,7 @@ def test_a_directory_of_another_recipe_is_refused(tmp_path):
         WorkDir(tmp_path, dataclasses.replace(RECIPE, epochs=3, seed=4), {})
 
 
-@pytest.mark.parametrize("content", ["", "{}", "[]", "<html>"])
+@pytest.mark.parametrize("content", ["", "{}", "[]", "<html>", '{"recipe": [1]}'])
 def test_a_damaged_recipe_is_named(tmp_path, content):
     (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(ValueError, match=r"recipe\.json.*damaged"):
@@ -203,3 +210,68 @@ def test_a_directory_that_cannot_be_written(tmp_path):
         WorkDir(tmp_path / "file", RECIPE, {})
     with pytest.raises(OSError, match="cannot be written"):
         WorkDir("/proc/keras_senet", RECIPE, {})
+
+
+def test_more_images_a_step_than_there_are(tmp_path):
+    with pytest.raises(ValueError, match="at most the number of images, 80.*batch_size=81"):
+        Trainer(dataclasses.replace(RECIPE, batch_size=81), tmp_path / "work", verbose=False)
+    assert not (tmp_path / "work").exists()
+
+
+def damage_data(folder):
+    for file in folder.glob("*.data*"):
+        file.write_bytes(file.read_bytes()[:100])
+
+
+def damage_state(folder):
+    (folder / "checkpoint").write_text("<html>")
+
+
+def replace_by_file(folder):
+    shutil.rmtree(folder)
+    folder.write_text("")
+
+
+@pytest.mark.parametrize("damage", [damage_data, damage_state, replace_by_file])
+def test_damaged_checkpoints_are_named(tmp_path, damage):
+    train(tmp_path)
+    damage(tmp_path / "checkpoints")
+    with pytest.raises(ValueError, match="checkpoints' is damaged.*remove it"):
+        train(tmp_path)
+
+
+def test_a_table_that_a_kill_cut_off_goes_on(tmp_path):
+    whole = train(tmp_path / "whole").workdir.read_metrics()
+    for name, step in (("all", 10), ("half", 5)):
+        workdir = WorkDir(tmp_path / name, RECIPE, {})
+        lines = (tmp_path / "whole" / "metrics.csv").read_text().splitlines(keepends=True)
+        workdir.metrics.write_text("".join(lines[: step // 5]) + lines[step // 5][:9])
+        workdir.forget_metrics_after(step)
+        assert workdir.read_metrics() == whole[: step // 5 - 1]
+
+
+def test_a_table_that_is_gone_or_damaged(tmp_path):
+    trainer = train(tmp_path)
+    trainer.workdir.metrics.write_text("step,loss\n1,a\n")
+    with pytest.raises(ValueError, match=r"metrics\.csv' is damaged"):
+        train(tmp_path)
+    trainer.workdir.metrics.unlink()
+    assert Trainer(RECIPE, tmp_path, verbose=False).train() is None
+
+
+def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
+    """In a process whose files may not grow beyond 300 KB, which a checkpoint's data is beyond."""
+    trainer = train(tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    before = {p.name: p.read_bytes() for p in trainer.workdir.checkpoints.iterdir() if p.name != "checkpoint"}
+    kept = resource.getrlimit(resource.RLIMIT_FSIZE)
+    trainer.steps = 10
+    try:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, kept[1]))
+        with pytest.raises(OSError, match="checkpoints' cannot be written"):
+            trainer.train()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, kept)
+    for name, content in before.items():
+        assert (trainer.workdir.checkpoints / name).read_bytes() == content
+    assert Trainer(dataclasses.replace(RECIPE, epochs=1), tmp_path, verbose=False)._restore() == 5

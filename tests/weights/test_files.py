@@ -86,6 +86,21 @@ def test_a_damaged_file_is_named(saved, damage):
         constructor()(weights=path)
 
 
+def test_the_file_brings_its_preprocessing(saved, tmp_path):
+    model = constructor()(weights=None)
+    model.preprocessing = keras_senet.Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 32, 0.9, "bicubic")
+    keras_senet.save_weights(model, tmp_path / "other.weights.h5")
+    assert constructor()(weights=tmp_path / "other.weights.h5").preprocessing == model.preprocessing
+
+
+@pytest.mark.parametrize("metadata", ["[]", '{"spec": "x"}', '{"preprocessing": {}}', '{"preprocessing": 3}', "{"])
+def test_damaged_metadata_is_named(saved, metadata):
+    with h5py.File(saved[1], "a") as file:
+        file.attrs["keras_senet"] = metadata
+    with pytest.raises(ValueError, match="damaged"):
+        constructor()(weights=saved[1])
+
+
 def test_an_interrupted_save_leaves_the_earlier_file(saved, monkeypatch):
     model, path = saved
     before = path.read_bytes()
@@ -105,6 +120,8 @@ def test_what_cannot_be_saved(saved, tmp_path):
 
     with pytest.raises(ValueError, match="weights.h5"):
         keras_senet.save_weights(saved[0], tmp_path / "model.h5")
+    with pytest.raises(FileNotFoundError, match=r"folder of .*a\.weights\.h5' does not exist"):
+        keras_senet.save_weights(saved[0], tmp_path / "nowhere" / "a.weights.h5")
     foreign = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)])
     with pytest.raises(ValueError, match="carry their architecture"):
         keras_senet.save_weights(foreign, tmp_path / "a.weights.h5")

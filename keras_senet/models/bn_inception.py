@@ -1,0 +1,122 @@
+"""SE-BN-Inception: the authors' SE-BN-Inception.prototxt; Ioffe and Szegedy, 1502.03167, for the plain network."""
+
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+from keras import layers
+
+from keras_senet.models.application import application
+from keras_senet.models.blocks import (
+    SE,
+    ceil_max_pool,
+    channel_axis,
+    conv_bn_relu,
+    require_standard,
+    squeeze_excite,
+)
+
+
+class Module(NamedTuple):
+    """Widths of a module's four branches; a stride of 2 is on the last 3x3 of each and on the pool."""
+
+    stage: int
+    one: int  # 1x1; 0 is no such branch
+    three: tuple[int, int]  # 1x1, 3x3
+    double: tuple[int, int, int]  # 1x1, 3x3, 3x3
+    pool: str
+    projection: int  # 1x1 behind the pool; 0 is none
+    stride: int = 1
+
+
+MODULES = (
+    #      stage 1x1  3x3         double 3x3       pool   1x1  stride
+    Module(3,    64,  (64, 64),   (64, 96, 96),    "avg", 32),     # 3a
+    Module(3,    64,  (64, 96),   (64, 96, 96),    "avg", 64),     # 3b
+    Module(4,    0,   (128, 160), (64, 96, 96),    "max", 0,   2), # 3c
+    Module(4,    224, (64, 96),   (96, 128, 128),  "avg", 128),    # 4a
+    Module(4,    192, (96, 128),  (96, 128, 128),  "avg", 128),    # 4b
+    Module(4,    160, (128, 160), (128, 160, 160), "avg", 128),    # 4c
+    Module(4,    96,  (128, 192), (160, 192, 192), "avg", 128),    # 4d
+    Module(5,    0,   (128, 192), (192, 256, 256), "max", 0,   2), # 4e
+    Module(5,    352, (192, 320), (160, 224, 224), "avg", 128),    # 5a
+    Module(5,    352, (192, 320), (192, 224, 224), "max", 128),    # 5b
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class BNInception:
+    """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024).
+
+    modules   the ten modules, in stages by stride: stage n is at a stride of 2^n
+    use_bias  whether the convolutions have biases in front of batch normalisation, as in some ports
+    se        the SE blocks, one on each module's concatenation, or None for the plain network
+
+    The modules that halve the size pool with Caffe's rounding up and convolve with padding, which give one size for
+    even maps alone: at 299 the network does not exist.
+    """
+
+    modules: tuple[Module, ...] = MODULES
+    use_bias: bool = False
+    se: SE | None = SE()
+
+    def __post_init__(self):
+        require_standard(self.se, "BN-Inception")
+
+    def __call__(self, x):
+        *_, x = self.levels(x)
+        return x
+
+    def levels(self, x):
+        """The feature maps at strides 4, 8, 16 and 32."""
+        conv = partial(conv_bn_relu, use_bias=self.use_bias)
+        x = conv(x, 64, 7, stride=2, name="stem_conv1")
+        x = conv(ceil_max_pool(x, name="stem_pool"), 64, 1, name="stage2_conv1")
+        x = conv(x, 192, 3, name="stage2_conv2")
+        yield x
+        x = ceil_max_pool(x, name="stage3_pool")
+        block = 0
+        for i, module in enumerate(self.modules):
+            block += 1
+            x = self.module(x, module, f"stage{module.stage}_block{block}")
+            if i + 1 == len(self.modules) or self.modules[i + 1].stage > module.stage:
+                yield x
+                block = 0
+
+    def module(self, x, module, name):
+        """se(concatenation of the branches)."""
+        if module.stride > 1:
+            _check_even(x)
+        conv = partial(conv_bn_relu, use_bias=self.use_bias)
+        branches = [conv(x, module.one, 1, name=f"{name}_1x1")] if module.one else []
+        for part, widths in (("3x3", module.three), ("double", module.double)):
+            y = conv(x, widths[0], 1, name=f"{name}_{part}_reduce")
+            for i, width in enumerate(widths[1:]):
+                last = i + 2 == len(widths)
+                y = conv(y, width, 3, stride=module.stride if last else 1, name=f"{name}_{part}_conv{i + 1}")
+            branches.append(y)
+        branches.append(self.pool(x, module, f"{name}_pool"))
+        x = layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
+        return squeeze_excite(self.se, x, stage=module.stage, name=f"{name}_se")
+
+    def pool(self, x, module, name):
+        """3x3 pooling and its projection; Caffe counts the padding in the average."""
+        if module.stride > 1:
+            return ceil_max_pool(x, name=name)
+        if module.pool == "max":
+            x = layers.MaxPooling2D(3, 1, padding="same", name=name)(x)
+        else:
+            x = layers.AveragePooling2D(3, 1, name=name)(layers.ZeroPadding2D(1, name=f"{name}_pad")(x))
+        return conv_bn_relu(x, module.projection, 1, use_bias=self.use_bias, name=f"{name}_proj")
+
+
+def _check_even(x):
+    sizes = x.shape[1:3] if channel_axis() == -1 else x.shape[2:4]
+    if any(size is not None and size % 2 for size in sizes):
+        raise ValueError(
+            "BN-Inception halves even maps alone: multiples of 32, such as 160, 192, 224, 256, 288 and 320, are sizes "
+            f"it runs at. `input_shape` leads to a map of {sizes[0]} x {sizes[1]} in front of a stride"
+        )
+
+
+SEBNInception = application(BNInception(), name="se_bn_inception")

@@ -1,0 +1,62 @@
+"""SE-MobileNet: Howard et al., 1704.04861; the paper's Table 3, and the authors' SE-MobileNet as they showed it."""
+
+from dataclasses import dataclass
+
+from keras_senet.models.application import application
+from keras_senet.models.blocks import SE, bn_relu, conv_bn_relu, depthwise, require_standard, squeeze_excite
+
+# Blocks of a stage: their widths. Stage n is at a stride of 2^n; its first block has the stride.
+STAGES = {
+    1: (64,),
+    2: (128, 128),
+    3: (256, 256),
+    4: (512, 512, 512, 512, 512, 512),
+    5: (1024, 1024),
+}
+
+
+@dataclass(frozen=True)
+class MobileNet:
+    """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024 x width).
+
+    width  factor of all widths, MobileNet's alpha
+    se     the SE blocks, behind the ReLU of each pointwise convolution, or None for the plain network. The authors'
+           file shows the pointwise output gated; that it is the one behind the ReLU follows their rule for VGG.
+
+    ReLU rather than ReLU6 and padding on both sides, as in Caffe's MobileNet.
+    """
+
+    width: float = 1.0
+    se: SE | None = SE()
+
+    def __post_init__(self):
+        require_standard(self.se, "MobileNet")
+        if not self.width > 0:
+            raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
+
+    def __call__(self, x):
+        *_, x = self.levels(x)
+        return x
+
+    def levels(self, x):
+        """The feature maps at strides 2, 4, 8, 16 and 32."""
+        x = conv_bn_relu(x, self.channels(32), 3, stride=2, name="stem_conv1")
+        for stage, widths in STAGES.items():
+            for i, width in enumerate(widths):
+                stride = 2 if stage > 1 and i == 0 else 1
+                x = self.block(x, stage, i + 1, self.channels(width), stride)
+            yield x
+
+    def channels(self, width):
+        return max(1, int(width * self.width))
+
+    def block(self, x, stage, block, width, stride):
+        """se(relu(bn(1x1(relu(bn(depthwise(x)))))))."""
+        name = f"stage{stage}_block{block}"
+        x = depthwise(x, 3, stride=stride, name=f"{name}_depthwise")
+        x = bn_relu(x, name=f"{name}_depthwise")
+        x = conv_bn_relu(x, width, 1, name=f"{name}_pointwise")
+        return squeeze_excite(self.se, x, stage=stage, name=f"{name}_se")
+
+
+SEMobileNet = application(MobileNet(), name="se_mobilenet")
