@@ -66,9 +66,7 @@ def to_tflite(
             f"quantization={quantization!r}, representative_images of {type(representative_images)}"
         )
     check_exportable(model, preprocessing)
-    calibration = (
-        None if quantization is None else checked_images("representative_images", representative_images, model)
-    )
+    calibration = checked_images("representative_images", representative_images, model) if quantization else ()
 
     def write(model, target):
         source = model if quantization is None else fix_idle_gates(model, preprocessing, calibration)

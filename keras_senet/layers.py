@@ -271,8 +271,8 @@ class ShakeShake(keras.layers.Layer):
 
     def __init__(self, forward=True, backward=True, seed=None, **kwargs):
         super().__init__(**kwargs)
-        self.forward = forward
-        self.backward = backward
+        self.random_forward = forward  # `forward` is what torch calls on its backend
+        self.random_backward = backward
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
 
@@ -280,7 +280,7 @@ class ShakeShake(keras.layers.Layer):
         a, b = inputs
         if not training:
             return 0.5 * (a + b)
-        alpha, beta = (self._coefficients(a, is_random) for is_random in (self.forward, self.backward))
+        alpha, beta = (self._coefficients(a, is_random) for is_random in (self.random_forward, self.random_backward))
         # The second term is what alpha changes; no gradient goes through it, so that the gradients' mixture is beta's.
         return beta * a + (1 - beta) * b + ops.stop_gradient((alpha - beta) * (a - b))
 
@@ -294,7 +294,11 @@ class ShakeShake(keras.layers.Layer):
         return input_shape[0]
 
     def get_config(self):
-        return super().get_config() | {"forward": self.forward, "backward": self.backward, "seed": self.seed}
+        return super().get_config() | {
+            "forward": self.random_forward,
+            "backward": self.random_backward,
+            "seed": self.seed,
+        }
 
 
 class ChannelLayer(keras.layers.Layer):

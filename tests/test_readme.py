@@ -25,6 +25,13 @@ def test_the_python_runs(tmp_path, monkeypatch, capsys):
     assert int(printed[1]) == 3857973248
     assert names["probabilities"].shape == (2, 5)
     assert names["outputs"].shape == (None, 32, 32, 64)
+    assert [tuple(m.shape) for m in names["maps"].values()] == [
+        (1, 32, 32, 256),
+        (1, 16, 16, 512),
+        (1, 8, 8, 1024),
+        (1, 8, 8, 2048),
+    ]
+    assert len(names["gated"].layers) == len(names["resnet"].layers) + 16
     assert (tmp_path / "se_resnet18.onnx").exists()
 
 

@@ -74,8 +74,8 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
         elif pooling is not None:
             pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
             x = pool(name=f"{pooling}_pool")(x)
-        inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-        model = keras.Model(inputs, x, name=name)
+        sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+        model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
         _check_stages(spec, model)
         model.spec = spec
         model.preprocessing = preprocessing

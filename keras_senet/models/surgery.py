@@ -29,7 +29,8 @@ def features(model):
             f"images with {len(names)} stages"
         )
     outputs = {level: model.get_layer(name).output for level, name in zip(LEVELS, names, strict=True)}
-    view = keras.Model(model.inputs, outputs, name=f"{model.name}_features")
+    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
+    view = keras.Model(inputs, outputs, name=f"{model.name}_features")
     view.spec, view.preprocessing = model.spec, model.preprocessing
     return view
 
@@ -66,10 +67,15 @@ def add_se(model, after, **options):
         output = layer(*arguments, **keywords)
         return SqueezeExcite(name=f"{layer.name}_se", **options)(output) if layer.name in matched else output
 
-    copy = keras.models.clone_model(model, call_function=call)
+    inputs = keras.tree.map_structure(_same_input, model.input)
+    copy = keras.models.clone_model(model, inputs, call_function=call)
     for layer in model.layers:
         copy.get_layer(layer.name).set_weights(layer.get_weights())
     return copy
+
+
+def _same_input(tensor):
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=_made_by(tensor))
 
 
 def _matching(model, pattern):

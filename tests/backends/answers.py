@@ -18,7 +18,7 @@ FAMILIES = [name for name in TINY if name != "preact_pad"]
 
 def settled(model, images):
     """The model with statistics as after training, so that activations have usual magnitudes."""
-    for _ in range(20):
+    for _ in range(8):
         model(images, training=True)
     return model
 

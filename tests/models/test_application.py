@@ -154,6 +154,45 @@ def test_names_are_stable_unique_and_follow_the_graph(network):
     assert stages == sorted(stages)
 
 
+RESIDUAL = [
+    *("bottleneck", "resnext", "senet", "basic", "small"),
+    *("preact", "preact_pad", "preact_bottleneck", "shake_shake", "shake_resnext"),
+]
+# The paper's Tables 10 to 16, and how many SE blocks of a network they leave: all, or those of the first stage.
+ABLATIONS = [
+    *({"reduction": reduction} for reduction in (2, 4, 8, 32)),
+    *({"squeeze": squeeze} for squeeze in ("max", None)),
+    *({"gate": gate} for gate in ("tanh", "relu")),
+    *({"position": position} for position in ("pre", "post", "identity", "conv3x3")),
+    {"use_bias": False},
+    {"stages": "first"},
+]
+
+
+@pytest.mark.parametrize("fields", ABLATIONS, ids=str)
+@pytest.mark.parametrize("name", RESIDUAL)
+def test_every_ablation_of_every_residual_family(name, fields):
+    """Each changes the answers, and has the blocks that it says; oracle counts are in test_oracle.py."""
+    network = TINY[name]
+    model = network.constructor(weights=None)
+    first = min(layer.name for layer in model.layers if layer.name.startswith("stage")).split("_")[0]
+    if "stages" in fields:
+        fields = {"stages": (int(first.removeprefix("stage")),)}
+    spec = dataclasses.replace(network.spec, se=keras_senet.SE(**fields))
+    variant = network._replace(spec=spec).constructor(weights=None)
+    blocks = [layer for layer in variant.layers if isinstance(layer, keras_senet.SqueezeExcite)]
+    standard = [layer for layer in model.layers if isinstance(layer, keras_senet.SqueezeExcite)]
+    shared = name.startswith("shake") and fields.get("position") in ("pre", "post", "identity")
+    if "stages" in fields:
+        assert 0 < len(blocks) < len(standard)
+        assert all(block.name.startswith(first) for block in blocks)
+    else:
+        assert len(blocks) == len(standard) // (2 if shared else 1)
+    for field in {"reduction", "squeeze", "gate", "use_bias"} & fields.keys():
+        assert {getattr(block, field) for block in blocks} == {fields[field]}
+    assert np.isfinite(variant(random_images(network))).all()
+
+
 @tiny
 def test_without_se_nothing_else_changes(network):
     """The plain counterpart has the same layers but for the SE blocks."""
@@ -169,13 +208,6 @@ def test_the_last_layer_has_the_activation():
     assert TINY["bottleneck"].constructor(weights=None).layers[-1].activation is keras.activations.softmax
     logits = TINY["bottleneck"].constructor(weights=None, classifier_activation=None)
     assert logits.layers[-1].activation is keras.activations.linear
-
-
-def test_only_senet154_and_vgg_drop_out():
-    for name in models.__all__:
-        layers = getattr(keras_senet, name)(weights=None).layers
-        rates = [layer.rate for layer in layers if isinstance(layer, keras.layers.Dropout)]
-        assert rates == {"SENet154": [0.2], "SEVGG16": [0.5, 0.5]}.get(name, [])
 
 
 def test_a_spec_prints_compares_and_makes_variants():

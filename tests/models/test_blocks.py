@@ -74,19 +74,24 @@ def gate(features, layer):
     return 1 / (1 + np.exp(-(hidden @ expand[0, 0] + expand_bias)))
 
 
-def unit_in_numpy(model, images, rows):
+def unit_in_numpy(model, images, rows, position="standard"):
     """relu(F(x) * gate(F(x)) + shortcut(x)); rows of (layer, stride, groups) are the convolutions of F."""
+    block = model.get_layer("stage3_block1_se")
+
+    def gated(x, place):
+        return x * gate(x, block) if place == position else x
 
     def conv_bn(x, name, stride, groups=1):
         kernel = model.get_layer(name).get_weights()[0]
         return affine(convolve(x, kernel, stride, groups), model.get_layer(f"{name}_bn"))
 
-    x = images
+    x = gated(images, "pre")
     for i, (name, stride, groups) in enumerate(rows):
         x = conv_bn(x, f"stage3_block1_{name}", stride, groups)
         x = np.maximum(x, 0) if i < len(rows) - 1 else x
-    x = x * gate(x, model.get_layer("stage3_block1_se"))
-    return np.maximum(x + conv_bn(images, "stage3_block1_shortcut", 2), 0)
+        x = gated(x, "conv3x3") if i == len(rows) - 2 else x
+    shortcut = gated(conv_bn(images, "stage3_block1_shortcut", 2), "identity")
+    return gated(np.maximum(gated(x, "standard") + shortcut, 0), "post")
 
 
 @pytest.mark.parametrize(
@@ -100,6 +105,16 @@ def unit_in_numpy(model, images, rows):
     ids=["stride in the first 1x1", "stride in the 3x3", "senet", "basic"],
 )
 def test_a_unit_is_its_formula(spec, rows, width):
+    compare_with_numpy(spec, rows, width)
+
+
+@pytest.mark.parametrize("position", blocks.POSITIONS)
+def test_a_position_is_its_formula(position):
+    spec = ResNet((1, 1), se=blocks.SE(position=position))
+    compare_with_numpy(spec, [("conv1", 2, 1), ("conv2", 1, 1), ("conv3", 1, 1)], 512)
+
+
+def compare_with_numpy(spec, rows, width):
     """With random weights and statistics, at an even size, in float64 NumPy."""
     channels = spec.width
     given = keras.Input((6, 6, channels))
@@ -112,7 +127,7 @@ def test_a_unit_is_its_formula(spec, rows, width):
         else:
             layer.set_weights([generator.normal(0, np.sqrt(2 / max(np.prod(s[:-1]), 1)), s) for s in shapes])
     images = random(2, 6, 6, channels)
-    expected = unit_in_numpy(model, images, rows)
+    expected = unit_in_numpy(model, images, rows, spec.se.position)
     assert expected.shape == (2, 3, 3, width)
     np.testing.assert_allclose(model(images), expected, atol=1e-4 * np.abs(expected).max())
 

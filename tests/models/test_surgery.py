@@ -76,7 +76,7 @@ def test_maps_also_with_a_top_and_on_an_input_tensor():
         make(weights=None, input_shape=(64, 64, 3)),
         make(weights=None, input_tensor=images, include_top=False),
     ):
-        assert keras_senet.features(model).output_shape["C5"] == (None, 2, 2, 512)
+        assert tuple(keras_senet.features(model).output["C5"].shape) == (None, 2, 2, 512)
 
 
 @pytest.mark.parametrize("name", ["bottleneck", "resnext", "senet", "basic"])
