@@ -1,9 +1,12 @@
 """SE-MobileNet: Howard et al., 1704.04861; the paper's Table 3, and the authors' SE-MobileNet as they showed it."""
 
 from dataclasses import dataclass
+from functools import partial
+
+from keras import layers
 
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, bn_relu, conv_bn_relu, depthwise, require_standard, squeeze_excite
+from keras_senet.models.blocks import SE, bn_relu, conv_bn, conv_bn_relu, depthwise, require_standard, squeeze_excite
 
 # Blocks of a stage: their widths. Stage n is at a stride of 2^n; its first block has the stride.
 STAGES = {
@@ -19,14 +22,16 @@ STAGES = {
 class MobileNet:
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024 x width).
 
-    width  factor of all widths, MobileNet's alpha
-    se     the SE blocks, behind the ReLU of each pointwise convolution, or None for the plain network. The authors'
-           file shows the pointwise output gated; that it is the one behind the ReLU follows their rule for VGG.
+    width       factor of all widths, MobileNet's alpha
+    gate_first  whether the SE block stands in front of the pointwise convolution's ReLU rather than behind it. The
+                authors' file shows that output gated, but not on which side; behind it follows their rule for VGG.
+    se          the SE blocks, one at each pointwise convolution, or None for the plain network
 
     ReLU rather than ReLU6 and padding on both sides, as in Caffe's MobileNet.
     """
 
     width: float = 1.0
+    gate_first: bool = False
     se: SE | None = SE()
 
     def __post_init__(self):
@@ -51,12 +56,18 @@ class MobileNet:
         return max(1, int(width * self.width))
 
     def block(self, x, stage, block, width, stride):
-        """se(relu(bn(1x1(relu(bn(depthwise(x)))))))."""
+        """se(relu(bn(1x1(relu(bn(depthwise(x))))))), or relu(se(...))."""
         name = f"stage{stage}_block{block}"
         x = depthwise(x, 3, stride=stride, name=f"{name}_depthwise")
         x = bn_relu(x, name=f"{name}_depthwise")
-        x = conv_bn_relu(x, width, 1, name=f"{name}_pointwise")
-        return squeeze_excite(self.se, x, stage=stage, name=f"{name}_se")
+        x = conv_bn(x, width, 1, name=f"{name}_pointwise")
+        steps = [
+            layers.ReLU(name=f"{name}_pointwise_relu"),
+            partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se"),
+        ]
+        for step in reversed(steps) if self.gate_first else steps:
+            x = step(x)
+        return x
 
 
 SEMobileNet = application(MobileNet(), name="se_mobilenet")

@@ -52,6 +52,8 @@ class ResNet:
     width: ClassVar[int] = 256  # of the first stage's output
 
     def __post_init__(self):
+        if self.stride_on not in (1, 2):
+            raise ValueError(f"`stride_on` must be 1 or 2. Received: stride_on={self.stride_on!r}")
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}")
 
@@ -110,8 +112,11 @@ class ResNet:
 class BasicResNet(ResNet):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 512), by units of two 3x3 convolutions.
 
-    Not in the paper. The SE block follows the last batch normalisation, as the paper's rule for residual units says.
+    residual_relu  whether a ReLU stands between the last batch normalisation and the SE block, as in timm's
+                   legacy_seresnet18 and 34; these networks are not in the paper, whose rule for residual units has none
     """
+
+    residual_relu: bool = False
 
     width: ClassVar[int] = 64
 
@@ -119,7 +124,8 @@ class BasicResNet(ResNet):
         """bn(3x3(gate(relu(bn(3x3(x))))))."""
         stride, dilation, later = sampling
         x = conv_bn_relu(x, scale * self.width, 3, stride=stride, dilation=dilation, name=f"{name}_conv1")
-        return conv_bn(gate(x), scale * self.width, 3, dilation=later, name=f"{name}_conv2")
+        last = conv_bn_relu if self.residual_relu else conv_bn
+        return last(gate(x), scale * self.width, 3, dilation=later, name=f"{name}_conv2")
 
 
 @dataclass(frozen=True)

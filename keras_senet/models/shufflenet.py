@@ -19,13 +19,14 @@ POSITIONS = ("standard", "post")
 class ShuffleNet:
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 960 x width for three groups).
 
-    groups  of the 1x1 convolutions: 1, 2, 3, 4 or 8
-    width   factor of all widths, ShuffleNet's s in "ShuffleNet s x"
-    narrow  whether a unit's bottleneck is a quarter of its branch's output rather than of the unit's: another
-            network in the units with a stride, whose branch has only the channels that the shortcut lacks. The
-            ShuffleNet paper and its authors' code take the unit's; a Caffe port is narrow.
-    se      the SE blocks, or None for the plain network. "standard": at the end of each branch, before the join, as
-            the paper's rule says. "post": behind the join and its ReLU.
+    groups      of the 1x1 convolutions: 1, 2, 3, 4 or 8
+    width       factor of all widths, ShuffleNet's s in "ShuffleNet s x"
+    narrow      whether a unit's bottleneck is a quarter of its branch's output rather than of the unit's: another
+                network in the units with a stride, whose branch has only the channels that the shortcut lacks. The
+                ShuffleNet paper and its authors' code take the unit's; a Caffe port is narrow.
+    strided_se  whether the units with a stride have SE blocks too, as the paper's rule says of every unit
+    se          the SE blocks, or None for the plain network. "standard": at the end of each branch, before the join,
+                as the paper's rule says. "post": behind the join and its ReLU.
 
     Pooling is padded on both sides, as in the ShuffleNet authors' code, so that the network runs at any size.
     """
@@ -33,6 +34,7 @@ class ShuffleNet:
     groups: int = 3
     width: float = 1.0
     narrow: bool = False
+    strided_se: bool = True
     se: SE | None = SE()
 
     def __post_init__(self):
@@ -68,8 +70,9 @@ class ShuffleNet:
     def unit(self, x, stage, block, width):
         """relu(x + F(x)), or where the size halves relu(concatenation of the pooled x and F(x))."""
         name = f"stage{stage}_block{block}"
-        gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
         halves = block == 1
+        se = self.se if self.strided_se or not halves else None
+        gate = partial(squeeze_excite, se, stage=stage, name=f"{name}_se")
         out = width - x.shape[channel_axis()] if halves else width
         first_groups = 1 if (stage, block) == (3, 1) else self.groups  # too few channels for groups
         residual = gate(

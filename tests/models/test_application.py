@@ -11,7 +11,8 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet import models
-from keras_senet.models.resnet import ResNet
+from keras_senet.models.mobilenet import MobileNet
+from keras_senet.models.resnet import BasicResNet, ResNet
 
 tiny = pytest.mark.parametrize("network", TINY.values(), ids=TINY)
 layouts = pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
@@ -210,6 +211,21 @@ def test_the_last_layer_has_the_activation():
     assert logits.layers[-1].activation is keras.activations.linear
 
 
+@pytest.mark.parametrize(
+    ("spec", "field", "before", "after"),
+    [
+        (MobileNet(width=0.25), "gate_first", "stage1_block1_pointwise_relu", "stage1_block1_pointwise_bn"),
+        (BasicResNet((1, 1)), "residual_relu", "stage2_block1_conv2_bn", "stage2_block1_conv2_relu"),
+    ],
+    ids=["MobileNet", "BasicResNet"],
+)
+def test_what_an_se_block_stands_behind(spec, field, before, after):
+    for value, expected in ((False, before), (True, after)):
+        make = keras_senet.application(dataclasses.replace(spec, **{field: value}), name="tiny", input_size=32)
+        block = next(layer for layer in make(weights=None).layers if isinstance(layer, keras_senet.SqueezeExcite))
+        assert block.input._keras_history.operation.name == expected
+
+
 def test_a_spec_prints_compares_and_makes_variants():
     spec = keras_senet.SEResNet50.spec
     assert eval(repr(spec), {"ResNet": ResNet, "SE": keras_senet.SE}) == spec
@@ -277,6 +293,7 @@ def test_sizes_that_a_network_cannot_run_at(name, arguments, message):
     ("name", "fields", "message"),
     [
         ("SEResNet50", {"output_stride": 4}, "output_stride=4"),
+        ("SEResNet50", {"stride_on": 3}, "stride_on=3"),
         ("SEShuffleNet", {"groups": 5}, "groups=5"),
         ("SEShuffleNet", {"width": 0.33}, "width=0.33"),
         ("SEShuffleNet", {"se": keras_senet.SE(position="pre")}, "position='pre'"),
