@@ -8,7 +8,7 @@ from keras import layers
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
 
-POSITIONS = ("standard", "pre", "post", "identity", "conv3x3")
+POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
 STATISTICS = {"momentum": 0.9, "epsilon": 1e-5}  # epsilon: Caffe's default, which the authors' prototxts keep
 
 
@@ -19,11 +19,12 @@ class SE:
     `reduction`, `squeeze`, `gate` and `use_bias` are those of `SqueezeExcite`. `position` is where in a residual
     unit the block stands (paper, Figure 5 and Tables 14 and 15), with F the unit's residual branch:
 
-    standard  relu(se(F(x)) + shortcut(x))
-    pre       relu(F(se(x)) + shortcut(x))
-    post      se(relu(F(x) + shortcut(x)))
-    identity  relu(F(x) + se(shortcut(x)))
-    conv3x3   inside F, after the first 3x3 convolution's ReLU; the paper does not say on which side of it
+    standard        relu(se(F(x)) + shortcut(x))
+    pre             relu(F(se(x)) + shortcut(x))
+    post            se(relu(F(x) + shortcut(x)))
+    identity        relu(F(x) + se(shortcut(x)))
+    conv3x3         inside F, behind the first 3x3 convolution, its batch normalisation and ReLU
+    conv3x3_linear  the same in front of batch normalisation: the paper does not say which of the two it means
 
     `stages` restricts the blocks to some stages, by the numbers in the layers' names; None is all of them.
     """
@@ -117,6 +118,12 @@ def conv_bn(x, filters, kernel, *, name, **options):
 def conv_bn_relu(x, filters, kernel, *, name, **options):
     """relu(bn(conv(x)))."""
     return bn_relu(conv(x, filters, kernel, name=name, **options), name=name)
+
+
+def gated_conv_bn_relu(x, filters, kernel, gate, *, name, **options):
+    """relu(bn(conv(x))), with an SE block at one of the positions inside a branch; `gate` takes `position`."""
+    x = gate(conv(x, filters, kernel, name=name, **options), position="conv3x3_linear")
+    return gate(bn_relu(x, name=name), position="conv3x3")
 
 
 class Sampling(NamedTuple):

@@ -12,7 +12,16 @@ from keras import layers
 
 from keras_senet.layers import PadChannels
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, bn_relu, channel_axis, conv, squeeze_excite, stages
+from keras_senet.models.blocks import (
+    SE,
+    bn_relu,
+    channel_axis,
+    conv,
+    conv_bn_relu,
+    gated_conv_bn_relu,
+    squeeze_excite,
+    stages,
+)
 
 SHORTCUTS = ("conv", "pad")
 
@@ -58,15 +67,15 @@ class PreActResNet:
         name = f"stage{stage}_block{block}"
         gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
         activated = bn_relu(x, name=f"{name}_preact")
-        residual = self.branch(gate(activated, position="pre"), width, stride, partial(gate, position="conv3x3"), name)
+        residual = self.branch(gate(activated, position="pre"), width, stride, gate, name)
         shortcut = self.build_shortcut(activated if block == 1 else x, self.expansion * width, stride, name)
         both = [gate(residual), gate(shortcut, position="identity")]
         return gate(layers.Add(name=f"{name}_add")(both), position="post")
 
     def branch(self, x, width, stride, gate, name):
-        """3x3(gate(relu(bn(3x3(x)))))."""
-        x = bn_relu(conv(x, width, 3, stride=stride, name=f"{name}_conv1"), name=f"{name}_conv1")
-        return conv(gate(x), width, 3, name=f"{name}_conv2")
+        """3x3(relu(bn(3x3(x))))."""
+        x = gated_conv_bn_relu(x, width, 3, gate, stride=stride, name=f"{name}_conv1")
+        return conv(x, width, 3, name=f"{name}_conv2")
 
     def build_shortcut(self, x, width, stride, name):
         """x itself, or in the shape of the unit's output."""
@@ -91,11 +100,11 @@ class PreActBottleneck(PreActResNet):
     expansion: ClassVar[int] = 4
 
     def branch(self, x, width, stride, gate, name):
-        """1x1(gate(relu(bn(3x3(relu(bn(1x1(x)))))))."""
+        """1x1(relu(bn(3x3(relu(bn(1x1(x)))))))."""
         first, second = (stride, 1) if self.stride_on == 1 else (1, stride)
-        x = bn_relu(conv(x, width, 1, stride=first, name=f"{name}_conv1"), name=f"{name}_conv1")
-        x = bn_relu(conv(x, width, 3, stride=second, name=f"{name}_conv2"), name=f"{name}_conv2")
-        return conv(gate(x), self.expansion * width, 1, name=f"{name}_conv3")
+        x = conv_bn_relu(x, width, 1, stride=first, name=f"{name}_conv1")
+        x = gated_conv_bn_relu(x, width, 3, gate, stride=second, name=f"{name}_conv2")
+        return conv(x, self.expansion * width, 1, name=f"{name}_conv3")
 
 
 small = partial(application, input_size=32, min_size=8, classes=10)

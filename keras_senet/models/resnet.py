@@ -16,6 +16,7 @@ from keras_senet.models.blocks import (
     channel_axis,
     conv_bn,
     conv_bn_relu,
+    gated_conv_bn_relu,
     global_pool,
     squeeze_excite,
     stages,
@@ -88,16 +89,17 @@ class ResNet:
     def residual(self, x, scale, sampling, stage, name):
         """F(x), gated at its end in the standard position."""
         gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
-        return gate(self.branch(x, scale, sampling, partial(gate, position="conv3x3"), name))
+        return gate(self.branch(x, scale, sampling, gate, name))
 
     def branch(self, x, scale, sampling, gate, name):
-        """bn(1x1(gate(relu(bn(3x3(relu(bn(1x1(x)))))))))."""
+        """bn(1x1(relu(bn(3x3(relu(bn(1x1(x))))))))."""
         width = self.groups * self.group_width * scale
         stride, dilation, later = sampling
         first, second = ((stride, 1), (1, later)) if self.stride_on == 1 else ((1, 1), (stride, dilation))
         x = conv_bn_relu(x, width // self.reduce_by, 1, stride=first[0], name=f"{name}_conv1")
-        x = conv_bn_relu(x, width, 3, stride=second[0], dilation=second[1], groups=self.groups, name=f"{name}_conv2")
-        return conv_bn(gate(x), scale * self.width, 1, name=f"{name}_conv3")
+        options = {"stride": second[0], "dilation": second[1], "groups": self.groups}
+        x = gated_conv_bn_relu(x, width, 3, gate, **options, name=f"{name}_conv2")
+        return conv_bn(x, scale * self.width, 1, name=f"{name}_conv3")
 
     def shortcut(self, x, width, sampling, name):
         """x, or its projection where the unit changes the shape."""
@@ -121,11 +123,12 @@ class BasicResNet(ResNet):
     width: ClassVar[int] = 64
 
     def branch(self, x, scale, sampling, gate, name):
-        """bn(3x3(gate(relu(bn(3x3(x))))))."""
+        """bn(3x3(relu(bn(3x3(x)))))."""
         stride, dilation, later = sampling
-        x = conv_bn_relu(x, scale * self.width, 3, stride=stride, dilation=dilation, name=f"{name}_conv1")
+        options = {"stride": stride, "dilation": dilation}
+        x = gated_conv_bn_relu(x, scale * self.width, 3, gate, **options, name=f"{name}_conv1")
         last = conv_bn_relu if self.residual_relu else conv_bn
-        return last(gate(x), scale * self.width, 3, dilation=later, name=f"{name}_conv2")
+        return last(x, scale * self.width, 3, dilation=later, name=f"{name}_conv2")
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,17 @@ from keras import layers
 
 from keras_senet.layers import ShakeShake
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, bn, channel_axis, conv, conv_bn, conv_bn_relu, squeeze_excite, stages
+from keras_senet.models.blocks import (
+    SE,
+    bn,
+    channel_axis,
+    conv,
+    conv_bn,
+    conv_bn_relu,
+    gated_conv_bn_relu,
+    squeeze_excite,
+    stages,
+)
 from keras_senet.models.resnet import ResNet
 
 
@@ -62,8 +72,9 @@ class ShakeShakeResNet:
 
     def branch(self, x, width, stride, gate, name):
         """gate(bn(3x3(relu(bn(3x3(relu(x)))))))."""
-        x = conv_bn_relu(layers.ReLU(name=f"{name}_relu")(x), width, 3, stride=stride, name=f"{name}_conv1")
-        x = conv_bn(gate(x, position="conv3x3"), width, 3, name=f"{name}_conv2")
+        x = layers.ReLU(name=f"{name}_relu")(x)
+        x = gated_conv_bn_relu(x, width, 3, gate, stride=stride, name=f"{name}_conv1")
+        x = conv_bn(x, width, 3, name=f"{name}_conv2")
         return x if self.mixed_se else gate(x)
 
     def shortcut(self, x, width, stride, name):

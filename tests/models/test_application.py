@@ -164,7 +164,7 @@ ABLATIONS = [
     *({"reduction": reduction} for reduction in (2, 4, 8, 32)),
     *({"squeeze": squeeze} for squeeze in ("max", None)),
     *({"gate": gate} for gate in ("tanh", "relu")),
-    *({"position": position} for position in ("pre", "post", "identity", "conv3x3")),
+    *({"position": position} for position in ("pre", "post", "identity", "conv3x3", "conv3x3_linear")),
     {"use_bias": False},
     {"stages": "first"},
 ]

@@ -81,15 +81,16 @@ def unit_in_numpy(model, images, rows, position="standard"):
     def gated(x, place):
         return x * gate(x, block) if place == position else x
 
-    def conv_bn(x, name, stride, groups=1):
+    def conv_bn(x, name, stride, groups=1, place=None):
         kernel = model.get_layer(name).get_weights()[0]
-        return affine(convolve(x, kernel, stride, groups), model.get_layer(f"{name}_bn"))
+        return affine(gated(convolve(x, kernel, stride, groups), place), model.get_layer(f"{name}_bn"))
 
     x = gated(images, "pre")
     for i, (name, stride, groups) in enumerate(rows):
-        x = conv_bn(x, f"stage3_block1_{name}", stride, groups)
+        inner = i == len(rows) - 2
+        x = conv_bn(x, f"stage3_block1_{name}", stride, groups, "conv3x3_linear" if inner else None)
         x = np.maximum(x, 0) if i < len(rows) - 1 else x
-        x = gated(x, "conv3x3") if i == len(rows) - 2 else x
+        x = gated(x, "conv3x3") if inner else x
     shortcut = gated(conv_bn(images, "stage3_block1_shortcut", 2), "identity")
     return gated(np.maximum(gated(x, "standard") + shortcut, 0), "post")
 

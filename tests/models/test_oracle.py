@@ -97,6 +97,7 @@ ABLATIONS = [
     ({"position": "post"},         28071976, None,     3860488192, 3866007552),
     ({"position": "identity"},     28071976, None,     3860488192, 3866007552),
     ({"position": "conv3x3"},      25714216, None,     3858130432, 3859510272),  # Table 15
+    ({"position": "conv3x3_linear"}, 25714216, None,   3858130432, 3859510272),
     ({"squeeze": None},            28071976, None,     4269015040, 4274534400),  # Table 16
 ]  # fmt: skip
 
