@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import time
+from decimal import Decimal
 from pathlib import Path
 
 import pytest
@@ -62,8 +63,8 @@ def test_the_paper_beside_every_network():
     assert rows["SEMobileNet"] == ["0.569", "0.569", "0.569", "0.572", "0.572"]
     for name, (plain, paper_plain, _, rescaled, paper) in rows.items():
         if paper != "-" and name != "SEInceptionResNetV2":  # whose variant is not public
-            assert abs(float(plain) - float(paper_plain)) <= 0.02
-            assert abs(float(rescaled) - float(paper)) <= 0.02
+            assert abs(Decimal(plain) - Decimal(paper_plain)) <= Decimal("0.02")
+            assert abs(Decimal(rescaled) - Decimal(paper)) <= Decimal("0.02")
 
 
 def test_summary_adds_up():
