@@ -2,11 +2,12 @@
 
 import contextlib
 
-import keras
 import numpy as np
 from keras import ops
 
 from keras_senet.layers import SqueezeExcite
+
+from .graph import copy_with, predict
 
 # XNNPACK refuses an int8 convolution whose input scale times kernel scale is over 2^8 of its output scale. With
 # 2^8 steps to the input's range and 2^7 to the kernel's, that is an output range below input x kernel / 2^15.
@@ -34,19 +35,17 @@ def fix_idle_gates(model, preprocessing, images):
     def clone(layer):
         return (FixedGate if layer in idle else type(layer)).from_config(layer.get_config())
 
-    fixed = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    fixed.set_weights(model.get_weights())
-    return fixed
+    return copy_with(model, clone)
 
 
-def _idle_blocks(model, preprocessing, images, batch_size=16):
+def _idle_blocks(model, preprocessing, images):
     """The SE blocks whose hidden units' range is too narrow for integers."""
+    blocks = [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
+    if not blocks:
+        return set()
     with contextlib.ExitStack() as stack:
-        blocks = [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
         ranges = {block: stack.enter_context(_observed(block)) for block in blocks}
-        for start in range(0, len(images) if blocks else 0, batch_size):
-            batch = images[start : start + batch_size]
-            model(batch if preprocessing is None else preprocessing.normalize(batch), training=False)
+        predict(model, preprocessing, images)
     kernels = {block: np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks}
     return {block for block, (given, made) in ranges.items() if made <= given * kernels[block] * NARROWEST}
 

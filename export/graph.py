@@ -1,6 +1,7 @@
 """The function that every format is made from: images in, predictions out."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.preprocessing import Preprocessing
@@ -39,6 +40,11 @@ def in_float32(model):
         config = layer.get_config()
         return type(layer).from_config(config if isinstance(layer, keras.layers.InputLayer) else config | FLOAT32)
 
+    return copy_with(model, clone)
+
+
+def copy_with(model, clone):
+    """A copy with `clone(layer)` in place of each layer, nested ones too, and the model's weights."""
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
     copy.set_weights(model.get_weights())
     return copy
@@ -53,6 +59,13 @@ def prediction_function(model, preprocessing):
         return model(images, training=False)
 
     return predictions
+
+
+def predict(model, preprocessing, images, batch_size=16):
+    """What Keras answers to all images, run eagerly a batch at a time: float32."""
+    predictions = prediction_function(model, preprocessing)
+    batches = np.split(images, range(batch_size, len(images), batch_size))
+    return np.concatenate([keras.ops.convert_to_numpy(predictions(batch)) for batch in batches]).astype("float32")
 
 
 def serving_function(model, preprocessing, batch=None):

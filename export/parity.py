@@ -9,10 +9,9 @@ import sys
 import tempfile
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from .graph import check_exportable, in_float32, prediction_function
+from .graph import check_exportable, in_float32, predict
 
 FLOAT_TOLERANCE = 1e-4  # relative; a few hundred float32 roundings, added up over the network's depth
 SYNTHETIC_IMAGES = 8
@@ -111,7 +110,7 @@ def export(write, model, path, *, kind, quantization, images, preprocessing, ove
     with staged(path, overwrite, is_folder=kind == "savedmodel") as target:
         write(model, target)
         measured = run_file(target, kind, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
-        reference = _predictions(model, preprocessing, images)
+        reference = predict(model, preprocessing, images)
         errors = compare(measured.pop("outputs"), reference, tolerance, f"{kind} file of {model.name!r}")
         size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
     return ExportReport(str(path), kind, quantization, size, **errors, **measured)
@@ -133,16 +132,6 @@ def checked_images(argument, images, model):
     if not np.isfinite(images).all():
         raise ValueError(f"`{argument}` must be finite. Received: values that are not")
     return images
-
-
-def _predictions(model, preprocessing, images, batch_size=16):
-    """What Keras answers, float32."""
-    predict = prediction_function(model, preprocessing)
-    outputs = [
-        keras.ops.convert_to_numpy(predict(batch))
-        for batch in np.split(images, range(batch_size, len(images), batch_size))
-    ]
-    return np.concatenate(outputs).astype("float32")
 
 
 def compare(outputs, reference, tolerance, what):

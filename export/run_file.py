@@ -15,6 +15,7 @@ import numpy as np
 
 
 def saved_model(path):
+    """images -> predictions, by the SavedModel in a folder."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)  # must outlive the signature
@@ -23,6 +24,7 @@ def saved_model(path):
 
 
 def tflite(path):
+    """images -> predictions, by LiteRT, one image at a time, in float32 at both ends."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=os.cpu_count())
@@ -53,6 +55,7 @@ def _dequantized(outputs, details):
 
 
 def onnx(path):
+    """images -> predictions, by ONNX Runtime on the CPU."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -78,6 +81,7 @@ def peak_memory():
 
 
 def main(kind, path, folder):
+    """Runs the file on the folder's images, then times it on one."""
     run = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}[kind](path)
     images = np.load(f"{folder}/images.npy")
     outputs = [run(images[i : i + 16]) for i in range(0, len(images), 16)]

@@ -179,7 +179,7 @@ def quickstart(options):
     console.print(f"{trainer.recipe.model} on {len(trainer.train_set):,} handwritten digits; results in {workdir}/")
     trainer.train()
     test_set = trainer.test_set
-    result = evaluate(trainer.model, test_set)
+    result = evaluate(trainer.model, test_set, step=trainer.prediction_step)
     title = f"{trainer.recipe.model} on digits"
     pictures.training_curves(trainer.workdir.read_metrics(), workdir / "curves.png", title)
     pictures.confusion_matrix(result.confusion, test_set.class_names, workdir / "confusion.png", title)

@@ -146,7 +146,8 @@ def _images(input_tensor, input_shape, size, min_size):
     """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default shape."""
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}")
-    default = (size, size, 3) if channel_axis() == -1 else (3, size, size)
+    channels_last = channel_axis() == -1
+    default = (size, size, 3) if channels_last else (3, size, size)
     given = default if input_tensor is None else tuple(input_tensor.shape[1:])
     shape = given if input_shape is None else input_shape
     valid = (
@@ -154,17 +155,17 @@ def _images(input_tensor, input_shape, size, min_size):
         and len(shape) == 3
         and all(n is None or (isinstance(n, int) and n > 0) for n in shape)
     )
-    if not valid or shape[channel_axis() if channel_axis() == -1 else 0] is None:
+    if not valid or shape[-1 if channels_last else 0] is None:
         raise ValueError(
             "`input_shape` must be three positive integers, of which the sizes may be None, in the layout "
             f"{keras.config.image_data_format()!r}. Received: input_shape={shape}"
         )
-    if input_tensor is not None and tuple(shape) != tuple(input_tensor.shape[1:]):
+    if input_tensor is not None and tuple(shape) != given:
         raise ValueError(
             "`input_shape` must be that of `input_tensor`, or None. "
             f"Received: input_shape={shape}, input_tensor of shape {tuple(input_tensor.shape)}"
         )
-    sizes = shape[:2] if channel_axis() == -1 else shape[1:]
+    sizes = shape[:2] if channels_last else shape[1:]
     if any(n is not None and n < min_size for n in sizes):
         raise ValueError(f"Images must be at least {min_size} x {min_size}. Received: input_shape={shape}")
     return keras.Input(shape, name="images") if input_tensor is None else input_tensor

@@ -1,5 +1,7 @@
 """The functional pieces that families share: padded convolutions, the stem's pooling, SE blocks, heads."""
 
+import abc
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -9,7 +11,7 @@ from keras import layers
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
 
 POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
-STATISTICS = {"momentum": 0.9, "epsilon": 1e-5}  # epsilon: Caffe's default, which the authors' prototxts keep
+EPSILON = 1e-5  # Caffe's default, which the authors' prototxts keep
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,18 @@ class SE:
             object.__setattr__(self, "stages", tuple(self.stages))  # so that equal ones compare equal
 
 
+class Spec(abc.ABC):
+    """An architecture: called on images, it gives the last of its levels."""
+
+    @abc.abstractmethod
+    def levels(self, x) -> Iterator:
+        """The feature maps from the largest to the last, each at the end of its stage."""
+
+    def __call__(self, x):
+        *_, x = self.levels(x)
+        return x
+
+
 def squeeze_excite(se, x, *, name, stage=None, position="standard"):
     """x behind an SE block, or x itself where `se` has none at this stage and position."""
     if se is None or se.position != position or (se.stages is not None and stage not in se.stages):
@@ -62,6 +76,7 @@ def require_standard(se, network):
 
 
 def channel_axis():
+    """Where the channels of a batch of images are, by Keras' own data format."""
     return -1 if keras.config.image_data_format() == "channels_last" else 1
 
 
@@ -100,14 +115,14 @@ def _padded(x, kernel, stride, name):
     return layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x) if stride > 1 and kernel > 1 else x
 
 
-def bn(x, *, name):
-    """Batch normalisation over the channels, with Caffe's epsilon."""
-    return BatchNormalization(axis=channel_axis(), **STATISTICS, name=name)(x)
+def bn(x, *, epsilon=EPSILON, name):
+    """Batch normalisation over the channels."""
+    return BatchNormalization(axis=channel_axis(), momentum=0.9, epsilon=epsilon, name=name)(x)
 
 
-def bn_relu(x, *, name):
+def bn_relu(x, *, epsilon=EPSILON, name):
     """relu(bn(x)), the layers called name_bn and name_relu."""
-    return layers.ReLU(name=f"{name}_relu")(bn(x, name=f"{name}_bn"))
+    return layers.ReLU(name=f"{name}_relu")(bn(x, epsilon=epsilon, name=f"{name}_bn"))
 
 
 def conv_bn(x, filters, kernel, *, name, **options):

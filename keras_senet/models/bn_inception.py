@@ -9,6 +9,7 @@ from keras import layers
 from keras_senet.models.application import application
 from keras_senet.models.blocks import (
     SE,
+    Spec,
     ceil_max_pool,
     channel_axis,
     conv_bn_relu,
@@ -45,7 +46,7 @@ MODULES = (
 
 
 @dataclass(frozen=True)
-class BNInception:
+class BNInception(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024).
 
     modules   the ten modules, in stages by stride: stage n is at a stride of 2^n
@@ -62,10 +63,6 @@ class BNInception:
 
     def __post_init__(self):
         require_standard(self.se, "BN-Inception")
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature maps at strides 4, 8, 16 and 32."""

@@ -9,9 +9,8 @@ from typing import NamedTuple
 
 from keras import layers
 
-from keras_senet.layers import BatchNormalization
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, channel_axis, require_standard, squeeze_excite
+from keras_senet.models.blocks import SE, Spec, bn_relu, channel_axis, require_standard, squeeze_excite
 from keras_senet.preprocessing import IMAGENET
 
 Path = tuple[tuple, ...]  # rows of (width, kernel) or (width, kernel, stride): strided ones have no padding
@@ -53,7 +52,7 @@ STAGES = {
 
 
 @dataclass(frozen=True)
-class InceptionResNetV2:
+class InceptionResNetV2(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32 - 1, W/32 - 1, 1536) or so: most strides have no padding.
 
     depths          residual blocks in stages 3, 4 and 5
@@ -71,10 +70,6 @@ class InceptionResNetV2:
 
     def __post_init__(self):
         require_standard(self.se, "Inception-ResNet-v2")
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature maps at strides of about 4, 8, 16 and 32."""
@@ -131,9 +126,7 @@ class InceptionResNetV2:
 
     def conv_bn_relu(self, x, width, kernel, padding, stride, name):
         x = layers.Conv2D(width, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal", name=name)(x)
-        statistics = {"momentum": 0.9, "epsilon": self.epsilon}
-        x = BatchNormalization(axis=channel_axis(), **statistics, name=f"{name}_bn")(x)
-        return layers.ReLU(name=f"{name}_relu")(x)
+        return bn_relu(x, epsilon=self.epsilon, name=name)
 
 
 SEInceptionResNetV2 = application(

@@ -6,7 +6,16 @@ from functools import partial
 from keras import layers
 
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, bn_relu, conv_bn, conv_bn_relu, depthwise, require_standard, squeeze_excite
+from keras_senet.models.blocks import (
+    SE,
+    Spec,
+    bn_relu,
+    conv_bn,
+    conv_bn_relu,
+    depthwise,
+    require_standard,
+    squeeze_excite,
+)
 
 # Blocks of a stage: their widths. Stage n is at a stride of 2^n; its first block has the stride.
 STAGES = {
@@ -19,7 +28,7 @@ STAGES = {
 
 
 @dataclass(frozen=True)
-class MobileNet:
+class MobileNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024 x width).
 
     width       factor of all widths, MobileNet's alpha
@@ -38,10 +47,6 @@ class MobileNet:
         require_standard(self.se, "MobileNet")
         if not self.width > 0:
             raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature maps at strides 2, 4, 8, 16 and 32."""

@@ -14,6 +14,7 @@ from keras_senet.layers import PadChannels
 from keras_senet.models.application import application
 from keras_senet.models.blocks import (
     SE,
+    Spec,
     bn_relu,
     channel_axis,
     conv,
@@ -27,7 +28,7 @@ SHORTCUTS = ("conv", "pad")
 
 
 @dataclass(frozen=True)
-class PreActResNet:
+class PreActResNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 64 x widen), by units of two 3x3 convolutions.
 
     depths    units in stages 1, 2, 3
@@ -49,10 +50,6 @@ class PreActResNet:
     def __post_init__(self):
         if self.shortcut not in SHORTCUTS:
             raise ValueError(f"`shortcut` must be one of {SHORTCUTS}. Received: shortcut={self.shortcut!r}")
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature map at the end of each stage, the last one behind the final batch normalisation and ReLU."""

@@ -12,6 +12,7 @@ from keras import layers
 from keras_senet.models.application import application
 from keras_senet.models.blocks import (
     SE,
+    Spec,
     ceil_max_pool,
     channel_axis,
     conv_bn,
@@ -24,7 +25,7 @@ from keras_senet.models.blocks import (
 
 
 @dataclass(frozen=True)
-class ResNet:
+class ResNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 2048), by bottleneck units.
 
     depths       units in stages 2, 3, ...; each stage after the first halves the size and doubles the widths
@@ -34,7 +35,8 @@ class ResNet:
     reduce_by    how much narrower than the 3x3 convolution the first 1x1 is (SENet-154: 2)
     projection   kernel of the shortcuts' convolutions that have a stride (SENet-154: 3)
     stem         rows of (kernel, width, stride)
-    output_stride  32, or 16 or 8: then the last stages keep the size and are dilated, with the same weights
+    output_stride
+                 32, or 16 or 8: then the last stages keep the size and are dilated, with the same weights
     se           the SE blocks, or None for the plain network
     """
 
@@ -50,6 +52,7 @@ class ResNet:
 
     first_stage: ClassVar[int] = 2
     stem_stride: ClassVar[int] = 4
+    stem_pool: ClassVar[bool] = True
     width: ClassVar[int] = 256  # of the first stage's output
 
     def __post_init__(self):
@@ -57,10 +60,6 @@ class ResNet:
             raise ValueError(f"`stride_on` must be 1 or 2. Received: stride_on={self.stride_on!r}")
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}")
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature map at the end of each stage."""
@@ -75,7 +74,7 @@ class ResNet:
     def build_stem(self, x):
         for i, (kernel, width, stride) in enumerate(self.stem):
             x = conv_bn_relu(x, width, kernel, stride=stride, name=f"stem_conv{i + 1}")
-        return ceil_max_pool(x, name="stem_pool")
+        return ceil_max_pool(x, name="stem_pool") if self.stem_pool else x
 
     def unit(self, x, stage, block, scale, sampling):
         """relu(F(x) + shortcut(x)), with an SE block at one of its places."""
@@ -142,11 +141,8 @@ class SmallResNet(BasicResNet):
 
     first_stage: ClassVar[int] = 1
     stem_stride: ClassVar[int] = 1
+    stem_pool: ClassVar[bool] = False
     width: ClassVar[int] = 16
-
-    def build_stem(self, x):
-        ((kernel, width, stride),) = self.stem
-        return conv_bn_relu(x, width, kernel, stride=stride, name="stem_conv1")
 
 
 resnext = partial(ResNet, groups=32, group_width=4, stride_on=2)

@@ -13,11 +13,11 @@ from keras_senet.layers import ShakeShake
 from keras_senet.models.application import application
 from keras_senet.models.blocks import (
     SE,
+    Spec,
     bn,
     channel_axis,
     conv,
     conv_bn,
-    conv_bn_relu,
     gated_conv_bn_relu,
     squeeze_excite,
     stages,
@@ -26,7 +26,7 @@ from keras_senet.models.resnet import ResNet
 
 
 @dataclass(frozen=True)
-class ShakeShakeResNet:
+class ShakeShakeResNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 4 x width), by units of two branches that are mixed at random.
 
     depths    units in stages 1, 2, 3
@@ -42,10 +42,6 @@ class ShakeShakeResNet:
     backward: bool = True
     mixed_se: bool = False
     se: SE | None = SE()
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature map at the end of each stage, the last one behind the final ReLU."""
@@ -106,10 +102,7 @@ class ShakeResNeXt(ResNet):
 
     first_stage: ClassVar[int] = 1
     stem_stride: ClassVar[int] = 1
-
-    def build_stem(self, x):
-        ((kernel, width, stride),) = self.stem
-        return conv_bn_relu(x, width, kernel, stride=stride, name="stem_conv1")
+    stem_pool: ClassVar[bool] = False
 
     def residual(self, x, scale, sampling, stage, name):
         """mix(F1(x), F2(x)), each branch with an SE block at its end."""

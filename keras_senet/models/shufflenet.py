@@ -7,7 +7,7 @@ from keras import layers
 
 from keras_senet.layers import ShuffleChannels
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, bn, channel_axis, conv, conv_bn_relu, depthwise, squeeze_excite
+from keras_senet.models.blocks import SE, Spec, bn, channel_axis, conv, conv_bn_relu, depthwise, squeeze_excite
 
 # 1707.01083, Table 1: the first stage's width by the number of groups; units in stages 3, 4 and 5.
 WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -16,7 +16,7 @@ POSITIONS = ("standard", "post")
 
 
 @dataclass(frozen=True)
-class ShuffleNet:
+class ShuffleNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 960 x width for three groups).
 
     groups      of the 1x1 convolutions: 1, 2, 3, 4 or 8
@@ -47,10 +47,6 @@ class ShuffleNet:
                 f"`width` must leave widths that {4 * self.groups} divides: four times the groups. "
                 f"Received: width={self.width!r}, a first width of {self.channels(WIDTHS[self.groups])}"
             )
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature maps at strides 4, 8, 16 and 32."""

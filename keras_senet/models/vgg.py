@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from keras import layers
 
 from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, classifier, conv_bn_relu, require_standard, squeeze_excite
+from keras_senet.models.blocks import SE, Spec, classifier, conv_bn_relu, require_standard, squeeze_excite
 
 
 @dataclass(frozen=True)
-class VGG:
+class VGG(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 512).
 
     depths    convolutions in stages 1 .. 5, of 64, 128, 256, 512 and 512 channels
@@ -23,10 +23,6 @@ class VGG:
 
     def __post_init__(self):
         require_standard(self.se, "VGG")
-
-    def __call__(self, x):
-        *_, x = self.levels(x)
-        return x
 
     def levels(self, x):
         """The feature maps in front of each pooling, at strides 1 .. 16, and behind the last, at 32."""

@@ -54,19 +54,16 @@ class Trainer:
         self.verbose = verbose
         self.strategy = strategy or make_strategy()
         self.train_set, self.test_set = (data.load(recipe.dataset, split) for split in ("train", "test"))
-        self.steps_per_epoch = len(self.train_set) // recipe.batch_size
-        if self.steps_per_epoch == 0:
-            raise ValueError(
-                f"`batch_size` must be at most the number of images, {len(self.train_set)}. "
-                f"Received: batch_size={recipe.batch_size}"
-            )
+        self.steps_per_epoch = data.steps_per_epoch(self.train_set, recipe.batch_size)
         threads = {"threads": os.cpu_count(), "intra_op": tf.config.threading.get_intra_op_parallelism_threads()}
         self.workdir = WorkDir(workdir, recipe, threads | {"tensorflow": tf.__version__, "keras": keras.__version__})
         self.steps = recipe.epochs * self.steps_per_epoch
         keras.utils.set_random_seed(recipe.seed)
         with self.strategy.scope(), precision(recipe.precision):
             classes = len(self.train_set.class_names)
-            self.model = models.get(recipe.model)(weights=None, classes=classes, input_shape=self._input_shape())
+            self.model = models.get(recipe.model)(
+                weights=None, classes=classes, input_shape=self.train_set.images.shape[1:]
+            )
             self.optimizer = make_optimizer(recipe, self.steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
         self.prediction_step = prediction_step(self.model)
@@ -74,9 +71,6 @@ class Trainer:
             model=self.model, optimizer=self.optimizer, step=tf.Variable(0, dtype=tf.int64)
         )
         self.manager = tf.train.CheckpointManager(self.checkpoint, str(self.workdir.checkpoints), max_to_keep=2)
-
-    def _input_shape(self):
-        return self.train_set.images.shape[1:]
 
     def train(self):
         """Trains to the end of the recipe; returns the last row of the metrics.

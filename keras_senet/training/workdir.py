@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import io
 import json
 import os
 from pathlib import Path
@@ -43,10 +44,7 @@ class WorkDir:
         """Adds a row to `metrics.csv`; the first one writes the header."""
         new = not self.metrics.exists()
         with self.metrics.open("a", newline="") as file:
-            writer = csv.DictWriter(file, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
+            file.write(_table([row], header=new))
 
     def read_metrics(self):
         """The rows of `metrics.csv`, numbers as float."""
@@ -65,14 +63,24 @@ class WorkDir:
         """Drops the rows of steps that a continued run will do again."""
         rows = self.read_metrics()
         kept = [row for row in rows if row["step"] <= step]
-        if self.metrics.exists():
-            self.metrics.unlink()
-            for row in kept:
-                self.append_metrics({n: int(v) if n in ("step", "epoch") else v for n, v in row.items()})
+        if kept:
+            write_atomically(self.metrics, _table(kept))
+        else:
+            self.metrics.unlink(missing_ok=True)
+
+
+def _table(rows, header=True):
+    """The rows as CSV; steps and epochs are whole numbers."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]))
+    if header:
+        writer.writeheader()
+    writer.writerows({name: int(v) if name in ("step", "epoch") else v for name, v in row.items()} for row in rows)
+    return text.getvalue()
 
 
 def write_atomically(path, text):
     """Writes the text so that the file is the old or the new one at any moment."""
     partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(text)
+    partial.write_text(text, newline="")
     os.replace(partial, path)

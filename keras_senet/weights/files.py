@@ -84,8 +84,13 @@ def _preprocessing(metadata):
 def _shapes(file):
     """The path and shape of each variable that belongs to a layer."""
     found = {}
-    file.visititems(lambda name, item: found.update({name: item.shape} if isinstance(item, h5py.Dataset) else {}))
-    return {name: shape for name, shape in found.items() if name.startswith("layers/") and "seed_generator" not in name}
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset) and name.startswith("layers/") and "seed_generator" not in name:
+            found[name] = item.shape
+
+    file.visititems(note)
+    return found
 
 
 def _check_spec(spec, stored, path):
