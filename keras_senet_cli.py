@@ -9,8 +9,10 @@ __version__ = "0.1.0"
 
 COMMANDS = {
     "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
-    "list": "every network with input size, parameters and multiply-adds",
+    "list": "every network with input size, parameters and multiply-adds, or the published weights",
     "summary": "one network, stage by stage",
+    "predict": "the likeliest classes of images",
+    "convert": "weights of PyTorch and Caffe, or published ones, to .weights.h5 or .safetensors",
 }
 
 USAGE = "usage: keras-senet [-h] [--version] COMMAND ...\n"

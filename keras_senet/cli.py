@@ -54,7 +54,9 @@ def _parser():
 
 
 def _add_list_arguments(parser):
-    parser.add_argument("--paper", action="store_true", help="beside the paper's GFLOPs, with and without SE blocks")
+    what = parser.add_mutually_exclusive_group()
+    what.add_argument("--paper", action="store_true", help="beside the paper's GFLOPs, with and without SE blocks")
+    what.add_argument("--weights", action="store_true", help="the published weights")
 
 
 def list_models(options):
@@ -63,11 +65,28 @@ def list_models(options):
 
     from keras_senet import models
 
+    if options.weights:
+        list_weights()
+        return
     table = PaperTable() if options.paper else CountTable()
     errors = Console(stderr=True)
     for name in track(models.__all__, "counting", console=errors, transient=True, disable=not errors.is_terminal):
         table.add(name, models.get(name))
     console.print(table.table)
+
+
+def list_weights():
+    """The published weights with the accuracy that their publishers state, and where they come from."""
+    from keras_senet.weights import list_weights
+
+    columns = ("network", "tag", "top-1", "top-5", "size", "parameters", "licence")
+    table = _table("Published ImageNet weights", *columns)
+    for w in list_weights():
+        figures = (f"{w.top1:.2f}", f"{w.top5:.2f}", f"{w.input_size}", f"{w.parameters:.2f} M")
+        table.add_row(w.model, w.tag, *figures, w.licence)
+    console.print(table)
+    for w in list_weights():
+        console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True, highlight=False)
 
 
 def _table(title, *columns):
@@ -150,6 +169,103 @@ def summary(options):
 
 def _counted(row):
     return row.parameters, row.multiply_adds, row.rescaled
+
+
+WEIGHTS_HELP = "a tag such as imagenet (`keras-senet list --weights`), a file, or hf://owner/name"
+
+
+def _add_model_arguments(parser):
+    parser.add_argument("--model", required=True, metavar="NAME", help="a constructor's name, such as SEResNet50")
+
+
+def load_network(name, weights):
+    """A network with as many classes and channels as its weights have, and without a classifier if they have none."""
+    from keras_senet import models
+    from keras_senet.weights import find, open_weights
+
+    constructor = models.get(name)
+    source = find(weights, constructor.base.name)
+    with open_weights(source, constructor.spec, constructor.preprocessing) as stored:
+        classes = stored.classes()
+        preprocessing = stored.preprocessing
+    options = {} if classes is None else {"classes": classes}
+    if len(preprocessing.mean) != 3:
+        options["input_shape"] = (preprocessing.size, preprocessing.size, len(preprocessing.mean))
+    return constructor(weights=weights, include_top=classes is not None, **options)
+
+
+def _add_convert_arguments(parser):
+    parser.add_argument("source", metavar="SOURCE", help=WEIGHTS_HELP)
+    _add_model_arguments(parser)
+    parser.add_argument("--output", required=True, metavar="FILE", help="a .weights.h5 or .safetensors file")
+    parser.add_argument("--overwrite", action="store_true", help="replace FILE if it exists")
+
+
+def convert(options):
+    """Reads weights of any kind and writes them with the architecture that they belong to."""
+    from keras_senet.weights import save_weights
+    from keras_senet.weights.saving import check_path
+
+    check_path(options.output)
+    if Path(options.output).exists() and not options.overwrite:
+        raise ValueError(f"--output exists: {options.output!r}. Pass --overwrite to replace it")
+    with console.status(f"loading {options.source}"), quiet():
+        model = load_network(options.model, options.source)
+    save_weights(model, options.output)
+    console.print(model.spec)
+    console.print(f"{options.output}: {model.count_params():,} weights")
+
+
+def _add_predict_arguments(parser):
+    parser.add_argument("images", nargs="+", metavar="IMAGE", help="JPEG, PNG, BMP or GIF files")
+    _add_model_arguments(parser)
+    parser.add_argument("--weights", default="imagenet", help=f"{WEIGHTS_HELP}; default: %(default)s")
+    parser.add_argument("--top", type=int, default=5, help="how many classes; default: %(default)s")
+    parser.add_argument("--gates", action="store_true", help="also the mean of the SE blocks' gates, stage by stage")
+
+
+def predict(options):
+    """The likeliest classes of each image, prepared as the weights were evaluated."""
+    import numpy as np
+
+    with console.status(f"loading {options.weights}"), quiet():
+        model = load_network(options.model, options.weights)
+    if len(model.output_shape) != 2:
+        raise ValueError(f"--weights has no classifier: {options.weights!r}")
+    if not 1 <= options.top <= model.output_shape[-1]:
+        raise ValueError(f"--top must be 1..{model.output_shape[-1]}. Received: --top {options.top}")
+    for path in options.images:
+        with quiet():
+            images = model.preprocessing.normalize(model.preprocessing.read(path)[np.newaxis])
+            (probabilities,) = model.predict(images, verbose=0)
+        table = _table(path, "class", "probability")
+        for name, probability in _likeliest(probabilities, options.top):
+            table.add_row(name, f"{100 * probability:.2f}%")
+        console.print(table)
+        if options.gates:
+            console.print(_gates_table(model, images))
+
+
+def _likeliest(probabilities, top):
+    """Pairs of (name, probability), by ImageNet's names where there are 1,000 classes."""
+    from keras_senet import decode_predictions
+
+    if len(probabilities) == 1000:
+        (found,) = decode_predictions(probabilities[None], top)
+        return [(f"{name} ({wordnet_id})", score) for wordnet_id, name, score in found]
+    order = (-probabilities).argsort(kind="stable")[:top]
+    return [(f"class {i}", float(probabilities[i])) for i in order]
+
+
+def _gates_table(model, images):
+    """The mean gate of each stage, the most excited one marked."""
+    from keras_senet.analysis import gates_by_stage
+
+    means = gates_by_stage(model, images)
+    table = _table("Gates, 0..1", "stage", "mean", "")
+    for stage, mean in means.items():
+        table.add_row(stage, f"{mean:.3f}", "most excited" if mean == max(means.values()) else "")
+    return table
 
 
 def _add_quickstart_arguments(parser):
@@ -241,4 +357,6 @@ SUBCOMMANDS = {
     "quickstart": (quickstart, _add_quickstart_arguments),
     "list": (list_models, _add_list_arguments),
     "summary": (summary, _add_summary_arguments),
+    "predict": (predict, _add_predict_arguments),
+    "convert": (convert, _add_convert_arguments),
 }

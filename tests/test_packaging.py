@@ -33,7 +33,7 @@ def sources():
 
 def test_the_wheel_has_every_module_where_it_is_imported_from(built):
     names = built[0].namelist()
-    expected = {str(target) for _, target in sources()} | {"keras_senet/py.typed"}
+    expected = {str(target) for _, target in sources()} | {"keras_senet/py.typed", "keras_senet/imagenet_classes.txt"}
     assert expected == {name for name in names if ".dist-info" not in name}
 
 
@@ -56,6 +56,6 @@ def test_an_installed_wheel_imports(built, tmp_path):
 def test_extras_and_script(built):
     metadata = next(built[0].read(n).decode() for n in built[0].namelist() if n.endswith("METADATA"))
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
-    assert extras == {"train", "export", "weights", "analysis", "all", "backends", "dev"}
+    assert extras == {"train", "export", "weights", "analysis", "all", "backends", "peers", "dev"}
     scripts = next(built[0].read(n).decode() for n in built[0].namelist() if n.endswith("entry_points.txt"))
     assert "keras-senet = keras_senet_cli:main" in scripts

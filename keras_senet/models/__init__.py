@@ -14,8 +14,15 @@ from keras_senet.models.resnet import (
     SEResNet56,
     SEResNet101,
     SEResNet152,
+    SEResNet152D,
+    SEResNeXt26,
+    SEResNeXt26D,
+    SEResNeXt26T,
     SEResNeXt50,
     SEResNeXt101,
+    SEResNeXt101_32x8d,
+    SEResNeXt101_64x4d,
+    SEResNeXt101D_32x8d,
 )
 from keras_senet.models.shake_shake import SEShakeEven29, SEShakeShake26
 from keras_senet.models.shufflenet import SEShuffleNet
@@ -43,6 +50,13 @@ __all__ = [
     "SEWideResNet16x8",
     "SEShakeShake26",
     "SEShakeEven29",
+    "SEResNet152D",
+    "SEResNeXt26",
+    "SEResNeXt26D",
+    "SEResNeXt26T",
+    "SEResNeXt101_32x8d",
+    "SEResNeXt101D_32x8d",
+    "SEResNeXt101_64x4d",
 ]
 
 for _name in __all__:

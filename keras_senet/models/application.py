@@ -1,14 +1,16 @@
 """application(): turns a spec into a constructor in the style of `keras.applications`."""
 
 from dataclasses import replace
+from typing import NamedTuple
 
 import keras
 from keras import layers
 
 from keras_senet import weights as checkpoints
 from keras_senet.layers import SqueezeExcite
-from keras_senet.models.blocks import channel_axis, global_pool
+from keras_senet.models.blocks import Spec, channel_axis, global_pool
 from keras_senet.preprocessing import IMAGENET, Preprocessing
+from keras_senet.weights.metadata import INDIFFERENT, describe
 
 DOCUMENTATION = """{title}: images (N, {size}, {size}, 3) -> class probabilities (N, {classes}).
 
@@ -18,10 +20,14 @@ another constructor of a changed one, such as the plain network with `se=None`.
 
 Args:
     include_top: whether the classifier is at the end; without it the output is the last feature map.
-    weights: None (random), "imagenet", or the path of a `.weights.h5` file{default}.
+    weights: {weights}None (random), the path of a file, or
+        "hf://owner/name", a repository on the Hugging Face Hub. A file is `.weights.h5`, `.safetensors`, `.pth` or
+        `.caffemodel`; it decides which variant of the network is built, as two families of ImageNet weights have equal
+        shapes and different strides. With other than three channels the first convolution is adapted: one channel
+        gets the sum over RGB, more get RGB in turn, scaled by 3 / channels.
     input_tensor: a Keras tensor to build the network on, in place of a new input.
     input_shape: without the batch; a size may be None, and is otherwise at least {min_size}.
-        Defaults to {size} x {size} x 3.
+        Defaults to {size} x {size} x 3, or the size that the weights were published for.
     pooling: without the top: None, "avg" or "max" over the feature map, giving (N, C).
     classes: number of classes, with the top.
     classifier_activation: of the last layer; None gives logits. With weights: "softmax" or None.
@@ -31,11 +37,15 @@ Returns:
     A functional `keras.Model` with the attributes `spec` and `preprocessing`.
 
 Raises:
-    ValueError: for any other argument, naming it, what was given and what is accepted.
+    ValueError: for any other argument, naming it, what was given and what is accepted; also for a file that is damaged
+        or of another network.
+    DownloadError: if published weights are not cached and cannot be downloaded.
 """
 
 
-def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=global_pool, preprocessing=None):
+def application(
+    spec, *, name, input_size=224, min_size=32, classes=1000, head=global_pool, preprocessing=None, base=None
+):
     """A constructor of the network that `spec` describes.
 
     Args:
@@ -46,9 +56,11 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
         classes: the default number of classes.
         head: `head(feature_map, classes, activation)` returns the predictions.
         preprocessing: a `Preprocessing`; None is ImageNet's mean and standard deviation, or -1..1 for small images.
+        base: the published network that this is a variant of, as `constructor.base`; None is this one itself.
     """
     default_classes, default_name = classes, name
     default_weights = "imagenet" if checkpoints.is_published(name) else None
+    base = base or Published(name, spec)
     if preprocessing is None:
         preprocessing = replace(IMAGENET, size=input_size) if input_size > 32 else Preprocessing.scaled(input_size)
 
@@ -64,23 +76,38 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
     ):
         _check_choice("pooling", pooling, (None, "avg", "max"))
         _check_classes(classes)
-        checkpoints.check(weights, default_name, include_top, classes, default_classes)
-        if include_top and weights is not None:
-            _check_activation(classifier_activation)
-        images = _images(input_tensor, input_shape, input_size, min_size)
-        x = spec(images)
+
+        def build(spec, preprocessing):
+            images = _images(input_tensor, input_shape, preprocessing.size, min_size)
+            x = spec(images)
+            if include_top:
+                x = head(x, classes, classifier_activation)
+            elif pooling is not None:
+                pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
+                x = pool(name=f"{pooling}_pool")(x)
+            sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+            model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
+            _check_stages(spec, model)
+            model.spec = spec
+            model.preprocessing = preprocessing.for_channels(images.shape[channel_axis()])
+            return model
+
+        if weights is None:
+            return build(spec, preprocessing)
+        source = checkpoints.find(weights, base.name)
+        published = isinstance(source, checkpoints.Checkpoint)
+        if published:
+            base.check(spec)
         if include_top:
-            x = head(x, classes, classifier_activation)
-        elif pooling is not None:
-            pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[pooling]
-            x = pool(name=f"{pooling}_pool")(x)
-        sources = [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-        model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
-        _check_stages(spec, model)
-        model.spec = spec
-        model.preprocessing = preprocessing
-        if weights is not None:
-            checkpoints.load_weights(model, weights, include_top=include_top)
+            _check_activation(classifier_activation)
+            if published and classes != default_classes:
+                raise ValueError(
+                    f"With `weights={weights!r}` and `include_top=True`, `classes` must be {default_classes}. "
+                    f"Received: classes={classes}"
+                )
+        with checkpoints.open_weights(source, spec, preprocessing) as stored:
+            model = build(stored.spec, stored.preprocessing)
+            stored.load_into(model, include_top)
         return model
 
     def variant(spec, *, name=f"{name}_variant"):
@@ -93,9 +120,12 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
             classes=default_classes,
             head=head,
             preprocessing=preprocessing,
+            base=base,
         )
 
     constructor.spec = spec
+    constructor.base = base
+    constructor.preprocessing = preprocessing
     constructor.variant = variant
     constructor.input_size = input_size
     constructor.classes = default_classes
@@ -105,9 +135,34 @@ def application(spec, *, name, input_size=224, min_size=32, classes=1000, head=g
         size=input_size,
         min_size=min_size,
         classes=classes,
-        default="; the default is None, as none are published" if default_weights is None else "",
+        weights=_published_tags(name),
     )
     return constructor
+
+
+class Published(NamedTuple):
+    """The network that published weights are for: its name in the registry, and its spec."""
+
+    name: str
+    spec: Spec
+
+    def check(self, spec):
+        """Raises ValueError unless `spec` is this network, dilated or not: other variants answer differently."""
+        own, other = (describe(s) for s in (self.spec, spec))
+        changed = [field for field in other if field not in INDIFFERENT and other[field] != own.get(field)]
+        if changed:
+            raise ValueError(
+                f"The published weights are for {self.spec}; this variant differs in {', '.join(changed)}. "
+                "Pass `weights=None`, or the path of weights that were trained with it"
+            )
+
+
+def _published_tags(name):
+    """The published weights as the docstring lists them."""
+    if not checkpoints.is_published(name):
+        return "there are no published ones: "
+    tags = (checkpoint.tag for checkpoint in checkpoints.list_weights(name))
+    return "".join(f'"{tag}", ' for tag in dict.fromkeys(["imagenet", *tags]))
 
 
 def _check_choice(argument, value, accepted):

@@ -2,8 +2,8 @@
 
 import abc
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
 
 import keras
 from keras import layers
@@ -51,7 +51,13 @@ class SE:
 
 
 class Spec(abc.ABC):
-    """An architecture: called on images, it gives the last of its levels."""
+    """An architecture: called on images, it gives the last of its levels.
+
+    families  the kinds of published weights that there are for it ("caffe", the authors' files; "legacy" and "later",
+              timm's two families), each with the fields that a network needs to answer as those weights were trained
+    """
+
+    families: ClassVar[dict[str, dict]] = {}
 
     @abc.abstractmethod
     def levels(self, x) -> Iterator:
@@ -60,6 +66,19 @@ class Spec(abc.ABC):
     def __call__(self, x):
         *_, x = self.levels(x)
         return x
+
+    def published_by(self, family):
+        """This network as the weights of a family are for it.
+
+        Raises:
+            ValueError: for a family that has none.
+        """
+        if family not in self.families:
+            kinds = ", ".join(map(repr, self.families)) or "none"
+            raise ValueError(
+                f"there is no table of names in {family!r} files for {type(self).__name__} (for it: {kinds})"
+            )
+        return replace(self, **self.families[family])
 
 
 def squeeze_excite(se, x, *, name, stage=None, position="standard"):
@@ -170,6 +189,15 @@ def stages(depths, first_stage, stride=1, output_stride=32):
                 Sampling(2 if first and strided else 1, dilation if first else later, later),
             )
         dilation = later
+
+
+def max_pool(x, *, name):
+    """3x3 maximum at a stride of 2 with a border of 1, as PyTorch's networks have it: sizes n -> ceil(n / 2).
+
+    The border is of zeros, below everything only behind a ReLU, so x must not be negative.
+    """
+    x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+    return layers.MaxPooling2D(3, 2, name=name)(x)
 
 
 def ceil_max_pool(x, *, name):

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 from keras import layers
 
@@ -60,6 +60,8 @@ class BNInception(Spec):
     modules: tuple[Module, ...] = MODULES
     use_bias: bool = False
     se: SE | None = SE()
+
+    families: ClassVar[dict[str, dict]] = {"caffe": {}}
 
     def __post_init__(self):
         require_standard(self.se, "BN-Inception")

@@ -19,9 +19,12 @@ from keras_senet.models.blocks import (
     conv_bn_relu,
     gated_conv_bn_relu,
     global_pool,
+    max_pool,
     squeeze_excite,
     stages,
 )
+
+STEM_POOLS = {"ceil": ceil_max_pool, "padded": max_pool, None: None}
 
 
 @dataclass(frozen=True)
@@ -35,6 +38,10 @@ class ResNet(Spec):
     reduce_by    how much narrower than the 3x3 convolution the first 1x1 is (SENet-154: 2)
     projection   kernel of the shortcuts' convolutions that have a stride (SENet-154: 3)
     stem         rows of (kernel, width, stride)
+    stem_pool    behind it: "ceil", as Caffe pools; "padded", as PyTorch's networks; or None
+    shortcut_pool
+                 whether shortcuts with a stride average 2x2 pixels in front of a convolution without one (ResNet-D,
+                 1812.01187, Figure 2c)
     output_stride
                  32, or 16 or 8: then the last stages keep the size and are dilated, with the same weights
     se           the SE blocks, or None for the plain network
@@ -47,17 +54,25 @@ class ResNet(Spec):
     reduce_by: int = 1
     projection: int = 1
     stem: tuple[tuple[int, int, int], ...] = ((7, 64, 2),)
+    stem_pool: str | None = "ceil"
+    shortcut_pool: bool = False
     output_stride: int = 32
     se: SE | None = SE()
 
     first_stage: ClassVar[int] = 2
     stem_stride: ClassVar[int] = 4
-    stem_pool: ClassVar[bool] = True
     width: ClassVar[int] = 256  # of the first stage's output
+    families: ClassVar[dict[str, dict]] = {
+        "caffe": {},
+        "legacy": {},
+        "later": {"stride_on": 2, "stem_pool": "padded"},
+    }
 
     def __post_init__(self):
         if self.stride_on not in (1, 2):
             raise ValueError(f"`stride_on` must be 1 or 2. Received: stride_on={self.stride_on!r}")
+        if self.stem_pool not in STEM_POOLS:
+            raise ValueError(f"`stem_pool` must be one of {list(STEM_POOLS)}. Received: stem_pool={self.stem_pool!r}")
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}")
 
@@ -74,7 +89,8 @@ class ResNet(Spec):
     def build_stem(self, x):
         for i, (kernel, width, stride) in enumerate(self.stem):
             x = conv_bn_relu(x, width, kernel, stride=stride, name=f"stem_conv{i + 1}")
-        return ceil_max_pool(x, name="stem_pool") if self.stem_pool else x
+        pool = STEM_POOLS[self.stem_pool]
+        return pool(x, name="stem_pool") if pool else x
 
     def unit(self, x, stage, block, scale, sampling):
         """relu(F(x) + shortcut(x)), with an SE block at one of its places."""
@@ -104,9 +120,14 @@ class ResNet(Spec):
         """x, or its projection where the unit changes the shape."""
         if sampling.stride == 1 and x.shape[channel_axis()] == width:
             return x
+        name = f"{name}_shortcut"
         first_stage = width == self.width
+        if self.shortcut_pool and not first_stage:
+            # "same" is PyTorch's rounding up: an odd size's last row is averaged over what is there
+            x = layers.AveragePooling2D(2, sampling.stride, padding="same", name=f"{name}_pool")(x)
+            return conv_bn(x, width, 1, name=name)
         kernel = 1 if first_stage else self.projection
-        return conv_bn(x, width, kernel, stride=sampling.stride, dilation=sampling.dilation, name=f"{name}_shortcut")
+        return conv_bn(x, width, kernel, stride=sampling.stride, dilation=sampling.dilation, name=name)
 
 
 @dataclass(frozen=True)
@@ -120,6 +141,10 @@ class BasicResNet(ResNet):
     residual_relu: bool = False
 
     width: ClassVar[int] = 64
+    families: ClassVar[dict[str, dict]] = {
+        "legacy": {"residual_relu": True},
+        "later": {"stem_pool": "padded"},
+    }
 
     def branch(self, x, scale, sampling, gate, name):
         """bn(3x3(relu(bn(3x3(x)))))."""
@@ -138,17 +163,22 @@ class SmallResNet(BasicResNet):
     """
 
     stem: tuple[tuple[int, int, int], ...] = ((3, 16, 1),)
+    stem_pool: str | None = None
 
     first_stage: ClassVar[int] = 1
     stem_stride: ClassVar[int] = 1
-    stem_pool: ClassVar[bool] = False
     width: ClassVar[int] = 16
+    families: ClassVar[dict[str, dict]] = {}
 
 
 resnext = partial(ResNet, groups=32, group_width=4, stride_on=2)
 senet = partial(
     ResNet, groups=64, group_width=4, stride_on=2, reduce_by=2, projection=3, stem=((3, 64, 2), (3, 64, 1), (3, 128, 1))
 )
+deep_stem = {"stem": ((3, 32, 2), (3, 32, 1), (3, 64, 1))}  # ResNet-C and -D: 1812.01187, Figure 2
+tiered_stem = {"stem": ((3, 24, 2), (3, 32, 1), (3, 64, 1))}  # timm's
+pytorch = {"stride_on": 2, "stem_pool": "padded"}
+resnet_d = {**pytorch, "shortcut_pool": True}
 small = partial(application, input_size=32, min_size=8, classes=10)
 
 # constructor                      depths
@@ -163,3 +193,14 @@ SENet154 = application(senet((3, 8, 36, 3)), name="senet154", head=partial(globa
 SEResNet20 = small(SmallResNet((3, 3, 3)), name="se_resnet20")
 SEResNet32 = small(SmallResNet((5, 5, 5)), name="se_resnet32")
 SEResNet56 = small(SmallResNet((9, 9, 9)), name="se_resnet56")
+
+# Not in the paper, but with published weights (the registry's "later" family): SEResNeXt26 is in the authors' form.
+SEResNeXt26 = application(resnext((2, 2, 2, 2)), name="se_resnext26")
+SEResNeXt26D = application(resnext((2, 2, 2, 2), **deep_stem, **resnet_d), name="se_resnext26d")
+SEResNeXt26T = application(resnext((2, 2, 2, 2), **tiered_stem, **resnet_d), name="se_resnext26t")
+SEResNeXt101_32x8d = application(resnext((3, 4, 23, 3), group_width=8, **pytorch), name="se_resnext101_32x8d")
+SEResNeXt101D_32x8d = application(
+    resnext((3, 4, 23, 3), group_width=8, **deep_stem, **resnet_d), name="se_resnext101d_32x8d"
+)
+SEResNeXt101_64x4d = application(resnext((3, 4, 23, 3), groups=64, **pytorch), name="se_resnext101_64x4d")
+SEResNet152D = application(ResNet((3, 8, 36, 3), **deep_stem, **resnet_d), name="se_resnet152d", input_size=256)

@@ -98,11 +98,12 @@ class ShakeResNeXt(ResNet):
     groups: int = 4
     stride_on: int = 2
     stem: tuple[tuple[int, int, int], ...] = ((3, 64, 1),)
+    stem_pool: str | None = None
     backward: bool = False
 
     first_stage: ClassVar[int] = 1
     stem_stride: ClassVar[int] = 1
-    stem_pool: ClassVar[bool] = False
+    families: ClassVar[dict[str, dict]] = {}
 
     def residual(self, x, scale, sampling, stage, name):
         """mix(F1(x), F2(x)), each branch with an SE block at its end."""

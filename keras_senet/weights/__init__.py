@@ -1,6 +1,22 @@
-"""Weights by name or path: checked before a network is built, loaded with the architecture they were saved from."""
+"""Weights by name or path: published ones, files of other frameworks, and this package's own.
 
-from keras_senet.weights.files import load_weights, save_weights
-from keras_senet.weights.registry import check, is_published
+A file is opened by its reader (`readers`), which gives named arrays; `names` turns them into this package's names and
+layout; `loading` chooses the variant of the network that the file is for, and fills it.
+"""
 
-__all__ = ["check", "is_published", "load_weights", "save_weights"]
+from keras_senet.weights.download import DownloadError
+from keras_senet.weights.loading import open_weights
+from keras_senet.weights.readers import DamagedFileError
+from keras_senet.weights.registry import Checkpoint, find, is_published, list_weights
+from keras_senet.weights.saving import save_weights
+
+__all__ = [
+    "Checkpoint",
+    "DamagedFileError",
+    "DownloadError",
+    "find",
+    "is_published",
+    "list_weights",
+    "open_weights",
+    "save_weights",
+]

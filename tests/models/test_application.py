@@ -24,7 +24,8 @@ def shaped(layout, size, channels):
 
 PUBLISHED = [
     *("SEResNet18", "SEResNet34", "SEResNet50", "SEResNet101", "SEResNet152"),
-    *("SEResNeXt50", "SEResNeXt101", "SENet154"),
+    *("SEResNeXt50", "SEResNeXt101", "SENet154", "SEResNet152D", "SEResNeXt26", "SEResNeXt26D", "SEResNeXt26T"),
+    *("SEResNeXt101_32x8d", "SEResNeXt101D_32x8d", "SEResNeXt101_64x4d"),
 ]
 
 
@@ -240,8 +241,8 @@ def test_a_spec_prints_compares_and_makes_variants():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({}, "'imagenet'.*cannot load published weights|cannot load published weights"),
-        ({"weights": "nonsense"}, "weights='nonsense'"),
+        ({"weights": "nonsense"}, r"'imagenet'.*\.pth.*hf://.*weights='nonsense'"),
+        ({"weights": "imagenet-a9"}, "weights='imagenet-a9'"),
         ({"weights": "missing.weights.h5"}, "missing.weights.h5"),
         ({"weights": "imagenet", "classes": 10}, "classes=10"),
         ({"weights": None, "pooling": "mean", "include_top": False}, "pooling='mean'"),

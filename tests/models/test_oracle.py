@@ -37,6 +37,13 @@ SEResNet164         se     1905362     -           244694528       -         der
 SEWideResNet16x8    se     11049290    -           1548231680      -         derived
 SEShakeShake26      se     26392170    -           3777086208      -         derived: one SE per branch
 SEShakeEven29       se     35573316    68224       5388390400      2752512   no oracle: test_shake_even_29_by_hand
+SEResNet152D        se     66841080    151552      15357157376     -         timm seresnet152d at 256
+SEResNeXt26         se     16790280    38528       2472099840      -         timm legacy_seresnext26_32x4d
+SEResNeXt26D        se     16809512    38656       2711740416      -         timm seresnext26d_32x4d
+SEResNeXt26T        se     16806976    38640       2680129536      -         timm seresnext26t_32x4d
+SEResNeXt101_32x8d  se     93569048    202880      16418758656     -         timm seresnext101_32x8d
+SEResNeXt101D_32x8d se     93588280    203008      16658399232     -         timm seresnext101d_32x8d
+SEResNeXt101_64x4d  se     88232984    202880      15465013248     -         timm seresnext101_64x4d
 SEResNet18          plain  11689512    9600        1814073344      0         timm resnet18, pytorchcv, derived
 SEResNet34          plain  21797672    -           3663761408      0         timm resnet34, pytorchcv, derived
 SEResNet50          plain  25557032    53120       3857973248      0         prototxt less SE, pytorchcv, derived

@@ -82,7 +82,7 @@ def test_a_damaged_file_is_named(saved, damage):
     _, path = saved
     content = path.read_bytes()
     path.write_bytes({"truncated": content[: len(content) // 2], "text": b"<html>404</html>", "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"damaged or not HDF5.*tiny\.weights\.h5"):
+    with pytest.raises(ValueError, match=r"damaged, or not a \.weights\.h5 file.*tiny\.weights\.h5"):
         constructor()(weights=path)
 
 

@@ -1,0 +1,166 @@
+"""Publishing a network on the Hugging Face Hub, with a card that says what it is; loading is `weights="hf://..."`."""
+
+import dataclasses
+import tempfile
+from pathlib import Path
+
+from keras_senet import models
+from keras_senet.analysis.complexity import complexity
+from keras_senet.extras import require
+from keras_senet.weights.download import FILE, PATIENCE, reach
+from keras_senet.weights.saving import save_weights
+
+
+class HubError(OSError):
+    """The Hub could not be reached, or refused; the message says what was asked and what it said."""
+
+
+def push_to_hub(
+    model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=None, dataset=None, private=False, token=None
+):
+    """Uploads a network as `model.safetensors` with a generated model card; returns the repository's address.
+
+    Afterwards `SEResNet50(weights="hf://owner/name")` loads it, with its architecture checked and its preprocessing.
+
+    Args:
+        model: a network that a constructor of this package made.
+        repo_id: "owner/name"; the repository is made where it does not exist.
+        licence: the Hub's identifier of the weights' licence, such as "apache-2.0" or "cc-by-4.0".
+        accuracy: a mapping from a metric's name to its value (0..1), as measured by you; or None.
+        recipe: the `training.Recipe` that the weights were trained with; or None.
+        dataset: the Hub's identifier of the training data; or None.
+        private: whether a new repository is private.
+        token: an access token; None is the one that `hf auth login` keeps.
+
+    Raises:
+        ValueError: for a model without a spec, or another argument that cannot go onto a card.
+        MissingExtraError: without the extra `weights`.
+        HubError: if there is no network, or the Hub refuses.
+    """
+    hub = require("huggingface_hub", "weights")
+    errors = require("huggingface_hub.errors", "weights")
+    card = model_card(model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset)
+    try:
+        reach(hub.constants.ENDPOINT, PATIENCE)
+        with tempfile.TemporaryDirectory() as folder:
+            save_weights(model, Path(folder) / FILE)
+            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+            api = hub.HfApi(token=token)
+            api.create_repo(repo_id, private=private, exist_ok=True)
+            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}")
+    except (errors.HfHubHTTPError, OSError) as error:
+        raise HubError(f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}") from error
+    return f"{hub.constants.ENDPOINT}/{repo_id}"
+
+
+CARD = """---
+library_name: keras_senet
+license: {licence}
+pipeline_tag: image-classification
+tags:
+- keras
+- squeeze-and-excitation
+{front}---
+
+# {name}
+
+A Squeeze-and-Excitation network ([Hu et al., arXiv 1709.01507](https://arxiv.org/abs/1709.01507)) of keras_senet.
+
+```python
+{code}
+```
+
+| | |
+|---|---|
+| parameters | {parameters:,} |
+| multiply-adds | {multiply_adds:,} at {size} |
+| classes | {classes} |
+| accuracy | {accuracy} |
+| licence | {licence} |
+
+## Architecture
+
+`{spec}`
+
+## Preprocessing
+
+RGB, 0..255: resized so that the short side is {size_before_crop} pixels ({interpolation}, antialiased), the middle
+{crop_size} x {crop_size} pixels, then `(x - {mean}) / {std}`. `model.preprocessing` does it.
+
+## Training
+
+{recipe}
+"""
+
+
+def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=None, dataset=None):
+    """The text of the card of a network: how to load it, what it costs, its preprocessing, recipe and accuracy."""
+    if not hasattr(model, "spec"):
+        raise ValueError(f"`model` must be a network that a constructor of keras_senet made. Received: {model.name!r}")
+    _check_name("repo_id", repo_id, "'owner/name'", repo_id.count("/") == 1 if isinstance(repo_id, str) else False)
+    _check_name("licence", licence, "the Hub's identifier of a licence", True)
+    if dataset is not None:
+        _check_name("dataset", dataset, "the Hub's identifier of a dataset", True)
+    counts = complexity(model)
+    preprocessing = model.preprocessing
+    height, width = (
+        model.input_shape[1:3] if model.input_shape[-1] == len(preprocessing.mean) else model.input_shape[2:]
+    )
+    return CARD.format(
+        licence=licence,
+        front=f"datasets:\n- {dataset}\n" if dataset else "",
+        name=repo_id.split("/")[1],
+        code=loading_code(model, repo_id),
+        parameters=counts.parameters,
+        multiply_adds=counts.multiply_adds,
+        size=f"{height} x {width}",
+        classes=model.output_shape[-1],
+        accuracy=_accuracy(accuracy),
+        spec=model.spec,
+        size_before_crop=int(preprocessing.size / preprocessing.crop_fraction),
+        interpolation=preprocessing.interpolation,
+        crop_size=preprocessing.size,
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        recipe=_recipe(recipe),
+    )
+
+
+def _check_name(argument, value, accepted, valid):
+    """A name that goes into the card's front matter: one line without blanks."""
+    if not isinstance(value, str) or not value or not valid or not all(c.isalnum() or c in "-_./" for c in value):
+        raise ValueError(f"`{argument}` must be {accepted}. Received: {argument}={value!r}")
+
+
+def loading_code(model, repo_id):
+    """The lines that load the network from the Hub."""
+    constructors = ((name, models.get(name)) for name in models.__all__)
+    for name, constructor in constructors:
+        spec = constructor.spec
+        if model.spec in (spec, *(spec.published_by(family) for family in spec.families)):
+            classes = model.output_shape[-1]
+            options = "" if classes == constructor.classes else f", classes={classes}"
+            return f'import keras_senet\n\nmodel = keras_senet.{name}(weights="hf://{repo_id}"{options})'
+    module = type(model.spec).__module__
+    return (
+        "import keras_senet\n"
+        f"from keras_senet import SE\nfrom {module} import *\n\n"
+        f'constructor = keras_senet.application({model.spec}, name="{model.name}")\n'
+        f'model = constructor(weights="hf://{repo_id}", classes={model.output_shape[-1]})'
+    )
+
+
+def _accuracy(accuracy):
+    if accuracy is None:
+        return "not stated"
+    values = dict(accuracy)
+    if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values.values()):
+        raise ValueError(f"`accuracy` must map names to numbers of 0..1. Received: accuracy={accuracy!r}")
+    return ", ".join(f"{name} {100 * value:.2f}%" for name, value in values.items())
+
+
+def _recipe(recipe):
+    if recipe is None:
+        return "Not stated."
+    rows = "".join(f"| {name} | `{value}` |\n" for name, value in dataclasses.asdict(recipe).items())
+    return f"| field | value |\n|---|---|\n{rows}"

@@ -1,0 +1,135 @@
+"""The files of published weights: from the caches of Keras and of the Hub, or downloaded and verified."""
+
+import contextlib
+import hashlib
+import os
+import socket
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import keras
+
+from keras_senet.extras import require
+from keras_senet.weights.registry import HUB, Checkpoint
+
+FOLDER = "models/keras_senet"  # below KERAS_HOME
+FILE = "model.safetensors"  # of a repository on the Hub
+PATIENCE = 10  # seconds without an answer
+
+
+class DownloadError(OSError):
+    """Published weights are neither cached nor to be had; the message says which file to fetch and where to put it."""
+
+
+def fetch(source):
+    """The path of a `Checkpoint`, of a Hub repository "hf://owner/name", or of a path itself.
+
+    A file in the cache is used as it is; its SHA-256 is compared where the publishers have given one.
+
+    Raises:
+        DownloadError: if there is no network, or what arrived is not what was published.
+    """
+    if isinstance(source, Checkpoint):
+        kept = cache_folder() / source.file_name
+        if source.hub_id is None:
+            return _from_host(source, kept)
+        return kept if kept.is_file() else _from_hub(source.hub_id, source.url, kept)
+    if str(source).startswith(HUB):
+        repository = str(source).removeprefix(HUB)
+        if repository.count("/") != 1 or not all(repository.split("/")):
+            raise ValueError(f"A repository of the Hub is 'hf://owner/name'. Received: weights={source!r}")
+        return _from_hub(repository, f"{HUB}{repository}, {FILE}", None)
+    return Path(source)
+
+
+def cache_folder():
+    """Where files from plain hosts are kept; on a machine without network, where to put any file."""
+    return keras_home() / FOLDER
+
+
+def keras_home():
+    """Keras' own folder, which KERAS_HOME sets."""
+    return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
+
+
+def _from_host(checkpoint, kept):
+    """The file of a plain host, each time compared with the SHA-256 in its name."""
+    if kept.is_file():
+        if sha256(kept).startswith(checkpoint.sha256):
+            return kept
+        raise DownloadError(
+            f"The cached file {str(kept)!r} is not what was published: its SHA-256 does not start with "
+            f"{checkpoint.sha256}. Delete it, and it is downloaded again"
+        )
+    _check_reachable(checkpoint.url, kept)
+    kept.parent.mkdir(parents=True, exist_ok=True)  # Keras would take another folder silently
+    partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")  # never taken for the file itself
+    try:
+        with _timeout(PATIENCE):
+            options = {"cache_dir": str(keras_home()), "cache_subdir": FOLDER, "force_download": True}
+            arrived = keras.utils.get_file(partial.name, checkpoint.url, **options)
+        if not sha256(arrived).startswith(checkpoint.sha256):
+            raise DownloadError(
+                f"What arrived from {checkpoint.url} is not what was published: its SHA-256 does not start with "
+                f"{checkpoint.sha256}. Nothing was kept"
+            )
+        os.replace(arrived, kept)
+        return kept
+    except DownloadError:
+        raise
+    except Exception as error:  # get_file raises bare ones
+        raise DownloadError(_by_hand(checkpoint.url, kept, error)) from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def _from_hub(repository, url, kept):
+    """The `model.safetensors` of a repository: from the Hub's cache without asking, or downloaded by its library."""
+    hub = require("huggingface_hub", "weights")
+    errors = require("huggingface_hub.errors", "weights")
+    with contextlib.suppress(errors.LocalEntryNotFoundError):
+        return Path(hub.hf_hub_download(repository, FILE, local_files_only=True))
+    address = hub.hf_hub_url(repository, FILE)
+    if not hub.constants.HF_HUB_OFFLINE:
+        _check_reachable(address, kept)
+    try:
+        return Path(hub.hf_hub_download(repository, FILE, etag_timeout=PATIENCE))
+    except (errors.HfHubHTTPError, OSError, ValueError) as error:
+        raise DownloadError(_by_hand(url, kept, error)) from error
+
+
+def _check_reachable(url, kept):
+    """Raises DownloadError at once where there is no network; the libraries would try for minutes."""
+    try:
+        reach(url, PATIENCE)
+    except OSError as error:
+        raise DownloadError(_by_hand(url, kept, error)) from error
+
+
+def reach(url, patience):
+    """Raises OSError unless a host answers within so many seconds, whatever it answers."""
+    with contextlib.suppress(urllib.error.HTTPError):
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=patience).close()
+
+
+def _by_hand(url, kept, error):
+    where = f"put it at {str(kept)!r}" if kept else "pass its path as `weights`"
+    return f"Weights cannot be downloaded: {str(error).rstrip('. ')}. Fetch {url} elsewhere and {where}"
+
+
+@contextlib.contextmanager
+def _timeout(seconds):
+    """For the sockets that are opened in the block; get_file takes no such argument."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(seconds)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
+
+
+def sha256(path):
+    """The SHA-256 of a file, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,102 @@
+"""`.caffemodel` files, by protobuf: the messages of caffe.proto with the few fields that hold weights.
+
+An array is a packed field of floats, which on the wire are the bytes of the array: declared as bytes, they are taken as
+they are. Messages inside others are declared as bytes too and read one by one, so that many small ones take no memory.
+"""
+
+import contextlib
+import functools
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_senet.extras import require
+from keras_senet.weights.readers import DamagedFileError, Entry
+
+# Numbers of the fields in caffe.proto; `layers` is that of files older than 2014.
+MESSAGES = {
+    #        field      number type     repeated
+    "Net": (("layer", 100, "bytes", True), ("layers", 2, "bytes", True)),
+    "Layer": (("name", 1, "bytes", False), ("blobs", 7, "bytes", True)),
+    "Blob": (("shape", 7, "bytes", False), ("data", 5, "bytes", True)),
+    "Shape": (("dim", 1, "int64", True),),
+}
+MAX_LAYERS = 10_000
+MAX_BLOBS = 3  # of a layer: batch normalisation has mean, variance and their factor
+
+
+class Blob(NamedTuple):
+    """An array of a layer: its sizes, and the floats as bytes."""
+
+    shape: tuple[int, ...]
+    data: bytes
+
+
+@functools.cache
+def _messages():
+    """The classes of the messages, in a pool of their own."""
+    descriptor_pb2 = require("google.protobuf.descriptor_pb2", "weights")
+    from google.protobuf import descriptor_pool, message_factory
+
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="caffe_weights.proto", package="caffe_weights", syntax="proto2")
+    for message, fields in MESSAGES.items():
+        described = file.message_type.add(name=message)
+        for name, number, kind, repeated in fields:
+            label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
+            described.field.add(name=name, number=number, type=getattr(field, f"TYPE_{kind.upper()}"), label=label)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe_weights.{name}")) for name in MESSAGES
+    }
+
+
+def _parse(message, content):
+    from google.protobuf.message import DecodeError
+
+    try:
+        return _messages()[message].FromString(content)
+    except DecodeError as error:
+        raise DamagedFileError(f"a message is broken: {error}") from error
+
+
+@contextlib.contextmanager
+def opened(path):
+    """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
+    net = _parse("Net", path.read_bytes())
+    if net.layers or not net.layer:
+        raise DamagedFileError("it has no layers in the format that Caffe writes since 2014")
+    if len(net.layer) > MAX_LAYERS:
+        raise DamagedFileError(f"it has {len(net.layer)} layers")
+    entries = {}
+    for content in net.layer:
+        layer = _parse("Layer", content)
+        name = layer.name.decode("utf-8", "replace")
+        if len(layer.blobs) > MAX_BLOBS:
+            raise DamagedFileError(f"the layer {name[:80]!r} has {len(layer.blobs)} blobs")
+        for i in range(len(layer.blobs)):
+            if f"{name}:{i}" in entries:
+                raise DamagedFileError(f"two layers are called {name[:80]!r}")
+            shape = _blob(content, i, name).shape
+            entries[f"{name}:{i}"] = Entry(shape, functools.partial(_read, content, i, name))
+    yield entries, None
+
+
+def _read(content, i, name):
+    blob = _blob(content, i, name)
+    return np.frombuffer(blob.data, "<f4").reshape(blob.shape)
+
+
+def _blob(content, i, name):
+    """Blob i of a layer; its number of floats is what its shape says."""
+    blob = _parse("Blob", _parse("Layer", content).blobs[i])
+    if len(blob.shape) > 64:
+        raise DamagedFileError(f"the shape of {name[:80]!r} is damaged")
+    shape = tuple(_parse("Shape", blob.shape).dim)
+    data = b"".join(blob.data)
+    if min(shape, default=0) < 0 or len(data) != 4 * math.prod(shape):
+        sizes = f"{len(data) / 4:g} numbers, its shape is {shape}"
+        raise DamagedFileError(f"a blob of the layer {name[:80]!r} has {sizes}")
+    return Blob(shape, data)

@@ -1,0 +1,60 @@
+"""Writing weights with the architecture that they belong to."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import h5py
+import keras
+
+from keras_senet.extras import require
+from keras_senet.weights.metadata import METADATA, encode
+from keras_senet.weights.names import own_name, to_own
+
+ENDINGS = (".weights.h5", ".safetensors")
+
+
+def save_weights(model, path):
+    """Writes the weights of a network, with its `spec` and `preprocessing`, to a `.weights.h5` or `.safetensors` file.
+
+    Keras reads the former too. The file appears whole or not at all: an interrupted run leaves an earlier one as it
+    was. Names in a `.safetensors` file are those of the layers, such as "stage3_block2_conv1.kernel", in Keras' layout.
+
+    Raises:
+        ValueError: for another file name, or a model that no constructor of this package made.
+        MissingExtraError: for `.safetensors` without the extra `weights`.
+        OSError: if the file cannot be written.
+    """
+    path = Path(path)
+    check_path(path)
+    if not hasattr(model, "spec"):
+        raise ValueError(
+            f"Only networks of keras_senet carry their architecture; {model.name!r} does not. "
+            "Use `model.save_weights` for it."
+        )
+    write = _write_keras if path.name.endswith(".weights.h5") else _write_safetensors
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
+        written = Path(folder) / path.name
+        write(model, written)
+        os.replace(written, path)
+
+
+def check_path(path):
+    """Raises ValueError or FileNotFoundError for a path that no weights can be written to."""
+    path = Path(path)
+    if not path.name.endswith(ENDINGS):
+        raise ValueError(f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder of {str(path)!r} does not exist")
+
+
+def _write_keras(model, path):
+    model.save_weights(path)
+    with h5py.File(path, "a") as file:
+        file.attrs[METADATA] = encode(model)
+
+
+def _write_safetensors(model, path):
+    library = require("safetensors.numpy", "weights")
+    arrays = {own_name(variable): keras.ops.convert_to_numpy(variable) for variable in model.weights}
+    library.save_file(to_own(arrays), path, metadata={METADATA: encode(model)})
