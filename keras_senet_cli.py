@@ -15,6 +15,9 @@ COMMANDS = {
     "convert": "weights of PyTorch and Caffe, or published ones, to .weights.h5 or .safetensors",
 }
 
+# What bad input and a bad environment raise: one line, without a traceback.
+EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+
 USAGE = "usage: keras-senet [-h] [--version] COMMAND ...\n"
 
 
@@ -48,7 +51,7 @@ def main(arguments=None):
 
 @contextlib.contextmanager
 def quiet():
-    """Holds back what libraries write to the error stream from C++, unless an exception leaves the block."""
+    """Holds back what libraries write to the error stream from C++, unless an unexpected exception leaves the block."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # some of TensorFlow's messages; read when it loads
     sys.stderr.flush()
     kept = os.dup(2)
@@ -56,6 +59,8 @@ def quiet():
         os.dup2(held.fileno(), 2)
         try:
             yield
+        except EXPECTED:
+            raise
         except BaseException:
             held.seek(0)
             os.write(kept, held.read())

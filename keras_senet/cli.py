@@ -9,12 +9,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_senet_cli import COMMANDS, quiet
+from keras_senet_cli import COMMANDS, EXPECTED, quiet
 
 console = Console()
-
-
-EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 
 class Parser(argparse.ArgumentParser):

@@ -38,10 +38,10 @@ def push_to_hub(
         HubError: if there is no network, or the Hub refuses.
     """
     hub = require("huggingface_hub", "weights")
-    errors = require("huggingface_hub.errors", "weights")
+    errors, constants = (require(f"huggingface_hub.{name}", "weights") for name in ("errors", "constants"))
     card = model_card(model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset)
     try:
-        reach(hub.constants.ENDPOINT, PATIENCE)
+        reach(constants.ENDPOINT, PATIENCE)
         with tempfile.TemporaryDirectory() as folder:
             save_weights(model, Path(folder) / FILE)
             (Path(folder) / "README.md").write_text(card, encoding="utf-8")
@@ -50,7 +50,7 @@ def push_to_hub(
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}")
     except (errors.HfHubHTTPError, OSError) as error:
         raise HubError(f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}") from error
-    return f"{hub.constants.ENDPOINT}/{repo_id}"
+    return f"{constants.ENDPOINT}/{repo_id}"
 
 
 CARD = """---

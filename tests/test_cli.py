@@ -3,16 +3,21 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+import keras_senet
 import keras_senet_cli
 from keras_senet import models
+from keras_senet.analysis import gates_by_stage
 
 COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 
@@ -140,3 +145,98 @@ def test_quickstart(tmp_path):
     assert [int(row["epoch"]) for row in rows] == list(range(1, 15))
     assert (work / "curves.png").read_bytes()[:4] == (work / "confusion.png").read_bytes()[:4] == b"\x89PNG"
     assert result.stderr == ""
+
+
+def saved(tmp_path, name="SEResNet20", **options):
+    model = getattr(keras_senet, name)(weights=None, **options)
+    keras_senet.save_weights(model, tmp_path / "own.safetensors")
+    return model
+
+
+def picture(tmp_path):
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3), "uint8")
+    Image.fromarray(pixels).save(tmp_path / "picture.png")
+    return tmp_path / "picture.png"
+
+
+def test_list_weights_shows_the_registry():
+    result = run("list", "--weights")
+    rows = [row for row in cells(result.stdout) if row[1].startswith("imagenet")]
+    listed = keras_senet.list_weights()
+    assert [(row[0], row[1]) for row in rows] == [(w.model, w.tag) for w in listed]
+    assert rows[2][2:] == ["77.65", "93.73", "224", "28.09 M", "Apache-2.0"]
+    for w in listed:
+        assert f"{w.model} {w.tag}: {w.source}\n" in result.stdout
+    assert run("list", "--weights", "--paper").returncode == 2
+
+
+def test_convert_and_predict(tmp_path):
+    model = saved(tmp_path, classes=4)
+    output = tmp_path / "out.weights.h5"
+    result = run("convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output)
+    assert result.returncode == 0, result.stderr
+    again = keras_senet.SEResNet20(weights=output, classes=4)
+    for value, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+    repeated = run("convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output)
+    assert repeated.returncode == 2
+    assert "--output exists" in repeated.stderr
+    arguments = ("predict", picture(tmp_path), "--model", "SEResNet20", "--weights", output, "--top", 2, "--gates")
+    result = run(*arguments)
+    assert result.returncode == 0, result.stderr
+    images = model.preprocessing.normalize(model.preprocessing.read(tmp_path / "picture.png")[None])
+    probabilities = model(images).numpy()[0]
+    rows = cells(result.stdout)
+    best = probabilities.argsort()[::-1][:2]
+    assert rows[:2] == [[f"class {i}", f"{100 * probabilities[i]:.2f}%"] for i in best]
+    gates = gates_by_stage(model, images)
+    assert rows[2:] == [
+        [stage, f"{mean:.3f}", "most excited" if mean == max(gates.values()) else ""] for stage, mean in gates.items()
+    ]
+
+
+def test_predict_names_the_classes_of_imagenet(tmp_path):
+    model = saved(tmp_path, "SEMobileNet")
+    result = run("predict", picture(tmp_path), "--model", "SEMobileNet", "--weights", tmp_path / "own.safetensors")
+    images = model.preprocessing.normalize(model.preprocessing.read(tmp_path / "picture.png")[None])
+    (expected,) = keras_senet.decode_predictions(model(images))
+    assert cells(result.stdout) == [[f"{name} ({wnid})", f"{100 * score:.2f}%"] for wnid, name, score in expected]
+
+
+def test_a_headless_network_of_one_channel_converts(tmp_path):
+    keras_senet.save_weights(
+        keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1)), tmp_path / "grey.safetensors"
+    )
+    output = tmp_path / "out.weights.h5"
+    result = run("convert", tmp_path / "grey.safetensors", "--model", "SEResNet20", "--output", output)
+    assert result.returncode == 0, result.stderr
+    assert keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1), weights=output)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("predict", "{picture}", "--model", "SEResNet21"), "There is no model 'SEResNet21'"),
+        (("predict", "{picture}", "--model", "SEResNet20"), "weights='imagenet'"),
+        (("predict", "gone.jpg", "--model", "SEResNet20", "--weights", "{weights}"), "gone.jpg"),
+        (
+            ("predict", "{weights}", "--model", "SEResNet20", "--weights", "{weights}"),
+            "cannot be decoded|can be decoded",
+        ),
+        (
+            ("predict", "{picture}", "--model", "SEResNet20", "--weights", "{weights}", "--top", "11"),
+            "--top must be 1..10",
+        ),
+        (("predict", "{picture}", "--model", "SEResNet32", "--weights", "{weights}"), "another architecture"),
+        (("convert", "{weights}", "--model", "SEResNet20", "--output", "a.bin"), "must end in one of .weights.h5"),
+        (("convert", "{weights}", "--model", "SEResNet20", "--output", "gone/a.safetensors"), "folder of"),
+        (("convert", "{picture}", "--model", "SEResNet20", "--output", "a.safetensors"), "picture.png"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path):
+    saved(tmp_path)
+    places = {"{picture}": picture(tmp_path), "{weights}": tmp_path / "own.safetensors"}
+    result = run(*(places.get(argument, argument) for argument in arguments))
+    assert result.returncode == 2
+    assert len(result.stderr.strip().splitlines()) == 1
+    assert re.search(message, result.stderr)

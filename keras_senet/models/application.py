@@ -7,6 +7,7 @@ import keras
 from keras import layers
 
 from keras_senet import weights as checkpoints
+from keras_senet.initializers import blank
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import Spec, channel_axis, global_pool
 from keras_senet.preprocessing import IMAGENET, Preprocessing
@@ -106,7 +107,8 @@ def application(
                     f"Received: classes={classes}"
                 )
         with checkpoints.open_weights(source, spec, preprocessing) as stored:
-            model = build(stored.spec, stored.preprocessing)
+            with blank():
+                model = build(stored.spec, stored.preprocessing)
             stored.load_into(model, include_top)
         return model
 

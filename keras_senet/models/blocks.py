@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import keras
 from keras import layers
 
+from keras_senet.initializers import HeNormal
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
 
 POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
@@ -113,7 +114,7 @@ def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, 
         dilation_rate=dilation,
         groups=groups,
         use_bias=use_bias,
-        kernel_initializer="he_normal",
+        kernel_initializer=HeNormal(),
         name=name,
     )(_padded(x, kernel, stride, name))
 
@@ -125,7 +126,7 @@ def depthwise(x, kernel, *, stride=1, name):
         strides=stride,
         padding="same" if stride == 1 else "valid",
         use_bias=False,
-        depthwise_initializer="he_normal",
+        depthwise_initializer=HeNormal(),
         name=name,
     )(_padded(x, kernel, stride, name))
 

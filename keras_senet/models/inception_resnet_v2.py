@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from keras import layers
 
+from keras_senet.initializers import HeNormal
 from keras_senet.models.application import application
 from keras_senet.models.blocks import SE, Spec, bn_relu, channel_axis, require_standard, squeeze_excite
 from keras_senet.preprocessing import IMAGENET
@@ -107,7 +108,7 @@ class InceptionResNetV2(Spec):
         scale = row.last_scale if last else row.scale
         branches = [self.path(x, path, f"{name}_branch{i}") for i, path in enumerate(row.paths)]
         joined = layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
-        residual = layers.Conv2D(row.width, 1, kernel_initializer="he_normal", name=f"{name}_up")(joined)
+        residual = layers.Conv2D(row.width, 1, kernel_initializer=HeNormal(), name=f"{name}_up")(joined)
         steps = [lambda y: squeeze_excite(self.se, y, stage=stage, name=f"{name}_se")]
         if scale != 1.0:
             steps.insert(0 if self.scale_first else 1, layers.Rescaling(scale, name=f"{name}_scale"))
@@ -125,7 +126,7 @@ class InceptionResNetV2(Spec):
         return x
 
     def conv_bn_relu(self, x, width, kernel, padding, stride, name):
-        x = layers.Conv2D(width, kernel, stride, padding, use_bias=False, kernel_initializer="he_normal", name=name)(x)
+        x = layers.Conv2D(width, kernel, stride, padding, use_bias=False, kernel_initializer=HeNormal(), name=name)(x)
         return bn_relu(x, epsilon=self.epsilon, name=name)
 
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from keras import layers
 
+from keras_senet.initializers import HeNormal
 from keras_senet.models.application import application
 from keras_senet.models.blocks import SE, Spec, classifier, conv_bn_relu, require_standard, squeeze_excite
 
@@ -46,7 +47,7 @@ def dense_head(x, classes, activation):
         )
     x = layers.Flatten(name="flatten")(x)
     for i in (1, 2):
-        x = layers.Dense(4096, activation="relu", kernel_initializer="he_normal", name=f"fc{i}")(x)
+        x = layers.Dense(4096, activation="relu", kernel_initializer=HeNormal(), name=f"fc{i}")(x)
         x = layers.Dropout(0.5, name=f"fc{i}_dropout")(x)
     return classifier(x, classes, activation)
 

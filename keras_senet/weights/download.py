@@ -87,11 +87,11 @@ def _from_host(checkpoint, kept):
 def _from_hub(repository, url, kept):
     """The `model.safetensors` of a repository: from the Hub's cache without asking, or downloaded by its library."""
     hub = require("huggingface_hub", "weights")
-    errors = require("huggingface_hub.errors", "weights")
+    errors, constants = (require(f"huggingface_hub.{name}", "weights") for name in ("errors", "constants"))
     with contextlib.suppress(errors.LocalEntryNotFoundError):
         return Path(hub.hf_hub_download(repository, FILE, local_files_only=True))
     address = hub.hf_hub_url(repository, FILE)
-    if not hub.constants.HF_HUB_OFFLINE:
+    if not constants.HF_HUB_OFFLINE:
         _check_reachable(address, kept)
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=PATIENCE))

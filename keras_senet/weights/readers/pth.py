@@ -11,6 +11,7 @@ import math
 import mmap
 import pickletools
 import struct
+import warnings
 import zipfile
 from typing import NamedTuple
 
@@ -91,8 +92,9 @@ def play(file):
     """
     try:
         machine = _Machine()
-        for opcode, argument, _ in pickletools.genops(file):
-            machine.step(opcode.name, argument)
+        with warnings.catch_warnings(action="ignore"):  # of escapes in strings that are refused anyway
+            for opcode, argument, _ in pickletools.genops(file):
+                machine.step(opcode.name, argument)
         (result,) = machine.stack
         return result
     except DamagedFileError:
@@ -224,9 +226,9 @@ def _zip(path):
     with archive:
         members = _members(archive, path.stat().st_size)
         roots = [name.removesuffix("/data.pkl") for name in members if name.endswith("/data.pkl")]
-        if len(roots) != 1 or "/" in roots[0] or not all(name.startswith(f"{roots[0]}/") for name in members):
+        root = roots[0] if len(roots) == 1 else ""
+        if not root or "/" in root or not all(name.startswith(f"{root}/") for name in members):
             raise DamagedFileError("it is not one folder with a data.pkl")
-        (root,) = roots
 
         def read(name):
             member = members.get(f"{root}/{name}")

@@ -1,0 +1,143 @@
+"""A network is published on a Hub of the tests' own, and loaded from it by a process without a network afterwards."""
+
+import os
+import subprocess
+import sys
+import threading
+from http.server import ThreadingHTTPServer
+
+import keras
+import pytest
+import yaml
+from hub_host import Hub
+
+import keras_senet
+from keras_senet.hub import loading_code, model_card
+from keras_senet.models.resnet import SmallResNet
+from keras_senet.training import RECIPES
+
+
+@pytest.fixture
+def hub(monkeypatch):
+    monkeypatch.setattr(Hub, "files", {})
+    monkeypatch.setattr(Hub, "refused", None)
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown()
+    server.server_close()
+
+
+def run(code, hub, folder, **environment):
+    """Runs Python with the tests' Hub in the place of the real one, whose address is read at the first import."""
+    settings = {"HF_ENDPOINT": hub, "HF_HOME": str(folder), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    environment = os.environ | settings | environment
+    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+
+
+PUSH = """
+import keras, keras_senet
+keras.utils.set_random_seed(3)
+model = keras_senet.SEResNet20(classes=7)
+print(keras_senet.push_to_hub(model, "me/net", licence="cc-by-4.0", accuracy={"top-1": 0.5}))
+"""
+LOAD = """
+import keras, keras_senet, numpy
+keras.utils.set_random_seed(3)
+expected = keras_senet.SEResNet20(classes=7)
+found = keras_senet.SEResNet20(weights="hf://me/net", classes=7)
+for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
+    numpy.testing.assert_array_equal(a, b)
+assert found.preprocessing == expected.preprocessing
+print("equal")
+"""
+
+
+def test_published_and_loaded_again(hub, tmp_path):
+    pushed = run(PUSH, hub, tmp_path / "one")
+    assert pushed.returncode == 0, pushed.stderr
+    assert pushed.stdout.strip() == f"{hub}/me/net"
+    assert Hub.files.keys() == {"me/net/model.safetensors", "me/net/README.md"}
+    front = yaml.safe_load(Hub.files["me/net/README.md"].decode().split("---")[1])
+    assert front["license"] == "cc-by-4.0"
+    for options in ({}, {"HF_HUB_OFFLINE": "1"}):
+        loaded = run(LOAD, hub, tmp_path / "two", **options)
+        assert loaded.stdout.strip() == "equal", loaded.stderr
+    Hub.files.clear()
+    cached = run(LOAD, hub, tmp_path / "two")
+    assert cached.stdout.strip() == "equal", cached.stderr
+
+
+@pytest.mark.parametrize("options", [{}, {"HF_HUB_OFFLINE": "1"}])
+def test_what_is_not_on_the_hub_says_so(hub, options, tmp_path):
+    found = run(LOAD, hub, tmp_path, **options)
+    last = found.stderr.strip().splitlines()[-1]
+    assert last.startswith("keras_senet.weights.download.DownloadError: Weights cannot be downloaded")
+    assert "hf://me/net, model.safetensors elsewhere and pass its path as `weights`" in last
+
+
+def test_an_upload_that_the_hub_refuses(hub, tmp_path):
+    Hub.refused = 403
+    pushed = run(PUSH, hub, tmp_path)
+    assert "keras_senet.hub.HubError: 'me/net' cannot be uploaded: " in pushed.stderr
+    assert Hub.files == {}
+
+
+def test_an_upload_without_a_network(tmp_path):
+    pushed = run(PUSH, "http://127.0.0.1:9", tmp_path)
+    assert "keras_senet.hub.HubError: 'me/net' cannot be uploaded: " in pushed.stderr
+
+
+def small(**options):
+    return keras_senet.application(SmallResNet((1, 1)), name="mine", input_size=32, classes=10)(weights=None, **options)
+
+
+def test_the_card():
+    card = model_card(
+        small(), "me/net", accuracy={"top-1": 0.9123, "top-5": 1}, recipe=RECIPES["digits"], dataset="mnist"
+    )
+    front = yaml.safe_load(card.split("---")[1])
+    assert front == {
+        "library_name": "keras_senet",
+        "license": "apache-2.0",
+        "pipeline_tag": "image-classification",
+        "tags": ["keras", "squeeze-and-excitation"],
+        "datasets": ["mnist"],
+    }
+    for part in ("top-1 91.23%, top-5 100.00%", "SmallResNet(depths=(1, 1)", "| epochs | `", "32 x 32", "127.5"):
+        assert part in card
+    assert "not stated" in model_card(small(), "me/net")
+
+
+@pytest.mark.parametrize("model", [small, lambda: keras_senet.SEResNet20(classes=7)])
+def test_the_cards_code_makes_the_same_network(model, tmp_path):
+    model = model()
+    keras_senet.save_weights(model, tmp_path / "a.safetensors")
+    code = loading_code(model, "me/net").replace("hf://me/net", str(tmp_path / "a.safetensors"))
+    scope = {}
+    exec(code, scope)
+    assert scope["model"].spec == model.spec
+    assert scope["model"].count_params() == model.count_params()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"repo_id": "net"}, "`repo_id` must be 'owner/name'. Received: repo_id='net'"),
+        ({"repo_id": 3}, "repo_id=3"),
+        ({"repo_id": "me/net\nx"}, "repo_id="),
+        ({"licence": ""}, "licence=''"),
+        ({"licence": "mit\ntags: [x]"}, "licence="),
+        ({"dataset": "a b"}, "dataset='a b'"),
+        ({"accuracy": {"top-1": 91}}, "numbers of 0..1.*91"),
+    ],
+)
+def test_a_wrong_argument_is_named(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        keras_senet.push_to_hub(small(), **{"repo_id": "me/net"} | arguments)
+
+
+def test_a_foreign_model_is_refused():
+    foreign = keras.Sequential([keras.Input((4,)), keras.layers.Dense(2)], name="foreign")
+    with pytest.raises(ValueError, match="a constructor of keras_senet made. Received: 'foreign'"):
+        keras_senet.push_to_hub(foreign, "me/net")
