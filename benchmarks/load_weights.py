@@ -8,7 +8,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).parents[1] / "tests" / "peers")]
+TESTS = Path(__file__).parents[1] / "tests"
+sys.path[:0] = [str(TESTS), str(TESTS / "peers")]
 
 OURS = """
 import sys, threading, psutil, keras_senet
@@ -29,24 +30,48 @@ print((max(peaks) - before) / 2**20)
 """
 
 
-def main():
+def write_all(folder):
+    """The file of each kind of the same network, in the names and layout of where it comes from."""
+    import foreign
     import timm_networks
+
+    import keras_senet
+
+    network = timm_networks.timm.create_model("legacy_senet154")
+    pth = folder / "zip.pth"
+    timm_networks.save(network, pth)
+    timm_networks.torch.save(network.state_dict(), folder / "stream.pth", _use_new_zipfile_serialization=False)
+    timm_networks.save(network, folder / "legacy.safetensors")
+    model = keras_senet.SENet154(weights=pth)
+    keras_senet.save_weights(model, folder / "own.weights.h5")
+    stems = {f"stem_conv{i}": f"conv1_{i}/3x3{'_s2' if i == 1 else ''}" for i in (1, 2, 3)}
+    layers = foreign.caffe_layers(model, stems)
+    (folder / "authors.caffemodel").write_bytes(foreign.caffemodel(layers))
+    return pth
+
+
+def main():
     from ratio import measure
 
     import keras_senet
 
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "legacy_senet154.pth"
-        timm_networks.save(timm_networks.timm.create_model("legacy_senet154"), path)
-        print(f"{path.stat().st_size / 2**20:.0f} MiB; peak memory here, in a process of its own, over the start:")
-        grown = float(subprocess.run([sys.executable, "-c", OURS, path], capture_output=True, check=True).stdout)
-        print(f"{grown:.0f} MiB, {grown * 2**20 / path.stat().st_size:.2f} times the file")
+        pth = write_all(Path(folder))
+        print("peak memory of loading, over that before, in a process of its own:")
+        for path in sorted(Path(folder).iterdir()):
+            run = subprocess.run([sys.executable, "-c", OURS, path], capture_output=True, check=True)
+            times = float(run.stdout) * 2**20 / path.stat().st_size
+            print(
+                f"{path.name:20} {path.stat().st_size / 2**20:.0f} MiB, {float(run.stdout):.0f} MiB, {times:.2f} times"
+            )
 
         def ours():
-            keras_senet.SENet154(weights=path)
+            keras_senet.SENet154(weights=pth)
 
         def theirs():
-            timm_networks.timm.create_model("legacy_senet154", checkpoint_path=str(path))
+            timm_networks.timm.create_model("legacy_senet154", checkpoint_path=str(pth))
+
+        import timm_networks
 
         measure(("keras_senet", "timm"), (ours, theirs), rounds=5)
 

@@ -85,10 +85,11 @@ def torch_state(model):
     return {_renamed(variable, rows): _torch_layout(variable.numpy()) for variable in model.weights}
 
 
-def caffe_layers(model):
+def caffe_layers(model, stems=None):
     """The weights of a ResNet here as blobs of the authors' layers, with a factor of 2 for the statistics."""
+    stems = stems or {"stem_conv1": "conv1/7x7_s2"}
     rows = (
-        (r"^stem_conv1", "conv1/7x7_s2"),
+        *((f"^{ours}", theirs) for ours, theirs in stems.items()),
         (r"^stage(\d)_block(\d+)_", r"conv\1_\2_"),
         (r"_conv1(?=[_/])", "_1x1_reduce"),
         (r"_conv2(?=[_/])", "_3x3"),
@@ -104,7 +105,7 @@ def caffe_layers(model):
     for variable in model.weights:
         layer, _, kind = _renamed(variable, rows).rpartition("/")
         array = _torch_layout(variable.numpy())
-        if layer == "conv1/7x7_s2" and kind == "kernel":
+        if layer == stems["stem_conv1"] and kind == "kernel":
             array = np.ascontiguousarray(array[:, ::-1])
         layers.setdefault(layer, []).append(2 * array if kind.startswith("moving") else array)
         if kind == "moving_variance":

@@ -121,6 +121,7 @@ instruction = st.one_of(
     st.sampled_from(["storage", "cpu", "0", "a"]).map(foreign.text),
     st.integers(-(2**31), 2**31 - 1).map(foreign.number),
     st.integers(0, 3).map(foreign.number),
+    st.binary(min_size=9, max_size=9).map(lambda content: b"\x8a\x09" + content),
     st.tuples(st.sampled_from([b"q", b"h"]), st.sampled_from([b"\x00", b"\x01"])).map(b"".join),
     st.sampled_from(
         [

@@ -139,6 +139,9 @@ PICKLES = {
     "strides beyond the end": foreign.pickle({"a": foreign.tensor("0", (2,), strides=(2,))}),
     "negative strides": foreign.pickle({"a": foreign.tensor("0", (2,), strides=(-1,))}),
     "negative sizes": foreign.pickle({"a": foreign.tensor("0", (-2,), count=2, strides=(1,))}),
+    "a storage larger than any": foreign.pickle(
+        {"a": GOOD.replace(foreign.number(2), b"\x8a\t" + 8 * b"\xff" + b"\0", 1)}
+    ),
     "a negative storage": foreign.pickle({"a": foreign.tensor("0", (0,), count=-1)}),
     "an offset beyond the end": foreign.pickle({"a": foreign.tensor("0", (2,), offset=1)}),
     "another type of storage": foreign.pickle({"a": foreign.tensor("0", (2,), kind="QInt8Storage")}),

@@ -7,7 +7,6 @@ they are. Messages inside others are declared as bytes too and read one by one, 
 import contextlib
 import functools
 import math
-from typing import NamedTuple
 
 import numpy as np
 
@@ -23,14 +22,8 @@ MESSAGES = {
     "Shape": (("dim", 1, "int64", True),),
 }
 MAX_LAYERS = 10_000
+MAX_SHAPE = 64  # bytes
 MAX_BLOBS = 3  # of a layer: batch normalisation has mean, variance and their factor
-
-
-class Blob(NamedTuple):
-    """An array of a layer: its sizes, and the floats as bytes."""
-
-    shape: tuple[int, ...]
-    data: bytes
 
 
 @functools.cache
@@ -65,38 +58,40 @@ def _parse(message, content):
 @contextlib.contextmanager
 def opened(path):
     """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
+    entries = {}
+    for content in _layers(path):
+        layer = _parse("Layer", content)
+        name = layer.name.decode("utf-8", "replace")
+        if len(layer.blobs) > MAX_BLOBS:
+            raise DamagedFileError(f"the layer {name[:80]!r} has {len(layer.blobs)} blobs")
+        for i, blob in enumerate(layer.blobs):
+            if f"{name}:{i}" in entries:
+                raise DamagedFileError(f"two layers are called {name[:80]!r}")
+            entries[f"{name}:{i}"] = _entry(blob, name)
+    yield entries, None
+
+
+def _layers(path):
+    """The layers' messages one after the other; each is let go of before the next, so that all is in memory once."""
     net = _parse("Net", path.read_bytes())
     if net.layers or not net.layer:
         raise DamagedFileError("it has no layers in the format that Caffe writes since 2014")
     if len(net.layer) > MAX_LAYERS:
         raise DamagedFileError(f"it has {len(net.layer)} layers")
-    entries = {}
-    for content in net.layer:
-        layer = _parse("Layer", content)
-        name = layer.name.decode("utf-8", "replace")
-        if len(layer.blobs) > MAX_BLOBS:
-            raise DamagedFileError(f"the layer {name[:80]!r} has {len(layer.blobs)} blobs")
-        for i in range(len(layer.blobs)):
-            if f"{name}:{i}" in entries:
-                raise DamagedFileError(f"two layers are called {name[:80]!r}")
-            shape = _blob(content, i, name).shape
-            entries[f"{name}:{i}"] = Entry(shape, functools.partial(_read, content, i, name))
-    yield entries, None
+    layers = list(reversed(net.layer))
+    del net
+    while layers:
+        yield layers.pop()
 
 
-def _read(content, i, name):
-    blob = _blob(content, i, name)
-    return np.frombuffer(blob.data, "<f4").reshape(blob.shape)
-
-
-def _blob(content, i, name):
-    """Blob i of a layer; its number of floats is what its shape says."""
-    blob = _parse("Blob", _parse("Layer", content).blobs[i])
-    if len(blob.shape) > 64:
+def _entry(content, name):
+    """A blob's array; it has as many floats as its shape says."""
+    blob = _parse("Blob", content)
+    if len(blob.shape) > MAX_SHAPE:
         raise DamagedFileError(f"the shape of {name[:80]!r} is damaged")
     shape = tuple(_parse("Shape", blob.shape).dim)
-    data = b"".join(blob.data)
+    data = blob.data[0] if len(blob.data) == 1 else b"".join(blob.data)
     if min(shape, default=0) < 0 or len(data) != 4 * math.prod(shape):
         sizes = f"{len(data) / 4:g} numbers, its shape is {shape}"
         raise DamagedFileError(f"a blob of the layer {name[:80]!r} has {sizes}")
-    return Blob(shape, data)
+    return Entry(shape, lambda: np.frombuffer(data, "<f4").reshape(shape))

@@ -8,7 +8,7 @@ in the tables below, and sizes that the instructions claim are compared with the
 import contextlib
 import io
 import math
-import mmap
+import os
 import pickletools
 import struct
 import warnings
@@ -21,6 +21,7 @@ from keras_senet.weights.readers import DamagedFileError, Entry
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER, of the stream format
 MAX_PICKLE = 4 << 20  # bytes; SENet-154's takes a tenth of it
+MAX_COUNT = 1 << 40  # numbers in a storage
 
 
 class Storage(NamedTuple):
@@ -167,8 +168,8 @@ class _Machine:
         label, dtype, key, _, count = item[:5]
         if label != "storage" or not isinstance(dtype, np.dtype) or type(key) is not str or type(count) is not int:
             raise DamagedFileError("a storage is described in an unknown way")
-        if count < 0:
-            raise DamagedFileError(f"a storage has {count} numbers")
+        if not 0 <= count <= MAX_COUNT:
+            raise DamagedFileError("a storage has less than no numbers, or more than any file")
         self.stack.append(Storage(dtype, key, count))
 
     def set_items(self, items):
@@ -259,15 +260,16 @@ def _members(archive, size):
 
 def _stream(file):
     """The stream format: pickles of a magic number, version, machine, content and storages' keys; then the storages."""
-    try:
-        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    except ValueError as error:
-        raise DamagedFileError("it is empty") from error
+    size = os.fstat(file.fileno()).st_size
     position = 0
+
+    def read(start, count):
+        file.seek(start)
+        return file.read(count)
 
     def pickle():
         nonlocal position
-        window = io.BytesIO(data[position : position + MAX_PICKLE])
+        window = io.BytesIO(read(position, MAX_PICKLE))
         result = play(window)
         position += window.tell()
         return result
@@ -284,13 +286,13 @@ def _stream(file):
     starts = {}
     for key in keys:
         dtype, _, count = storages[key]
-        if data[position : position + 8] != struct.pack("<q", count):
+        if read(position, 8) != struct.pack("<Q", count):
             raise DamagedFileError(f"the storage {key!r} has another length than its tensors say")
         starts[key] = position + 8
         position += 8 + count * dtype.itemsize
-    if position != len(data):
-        raise DamagedFileError(f"it has {len(data)} bytes, its tensors {position}")
-    return _entries(content, lambda s: data[starts[s.key] : starts[s.key] + s.count * s.dtype.itemsize])
+    if position != size:
+        raise DamagedFileError(f"it has {size} bytes, its tensors {position}")
+    return _entries(content, lambda storage: read(starts[storage.key], storage.count * storage.dtype.itemsize))
 
 
 def _tensors(content):

@@ -11,30 +11,47 @@ from keras_senet.weights.metadata import METADATA
 from keras_senet.weights.readers import DamagedFileError, Entry
 
 FLOATS = ("F64", "F32", "F16", "BF16")
+MAX_MAPPED = 64 << 20  # bytes
 
 
 @contextlib.contextmanager
 def opened(path):
     """The floating-point tensors by name, and the metadata that this package has written."""
-    library = require("safetensors", "weights")
+    tensors = _Tensors(path)
     try:
-        file = library.safe_open(path, framework="np")
-        slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  not a dict
+        slices = {name: tensors.file.get_slice(name) for name in tensors.file.keys()}  # noqa: SIM118  not a dict
         entries = {
-            name: Entry(tuple(part.get_shape()), functools.partial(_read, library, file, name))
+            name: Entry(tuple(part.get_shape()), functools.partial(tensors.read, name))
             for name, part in slices.items()
             if part.get_dtype() in FLOATS
         }
-        metadata = (file.metadata() or {}).get(METADATA)
+        metadata = (tensors.file.metadata() or {}).get(METADATA)
         metadata = None if metadata is None else json.loads(metadata)
-    except (library.SafetensorError, OSError, ValueError, RecursionError) as error:
+    except (tensors.error, OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(str(error)[:300]) from error
-    with file:
-        yield entries, metadata
+    del slices  # they would keep what is mapped
+    yield entries, metadata
 
 
-def _read(library, file, name):
-    try:
-        return np.asarray(file.get_tensor(name), "float32")
-    except library.SafetensorError as error:
-        raise DamagedFileError(str(error)[:300]) from error
+class _Tensors:
+    """An open file. It is mapped into memory, and what was read counts until it is closed: now and then it is."""
+
+    def __init__(self, path):
+        library = require("safetensors", "weights")
+        self.open = functools.partial(library.safe_open, path, framework="np")
+        self.error = library.SafetensorError
+        self.mapped = 0
+        try:
+            self.file = self.open()
+        except (self.error, OSError) as error:
+            raise DamagedFileError(str(error)[:300]) from error
+
+    def read(self, name):
+        if self.mapped > MAX_MAPPED:
+            self.file, self.mapped = self.open(), 0
+        try:
+            array = np.asarray(self.file.get_tensor(name), "float32")
+        except self.error as error:
+            raise DamagedFileError(str(error)[:300]) from error
+        self.mapped += array.nbytes
+        return array
