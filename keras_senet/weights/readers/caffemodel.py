@@ -1,11 +1,13 @@
 """`.caffemodel` files, by protobuf: the messages of caffe.proto with the few fields that hold weights.
 
 An array is a packed field of floats, which on the wire are the bytes of the array: declared as bytes, they are taken as
-they are. Messages inside others are declared as bytes too and read one by one, so that many small ones take no memory.
+they are. Messages inside others are declared as bytes too and read one by one, so that many small ones take no memory;
+the outermost one, the network, is gone through here, because protobuf would hold it in memory twice.
 """
 
 import contextlib
 import functools
+import io
 import math
 
 import numpy as np
@@ -13,15 +15,16 @@ import numpy as np
 from keras_senet.extras import require
 from keras_senet.weights.readers import DamagedFileError, Entry
 
-# Numbers of the fields in caffe.proto; `layers` is that of files older than 2014.
+# Numbers of the fields in caffe.proto: of the network's layers, in its format since 2014 and before; of theirs.
+LAYER, OLD_LAYERS = 100, 2
 MESSAGES = {
     #        field      number type     repeated
-    "Net": (("layer", 100, "bytes", True), ("layers", 2, "bytes", True)),
     "Layer": (("name", 1, "bytes", False), ("blobs", 7, "bytes", True)),
     "Blob": (("shape", 7, "bytes", False), ("data", 5, "bytes", True)),
     "Shape": (("dim", 1, "int64", True),),
 }
-MAX_LAYERS = 10_000
+FIXED = {1: 8, 5: 4}  # bytes of the kinds of fields that have a fixed length
+MAX_FIELDS = 10_000  # SENet-154 has a tenth
 MAX_SHAPE = 64  # bytes
 MAX_BLOBS = 3  # of a layer: batch normalisation has mean, variance and their factor
 
@@ -58,33 +61,83 @@ def _parse(message, content):
 @contextlib.contextmanager
 def opened(path):
     """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
-    entries = {}
-    for content in _layers(path):
-        layer = _parse("Layer", content)
-        name = layer.name.decode("utf-8", "replace")
-        if len(layer.blobs) > MAX_BLOBS:
-            raise DamagedFileError(f"the layer {name[:80]!r} has {len(layer.blobs)} blobs")
-        for i, blob in enumerate(layer.blobs):
-            if f"{name}:{i}" in entries:
-                raise DamagedFileError(f"two layers are called {name[:80]!r}")
-            entries[f"{name}:{i}"] = _entry(blob, name)
-    yield entries, None
+    with path.open("rb") as file:
+        entries = {}
+        for place in _layers(file):
+            layer = _layer(file, place)
+            name = layer.name.decode("utf-8", "replace")
+            if len(layer.blobs) > MAX_BLOBS:
+                raise DamagedFileError(f"the layer {name[:80]!r} has {len(layer.blobs)} blobs")
+            for i, blob in enumerate(layer.blobs):
+                if f"{name}:{i}" in entries:
+                    raise DamagedFileError(f"two layers are called {name[:80]!r}")
+                shape = _array(blob, name).shape
+                entries[f"{name}:{i}"] = Entry(shape, functools.partial(_read, file, place, i, name))
+        yield entries, None
 
 
-def _layers(path):
-    """The layers' messages one after the other; each is let go of before the next, so that all is in memory once."""
-    net = _parse("Net", path.read_bytes())
-    if net.layers or not net.layer:
-        raise DamagedFileError("it has no layers in the format that Caffe writes since 2014")
-    if len(net.layer) > MAX_LAYERS:
-        raise DamagedFileError(f"it has {len(net.layer)} layers")
-    layers = list(reversed(net.layer))
-    del net
-    while layers:
-        yield layers.pop()
+def _read(file, place, i, name):
+    return _array(_layer(file, place).blobs[i], name)
 
 
-def _entry(content, name):
+def _layer(file, place):
+    start, length = place
+    file.seek(start)
+    return _parse("Layer", file.read(length))
+
+
+def _layers(file):
+    """Where the layers' messages are: pairs of (start, length). The whole network is never in memory."""
+    places = []
+    for count, (number, start, length) in enumerate(_fields(file)):
+        if number == OLD_LAYERS:
+            raise DamagedFileError("its layers are in the format that Caffe wrote before 2014")
+        if number == LAYER and length is not None:
+            places.append((start, length))
+        if count >= MAX_FIELDS:
+            raise DamagedFileError(f"it has more than {MAX_FIELDS} layers and other fields")
+    if not places:
+        raise DamagedFileError("it has no layers")
+    return places
+
+
+def _fields(file):
+    """The fields of the outermost message: number, start of the content, and its length or None for a number."""
+    end = file.seek(0, io.SEEK_END)
+    position = file.seek(0)
+    while position < end:
+        number, kind = divmod(_varint(file), 8)
+        if kind == 0:
+            _varint(file)
+            start, length = file.tell(), None
+        elif kind in FIXED:
+            start, length = file.tell() + FIXED[kind], None
+        elif kind == 2:
+            length = _varint(file)
+            start = file.tell()
+        else:
+            raise DamagedFileError(f"a field is of the kind {kind}")
+        position = start + (length or 0)
+        if position > end:
+            raise DamagedFileError("a field reaches beyond the end of the file")
+        yield number, start, length
+        file.seek(position)
+
+
+def _varint(file):
+    """A number of seven bits a byte, the lowest first; all but the last byte have the eighth bit."""
+    value = 0
+    for shift in range(0, 70, 7):
+        byte = file.read(1)
+        if not byte:
+            raise DamagedFileError("it ends inside a field")
+        value |= (byte[0] & 127) << shift
+        if byte[0] < 128:
+            return value
+    raise DamagedFileError("a number has more than 64 bits")
+
+
+def _array(content, name):
     """A blob's array; it has as many floats as its shape says."""
     blob = _parse("Blob", content)
     if len(blob.shape) > MAX_SHAPE:
@@ -94,4 +147,4 @@ def _entry(content, name):
     if min(shape, default=0) < 0 or len(data) != 4 * math.prod(shape):
         sizes = f"{len(data) / 4:g} numbers, its shape is {shape}"
         raise DamagedFileError(f"a blob of the layer {name[:80]!r} has {sizes}")
-    return Entry(shape, lambda: np.frombuffer(data, "<f4").reshape(shape))
+    return np.frombuffer(data, "<f4").reshape(shape)
