@@ -184,10 +184,7 @@ def load_network(name, weights):
     source = find(weights, constructor.base.name)
     with open_weights(source, constructor.spec, constructor.preprocessing) as stored:
         classes = stored.classes()
-        preprocessing = stored.preprocessing
     options = {} if classes is None else {"classes": classes}
-    if len(preprocessing.mean) != 3:
-        options["input_shape"] = (preprocessing.size, preprocessing.size, len(preprocessing.mean))
     return constructor(weights=weights, include_top=classes is not None, **options)
 
 
@@ -223,6 +220,7 @@ def _add_predict_arguments(parser):
 
 def predict(options):
     """The likeliest classes of each image, prepared as the weights were evaluated."""
+    import keras
     import numpy as np
 
     with console.status(f"loading {options.weights}"), quiet():
@@ -233,7 +231,10 @@ def predict(options):
         raise ValueError(f"--top must be 1..{model.output_shape[-1]}. Received: --top {options.top}")
     for path in options.images:
         with quiet():
-            images = model.preprocessing.normalize(model.preprocessing.read(path)[np.newaxis])
+            image = model.preprocessing.read(path)
+            if keras.config.image_data_format() == "channels_first":
+                image = image.transpose(2, 0, 1)
+            images = model.preprocessing.normalize(image[np.newaxis])
             (probabilities,) = model.predict(images, verbose=0)
         table = _table(path, "class", "probability")
         for name, probability in _likeliest(probabilities, options.top):

@@ -1,6 +1,7 @@
 """Publishing a network on the Hugging Face Hub, with a card that says what it is; loading is `weights="hf://..."`."""
 
 import dataclasses
+import math
 import tempfile
 from pathlib import Path
 
@@ -38,7 +39,8 @@ def push_to_hub(
         HubError: if there is no network, or the Hub refuses.
     """
     hub = require("huggingface_hub", "weights")
-    errors, constants = (require(f"huggingface_hub.{name}", "weights") for name in ("errors", "constants"))
+    constants = require("huggingface_hub.constants", "weights")
+    require("safetensors", "weights")
     card = model_card(model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset)
     try:
         reach(constants.ENDPOINT, PATIENCE)
@@ -48,7 +50,7 @@ def push_to_hub(
             api = hub.HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)
             api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}")
-    except (errors.HfHubHTTPError, OSError) as error:
+    except Exception as error:  # those of the library and of what it uses for HTTP have no common class
         raise HubError(f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}") from error
     return f"{constants.ENDPOINT}/{repo_id}"
 
@@ -73,7 +75,7 @@ A Squeeze-and-Excitation network ([Hu et al., arXiv 1709.01507](https://arxiv.or
 | | |
 |---|---|
 | parameters | {parameters:,} |
-| multiply-adds | {multiply_adds:,} at {size} |
+| multiply-adds | {multiply_adds} |
 | classes | {classes} |
 | accuracy | {accuracy} |
 | licence | {licence} |
@@ -101,7 +103,7 @@ def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=No
     _check_name("licence", licence, "the Hub's identifier of a licence", True)
     if dataset is not None:
         _check_name("dataset", dataset, "the Hub's identifier of a dataset", True)
-    counts = complexity(model)
+    classes = model.output_shape[-1] if any(layer.name == "predictions" for layer in model.layers) else "none"
     preprocessing = model.preprocessing
     height, width = (
         model.input_shape[1:3] if model.input_shape[-1] == len(preprocessing.mean) else model.input_shape[2:]
@@ -111,10 +113,9 @@ def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=No
         front=f"datasets:\n- {dataset}\n" if dataset else "",
         name=repo_id.split("/")[1],
         code=loading_code(model, repo_id),
-        parameters=counts.parameters,
-        multiply_adds=counts.multiply_adds,
-        size=f"{height} x {width}",
-        classes=model.output_shape[-1],
+        parameters=sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        multiply_adds=f"{complexity(model).multiply_adds:,} at {height} x {width}" if height and width else "by size",
+        classes=classes,
         accuracy=_accuracy(accuracy),
         spec=model.spec,
         size_before_crop=int(preprocessing.size / preprocessing.crop_fraction),
@@ -134,26 +135,44 @@ def _check_name(argument, value, accepted, valid):
 
 def loading_code(model, repo_id):
     """The lines that load the network from the Hub."""
-    constructors = ((name, models.get(name)) for name in models.__all__)
-    for name, constructor in constructors:
-        spec = constructor.spec
-        if model.spec in (spec, *(spec.published_by(family) for family in spec.families)):
-            classes = model.output_shape[-1]
-            options = "" if classes == constructor.classes else f", classes={classes}"
-            return f'import keras_senet\n\nmodel = keras_senet.{name}(weights="hf://{repo_id}"{options})'
+    name, constructor = _constructor(model.spec)
+    published = (constructor.spec, *(constructor.spec.published_by(family) for family in constructor.spec.families))
+    variant = "" if model.spec in published else f".variant({model.spec})"
     module = type(model.spec).__module__
-    return (
-        "import keras_senet\n"
-        f"from keras_senet import SE\nfrom {module} import *\n\n"
-        f'constructor = keras_senet.application({model.spec}, name="{model.name}")\n'
-        f'model = constructor(weights="hf://{repo_id}", classes={model.output_shape[-1]})'
-    )
+    imports = f"from keras_senet import SE\nfrom {module} import *\n" if variant else ""
+    options = "".join(f", {argument}={value!r}" for argument, value in _options(model, constructor).items())
+    return f'import keras_senet\n{imports}\nmodel = keras_senet.{name}{variant}(weights="hf://{repo_id}"{options})'
+
+
+def _constructor(spec):
+    """The name and the constructor of the network that is this spec, or of one whose variant it is."""
+    constructors = [(name, models.get(name)) for name in models.__all__]
+    same = [pair for pair in constructors if pair[1].spec == spec]
+    forms = [pair for pair in constructors if spec in map(pair[1].spec.published_by, pair[1].spec.families)]
+    variants = [pair for pair in constructors if type(pair[1].spec) is type(spec)]
+    if not variants:
+        raise ValueError(f"`model` must be a variant of a network of keras_senet. Received: {spec}")
+    return (same or forms or variants)[0]
+
+
+def _options(model, constructor):
+    """The arguments that differ from a constructor's defaults."""
+    names = {layer.name for layer in model.layers}
+    options = {}
+    if "predictions" not in names:
+        pools = [pool for pool in ("avg", "max") if f"{pool}_pool" in names]
+        return {"include_top": False} | ({"pooling": pools[0]} if pools else {})
+    if model.output_shape[-1] != constructor.classes:
+        options["classes"] = model.output_shape[-1]
+    return options
 
 
 def _accuracy(accuracy):
     if accuracy is None:
         return "not stated"
     values = dict(accuracy)
+    if not all(isinstance(name, str) and name.isprintable() and "|" not in name for name in values):
+        raise ValueError(f"`accuracy` must have names of one line. Received: accuracy={accuracy!r}")
     if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values.values()):
         raise ValueError(f"`accuracy` must map names to numbers of 0..1. Received: accuracy={accuracy!r}")
     return ", ".join(f"{name} {100 * value:.2f}%" for name, value in values.items())

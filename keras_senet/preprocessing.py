@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 INTERPOLATIONS = ("bilinear", "bicubic")
+MAX_SIZE = 4096  # pixels: more is a mistake, or a file that wants the memory
 
 
 @dataclass(frozen=True)
@@ -38,10 +39,10 @@ class Preprocessing:
                 "`mean` and `std` must be finite, one number a channel, `std` above 0. "
                 f"Received: mean={self.mean!r}, std={self.std!r}"
             )
-        if type(self.size) is not int or self.size < 1:
-            raise ValueError(f"`size` must be an integer of at least 1. Received: size={self.size!r}")
-        if not 0 < self.crop_fraction <= 1:
-            raise ValueError(f"`crop_fraction` must be above 0 and at most 1. Received: {self.crop_fraction!r}")
+        if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
+            raise ValueError(f"`size` must be an integer of 1..{MAX_SIZE}. Received: size={str(self.size)[:20]}")
+        if not 0.1 <= self.crop_fraction <= 1:
+            raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"`interpolation` must be one of {list(INTERPOLATIONS)}. Received: interpolation={self.interpolation!r}"
@@ -92,17 +93,22 @@ class Preprocessing:
         return tf.clip_by_value(tf.round(image), 0, 255)
 
     def read(self, path):
-        """The file of one JPEG, PNG, BMP or GIF image, cropped as `crop` does: float32 (size, size, 3) of 0..255 RGB.
+        """The file of one JPEG, PNG, BMP or GIF image, cropped as `crop` does: float32 (size, size, C) of 0..255.
+
+        C is 3, RGB, or 1, grey, as `mean` has it.
 
         Raises:
-            ValueError: if it is not an image that can be decoded; the path is named.
+            ValueError: if it is not an image that can be decoded, or for another number of channels.
             OSError: if it cannot be read.
         """
         import tensorflow as tf
 
+        channels = len(self.mean)
+        if channels not in (1, 3):
+            raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {str(path)!r}")
         content = Path(path).read_bytes()
         try:
-            image = tf.io.decode_image(content, channels=3, expand_animations=False)
+            image = tf.io.decode_image(content, channels=channels, expand_animations=False)
             return self.crop(image).numpy()
         except tf.errors.InvalidArgumentError as error:
             reason = error.message.split("}} ")[-1].split(" [Op:")[0]  # without TensorFlow's place in a graph

@@ -10,11 +10,13 @@ COMMIT = 40 * "0"
 
 
 class Hub(http.server.BaseHTTPRequestHandler):
-    """`files` are the contents by "owner/name/path"; `refused` is a status that every upload gets."""
+    """`files` are the contents by "owner/name/path"; `refused` is a status that every upload gets;
+    with `broken` every answer ends in its middle."""
 
     protocol_version = "HTTP/1.1"
     files: dict = {}  # noqa: RUF012
     refused = None
+    broken = False
 
     def do_HEAD(self):
         self.fetched(body=False)
@@ -28,7 +30,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         if content is None:
             self.answer(b"", status=200 if self.path == "/" else 404, body=body)
             return
-        etag = {"ETag": f'"{hashlib.sha1(content).hexdigest()}"', "X-Repo-Commit": COMMIT}
+        digest = hashlib.sha1(content).hexdigest()
+        etag = {"ETag": f'"{digest}"', "X-Repo-Commit": digest}
         self.answer(content, etag, body=body)
 
     def do_POST(self):
@@ -63,7 +66,8 @@ class Hub(http.server.BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         if body:
-            self.wfile.write(content)
+            self.wfile.write(content[: len(content) // 2] if self.broken else content)
+            self.close_connection = self.close_connection or self.broken
 
     def log_message(self, *_):
         pass

@@ -1,5 +1,6 @@
 """A network is published on a Hub of the tests' own, and loaded from it by a process without a network afterwards."""
 
+import dataclasses
 import os
 import subprocess
 import sys
@@ -63,9 +64,19 @@ def test_published_and_loaded_again(hub, tmp_path):
     for options in ({}, {"HF_HUB_OFFLINE": "1"}):
         loaded = run(LOAD, hub, tmp_path / "two", **options)
         assert loaded.stdout.strip() == "equal", loaded.stderr
-    Hub.files.clear()
-    cached = run(LOAD, hub, tmp_path / "two")
-    assert cached.stdout.strip() == "equal", cached.stderr
+    newer = run(PUSH.replace("random_seed(3)", "random_seed(4)"), hub, tmp_path / "one")
+    assert newer.returncode == 0, newer.stderr
+    asked = run(LOAD.replace("random_seed(3)", "random_seed(4)"), hub, tmp_path / "two")
+    assert asked.stdout.strip() == "equal", asked.stderr
+    unreachable = run(LOAD.replace("random_seed(3)", "random_seed(4)"), "http://127.0.0.1:9", tmp_path / "two")
+    assert unreachable.stdout.strip() == "equal", unreachable.stderr
+
+
+def test_a_download_that_breaks_off_says_so(hub, monkeypatch, tmp_path):
+    monkeypatch.setattr(Hub, "files", {"me/net/model.safetensors": bytes(100_000)})
+    monkeypatch.setattr(Hub, "broken", True)
+    loaded = run(LOAD, hub, tmp_path)
+    assert "keras_senet.weights.download.DownloadError: Weights cannot be downloaded" in loaded.stderr
 
 
 @pytest.mark.parametrize("options", [{}, {"HF_HUB_OFFLINE": "1"}])
@@ -109,10 +120,23 @@ def test_the_card():
     assert "not stated" in model_card(small(), "me/net")
 
 
-@pytest.mark.parametrize("model", [small, lambda: keras_senet.SEResNet20(classes=7)])
+VGG = dataclasses.replace(keras_senet.SEVGG16.spec, depths=(1, 1, 1, 1, 1))
+MODELS = {
+    "unknown": small,
+    "classes": lambda: keras_senet.SEResNet20(classes=7),
+    "grey": lambda: keras_senet.SEResNet20(input_shape=(32, 32, 1)),
+    "headless": lambda: keras_senet.SEResNet20(include_top=False, pooling="avg"),
+    "feature map": lambda: keras_senet.SEResNet20(include_top=False, input_shape=(None, None, 3)),
+    "later": lambda: keras_senet.SEResNet18.variant(keras_senet.SEResNet18.spec.published_by("later"))(weights=None),
+    "vgg": lambda: keras_senet.SEVGG16.variant(VGG)(weights=None),
+}
+
+
+@pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 def test_the_cards_code_makes_the_same_network(model, tmp_path):
     model = model()
     keras_senet.save_weights(model, tmp_path / "a.safetensors")
+    assert "# net" in model_card(model, "me/net")
     code = loading_code(model, "me/net").replace("hf://me/net", str(tmp_path / "a.safetensors"))
     scope = {}
     exec(code, scope)
@@ -130,6 +154,7 @@ def test_the_cards_code_makes_the_same_network(model, tmp_path):
         ({"licence": "mit\ntags: [x]"}, "licence="),
         ({"dataset": "a b"}, "dataset='a b'"),
         ({"accuracy": {"top-1": 91}}, "numbers of 0..1.*91"),
+        ({"accuracy": {"top\n# 1": 0.9}}, "names of one line"),
     ],
 )
 def test_a_wrong_argument_is_named(arguments, message):

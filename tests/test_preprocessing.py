@@ -89,6 +89,7 @@ def test_other_channels_get_the_average():
     [
         ({"size": 0}, "size=0"),
         ({"size": 2.5}, "size=2.5"),
+        ({"size": 5000}, "size=5000"),
         ({"crop_fraction": 0}, "crop_fraction"),
         ({"crop_fraction": 1.5}, "1.5"),
         ({"interpolation": "cubic"}, "interpolation='cubic'"),

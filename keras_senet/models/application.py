@@ -28,7 +28,7 @@ Args:
         gets the sum over RGB, more get RGB in turn, scaled by 3 / channels.
     input_tensor: a Keras tensor to build the network on, in place of a new input.
     input_shape: without the batch; a size may be None, and is otherwise at least {min_size}.
-        Defaults to {size} x {size} x 3, or the size that the weights were published for.
+        Defaults to {size} x {size} x 3, or what the weights are for.
     pooling: without the top: None, "avg" or "max" over the feature map, giving (N, C).
     classes: number of classes, with the top.
     classifier_activation: of the last layer; None gives logits. With weights: "softmax" or None.
@@ -78,8 +78,8 @@ def application(
         _check_choice("pooling", pooling, (None, "avg", "max"))
         _check_classes(classes)
 
-        def build(spec, preprocessing):
-            images = _images(input_tensor, input_shape, preprocessing.size, min_size)
+        def build(spec, preprocessing, channels=3):
+            images = _images(input_tensor, input_shape, preprocessing.size, channels, min_size)
             x = spec(images)
             if include_top:
                 x = head(x, classes, classifier_activation)
@@ -108,7 +108,7 @@ def application(
                 )
         with checkpoints.open_weights(source, spec, preprocessing) as stored:
             with blank():
-                model = build(stored.spec, stored.preprocessing)
+                model = build(stored.spec, stored.preprocessing, stored.channels())
             stored.load_into(model, include_top)
         return model
 
@@ -149,8 +149,10 @@ class Published(NamedTuple):
     spec: Spec
 
     def check(self, spec):
-        """Raises ValueError unless `spec` is this network, dilated or not: other variants answer differently."""
-        own, other = (describe(s) for s in (self.spec, spec))
+        """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
+        family = next(iter(self.spec.families))
+        comparable = [s.published_by(family) if family in s.families else s for s in (self.spec, spec)]
+        own, other = map(describe, comparable)
         changed = [field for field in other if field not in INDIFFERENT and other[field] != own.get(field)]
         if changed:
             raise ValueError(
@@ -199,12 +201,12 @@ def _check_stages(spec, model):
         )
 
 
-def _images(input_tensor, input_shape, size, min_size):
+def _images(input_tensor, input_shape, size, channels, min_size):
     """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default shape."""
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}")
     channels_last = channel_axis() == -1
-    default = (size, size, 3) if channels_last else (3, size, size)
+    default = (size, size, channels) if channels_last else (channels, size, size)
     given = default if input_tensor is None else tuple(input_tensor.shape[1:])
     shape = given if input_shape is None else input_shape
     valid = (

@@ -3,7 +3,7 @@
 Sources: paper Table 1 and its appendix on SENet-154; the authors' prototxts for where strides and biases are.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import ClassVar
 
@@ -63,9 +63,9 @@ class ResNet(Spec):
     stem_stride: ClassVar[int] = 4
     width: ClassVar[int] = 256  # of the first stage's output
     families: ClassVar[dict[str, dict]] = {
-        "caffe": {},
-        "legacy": {},
-        "later": {"stride_on": 2, "stem_pool": "padded"},
+        "caffe": {"stem_pool": "ceil"},
+        "legacy": {"stem_pool": "ceil"},
+        "later": {"stem_pool": "padded"},
     }
 
     def __post_init__(self):
@@ -75,6 +75,11 @@ class ResNet(Spec):
             raise ValueError(f"`stem_pool` must be one of {list(STEM_POOLS)}. Received: stem_pool={self.stem_pool!r}")
         if self.output_stride not in (8, 16, 32):
             raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}")
+
+    def published_by(self, family):
+        """As `Spec.published_by`; the authors' networks without groups have the stride in the first 1x1."""
+        first = family != "later" and self.groups == 1
+        return replace(super().published_by(family), stride_on=1 if first else 2)
 
     def levels(self, x):
         """The feature map at the end of each stage."""
@@ -142,9 +147,11 @@ class BasicResNet(ResNet):
 
     width: ClassVar[int] = 64
     families: ClassVar[dict[str, dict]] = {
-        "legacy": {"residual_relu": True},
-        "later": {"stem_pool": "padded"},
+        "legacy": {"stem_pool": "ceil", "residual_relu": True},
+        "later": {"stem_pool": "padded", "residual_relu": False},
+        "paper": {"stem_pool": "ceil", "residual_relu": False},  # none are published, but files of this package are
     }
+    published_by = Spec.published_by  # the stride is in the first 3x3 in all of them
 
     def branch(self, x, scale, sampling, gate, name):
         """bn(3x3(relu(bn(3x3(x)))))."""

@@ -2,8 +2,11 @@
 
 import contextlib
 import hashlib
+import http.client
 import os
 import socket
+import tempfile
+import threading
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -16,6 +19,7 @@ from keras_senet.weights.registry import HUB, Checkpoint
 FOLDER = "models/keras_senet"  # below KERAS_HOME
 FILE = "model.safetensors"  # of a repository on the Hub
 PATIENCE = 10  # seconds without an answer
+_lock = threading.Lock()
 
 
 class DownloadError(OSError):
@@ -39,7 +43,7 @@ def fetch(source):
         repository = str(source).removeprefix(HUB)
         if repository.count("/") != 1 or not all(repository.split("/")):
             raise ValueError(f"A repository of the Hub is 'hf://owner/name'. Received: weights={source!r}")
-        return _from_hub(repository, f"{HUB}{repository}, {FILE}", None)
+        return _from_hub(repository, f"{HUB}{repository}, {FILE}")
     return Path(source)
 
 
@@ -64,38 +68,51 @@ def _from_host(checkpoint, kept):
         )
     _check_reachable(checkpoint.url, kept)
     kept.parent.mkdir(parents=True, exist_ok=True)  # Keras would take another folder silently
-    partial = kept.with_name(f"{kept.name}.{os.getpid()}.partial")  # never taken for the file itself
     try:
-        with _timeout(PATIENCE):
-            options = {"cache_dir": str(keras_home()), "cache_subdir": FOLDER, "force_download": True}
-            arrived = keras.utils.get_file(partial.name, checkpoint.url, **options)
-        if not sha256(arrived).startswith(checkpoint.sha256):
-            raise DownloadError(
-                f"What arrived from {checkpoint.url} is not what was published: its SHA-256 does not start with "
-                f"{checkpoint.sha256}. Nothing was kept"
+        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".arriving-") as folder, _timeout(PATIENCE):
+            subfolder = f"{FOLDER}/{Path(folder).name}"
+            arrived = keras.utils.get_file(
+                kept.name, checkpoint.url, cache_dir=str(keras_home()), cache_subdir=subfolder
             )
-        os.replace(arrived, kept)
+            if not sha256(arrived).startswith(checkpoint.sha256):
+                raise DownloadError(
+                    f"What arrived from {checkpoint.url} is not what was published: its SHA-256 does not start with "
+                    f"{checkpoint.sha256}. Nothing was kept"
+                )
+            os.replace(arrived, kept)
         return kept
     except DownloadError:
         raise
     except Exception as error:  # get_file raises bare ones
         raise DownloadError(_by_hand(checkpoint.url, kept, error)) from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
-def _from_hub(repository, url, kept):
-    """The `model.safetensors` of a repository: from the Hub's cache without asking, or downloaded by its library."""
+def _from_hub(repository, url, kept=None):
+    """The `model.safetensors` of a repository, by the Hub's library and its cache.
+
+    A checkpoint of the registry, which has a place `kept`, does not change: it is taken from the cache without asking.
+    Any other repository is asked whether it has a newer file, unless there is no network.
+    """
     hub = require("huggingface_hub", "weights")
     errors, constants = (require(f"huggingface_hub.{name}", "weights") for name in ("errors", "constants"))
-    with contextlib.suppress(errors.LocalEntryNotFoundError):
-        return Path(hub.hf_hub_download(repository, FILE, local_files_only=True))
-    address = hub.hf_hub_url(repository, FILE)
-    if not constants.HF_HUB_OFFLINE:
-        _check_reachable(address, kept)
+    try:
+        cached = Path(hub.hf_hub_download(repository, FILE, local_files_only=True))
+    except errors.LocalEntryNotFoundError:
+        cached = None
+    except errors.HFValidationError as error:
+        raise ValueError(f"A repository of the Hub is 'hf://owner/name'. Received: {repository!r}") from error
+    if cached and (kept or constants.HF_HUB_OFFLINE):
+        return cached
+    try:
+        if not constants.HF_HUB_OFFLINE:
+            reach(hub.hf_hub_url(repository, FILE), PATIENCE)
+    except OSError as error:
+        if cached:
+            return cached
+        raise DownloadError(_by_hand(url, kept, error)) from error
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=PATIENCE))
-    except (errors.HfHubHTTPError, OSError, ValueError) as error:
+    except Exception as error:  # those of the library and of what it uses for HTTP have no common class
         raise DownloadError(_by_hand(url, kept, error)) from error
 
 
@@ -109,8 +126,12 @@ def _check_reachable(url, kept):
 
 def reach(url, patience):
     """Raises OSError unless a host answers within so many seconds, whatever it answers."""
-    with contextlib.suppress(urllib.error.HTTPError):
+    try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=patience).close()
+    except urllib.error.HTTPError:
+        return  # an answer
+    except (http.client.HTTPException, ValueError) as error:
+        raise OSError(f"{url} answers in no way that can be understood: {error!r}") from error
 
 
 def _by_hand(url, kept, error):
@@ -120,13 +141,14 @@ def _by_hand(url, kept, error):
 
 @contextlib.contextmanager
 def _timeout(seconds):
-    """For the sockets that are opened in the block; get_file takes no such argument."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
+    """For the sockets that are opened in the block; get_file takes no such argument. One block at a time."""
+    with _lock:
+        before = socket.getdefaulttimeout()
+        socket.setdefaulttimeout(seconds)
+        try:
+            yield
+        finally:
+            socket.setdefaulttimeout(before)
 
 
 def sha256(path):

@@ -13,6 +13,9 @@ from keras_senet.weights.readers import DamagedFileError, File, opened
 from keras_senet.weights.registry import Checkpoint
 
 HEAD = ("predictions/", "fc1/", "fc2/", "layers/dense")  # the layers of the classifiers, in all namings
+# The first convolutions, by family of networks, and in Keras' files
+STEMS = ("stem_conv1/kernel", "stem_part1_conv1/kernel", "stage1_block1_conv/kernel", "layers/conv2d/vars/0")
+MAX_CHANNELS = 1024
 LISTED = 5  # differences that an error lists
 
 
@@ -52,6 +55,12 @@ class StoredWeights:
         else:
             head = self.named(None).get("predictions/kernel")
         return head.shape[-1] if head and len(head.shape) == 2 else None
+
+    def channels(self):
+        """How many channels the images have that the file's first convolution takes; 3 where that is not known."""
+        entries = self.file.entries if self.family == "keras" else self.named(None)
+        shapes = [entries[name].shape for name in STEMS if name in entries]
+        return shapes[0][2] if shapes and len(shapes[0]) == 4 and 1 <= shapes[0][2] <= MAX_CHANNELS else 3
 
     def load_into(self, model, include_top=True):
         """Gives every variable of the model its value.

@@ -39,7 +39,7 @@ def preprocessing_of(metadata):
 
 
 def choose_spec(metadata, spec):
-    """The network that a file of this package was saved from: `spec`, or what published weights make of it.
+    """The network that a file of this package was saved from: `spec`, or another published form of it.
 
     Raises:
         ValueError: if the file is of another architecture, or its metadata is damaged.
@@ -49,7 +49,8 @@ def choose_spec(metadata, spec):
         return spec
     if not isinstance(stored, dict):
         raise ValueError(f"its metadata is damaged: its architecture is {str(stored)[:80]!r}")
-    for candidate in (spec, *(spec.published_by(family) for family in spec.families)):
+    published = [spec.published_by(family) for family in spec.families]
+    for candidate in (spec, *(published if spec in published else ())):
         if not _differences(stored, candidate):
             return candidate
     raise ValueError(f"it is of another architecture ({'; '.join(_differences(stored, spec))})")
@@ -58,8 +59,9 @@ def choose_spec(metadata, spec):
 def _differences(stored, spec):
     """The fields in which a spec differs from a stored one; those that the file is too old for have their defaults."""
     own = describe(spec)
-    fields = [field for field in dataclasses.fields(spec) if field.default is not dataclasses.MISSING]
-    defaults = {field.name: own[field.name] if field.name == "se" else field.default for field in fields}
+    defaults = {field.name: field.default for field in dataclasses.fields(spec)}
+    defaults = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
+    defaults = json.loads(json.dumps(defaults, default=dataclasses.asdict))
     stored = defaults | stored
     return [
         f"{field}: {stored.get(field)} in the file, {own.get(field)} here"

@@ -116,7 +116,7 @@ def _counts_batches(name):
 
 def _torch_entry(name, entry, table):
     layer, _, variable = name.rpartition(".")
-    layer = re.sub(r"layer([1-9]\d*)\.(\d+)", lambda m: f"stage{int(m[1]) + 1}_block{int(m[2]) + 1}", layer)
+    layer = re.sub(r"layer([1-9]\d?)\.(\d{1,3})", lambda m: f"stage{int(m[1]) + 1}_block{int(m[2]) + 1}", layer)
     layer = _translate(layer, table)
     variables = STATISTICS if layer and layer.endswith("_bn") else LAYER
     if layer is None or variable not in variables:
@@ -159,19 +159,18 @@ def from_caffe(entries, order):
 def _without_factors(entries):
     """Batch normalisation's mean and variance divided by the factor that Caffe keeps beside them."""
     found = dict(entries)
-    for name in entries:
-        layer, _, number = name.rpartition(":")
-        if layer.endswith("/bn") and number == "2":
-            factor = found.pop(name)
-            for i in "01":
-                if f"{layer}:{i}" in found:
-                    found[f"{layer}:{i}"] = _divided(found[f"{layer}:{i}"], factor, layer)
+    for layer in dict.fromkeys(name.rpartition(":")[0] for name in entries):
+        if layer.endswith("/bn"):
+            mean, variance, factor = (found.pop(f"{layer}:{i}", None) for i in range(3))
+            if mean is None or variance is None or factor is None or factor.shape not in ((), (1,)):
+                raise DamagedFileError(f"{layer[:80]!r} does not have a mean, a variance and one factor")
+            found |= {f"{layer}:{i}": _divided(entry, factor, layer) for i, entry in enumerate((mean, variance))}
     return found
 
 
 def _divided(entry, factor, layer):
     def read():
-        (value,) = factor.read().ravel()
+        value = factor.read().reshape(())
         if not value > 0:
             raise DamagedFileError(f"the statistics of {layer[:80]!r} are of {value} batches")
         return entry.read() / value
@@ -187,7 +186,7 @@ def _caffe_entry(name, entry):
     suffix = "_bn" if normalised != layer else ""
     variables = variables if suffix else ("kernel", "bias")
     unit = re.sub(r"inception_\d[a-e]", lambda m: INCEPTION.get(m[0], m[0]), normalised)
-    unit = re.sub(r"conv([2-5])_(\d+)(?=_)", r"stage\1_block\2", unit)
+    unit = re.sub(r"conv([2-5])_(\d{1,3})(?=_)", r"stage\1_block\2", unit)
     found = _translate(unit, CAFFE)
     if found is None or int(number) >= len(variables):
         return name, entry

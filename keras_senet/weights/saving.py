@@ -6,6 +6,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
 
 from keras_senet.extras import require
 from keras_senet.weights.metadata import METADATA, encode
@@ -21,7 +22,8 @@ def save_weights(model, path):
     was. Names in a `.safetensors` file are those of the layers, such as "stage3_block2_conv1.kernel", in Keras' layout.
 
     Raises:
-        ValueError: for another file name, or a model that no constructor of this package made.
+        ValueError: for another file name, a model that no constructor of this package made, or variables of bfloat16 in
+            a `.weights.h5` file.
         MissingExtraError: for `.safetensors` without the extra `weights`.
         OSError: if the file cannot be written.
     """
@@ -32,6 +34,8 @@ def save_weights(model, path):
             f"Only networks of keras_senet carry their architecture; {model.name!r} does not. "
             "Use `model.save_weights` for it."
         )
+    if path.name.endswith(".weights.h5") and any(variable.dtype == "bfloat16" for variable in model.weights):
+        raise ValueError(f"`.weights.h5` cannot hold bfloat16: use `.safetensors`. Received: path={str(path)!r}")
     write = _write_keras if path.name.endswith(".weights.h5") else _write_safetensors
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         written = Path(folder) / path.name
@@ -51,7 +55,7 @@ def check_path(path):
 def _write_keras(model, path):
     model.save_weights(path)
     with h5py.File(path, "a") as file:
-        file.attrs[METADATA] = encode(model)
+        file.attrs[METADATA] = np.bytes_(encode(model).encode())  # of a fixed length: what readers need not follow
 
 
 def _write_safetensors(model, path):

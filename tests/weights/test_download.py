@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 import http.server
 import os
+import socket
 import threading
 import time
 
@@ -112,6 +113,20 @@ def test_a_host_that_stops_answering(host, monkeypatch):
     assert kept() == []
 
 
+def test_a_host_that_answers_nonsense(monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer():
+            with server.accept()[0] as connection:
+                connection.sendall(b"nonsense\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+        monkeypatch.setattr(registry, "RELEASES", f"http://127.0.0.1:{server.getsockname()[1]}/")
+        with pytest.raises(DownloadError, match=r"Weights cannot be downloaded.*Fetch http"):
+            fetch(checkpoint("net-00000000.pth"))
+
+
 def test_a_missing_file_says_so(host):
     with pytest.raises(DownloadError, match=r"404.*Fetch http"):
         fetch(checkpoint("gone-00000000.pth"))
@@ -121,8 +136,10 @@ def test_a_missing_file_says_so(host):
 def test_an_interrupted_download_leaves_nothing(host, monkeypatch):
     import keras
 
-    def interrupted(name, *_, **__):
-        (cache_folder() / name).write_bytes(b"half")
+    def interrupted(name, _, cache_dir, cache_subdir):
+        folder = download.Path(cache_dir, cache_subdir)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(keras.utils, "get_file", interrupted)

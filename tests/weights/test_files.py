@@ -96,9 +96,46 @@ def test_the_file_brings_its_preprocessing(saved, tmp_path):
 @pytest.mark.parametrize("metadata", ["[]", '{"spec": "x"}', '{"preprocessing": {}}', '{"preprocessing": 3}', "{"])
 def test_damaged_metadata_is_named(saved, metadata):
     with h5py.File(saved[1], "a") as file:
-        file.attrs["keras_senet"] = metadata
+        file.attrs["keras_senet"] = np.bytes_(metadata)
     with pytest.raises(ValueError, match="damaged"):
         constructor()(weights=saved[1])
+
+
+def test_a_file_that_is_older_than_a_field_has_its_default(saved):
+    with h5py.File(saved[1], "a") as file:
+        metadata = json.loads(file.attrs["keras_senet"])
+        for field in ("stem", "stem_pool", "output_stride", "se"):
+            del metadata["spec"][field]
+        file.attrs["keras_senet"] = np.bytes_(json.dumps(metadata))
+    assert constructor()(weights=saved[1]).spec == SPEC
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"size": 10**400}, {"size": 2**40}, {"crop_fraction": 1e-4}, {"crop_fraction": 5e-324}, {"mean": [1, 2]}],
+    ids=["digits", "size", "crop", "tiny", "mean"],
+)
+def test_metadata_is_not_believed_for_sizes(saved, fields):
+    with h5py.File(saved[1], "a") as file:
+        metadata = json.loads(file.attrs["keras_senet"])
+        metadata["preprocessing"] |= fields
+        file.attrs["keras_senet"] = np.bytes_(json.dumps(metadata))
+    with pytest.raises(ValueError, match=r"metadata is damaged|damaged, or not"):
+        constructor()(weights=saved[1])
+
+
+def test_bfloat16(tmp_path):
+    import keras
+
+    keras.config.set_dtype_policy("bfloat16")
+    model = constructor()(weights=None)
+    with pytest.raises(ValueError, match="cannot hold bfloat16: use `.safetensors`"):
+        keras_senet.save_weights(model, tmp_path / "a.weights.h5")
+    keras_senet.save_weights(model, tmp_path / "a.safetensors")
+    keras.config.set_dtype_policy("float32")
+    again = constructor()(weights=tmp_path / "a.safetensors")
+    for value, expected in zip(again.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, np.asarray(expected, "float32"))
 
 
 def test_an_interrupted_save_leaves_the_earlier_file(saved, monkeypatch):

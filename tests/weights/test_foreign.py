@@ -10,7 +10,7 @@ from safetensors.numpy import save_file
 
 import keras_senet
 from keras_senet.models.blocks import global_pool
-from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet
+from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet, resnext
 from keras_senet.preprocessing import CAFFE
 
 SPEC = ResNet((1, 1))
@@ -91,6 +91,36 @@ def test_the_later_family_has_other_strides_and_pooling(tmp_path):
     assert loaded.spec == later
     np.testing.assert_array_equal(loaded(images()), network(images()))
     assert constructor(dataclasses.replace(SPEC, output_stride=16))(weights=tmp_path / "a.pth").spec.output_stride == 16
+
+
+def test_the_file_picks_the_variant_and_never_the_user(tmp_path):
+    """A legacy file gives the authors' network also where the constructor's own form is the later one."""
+    network = random_network()
+    path = written(network, ".pth", tmp_path)
+    for changed in ({"stride_on": 2, "stem_pool": "padded"}, {"stride_on": 2}, {"stem_pool": "padded"}):
+        loaded = constructor(dataclasses.replace(SPEC, **changed))(weights=path)
+        assert loaded.spec == SPEC
+        np.testing.assert_array_equal(loaded(images()), network(images()))
+    basic = BasicResNet((1, 1))
+    assert basic.published_by("legacy").published_by("later") == basic.published_by("later")
+    assert resnext((1, 1)).published_by("legacy") == resnext((1, 1))
+
+
+def test_a_published_form_takes_published_weights():
+    """Both forms are the registry's network; only another one is refused, before anything is fetched."""
+    spec = keras_senet.SEResNet50.spec
+    later = keras_senet.SEResNet50.variant(dataclasses.replace(spec.published_by("later"), output_stride=16))
+    later.base.check(later.spec)
+    with pytest.raises(ValueError, match="differs in depths"):
+        later.base.check(dataclasses.replace(spec, depths=(1, 1)))
+
+
+def test_the_channels_follow_the_file(tmp_path):
+    grey = random_network(input_shape=(32, 32, 1))
+    for ending in (".weights.h5", ".safetensors"):
+        keras_senet.save_weights(grey, tmp_path / f"grey{ending}")
+        loaded = constructor()(weights=tmp_path / f"grey{ending}")
+        assert loaded.input_shape == (None, 32, 32, 1)
 
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])

@@ -142,6 +142,17 @@ PICKLES = {
     "a storage larger than any": foreign.pickle(
         {"a": GOOD.replace(foreign.number(2), b"\x8a\t" + 8 * b"\xff" + b"\0", 1)}
     ),
+    "many axes": foreign.pickle({"a": foreign.tensor("0", (1,) * 9, count=1)}),
+    "a product of many digits": (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((" + foreign.text("storage") + b"ctorch\nFloatStorage\n"
+        b"" + foreign.text("0") + foreign.text("cpu") + foreign.number(2) + b"tQK\x00"
+        b"(\x8a\xff" + 254 * b"\xff" + b"\x7fq\x00" + 10_000 * b"h\x00" + b"tq\x01h\x01tR."
+    ),
+    "a large stride of one number": foreign.pickle({"a": foreign.tensor("0", (1,), count=2)}).replace(
+        b"(" + foreign.number(1) + b"t\x89", b"(\x8a\t" + 8 * b"\xff" + b"\x7ft\x89"
+    ),
+    "many arguments": (b"\x80\x02ctorch._utils\n_rebuild_parameter\n" + b"(" + 50_000 * b"N" + b"tR."),
+    "many instructions": b"\x80\x02" + 1_000_000 * b"}" + b".",
     "a negative storage": foreign.pickle({"a": foreign.tensor("0", (0,), count=-1)}),
     "an offset beyond the end": foreign.pickle({"a": foreign.tensor("0", (2,), offset=1)}),
     "another type of storage": foreign.pickle({"a": foreign.tensor("0", (2,), kind="QInt8Storage")}),
@@ -249,6 +260,8 @@ MODELS = {
     "many blobs": layer(*[foreign.blob(NUMBERS)] * 4),
     "many layers": 20_000 * foreign.field(100, b""),
     "layers of 2013": foreign.field(2, b""),
+    "statistics without a factor": layer(*[foreign.blob(NUMBERS)] * 2, name="a/bn"),
+    "statistics with two factors": layer(*[foreign.blob(NUMBERS)] * 2, foreign.blob(NUMBERS[:2]), name="a/bn"),
     "statistics of 0 batches": layer(*[foreign.blob(NUMBERS)] * 2, foreign.blob(NUMBERS[:1]), name="a/bn"),
 }
 
@@ -257,10 +270,10 @@ MODELS = {
 def test_a_caffemodel_that_caffe_does_not_write(name, tmp_path):
     path = tmp_path / "bad.caffemodel"
     path.write_bytes(MODELS[name])
-    if name == "statistics of 0 batches":
+    if name.startswith("statistics"):
         from keras_senet.weights.names import from_caffe
 
-        with pytest.raises(DamagedFileError, match="batches"), opened(path) as file:
+        with pytest.raises(DamagedFileError, match="batches|one factor"), opened(path) as file:
             from_caffe(file.entries, np.arange(1000))["a/bn:0"].read()
     else:
         refused(MODELS[name], ".caffemodel", tmp_path)
@@ -307,11 +320,26 @@ def unwritten(file, folder):
     file.create_dataset("layers/x/vars/0", (2**40,), "f4")
 
 
+def deep(file, folder):
+    file["layers"].create_group("/".join(200 * ["g"]))
+
+
+def many(file, folder):
+    for i in range(20_001):
+        file.create_group(f"layers/{i}")
+
+
+def cyclic(file, folder):
+    file["layers/x"] = file["layers"]
+
+
 def strings(file, folder):
     file["layers/x/vars/0"] = "text"
 
 
-@pytest.mark.parametrize("change", [external, external_link, virtual, compressed, unwritten, strings])
+@pytest.mark.parametrize(
+    "change", [external, external_link, virtual, compressed, unwritten, strings, deep, many, cyclic]
+)
 def test_an_hdf5_file_that_keras_does_not_write(files, change, tmp_path):
     path = tmp_path / "changed.weights.h5"
     path.write_bytes(files[".weights.h5"])
@@ -321,7 +349,25 @@ def test_an_hdf5_file_that_keras_does_not_write(files, change, tmp_path):
         with pytest.raises(ValueError, match="missing: stem_conv1_bn/gamma"):
             constructor()(weights=path)
     else:
-        refused(path.read_bytes(), ".weights.h5", tmp_path, "is not as Keras writes it")
+        refused(path.read_bytes(), ".weights.h5", tmp_path, "is not as Keras writes it|more groups and variables")
+
+
+def test_a_file_that_hdf5_would_read_for_ever(files, tmp_path):
+    """A damaged heap makes HDF5 loop over a string of variable length; found by fuzzing. Such metadata is not read."""
+    (tmp_path / "a.weights.h5").write_bytes(files[".weights.h5"])
+    with h5py.File(tmp_path / "a.weights.h5", "a") as file:
+        file.attrs["keras_senet"] = "{}"
+    refused((tmp_path / "a.weights.h5").read_bytes(), ".weights.h5", tmp_path, "not as this package writes it")
+
+
+def test_a_name_of_many_digits(tmp_path):
+    array = {
+        f"layer{5000 * '1'}.0.conv1.weight": np.zeros((1, 1), "float32"),
+        "layer0.conv1.weight": np.zeros(1, "float32"),
+    }
+    (tmp_path / "a.pth").write_bytes(foreign.pth(array))
+    with pytest.raises(ValueError, match=r"do not fit|no classifier"):
+        constructor()(weights=tmp_path / "a.pth")
 
 
 def test_a_missing_file_and_a_folder(tmp_path):

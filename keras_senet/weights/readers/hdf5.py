@@ -1,6 +1,7 @@
 """`.weights.h5` files in Keras' own format."""
 
 import contextlib
+import functools
 import json
 
 import h5py
@@ -9,6 +10,8 @@ from keras_senet.weights.metadata import METADATA
 from keras_senet.weights.readers import DamagedFileError, Entry
 
 ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
+MAX_DEPTH = 6  # of groups; Keras needs "layers/squeeze_excite/reduce/vars/0"
+MAX_ITEMS = 20_000  # SENet-154 has a fifth
 
 
 @contextlib.contextmanager
@@ -20,31 +23,49 @@ def opened(path):
         raise DamagedFileError(str(error)[:300]) from error
     with file:
         try:
-            metadata = file.attrs.get(METADATA)
-            metadata = None if metadata is None else json.loads(metadata)
-            entries = _entries(file, path.stat().st_size)
+            metadata = _metadata(file)
+            entries = dict(_entries(file, path.stat().st_size))
         except ERRORS as error:
             raise DamagedFileError(str(error)[:300]) from error
         yield entries, metadata
 
 
+def _metadata(file):
+    """The package's attribute: bytes of a fixed length, as HDF5 can loop for ever over damaged strings of another."""
+    if METADATA not in file.attrs:
+        return None
+    attribute = file.attrs.get_id(METADATA)
+    if attribute.shape != () or attribute.dtype.kind != "S":
+        raise DamagedFileError("its metadata is not as this package writes it")
+    return json.loads(file.attrs[METADATA])
+
+
 def _entries(file, size):
-    entries = {}
-
-    def note(name, item):
-        if isinstance(item, h5py.Dataset) and name.startswith("layers/") and "seed_generator" not in name:
-            _check_plain(item, size)
-            entries[name] = Entry(item.shape, lambda: _read(item))
-
-    file.visititems(note)  # visits what is in the file alone, and follows no link to another
-    return entries
+    """Pairs of name and entry; links to other files are not followed."""
+    groups, count = [("layers", 0)] if "layers" in file else [], 0
+    while groups:
+        place, depth = groups.pop()
+        for name in file[place]:
+            count += 1
+            if count > MAX_ITEMS or depth > MAX_DEPTH:
+                raise DamagedFileError("it has more groups and variables than networks have")
+            inner = f"{place}/{name}"
+            if not isinstance(file.get(inner, getlink=True), h5py.HardLink) or "seed_generator" in name:
+                continue
+            item = file[inner]
+            if isinstance(item, h5py.Group):
+                groups.append((inner, depth + 1))
+            else:
+                _check_plain(item, size)
+                yield inner, Entry(item.shape, functools.partial(_read, file, inner))
 
 
 def _check_plain(dataset, size):
     """Keras writes whole arrays; a compressed, virtual or external one could be larger than the file, or another."""
-    plain = dataset.chunks is None and not dataset.is_virtual and dataset.external is None
+    plain = isinstance(dataset, h5py.Dataset) and dataset.chunks is None and not dataset.is_virtual
     if (
         not plain
+        or dataset.external is not None
         or dataset.dtype.kind != "f"
         or dataset.nbytes != dataset.id.get_storage_size()
         or dataset.nbytes > size
@@ -52,8 +73,8 @@ def _check_plain(dataset, size):
         raise DamagedFileError(f"{dataset.name[:80]!r} in it is not as Keras writes it")
 
 
-def _read(dataset):
+def _read(file, place):
     try:
-        return dataset[()].astype("float32", copy=False)
+        return file[place][()].astype("float32", copy=False)
     except ERRORS as error:
         raise DamagedFileError(str(error)[:300]) from error

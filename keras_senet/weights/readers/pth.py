@@ -21,7 +21,10 @@ from keras_senet.weights.readers import DamagedFileError, Entry
 
 MAGIC = 0x1950A86A20F9469CFC6C  # torch.serialization.MAGIC_NUMBER, of the stream format
 MAX_PICKLE = 4 << 20  # bytes; SENet-154's takes a tenth of it
+MAX_INSTRUCTIONS = 250_000  # likewise
 MAX_COUNT = 1 << 40  # numbers in a storage
+MAX_AXES = 8
+MAX_ARGUMENTS = 8  # of a function; _rebuild_tensor_v2 has six or seven
 
 
 class Storage(NamedTuple):
@@ -48,11 +51,10 @@ class Tensor(NamedTuple):
 
 def _tensor(storage, offset, shape, strides, *_):
     """torch._utils._rebuild_tensor and _rebuild_tensor_v2; what follows the strides concerns training alone."""
-    numbers = (offset, *shape, *strides)
-    if not isinstance(storage, Storage) or not all(type(n) is int and n >= 0 for n in numbers):
-        raise DamagedFileError("a tensor's place is not a storage and natural numbers")
-    if len(shape) != len(strides):
-        raise DamagedFileError("a tensor has more sizes than strides, or fewer")
+    if not isinstance(storage, Storage) or not len(shape) == len(strides) <= MAX_AXES:
+        raise DamagedFileError("a tensor is not a part of a storage with as many strides as sizes, and few of them")
+    if not all(type(n) is int and 0 <= n <= MAX_COUNT for n in (offset, *shape, *strides)):
+        raise DamagedFileError("a tensor's place is not described by natural numbers of a usual size")
     count = math.prod(shape)
     end = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1 if count else offset
     if end > storage.count or count > storage.count:
@@ -94,7 +96,9 @@ def play(file):
     try:
         machine = _Machine()
         with warnings.catch_warnings(action="ignore"):  # of escapes in strings that are refused anyway
-            for opcode, argument, _ in pickletools.genops(file):
+            for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+                if count == MAX_INSTRUCTIONS:
+                    raise DamagedFileError(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
                 machine.step(opcode.name, argument)
         (result,) = machine.stack
         return result
@@ -156,8 +160,8 @@ class _Machine:
         function, arguments = self.pop(2)
         if not any(function is allowed for allowed in FUNCTIONS.values()) or type(arguments) is not tuple:
             raise DamagedFileError("its pickle calls what is not a function")
-        if function is dict and arguments:
-            raise DamagedFileError("its pickle fills a dictionary in another way than PyTorch")
+        if len(arguments) > (0 if function is dict else MAX_ARGUMENTS):
+            raise DamagedFileError("its pickle calls a function in another way than PyTorch")
         self.stack.append(function(*arguments))
 
     def persistent(self, _):
