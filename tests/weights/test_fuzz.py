@@ -23,7 +23,7 @@ NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 
 def keras_file(folder):
     path = folder / "seed.weights.h5"
     with h5py.File(path, "w") as file:
-        file.attrs[METADATA] = '{"spec": {"class": "ResNet"}}'
+        file.attrs[METADATA] = np.bytes_('{"spec": {"class": "ResNet"}}')
         for i in range(2):
             file[f"layers/conv2d/vars/{i}"] = np.ones(4, "float32")
     return path.read_bytes()
