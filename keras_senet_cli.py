@@ -11,6 +11,9 @@ COMMANDS = {
     "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
     "list": "every network with input size, parameters and multiply-adds, or the published weights",
     "summary": "one network, stage by stage",
+    "train": "a recipe on a dataset, on one device or many; the same command continues it",
+    "evaluate": "top-1, top-5 and confusions of networks, or of their average, on a dataset",
+    "curves": "the errors of several runs in one picture",
     "predict": "the likeliest classes of images",
     "convert": "weights of PyTorch and Caffe, or published ones, to .weights.h5 or .safetensors",
 }

@@ -54,6 +54,7 @@ def _add_list_arguments(parser):
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--paper", action="store_true", help="beside the paper's GFLOPs, with and without SE blocks")
     what.add_argument("--weights", action="store_true", help="the published weights")
+    what.add_argument("--recipes", action="store_true", help="the named recipes of training")
 
 
 def list_models(options):
@@ -62,8 +63,8 @@ def list_models(options):
 
     from keras_senet import models
 
-    if options.weights:
-        list_weights()
+    if options.weights or options.recipes:
+        (list_weights if options.weights else list_recipes)()
         return
     table = PaperTable() if options.paper else CountTable()
     errors = Console(stderr=True)
@@ -84,6 +85,19 @@ def list_weights():
     console.print(table)
     for w in list_weights():
         console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True, highlight=False)
+
+
+def list_recipes():
+    """The named recipes: what they train, where the protocol is stated, what it gave."""
+    from keras_senet.training import RECIPES
+
+    table = _table("Recipes of keras-senet train", "recipe", "network", "dataset", "epochs", "batch", "rate")
+    for name, recipe in RECIPES.items():
+        figures = (f"{recipe.epochs}", f"{recipe.batch_size}", f"{recipe.learning_rate:g}")
+        table.add_row(name, recipe.model, recipe.dataset, *figures)
+    console.print(table)
+    for name, recipe in RECIPES.items():
+        console.print(f"{name}: {recipe.source}. Result: {recipe.result}", soft_wrap=True, highlight=False)
 
 
 def _table(title, *columns):
@@ -351,10 +365,58 @@ def _export_table(reports):
     return table
 
 
+def _add_train_arguments(parser):
+    from keras_senet.training import command
+
+    command.add_arguments(parser)
+
+
+def train(options):
+    """Runs a recipe, or continues it."""
+    from keras_senet.training import command
+
+    command.run(options)
+
+
+def _add_evaluate_arguments(parser):
+    from keras_senet.evaluation import command
+
+    command.add_arguments(parser)
+
+
+def evaluate(options):
+    """Accuracy of networks on a dataset."""
+    from keras_senet.evaluation import command
+
+    command.run(options)
+
+
+def _add_curves_arguments(parser):
+    parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="what `keras-senet train` left")
+    parser.add_argument("--output", required=True, metavar="FILE", help="a PNG file")
+    parser.add_argument("--title", default="", help="of the picture")
+
+
+def curves(options):
+    """The error of several runs, epoch by epoch; runs that differ in the seed alone have one colour."""
+    from keras_senet.pictures import compared_curves
+    from keras_senet.training.network import describe
+    from keras_senet.training.workdir import read_run
+
+    runs = {}
+    for workdir in options.workdirs:
+        recipe, rows = read_run(workdir)
+        runs.setdefault(describe(recipe), []).append(rows)
+    compared_curves(runs, options.output, options.title)
+
+
 SUBCOMMANDS = {
     "quickstart": (quickstart, _add_quickstart_arguments),
     "list": (list_models, _add_list_arguments),
     "summary": (summary, _add_summary_arguments),
+    "train": (train, _add_train_arguments),
+    "evaluate": (evaluate, _add_evaluate_arguments),
+    "curves": (curves, _add_curves_arguments),
     "predict": (predict, _add_predict_arguments),
     "convert": (convert, _add_convert_arguments),
 }

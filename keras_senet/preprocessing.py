@@ -67,30 +67,18 @@ class Preprocessing:
         mean, std = (ops.reshape(ops.convert_to_tensor(v, "float32"), shape) for v in (self.mean, self.std))
         return (ops.cast(images, "float32") - mean) / std
 
+    @property
+    def short_side(self):
+        """The short side of the resized image that the centre crop is cut from, in pixels."""
+        return math.floor(self.size / self.crop_fraction)
+
     def crop(self, image):
         """One image (H, W, C) of 0..255 -> float32 (size, size, C) of 0..255: its middle, antialiased.
 
         The short side becomes `floor(size / crop_fraction)`, the long one in proportion, rounded down; values are
         whole numbers again. Works on TensorFlow's tensors, also inside `tf.data` and exported graphs.
         """
-        import tensorflow as tf
-
-        short = math.floor(self.size / self.crop_fraction)
-        height, width = tf.unstack(tf.shape(image)[:2])
-        shortest = tf.minimum(height, width)
-        resized = [
-            tf.where(
-                side == shortest,
-                short,
-                tf.cast(short * tf.cast(side, tf.int64) // tf.cast(shortest, tf.int64), tf.int32),
-            )
-            for side in (height, width)
-        ]
-        image = tf.image.resize(tf.cast(image, tf.float32), resized, self.interpolation, antialias=True)
-        top, left = (tf.cast(tf.round((side - self.size) / 2), tf.int32) for side in resized)
-        image = image[top : top + self.size, left : left + self.size]
-        image = tf.ensure_shape(image, (self.size, self.size, None))
-        return tf.clip_by_value(tf.round(image), 0, 255)
+        return middle(resize(image, self.short_side, self.interpolation), self.size)
 
     def read(self, path):
         """The file of one JPEG, PNG, BMP or GIF image, cropped as `crop` does: float32 (size, size, C) of 0..255.
@@ -113,6 +101,42 @@ class Preprocessing:
         except tf.errors.InvalidArgumentError as error:
             reason = error.message.split("}} ")[-1].split(" [Op:")[0]  # without TensorFlow's place in a graph
             raise ValueError(f"Not an image that can be decoded: {str(path)!r} ({reason[:200]})") from error
+
+
+def resize(image, short, interpolation):
+    """One image (H, W, C) of 0..255 -> float32 of 0..255 whose short side has `short` pixels: antialiased, rounded.
+
+    The long side is in proportion, rounded down. Works on TensorFlow's tensors, also inside `tf.data`.
+    """
+    import tensorflow as tf
+
+    height, width = tf.unstack(tf.shape(image)[:2])
+    shortest = tf.minimum(height, width)
+    resized = [
+        tf.where(
+            side == shortest,
+            short,
+            tf.cast(short * tf.cast(side, tf.int64) // tf.cast(shortest, tf.int64), tf.int32),
+        )
+        for side in (height, width)
+    ]
+    image = tf.image.resize(tf.cast(image, tf.float32), resized, interpolation, antialias=True)
+    return tf.clip_by_value(tf.round(image), 0, 255)
+
+
+def middle(image, size):
+    """The middle (size, size, C) of one image (H, W, C), which is at least as large."""
+    import tensorflow as tf
+
+    top, left = middle_offset(image, size)
+    return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, None))
+
+
+def middle_offset(image, size):
+    """Where the middle (size, size, C) of an image (H, W, C) begins: its first row and column."""
+    import tensorflow as tf
+
+    return [tf.cast(tf.round((side - size) / 2), tf.int32) for side in tf.unstack(tf.shape(image)[:2])]
 
 
 # timm's legacy_se* checkpoints (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 0..1)

@@ -18,6 +18,7 @@ import keras_senet
 import keras_senet_cli
 from keras_senet import models
 from keras_senet.analysis import gates_by_stage
+from keras_senet.training import RECIPES
 
 COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 
@@ -157,6 +158,12 @@ def picture(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3), "uint8")
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     return tmp_path / "picture.png"
+
+
+def test_list_recipes_shows_each_with_its_source():
+    result = run("list", "--recipes")
+    for name, recipe in RECIPES.items():
+        assert f"{name}: {recipe.source}. Result: {recipe.result}" in result.stdout
 
 
 def test_list_weights_shows_the_registry():

@@ -1,6 +1,21 @@
-"""Datasets, and the order and augmentation of their images as a function of (seed, epoch, index)."""
+"""Datasets, and the order and augmentation of their images as a function of (seed, epoch, place)."""
 
-from keras_senet.data.datasets import DATASETS, Dataset, load
-from keras_senet.data.pipeline import evaluation_batches, steps_per_epoch, training_batches
+from keras_senet.data.augmentation import Augmentation
+from keras_senet.data.datasets import DATASETS, load
+from keras_senet.data.decoding import Corrupt, CorruptImageError
+from keras_senet.data.evaluation import EvaluationBatches, evaluation_batches
+from keras_senet.data.sources import Dataset, Encoded
+from keras_senet.data.training import TrainingData
 
-__all__ = ["DATASETS", "Dataset", "evaluation_batches", "load", "steps_per_epoch", "training_batches"]
+__all__ = [
+    "DATASETS",
+    "Augmentation",
+    "Corrupt",
+    "CorruptImageError",
+    "Dataset",
+    "Encoded",
+    "EvaluationBatches",
+    "TrainingData",
+    "evaluation_batches",
+    "load",
+]

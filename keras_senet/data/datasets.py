@@ -1,22 +1,16 @@
-"""Datasets by name."""
+"""Datasets by name, and those in memory."""
 
-from dataclasses import dataclass
+import re
+from pathlib import Path
 
 import numpy as np
 
+from keras_senet.data.folders import load_folder
+from keras_senet.data.prepared import load_prepared
+from keras_senet.data.sources import Dataset
 from keras_senet.extras import require
 
-
-@dataclass(frozen=True)
-class Dataset:
-    """Labelled images in memory: `images` uint8 (N, H, W, 3) of 0..255 RGB, `labels` int64 (N,), class names."""
-
-    images: np.ndarray
-    labels: np.ndarray
-    class_names: tuple[str, ...]
-
-    def __len__(self):
-        return len(self.labels)
+SPLITS = ("train", "test")
 
 
 def digits(split):
@@ -41,18 +35,43 @@ def _enlarge(images):
     return np.repeat(np.round(enlarged.numpy()).astype("uint8"), 3, axis=-1)
 
 
-DATASETS = {"digits": digits}
+DATASETS = {"digits": digits}  # those that need no files
+PREPARED = re.compile(r"[a-zA-Z_]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?")  # name, name/config, name:version
 
 
-def load(name, split):
+def load(name, split, data_dir=None):
     """The "train" or "test" split of a dataset.
 
+    Args:
+        name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10", "name/config",
+            "name:1.0.0"); or the path of a folder with train/<class>/ and test/<class>/ (or validation/, val/).
+        split: "train" or "test", which is "validation" where there is no labelled "test".
+        data_dir: where tensorflow_datasets keeps its datasets; None is its default.
+
     Raises:
-        ValueError: for an unknown dataset or split.
+        ValueError: for an unknown dataset or split, or files that are not as they should be.
+        OSError: for files that cannot be read.
         MissingExtraError: if the library that has the data is not installed.
     """
-    if name not in DATASETS:
-        raise ValueError(f"There is no dataset {name!r}. Datasets: {', '.join(DATASETS)}")
-    if split not in ("train", "test"):
+    if split not in SPLITS:
         raise ValueError(f"`split` must be 'train' or 'test'. Received: split={split!r}")
-    return DATASETS[name](split)
+    name = str(name)
+    if name in DATASETS:
+        return DATASETS[name](split)
+    if _is_folder(name):
+        return load_folder(Path(name), split)
+    if not PREPARED.fullmatch(name):
+        raise ValueError(f"There is no dataset and no folder {name!r}. {_known()}")
+    return load_prepared(name, split, data_dir)
+
+
+def _is_folder(name):
+    """A directory; a bare name is one only if it has splits: a run's directory is often called as its dataset."""
+    path = Path(name)
+    return path.is_dir() and (
+        path.name != name or any((path / split).is_dir() for split in ("train", "test", "val", "validation"))
+    )
+
+
+def _known():
+    return f"Datasets: {', '.join(DATASETS)}, those of tensorflow_datasets, and folders of class folders"

@@ -1,6 +1,8 @@
 """Training: a Recipe says what, the Trainer does it."""
 
-from keras_senet.training.recipe import RECIPES, Recipe
+from keras_senet.training.interruption import Terminated
+from keras_senet.training.recipe import Recipe
+from keras_senet.training.recipes import RECIPES
 from keras_senet.training.trainer import Trainer
 
-__all__ = ["RECIPES", "Recipe", "Trainer"]
+__all__ = ["RECIPES", "Recipe", "Terminated", "Trainer"]

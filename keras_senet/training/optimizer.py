@@ -1,46 +1,78 @@
-"""The optimizer and learning rate of a recipe."""
+"""The learning rate and the optimizer of a recipe."""
+
+import math
 
 import keras
+from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_senet")
-class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
-    """A linear rise from 0 over `steps`, then `schedule`, which counts its steps from there."""
+class Schedule(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate as a function of the step: a warm-up of `warmup_steps`, then `kind` to the last of `steps`.
 
-    def __init__(self, schedule, peak, steps):
-        self.schedule, self.peak, self.steps = schedule, peak, steps
+    kind        "constant"; "step", times `decay` at each of the steps `milestones`; "cosine" or "linear" to 0
+    warmup      "linear", from `warmup_rate` to `peak`; or "constant", at `warmup_rate`
+    """
+
+    def __init__(self, kind, peak, steps, milestones=(), decay=0.1, warmup_steps=0, warmup="linear", warmup_rate=0.0):
+        self.kind, self.peak, self.steps = kind, peak, steps
+        self.milestones, self.decay = tuple(milestones), decay
+        self.warmup_steps, self.warmup, self.warmup_rate = warmup_steps, warmup, warmup_rate
 
     def __call__(self, step):
-        step = keras.ops.cast(step, "float32")
-        rising = self.peak * (step + 1.0) / max(self.steps, 1)
-        return keras.ops.where(step < self.steps, rising, self.schedule(keras.ops.maximum(step - self.steps, 0.0)))
+        step = ops.cast(step, "float32")
+        if not self.warmup_steps:
+            return self._main(step)
+        rising = self.warmup_rate + (self.peak - self.warmup_rate) * (step + 1.0) / self.warmup_steps
+        warming = rising if self.warmup == "linear" else ops.full_like(step, self.warmup_rate)
+        return ops.where(step < self.warmup_steps, warming, self._main(step))
+
+    def _main(self, step):
+        if self.kind == "step":
+            passed = sum((ops.cast(step >= m, "float32") for m in self.milestones), ops.zeros_like(step))
+            return self.peak * self.decay**passed
+        progress = ops.clip((step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0)
+        return (
+            self.peak
+            * {
+                "constant": lambda: ops.ones_like(progress),
+                "linear": lambda: 1.0 - progress,
+                "cosine": lambda: 0.5 * (1.0 + ops.cos(math.pi * progress)),
+            }[self.kind]()
+        )
 
     def get_config(self):
-        schedule = keras.optimizers.schedules.serialize(self.schedule)
-        return {"schedule": schedule, "peak": self.peak, "steps": self.steps}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        schedule = keras.optimizers.schedules.deserialize(config["schedule"], custom_objects)
-        return cls(**{**config, "schedule": schedule})
+        return dict(vars(self))
 
 
 def make_schedule(recipe, steps_per_epoch):
     """The learning rate as a function of the step."""
-    warmup = round(recipe.warmup_epochs * steps_per_epoch)
-    remaining = max(recipe.epochs * steps_per_epoch - warmup, 1)
-    schedules = keras.optimizers.schedules
-    schedule = {
-        "constant": lambda: schedules.PiecewiseConstantDecay([remaining], [recipe.learning_rate] * 2),
-        "cosine": lambda: schedules.CosineDecay(recipe.learning_rate, remaining),
-    }[recipe.schedule]()
-    return WarmUp(schedule, recipe.learning_rate, warmup)
+    return Schedule(
+        recipe.schedule,
+        recipe.learning_rate,
+        recipe.epochs * steps_per_epoch,
+        [round(m * steps_per_epoch) for m in recipe.milestones],
+        recipe.decay,
+        round(recipe.warmup_epochs * steps_per_epoch),
+        recipe.warmup,
+        recipe.warmup_rate,
+    )
 
 
 def make_optimizer(recipe, steps_per_epoch):
-    """Stochastic gradient descent with the recipe's schedule, and loss scaling under float16."""
+    """The recipe's optimizer with its schedule and decoupled decay, and loss scaling under float16.
+
+    Coupled decay and clipping are the step's: they are done on the sum over all replicas. Keras' LAMB decays the
+    weights apart from its trust ratio, unlike the paper of LAMB.
+    """
     schedule = make_schedule(recipe, steps_per_epoch)
-    optimizer = keras.optimizers.SGD(schedule, momentum=recipe.momentum, nesterov=recipe.momentum > 0)
+    decay = recipe.weight_decay if recipe.decoupled and recipe.weight_decay else None
+    optimizer = {
+        "sgd": lambda: keras.optimizers.SGD(schedule, recipe.momentum, recipe.nesterov, weight_decay=decay),
+        "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay),
+        "lamb": lambda: keras.optimizers.Lamb(schedule, weight_decay=decay),
+    }[recipe.optimizer]()
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer

@@ -1,6 +1,7 @@
 """A progress bar: steps, loss, images a second, remaining time."""
 
 import contextlib
+import math
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -33,17 +34,18 @@ class Progress(contextlib.AbstractContextManager):
         self.bar.stop()
 
     def advance(self, totals):
-        """One step more; reads the loss only now and then, as that waits for the device."""
-        task = self.bar.tasks[0]
-        fields = {"loss": totals.loss} if totals.steps % 10 == 1 else {}
-        self.bar.update(self.task, advance=1, throughput=(task.speed or 0.0) * self.batch_size, **fields)
+        """One step more, with the loss that was last read: reading one here would wait for the device."""
+        throughput = (self.bar.tasks[0].speed or 0.0) * self.batch_size
+        self.bar.update(self.task, advance=1, throughput=throughput, loss=totals.last_loss)
+
+    def say(self, text):
+        """A line above the bar."""
+        if self.visible:
+            self.bar.console.print(text, highlight=False)
 
     def note(self, row):
         """A line above the bar for the end of an epoch."""
-        if not self.visible:
-            return
-        self.bar.console.print(
-            f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%; "
-            f"test loss {row['test_loss']:.4f}, test accuracy {100 * row['test_accuracy']:.2f}%",
-            highlight=False,
-        )
+        figures = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%"
+        if math.isfinite(row.get("test_loss", math.nan)):
+            figures += f"; test loss {row['test_loss']:.4f}, test accuracy {100 * row['test_accuracy']:.2f}%"
+        self.say(figures)

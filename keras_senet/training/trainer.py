@@ -1,39 +1,50 @@
-"""The engine: a loop over `strategy.run` that continues where an earlier run of the same directory stopped."""
+"""The engine: runs a recipe in a work directory, and continues where an earlier run of it stopped."""
 
-import contextlib
+import functools
 import math
 import os
 
 import keras
 import tensorflow as tf
 
-from keras_senet import data, models
-from keras_senet.data import images as image_operations
+from keras_senet import data, pictures
 from keras_senet.evaluation import evaluate, prediction_step
-from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.checkpoints import Checkpoints
+from keras_senet.training.environment import environment
+from keras_senet.training.inputs import load_images
+from keras_senet.training.interruption import Interruption, WorkerLost
+from keras_senet.training.logs import TensorBoard
+from keras_senet.training.network import describe, make_network
+from keras_senet.training.optimizer import make_optimizer, make_schedule
 from keras_senet.training.progress import Progress
+from keras_senet.training.step import Average, TrainStep
 from keras_senet.training.workdir import WorkDir
 from keras_senet.weights import save_weights
 
+STRATEGIES = ("auto", "none", "mirrored")
+LOOK = 10  # steps between two looks at the loss and at the other workers' wishes: a look waits for the device
 
-def make_strategy():
-    """Several workers if TF_CONFIG names them, several GPUs if there are, else none."""
-    if "TF_CONFIG" in os.environ:
+
+def make_strategy(name="auto"):
+    """The strategy of this name: "auto" is several workers if TF_CONFIG names them, all GPUs if there are several."""
+    if name not in STRATEGIES:
+        raise ValueError(f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: strategy={name!r}")
+    if name == "auto" and "TF_CONFIG" in os.environ:
         return tf.distribute.MultiWorkerMirroredStrategy()
-    if len(tf.config.list_logical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = tuple(device.name for device in tf.config.list_logical_devices(kind))
+    if name == "mirrored" or (name == "auto" and kind == "GPU" and len(devices) > 1):
+        return mirrored(devices)
     return tf.distribute.get_strategy()
 
 
-@contextlib.contextmanager
-def precision(policy):
-    """Within, Keras builds layers of this dtype policy."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(policy)
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
+@functools.cache
+def mirrored(devices):
+    """The `MirroredStrategy` of these devices, once a process.
+
+    TensorFlow counts the collectives of each strategy from 1: those of a second one would meet the first one's.
+    """
+    return tf.distribute.MirroredStrategy(devices)
 
 
 class Trainer:
@@ -41,159 +52,261 @@ class Trainer:
 
     Args:
         recipe: a `Recipe`.
-        workdir: a folder; one that holds an unfinished run of the same recipe is continued.
-        strategy: a `tf.distribute.Strategy`; None chooses one by TF_CONFIG and the number of GPUs.
+        workdir: a folder; one that holds an unfinished run of the same recipe is continued. Workers share one.
+        strategy: a `tf.distribute.Strategy`, or "auto" (by TF_CONFIG and the number of GPUs), "mirrored" or "none".
         verbose: whether to show a progress bar.
+        data_dir: where tensorflow_datasets has its data; None is its own default.
+        max_steps: stops behind this step of the run; None goes to the recipe's end.
+        checkpoint_steps, checkpoint_minutes: how often a checkpoint is left; one also at the end of each epoch.
+        keep: how many of them.
+        evaluate_epochs: how often the test images are evaluated; 0 is behind the last epoch alone.
+        skip_corrupt: whether images that cannot be used are left out, and listed in `skipped.csv`.
+        tensorboard: whether to write event files for TensorBoard.
 
     Attributes:
         model: the network, trained after `train()`.
     """
 
-    def __init__(self, recipe, workdir, *, strategy=None, verbose=True):
-        self.recipe = recipe
-        self.verbose = verbose
-        self.strategy = strategy or make_strategy()
-        self.train_set, self.test_set = (data.load(recipe.dataset, split) for split in ("train", "test"))
-        self.steps_per_epoch = data.steps_per_epoch(self.train_set, recipe.batch_size)
-        threads = {"threads": os.cpu_count(), "intra_op": tf.config.threading.get_intra_op_parallelism_threads()}
-        self.workdir = WorkDir(workdir, recipe, threads | {"tensorflow": tf.__version__, "keras": keras.__version__})
-        self.steps = recipe.epochs * self.steps_per_epoch
-        keras.utils.set_random_seed(recipe.seed)
-        with self.strategy.scope(), precision(recipe.precision):
-            classes = len(self.train_set.class_names)
-            self.model = models.get(recipe.model)(
-                weights=None, classes=classes, input_shape=self.train_set.images.shape[1:]
+    def __init__(
+        self,
+        recipe,
+        workdir,
+        *,
+        strategy="auto",
+        verbose=True,
+        data_dir=None,
+        max_steps=None,
+        checkpoint_steps=0,
+        checkpoint_minutes=10.0,
+        keep=2,
+        evaluate_epochs=1,
+        skip_corrupt=False,
+        tensorboard=False,
+    ):
+        if keras.backend.backend() != "tensorflow":
+            raise ValueError(
+                f"This engine needs KERAS_BACKEND=tensorflow; `--engine fit` runs on {keras.backend.backend()!r}, too"
             )
+        self.recipe = recipe
+        self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
+        resolver = getattr(self.strategy, "cluster_resolver", None)
+        self.is_chief = resolver is None or not resolver.task_id
+        self.verbose, self.evaluate_epochs, self.skip_corrupt = verbose and self.is_chief, evaluate_epochs, skip_corrupt
+        self.train_set, self.test_set, self.data = load_images(recipe, data_dir)
+        self.steps_per_epoch = self.data.steps_per_epoch
+        self.steps = recipe.epochs * self.steps_per_epoch
+        self.last = self.steps if max_steps is None else min(max_steps, self.steps)
+        self._check_strategy()
+        self.workdir = WorkDir(workdir, recipe, environment(), writable=self.is_chief)
+        self.skipped = self.workdir.read_skipped()
+        self.schedule = make_schedule(recipe, self.steps_per_epoch)
+        keras.utils.set_random_seed(recipe.seed)
+        with self.strategy.scope():
+            self.model = make_network(recipe, self.train_set)
             self.optimizer = make_optimizer(recipe, self.steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
+            self.average = Average(self.model, recipe.ema) if recipe.ema else None
+        self.step = TrainStep(recipe, self.model, self.optimizer, self.average, self.strategy)
         self.prediction_step = prediction_step(self.model)
-        self.checkpoint = tf.train.Checkpoint(
-            model=self.model, optimizer=self.optimizer, step=tf.Variable(0, dtype=tf.int64)
+        self.checkpoints = Checkpoints(
+            self.workdir.checkpoints,
+            keep=keep,
+            every_steps=checkpoint_steps,
+            every_minutes=checkpoint_minutes,
+            model=self.model,
+            optimizer=self.optimizer,
+            **({"average": self.average.averages} if self.average else {}),
         )
-        self.manager = tf.train.CheckpointManager(self.checkpoint, str(self.workdir.checkpoints), max_to_keep=2)
+        self.tensorboard = TensorBoard(self.workdir.path / "tensorboard" if tensorboard and self.is_chief else None)
+
+    def _check_strategy(self):
+        recipe, replicas = self.recipe, self.strategy.num_replicas_in_sync
+        if recipe.batch_size % (replicas * recipe.accumulation):
+            raise ValueError(
+                f"`batch_size` must be a multiple of {replicas * recipe.accumulation}: {replicas} replicas times "
+                f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
+            )
+        if recipe.xla and replicas > 1:
+            raise ValueError(f"`xla` is for one device; there are {replicas} replicas. Received: xla=True")
 
     def train(self):
         """Trains to the end of the recipe; returns the last row of the metrics.
 
         Raises:
-            ValueError: if the checkpoint to continue from is damaged.
+            ValueError: if the checkpoint to continue from is damaged, or an image cannot be used.
             OSError: if the work directory cannot be written, such as when the disk is full.
-            FloatingPointError: if the loss is not finite.
+            FloatingPointError: if the loss or the gradient is not finite.
+            Terminated: on SIGTERM, behind a checkpoint; KeyboardInterrupt likewise.
+            WorkerLost: if another worker ended.
         """
-        first = self._restore()
-        distributed = self.strategy.experimental_distribute_dataset(self._batches(first))
-        totals = Totals()
-        with Progress(self.steps, first, self.recipe.batch_size, self.verbose) as progress:
-            for step, batch in enumerate(distributed, first + 1):
-                totals.add(*self._train_step(*batch))
-                progress.advance(totals)
-                if step % self.steps_per_epoch == 0:
-                    progress.note(self._end_epoch(step, totals))
-                    totals = Totals()
-        self.model.save(self.workdir.path / "model.keras")
-        save_weights(self.model, self.workdir.path / "model.weights.h5")
-        return next(iter(self.workdir.read_metrics()[-1:]), None)
-
-    def _restore(self):
-        """The step to continue from; 0 in a new directory."""
-        latest, folder = self.manager.latest_checkpoint, self.workdir.checkpoints
         try:
-            if latest:
-                self.checkpoint.restore(latest).assert_consumed()
-            elif folder.is_file() or (folder / "checkpoint").exists():
-                raise ValueError("it names no checkpoint")
-        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"{str(folder)!r} is damaged ({reason}); remove it to begin anew") from error
-        step = int(self.checkpoint.step)
-        self.workdir.forget_metrics_after(step)
-        return step
+            return self._train()
+        except tf.errors.OpError as error:
+            if self._has_workers:
+                raise WorkerLost from error
+            raise
 
-    def _batches(self, first):
-        recipe = self.recipe
-        operations = [
-            *([image_operations.pad_and_crop(recipe.pad_and_crop)] if recipe.pad_and_crop else []),
-            *([image_operations.flip()] if recipe.flip else []),
-        ]
-        return data.training_batches(
-            self.train_set,
-            recipe.batch_size,
-            seed=recipe.seed,
-            augment=image_operations.chain(operations),
-            first_step=first,
-            last_step=self.steps,
-        )
+    def _train(self):
+        step, *sums = self.checkpoints.restore()
+        if self.is_chief:
+            self.workdir.forget_metrics_after(step)
+        totals = Totals(*sums)
+        bar = Progress(self.last, step, self.recipe.batch_size, self.verbose)
+        with Interruption() as interruption, bar, self.tensorboard:
+            if self.workdir.changed:
+                bar.say(f"not to the last bit as it was begun: {self.workdir.changed}")
+            for batch in self._batches(step):
+                step += 1
+                totals.add(step, self.step(*batch, step - 1, bool(interruption.requested), self._is_frozen(step)))
+                bar.advance(totals)
+                look = self._must_look(step, interruption)
+                if look:
+                    self._read(totals)
+                if step % self.steps_per_epoch == 0:
+                    bar.note(self._end_epoch(step, totals))
+                    totals = Totals()
+                if look and (totals.stop or (interruption.requested and not self._has_workers)):
+                    self._save(step, totals)
+                    self._meet()
+                    raise interruption.error()
+                if self.checkpoints.due(step) or step == self.last or step % self.steps_per_epoch == 0:
+                    self._save(step, totals)
+        return self._finish()
 
-    @tf.function
-    def _train_step(self, images, labels):
-        """One step on all replicas: the mean loss, and the number of images whose class was right."""
-        loss, correct = self.strategy.run(self._replica_step, args=(images, labels))
-        return self.strategy.reduce("SUM", loss, axis=None), self.strategy.reduce("SUM", correct, axis=None)
+    @property
+    def _has_workers(self):
+        return getattr(self.strategy, "cluster_resolver", None) is not None
 
-    def _replica_step(self, images, labels):
-        variables = self.model.trainable_variables
-        targets = tf.one_hot(labels, self.model.output_shape[-1])
-        with tf.GradientTape() as tape:
-            probabilities = self.model(self.model.preprocessing.normalize(images), training=True)
-            losses = keras.losses.categorical_crossentropy(
-                targets, probabilities, label_smoothing=self.recipe.label_smoothing
+    def _is_frozen(self, step):
+        return step > self.steps - self.recipe.frozen_bn_epochs * self.steps_per_epoch
+
+    def _must_look(self, step, interruption):
+        """Whether to wait for the device now; the same answer on all workers, so that all stop at the same step."""
+        regular = step % LOOK == 0 or step % self.steps_per_epoch == 0 or step == self.last
+        return regular or bool(interruption.requested and not self._has_workers)
+
+    def _batches(self, step):
+        """The global batches of the steps behind `step`, begun anew without an image that turns out to be corrupt."""
+        while step < self.last:
+            iterator = iter(self._distributed(step))
+            while step < self.last:
+                try:
+                    batch = next(iterator)
+                except tf.errors.OpError as error:
+                    self._skip(self.data.corrupt_at(step, skip=frozenset(self.skipped)), error)
+                    break
+                step += 1
+                yield batch
+
+    def _distributed(self, first):
+        replicas = self.strategy.num_replicas_in_sync
+
+        def batches(context=None):
+            each = replicas // context.num_input_pipelines if context else 1
+            parts = range(context.input_pipeline_id * each, (context.input_pipeline_id + 1) * each) if context else None
+            skip = frozenset(self.skipped)
+            return self.data.batches(first, self.last, replicas=replicas, parts=parts, skip=skip)
+
+        return batches() if replicas == 1 else self.strategy.distribute_datasets_from_function(batches)
+
+    def _skip(self, corrupt, error):
+        if not corrupt:
+            raise error
+        if not self.skip_corrupt:
+            raise data.CorruptImageError(f"{corrupt[0].name}: {corrupt[0].reason}") from error
+        self.skipped |= {each.index: f"{each.name}: {each.reason}" for each in corrupt}
+        if self.is_chief:
+            self.workdir.write_skipped(self.skipped)
+
+    def _read(self, totals):
+        failed = totals.read()
+        if failed is not None:
+            what = f"loss is {totals.last_loss}" if not math.isfinite(totals.last_loss) else "gradient is not finite"
+            raise FloatingPointError(
+                f"The {what} at step {failed}, at a learning rate of {float(self.schedule(failed - 1)):.3g}. "
+                f"The last good checkpoint is {self.checkpoints.latest}"
             )
-            loss = tf.reduce_sum(losses) / self.recipe.batch_size
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, [v.value for v in variables])
-        self.optimizer.apply(self._decayed(gradients, variables), variables)
-        correct = tf.equal(tf.argmax(probabilities, axis=-1), labels)
-        return loss, tf.reduce_sum(tf.cast(correct, tf.float32))
-
-    def _decayed(self, gradients, variables):
-        """The gradients with that of the weight decay, at this replica's share and the loss' scale."""
-        share = self.optimizer.scale_loss(tf.constant(self.recipe.weight_decay / self.strategy.num_replicas_in_sync))
-        return [g + share * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)]
 
     def _end_epoch(self, step, totals):
-        """Evaluates, then saves; returns the row of the metrics."""
-        if not math.isfinite(totals.loss):
-            raise FloatingPointError(
-                f"The loss is {totals.loss} in the epoch that ends at step {step}, at a learning rate of "
-                f"{self._learning_rate():.3g}. The last good checkpoint is {self.manager.latest_checkpoint}"
-            )
-        result = evaluate(self.model, self.test_set, step=self.prediction_step)
+        """Evaluates where it is due; returns the row of the metrics."""
+        epoch = step // self.steps_per_epoch
         row = {
             "step": step,
-            "epoch": step // self.steps_per_epoch,
-            "loss": totals.loss,
+            "epoch": epoch,
+            "loss": totals.loss / self.steps_per_epoch,
             "accuracy": totals.correct / (self.steps_per_epoch * self.recipe.batch_size),
-            "test_loss": result.loss,
-            "test_accuracy": result.top1,
-            "learning_rate": self._learning_rate(),
+            "learning_rate": float(self.schedule(step - 1)),
         }
+        if not self.is_chief:
+            return row
+        is_due = self.evaluate_epochs and epoch % self.evaluate_epochs == 0
+        result = self._evaluate() if is_due or step == self.steps else None
+        for name, of in (("loss", "loss"), ("accuracy", "top1"), ("top5", "top5")):
+            row[f"test_{name}"] = getattr(result, of) if result else float("nan")
+        earlier = [each["test_accuracy"] for each in self.workdir.read_metrics()]
         self.workdir.append_metrics(row)
-        self.checkpoint.step.assign(step)
-        try:
-            self.manager.save()
-        except tf.errors.OpError as error:
-            raise OSError(f"{str(self.workdir.checkpoints)!r} cannot be written: {error.message}") from error
+        self.tensorboard.write(row)
+        if result and all(not before >= result.top1 for before in earlier):  # some may be nan
+            self._with_average(lambda: save_weights(self.model, self.workdir.path / "best.weights.h5"))
         return row
 
-    def _learning_rate(self):
-        return float(self.optimizer.learning_rate)
+    def _evaluate(self):
+        return self._with_average(
+            lambda: evaluate(self.model, self.test_set, step=self.prediction_step, skip_corrupt=self.skip_corrupt)
+        )
+
+    def _with_average(self, function):
+        if self.average is None:
+            return function()
+        with self.average.applied():
+            return function()
+
+    def _save(self, step, totals):
+        self._read(totals)
+        if self.is_chief:
+            self.checkpoints.save(step, totals.loss, totals.correct)
+
+    def _finish(self):
+        """Leaves the trained network and the curves; returns the last row of the metrics."""
+        if self.average is not None:
+            self.average.apply()
+        rows = self.workdir.read_metrics()
+        if self.is_chief:
+            self.model.save(self.workdir.path / "model.keras")
+            save_weights(self.model, self.workdir.path / "model.weights.h5")
+            if rows:
+                pictures.training_curves(rows, self.workdir.path / "curves.png", self.title)
+        self._meet()
+        return rows[-1] if rows else None
+
+    @property
+    def title(self):
+        return describe(self.recipe)
+
+    def _meet(self):
+        """Waits for all workers: one that ends before the others would end them."""
+        if self._has_workers:
+            self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(1.0)), axis=None)
 
 
 class Totals:
-    """The mean loss and the number of right answers of the steps of an epoch so far."""
+    """Sums of the epoch so far; reads what the device gave only when it is asked to."""
 
-    def __init__(self):
-        self.steps, self.loss_sum, self.correct_sum = 0, 0.0, 0.0
+    def __init__(self, loss=0.0, correct=0.0):
+        self.loss, self.correct, self.last_loss, self.stop = loss, correct, 0.0, False
+        self._unread = []
 
-    def add(self, loss, correct):
-        self.steps += 1
-        self.loss_sum += loss
-        self.correct_sum += correct
+    def add(self, step, outcome):
+        self._unread.append((step, outcome))
 
-    @property
-    def loss(self):
-        return float(self.loss_sum) / max(self.steps, 1)
-
-    @property
-    def correct(self):
-        return float(self.correct_sum)
+    def read(self):
+        """Adds up what has come since; returns the first step that failed, or None."""
+        unread, self._unread = self._unread, []
+        for step, outcome in unread:
+            self.last_loss = float(outcome.loss)
+            if outcome.failed:
+                return step
+            self.loss += self.last_loss
+            self.correct += float(outcome.correct)
+            self.stop = self.stop or bool(outcome.stop)
+        return None

@@ -7,38 +7,68 @@ import json
 import os
 from pathlib import Path
 
+from keras_senet.training.recipe import Recipe
+
+NOT_COMPARED = ("source", "result")
+
 
 class WorkDir:
     """The folder of one run, created if need be; `recipe.json` says which run it belongs to.
+
+    Attributes:
+        changed: what of the environment differs from the one that the run was begun in, as text; else "".
 
     Raises:
         OSError: if the folder cannot be written.
         ValueError: if it belongs to a run of another recipe; names the fields that differ.
     """
 
-    def __init__(self, path, recipe, environment):
+    def __init__(self, path, recipe, environment, *, engine="trainer", writable=True):
         self.path = Path(path)
+        self.writable = writable
+        self.changed = ""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._claim(dataclasses.asdict(recipe), environment)
+            self._claim(recipe, engine, environment)
         except OSError as error:
             raise OSError(f"The work directory {str(path)!r} cannot be written: {error.strerror or error}") from error
         self.metrics = self.path / "metrics.csv"
+        self.skipped = self.path / "skipped.csv"
         self.checkpoints = self.path / "checkpoints"
 
-    def _claim(self, recipe, environment):
+    def _claim(self, recipe, engine, environment):
         file = self.path / "recipe.json"
+        content = {"recipe": dataclasses.asdict(recipe), "engine": engine, "environment": environment}
         if not file.exists():
-            write_atomically(file, json.dumps({"recipe": recipe, "environment": environment}, indent=2) + "\n")
+            if self.writable:
+                write_atomically(file, json.dumps(content, indent=2) + "\n")
             return
         try:
-            stored = dict(json.loads(file.read_text())["recipe"])
+            there = json.loads(file.read_text())
+            stored = _flat(dict(there["recipe"])) | {"engine": there.get("engine", "trainer")}
+            before = dict(there.get("environment", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{str(file)!r} is damaged ({error}); remove it or choose another directory") from error
-        differing = [f for f in sorted(recipe.keys() | stored.keys()) if recipe.get(f) != stored.get(f)]
-        if differing:
-            fields = "; ".join(f"{f} is {stored.get(f)!r} there, {recipe.get(f)!r} here" for f in differing)
+        wanted = _flat(json.loads(json.dumps(content["recipe"]))) | {"engine": engine}
+        fields = _differences(stored, wanted)
+        if fields:
             raise ValueError(f"The work directory {str(self.path)!r} belongs to another recipe: {fields}")
+        self.changed = _differences(before, environment)
+
+    def read_skipped(self):
+        """The images that were left out: index -> file and reason."""
+        if not self.skipped.exists():
+            return {}
+        with self.skipped.open(newline="") as file:
+            try:
+                return {int(row["index"]): row["reason"] for row in csv.DictReader(file)}
+            except (KeyError, TypeError, ValueError) as error:
+                raise ValueError(f"{str(self.skipped)!r} is damaged ({error}); remove it, the run can go on") from error
+
+    def write_skipped(self, skipped):
+        """Lists the images that are left out."""
+        rows = [{"index": index, "reason": reason} for index, reason in sorted(skipped.items())]
+        write_atomically(self.skipped, _table(rows))
 
     def append_metrics(self, row):
         """Adds a row to `metrics.csv`; the first one writes the header."""
@@ -48,16 +78,7 @@ class WorkDir:
 
     def read_metrics(self):
         """The rows of `metrics.csv`, numbers as float."""
-        if not self.metrics.exists():
-            return []
-        with self.metrics.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may cut the last one
-        try:
-            return [{name: float(value) for name, value in row.items()} for row in rows]
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"{str(self.metrics)!r} is damaged ({error}); remove it, the run itself can go on"
-            ) from error
+        return read_metrics(self.metrics)
 
     def forget_metrics_after(self, step):
         """Drops the rows of steps that a continued run will do again."""
@@ -67,6 +88,45 @@ class WorkDir:
             write_atomically(self.metrics, _table(kept))
         else:
             self.metrics.unlink(missing_ok=True)
+
+
+def read_run(path):
+    """The recipe and the rows of the metrics of a work directory.
+
+    Raises:
+        ValueError: if one of its files is damaged, or FileNotFoundError if there is none.
+    """
+    file = Path(path) / "recipe.json"
+    try:
+        recipe = Recipe.from_json(json.loads(file.read_text())["recipe"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(f"{str(path)!r} holds no training run: there is no recipe.json") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
+    return recipe, read_metrics(Path(path) / "metrics.csv")
+
+
+def read_metrics(path):
+    """The rows of a `metrics.csv`, numbers as float; none if it is not there."""
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if None not in row.values()]  # a kill may cut the last one
+    try:
+        return [{name: float(value) for name, value in row.items()} for row in rows]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}); remove it, the run itself can go on") from error
+
+
+def _flat(recipe):
+    """The fields of a stored recipe, those of its augmentation among them."""
+    augmentation = dict(recipe.pop("augmentation", {}))
+    return {name: value for name, value in (recipe | augmentation).items() if name not in NOT_COMPARED}
+
+
+def _differences(there, here):
+    differing = [name for name in sorted(here.keys() | there.keys()) if there.get(name) != here.get(name)]
+    return "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differing)
 
 
 def _table(rows, header=True):

@@ -1,8 +1,10 @@
 """The engine trains, continues exactly, and refuses what it cannot do."""
 
+import csv
 import dataclasses
 import json
 import math
+import os
 import resource
 import shutil
 import signal
@@ -13,25 +15,19 @@ import pytest
 import tensorflow as tf
 
 from keras_senet import data
-from keras_senet.training import Recipe, Trainer
-from keras_senet.training.optimizer import make_optimizer, make_schedule
+from keras_senet.data import Augmentation
+from keras_senet.training import Recipe, Terminated, Trainer
 from keras_senet.training.progress import Progress
-from keras_senet.training.workdir import WorkDir
+from keras_senet.training.trainer import make_strategy
+from keras_senet.training.workdir import WorkDir, read_run
 
-RECIPE = Recipe(epochs=2, batch_size=16, pad_and_crop=2, flip=True, label_smoothing=0.1, warmup_epochs=0.5)
-
-
-@pytest.fixture(autouse=True)
-def little_data(monkeypatch):
-    """Eighty digits of 8x8 pixels: an epoch is five steps."""
-
-    def few(split):
-        random = np.random.default_rng({"train": 0, "test": 1}[split])
-        count = {"train": 80, "test": 20}[split]
-        images = random.integers(0, 256, (count, 8, 8, 3), "uint8")
-        return data.Dataset(images, np.arange(count) % 10, tuple("0123456789"))
-
-    monkeypatch.setitem(data.DATASETS, "digits", few)
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=16,
+    augmentation=Augmentation(pad_and_crop=2, flip=True, mixup=0.2),
+    label_smoothing=0.1,
+    warmup_epochs=0.5,
+)
 
 
 def train(workdir, recipe=RECIPE, **options):
@@ -45,156 +41,225 @@ def assert_equal_weights(a, b):
         np.testing.assert_array_equal(value, expected)
 
 
+def interrupt_after(monkeypatch, step, action):
+    """Does `action` behind the so-manieth step of this process."""
+    calls = []
+
+    def advance(self, totals):
+        calls.append(totals)
+        if len(calls) == step:
+            action()
+
+    monkeypatch.setattr(Progress, "advance", advance)
+
+
+def kill():
+    raise SystemError("killed")
+
+
 def test_what_a_run_leaves(tmp_path):
-    trainer = train(tmp_path)
-    assert {"recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5"} <= {
-        p.name for p in tmp_path.iterdir()
-    }
+    trainer = train(tmp_path, tensorboard=True)
+    names = {"recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5", "best.weights.h5"}
+    assert names | {"curves.png", "tensorboard"} == {p.name for p in tmp_path.iterdir()}
     rows = trainer.workdir.read_metrics()
     assert [(row["step"], row["epoch"]) for row in rows] == [(5, 1), (10, 2)]
+    assert list(rows[0])[:2] == ["step", "epoch"]
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == dataclasses.asdict(RECIPE)
+    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == json.loads(
+        json.dumps(dataclasses.asdict(RECIPE))
+    )
     images = np.zeros((1, 8, 8, 3), "float32")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(images), trainer.model(images))
+    assert any(file.stat().st_size > 100 for file in (tmp_path / "tensorboard").iterdir())
 
 
 def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
     first, again = train(tmp_path / "a"), train(tmp_path / "b")
     assert_equal_weights(first, again)
-    other = train(tmp_path / "c", dataclasses.replace(RECIPE, seed=1))
+    other = train(tmp_path / "c", RECIPE.override(seed=1))
     assert not np.array_equal(other.model.get_weights()[0], first.model.get_weights()[0])
 
 
-def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch):
-    """Killed in the middle of the second epoch; metrics of the steps that are done again appear once."""
-    whole = train(tmp_path / "whole")
-    calls = []
+WHOLE = {"ema": 0.9, "accumulation": 2, "clip_norm": 1.0}
 
-    def killed(self, totals):
-        calls.append(totals)
-        if len(calls) == 8:
-            raise KeyboardInterrupt
 
+@pytest.mark.parametrize(
+    ("fields", "strategy"),
+    [
+        (WHOLE, "none"),
+        (WHOLE | {"optimizer": "adamw", "decoupled": True}, "none"),
+        ({"precision": "mixed_float16"}, "none"),
+        ({"sync_bn": True, "ema": 0.9}, "mirrored"),
+        ({"frozen_bn_epochs": 1}, "mirrored"),
+    ],
+    ids=str,
+)
+def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, fields, strategy):
+    """Killed in the middle of the second epoch, one step behind a checkpoint; each row of the metrics is there once."""
+    recipe = RECIPE.override(**fields)
+    whole = train(tmp_path / "whole", recipe, strategy=strategy)
     with monkeypatch.context() as patch:
-        patch.setattr(Progress, "advance", killed)
-        with pytest.raises(KeyboardInterrupt):
-            train(tmp_path / "killed")
-    assert [row["epoch"] for row in WorkDir(tmp_path / "killed", RECIPE, {}).read_metrics()] == [1]
-    continued = train(tmp_path / "killed")
+        interrupt_after(patch, 8, kill)
+        with pytest.raises(SystemError):
+            train(tmp_path / "killed", recipe, strategy=strategy, checkpoint_steps=7)
+    assert [row["epoch"] for row in WorkDir(tmp_path / "killed", recipe, {}).read_metrics()] == [1]
+    continued = train(tmp_path / "killed", recipe, strategy=strategy)
     assert_equal_weights(continued, whole)
     assert continued.workdir.read_metrics() == whole.workdir.read_metrics()
 
 
+@pytest.mark.parametrize(
+    ("number", "error", "status"), [(signal.SIGTERM, Terminated, 75), (signal.SIGINT, KeyboardInterrupt, None)]
+)
+def test_a_signal_leaves_a_checkpoint_of_its_step(tmp_path, monkeypatch, number, error, status):
+    whole = train(tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 3, lambda: os.kill(os.getpid(), number))
+        with pytest.raises(error) as raised:
+            train(tmp_path / "stopped")
+    assert getattr(raised.value, "code", None) == status
+    continued = Trainer(RECIPE, tmp_path / "stopped", verbose=False)
+    assert continued.checkpoints.restore()[0] == 3
+    continued.train()
+    assert_equal_weights(continued, whole)
+    assert continued.workdir.read_metrics() == whole.workdir.read_metrics()
+    assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
+
+
+def test_max_steps_stops_and_more_go_on(tmp_path):
+    whole = train(tmp_path / "whole")
+    part = train(tmp_path / "part", max_steps=7)
+    assert not np.array_equal(part.model.get_weights()[0], whole.model.get_weights()[0])
+    assert_equal_weights(train(tmp_path / "part"), whole)
+
+
 def test_a_finished_run_is_not_trained_again(tmp_path):
-    whole = train(tmp_path)
+    recipe = RECIPE.override(ema=0.9)
+    whole = train(tmp_path, recipe)
     metrics = whole.workdir.read_metrics()
-    again = train(tmp_path)
+    again = train(tmp_path, recipe)
     assert_equal_weights(again, whole)
     assert again.workdir.read_metrics() == metrics
 
 
-def reference_steps(recipe, trainer, steps, replicas):
-    """The same steps written out: each replica's part has its own batch statistics; then momentum and decay."""
-    model = keras.models.clone_model(trainer.model)
-    model.set_weights(trainer.model.get_weights())
-    variables = model.trainable_variables
-    velocity = [np.zeros(v.shape, "float32") for v in variables]
-    schedule = make_schedule(recipe, trainer.steps_per_epoch)
-    for i, (images, labels) in enumerate(trainer._batches(0).take(steps)):
-        targets = 0.9 * tf.one_hot(labels, 10) + 0.01
-        with tf.GradientTape() as tape:
-            inputs = images.numpy().astype("float32") / 127.5 - 1
-            probabilities = tf.concat([model(part, training=True) for part in np.split(inputs, replicas)], axis=0)
-            loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.math.log(probabilities), axis=-1))
-        gradients = tape.gradient(loss, [v.value for v in variables])
-        for j, (v, g) in enumerate(zip(variables, gradients, strict=True)):
-            step = float(schedule(i)) * (g.numpy() + (recipe.weight_decay * v.numpy() if v.name == "kernel" else 0))
-            velocity[j] = recipe.momentum * velocity[j] - step
-            v.assign(v.numpy() + recipe.momentum * velocity[j] - step)
-    return [v.numpy() for v in variables]
+def test_as_many_checkpoints_are_kept_as_asked_for(tmp_path):
+    train(tmp_path, checkpoint_steps=2, keep=3)
+    names = sorted(file.name for file in (tmp_path / "checkpoints").glob("*.index"))
+    assert names == ["ckpt-10.index", "ckpt-6.index", "ckpt-8.index"]
 
 
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+def test_the_best_network_is_that_of_the_best_row(tmp_path):
+    trainer = train(tmp_path, RECIPE.override(epochs=4, learning_rate=1.0))
+    rows = trainer.workdir.read_metrics()
+    best = max(rows, key=lambda row: row["test_accuracy"])
+    trainer.model.load_weights(tmp_path / "best.weights.h5")
+    test = trainer.test_set
+    answers = trainer.prediction_step(tf.constant(test.images)).numpy().argmax(axis=1)
+    assert np.mean(answers == test.labels) == pytest.approx(best["test_accuracy"])
 
 
-@pytest.mark.parametrize("replicas", [1, 2])
-def test_steps_are_the_arithmetic_of_the_recipe(tmp_path, replicas):
-    recipe = dataclasses.replace(RECIPE, weight_decay=0.01)
-    trainer = Trainer(recipe, tmp_path, verbose=False, strategy=two_replicas() if replicas == 2 else None)
-    expected = reference_steps(recipe, trainer, 3, replicas)
-    for batch in trainer.strategy.experimental_distribute_dataset(trainer._batches(0).take(3)):
-        trainer._train_step(*batch)
-    for variable, value in zip(trainer.model.trainable_variables, expected, strict=True):
-        np.testing.assert_allclose(variable.numpy(), value, rtol=2e-3, atol=2e-5)
-
-
-def test_two_replicas_train_and_continue(tmp_path):
-    train(tmp_path, dataclasses.replace(RECIPE, epochs=1), strategy=two_replicas())
-    (tmp_path / "recipe.json").unlink()
-    continued = train(tmp_path, RECIPE, strategy=two_replicas())
-    assert [row["epoch"] for row in continued.workdir.read_metrics()] == [1, 2]
-    assert all(np.isfinite(w).all() for w in continued.model.get_weights())
+def test_evaluations_are_as_often_as_asked_for(tmp_path):
+    rows = train(tmp_path, RECIPE.override(epochs=3), evaluate_epochs=0).workdir.read_metrics()
+    assert [math.isfinite(row["test_accuracy"]) for row in rows] == [False, False, True]
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision_trains(tmp_path, precision):
-    trainer = train(tmp_path, dataclasses.replace(RECIPE, precision=precision))
+    trainer = train(tmp_path, RECIPE.override(precision=precision))
     assert keras.config.dtype_policy().name == "float32"
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
+    assert trainer.workdir.read_metrics()[-1]["loss"] == pytest.approx(
+        train(tmp_path / "float32").workdir.read_metrics()[-1]["loss"], rel=0.02
+    )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
-    with pytest.raises(FloatingPointError, match=r"loss is (nan|inf).*step \d+.*learning rate.*checkpoint"):
-        train(tmp_path, dataclasses.replace(RECIPE, learning_rate=1e30, warmup_epochs=0.0))
-
-
-def test_schedules():
-    recipe = dataclasses.replace(RECIPE, epochs=4, warmup_epochs=1.0, learning_rate=1.0)
-    schedule = make_schedule(recipe, 10)
-    expected = [(i + 1) / 10 for i in range(10)] + [(1 + math.cos(math.pi * i / 30)) / 2 for i in range(30)]
-    np.testing.assert_allclose([float(schedule(i)) for i in range(40)], expected, rtol=1e-5, atol=1e-7)
-    constant = make_schedule(dataclasses.replace(recipe, schedule="constant", warmup_epochs=0.0), 10)
-    assert {float(constant(i)) for i in range(40)} == {1.0}
-    optimizer = make_optimizer(recipe, 10)
-    restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
-    assert restored.get_config() == optimizer.get_config()
+def test_xla_trains_to_nearly_the_same(tmp_path):
+    plain, compiled = train(tmp_path / "a"), train(tmp_path / "b", RECIPE.override(xla=True))
+    for a, b in zip(plain.model.get_weights(), compiled.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2)
 
 
 @pytest.mark.parametrize(
-    ("fields", "message"),
-    [
-        ({"model": "SEResNet51"}, "SEResNet51"),
-        ({"dataset": "mnist"}, "dataset='mnist'"),
-        ({"schedule": "steps"}, "schedule='steps'"),
-        ({"precision": "float8"}, "precision='float8'"),
-        ({"epochs": 0}, "epochs=0"),
-        ({"batch_size": 1.5}, "batch_size=1.5"),
-        ({"seed": -1}, "seed=-1"),
-        ({"pad_and_crop": -1}, "pad_and_crop=-1"),
-        ({"learning_rate": 0.0}, "learning_rate=0.0"),
-        ({"learning_rate": float("nan")}, "learning_rate=nan"),
-        ({"weight_decay": -1.0}, "weight_decay=-1.0"),
-        ({"momentum": 1.0}, "momentum=1.0"),
-        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
-        ({"warmup_epochs": float("inf")}, "warmup_epochs=inf"),
-        ({"warmup_epochs": 3.0}, "from 0 to epochs=2.*warmup_epochs=3.0"),
-        ({"flip": "no"}, "flip='no'"),
-        ({"epochs": True}, "epochs=True"),
-        ({"learning_rate": "0.1"}, "learning_rate='0.1'"),
-    ],
-    ids=str,
+    ("fields", "step"),
+    [({"learning_rate": 1e30, "warmup_epochs": 0.0}, r"step \d+"), ({"weight_decay": 1e17}, "step 2")],
 )
-def test_a_wrong_field_is_named(fields, message):
-    with pytest.raises(ValueError, match=message):
-        dataclasses.replace(RECIPE, **fields)
+def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, fields, step):
+    train(tmp_path, RECIPE.override(**fields), max_steps=1) if step == "step 2" else None
+    with pytest.raises(
+        FloatingPointError, match=rf"(loss is (nan|inf)|not finite) at {step}, at a learning rate of.*checkpoint"
+    ):
+        train(tmp_path, RECIPE.override(**fields))
+    checkpoints = sorted(file.name for file in (tmp_path / "checkpoints").glob("*.index"))
+    assert checkpoints == (["ckpt-1.index"] if step == "step 2" else [])
+
+
+def test_a_strategy_that_cannot_be(tmp_path):
+    for recipe, options, message in (
+        (RECIPE.override(xla=True), {"strategy": "mirrored"}, "2 replicas.*xla=True"),
+        (RECIPE.override(batch_size=15, mixup=0.0), {"strategy": "mirrored"}, "multiple of 2.*batch_size=15"),
+        (RECIPE.override(accumulation=3), {}, "multiple of 3.*batch_size=16"),
+        (RECIPE, {"strategy": "tpu"}, "strategy='tpu'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Trainer(recipe, tmp_path / "work", verbose=False, **options)
+    assert not (tmp_path / "work").exists()
+    assert make_strategy("mirrored") is make_strategy("mirrored")
+
+
+# --- corrupt images
+
+
+class Spoilt(data.Dataset):
+    """Two of its images have labels that are no class."""
+
+    def fetch(self, indices):
+        images, labels = super().fetch(indices)
+        return images, np.where(np.isin(indices, (7, 33)), 10, labels)
+
+
+@pytest.fixture
+def spoilt(monkeypatch):
+    load = data.load
+
+    def spoil(name, split, data_dir=None):
+        good = load(name, split, data_dir)
+        return Spoilt(good.images, good.labels, good.class_names) if split == "train" else good
+
+    monkeypatch.setattr(data, "load", spoil)
+
+
+def test_a_corrupt_image_is_named(tmp_path, spoilt):
+    with pytest.raises(data.CorruptImageError, match=r"(7|33)\b.*label"):
+        train(tmp_path)
+
+
+def test_corrupt_images_are_left_out_and_listed(tmp_path, spoilt, monkeypatch):
+    whole = train(tmp_path / "whole", skip_corrupt=True)
+    with (tmp_path / "whole" / "skipped.csv").open(newline="") as file:
+        assert [int(row["index"]) for row in csv.DictReader(file)] == [7, 33]
+    with monkeypatch.context() as patch:
+        interrupt_after(patch, 7, kill)
+        with pytest.raises(SystemError):
+            train(tmp_path / "killed", skip_corrupt=True, checkpoint_steps=3)
+    assert_equal_weights(train(tmp_path / "killed", skip_corrupt=True), whole)
+
+
+# --- work directories
 
 
 def test_a_directory_of_another_recipe_is_refused(tmp_path):
     WorkDir(tmp_path, RECIPE, {})
-    with pytest.raises(ValueError, match="epochs is 2 there, 3 here; seed is 0 there, 4 here"):
-        WorkDir(tmp_path, dataclasses.replace(RECIPE, epochs=3, seed=4), {})
+    with pytest.raises(ValueError, match="epochs is 2 there, 3 here; flip is True there, False here; seed is 0 there"):
+        WorkDir(tmp_path, RECIPE.override(epochs=3, seed=4, flip=False), {})
+    with pytest.raises(ValueError, match="engine is 'trainer' there, 'fit' here"):
+        WorkDir(tmp_path, RECIPE, {}, engine="fit")
+    WorkDir(tmp_path, dataclasses.replace(RECIPE, result="90%", source="elsewhere"), {})
+
+
+def test_another_environment_is_told(tmp_path):
+    assert WorkDir(tmp_path, RECIPE, {"threads": 2}).changed == ""
+    assert WorkDir(tmp_path, RECIPE, {"threads": 4}).changed == "threads is 2 there, 4 here"
 
 
 @pytest.mark.parametrize("content", ["", "{}", "[]", "<html>", '{"recipe": [1]}'])
@@ -202,6 +267,15 @@ def test_a_damaged_recipe_is_named(tmp_path, content):
     (tmp_path / "recipe.json").write_text(content)
     with pytest.raises(ValueError, match=r"recipe\.json.*damaged"):
         WorkDir(tmp_path, RECIPE, {})
+
+
+def test_a_damaged_list_of_skipped_images_is_named(tmp_path):
+    workdir = WorkDir(tmp_path, RECIPE, {})
+    workdir.write_skipped({3: "a"})
+    assert workdir.read_skipped() == {3: "a"}
+    workdir.skipped.write_text("index,reason\nx,y\n")
+    with pytest.raises(ValueError, match=r"skipped\.csv' is damaged"):
+        workdir.read_skipped()
 
 
 def test_a_directory_that_cannot_be_written(tmp_path):
@@ -213,8 +287,8 @@ def test_a_directory_that_cannot_be_written(tmp_path):
 
 
 def test_more_images_a_step_than_there_are(tmp_path):
-    with pytest.raises(ValueError, match="at most the number of images, 80.*batch_size=81"):
-        Trainer(dataclasses.replace(RECIPE, batch_size=81), tmp_path / "work", verbose=False)
+    with pytest.raises(ValueError, match="number of images, 80.*batch_size=82"):
+        Trainer(RECIPE.override(batch_size=82), tmp_path / "work", verbose=False)
     assert not (tmp_path / "work").exists()
 
 
@@ -260,18 +334,28 @@ def test_a_table_that_is_gone_or_damaged(tmp_path):
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
-    """In a process whose files may not grow beyond 300 KB, which a checkpoint's data is beyond."""
-    trainer = train(tmp_path, dataclasses.replace(RECIPE, epochs=1))
+    """In a process whose files may not grow beyond 30 KB, which a checkpoint's data is beyond."""
+    trainer = train(tmp_path, max_steps=3)
     before = {p.name: p.read_bytes() for p in trainer.workdir.checkpoints.iterdir() if p.name != "checkpoint"}
     kept = resource.getrlimit(resource.RLIMIT_FSIZE)
-    trainer.steps = 10
+    trainer.last = 4
     try:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, kept[1]))
-        with pytest.raises(OSError, match="checkpoints' cannot be written"):
+        resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, kept[1]))
+        with pytest.raises(OSError, match="checkpoints' cannot be written.*last good checkpoint is .*ckpt-3"):
             trainer.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)
     for name, content in before.items():
         assert (trainer.workdir.checkpoints / name).read_bytes() == content
-    assert Trainer(dataclasses.replace(RECIPE, epochs=1), tmp_path, verbose=False)._restore() == 5
+    assert Trainer(RECIPE, tmp_path, verbose=False).checkpoints.restore()[0] == 3
+
+
+def test_a_run_can_be_read(tmp_path):
+    trainer = train(tmp_path, RECIPE.override(milestones=(1.0,), schedule="step"))
+    assert read_run(tmp_path) == (trainer.recipe, trainer.workdir.read_metrics())
+    (tmp_path / "recipe.json").write_text('{"recipe": {"epochs": 0}}')
+    with pytest.raises(ValueError, match=r"recipe\.json' is damaged"):
+        read_run(tmp_path)
+    with pytest.raises(FileNotFoundError, match="holds no training run"):
+        read_run(tmp_path / "nowhere")

@@ -1,0 +1,136 @@
+"""Datasets that tensorflow_datasets has prepared on the disk, as TFRecord."""
+
+import math
+
+import numpy as np
+
+from keras_senet.data.examples import image_and_label, integer
+from keras_senet.data.records import RecordFiles
+from keras_senet.data.sources import Dataset, Encoded
+from keras_senet.extras import require
+
+IN_MEMORY = 1 << 30  # bytes of decoded images
+
+
+class RecordDataset(Encoded):
+    """Encoded images and labels in TFRecord files."""
+
+    def __init__(self, records, image_key, label_key, class_names, image_shape):
+        super().__init__(class_names, (*image_shape[:2], image_shape[2] or 3))
+        self.records, self.image_key, self.label_key = records, image_key, label_key
+
+    def __len__(self):
+        return len(self.records)
+
+    def labels(self):
+        """All labels, int64 (N,)."""
+        return self.records.integers(self.label_key)
+
+    def name_of(self, index):
+        """The file and the record's number in it."""
+        path, number = self.records.place_of(index)
+        return f"{path}, record {number}"
+
+    def fetch(self, indices):
+        """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
+        images, labels = np.empty(len(indices), object), np.empty(len(indices), "int64")
+        for place, record in enumerate(self.records.read(indices)):
+            images[place], labels[place] = image_and_label(record, self.image_key, self.label_key)
+        return images, labels
+
+
+def load_prepared(name, split, data_dir=None):
+    """The "train" or "test" split of a dataset of tensorflow_datasets; decoded if all images have one small size.
+
+    Raises:
+        ValueError: if it is not on the disk, is no image classification, or its files are damaged.
+        MissingExtraError: if tensorflow_datasets is not installed.
+    """
+    info = _info(name, data_dir)
+    image_key, label_key = _keys(info, name)
+    image, label = info.features[image_key], info.features[label_key]
+    dataset = RecordDataset(
+        _records(info, _split(info, split, label_key)), image_key, label_key, label.names, image.shape
+    )
+    if None not in image.shape and len(dataset) * math.prod(image.shape) <= IN_MEMORY:
+        return _decoded(dataset)
+    return dataset
+
+
+def _info(name, data_dir):
+    tfds = require("tensorflow_datasets", "train")
+    try:
+        return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir).info
+    except tfds.core.registered.DatasetNotFoundError as error:
+        place = data_dir or tfds.core.constants.DATA_DIR
+        raise ValueError(
+            f"There is no dataset {name!r} in {str(place)!r}. Prepare it there with tensorflow_datasets "
+            f"(tfds.builder({name!r}).download_and_prepare()), or name another directory or dataset"
+        ) from error
+
+
+def _keys(info, name):
+    """The names of the features that hold the image and its class."""
+    tfds = require("tensorflow_datasets", "train")
+    keys = info.supervised_keys
+    if keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
+        raise ValueError(f"The dataset {name!r} has no pair of image and label; its features: {list(info.features)}")
+    image, label = (info.features[key] for key in keys)
+    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+        raise ValueError(
+            f"The dataset {name!r} is no image classification: {keys[0]!r} is {image}, {keys[1]!r} is {label}"
+        )
+    if image.np_dtype != np.uint8:
+        raise ValueError(f"Images must be uint8. The dataset {name!r} has {image}")
+    return keys
+
+
+def _split(info, split, label_key):
+    """The split of tensorflow_datasets' that is meant."""
+    accepted = ["train"] if split == "train" else ["test", "validation"]
+    for wanted in accepted:
+        is_there = wanted in info.splits and info.splits[wanted].num_examples
+        if is_there and (wanted != "test" or _is_labelled(info, label_key)):
+            return wanted
+    raise ValueError(
+        f"The dataset {info.full_name!r} in {str(info.data_dir)!r} has no labelled split "
+        f"{' or '.join(map(repr, accepted))}. Splits: {list(info.splits)}"
+    )
+
+
+def _is_labelled(info, label_key):
+    """Whether the first image of "test" has a label: ImageNet's have -1."""
+    record = _records(info, "test").read(np.array([0]))[0]
+    return integer(lambda count, at: record[at : at + count], 0, len(record), label_key) >= 0
+
+
+def _records(info, split):
+    if info.file_format.file_suffix != "tfrecord":
+        raise ValueError(f"The files must be TFRecord. The dataset {info.full_name!r} has {info.file_format.value!r}")
+    split = info.splits[split]
+    shards = list(zip(split.filepaths, split.shard_lengths, strict=True))
+    return RecordFiles(f"{info.name}-{split.name}", shards)
+
+
+def _decoded(dataset):
+    """The same in memory."""
+    import tensorflow as tf
+
+    images = np.empty((len(dataset), *dataset.image_shape), "uint8")
+    labels = np.empty(len(dataset), "int64")
+    wanted = {
+        dataset.image_key: tf.io.FixedLenFeature((), tf.string),
+        dataset.label_key: tf.io.FixedLenFeature((), tf.int64),
+    }
+
+    def decode(records):
+        parsed = tf.io.parse_example(records, wanted)
+        decoded = tf.map_fn(dataset.decode, parsed[dataset.image_key], fn_output_signature=tf.uint8)
+        return decoded, parsed[dataset.label_key]
+
+    records = tf.data.TFRecordDataset([str(path) for path in dataset.records.paths]).batch(256)
+    done = 0
+    for some, their_labels in records.map(decode, 2, deterministic=True).as_numpy_iterator():
+        images[done : done + len(some)], labels[done : done + len(some)] = some, their_labels
+        done += len(some)
+    return Dataset(images, labels, dataset.class_names)

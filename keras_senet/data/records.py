@@ -1,0 +1,142 @@
+"""Random access to TFRecord files: an index of where the records begin, and the fields of a `tf.train.Example`."""
+
+import functools
+import hashlib
+import itertools
+import os
+import struct
+from array import array
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+from keras_senet.data.cache import cached
+from keras_senet.data.examples import PAGE, integer
+
+HEADER, FOOTER = 12, 4  # bytes around a record: its length and that number's CRC; the CRC of the data
+THREADS = 16  # that wait for the disk
+
+
+class RecordFiles:
+    """The records of several TFRecord files, as one sequence.
+
+    `shards` are (path, number of records). The index, 8 bytes a record, is kept on disk and mapped.
+
+    Raises:
+        ValueError: if a file is damaged, or has another number of records.
+        OSError: if a file cannot be read.
+    """
+
+    def __init__(self, name, shards):
+        self.paths = [Path(path) for path, _ in shards]
+        counts = np.array([count for _, count in shards], "int64")
+        self.firsts = np.concatenate([[0], np.cumsum(counts)])  # record that each shard begins with
+        stats = [path.stat() for path in self.paths]
+        self._sizes = [stat.st_size for stat in stats]
+        places = "\n".join(str(path.resolve()) for path in self.paths)
+        self.cache_name = f"{name}-{_digest(places)}"
+        self.state = _digest("\n".join(f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats) + f"\n{counts.tolist()}")
+        self._starts = cached(f"{self.cache_name}-index", self.state, self._index, self._fits)
+
+    def __len__(self):
+        return int(self.firsts[-1])
+
+    def _index(self):
+        """Where the records of each shard begin, in bytes, and the size of the shard: int64 (its records + 1,)."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            for path, count, starts in zip(
+                self.paths, np.diff(self.firsts), pool.map(record_starts, self.paths), strict=True
+            ):
+                if len(starts) != count + 1:
+                    raise ValueError(f"{str(path)!r} has {len(starts) - 1} records; its dataset says {count}")
+                yield starts
+
+    def _fits(self, starts):
+        ends = self.firsts[1:] + np.arange(len(self.paths))
+        return len(starts) == len(self) + len(self.paths) and np.array_equal(starts[ends], self._sizes)
+
+    def place_of(self, index):
+        """The file that has a record, and the record's number in it, from 0."""
+        shard = int(np.searchsorted(self.firsts, index, side="right")) - 1
+        return self.paths[shard], int(index - self.firsts[shard])
+
+    def read(self, indices):
+        """The records' bytes, in the order of `indices`.
+
+        Raises:
+            ValueError: if a record is no longer where it was.
+            OSError: if a file cannot be read.
+        """
+        shards = np.searchsorted(self.firsts, indices, side="right") - 1
+        records = [b""] * len(indices)
+        order = np.argsort(shards, kind="stable")
+        for shard, places in itertools.groupby(order, key=lambda place: shards[place]):
+            file = os.open(self.paths[shard], os.O_RDONLY)
+            try:
+                for place in places:
+                    records[place] = self._read(file, shard, int(indices[place]))
+            finally:
+                os.close(file)
+        return records
+
+    def _read(self, file, shard, index):
+        start, end = (int(at) for at in self._starts[index + shard : index + shard + 2])
+        framed = os.pread(file, end - start, start)
+        if len(framed) != end - start or int.from_bytes(framed[:8], "little") != end - start - HEADER - FOOTER:
+            raise ValueError(f"{str(self.paths[shard])!r} changed while it was read: record {index} is not at {start}")
+        return framed[HEADER:-FOOTER]
+
+    def integers(self, key):
+        """An integer feature of all records: int64 (N,), mapped from the cache. Reads it alone, not the images."""
+        pieces = lambda: self._integers(key)  # noqa: E731
+        return cached(f"{self.cache_name}-{_digest(key)}", self.state, pieces, lambda found: len(found) == len(self))
+
+    def _integers(self, key):
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield from pool.map(lambda shard: self._shard_integers(shard, key), range(len(self.paths)))
+
+    def _shard_integers(self, shard, key):
+        first, last = self.firsts[shard : shard + 2]
+        file = os.open(self.paths[shard], os.O_RDONLY)
+        try:
+            return np.fromiter((self._integer(file, shard, index, key) for index in range(first, last)), "int64")
+        finally:
+            os.close(file)
+
+    def _integer(self, file, shard, index, key):
+        start, end = self._starts[index + shard : index + shard + 2].tolist()
+        try:
+            return integer(functools.partial(os.pread, file), start + HEADER, end - FOOTER, key)
+        except ValueError as error:
+            raise ValueError(f"{self.paths[shard]}, record {index - self.firsts[shard]}: {error}") from error
+
+
+def record_starts(path):
+    """Where each record of a file begins, and the file's size, in bytes: int64 (records + 1,).
+
+    Raises:
+        ValueError: if the lengths of the records do not lead to the end of the file.
+    """
+    starts, at, size = array("q"), 0, os.stat(path).st_size
+    file = os.open(path, os.O_RDONLY)
+    try:
+        while at < size:
+            page = os.pread(file, PAGE, at)
+            begin, last = at, at + len(page) - HEADER
+            while at <= last:
+                (length,) = struct.unpack_from("<Q", page, at - begin)
+                starts.append(at)
+                at += length + HEADER + FOOTER
+            if at == begin:
+                break
+    finally:
+        os.close(file)
+    if at != size:
+        raise ValueError(f"{str(path)!r} is damaged: its records do not end where it ends, at byte {size}")
+    starts.append(size)
+    return np.frombuffer(starts, "int64")
+
+
+def _digest(text):
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,0 +1,113 @@
+"""Where images come from: arrays in memory, or encoded images with random access."""
+
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from keras_senet.data import decoding
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,), class names.
+
+    Raises:
+        ValueError: for images of another shape or type, or another number of labels.
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+
+    def __post_init__(self):
+        shape, kind = np.shape(self.images), getattr(self.images, "dtype", None)
+        if len(shape) != 4 or kind != np.uint8 or np.shape(self.labels) != shape[:1]:
+            raise ValueError(
+                "A dataset has images uint8 (N, H, W, C) and labels (N,). "
+                f"Received: images {kind} {shape}, labels {np.shape(self.labels)}"
+            )
+        object.__setattr__(self, "labels", np.asarray(self.labels, "int64").view(_Labels))
+        object.__setattr__(self, "class_names", tuple(self.class_names))
+
+    def __len__(self):
+        return len(self.images)
+
+    @property
+    def image_shape(self):
+        """(H, W, C)."""
+        return self.images.shape[1:]
+
+    @property
+    def raw(self):
+        """What `fetch` gives of an image."""
+        return tf.TensorSpec(self.image_shape, tf.uint8)
+
+    def name_of(self, index):
+        """What to call an image in messages."""
+        return f"image {index}"
+
+    def fetch(self, indices):
+        """(images uint8 (n, H, W, C), labels int64 (n,)) of int64 indices (n,)."""
+        return self.images[indices], np.asarray(self.labels)[indices]
+
+    def decode(self, raw):
+        """An image as `fetch` gives it -> uint8 (H, W, C)."""
+        return raw
+
+    def decode_crop(self, raw, choose):
+        """The part (top, left, height, width) = choose(height, width) of such an image: uint8 (h, w, C)."""
+        return decoding.crop(raw, choose(*self.image_shape[:2]))
+
+
+class _Labels(np.ndarray):
+    """An array that is also a function, `labels()`, as those of datasets that must read them first."""
+
+    def __call__(self):
+        return np.asarray(self)
+
+
+class Encoded:
+    """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where they differ.
+
+    A subclass has `__len__`, `labels()`, `name_of(index)` and `fetch(indices)`.
+    """
+
+    raw = tf.TensorSpec((), tf.string)  # what `fetch` gives of an image
+
+    def __init__(self, class_names, image_shape):
+        self.class_names = tuple(class_names)
+        self.image_shape = tuple(image_shape)
+
+    def fetch(self, indices):
+        """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
+        raise NotImplementedError
+
+    def decode(self, raw):
+        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255."""
+        return tf.ensure_shape(decoding.decode(raw, self.image_shape[-1]), self.image_shape)
+
+    def decode_crop(self, raw, choose):
+        """The part (top, left, height, width) = choose(height, width) of an encoded image: uint8 (h, w, C)."""
+        return decoding.decode_crop(raw, self.image_shape[-1], choose)
+
+
+def fetched(dataset, indices):
+    """(images as `fetch` gives them, labels) of a vector of indices, in a graph."""
+    raw, labels = tf.numpy_function(dataset.fetch, [indices], (dataset.raw.dtype, tf.int64))
+    return tf.ensure_shape(raw, (*indices.shape, *dataset.raw.shape)), tf.ensure_shape(labels, indices.shape)
+
+
+def cores():
+    """How many images to decode at the same time."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def options():
+    """Those of a tf.data pipeline that decodes images side by side and is not to be split by TensorFlow."""
+    chosen = tf.data.Options()
+    chosen.threading.max_intra_op_parallelism = 1  # one thread an image; more wait for each other
+    chosen.autotune.enabled = False  # it takes an epoch of 1,000 images to find out what `cores` says
+    chosen.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
+    return chosen

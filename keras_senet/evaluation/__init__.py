@@ -1,0 +1,21 @@
+"""Accuracy of networks: by centre crop, ten crops, several scales, and ensembles, each network by its own settings."""
+
+from keras_senet.evaluation.accuracy import Evaluation, evaluate
+from keras_senet.evaluation.networks import prediction_step
+from keras_senet.evaluation.protocols import PROTOCOLS, Protocol, larger
+from keras_senet.evaluation.runs import Run, load_run
+from keras_senet.evaluation.tables import per_class, per_class_csv, readable
+
+__all__ = [
+    "PROTOCOLS",
+    "Evaluation",
+    "Protocol",
+    "Run",
+    "evaluate",
+    "larger",
+    "load_run",
+    "per_class",
+    "per_class_csv",
+    "prediction_step",
+    "readable",
+]

@@ -1,0 +1,156 @@
+"""evaluate(): counts what networks get right, batch by batch."""
+
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+
+from keras_senet.data import Corrupt, evaluation_batches
+from keras_senet.evaluation import networks
+from keras_senet.evaluation.protocols import Crops, Protocol, Whole
+from keras_senet.preprocessing import imagenet_classes
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How right the answers to a dataset's images are.
+
+    top1, top5    the part of the images (0..1) whose class is the likeliest, or among the five likeliest
+    loss          the mean cross-entropy, in nats
+    confusion     counts [true class, predicted class]; without the images of `not_finite`
+    images        (classes,): how many images of each class there are
+    top5_correct  (classes,): of how many of them the class is among the five likeliest
+    not_finite    images whose probabilities are not finite numbers: they count as wrong
+    skipped       the images that could not be decoded and were left out: `Corrupt` of `keras_senet.data`
+    views         for each network what it was shown of an image
+    """
+
+    top1: float
+    top5: float
+    loss: float
+    confusion: np.ndarray
+    images: np.ndarray
+    top5_correct: np.ndarray
+    not_finite: int
+    skipped: tuple[Corrupt, ...]
+    views: tuple[tuple[Crops | Whole, ...], ...]
+
+
+def evaluate(model, dataset, *, batch_size=128, protocol=None, step=None, skip_corrupt=False, progress=False):
+    """The `Evaluation` of a network, or of the average of several, on a dataset.
+
+    An image is decoded once; each network sees the crops that its own `preprocessing` and the protocol say. What is
+    averaged are probabilities. Memory is that of a batch, and of the counts of classes by classes.
+
+    Args:
+        model: a classifier with the attribute `preprocessing`, or a list of them.
+        dataset: a dataset of `keras_senet.data`.
+        batch_size: crops a step of a network; at least those of one image.
+        protocol: a `Protocol`, or a list with one for each network. None is each network's own size, crop fraction and
+            interpolation, and images that have its size already are taken whole.
+        step: `prediction_step(model)` of a single network, to be traced once for several evaluations.
+        skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
+        progress: whether to show a progress bar on the error stream, if that is a terminal;
+            or the `rich` console for it.
+
+    Raises:
+        ValueError: if networks, protocol and dataset do not fit together, or there are no images.
+        CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
+    """
+    ensemble = _ensemble(model, dataset, protocol, step)
+    if not isinstance(batch_size, int) or batch_size < 1:
+        raise ValueError(f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}")
+    views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
+    images = max(1, batch_size // max(view.count for view in views))
+    batches = evaluation_batches(dataset, images, lambda image: _show(views, image), skip_corrupt=skip_corrupt)
+    counts = Counts(len(dataset.class_names))
+    for shown, labels in _track(batches, progress):
+        shown = dict(zip(views, shown, strict=True))
+        probabilities = sum(network(shown) for network in ensemble) / len(ensemble)
+        counts.add(probabilities.numpy(), labels.numpy())
+    return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
+
+
+def _show(views, image):
+    return tuple(view(image) for view in views)
+
+
+def _ensemble(model, dataset, protocol, step):
+    """The networks, each with what it is shown."""
+    models = list(model) if isinstance(model, (list, tuple)) else [model]
+    protocols = list(protocol) if isinstance(protocol, (list, tuple)) else [protocol] * len(models)
+    if not models or len(protocols) != len(models):
+        raise ValueError(f"There must be a network, and a protocol for each: {len(models)} and {len(protocols)} given")
+    if step is not None and len(models) > 1:
+        raise ValueError("`step` is of a single network; there are several")
+    _check_dataset(dataset)
+    for each, how in zip(models, protocols, strict=True):
+        if not (how is None or isinstance(how, Protocol)):
+            raise ValueError(f"`protocol` must be a `Protocol` or None. Received: protocol={how!r}")
+        networks.check(each, dataset)
+    return [
+        networks.Network(each, networks.views_of(each, dataset, how), step)
+        for each, how in zip(models, protocols, strict=True)
+    ]
+
+
+def _check_dataset(dataset):
+    """Raises ValueError for a dataset without images, or one whose classes are ImageNet's in another order."""
+    if not len(dataset):
+        raise ValueError("The dataset has no images")
+    names, standard = list(dataset.class_names), [c.wordnet_id for c in imagenet_classes()]
+    if names != standard and sorted(names) == standard:
+        place = next(i for i, (name, expected) in enumerate(zip(names, standard, strict=True)) if name != expected)
+        raise ValueError(
+            "The dataset's classes are ImageNet's in another order than the networks', that of the WordNet ids: "
+            f"class {place} is {names[place]}, not {standard[place]}"
+        )
+
+
+def _track(batches, progress):
+    from rich.console import Console
+    from rich.progress import track
+
+    console = progress if isinstance(progress, Console) else Console(stderr=True)
+    visible = progress and console.is_terminal
+    return track(batches, "evaluating", len(batches), console=console, transient=True, disable=not visible)
+
+
+class Counts:
+    """What is kept of the batches so far."""
+
+    def __init__(self, classes):
+        self.loss, self.not_finite = 0.0, 0
+        self.confusion = np.zeros((classes, classes), "int64")
+        self.images, self.top5_correct = np.zeros((2, classes), "int64")
+
+    def add(self, probabilities, labels):
+        """Counts a batch: probabilities (N, classes), labels (N,)."""
+        classes = len(self.images)
+        finite = np.isfinite(probabilities).all(axis=1)
+        true = np.take_along_axis(probabilities, labels[:, None], axis=1)
+        # Of equally likely classes the first is ahead, as in a stable sort and in `argmax`.
+        ahead = (probabilities > true) | ((probabilities == true) & (np.arange(classes) < labels[:, None]))
+        in_top5 = finite & (ahead.sum(axis=1) < 5)
+        np.add.at(self.confusion, (labels[finite], probabilities[finite].argmax(axis=1)), 1)
+        self.images += np.bincount(labels, minlength=classes)
+        self.top5_correct += np.bincount(labels[in_top5], minlength=classes)
+        self.not_finite += int((~finite).sum())
+        self.loss -= float(np.log(np.maximum(true, keras.config.epsilon()), dtype="float64").sum())
+
+    def evaluation(self, skipped, views):
+        """The `Evaluation` of all batches. Raises ValueError if there was no image."""
+        total = int(self.images.sum())
+        if not total:
+            raise ValueError(f"No image of the dataset could be decoded: {len(skipped)} were left out")
+        return Evaluation(
+            top1=float(self.confusion.trace() / total),
+            top5=float(self.top5_correct.sum() / total),
+            loss=self.loss / total,
+            confusion=self.confusion,
+            images=self.images,
+            top5_correct=self.top5_correct,
+            not_finite=self.not_finite,
+            skipped=skipped,
+            views=views,
+        )

@@ -1,0 +1,145 @@
+"""Networks as functions from an image's crops to class probabilities."""
+
+import keras
+import tensorflow as tf
+
+from keras_senet.evaluation.protocols import Protocol, Whole
+from keras_senet.preprocessing import Preprocessing
+
+
+class Network:
+    """Crops of images -> class probabilities (N, classes), averaged over crops and then over views.
+
+    Args:
+        model: a classifier with the attribute `preprocessing`.
+        views: the `Crops` or `Whole` that it is shown.
+        step: its `prediction_step` at its own size, if there is one already.
+
+    Raises:
+        ValueError: if it cannot run at the size of a view.
+    """
+
+    def __init__(self, model, views, step=None):
+        self.views = views
+        own = input_size(model)
+        self.steps = {
+            size: prediction_step(model, size) if step is None or _differ(size, own) else step
+            for size in dict.fromkeys(view.shape for view in views)
+        }
+
+    def __call__(self, shown):
+        """`shown` maps each view to uint8 (N, crops, H, W, C)."""
+        return sum(self._look(view, shown[view]) for view in self.views) / len(self.views)
+
+    def _look(self, view, images):
+        probabilities = self.steps[view.shape](tf.reshape(images, (-1, *images.shape[2:])))
+        return tf.reduce_mean(tf.reshape(probabilities, (-1, view.count, probabilities.shape[-1])), axis=1)
+
+
+def prediction_step(model, size=None):
+    """A tf.function from images uint8 (N, H, W, C) of 0..255 RGB to class probabilities float32 (N, classes).
+
+    Args:
+        model: a classifier with the attribute `preprocessing`; of one that ends in logits the softmax is taken.
+        size: height and width of the images; None is the model's own.
+
+    Raises:
+        ValueError: if the model cannot run at this size, or its output is neither a softmax nor logits.
+    """
+    own = input_size(model)
+    size = size or own
+    activate = _final_activation(model)
+    # Only what a Keras model does around `call` depends on the size that it was built for: the layers need not.
+    network = model.call if _differ(size, own) else model
+    channels_first = keras.config.image_data_format() == "channels_first"
+
+    def predict(images):
+        images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
+        outputs = network(model.preprocessing.normalize(images), training=False)
+        return activate(tf.cast(outputs, tf.float32))
+
+    images = tf.TensorSpec((None, *size, input_channels(model)), tf.uint8)
+    step = tf.function(predict, input_signature=[images], autograph=False)
+    if _differ(size, own):
+        _check_runs(step, model, size, own)
+    return step
+
+
+def _differ(size, own):
+    return any(n is not None and n != m for n, m in zip(own, size, strict=True))
+
+
+def _check_runs(step, model, size, own):
+    try:
+        step.get_concrete_function()
+    except (ValueError, tf.errors.InvalidArgumentError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{model.name!r} cannot run at {size[0]} x {size[1]}; it was built for {own[0]} x {own[1]} ({reason})"
+        ) from error
+
+
+def input_size(model):
+    """Height and width of the images that a model was built for; None where any will do."""
+    shape = model.inputs[0].shape
+    return tuple(shape[2:] if keras.config.image_data_format() == "channels_first" else shape[1:3])
+
+
+def input_channels(model):
+    """How many channels the images of a model have."""
+    return model.inputs[0].shape[1 if keras.config.image_data_format() == "channels_first" else -1]
+
+
+def _final_activation(model):
+    """What turns the model's output into probabilities: nothing behind a softmax, the softmax behind logits."""
+    layer = model
+    while isinstance(layer, keras.Model):
+        layer = layer.outputs[0]._keras_history.operation
+    activation = getattr(layer, "activation", None)
+    if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
+        return tf.identity
+    if activation is keras.activations.linear:
+        return tf.nn.softmax
+    raise ValueError(
+        f"A network must end in a softmax or in logits to be evaluated; {model.name!r} ends in {layer.name!r}, "
+        f"a {type(layer).__name__}"
+    )
+
+
+def check(model, dataset):
+    """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's classes."""
+    if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
+        raise ValueError(f"`model` must be a functional Keras model with one input. Received: {model!r}")
+    if not isinstance(getattr(model, "preprocessing", None), Preprocessing):
+        raise ValueError(
+            f"`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; {model.name!r} has none. "
+            "Networks of keras_senet have it; for other ones set it"
+        )
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        raise ValueError(f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}")
+    classes, known = model.output_shape[-1], len(dataset.class_names)
+    if classes != known:
+        raise ValueError(f"{model.name!r} has {classes} classes, the dataset {known}")
+    channels = dataset.image_shape[-1]
+    if channels != input_channels(model):
+        raise ValueError(f"{model.name!r} takes {input_channels(model)} channels, the dataset's images have {channels}")
+
+
+def views_of(model, dataset, protocol):
+    """What a network is shown of each image, by a `Protocol` or, with None, by default.
+
+    By default images that have the network's size already, as those of small datasets do, are taken whole.
+
+    Raises:
+        ValueError: if the protocol does not fit the network.
+    """
+    own, preprocessing = input_size(model), model.preprocessing
+    size = tuple(n or preprocessing.size for n in own)
+    if protocol is None and tuple(dataset.image_shape[:2]) == size:
+        return (Whole(*size),)
+    protocol = protocol or Protocol()
+    if size[0] != size[1] and not protocol.sizes:
+        raise ValueError(
+            f"`sizes` must be given for {model.name!r}, whose images are {size[0]} x {size[1]}: not square"
+        )
+    return protocol.views(preprocessing, size[0])

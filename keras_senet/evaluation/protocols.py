@@ -1,0 +1,157 @@
+"""How an image is shown to a network: at which sizes, and in which crops."""
+
+import math
+from dataclasses import dataclass
+
+from keras_senet.preprocessing import MAX_SIZE, middle, middle_offset, resize
+
+CROPS = {"centre": 1, "mirrored": 2, "ten": 10}
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What is evaluated of each image; an empty tuple leaves it to the network's own `preprocessing`.
+
+    sizes        height and width of the crops, in pixels; () is the network's own
+    short_sides  of the resized image, in pixels, each with each of `sizes`; () keeps the network's crop fraction
+    crop         "centre"; "mirrored", the centre and its mirror image; or "ten": the centre and the corners of the
+                 resized image's middle square, and their mirror images (Krizhevsky et al. 2012, Section 4.1)
+
+    The probabilities of all crops and scales are averaged. The interpolation is always the network's own.
+
+    Raises:
+        ValueError: for any other value, naming it.
+    """
+
+    sizes: tuple[int, ...] = ()
+    short_sides: tuple[int, ...] = ()
+    crop: str = "centre"
+
+    def __post_init__(self):
+        for field in ("sizes", "short_sides"):
+            values = getattr(self, field)
+            valid = isinstance(values, (tuple, list)) and all(type(n) is int and 1 <= n <= MAX_SIZE for n in values)
+            if not valid or len(set(values)) < len(values):
+                raise ValueError(f"`{field}` must be different integers of 1..{MAX_SIZE}. Received: {field}={values!r}")
+            object.__setattr__(self, field, tuple(values))  # so that equal ones compare equal
+        if self.crop not in CROPS:
+            raise ValueError(f"`crop` must be one of {list(CROPS)}. Received: crop={self.crop!r}")
+
+    def views(self, preprocessing, size):
+        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels a side.
+
+        Raises:
+            ValueError: if a crop is larger than the resized image, or ten crops are all the same one.
+        """
+        sizes = self.sizes or (size,)
+        pairs = [
+            (size, short)
+            for size in sizes
+            for short in self.short_sides or (math.floor(size / preprocessing.crop_fraction),)
+        ]
+        return tuple(Crops(size, short, preprocessing.interpolation, self.crop) for size, short in pairs)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """One image uint8 (H, W, C) -> its crops uint8 (crops, size, size, C), resized to `short_side` with antialiasing.
+
+    Two networks with equal crops share them.
+    """
+
+    size: int
+    short_side: int
+    interpolation: str
+    crop: str
+
+    def __post_init__(self):
+        if self.size > self.short_side:
+            raise ValueError(
+                f"`short_sides` must be at least the size of the crops, {self.size}. Received: {self.short_side}"
+            )
+        if self.crop == "ten" and self.size == self.short_side:
+            raise ValueError(
+                f"With crop='ten', `short_sides` must be above the size of the crops, {self.size}, as all are the same "
+                f"one otherwise. Received: {self.short_side}"
+            )
+
+    @property
+    def shape(self):
+        """Height and width of the crops."""
+        return self.size, self.size
+
+    @property
+    def count(self):
+        """How many crops there are."""
+        return CROPS[self.crop]
+
+    def __str__(self):
+        return f"{self.crop} {self.size} from {self.short_side} {self.interpolation}"
+
+    def __call__(self, image):
+        import tensorflow as tf
+
+        image = resize(image, self.short_side, self.interpolation)
+        crops = [middle(image, self.size)]
+        if self.crop == "ten":
+            crops += self._corners(image)
+        if self.crop != "centre":
+            crops += [tf.reverse(crop, [1]) for crop in crops]
+        return tf.cast(tf.stack(crops), tf.uint8)  # exact: `resize` rounds
+
+    def _corners(self, image):
+        """The four corners of the middle square of the resized image."""
+        import tensorflow as tf
+
+        size, last = self.size, self.short_side - self.size
+        top, left = middle_offset(image, self.short_side)
+        corners = [(top + y, left + x) for y in (0, last) for x in (0, last)]
+        return [tf.ensure_shape(image[y : y + size, x : x + size], (size, size, None)) for y, x in corners]
+
+
+@dataclass(frozen=True)
+class Whole:
+    """One image uint8 (H, W, C) -> the same (1, H, W, C): images that have the network's size already."""
+
+    height: int
+    width: int
+    count = 1
+
+    @property
+    def shape(self):
+        """Height and width of the images."""
+        return self.height, self.width
+
+    def __str__(self):
+        return f"whole {self.height} x {self.width}"
+
+    def __call__(self, image):
+        return image[None]
+
+
+def larger(checkpoint):
+    """The protocol by which the publishers of a `Checkpoint` measured `test_top1` and `test_top5`.
+
+    Raises:
+        ValueError: if they have not measured it at a larger size.
+    """
+    if checkpoint.test_size is None:
+        raise ValueError(f"{checkpoint.model} {checkpoint.tag!r} was not measured by its publishers at a larger size")
+    return Protocol((checkpoint.test_size,), (math.floor(checkpoint.test_size / checkpoint.test_crop_fraction),))
+
+
+PROTOCOLS = {
+    # Each network as its publishers evaluated it: 224 from 256 for the authors' weights.
+    "own": Protocol(),
+    # Paper, Section 4.1: short side 256, centre 224; short side 352, centre 299 for Inception-ResNet-v2.
+    "paper-224": Protocol((224,), (256,)),
+    "paper-299": Protocol((299,), (352,)),
+    # Paper, Table 8: SENet-154 at 320. No version states the resizing; short side 320 as He et al. (1603.05027), whose
+    # figures stand in the same column.
+    "paper-320": Protocol((320,), (320,)),
+    # Krizhevsky et al. 2012, which the paper's "multi-crop" goes back to.
+    "ten-crop": Protocol((), (), "ten"),
+    # "Standard multi-scale and multi-crop fusion" of the 2017 challenge (paper, Section 4.1): no version states scales
+    # and crops. The scales are GoogLeNet's (1409.4842, Section 7), with Krizhevsky's ten crops.
+    "fusion": Protocol((), (256, 288, 320, 352), "ten"),
+}

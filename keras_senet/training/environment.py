@@ -1,0 +1,17 @@
+"""What the last bits of a run depend on, besides its recipe."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+
+def environment():
+    """Threads and versions, by name: another number of threads adds up in another order."""
+    return {
+        "threads": os.cpu_count(),
+        "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+        "backend": keras.backend.backend(),
+        "tensorflow": tf.__version__,
+        "keras": keras.__version__,
+    }

@@ -1,0 +1,159 @@
+"""The same recipes through `model.fit`, on every Keras backend."""
+
+import json
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_senet import data, pictures
+from keras_senet.training.environment import environment
+from keras_senet.training.inputs import load_images
+from keras_senet.training.logs import TensorBoard
+from keras_senet.training.network import describe, make_network
+from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.workdir import WorkDir
+from keras_senet.weights import save_weights
+
+
+class FitTrainer:
+    """Trains the network of a recipe in a work directory with Keras' own loop.
+
+    It continues at the last epoch that ended. What differs from `Trainer`: batch normalisation is not synchronised or
+    frozen; the moving average is Keras' own, of the weights alone, and is taken at the end; random numbers of dropout
+    are not those of a run without a break; the loss that is shown has the coupled decay in it.
+
+    Args:
+        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard: as for `Trainer`.
+
+    Attributes:
+        model: the network, trained after `train()`.
+
+    Raises:
+        ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not have.
+    """
+
+    def __init__(
+        self, recipe, workdir, *, verbose=True, data_dir=None, max_steps=None, evaluate_epochs=1, tensorboard=False
+    ):
+        for name in ("sync_bn", "frozen_bn_epochs"):
+            if getattr(recipe, name):
+                raise ValueError(f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}")
+        self.recipe, self.verbose = recipe, verbose
+        self.max_steps, self.evaluate_epochs = max_steps, evaluate_epochs
+        self.train_set, self.test_set, self.data = load_images(recipe, data_dir)
+        self.workdir = WorkDir(workdir, recipe, environment(), engine="fit")
+        self.skipped = {}
+        keras.utils.set_random_seed(recipe.seed)
+        self.model = make_network(recipe, self.train_set)
+        self.updates = self.data.steps_per_epoch * recipe.accumulation  # Keras counts each part of a batch as a step
+        self._compile()
+        self.tensorboard = TensorBoard(self.workdir.path / "tensorboard" if tensorboard else None)
+
+    @property
+    def title(self):
+        return describe(self.recipe)
+
+    def _compile(self):
+        recipe = self.recipe
+        optimizer = make_optimizer(recipe, self.updates)
+        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner.global_clipnorm = recipe.clip_norm or None
+        inner.gradient_accumulation_steps = recipe.accumulation if recipe.accumulation > 1 else None
+        inner.use_ema, inner.ema_momentum = recipe.ema > 0, recipe.ema
+        if recipe.weight_decay and not recipe.decoupled:
+            for variable in self.model.trainable_variables:
+                if variable.path.endswith("kernel"):
+                    variable.regularizer = keras.regularizers.L2(recipe.weight_decay / 2)
+        self.model.compile(
+            optimizer=optimizer,
+            loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
+            metrics=[keras.metrics.CategoricalAccuracy("accuracy"), keras.metrics.TopKCategoricalAccuracy(5, "top5")],
+            jit_compile=recipe.xla or ("auto" if keras.backend.backend() != "tensorflow" else False),
+        )
+
+    def train(self):
+        """Trains to the end of the recipe; returns the last row of the metrics."""
+        backup = keras.callbacks.BackupAndRestore(str(self.workdir.path / "backup"), delete_checkpoint=False)
+        first = self._first_epoch(backup)
+        self.workdir.forget_metrics_after(first * self.data.steps_per_epoch)
+        if first < self.recipe.epochs:
+            self.model.fit(
+                self._batches(first),
+                epochs=self.recipe.epochs,
+                initial_epoch=first,
+                steps_per_epoch=self.updates,
+                verbose=1 if self.verbose else 0,
+                callbacks=[backup, _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
+            )
+        self.model.save(self.workdir.path / "model.keras", include_optimizer=False)
+        save_weights(self.model, self.workdir.path / "model.weights.h5")
+        rows = self.workdir.read_metrics()
+        if rows:
+            pictures.training_curves(rows, self.workdir.path / "curves.png", self.title)
+        return rows[-1] if rows else None
+
+    def _first_epoch(self, backup):
+        """The epoch that Keras' backup will continue with; 0 without one."""
+        file = self.workdir.path / "backup" / "training_metadata.json"
+        try:
+            return json.loads(file.read_text())["epoch"] if file.exists() else 0
+        except (ValueError, KeyError) as error:
+            raise ValueError(f"{str(file)!r} is damaged ({error}); remove its folder to begin anew") from error
+
+    def _batches(self, first_epoch):
+        steps = self.data.steps_per_epoch
+        parts = self.data.batches(first_epoch * steps, self.recipe.epochs * steps, replicas=self.recipe.accumulation)
+        return parts.map(lambda images, targets: (self._normalized(images), targets), tf.data.AUTOTUNE)
+
+    def _normalized(self, images):
+        """As `Preprocessing.normalize`, by TensorFlow on every backend."""
+        preprocessing = self.model.preprocessing
+        images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
+        first = keras.config.image_data_format() == "channels_first"
+        return tf.transpose(images, (0, 3, 1, 2)) if first else images
+
+    def evaluate(self):
+        """Loss, top-1 and top-5 accuracy on the test images, each as the network's preprocessing crops it."""
+        whole = self.test_set.image_shape[:2] == (self.model.preprocessing.size,) * 2
+        transform = None if whole else self.model.preprocessing.crop
+        classes = np.eye(len(self.test_set.class_names), dtype="float32")
+        batches = data.evaluation_batches(self.test_set, 128, transform)
+        arrays = ((self._normalized(images).numpy(), classes[labels]) for images, labels in batches)
+        return self.model.evaluate(arrays, verbose=0, return_dict=True)
+
+
+class _AtEpochEnd(keras.callbacks.Callback):
+    """Evaluates, and writes the row of the metrics."""
+
+    def __init__(self, trainer):
+        super().__init__()
+        self.trainer = trainer
+
+    def on_epoch_end(self, epoch, logs=None):
+        trainer, epoch = self.trainer, epoch + 1
+        due = trainer.evaluate_epochs and epoch % trainer.evaluate_epochs == 0
+        logs = dict(logs)  # an evaluation has the same metrics
+        result = trainer.evaluate() if due or epoch == trainer.recipe.epochs else {}
+        row = {
+            "step": epoch * trainer.data.steps_per_epoch,
+            "epoch": epoch,
+            "loss": logs["loss"],
+            "accuracy": logs["accuracy"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+        }
+        row |= {f"test_{name}": result.get(name, float("nan")) for name in ("loss", "accuracy", "top5")}
+        trainer.workdir.append_metrics(row)
+        trainer.tensorboard.write(row)
+
+
+class _StopAt(keras.callbacks.Callback):
+    """Stops behind a step of the run."""
+
+    def __init__(self, trainer):
+        super().__init__()
+        self.parts, self.accumulation = trainer.max_steps * trainer.recipe.accumulation, trainer.recipe.accumulation
+
+    def on_train_batch_end(self, batch, logs=None):
+        if int(self.model.optimizer.iterations) >= self.parts:
+            self.model.stop_training = True

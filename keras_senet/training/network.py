@@ -1,0 +1,45 @@
+"""The network of a recipe, for a dataset's images and classes."""
+
+import contextlib
+import dataclasses
+
+import keras
+
+from keras_senet import models
+from keras_senet.training.inputs import image_size
+
+
+@contextlib.contextmanager
+def precision(policy):
+    """Within, Keras builds layers of this dtype policy."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
+def make_network(recipe, dataset):
+    """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
+    constructor = models.get(recipe.model)
+    se = recipe.parsed_se(constructor.spec.se)
+    if se != constructor.spec.se:
+        constructor = constructor.variant(dataclasses.replace(constructor.spec, se=se))
+    size, channels = image_size(recipe, dataset), dataset.image_shape[-1]
+    shape = (size, size, channels)
+    if keras.config.image_data_format() == "channels_first":
+        shape = (channels, size, size)
+    with precision(recipe.precision):
+        model = constructor(weights=None, classes=len(dataset.class_names), input_shape=shape)
+    preprocessing = dataclasses.replace(model.preprocessing, size=size)
+    if recipe.normalization == "mean":
+        preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
+    model.preprocessing = preprocessing
+    return model
+
+
+def describe(recipe):
+    """The recipe's network and dataset, for titles."""
+    plain = {"default": "", "none": ", plain"}.get(recipe.se, f", {recipe.se}")
+    return f"{recipe.model}{plain} on {recipe.dataset}"

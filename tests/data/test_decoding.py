@@ -1,0 +1,149 @@
+"""Files of every kind give Pillow's RGB values, or fail; crops are parts of the whole."""
+
+import struct
+import zlib
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from data.files import encode, picture
+from PIL import Image
+
+from keras_senet import data
+from keras_senet.data import decoding, images
+
+PICTURE = picture(33, 47)
+RGB = Image.fromarray(PICTURE)
+BOX = (3, 5, 20, 31)  # top, left, height, width
+
+
+def png16(values, colour):
+    """A PNG of 16 bits a value; Pillow writes none in RGB."""
+
+    def chunk(kind, content):
+        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+
+    head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
+    rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+
+
+def grey(image):
+    return np.repeat(np.asarray(image.convert("L"))[..., None], 3, axis=-1)
+
+
+def opened(encoded):
+    import io
+
+    return np.asarray(Image.open(io.BytesIO(encoded)).convert("RGB"))
+
+
+JPEGS = {
+    "4:4:4": encode(RGB, subsampling=0),
+    "4:2:2": encode(RGB, subsampling=1),
+    "4:2:0": encode(RGB, subsampling=2),
+    "progressive": encode(RGB, progressive=True),
+    "grey": encode(RGB.convert("L")),
+    "CMYK": encode(RGB.convert("CMYK"), quality=95),
+    "bytes behind it": encode(RGB) + b"\0\0\0",
+}
+EXACT = {
+    "PNG": (encode(RGB, "PNG"), PICTURE),
+    "grey PNG": (encode(RGB.convert("L"), "PNG"), grey(RGB)),
+    "PNG with alpha": (encode(RGB.convert("RGBA"), "PNG"), PICTURE),
+    "grey PNG with alpha": (encode(RGB.convert("LA"), "PNG"), grey(RGB)),
+    "PNG with a palette": (encode(RGB.convert("P"), "PNG"), np.asarray(RGB.convert("P").convert("RGB"))),
+    "PNG of 1 bit": (encode(RGB.convert("1"), "PNG"), np.asarray(RGB.convert("1").convert("RGB"))),
+    "PNG of 16 bits": (png16(PICTURE.astype("uint16") * 257, 2), PICTURE),
+    "grey PNG of 16 bits": (png16(np.asarray(RGB.convert("L")).astype("uint16") * 257, 0), grey(RGB)),
+    "BMP": (encode(RGB, "BMP"), PICTURE),
+    "WebP": (encode(RGB, "WEBP", lossless=True), PICTURE),
+    "GIF": (encode(RGB.convert("P"), "GIF"), np.asarray(RGB.convert("P").convert("RGB"))),
+}
+CROP = tf.function(lambda raw: decoding.decode_crop(raw, 3, lambda height, width: tf.constant(BOX)))
+
+
+def part(image):
+    top, left, height, width = BOX
+    return image[top : top + height, left : left + width]
+
+
+@pytest.mark.parametrize("kind", JPEGS)
+def test_jpegs_are_pillow_s(kind):
+    encoded = JPEGS[kind]
+    expected = opened(encoded)
+    np.testing.assert_array_equal(decoding.decode(tf.constant(encoded), 3), expected)
+    np.testing.assert_array_equal(CROP(tf.constant(encoded)), part(expected))
+
+
+@pytest.mark.parametrize("kind", EXACT)
+def test_other_files_are_exact(kind):
+    encoded, expected = EXACT[kind]
+    np.testing.assert_array_equal(decoding.decode(tf.constant(encoded), 3), expected)
+    np.testing.assert_array_equal(CROP(tf.constant(encoded)), part(expected))
+
+
+def test_crops_are_parts_of_the_whole_everywhere():
+    random = np.random.default_rng(0)
+    crop = tf.function(lambda raw, box: decoding.decode_crop(raw, 3, lambda height, width: box))
+    for encoded in list(JPEGS.values())[:4]:
+        whole = opened(encoded)
+        for _ in range(50):
+            top, left = random.integers(0, 33), random.integers(0, 47)
+            height, width = random.integers(1, 34 - top), random.integers(1, 48 - left)
+            found = crop(tf.constant(encoded), tf.constant([top, left, height, width], tf.int32))
+            np.testing.assert_array_equal(found, whole[top : top + height, left : left + width])
+
+
+BAD = {
+    "empty": b"",
+    "one byte": b"\xff",
+    "text": b"a text file",
+    "a JPEG's beginning": JPEGS["4:2:0"][:3],
+    "BMP with a palette": encode(RGB.convert("P"), "BMP"),
+    "BMP of 1 bit": encode(RGB.convert("1"), "BMP"),
+    "TIFF": encode(RGB, "TIFF"),
+    **{f"JPEG without its last {n} bytes": JPEGS["4:2:0"][:-n] for n in (1, 2, 3, 50, 500)},
+    **{f"progressive JPEG without its last {n} bytes": JPEGS["progressive"][:-n] for n in (2, 50, 300)},
+    "truncated PNG": EXACT["PNG"][0][:-200],
+    "truncated BMP": EXACT["BMP"][0][:-10],
+    "truncated GIF": EXACT["GIF"][0][:-100],
+    "truncated WebP": EXACT["WebP"][0][:-20],
+}
+
+
+@pytest.mark.parametrize("kind", BAD)
+def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
+    corner = tf.function(lambda raw: decoding.decode_crop(raw, 3, lambda height, width: tf.constant([0, 0, 1, 1])))
+    for function in (lambda raw: decoding.decode(raw, 3), corner):
+        with pytest.raises(tf.errors.OpError):
+            function(tf.constant(BAD[kind]))
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    (tmp_path / "train" / "a" / "1.jpg").write_bytes(BAD[kind])
+    corrupt = decoding.why_corrupt(data.load(tmp_path, "train"), 0)
+    assert corrupt.name.endswith("1.jpg")
+    assert corrupt.reason
+    assert "\n" not in corrupt.reason
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "BMP", "GIF"])
+def test_one_pixel_becomes_an_image(kind, tmp_path):
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    pixel = Image.fromarray(np.full((1, 1, 3), (200, 10, 90), "uint8"))
+    (tmp_path / "train" / "a" / "1.png").write_bytes(encode(pixel.convert("P") if kind == "GIF" else pixel, kind))
+    dataset = data.load(tmp_path, "train")
+    for augmentation in (data.Augmentation(min_area=0.08), data.Augmentation()):
+        made = data.TrainingData(dataset, batch_size=1, image_size=16, seed=0, augmentation=augmentation)
+        ((image, _),) = made.batches(0, 1)
+        np.testing.assert_array_equal(image[0], np.broadcast_to(image[0, 0, 0], (16, 16, 3)))
+
+
+def test_training_images_are_pillow_s_crop_and_resize():
+    encoded = tf.constant(encode(picture(300, 400), quality=90))
+    whole = Image.fromarray(opened(encoded.numpy()))
+    for seed in range(10):
+        top, left, height, width = images.random_box(0.08, (0, seed))(300, 400).numpy()
+        found = images.resize(decoding.decode_crop(encoded, 3, images.random_box(0.08, (0, seed))), 96)
+        box = (left, top, left + width, top + height)
+        expected = whole.crop(box).resize((96, 96), Image.Resampling.BILINEAR)
+        assert np.abs(found.numpy().astype(int) - np.asarray(expected)).max() <= 1

@@ -1,0 +1,532 @@
+"""Accuracy beside computations of its own: by hand, image by image."""
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+from tiny import TINY
+
+import keras_senet
+from keras_senet import cli, pictures
+from keras_senet.data import Dataset
+from keras_senet.evaluation import (
+    PROTOCOLS,
+    Protocol,
+    evaluate,
+    larger,
+    load_run,
+    per_class,
+    per_class_csv,
+    prediction_step,
+    readable,
+)
+from keras_senet.evaluation.accuracy import Counts
+from keras_senet.evaluation.protocols import Crops, Whole
+from keras_senet.preprocessing import IMAGENET, imagenet_classes
+
+NAMES = tuple("abcdefghij")
+
+
+def dataset(count=23, height=48, width=60, classes=10, seed=0):
+    """Smooth random images, as photographs are, and random labels."""
+    random = np.random.default_rng(seed)
+    small = random.integers(0, 256, (count, 6, 6, 3), "uint8")
+    images = np.stack([np.asarray(Image.fromarray(i).resize((width, height), Image.Resampling.BICUBIC)) for i in small])
+    return Dataset(images, random.integers(0, classes, count), NAMES[:classes])
+
+
+def network(kind="small", seed=0, **options):
+    """A tiny network whose answers differ from image to image."""
+    keras.utils.set_random_seed(seed)
+    model = TINY[kind].constructor(weights=None, **options)
+    random = np.random.default_rng(seed)
+    for variable in model.get_layer("predictions").weights:
+        variable.assign(random.normal(size=variable.shape) * 0.3)
+    model.preprocessing = dataclasses.replace(IMAGENET, size=model.preprocessing.size)
+    return model
+
+
+def probabilities(model, images):
+    """Of float images of 0..255."""
+    return model(model.preprocessing.normalize(np.asarray(images)), training=False).numpy()
+
+
+def resized(image, short):
+    """The short side `short`, the other one in proportion, antialiased."""
+    height, width = image.shape[:2]
+    size = [short * side // min(height, width) for side in (height, width)]
+    return np.round(tf.image.resize(image.astype("float32"), size, antialias=True).numpy()).clip(0, 255)
+
+
+def centre(image, size):
+    top, left = (round((side - size) / 2) for side in image.shape[:2])
+    return image[top : top + size, left : left + size]
+
+
+def centre_crops(data, size, short):
+    return np.stack([centre(resized(image, short), size) for image in data.images])
+
+
+def assert_counts(result, expected, labels):
+    """Top-1, top-5, loss and confusion, from probabilities (N, classes), without ties, in loops."""
+    confusion = np.zeros((expected.shape[1],) * 2, int)
+    top5, losses = 0, []
+    for row, label in zip(expected, labels, strict=True):
+        best = sorted(range(len(row)), key=lambda i: row[i], reverse=True)
+        confusion[label, best[0]] += 1
+        top5 += label in best[:5]
+        losses.append(-math.log(row[label]))
+    np.testing.assert_array_equal(result.confusion, confusion)
+    assert result.top1 == confusion.trace() / len(labels)
+    assert result.top5 == top5 / len(labels)
+    assert result.loss == pytest.approx(np.mean(losses), rel=1e-4)
+    assert 0 < result.top5 < 1
+
+
+def test_the_centre_crop_of_the_networks_own_settings():
+    model, data = network(), dataset()
+    result = evaluate(model, data)
+    assert result.views == ((Crops(32, 36, "bilinear", "centre"),),)
+    assert_counts(result, probabilities(model, centre_crops(data, 32, 36)), data.labels)
+    assert result.images.sum() == 23
+    assert (result.not_finite, result.skipped) == (0, ())
+
+
+def test_images_of_the_networks_size_are_taken_whole():
+    model, data = network(), dataset(height=32, width=32)
+    result = evaluate(model, data)
+    assert result.views == ((Whole(32, 32),),)
+    assert_counts(result, probabilities(model, data.images), data.labels)
+    cropped = evaluate(model, data, protocol=PROTOCOLS["own"])
+    assert_counts(cropped, probabilities(model, centre_crops(data, 32, 36)), data.labels)
+    oblong = network(input_shape=(32, 40, 3))
+    data = dataset(height=32, width=40)
+    assert_counts(evaluate(oblong, data), probabilities(oblong, data.images), data.labels)
+
+
+def test_a_step_is_traced_once_for_several_evaluations():
+    model, data = network(), dataset(height=32, width=32)
+    step = prediction_step(model)
+    results = [evaluate(model, data, step=step, batch_size=size) for size in (10, 23, 23)]
+    assert step.experimental_get_tracing_count() == 1
+    assert len({(result.top1, result.top5) for result in results}) == 1
+
+
+@pytest.mark.parametrize("size", [1, 7, 100])
+def test_batches_give_what_all_at_once_gives(size):
+    model, data = network(), dataset()
+    whole, parts = evaluate(model, data), evaluate(model, data, batch_size=size)
+    np.testing.assert_array_equal(whole.confusion, parts.confusion)
+    np.testing.assert_array_equal(whole.top5_correct, parts.top5_correct)
+    assert whole.loss == pytest.approx(parts.loss, rel=1e-5)
+
+
+def test_a_progress_bar_is_for_terminals():
+    for is_terminal in (True, False):
+        console = Console(file=io.StringIO(), force_terminal=is_terminal)
+        evaluate(network(), dataset(4), progress=console)
+        assert ("evaluating" in console.file.getvalue()) == is_terminal
+
+
+def test_ten_crops():
+    """Krizhevsky: the corners of the middle square, the centre, and their mirror images; probabilities averaged."""
+    model, data = network(), dataset()
+    expected = []
+    for image in data.images:
+        square = centre(resized(image, 40), 40)
+        corners = [square[y : y + 32, x : x + 32] for y in (0, 8) for x in (0, 8)]
+        crops = [centre(resized(image, 40), 32), *corners]
+        crops += [crop[:, ::-1] for crop in crops]
+        expected.append(probabilities(model, np.stack(crops)).mean(axis=0))
+    for batch_size in (128, 25, 3):
+        result = evaluate(model, data, protocol=Protocol(short_sides=(40,), crop="ten"), batch_size=batch_size)
+        assert_counts(result, np.stack(expected), data.labels)
+
+
+def test_the_centre_and_its_mirror_image():
+    model, data = network(), dataset()
+    crops = centre_crops(data, 32, 36)
+    expected = (probabilities(model, crops) + probabilities(model, crops[:, :, ::-1])) / 2
+    assert_counts(evaluate(model, data, protocol=Protocol(crop="mirrored")), expected, data.labels)
+
+
+def test_several_scales_and_sizes():
+    """A network that was built for one size runs at another with the same weights."""
+    model, data = network(), dataset()
+    at_40 = TINY["small"].constructor(weights=None, input_shape=(40, 40, 3))
+    at_40.set_weights(model.get_weights())
+    at_40.preprocessing = model.preprocessing
+    parts = [
+        probabilities(net, centre_crops(data, size, short))
+        for net, size in ((model, 32), (at_40, 40))
+        for short in (44, 56)
+    ]
+    result = evaluate(model, data, protocol=Protocol((32, 40), (44, 56)))
+    assert [(view.size, view.short_side) for view in result.views[0]] == [(32, 44), (32, 56), (40, 44), (40, 56)]
+    assert_counts(result, np.mean(parts, axis=0), data.labels)
+
+
+@pytest.mark.parametrize("kind", ["senet", "preact_pad", "shake_shake", "bn_inception", "mobilenet", "shufflenet"])
+def test_a_network_runs_at_another_size(kind):
+    """As one that was built for it, with the same weights."""
+    model = TINY[kind].constructor(weights=None)
+    size = {"bn_inception": 96}.get(kind, 49)
+    built = TINY[kind].constructor(weights=None, input_shape=(size, size, 3))
+    built.set_weights(model.get_weights())
+    images = dataset(2, size, size).images
+    result = prediction_step(model, (size, size))(images)
+    np.testing.assert_allclose(result, prediction_step(built)(images), atol=1e-5)
+
+
+def test_networks_of_any_size_take_their_preprocessings():
+    model, data = network(input_shape=(None, None, 3)), dataset()
+    result = evaluate(model, data, step=prediction_step(model))
+    assert_counts(result, probabilities(model, centre_crops(data, 32, 36)), data.labels)
+
+
+def test_an_ensemble_averages_networks_that_each_see_their_own_image():
+    first, second = network(), network("basic", 1, input_shape=(40, 40, 3))
+    second.preprocessing = keras_senet.Preprocessing((127.5,) * 3, (127.5,) * 3, 40, 1.0)
+    data = dataset()
+    parts = probabilities(first, centre_crops(data, 32, 36)), probabilities(second, centre_crops(data, 40, 40))
+    result = evaluate([first, second], data)
+    assert_counts(result, (parts[0] + parts[1]) / 2, data.labels)
+    single = evaluate([first], data)
+    np.testing.assert_array_equal(single.confusion, evaluate(first, data).confusion)
+    protocols = [Protocol(), Protocol((32,), (36,))]
+    both = evaluate([first, second], data, protocol=protocols)
+    assert both.views[0] == both.views[1] == (Crops(32, 36, "bilinear", "centre"),)
+
+
+def test_logits_get_their_softmax():
+    model, data = network(), dataset()
+    logits = network(classifier_activation=None)
+    logits.set_weights(model.get_weights())
+    with_layer = keras.Sequential([logits, keras.layers.Softmax()])
+    with_layer.build((None, 32, 32, 3))
+    nested = keras.Sequential([keras.Input((32, 32, 3)), model])
+    with_layer.preprocessing = nested.preprocessing = model.preprocessing
+    expected = evaluate(model, data)
+    for other in (logits, with_layer, nested):
+        result = evaluate(other, data)
+        np.testing.assert_array_equal(result.confusion, expected.confusion)
+        assert result.loss == pytest.approx(expected.loss, rel=1e-4)
+
+
+def test_channels_first(channels_first):
+    """The images of a dataset are (N, H, W, C) in any case."""
+    model = network("bottleneck")
+    keras.config.set_image_data_format("channels_last")
+    last = network("bottleneck")
+    last.set_weights(model.get_weights())
+    expected = evaluate(last, dataset())
+    keras.config.set_image_data_format("channels_first")
+    np.testing.assert_array_equal(evaluate(model, dataset()).confusion, expected.confusion)
+
+
+def test_mixed_precision():
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    result = evaluate(network(), dataset(), protocol=Protocol((32, 40)))
+    assert math.isfinite(result.loss)
+
+
+def test_equally_likely_classes_rank_by_their_number():
+    """As a stable sort ranks them: a network that always answers the same is right by chance, not always."""
+    counts = Counts(10)
+    counts.add(np.full((10, 10), 0.1, "float32"), np.arange(10))
+    result = counts.evaluation((), ())
+    assert (result.top1, result.top5) == (0.1, 0.5)
+    assert result.loss == pytest.approx(math.log(10), rel=1e-6)
+    np.testing.assert_array_equal(result.confusion[:, 0], np.ones(10))
+
+
+def test_answers_that_are_not_finite_are_wrong():
+    counts = Counts(3)  # of three classes each is among the five likeliest
+    counts.add(np.array([[np.nan] * 3, [0.2, 0.7, 0.1]], "float32"), np.array([0, 1]))
+    result = counts.evaluation((), ())
+    assert (result.top1, result.top5, result.not_finite) == (0.5, 0.5, 1)
+    assert math.isnan(result.loss)
+    assert result.confusion.sum() == 1
+    assert result.images.sum() == 2
+
+
+def test_the_table_of_classes():
+    counts = Counts(6)
+    answers = np.array(
+        [[0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0], [2, 1, 0, 3, 4, 5]]
+    )  # the likeliest first
+    scores = np.zeros((4, 6), "float32")
+    np.put_along_axis(scores, answers, np.array([0.4, 0.2, 0.15, 0.12, 0.08, 0.05], "float32"), axis=1)
+    counts.add(scores, np.array([0, 0, 0, 2]))
+    result = counts.evaluation((), ())
+    rows = per_class(result, tuple("abcdef"))
+    assert rows[0] == ("a", 3, 1, 1 / 3, 2 / 3, "b")
+    assert rows[1] == ("b", 0, 0, None, None, "")
+    assert rows[2] == ("c", 1, 1, 1.0, 1.0, "")
+    table = list(csv.DictReader(io.StringIO(per_class_csv(result, tuple("abcdef")))))
+    assert list(table[0]) == ["class", "images", "correct", "top1", "top5", "most_confused_with"]
+    assert table[0]["class"] == "a"
+    assert float(table[0]["top5"]) == pytest.approx(2 / 3)
+    assert table[1] == {"class": "b", "images": "0", "correct": "0", "top1": "", "top5": "", "most_confused_with": ""}
+
+
+def test_classes_by_their_words():
+    assert readable(("n02123045", "cat")) == ("n02123045 tabby", "cat")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes": (0,)}, "`sizes` must be different integers of 1..4096. Received: sizes=(0,)"),
+        ({"sizes": (2.5,)}, "sizes=(2.5,)"),
+        ({"sizes": 224}, "sizes=224"),
+        ({"short_sides": (256, 256)}, "short_sides=(256, 256)"),
+        ({"crop": "five"}, "crop='five'"),
+    ],
+)
+def test_a_protocols_wrong_field_is_named(change, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        Protocol(**change)
+
+
+def test_the_papers_protocols():
+    constructor = keras_senet.SEResNet50
+    own = PROTOCOLS["own"].views(constructor.preprocessing, 224)
+    assert (
+        own == PROTOCOLS["paper-224"].views(constructor.preprocessing, 224) == (Crops(224, 256, "bilinear", "centre"),)
+    )
+    inception = keras_senet.SEInceptionResNetV2.preprocessing
+    assert PROTOCOLS["own"].views(inception, 299) == PROTOCOLS["paper-299"].views(inception, 299)
+    assert [v.short_side for v in PROTOCOLS["fusion"].views(IMAGENET, 224)] == [256, 288, 320, 352]
+    (at_320,) = PROTOCOLS["paper-320"].views(IMAGENET, 224)
+    assert (at_320.size, at_320.short_side) == (320, 320)
+
+
+def test_the_larger_size_of_published_weights():
+    checkpoints = {(c.model, c.tag): c for c in keras_senet.list_weights()}
+    assert larger(checkpoints["SEResNet50", "imagenet-a1"]) == Protocol((288,), (288,))
+    assert larger(checkpoints["SEResNet50", "imagenet-ra2"]) == Protocol((288,), (303,))
+    with pytest.raises(ValueError, match="SEResNet50 'imagenet' was not measured"):
+        larger(checkpoints["SEResNet50", "imagenet"])
+
+
+def without_preprocessing():
+    model = network()
+    del model.preprocessing
+    return model
+
+
+def sigmoids():
+    return network(classifier_activation="sigmoid")
+
+
+def headless():
+    return TINY["small"].constructor(weights=None, include_top=False)
+
+
+STANDARD = [c.wordnet_id for c in imagenet_classes()]
+EMPTY = Dataset(np.zeros((0, 32, 32, 3), "uint8"), np.zeros(0, "int64"), NAMES)
+SHUFFLED = Dataset(np.zeros((1, 32, 32, 3), "uint8"), [0], [*STANDARD[1:], STANDARD[0]])
+
+
+@pytest.mark.parametrize(
+    ("model", "data", "options", "message"),
+    [
+        (network, dataset(classes=7), {}, "'tiny' has 10 classes, the dataset 7"),
+        (lambda: network(classes=1000), SHUFFLED, {}, "in another order .* class 0 is n01443537, not n01440764"),
+        (lambda: network(input_shape=(32, 32, 1)), dataset(), {}, "takes 1 channels, the dataset's images have 3"),
+        (network, EMPTY, {}, "The dataset has no images"),
+        (without_preprocessing, dataset(), {}, "attribute `preprocessing`"),
+        (headless, dataset(), {}, "must be a classifier; 'tiny' has the output"),
+        (sigmoids, dataset(), {}, "must end in a softmax or in logits .* 'predictions', a Dense"),
+        (lambda: "SEResNet50", dataset(), {}, "functional Keras model with one input. Received: 'SEResNet50'"),
+        (list, dataset(), {}, "There must be a network"),
+        (lambda: [network(), network()], dataset(), {"protocol": [Protocol()]}, "2 and 1 given"),
+        (lambda: [network(), network()], dataset(), {"step": abs}, "`step` is of a single network"),
+        (network, dataset(), {"batch_size": 0}, "batch_size=0"),
+        (network, dataset(), {"protocol": "ten"}, "protocol='ten'"),
+        (network, dataset(), {"protocol": Protocol((40,), (36,))}, "at least the size of the crops, 40. Received: 36"),
+        (network, dataset(), {"protocol": Protocol((), (32,), "ten")}, "above the size of the crops, 32"),
+        (lambda: network(input_shape=(32, 40, 3)), dataset(), {}, "32 x 40: not square"),
+        (lambda: network("vgg"), dataset(), {"protocol": Protocol((64,))}, "cannot run at 64 x 64; .* for 32 x 32"),
+    ],
+)
+def test_what_does_not_fit_is_one_clear_error(model, data, options, message):
+    with pytest.raises(ValueError, match=message):
+        evaluate(model(), data, **options)
+
+
+def tree(folder, count=3, corrupt=0):
+    """A folder of class folders, whose first images cannot be decoded; their sizes differ."""
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for name in "abc":
+            (folder / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (40 + i, 50 - i, 3), "uint8")
+                Image.fromarray(pixels).save(folder / split / name / f"{i}.png")
+    for name in "abc"[:corrupt]:
+        (folder / "test" / name / "0.png").write_bytes(b"<html>")
+    return folder
+
+
+def test_images_that_cannot_be_decoded(tmp_path):
+    model = network(classes=3)
+    data = keras_senet.data.load(str(tree(tmp_path, corrupt=2)), "test")
+    with pytest.raises(ValueError, match=r"0\.png"):
+        evaluate(model, data)
+    result = evaluate(model, data, skip_corrupt=True)
+    assert result.images.tolist() == [2, 2, 3]
+    assert sorted(Path(each.name).parent.name for each in result.skipped) == ["a", "b"]
+    data = keras_senet.data.load(str(tree(tmp_path / "all", count=1, corrupt=3)), "test")
+    with pytest.raises(ValueError, match="No image of the dataset could be decoded: 3 were left out"):
+        evaluate(model, data, skip_corrupt=True)
+
+
+@pytest.mark.parametrize("classes", [2, 30, 1000])
+def test_the_picture_of_confusions(classes, tmp_path):
+    counts = np.random.default_rng(0).integers(0, 2, (classes, classes))
+    counts[0] = 0  # a class without images
+    pictures.confusion_matrix(counts, tuple(f"class {i}" for i in range(classes)), tmp_path / "a.png", "random")
+    pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).reshape(-1, 3).astype(int)
+    assert (pixels[:, 0] - pixels[:, 1] > 50).sum() > 20  # what is wrong is red
+
+
+def run(*arguments):
+    command = [str(Path(sys.executable).with_name("keras-senet")), "evaluate", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
+
+
+def in_this_process(*arguments):
+    """The exit status; a process of its own takes TensorFlow's start."""
+    try:
+        return cli.main(["evaluate", *map(str, arguments)])
+    except SystemExit as error:
+        return error.code
+
+
+def saved(folder):
+    """The weights of a random SEResNet20 for three classes."""
+    keras_senet.save_weights(keras_senet.SEResNet20(weights=None, classes=3), folder / "own.weights.h5")
+    return folder / "own.weights.h5"
+
+
+def test_the_command_line(tmp_path):
+    weights, images, output = saved(tmp_path), tree(tmp_path / "images", corrupt=1), tmp_path / "out"
+    options = ("--dataset", images, "--skip-corrupt", "--short-side", 40, 48, "--ten-crop", "--output", output)
+    result = run("--model", "SEResNet20", "--weights", weights, "--model", "SEResNet20", "--weights", weights, *options)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr == ""
+    report = json.loads((output / "report.json").read_text())
+    model = keras_senet.SEResNet20(weights=weights, classes=3)
+    data = keras_senet.data.load(str(images), "test")
+    expected = evaluate(model, data, protocol=Protocol((), (40, 48), "ten"), skip_corrupt=True)
+    assert (report["accuracy"], report["top5"]) == (expected.top1, expected.top5)
+    assert report["loss"] == pytest.approx(expected.loss, rel=1e-4)
+    assert (report["images"], report["classes"], report["not_finite"]) == (8, 3, 0)
+    assert [Path(each["name"]).name for each in report["skipped"]] == ["0.png"]
+    assert [n["model"] for n in report["networks"]] == ["SEResNet20", "SEResNet20"]
+    view = {"size": 32, "short_side": 40, "interpolation": "bilinear", "crop": "ten"}
+    assert report["networks"][0]["views"] == [view, view | {"short_side": 48}]
+    with (output / "per_class.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert [(row["class"], row["images"]) for row in table] == [("a", "2"), ("b", "3"), ("c", "3")]
+    assert sum(int(row["correct"]) for row in table) / 8 == report["accuracy"]
+    assert (output / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    assert f"{100 * report['accuracy']:.2f}%" in result.stdout
+    assert "0.png" in result.stdout
+
+
+def left_by_training(folder):
+    """What a run leaves, of a network at another size than its own."""
+    folder.mkdir()
+    keras.utils.set_random_seed(0)
+    model = keras_senet.SEResNet20(weights=None, classes=3, input_shape=(24, 24, 3))
+    model.preprocessing = dataclasses.replace(model.preprocessing, size=24, std=(100.0,) * 3)
+    model.save(folder / "model.keras")
+    keras_senet.save_weights(model, folder / "model.weights.h5")
+    recipe = {"model": "SEResNet20", "dataset": str(folder.parent / "images")}
+    (folder / "recipe.json").write_text(json.dumps({"recipe": recipe, "environment": {}}))
+    return model
+
+
+def test_a_run_that_training_left(tmp_path):
+    images, folder = tree(tmp_path / "images"), tmp_path / "run"
+    model = left_by_training(folder)
+    (folder / "report.json").write_text('{"exports": [1], "accuracy": 0}')
+    assert in_this_process("--workdir", folder) == 0
+    report = json.loads((folder / "report.json").read_text())
+    expected = evaluate(model, keras_senet.data.load(str(images), "test"))
+    assert report["accuracy"] == expected.top1
+    assert report["loss"] == pytest.approx(expected.loss, rel=1e-4)
+    assert report["networks"][0]["views"][0]["size"] == 24
+    assert report["exports"] == [1]
+    assert {"per_class.csv", "confusion.png"} <= {path.name for path in folder.iterdir()}
+
+
+def test_a_run_that_is_damaged(tmp_path):
+    folder = tmp_path / "run"
+    with pytest.raises(FileNotFoundError, match="holds no training run: there is no recipe.json"):
+        load_run(folder)
+    left_by_training(folder)
+    assert load_run(folder).model.preprocessing.size == 24
+    keras_senet.SEResNet20(weights=None).save_weights(folder / "model.weights.h5")
+    with pytest.raises(ValueError, match="does not say how images are prepared"):
+        load_run(folder)
+    left_by_training(tmp_path / "other")
+    (tmp_path / "other" / "model.keras").write_bytes(b"PK\x03\x04")
+    with pytest.raises(ValueError, match=r"model\.keras' is damaged"):
+        load_run(tmp_path / "other")
+    (folder / "recipe.json").write_text("{}")
+    with pytest.raises(ValueError, match=r"recipe\.json' is damaged"):
+        load_run(folder)
+    (tmp_path / "other" / "model.keras").unlink()
+    with pytest.raises(FileNotFoundError, match="holds a run that has not ended: there is no model.keras"):
+        load_run(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "--model or --workdir must be given"),
+        (("--workdir", "gone"), "'gone' holds no training run"),
+        (("--workdir", "gone", "--model", "SEResNet20"), "--workdir is in place of --model"),
+        (("--model", "SEResNet21"), "There is no model 'SEResNet21'"),
+        (("--model", "SEResNet20", "--weights", "gone.pth"), "gone.pth"),
+        (("--model", "SEResNet20", "--weights", "a", "--weights", "b"), "once for each --model: 2 for 1"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "gone/"), "gone/"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "{images}", "--split", "dev"), "'dev'"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "digits"), "has 3 classes, the dataset 10"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "best"), "--protocol must be one of own, "),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"), "is for published weights"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--size", "0"), "`sizes`"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--output", "{weights}/a"), "--output cannot be written"),
+        (("--model", "SEResNet20", "--size", "big"), "big"),
+    ],
+)
+def test_bad_input_is_one_line(arguments, message, tmp_path, capfd):
+    places = {"{weights}": str(tmp_path / "own.weights.h5"), "{images}": str(tmp_path / "images")}
+    if any("{weights}" in argument for argument in arguments):
+        saved(tmp_path)
+    if "{images}" in arguments:
+        tree(tmp_path / "images")
+    for name, place in places.items():
+        arguments = tuple(argument.replace(name, place) for argument in arguments)
+    assert in_this_process(*arguments) == 2
+    printed = capfd.readouterr()
+    assert printed.out == ""
+    assert len(printed.err.splitlines()) == 1
+    assert message in printed.err

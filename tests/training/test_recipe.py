@@ -1,0 +1,108 @@
+"""Recipes: what they accept, how they are changed, and the named ones."""
+
+import dataclasses
+
+import pytest
+
+from keras_senet import models
+from keras_senet.data import Augmentation
+from keras_senet.models.blocks import SE
+from keras_senet.training import RECIPES, Recipe
+
+RECIPE = Recipe(epochs=2, batch_size=16)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"model": "SEResNet51"}, "SEResNet51"),
+        ({"se": "reduction"}, "se='reduction'"),
+        ({"se": "ratio=3"}, "se='ratio=3'"),
+        ({"se": "gate=step"}, "gate='step'"),
+        ({"dataset": ""}, "dataset=''"),
+        ({"optimizer": "rmsprop"}, "optimizer='rmsprop'"),
+        ({"schedule": "steps"}, "schedule='steps'"),
+        ({"warmup": "none"}, "warmup='none'"),
+        ({"normalization": "std"}, "normalization='std'"),
+        ({"precision": "float8"}, "precision='float8'"),
+        ({"epochs": 0}, "epochs=0"),
+        ({"batch_size": 1.5}, "batch_size=1.5"),
+        ({"accumulation": 0}, "accumulation=0"),
+        ({"seed": -1}, "seed=-1"),
+        ({"learning_rate": 0.0}, "learning_rate=0.0"),
+        ({"learning_rate": float("nan")}, "learning_rate=nan"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0"),
+        ({"momentum": 1.0}, "momentum=1.0"),
+        ({"label_smoothing": 1.0}, "label_smoothing=1.0"),
+        ({"ema": 1.0}, "ema=1.0"),
+        ({"clip_norm": -1.0}, "clip_norm=-1.0"),
+        ({"warmup_epochs": float("inf")}, "warmup_epochs=inf"),
+        ({"warmup_epochs": 3.0}, "from 0 to epochs=2.*warmup_epochs=3.0"),
+        ({"frozen_bn_epochs": 3}, "from 0 to epochs=2.*frozen_bn_epochs=3"),
+        ({"milestones": (2.0,)}, "below epochs=2.*milestones="),
+        ({"milestones": (1.5, 1.0)}, "rising.*milestones="),
+        ({"milestones": [1.0]}, "tuple of numbers.*milestones="),
+        ({"sync_bn": True, "accumulation": 2}, "accumulation=2"),
+        ({"epochs": True}, "epochs=True"),
+        ({"learning_rate": "0.1"}, "learning_rate='0.1'"),
+        ({"flip": "no"}, "flip='no'"),
+        ({"mixup": -0.1}, "mixup=-0.1"),
+    ],
+    ids=str,
+)
+def test_a_wrong_field_is_named(fields, message):
+    with pytest.raises(ValueError, match=message):
+        RECIPE.override(**fields)
+
+
+def test_the_augmentation_is_one():
+    with pytest.raises(ValueError, match="of type Augmentation.*augmentation=None"):
+        Recipe(augmentation=None)
+
+
+def test_override_reaches_the_augmentation_and_forgets_the_result():
+    recipe = dataclasses.replace(RECIPE, result="99%")
+    changed = recipe.override(flip=True, epochs=3)
+    assert (changed.augmentation, changed.epochs, changed.result) == (Augmentation(flip=True), 3, "not run")
+    assert recipe.override(epochs=2).result == "99%"
+    assert changed.flat()["flip"] is True
+    assert "augmentation" not in changed.flat()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("default", SE(reduction=4)),
+        ("none", None),
+        ("reduction=8", SE(reduction=8)),
+        ("squeeze=none, gate=tanh, use_bias=False", SE(4, None, "tanh", use_bias=False)),
+        ("stages=2+3,position=pre", SE(4, position="pre", stages=(2, 3))),
+    ],
+)
+def test_se_is_read(text, expected):
+    assert Recipe(se=text).parsed_se(SE(reduction=4)) == expected
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_named_recipes_say_where_they_are_from(name):
+    recipe = RECIPES[name]
+    assert recipe.source
+    assert recipe.result == "not run" or any(digit in recipe.result for digit in "0123456789")
+    assert models.get(recipe.model)
+
+
+def test_the_papers_numbers():
+    """Section 5 and the appendix of the paper, in rows of (batch, rate, epochs, decay)."""
+    rows = {
+        "imagenet": (1024, 0.6, 100, 1e-4),
+        "imagenet-authors": (256, 0.1, 100, 1e-4),
+        "imagenet-ablation": (256, 0.1, 270, 1e-4),
+        "imagenet-mobile": (256, 0.1, 400, 4e-5),
+        "senet154": (2048, 1.0, 100, 1e-4),
+        "cifar10-wide": (128, 0.1, 200, 5e-4),
+        "cifar10-shake": (128, 0.2, 1800, 1e-4),
+        "cifar100-shake": (32, 0.025, 1800, 5e-4),
+    }
+    for name, row in rows.items():
+        recipe = RECIPES[name]
+        assert (recipe.batch_size, recipe.learning_rate, recipe.epochs, recipe.weight_decay) == row, name

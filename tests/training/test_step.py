@@ -1,0 +1,182 @@
+"""One step against the same arithmetic written out, on one replica and on two."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import keras_senet
+from keras_senet import data, models
+from keras_senet.data import Augmentation
+from keras_senet.models.shake_shake import ShakeShakeResNet
+from keras_senet.training import Recipe, Trainer
+from keras_senet.training.optimizer import make_schedule
+from keras_senet.training.step import Average
+
+RECIPE = Recipe(epochs=2, batch_size=16, augmentation=Augmentation(flip=True), warmup_epochs=0.5, weight_decay=0.01)
+
+
+def global_batches(trainer, count):
+    """The first batches, whole: images 0..255 float32, targets."""
+    return [(x.numpy().astype("float32"), t.numpy()) for x, t in trainer.data.batches(0, count)]
+
+
+def run(trainer, steps):
+    for number, batch in zip(range(steps), trainer._batches(0), strict=False):
+        outcome = trainer.step(*batch, number)
+    return outcome
+
+
+def reference_steps(trainer, steps, parts):
+    """SGD with momentum; each of `parts` has its own batch statistics."""
+    recipe, model = trainer.recipe, keras.models.clone_model(trainer.model)
+    model.set_weights(trainer.model.get_weights())
+    variables = model.trainable_variables
+    velocity = [np.zeros(v.shape, "float32") for v in variables]
+    schedule = make_schedule(recipe, trainer.steps_per_epoch)
+    for i, (images, targets) in enumerate(global_batches(trainer, steps)):
+        targets = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / 10
+        with tf.GradientTape() as tape:
+            pieces = np.split(images / 127.5 - 1, parts)
+            probabilities = tf.concat([model(piece, training=True) for piece in pieces], axis=0)
+            loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.math.log(probabilities), axis=-1))
+        gradients = tape.gradient(loss, [v.value for v in variables])
+        gradients = [
+            g.numpy() + (recipe.weight_decay * v.numpy() if v.name == "kernel" else 0)
+            for v, g in zip(variables, gradients, strict=True)
+        ]
+        norm = np.sqrt(sum((g**2).sum() for g in gradients))
+        clip = min(1.0, recipe.clip_norm / norm) if recipe.clip_norm else 1.0
+        for j, (v, g) in enumerate(zip(variables, gradients, strict=True)):
+            step = float(schedule(i)) * clip * g
+            velocity[j] = recipe.momentum * velocity[j] - step
+            v.assign(v.numpy() + (recipe.momentum * velocity[j] - step if recipe.nesterov else velocity[j]))
+    return [v.numpy() for v in variables]
+
+
+@pytest.mark.parametrize(
+    ("fields", "strategy", "parts"),
+    [
+        ({}, "none", 1),
+        ({"nesterov": True, "label_smoothing": 0.1}, "none", 1),
+        ({"clip_norm": 0.1}, "none", 1),
+        ({"accumulation": 4}, "none", 4),
+        ({"clip_norm": 0.1}, "mirrored", 2),
+        ({"accumulation": 2}, "mirrored", 4),
+        ({"sync_bn": True, "clip_norm": 0.1}, "mirrored", 1),
+    ],
+    ids=str,
+)
+def test_steps_are_the_arithmetic_of_the_recipe(tmp_path, fields, strategy, parts):
+    trainer = Trainer(RECIPE.override(**fields), tmp_path, verbose=False, strategy=strategy)
+    expected = reference_steps(trainer, 3, parts)
+    run(trainer, 3)
+    for variable, value in zip(trainer.model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, rtol=2e-4, atol=2e-6)
+
+
+def test_two_replicas_with_half_the_batch_are_one(tmp_path):
+    """With synchronised batch normalisation: all weights and statistics after 3 steps within 1e-5."""
+    recipe = RECIPE.override(sync_bn=True, ema=0.5)
+    one, two = (
+        Trainer(recipe, tmp_path / strategy, verbose=False, strategy=strategy) for strategy in ("none", "mirrored")
+    )
+    outcomes = [run(trainer, 3) for trainer in (one, two)]
+    assert float(outcomes[0].loss) == pytest.approx(float(outcomes[1].loss), rel=1e-5)
+    assert float(outcomes[0].correct) == float(outcomes[1].correct)
+    pairs = [
+        *zip(one.model.weights, two.model.weights, strict=True),
+        *zip(*(t.average.averages for t in (one, two)), strict=True),
+    ]
+    for a, b in pairs:
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_replicas_have_the_same_statistics(tmp_path):
+    """Each saw other images; what is saved from one of them must be what all have."""
+    trainer = Trainer(RECIPE, tmp_path, verbose=False, strategy="mirrored")
+    run(trainer, 2)
+    for variable in trainer.model.non_trainable_variables:
+        first, second = (copy.numpy() for copy in trainer.strategy.experimental_local_results(variable.value))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_frozen_batch_normalisation_stays_as_it_is(tmp_path):
+    trainer = Trainer(RECIPE.override(frozen_bn_epochs=1), tmp_path, verbose=False, max_steps=5)
+    trainer.train()
+    layers = [layer for layer in trainer.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    before = [layer.get_weights() for layer in layers]
+    first_kernel = trainer.model.get_weights()[0].copy()
+    trainer.last = trainer.steps
+    trainer.train()
+    for layer, expected in zip(layers, before, strict=True):
+        assert layer.trainable
+        for value, same in zip(layer.get_weights(), expected, strict=True):
+            np.testing.assert_array_equal(value, same)
+    assert not np.array_equal(trainer.model.get_weights()[0], first_kernel)
+
+
+def test_the_average_is_that_of_its_formula():
+    model = keras.Sequential([keras.layers.Dense(1, use_bias=False)])
+    model.build((None, 1))
+    (kernel,) = model.weights
+    kernel.assign([[1.0]])
+    average, expected = Average(model, 0.5), 1.0
+    for step in range(20):
+        kernel.assign([[float(step)]])
+        average.update(tf.constant(step, tf.int64))
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * step
+    with average.applied():
+        assert float(kernel[0, 0]) == pytest.approx(expected, rel=1e-6)
+    assert float(kernel[0, 0]) == 19.0
+
+
+@pytest.fixture
+def shaken(monkeypatch):
+    """A network whose layers draw random numbers."""
+    spec = ShakeShakeResNet((1, 1), width=16)
+    shake = keras_senet.application(spec, name="shake", input_size=8, min_size=8, classes=10)
+    monkeypatch.setattr(models, "get", lambda name: shake)
+
+
+def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatch):
+    """The same step again gives the same; another step, seed or replica does not."""
+    recipe = RECIPE.override(learning_rate=1e-30, weight_decay=0.0, flip=False)
+
+    def losses(strategy, seed, numbers):
+        trainer = Trainer(recipe.override(seed=seed), tmp_path / f"{strategy}{seed}", verbose=False, strategy=strategy)
+        trainer.model.set_weights(trainer.model.get_weights() if seed == 0 else first)
+        batch = next(iter(trainer._batches(0)))
+        return trainer.model.get_weights(), [float(trainer.step(*batch, n).loss) for n in numbers]
+
+    first, (a, again, other) = losses("none", 0, (3, 3, 4))
+    assert a == again != other
+    halves = data.Dataset(
+        np.tile(np.arange(48, dtype="uint8").reshape(1, 4, 4, 3), (80, 2, 2, 1)),
+        np.zeros(80, "int64"),
+        tuple("0123456789"),
+    )
+    monkeypatch.setattr(data, "load", lambda *args, **kwargs: halves)
+    seen = []
+    trainer = Trainer(recipe, tmp_path / "two", verbose=False, strategy="mirrored")
+    original = trainer.step._part
+
+    def part(*args):
+        gradients, figures = original(*args)
+        seen.append(1)
+        return gradients, [figures[0] * float(2 * len(seen) - 3), figures[1]]  # the difference of two replicas
+
+    monkeypatch.setattr(trainer.step, "_part", part)
+    outcome = trainer.step(*next(iter(trainer._batches(0))), 0)
+    assert len(seen) == 2
+    assert abs(float(outcome.loss)) > 1e-6  # the same images on both: only the masks differ
+
+
+def test_draws_are_given_back(tmp_path, shaken):
+    trainer = Trainer(RECIPE, tmp_path, verbose=False)
+    run(trainer, 1)
+    assert trainer.step.draws.generators
+    for generator in trainer.step.draws.generators:
+        assert "next" not in vars(generator)
+        assert generator.next().shape == (2,)

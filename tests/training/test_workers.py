@@ -1,0 +1,37 @@
+"""Two processes under MultiWorkerMirroredStrategy, with little data."""
+
+import shlex
+import signal
+
+import little
+import numpy as np
+import runs
+
+LITTLE = (little.__file__,)
+FLAGS = shlex.split("--recipe digits --batch-size 16 --epochs 4 --sync-bn --ema 0.9 --seed 3 --checkpoint-steps 3")
+
+
+def start(workdir, *flags):
+    return runs.start_workers(workdir, 2, *FLAGS, *flags, program=LITTLE)
+
+
+def test_two_workers_train_as_one_and_leave_one_run(tmp_path):
+    """Behind three steps of float32 the weights are those of one worker with the whole batch."""
+    one, two = tmp_path / "one", tmp_path / "two"
+    processes = [runs.start(one, *FLAGS, "--max-steps", 3, program=LITTLE), *start(two, "--max-steps", 3)]
+    assert runs.finish(*processes) == [0, 0, 0], (tmp_path / "two.log").read_text()[-2000:]
+    first, second = runs.weights(one), runs.weights(two)
+    for name, value in first.items():
+        np.testing.assert_allclose(value, second[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+def test_told_to_stop_both_stop_at_one_step_and_continue(tmp_path):
+    """SIGTERM reaches one of them; both end with 75 behind the same checkpoint."""
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    processes = start(broken)
+    runs.wait_for_checkpoint(broken, set(), processes)
+    processes[1].send_signal(signal.SIGTERM)
+    assert runs.finish(*processes) == [75, 75], (tmp_path / "broken.log").read_text()[-2000:]
+    assert not (broken / "model.keras").exists()
+    assert runs.finish(*start(whole), *start(broken)) == [0] * 4
+    runs.assert_equal_runs(whole, broken)
