@@ -205,7 +205,8 @@ def ceil_max_pool(x, *, name):
     """3x3 maximum at a stride of 2 as Caffe pools, without padding and rounding up: sizes n -> ceil((n - 3) / 2) + 1.
 
     A further row and column of zeros at the bottom right are what rounding up adds for even sizes; for odd ones no
-    window reaches them. Zeros are below everything only behind a ReLU, so x must not be negative.
+    window reaches them. Zeros are below everything only behind a ReLU, so x must not be negative. Keras' "same" would
+    do for even sizes; but models are also called on images of another size than they were built for.
     """
     x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
     return layers.MaxPooling2D(3, 2, name=name)(x)

@@ -83,6 +83,7 @@ class FitTrainer:
                 epochs=self.recipe.epochs,
                 initial_epoch=first,
                 steps_per_epoch=self.updates,
+                shuffle=False,  # is done
                 verbose=1 if self.verbose else 0,
                 callbacks=[backup, _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
             )
@@ -120,7 +121,7 @@ class FitTrainer:
         classes = np.eye(len(self.test_set.class_names), dtype="float32")
         batches = data.evaluation_batches(self.test_set, 128, transform)
         arrays = ((self._normalized(images).numpy(), classes[labels]) for images, labels in batches)
-        return self.model.evaluate(arrays, verbose=0, return_dict=True)
+        return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
 
 
 class _AtEpochEnd(keras.callbacks.Callback):

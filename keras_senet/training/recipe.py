@@ -37,8 +37,8 @@ class Recipe:
     decay             that factor
     warmup_epochs     may be a fraction
     warmup            "linear" rises from `warmup_rate` (or 0) to `learning_rate`; "constant" stays at `warmup_rate`
-    warmup_rate       see there
-    momentum          of "sgd"
+    warmup_rate       the rate at which "linear" begins and "constant" stays
+    momentum          of "sgd", from 0 to below 1
     nesterov          whether that is Nesterov's momentum
     weight_decay      on kernels alone: biases and batch normalisation are spared, as the authors did
     decoupled         whether the decay is apart from the gradient (AdamW), or added to it
