@@ -20,14 +20,10 @@ class FolderDataset(Encoded):
         super().__init__(classes, (None, None, 3))
         self.folder = folder
         self._files = [name for names in files for name in names]
-        self._labels = np.repeat(np.arange(len(classes)), [len(names) for names in files])
+        self.labels = np.repeat(np.arange(len(classes)), [len(names) for names in files])
 
     def __len__(self):
         return len(self._files)
-
-    def labels(self):
-        """All labels, int64 (N,)."""
-        return self._labels
 
     def name_of(self, index):
         """The file."""
@@ -39,7 +35,7 @@ class FolderDataset(Encoded):
         for place, index in enumerate(indices):
             with open(self._files[index], "rb") as file:
                 images[place] = file.read()
-        return images, self._labels[indices]
+        return images, self.labels[indices]
 
 
 def load_folder(path, split):

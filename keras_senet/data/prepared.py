@@ -1,5 +1,6 @@
 """Datasets that tensorflow_datasets has prepared on the disk, as TFRecord."""
 
+import functools
 import math
 
 import numpy as np
@@ -22,8 +23,9 @@ class RecordDataset(Encoded):
     def __len__(self):
         return len(self.records)
 
+    @functools.cached_property
     def labels(self):
-        """All labels, int64 (N,)."""
+        """All labels, int64 (N,); they are read when they are first asked for."""
         return self.records.integers(self.label_key)
 
     def name_of(self, index):

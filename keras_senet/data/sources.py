@@ -28,7 +28,7 @@ class Dataset:
                 "A dataset has images uint8 (N, H, W, C) and labels (N,). "
                 f"Received: images {kind} {shape}, labels {np.shape(self.labels)}"
             )
-        object.__setattr__(self, "labels", np.asarray(self.labels, "int64").view(_Labels))
+        object.__setattr__(self, "labels", np.asarray(self.labels, "int64"))
         object.__setattr__(self, "class_names", tuple(self.class_names))
 
     def __len__(self):
@@ -50,7 +50,7 @@ class Dataset:
 
     def fetch(self, indices):
         """(images uint8 (n, H, W, C), labels int64 (n,)) of int64 indices (n,)."""
-        return self.images[indices], np.asarray(self.labels)[indices]
+        return self.images[indices], self.labels[indices]
 
     def decode(self, raw):
         """An image as `fetch` gives it -> uint8 (H, W, C)."""
@@ -61,17 +61,10 @@ class Dataset:
         return decoding.crop(raw, choose(*self.image_shape[:2]))
 
 
-class _Labels(np.ndarray):
-    """An array that is also a function, `labels()`, as those of datasets that must read them first."""
-
-    def __call__(self):
-        return np.asarray(self)
-
-
 class Encoded:
     """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where they differ.
 
-    A subclass has `__len__`, `labels()`, `name_of(index)` and `fetch(indices)`.
+    A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)` and `fetch(indices)`.
     """
 
     raw = tf.TensorSpec((), tf.string)  # what `fetch` gives of an image

@@ -43,7 +43,7 @@ class TrainingData:
         self.steps_per_epoch = len(dataset) // batch_size
         self._check_augmentation()
         self._operation = augmentation.operation()
-        self._balanced = Balanced(dataset.labels(), dataset.class_names, seed) if class_balanced else None
+        self._balanced = Balanced(dataset.labels, dataset.class_names, seed) if class_balanced else None
 
     def _check_augmentation(self):
         augmentation, channels = self.augmentation, self.dataset.image_shape[-1]
@@ -131,7 +131,7 @@ class TrainingData:
         """The images that can replace one."""
         if not self._balanced:
             return range(len(self.dataset))
-        label = self.dataset.labels()[index]
+        label = self.dataset.labels[index]
         first, count = self._balanced.firsts[label], self._balanced.counts[label]
         return self._balanced.by_class[first : first + count]
 

@@ -25,7 +25,7 @@ def test_digits_are_all_there_and_split_evenly():
     assert set(np.bincount(test.labels)) <= {35, 36, 37}
     both = {image.tobytes() for image in train.images} & {image.tobytes() for image in test.images}
     assert not both
-    np.testing.assert_array_equal(data.load("digits", "test").labels(), test.labels)
+    np.testing.assert_array_equal(data.load("digits", "test").labels, test.labels)
 
 
 def test_records_are_those_that_tensorflow_datasets_reads(prepared):
@@ -43,7 +43,7 @@ def test_records_are_those_that_tensorflow_datasets_reads(prepared):
         np.testing.assert_array_equal(decoded, np.asarray(Image.open(io.BytesIO(one))))
         np.testing.assert_allclose(decoded.astype(int), wanted["image"], atol=6)  # by the fast, inexact DCT
     np.testing.assert_array_equal(labels, [wanted["label"] for wanted in expected])
-    np.testing.assert_array_equal(dataset.labels(), labels)
+    np.testing.assert_array_equal(dataset.labels, labels)
     again, _ = dataset.fetch(np.array([9, 0, 9, 6]))
     assert [bytes(one) for one in again] == [raw[9], raw[0], raw[9], raw[6]]
     assert dataset.name_of(8).endswith("train.tfrecord-00001-of-00002, record 1")
@@ -65,15 +65,15 @@ def test_small_images_of_one_size_are_decoded_once(tmp_path):
     prepare(tmp_path, {"train": [records[:4], records[4:]]}, shape=(8, 8, 3))
     dataset = data.load("pictures", "train", tmp_path)
     np.testing.assert_array_equal(dataset.images, pictures)
-    np.testing.assert_array_equal(dataset.labels(), [0, 1, 2, 0, 1, 2])
+    np.testing.assert_array_equal(dataset.labels, [0, 1, 2, 0, 1, 2])
 
 
 def test_labels_are_read_without_images_and_kept(prepared, cache):
     dataset = data.load("pictures", "train", prepared)
     assert len(list(cache.iterdir())) == 1  # the index alone
-    np.testing.assert_array_equal(dataset.labels(), np.arange(10) % 3)
+    np.testing.assert_array_equal(dataset.labels, np.arange(10) % 3)
     assert len(list(cache.iterdir())) == 2
-    assert isinstance(data.load("pictures", "train", prepared).labels(), np.memmap)
+    assert isinstance(data.load("pictures", "train", prepared).labels, np.memmap)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "longer"])
@@ -142,7 +142,7 @@ def test_a_record_that_is_no_example_is_named(tmp_path):
     prepare(tmp_path, {"train": [[good, b"\xff\xff"]]})
     dataset = data.load("pictures", "train", tmp_path)
     with pytest.raises(ValueError, match="00000-of-00001, record 1: it is not a tf.train.Example"):
-        dataset.labels()
+        _ = dataset.labels
     made = data.TrainingData(dataset, batch_size=2, image_size=8, seed=0)
     assert [(corrupt.index, corrupt.reason) for corrupt in made.corrupt_at(0)] == [(1, "it is not a tf.train.Example")]
 
@@ -163,7 +163,7 @@ def test_what_is_not_there_is_said_with_the_place(tmp_path):
 def test_a_folder_of_class_folders(folder):
     train, test = data.load(folder, "train"), data.load(str(folder), "test")
     assert train.class_names == test.class_names == ("cat", "dog")
-    np.testing.assert_array_equal(train.labels(), [0, 0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(train.labels, [0, 0, 0, 0, 1, 1, 1])
     assert len(test) == 2
     assert train.name_of(5) == str(folder / "train" / "dog" / "1.jpg")
     assert train.fetch(np.array([5]))[0][0] == (folder / "train" / "dog" / "1.jpg").read_bytes()
@@ -199,7 +199,7 @@ def test_a_dataset_in_memory_checks_what_it_is_given():
     with pytest.raises(ValueError, match="labels (3,)".replace("(", r"\(").replace(")", r"\)")):
         data.Dataset(np.zeros((2, 4, 4, 3), "uint8"), np.zeros(3), ("a",))
     copy = pickle.loads(pickle.dumps(data.Dataset(np.zeros((2, 4, 4, 3), "uint8"), [0, 1], ("a", "b"))))
-    np.testing.assert_array_equal(copy.labels(), [0, 1])
+    np.testing.assert_array_equal(copy.labels, [0, 1])
 
 
 FIRST_BATCH = """
