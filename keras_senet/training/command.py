@@ -148,7 +148,7 @@ def _split_cpu(count):
 def _tell(trainer, last, options):
     console = Console()
     if trainer.skipped:
-        console.print(f"{len(trainer.skipped)} images were left out: {Path(options.workdir) / 'skipped.csv'}")
+        console.print(f"images left out: {len(trainer.skipped)}, listed in {Path(options.workdir) / 'skipped.csv'}")
     if last:
         right = last["test_accuracy"] if math.isfinite(last["test_accuracy"]) else last["accuracy"]
         of = "test" if math.isfinite(last["test_accuracy"]) else "training"

@@ -1,0 +1,56 @@
+"""Training, continuing and evaluating on a folder of JPEGs of different sizes, one of them corrupt."""
+
+import csv
+import json
+import shlex
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from keras_senet import cli
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Two classes with eight training and four test images each; the corrupt one is a training image."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("test", 4)):
+        for name in ("cat", "dog"):
+            folder = tmp_path / "photos" / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                pixels = random.integers(0, 256, (20 + i, 30 - i, 3), "uint8")
+                Image.fromarray(pixels).save(folder / f"{i}.jpg")
+    spoilt = tmp_path / "photos" / "train" / "dog" / "3.jpg"
+    spoilt.write_bytes(spoilt.read_bytes()[:200])
+    return tmp_path / "photos"
+
+
+def command(photos, workdir, *flags):
+    text = "train --recipe imagenet --model SEResNet20 --image-size 16 --batch-size 4 --epochs 2 --milestones 1 --quiet"
+    return cli.main([*shlex.split(text), "--dataset", str(photos), "--workdir", str(workdir), *flags])
+
+
+def test_a_corrupt_file_stops_the_run_with_its_name(photos, tmp_path, capsys):
+    assert command(photos, tmp_path / "run") == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert str(photos / "train" / "dog" / "3.jpg") in error
+
+
+def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
+    run = tmp_path / "run"
+    assert command(photos, run, "--skip-corrupt", "--max-steps", "5") == 0
+    assert command(photos, run, "--skip-corrupt") == 0
+    assert "images left out: 1, listed in" in capsys.readouterr().out
+    (row,) = csv.DictReader((run / "skipped.csv").read_text().splitlines())
+    assert "3.jpg" in row["reason"]
+    assert [row["step"] for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())] == ["4", "8"]
+    last = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))[-1]
+    assert cli.main(["evaluate", "--workdir", str(run)]) == 0
+    report = json.loads((run / "report.json").read_text())
+    assert report["accuracy"] == pytest.approx(float(last["test_accuracy"]))
+    assert report["loss"] == pytest.approx(float(last["test_loss"]), rel=1e-5)
+    assert (run / "per_class.csv").exists()
+    assert (run / "confusion.png").exists()
