@@ -128,7 +128,7 @@ def test_quickstart(tmp_path):
     assert result.returncode == 0, result.stderr
     work = tmp_path / "work"
     assert {p.name for p in work.iterdir()} == {
-        *("recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5"),
+        *("recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5", "best.weights.h5"),
         *("report.json", "curves.png", "confusion.png", "exports"),
     }
     report = json.loads((work / "report.json").read_text())
