@@ -159,13 +159,14 @@ class Trainer:
                 step += 1
                 totals.add(step, self.step(*batch, step - 1, bool(interruption.requested), self._is_frozen(step)))
                 bar.advance(totals)
-                look = self._must_look(step, interruption)
-                if look:
+                stop = False
+                if self._must_look(step, interruption):
                     self._read(totals)
+                    stop = totals.stop or (interruption.requested and not self._has_workers)
                 if step % self.steps_per_epoch == 0:
                     bar.note(self._end_epoch(step, totals))
                     totals = Totals()
-                if look and (totals.stop or (interruption.requested and not self._has_workers)):
+                if stop:
                     self._save(step, totals)
                     self._meet()
                     raise interruption.error()
