@@ -28,7 +28,7 @@ def test_two_workers_train_as_one_and_leave_one_run(tmp_path):
 def test_told_to_stop_both_stop_at_one_step_and_continue(tmp_path):
     """SIGTERM reaches one of them, long before the end; both end with 75 behind the same checkpoint."""
     whole, broken = tmp_path / "whole", tmp_path / "broken"
-    long = ("--epochs", 60, "--evaluate-epochs", 0)
+    long = ("--epochs", 24, "--evaluate-epochs", 0)
     processes = start(broken, *long)
     runs.wait_for_checkpoint(broken, set(), processes)
     processes[1].send_signal(signal.SIGTERM)
