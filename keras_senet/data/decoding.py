@@ -72,11 +72,12 @@ def crop(image, box):
     return image[top : top + height, left : left + width]
 
 
-def checked(label, classes):
-    """The label; the graph fails if it is none of 0..classes - 1."""
-    message = tf.strings.format("the label {} is no class of the dataset", label)
-    with tf.control_dependencies([tf.debugging.Assert((label >= 0) & (label < classes), [message])]):
-        return tf.identity(label)
+def checked(labels, classes):
+    """Labels (n,); the graph fails if one is none of 0..classes - 1."""
+    outside = (labels < 0) | (labels >= classes)
+    message = tf.strings.format("labels that are no class of the dataset: {}", tf.boolean_mask(labels, outside))
+    with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(outside), [message])]):
+        return tf.identity(labels)
 
 
 def why_corrupt(dataset, index):

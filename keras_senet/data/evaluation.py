@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from keras_senet.data.decoding import CorruptImageError, checked, why_corrupt
-from keras_senet.data.sources import cores, fetched, options
+from keras_senet.data.sources import at_once, fetched, options
 
 
 def evaluation_batches(dataset, batch_size, transform=None, *, skip_corrupt=False):
@@ -68,14 +68,15 @@ class EvaluationBatches:
         @tf.autograph.experimental.do_not_convert
         def example(index, raw, label):
             image = tf.ensure_shape(self.dataset.decode(raw), self.dataset.image_shape)
-            return index, self.transform(image), checked(label, classes)
+            return index, self.transform(image), label
 
         def fetch(indices):
             return indices, *fetched(self.dataset, indices)
 
         raw = self._good(done).batch(self.batch_size).map(fetch, 2, deterministic=True)
-        examples = raw.unbatch().map(example, cores(), deterministic=True)
-        return examples.batch(self.batch_size).prefetch(2).with_options(options())
+        examples = raw.unbatch().map(example, at_once(), deterministic=True)
+        batches = examples.batch(self.batch_size).map(lambda at, x, labels: (at, x, checked(labels, classes)))
+        return batches.prefetch(2).with_options(options())
 
     def _find_corrupt(self, done, error):
         """Adds the corrupt images of the batch behind `done` to `skipped`, or raises."""

@@ -5,7 +5,16 @@ Images are uint8 of 0..255. Everything random follows from the seed.
 
 import tensorflow as tf
 
-fold_in = tf.random.experimental.stateless_fold_in
+
+
+def numbered(seed, number):
+    """The seed (2,) of the draw with this number among those that follow from a seed (2,).
+
+    TensorFlow's stateless operations scramble their seed, so that another one is all it takes. `stateless_fold_in` is a
+    random operation of its own; with several of them an image they took a tenth of the time of a JPEG.
+    """
+    step = tf.constant([0x5851F42D4C957F2D, 1], tf.int64)
+    return tf.cast(seed, tf.int64) * step + tf.stack([tf.cast(number, tf.int64), 0])
 
 
 def pad_and_crop(pixels, mode="CONSTANT"):
@@ -20,7 +29,12 @@ def pad_and_crop(pixels, mode="CONSTANT"):
 
 def flip():
     """The image or its mirror image, with equal chance."""
-    return tf.image.stateless_random_flip_left_right
+
+    def operation(image, seed):
+        mirrored = tf.random.stateless_uniform((), seed) < 0.5
+        return tf.raw_ops.Reverse(tensor=image, dims=tf.stack([False, mirrored, False]))
+
+    return operation
 
 
 def random_box(min_area, seed, attempts=10):
@@ -208,7 +222,7 @@ def mixing(mixup, cutmix, size, seed):
     """
     draws = tf.random.stateless_uniform((3,), seed)
     blends = draws[0] < (0.5 if mixup and cutmix else float(bool(mixup)))
-    share = tf.where(blends, _beta(mixup, fold_in(seed, 1)), _beta(cutmix, fold_in(seed, 2)))
+    share = tf.where(blends, _beta(mixup, numbered(seed, 1)), _beta(cutmix, numbered(seed, 2)))
     side = tf.cast(size * tf.sqrt(1 - share), tf.int32)
     middle = tf.cast(draws[1:] * size, tf.int32)
     box = tf.clip_by_value(tf.concat([middle - side // 2, middle - side // 2 + side], 0), 0, size)
@@ -279,7 +293,7 @@ def _seeds(seed):
 
         def next(self, ordered=True):
             self.drawn += 1
-            return fold_in(tf.cast(seed, tf.int64), self.drawn)
+            return numbered(seed, self.drawn)
 
     return Seeds()
 
@@ -290,7 +304,7 @@ def chain(operations):
     def operation(image, seed):
         for i, each in enumerate(operations):
             if each:
-                image = tf.ensure_shape(each(image, fold_in(seed, i)), image.shape)
+                image = tf.ensure_shape(each(image, numbered(seed, i)), image.shape)
         return image
 
     return operation

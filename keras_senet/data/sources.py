@@ -93,14 +93,23 @@ def fetched(dataset, indices):
 
 
 def cores():
-    """How many images to decode at the same time."""
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def at_once():
+    """How many images to begin decoding before the first of them is asked for.
+
+    With no more than there are threads, these would wait for the one image that takes longest.
+    """
+    return 8 * cores()
 
 
 def options():
     """Those of a tf.data pipeline that decodes images side by side and is not to be split by TensorFlow."""
     chosen = tf.data.Options()
+    chosen.threading.private_threadpool_size = 2 * cores()  # some wait for the disk, or for Python
     chosen.threading.max_intra_op_parallelism = 1  # one thread an image; more wait for each other
-    chosen.autotune.enabled = False  # it takes an epoch of 1,000 images to find out what `cores` says
+    chosen.autotune.enabled = False  # it takes an epoch of 1,000 images to find out what `at_once` says
     chosen.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return chosen

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_senet.data import decoding, images
 from keras_senet.data.augmentation import Augmentation
 from keras_senet.data.order import Balanced, replacements, shuffled
-from keras_senet.data.sources import cores, fetched, options
+from keras_senet.data.sources import at_once, fetched, options
 
 AHEAD = 4  # parts that wait for the network
 READS = 4  # parts whose images are read at the same time
@@ -81,16 +81,15 @@ class TrainingData:
             at = places(count)
             return at, *fetched(self.dataset, self._images_at(at, skip))
 
-        elements = (
+        parts_in_turn = (
             tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
             .map(fetch, min(READS, 2 * len(parts)), deterministic=True)
             .unbatch()
-            .map(self._example, cores(), deterministic=True)
+            .map(self._example, at_once(), deterministic=True)
             .batch(size, drop_remainder=True)
+            .map(self._part, 2, deterministic=True)
         )
-        if self.augmentation.mixes:
-            elements = elements.map(images.mix_pairs, 2, deterministic=True)
-        return elements.prefetch(AHEAD).with_options(options())
+        return parts_in_turn.prefetch(AHEAD).with_options(options())
 
     def _part_size(self, replicas):
         size, rest = divmod(self.batch_size, replicas)
@@ -147,16 +146,20 @@ class TrainingData:
 
     @tf.autograph.experimental.do_not_convert
     def _example(self, place, raw, label):
-        """An augmented image and its one-hot target, and, if pairs are mixed, how."""
-        per_epoch = self.steps_per_epoch * self.batch_size
-        epoch_seed = tf.stack([tf.constant(self.seed, tf.int64), place // per_epoch])
-        seed = images.fold_in(epoch_seed, place % per_epoch)
-        image = self._operation(self._sized(raw, images.fold_in(seed, 1)), images.fold_in(seed, 2))
-        target = tf.one_hot(decoding.checked(label, len(self.dataset.class_names)), len(self.dataset.class_names))
+        """An augmented image and its label, and, if pairs are mixed, how."""
+        seed = tf.stack([tf.constant(self.seed, tf.int64), place])
+        image = self._operation(self._sized(raw, images.numbered(seed, 1)), images.numbered(seed, 2))
         if not self.augmentation.mixes:
-            return image, target
-        pair = images.fold_in(images.fold_in(epoch_seed, place % per_epoch // 2), 3)
-        return image, target, *images.mixing(self.augmentation.mixup, self.augmentation.cutmix, self.image_size, pair)
+            return image, label
+        pair = images.numbered(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
+        return image, label, *images.mixing(self.augmentation.mixup, self.augmentation.cutmix, self.image_size, pair)
+
+    @tf.autograph.experimental.do_not_convert
+    def _part(self, pixels, labels, *mixing):
+        """Images and targets of a part of a batch, mixed where they are to be."""
+        classes = len(self.dataset.class_names)
+        targets = tf.one_hot(decoding.checked(labels, classes), classes)
+        return images.mix_pairs(pixels, targets, *mixing) if mixing else (pixels, targets)
 
     def _sized(self, raw, seed):
         """The image in its final size, uint8 (size, size, C)."""
