@@ -6,7 +6,6 @@ Images are uint8 of 0..255. Everything random follows from the seed.
 import tensorflow as tf
 
 
-
 def numbered(seed, number):
     """The seed (2,) of the draw with this number among those that follow from a seed (2,).
 
