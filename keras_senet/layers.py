@@ -86,7 +86,11 @@ class SqueezeExcite(keras.layers.Layer):
         x = ops.cast(x, self.reduce.compute_dtype)
         if self.squeeze is None:
             return x
-        return SQUEEZES[self.squeeze](x, axis=(1, 2) if self.data_format == "channels_last" else (2, 3), keepdims=True)
+        return SQUEEZES[self.squeeze](x, axis=self._spatial_axes, keepdims=True)
+
+    @property
+    def _spatial_axes(self):
+        return (1, 2) if self.data_format == "channels_last" else (2, 3)
 
     def excitation(self, x):
         """The gate alone: (N, 1, 1, C), or (N, H, W, C) without a squeeze; 0..1 for a sigmoid."""
@@ -95,8 +99,17 @@ class SqueezeExcite(keras.layers.Layer):
             self.built = True
         return ops.cast(self.expand(self.reduce(self.pool(x))), self.compute_dtype)
 
-    def call(self, x):
+    def call(self, x, training=None):
+        if training and self.squeeze == "avg" and keras.backend.backend() == "tensorflow":
+            return self._call_to_train(x)
         return x * self.excitation(x)
+
+    def _call_to_train(self, x):
+        """The same with gradients that take less memory and time."""
+        from keras_senet.gradients import scaled, with_mean
+
+        same, mean = with_mean(x, self._spatial_axes, self.reduce.compute_dtype)
+        return scaled(same, ops.cast(self.expand(self.reduce(mean)), self.compute_dtype), origin=x)
 
     def compute_output_shape(self, input_shape):
         return input_shape
@@ -208,15 +221,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return super().call(inputs, training=training, mask=mask)
         if training and self.trainable:
             outputs, mean, variance = self._fused(inputs, is_training=True, mean=[], variance=[])
-            self._update_moving_statistics(inputs, mean, variance)
+            variance = self._biased(variance, inputs)
+            self._update_moving_statistics(mean, variance)
         else:
-            outputs, _, _ = self._fused(
-                inputs,
-                is_training=False,
-                mean=ops.cast(self.moving_mean, "float32"),
-                variance=ops.cast(self.moving_variance, "float32"),
-            )
-        return ops.cast(outputs, self.compute_dtype)
+            mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
+            outputs, _, _ = self._fused(inputs, is_training=False, mean=mean, variance=variance)
+        outputs = ops.cast(outputs, self.compute_dtype)
+        return self._remembered(outputs, inputs, mean, variance) if training else outputs
 
     def _is_fusible(self, inputs):
         return (
@@ -245,13 +256,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=is_training,
         )[:3]
 
-    def _update_moving_statistics(self, inputs, mean, variance):
+    def _biased(self, variance, inputs):
+        """The variance that Keras averages, from that of the fused operation, which is Bessel-corrected."""
         import tensorflow as tf
 
         count = tf.cast(tf.size(inputs, out_type=tf.int64) // self.moving_mean.shape[0], "float32")
-        variance = variance * (count - 1.0) / count  # Keras averages the biased variance; this one is Bessel-corrected
+        return variance * (count - 1.0) / count
+
+    def _update_moving_statistics(self, mean, variance):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum))
+
+    def _remembered(self, outputs, inputs, mean, variance):
+        """The outputs, from which an SE block behind them learns how to compute them anew from the inputs."""
+        from keras_senet.gradients import remember
+
+        def compute():
+            scale = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + self.epsilon)
+            shift = ops.cast(self.beta, "float32") - mean * scale
+            shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
+            anew = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
+            return ops.cast(anew, self.compute_dtype)
+
+        return remember(outputs, compute)
 
 
 @register

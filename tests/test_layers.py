@@ -157,6 +157,60 @@ def test_squeeze_excite_is_its_formula(squeeze, gate, use_bias, data_format):
     assert relative_error(output, images * expected) < 1e-6
 
 
+class Gated:
+    """Images -> (batch normalisation ->) an SE block, by its gradients for training or by those that TensorFlow derives."""
+
+    def __init__(self, normalize, gate, lean):
+        self.normalize, self.gate, self.lean = normalize, gate, lean
+        self.trainable_variables = [v for layer in (normalize, gate) if layer for v in layer.trainable_variables]
+
+    def __call__(self, images):
+        x = self.normalize(images, training=True) if self.normalize else images
+        return self.gate(x, training=self.lean)
+
+
+@pytest.mark.parametrize("execution", EXECUTIONS)
+@pytest.mark.parametrize("data_format", FORMATS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("before", ["nothing", "batch statistics", "frozen statistics"])
+def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(before, dtype, data_format, execution):
+    normalize, gate = None, SqueezeExcite(2, dtype=dtype, data_format=data_format)
+    images = tf.cast(random(*shaped(data_format, 3, 6, 8)) * 2 + 1, gate.compute_dtype)
+    gate.build(images.shape)
+    if before != "nothing":
+        normalize = BatchNormalization(axis=-1 if data_format == "channels_last" else 1, dtype=dtype)
+        normalize.build(images.shape)
+        normalize.set_weights([0.5 + np.random.default_rng(i).random(8) for i in range(4)])
+        normalize.trainable = before == "batch statistics"
+    upstream = random(*images.shape, seed=1)
+    ours, derived = (step(Gated(normalize, gate, lean), images, upstream, execution) for lean in (True, False))
+    assert len(ours) == len(derived) == (8 if before == "batch statistics" else 6)
+    for mine, theirs in zip(ours, derived, strict=True):
+        assert relative_error(mine, theirs) < 10 * TOLERANCE[dtype]
+
+
+def test_training_does_not_keep_what_an_se_block_scales():
+    """A gradient that read the output of batch normalisation would keep a fifth of SE-ResNet-50's activations."""
+    images = keras.Input((8, 8, 4))
+    x = keras.layers.Conv2D(16, 1, use_bias=False)(images)
+    model = keras.Model(images, SqueezeExcite(4)(BatchNormalization()(x)))
+
+    @tf.function
+    def gradients(images):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(model(images, training=True) ** 2)
+        return tape.gradient(loss, [v.value for v in model.trainable_variables])
+
+    graph = gradients.get_concrete_function(tf.TensorSpec((2, 8, 8, 4))).graph
+    (normalized,) = (op.outputs[0] for op in graph.get_operations() if op.type == "FusedBatchNormV3")
+    same = {normalized.ref()}  # and what is no more than another name for it
+    for op in graph.get_operations():
+        if op.type in ("Identity", "IdentityN"):
+            same |= {out.ref() for x, out in zip(op.inputs, op.outputs, strict=True) if x.ref() in same}
+    readers = [op for op in graph.get_operations() if any(x.ref() in same for x in op.inputs)]
+    assert not [op.name for op in readers if op.name.startswith("gradient_tape/") and "Shape" not in op.type]
+
+
 @pytest.mark.parametrize(
     ("channels", "reduction", "width"), [(64, 16, 4), (216, 16, 13), (16, 16, 1), (8, 16, 1), (12, 1, 12)]
 )
