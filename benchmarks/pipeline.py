@@ -1,8 +1,10 @@
 """Training images a second from a folder of JPEGs (random-size crop to 224, flip): torchvision over keras_senet.
 
 The folder is made of ImageNet's images as tensorflow_datasets has them. Both sides read its files, each in the way that
-it recommends: torchvision's ImageFolder and DataLoader, `keras_senet.data.load` and TrainingData. A round is several
-passes, so that what begins with a pass (workers, iterators) counts as little as in ImageNet's long ones.
+it recommends: torchvision's ImageFolder, DataLoader and the transforms of its reference training, up to normalised
+float32; `keras_senet.data`, whose batches are uint8, normalised behind it as its networks do. `--uint8` stops both at
+uint8. A round is several passes, so that what begins with a pass (workers, iterators) counts as little as in ImageNet's
+long ones.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from ratio import measure
 
 from keras_senet import data
 from keras_senet.data import decoding, images
+from keras_senet.preprocessing import IMAGENET
 
 # torchvision's Python part without its binary lacks two operators that nothing here runs.
 _OPERATORS = torch.library.Library("torchvision", "DEF")
@@ -40,24 +43,33 @@ def write_folder(dataset, folder):
     return encoded
 
 
-def torchvision_round(folder, batch, workers, passes):
-    """As torchvision's reference training does it."""
+def torchvision_round(folder, options):
+    """As torchvision's reference training for classification does it."""
     torch.set_num_threads(1)
-    crop = transforms.RandomResizedCrop(SIZE, antialias=True)
-    transform = transforms.Compose([crop, transforms.RandomHorizontalFlip(), transforms.PILToTensor()])
-    dataset = torch.utils.data.ConcatDataset(passes * [datasets.ImageFolder(folder / "train", transform)])
+    steps = [transforms.RandomResizedCrop(SIZE, antialias=True), transforms.RandomHorizontalFlip()]
+    steps.append(transforms.PILToTensor())
+    if not options.uint8:
+        mean, std = (tuple(n / 255 for n in numbers) for numbers in (IMAGENET.mean, IMAGENET.std))
+        steps += [transforms.ConvertImageDtype(torch.float), transforms.Normalize(mean, std)]
+    images = datasets.ImageFolder(folder / "train", transforms.Compose(steps))
     loader = torch.utils.data.DataLoader(
-        dataset, batch, shuffle=True, num_workers=workers, drop_last=True, persistent_workers=workers > 0
+        torch.utils.data.ConcatDataset(options.passes * [images]),
+        options.batch,
+        shuffle=True,
+        num_workers=options.workers,
+        drop_last=True,
+        persistent_workers=options.workers > 0,
     )
     return lambda: sum(len(targets) for _, targets in loader)
 
 
-def our_round(folder, batch, passes):
+def our_round(folder, options):
     augmentation = data.Augmentation(min_area=0.08, flip=True)
     dataset = data.load(folder, "train")
-    made = data.TrainingData(dataset, batch_size=batch, image_size=SIZE, seed=0, augmentation=augmentation)
-    elements = made.batches(0, passes * made.steps_per_epoch)
-    return lambda: sum(len(targets) for _, targets in elements)
+    made = data.TrainingData(dataset, batch_size=options.batch, image_size=SIZE, seed=0, augmentation=augmentation)
+    elements = made.batches(0, options.passes * made.steps_per_epoch)
+    normalize = (lambda images: images) if options.uint8 else tf.function(IMAGENET.normalize)
+    return lambda: sum(len(normalize(images)) for images, _ in elements)
 
 
 def differences(encoded, count=50):
@@ -78,16 +90,14 @@ def main():
     parser.add_argument("data_dir", help="where tensorflow_datasets has imagenet2012")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
+    parser.add_argument("--uint8", action="store_true", help="without the normalisation on either side")
     parser.add_argument("--passes", type=int, default=3)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         encoded = write_folder(data.load("imagenet2012", "train", options.data_dir), folder)
         print("difference to Pillow's crop, resized: mean {:.3f}, largest {} of 255".format(*differences(encoded)))
-        rounds = [
-            torchvision_round(Path(folder), options.batch, options.workers, options.passes),
-            our_round(Path(folder), options.batch, options.passes),
-        ]
+        rounds = [torchvision_round(Path(folder), options), our_round(Path(folder), options)]
         items = len(encoded) * options.passes
         measure(("torchvision, DataLoader", "keras_senet.data"), rounds, options.rounds, items)
 

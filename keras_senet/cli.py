@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -24,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
 def main(arguments):
     """Runs a subcommand. Bad input ends with one line on the error stream and status 2."""
-    options = _parser().parse_args(arguments)
+    options = _parser(arguments[0]).parse_args(arguments)
     try:
         options.run(options)
     except EXPECTED as error:
@@ -38,16 +39,27 @@ def main(arguments):
     return 0
 
 
-def _parser():
+def _parser(asked):
+    """Knows all subcommands, and the arguments of the one that is asked for."""
     parser = Parser(prog="keras-senet")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, text in COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         command.add_argument("--traceback", action="store_true", help="show where in the program an error arose")
-        run, add_arguments = SUBCOMMANDS[name]
-        add_arguments(command)
-        command.set_defaults(run=run)
+        if name == asked:
+            run, add_arguments = _subcommand(name)
+            add_arguments(command)
+            command.set_defaults(run=run)
     return parser
+
+
+def _subcommand(name):
+    """(what runs it, what adds its arguments to a parser)."""
+    found = SUBCOMMANDS[name]
+    if isinstance(found, tuple):
+        return found
+    module = importlib.import_module(found)
+    return module.run, module.add_arguments
 
 
 def _add_list_arguments(parser):
@@ -308,9 +320,7 @@ def quickstart(options):
     trainer.train()
     test_set = trainer.test_set
     result = evaluate(trainer.model, test_set, step=trainer.prediction_step)
-    title = f"{trainer.recipe.model} on digits"
-    pictures.training_curves(trainer.workdir.read_metrics(), workdir / "curves.png", title)
-    pictures.confusion_matrix(result.confusion, test_set.class_names, workdir / "confusion.png", title)
+    pictures.confusion_matrix(result.confusion, test_set.class_names, workdir / "confusion.png", trainer.title)
     console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
     reports = _export_all(trainer, workdir / "exports")
     write_report(workdir / "report.json", result, reports)
@@ -365,32 +375,6 @@ def _export_table(reports):
     return table
 
 
-def _add_train_arguments(parser):
-    from keras_senet.training import command
-
-    command.add_arguments(parser)
-
-
-def train(options):
-    """Runs a recipe, or continues it."""
-    from keras_senet.training import command
-
-    command.run(options)
-
-
-def _add_evaluate_arguments(parser):
-    from keras_senet.evaluation import command
-
-    command.add_arguments(parser)
-
-
-def evaluate(options):
-    """Accuracy of networks on a dataset."""
-    from keras_senet.evaluation import command
-
-    command.run(options)
-
-
 def _add_curves_arguments(parser):
     parser.add_argument("workdirs", nargs="+", metavar="WORKDIR", help="what `keras-senet train` left")
     parser.add_argument("--output", required=True, metavar="FILE", help="a PNG file")
@@ -410,12 +394,13 @@ def curves(options):
     compared_curves(runs, options.output, options.title)
 
 
+# A subcommand's functions, or the module that has them as `run` and `add_arguments`
 SUBCOMMANDS = {
     "quickstart": (quickstart, _add_quickstart_arguments),
     "list": (list_models, _add_list_arguments),
     "summary": (summary, _add_summary_arguments),
-    "train": (train, _add_train_arguments),
-    "evaluate": (evaluate, _add_evaluate_arguments),
+    "train": "keras_senet.training.command",
+    "evaluate": "keras_senet.evaluation.command",
     "curves": (curves, _add_curves_arguments),
     "predict": (predict, _add_predict_arguments),
     "convert": (convert, _add_convert_arguments),

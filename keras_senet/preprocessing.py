@@ -70,7 +70,11 @@ class Preprocessing:
     @property
     def short_side(self):
         """The short side of the resized image that the centre crop is cut from, in pixels."""
-        return math.floor(self.size / self.crop_fraction)
+        return self.short_side_for(self.size)
+
+    def short_side_for(self, size):
+        """The same for a crop of another size."""
+        return math.floor(size / self.crop_fraction)
 
     def crop(self, image):
         """One image (H, W, C) of 0..255 -> float32 (size, size, C) of 0..255: its middle, antialiased.
@@ -81,7 +85,7 @@ class Preprocessing:
         return middle(resize(image, self.short_side, self.interpolation), self.size)
 
     def read(self, path):
-        """The file of one JPEG, PNG, BMP or GIF image, cropped as `crop` does: float32 (size, size, C) of 0..255.
+        """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32 (size, size, C) of 0..255.
 
         C is 3, RGB, or 1, grey, as `mean` has it.
 
@@ -91,16 +95,16 @@ class Preprocessing:
         """
         import tensorflow as tf
 
+        from keras_senet.decoding import decode, reason_of
+
         channels = len(self.mean)
         if channels not in (1, 3):
             raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {str(path)!r}")
         content = Path(path).read_bytes()
         try:
-            image = tf.io.decode_image(content, channels=channels, expand_animations=False)
-            return self.crop(image).numpy()
+            return self.crop(decode(content, channels)).numpy()
         except tf.errors.InvalidArgumentError as error:
-            reason = error.message.split("}} ")[-1].split(" [Op:")[0]  # without TensorFlow's place in a graph
-            raise ValueError(f"Not an image that can be decoded: {str(path)!r} ({reason[:200]})") from error
+            raise ValueError(f"Not an image that can be decoded: {str(path)!r} ({reason_of(error)})") from error
 
 
 def resize(image, short, interpolation):

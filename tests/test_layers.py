@@ -158,7 +158,7 @@ def test_squeeze_excite_is_its_formula(squeeze, gate, use_bias, data_format):
 
 
 class Gated:
-    """Images -> (batch normalisation ->) an SE block, by its gradients for training or by those that TensorFlow derives."""
+    """Images -> (batch normalisation ->) an SE block, by its gradients for training or by those TensorFlow derives."""
 
     def __init__(self, normalize, gate, lean):
         self.normalize, self.gate, self.lean = normalize, gate, lean

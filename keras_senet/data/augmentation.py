@@ -1,10 +1,10 @@
 """What is done to training images: plain data."""
 
-import dataclasses
 import math
 from dataclasses import dataclass
 
 from keras_senet.data import images as operations
+from keras_senet.fields import require, require_types
 
 LARGEST = 4096  # pixels, operations: more is a mistake
 
@@ -47,24 +47,16 @@ class Augmentation:
     cutmix: float = 0.0
 
     def __post_init__(self):
-        for field in dataclasses.fields(self):
-            accepted = (int, float) if field.type is float else field.type
-            value = getattr(self, field.name)
-            is_type = isinstance(value, accepted) and (field.type is bool or not isinstance(value, bool))
-            self._require(field.name, is_type, f"of type {field.type.__name__}")
+        require_types(self)
         for field in ("min_area", "color_jitter", "randaugment_magnitude", "random_erasing"):
-            self._require(field, 0 <= getattr(self, field) <= 1, "from 0 to 1")
+            require(self, field, 0 <= getattr(self, field) <= 1, "from 0 to 1")
         for field in ("pad_and_crop", "cutout"):
-            self._require(field, 0 <= getattr(self, field) <= LARGEST, f"from 0 to {LARGEST}")
-        self._require("rotation", 0 <= self.rotation <= 180, "from 0 to 180")
-        self._require("pixel_jitter", 0 <= self.pixel_jitter <= 255, "from 0 to 255")
-        self._require("randaugment", 0 <= self.randaugment <= 100, "from 0 to 100")
+            require(self, field, 0 <= getattr(self, field) <= LARGEST, f"from 0 to {LARGEST}")
+        require(self, "rotation", 0 <= self.rotation <= 180, "from 0 to 180")
+        require(self, "pixel_jitter", 0 <= self.pixel_jitter <= 255, "from 0 to 255")
+        require(self, "randaugment", 0 <= self.randaugment <= 100, "from 0 to 100")
         for field in ("mixup", "cutmix"):
-            self._require(field, 0 <= getattr(self, field) < math.inf, "at least 0")
-
-    def _require(self, field, holds, accepted):
-        if not holds:
-            raise ValueError(f"`{field}` must be {accepted}. Received: {field}={getattr(self, field)!r}")
+            require(self, field, 0 <= getattr(self, field) < math.inf, "at least 0")
 
     @property
     def mixes(self):

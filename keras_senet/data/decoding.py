@@ -1,9 +1,11 @@
-"""Encoded images (JPEG, PNG, BMP, GIF, WebP) to uint8 tensors, in a graph; and what is wrong with one that fails."""
+"""Parts of encoded images to uint8 tensors, in a graph; and what is wrong with an image that fails."""
 
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
+
+from keras_senet.decoding import decode, reason_of
 
 MARGIN = 4  # pixels
 
@@ -15,29 +17,12 @@ class Corrupt(NamedTuple):
     name: str
     reason: str
 
+    def __str__(self):
+        return f"{self.name} cannot be used: {self.reason}"
+
 
 class CorruptImageError(ValueError):
     """An image cannot be decoded, or its label is none; the message names the file and the reason."""
-
-
-def decode(raw, channels):
-    """An encoded image -> uint8 (H, W, channels) of 0..255; of an animation the first picture."""
-    image = tf.cond(
-        tf.io.is_jpeg(raw),
-        lambda: tf.io.decode_jpeg(raw, channels, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(_without_palette(raw), channels, expand_animations=False),
-    )
-    return tf.ensure_shape(image, (None, None, channels))
-
-
-def _without_palette(raw):
-    """The same; the graph fails for a BMP whose bytes are not plain colours: TensorFlow would take them as such."""
-    header = tf.strings.substr(raw, 0, 34)
-    fields = tf.io.decode_raw(header, tf.uint8, fixed_length=34)
-    plain = tf.reduce_any(fields[28] == (24, 32)) & tf.reduce_all(fields[29:] == 0)  # bits a pixel; compression
-    message = "the BMP has a palette or is compressed, which is not decoded"
-    with tf.control_dependencies([tf.debugging.Assert((tf.strings.substr(raw, 0, 2) != b"BM") | plain, [message])]):
-        return tf.identity(raw)
 
 
 def decode_crop(raw, channels, choose):
@@ -91,9 +76,3 @@ def why_corrupt(dataset, index):
         reason = f"its label {labels[0]} is none of 0..{len(dataset.class_names) - 1}"
         return Corrupt(int(index), dataset.name_of(index), reason)
     return None
-
-
-def reason_of(error):
-    """One line of an error, without TensorFlow's place in a graph."""
-    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
-    return message.split("}} ")[-1].split(" [Op:")[0].partition("\n")[0][:200]

@@ -85,5 +85,5 @@ class EvaluationBatches:
         if not corrupt:
             raise error
         if not self.skip_corrupt:
-            raise CorruptImageError(f"{corrupt[0].name} cannot be used: {corrupt[0].reason}") from error
+            raise CorruptImageError(str(corrupt[0])) from error
         self.skipped += corrupt

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import decoding
+from keras_senet.decoding import decode
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,7 +80,7 @@ class Encoded:
 
     def decode(self, raw):
         """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255."""
-        return tf.ensure_shape(decoding.decode(raw, self.image_shape[-1]), self.image_shape)
+        return tf.ensure_shape(decode(raw, self.image_shape[-1]), self.image_shape)
 
     def decode_crop(self, raw, choose):
         """The part (top, left, height, width) = choose(height, width) of an encoded image: uint8 (h, w, C)."""

@@ -44,11 +44,8 @@ class Protocol:
             ValueError: if a crop is larger than the resized image, or ten crops are all the same one.
         """
         sizes = self.sizes or (size,)
-        pairs = [
-            (size, short)
-            for size in sizes
-            for short in self.short_sides or (math.floor(size / preprocessing.crop_fraction),)
-        ]
+        own = preprocessing.short_side_for
+        pairs = [(size, short) for size in sizes for short in self.short_sides or (own(size),)]
         return tuple(Crops(size, short, preprocessing.interpolation, self.crop) for size, short in pairs)
 
 

@@ -1,6 +1,5 @@
 """The network that a training run left in its work directory."""
 
-import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,21 +21,14 @@ def load_run(workdir):
         ValueError: if one of its files is damaged.
         FileNotFoundError: if it holds no run, or one that has not ended.
     """
+    from keras_senet.training.workdir import read_recipe
+
     workdir = Path(workdir)
-    recipe = _recipe(workdir / "recipe.json")
+    recipe = read_recipe(workdir)
     preprocessing = _preprocessing(workdir / "model.weights.h5")
     model = _model(workdir / "model.keras")
     model.preprocessing = preprocessing
-    return Run(model, *recipe)
-
-
-def _recipe(path):
-    _require(path, "holds no training run")
-    try:
-        recipe = json.loads(path.read_text())["recipe"]
-        return str(recipe["model"]), str(recipe["dataset"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({type(error).__name__}: {error})") from error
+    return Run(model, recipe.model, recipe.dataset)
 
 
 def _preprocessing(path):

@@ -75,7 +75,7 @@ class FitTrainer:
     def train(self):
         """Trains to the end of the recipe; returns the last row of the metrics."""
         backup = keras.callbacks.BackupAndRestore(str(self.workdir.path / "backup"), delete_checkpoint=False)
-        first = self._first_epoch(backup)
+        first = self._first_epoch()
         self.workdir.forget_metrics_after(first * self.data.steps_per_epoch)
         if first < self.recipe.epochs:
             self.model.fit(
@@ -94,7 +94,7 @@ class FitTrainer:
             pictures.training_curves(rows, self.workdir.path / "curves.png", self.title)
         return rows[-1] if rows else None
 
-    def _first_epoch(self, backup):
+    def _first_epoch(self):
         """The epoch that Keras' backup will continue with; 0 without one."""
         file = self.workdir.path / "backup" / "training_metadata.json"
         try:
@@ -153,8 +153,8 @@ class _StopAt(keras.callbacks.Callback):
 
     def __init__(self, trainer):
         super().__init__()
-        self.parts, self.accumulation = trainer.max_steps * trainer.recipe.accumulation, trainer.recipe.accumulation
+        self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) >= self.parts:
+        if int(self.model.optimizer.iterations) >= self.updates:
             self.model.stop_training = True

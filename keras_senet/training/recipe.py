@@ -3,10 +3,10 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import get_args, get_origin
 
 from keras_senet import models
 from keras_senet.data import Augmentation
+from keras_senet.fields import require, require_types
 from keras_senet.models.blocks import SE
 
 SCHEDULES = ("constant", "step", "cosine", "linear")
@@ -89,22 +89,20 @@ class Recipe:
     result: str = field(default="not run", compare=False)
 
     def __post_init__(self):
-        for each in dataclasses.fields(self):
-            value = getattr(self, each.name)
-            _require(self, each.name, _is_of(value, each.type), f"of type {_type_name(each.type)}")
+        require_types(self)
         models.get(self.model)
         self.parsed_se(models.get(self.model).spec.se)
         for name, accepted in CHOICES.items():
-            _require(self, name, getattr(self, name) in accepted, f"one of {', '.join(accepted)}")
+            require(self, name, getattr(self, name) in accepted, f"one of {', '.join(accepted)}")
         for name, (holds, accepted) in BOUNDS.items():
-            _require(self, name, holds(getattr(self, name)), accepted)
+            require(self, name, holds(getattr(self, name)), accepted)
         for name in ("warmup_epochs", "frozen_bn_epochs"):
-            _require(self, name, getattr(self, name) <= self.epochs, f"from 0 to epochs={self.epochs}")
+            require(self, name, getattr(self, name) <= self.epochs, f"from 0 to epochs={self.epochs}")
         rising = list(self.milestones) == sorted(set(self.milestones))
         in_range = all(0 < m < self.epochs for m in self.milestones)
-        _require(self, "milestones", rising and in_range, f"rising, above 0 and below epochs={self.epochs}")
+        require(self, "milestones", rising and in_range, f"rising, above 0 and below epochs={self.epochs}")
         together = not (self.sync_bn and self.accumulation > 1)
-        _require(self, "accumulation", together, "1 with sync_bn=True, whose replicas cannot meet inside of a loop")
+        require(self, "accumulation", together, "1 with sync_bn=True, whose replicas cannot meet inside of a loop")
 
     def parsed_se(self, default):
         """The SE blocks that `se` describes, for a network whose own ones are `default`; None is none."""
@@ -114,20 +112,22 @@ class Recipe:
         changes = {}
         for part in self.se.split(","):
             name, _, text = (piece.strip() for piece in part.partition("="))
-            _require(self, "se", name in fields and text, f"'default', 'none', or NAME=VALUE of {sorted(fields)}")
-            changes[name] = _parsed(text, name)
+            require(self, "se", name in fields and text, f"'default', 'none', or NAME=VALUE of {sorted(fields)}")
+            try:
+                changes[name] = _parsed(text, name)
+            except ValueError:
+                require(self, "se", False, f"stage numbers joined by '+' behind {name}=")
         return dataclasses.replace(default or SE(), **changes)
 
     def flat(self):
         """All fields by name, those of the augmentation among them: what flags and messages name."""
-        fields = dataclasses.asdict(self)
-        return fields | fields.pop("augmentation")
+        return flattened(dataclasses.asdict(self))
 
     @classmethod
     def from_json(cls, fields):
-        """The recipe whose `dataclasses.asdict` was written as JSON."""
-        augmentation = Augmentation(**fields["augmentation"])
-        return cls(**fields | {"augmentation": augmentation, "milestones": tuple(fields["milestones"])})
+        """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have their defaults."""
+        augmentation = Augmentation(**fields.get("augmentation", {}))
+        return cls(**fields | {"augmentation": augmentation, "milestones": tuple(fields.get("milestones", ()))})
 
     def override(self, **fields):
         """The same recipe with some of the flat fields changed; `result` becomes "not run" if any does."""
@@ -136,6 +136,12 @@ class Recipe:
         own = {name: value for name, value in fields.items() if name not in names}
         changed = dataclasses.replace(self, augmentation=augmentation, **own)
         return self if changed == self else dataclasses.replace(changed, result="not run")
+
+
+def flattened(fields):
+    """The fields of a recipe as a dictionary, those of its augmentation among them."""
+    own = dict(fields)
+    return own | own.pop("augmentation", {})
 
 
 def _natural(largest=2**31 - 1, least=0):
@@ -171,22 +177,6 @@ BOUNDS = {
     "frozen_bn_epochs": _natural(),
     "seed": _natural(),
 }
-
-
-def _require(recipe, name, holds, accepted):
-    if not holds:
-        raise ValueError(f"`{name}` must be {accepted}. Received: {name}={getattr(recipe, name)!r}")
-
-
-def _is_of(value, kind):
-    if get_origin(kind) is tuple:
-        return isinstance(value, tuple) and all(_is_of(item, get_args(kind)[0]) for item in value)
-    accepted = (int, float) if kind is float else kind
-    return isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
-
-
-def _type_name(kind):
-    return "tuple of numbers" if get_origin(kind) is tuple else kind.__name__
 
 
 def _parsed(text, name):

@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_senet import data, pictures
+from keras_senet.decoding import reason_of
 from keras_senet.evaluation import evaluate, prediction_step
 from keras_senet.training.checkpoints import Checkpoints
 from keras_senet.training.environment import environment
@@ -211,11 +212,11 @@ class Trainer:
         return batches() if replicas == 1 else self.strategy.distribute_datasets_from_function(batches)
 
     def _skip(self, corrupt, error):
-        if not corrupt:
-            raise error
+        if not corrupt:  # and no worker was lost, as an error of TensorFlow's would say
+            raise RuntimeError(f"The images cannot be read: {reason_of(error)}") from error
         if not self.skip_corrupt:
-            raise data.CorruptImageError(f"{corrupt[0].name}: {corrupt[0].reason}") from error
-        self.skipped |= {each.index: f"{each.name}: {each.reason}" for each in corrupt}
+            raise data.CorruptImageError(str(corrupt[0])) from error
+        self.skipped |= {each.index: str(each) for each in corrupt}
         if self.is_chief:
             self.workdir.write_skipped(self.skipped)
 

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from keras_senet.training.recipe import Recipe
+from keras_senet.training.recipe import Recipe, flattened
 
 NOT_COMPARED = ("source", "result")
 
@@ -45,11 +45,11 @@ class WorkDir:
             return
         try:
             there = json.loads(file.read_text())
-            stored = _flat(dict(there["recipe"])) | {"engine": there.get("engine", "trainer")}
+            stored = _compared(there["recipe"]) | {"engine": there.get("engine", "trainer")}
             before = dict(there.get("environment", {}))
         except (ValueError, KeyError, TypeError) as error:
             raise ValueError(f"{str(file)!r} is damaged ({error}); remove it or choose another directory") from error
-        wanted = _flat(json.loads(json.dumps(content["recipe"]))) | {"engine": engine}
+        wanted = _compared(json.loads(json.dumps(content["recipe"]))) | {"engine": engine}
         fields = _differences(stored, wanted)
         if fields:
             raise ValueError(f"The work directory {str(self.path)!r} belongs to another recipe: {fields}")
@@ -96,14 +96,18 @@ def read_run(path):
     Raises:
         ValueError: if one of its files is damaged, or FileNotFoundError if there is none.
     """
+    return read_recipe(path), read_metrics(Path(path) / "metrics.csv")
+
+
+def read_recipe(path):
+    """The recipe of a work directory. Raises as `read_run` does."""
     file = Path(path) / "recipe.json"
     try:
-        recipe = Recipe.from_json(json.loads(file.read_text())["recipe"])
+        return Recipe.from_json(json.loads(file.read_text())["recipe"])
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{str(path)!r} holds no training run: there is no recipe.json") from error
     except (ValueError, KeyError, TypeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
-    return recipe, read_metrics(Path(path) / "metrics.csv")
 
 
 def read_metrics(path):
@@ -118,10 +122,9 @@ def read_metrics(path):
         raise ValueError(f"{str(path)!r} is damaged ({error}); remove it, the run itself can go on") from error
 
 
-def _flat(recipe):
-    """The fields of a stored recipe, those of its augmentation among them."""
-    augmentation = dict(recipe.pop("augmentation", {}))
-    return {name: value for name, value in (recipe | augmentation).items() if name not in NOT_COMPARED}
+def _compared(recipe):
+    """The fields of a stored recipe that make it another one, those of its augmentation among them."""
+    return {name: value for name, value in flattened(recipe).items() if name not in NOT_COMPARED}
 
 
 def _differences(there, here):

@@ -11,6 +11,7 @@ from PIL import Image
 
 from keras_senet import data
 from keras_senet.data import decoding, images
+from keras_senet.decoding import decode
 
 PICTURE = picture(33, 47)
 RGB = Image.fromarray(PICTURE)
@@ -72,14 +73,14 @@ def part(image):
 def test_jpegs_are_pillow_s(kind):
     encoded = JPEGS[kind]
     expected = opened(encoded)
-    np.testing.assert_array_equal(decoding.decode(tf.constant(encoded), 3), expected)
+    np.testing.assert_array_equal(decode(tf.constant(encoded), 3), expected)
     np.testing.assert_array_equal(CROP(tf.constant(encoded)), part(expected))
 
 
 @pytest.mark.parametrize("kind", EXACT)
 def test_other_files_are_exact(kind):
     encoded, expected = EXACT[kind]
-    np.testing.assert_array_equal(decoding.decode(tf.constant(encoded), 3), expected)
+    np.testing.assert_array_equal(decode(tf.constant(encoded), 3), expected)
     np.testing.assert_array_equal(CROP(tf.constant(encoded)), part(expected))
 
 
@@ -115,7 +116,7 @@ BAD = {
 @pytest.mark.parametrize("kind", BAD)
 def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
     corner = tf.function(lambda raw: decoding.decode_crop(raw, 3, lambda height, width: tf.constant([0, 0, 1, 1])))
-    for function in (lambda raw: decoding.decode(raw, 3), corner):
+    for function in (lambda raw: decode(raw, 3), corner):
         with pytest.raises(tf.errors.OpError):
             function(tf.constant(BAD[kind]))
     (tmp_path / "train" / "a").mkdir(parents=True)
