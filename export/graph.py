@@ -80,9 +80,10 @@ def serving_function(model, preprocessing, batch=None):
     return serve
 
 
-def write_saved_model(model, preprocessing, folder, batch=None):
-    """Writes the serving function and the model's variables, without Keras' own objects, as a SavedModel."""
+def write_saved_model(model, endpoints, folder):
+    """Writes functions by name, and the model's variables, without Keras' own objects, as a SavedModel."""
     archive = keras.export.ExportArchive()
     archive.track(model)
-    archive.add_endpoint("serving_default", serving_function(model, preprocessing, batch))
+    for name, function in endpoints.items():
+        archive.add_endpoint(name, function)
     archive.write_out(str(folder), verbose=False)

@@ -102,8 +102,25 @@ def _check_replaceable(path, given, overwrite, is_folder):
         raise FileExistsError(f"{given!r} exists; pass `overwrite=True` to replace it")
 
 
-def export(write, model, path, *, kind, quantization, images, preprocessing, overwrite, tolerance, layout="nhwc"):
-    """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees; returns the report."""
+def export(
+    write,
+    model,
+    path,
+    *,
+    kind,
+    quantization,
+    images,
+    preprocessing,
+    overwrite,
+    tolerance,
+    layout="nhwc",
+    references=None,
+):
+    """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees; returns the report.
+
+    `references` has, by name, what Keras answers where the file has further ways to be called:
+    functions of (model, preprocessing, images).
+    """
     check_exportable(model, preprocessing)
     model = in_float32(model)
     images = synthetic_images(model, preprocessing) if images is None else checked_images("images", images, model)
@@ -111,7 +128,11 @@ def export(write, model, path, *, kind, quantization, images, preprocessing, ove
         write(model, target)
         measured = run_file(target, kind, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
         reference = predict(model, preprocessing, images)
-        errors = compare(measured.pop("outputs"), reference, tolerance, f"{kind} file of {model.name!r}")
+        outputs = measured.pop("outputs")
+        errors = compare(outputs.pop(kind), reference, tolerance, f"{kind} file of {model.name!r}")
+        for name, found in outputs.items():
+            expected = references[name](model, preprocessing, images)
+            compare(found, expected, tolerance, f"signature {name} of the {kind} file of {model.name!r}")
         size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
     return ExportReport(str(path), kind, quantization, size, **errors, **measured)
 
@@ -157,7 +178,7 @@ def compare(outputs, reference, tolerance, what):
 
 
 def run_file(path, kind, images):
-    """Outputs, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own runtime.
+    """`outputs` by name, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own runtime.
 
     Raises:
         ParityError: if the runtime cannot load or run the file; its own message follows.
@@ -170,4 +191,4 @@ def run_file(path, kind, images):
             reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
             raise ParityError(f"The {kind} file was removed: its runtime cannot run it ({reason})")
         measured = json.loads(Path(folder, "measured.json").read_text())
-        return {"outputs": np.load(f"{folder}/outputs.npy"), **measured}
+        return {"outputs": {path.stem: np.load(path) for path in Path(folder, "outputs").iterdir()}, **measured}

@@ -1,7 +1,7 @@
 """Runs an exported file in a process of its own: python run_file.py KIND PATH FOLDER.
 
-FOLDER has `images.npy` and gets `outputs.npy` and `measured.json`. Nothing of keras_senet is imported here, which
-is part of the proof: a file must run where only its runtime is.
+FOLDER has `images.npy` and gets `measured.json` and `outputs/`: KIND.npy, and a file for each further signature.
+Nothing of keras_senet is imported here, which is part of the proof: a file must run where only its runtime is.
 """
 
 import json
@@ -15,12 +15,27 @@ import numpy as np
 
 
 def saved_model(path):
-    """images -> predictions, by the SavedModel in a folder."""
+    """images -> predictions, by the SavedModel in a folder; a function a signature."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(path)  # must outlive the signature
-    signature = loaded.signatures["serving_default"]
-    return lambda images: (loaded, signature(images=tf.constant(images))["predictions"].numpy())[1]
+    loaded = tf.saved_model.load(path)  # must outlive its signatures
+
+    def runner(name, prepare):
+        signature = loaded.signatures[name]
+        return lambda images: (loaded, signature(images=tf.constant(prepare(images)))["predictions"].numpy())[1]
+
+    def as_uint8(images):
+        return np.clip(np.round(images), 0, 255).astype("uint8")
+
+    def as_png(images):
+        (_, spec) = loaded.signatures["serve_uint8"].structured_input_signature
+        channels_last = spec["images"].shape[-1] in (1, 3)
+        pixels = as_uint8(images if channels_last else images.transpose(0, 2, 3, 1))
+        return [tf.io.encode_png(image).numpy() for image in pixels]
+
+    ways = {"serving_default": np.asarray, "serve_uint8": as_uint8, "serve_jpeg": as_png}
+    runs = {name: runner(name, prepare) for name, prepare in ways.items() if name in loaded.signatures}
+    return {"savedmodel": runs.pop("serving_default"), **runs}
 
 
 def tflite(path):
@@ -36,7 +51,7 @@ def tflite(path):
         outputs = [runner(images=_quantized(image[None], given))["predictions"] for image in images]
         return _dequantized(np.concatenate(outputs), made)
 
-    return run
+    return {"tflite": run}
 
 
 def _quantized(images, details):
@@ -59,7 +74,7 @@ def onnx(path):
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["predictions"], {"images": images})[0]
+    return {"onnx": lambda images: session.run(["predictions"], {"images": images})[0]}
 
 
 def latency_ms(run, image, seconds=1.0, least=3, most=50):
@@ -82,11 +97,13 @@ def peak_memory():
 
 def main(kind, path, folder):
     """Runs the file on the folder's images, then times it on one."""
-    run = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}[kind](path)
+    runs = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}[kind](path)
     images = np.load(f"{folder}/images.npy")
-    outputs = [run(images[i : i + 16]) for i in range(0, len(images), 16)]
-    np.save(f"{folder}/outputs.npy", np.concatenate(outputs))
-    measured = {"latency_ms": latency_ms(run, images[:1]), "peak_memory": peak_memory()}
+    os.mkdir(f"{folder}/outputs")
+    for name, run in runs.items():
+        outputs = [run(images[i : i + 16]) for i in range(0, len(images), 16)]
+        np.save(f"{folder}/outputs/{name}.npy", np.concatenate(outputs))
+    measured = {"latency_ms": latency_ms(runs[kind], images[:1]), "peak_memory": peak_memory()}
     with open(f"{folder}/measured.json", "w") as file:
         json.dump(measured, file)
 

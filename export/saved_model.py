@@ -1,31 +1,47 @@
 """TensorFlow SavedModel."""
 
-from .graph import write_saved_model
+import keras
+import tensorflow as tf
+
+from keras_senet.decoding import decode
+
+from .graph import check_exportable, predict, prediction_function, write_saved_model
 from .parity import FLOAT_TOLERANCE, export
 
 
-def to_saved_model(model, path, *, images=None, preprocessing=None, overwrite=False):
+def to_saved_model(model, path, *, features=False, images=None, preprocessing=None, class_names=None, overwrite=False):
     """Writes a SavedModel folder that runs without keras_senet and Keras, compared with the model.
 
-    Its signature `serving_default` maps `images` (batch, H, W, C) float32 to `predictions`; the batch is dynamic.
+    Its signatures take `images` and give `predictions`, and with `class_names` also `classes`, the name of each image's
+    likeliest class; the batch is dynamic:
+
+    serving_default  (batch, H, W, C) float32, as the model takes them, or 0..255 RGB with `preprocessing`
+    serve_uint8      with `preprocessing`: the same as uint8
+    serve_jpeg       with `preprocessing` of 1 or 3 channels: (batch,) strings, encoded JPEG, PNG, BMP, GIF or WebP
+                     images of any size, each resized and cropped as `Preprocessing.crop` does
 
     Args:
         model: a functional Keras model with one input and one output.
         path: the folder to write.
+        features: whether there is an output `features`, too: what the model's last layer takes.
         images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded synthetic ones.
-        preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255 RGB.
+        preprocessing: a `Preprocessing` to put into the graph, for images of the model's size.
+        class_names: the names of the classes, in the order of the model's output.
         overwrite: whether to replace what is at `path`.
 
     Returns:
-        An `ExportReport`.
+        An `ExportReport`, of `serving_default`. The other signatures are run and compared, too.
 
     Raises:
         ParityError: if the outputs are not within 1e-4 of the largest one; nothing is left at `path`.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
+    check_exportable(model, preprocessing)
+    _check_size(model, preprocessing)
+    _check_names(model, class_names)
 
     def write(model, target):
-        write_saved_model(model, preprocessing, target)
+        write_saved_model(model, _Endpoints(model, preprocessing, class_names, features).all(), target)
 
     return export(
         write,
@@ -37,4 +53,89 @@ def to_saved_model(model, path, *, images=None, preprocessing=None, overwrite=Fa
         preprocessing=preprocessing,
         overwrite=overwrite,
         tolerance=FLOAT_TOLERANCE,
+        references=_REFERENCES if preprocessing is not None else {},
     )
+
+
+def _check_size(model, preprocessing):
+    shape = _image_shape(model)
+    if preprocessing is not None and shape[:2] != (preprocessing.size,) * 2:
+        raise ValueError(
+            f"`preprocessing` must be for images of the model's size, {shape[0]} x {shape[1]}. "
+            f"Received: preprocessing of size {preprocessing.size}"
+        )
+
+
+def _check_names(model, class_names):
+    classes = model.outputs[0].shape[1:]
+    if class_names is not None and (len(classes) != 1 or len(class_names) != classes[0]):
+        raise ValueError(
+            f"`class_names` must be a name for each output of the model, whose shape is {tuple(classes)}. "
+            f"Received: {len(class_names)} names"
+        )
+
+
+def _image_shape(model):
+    """(H, W, C) of the images that the model takes, in either layout."""
+    shape = tuple(model.inputs[0].shape[1:])
+    return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
+
+
+class _Endpoints:
+    """The functions of a SavedModel."""
+
+    def __init__(self, model, preprocessing, class_names, features):
+        self.preprocessing, self.class_names = preprocessing, class_names
+        self.input_shape = tuple(model.inputs[0].shape[1:])
+        self.channels = _image_shape(model)[2]
+        outputs = {"predictions": model.outputs[0]} | ({"features": model.layers[-1].input} if features else {})
+        self.answer = prediction_function(keras.Model(model.inputs, outputs), preprocessing)
+
+    def all(self):
+        found = {"serving_default": self._function(tf.float32, self.input_shape, lambda images: images)}
+        if self.preprocessing is not None:
+            found["serve_uint8"] = self._function(tf.uint8, self.input_shape, lambda x: tf.cast(x, tf.float32))
+            if self.channels in (1, 3):
+                found["serve_jpeg"] = self._function(tf.string, (), self._decoded)
+        return found
+
+    def _function(self, dtype, shape, prepare):
+        @tf.function(input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")])
+        def serve(images):
+            answers = self.answer(prepare(images))
+            outputs = {name: tf.cast(value, tf.float32) for name, value in answers.items()}
+            if self.class_names is not None:
+                outputs["classes"] = tf.gather(list(self.class_names), tf.argmax(outputs["predictions"], axis=-1))
+            return outputs
+
+        return serve
+
+    def _decoded(self, encoded):
+        """Encoded images (batch,) -> float32 of 0..255, as the model takes them."""
+        size = self.preprocessing.size
+        images = tf.map_fn(
+            lambda raw: tf.ensure_shape(
+                self.preprocessing.crop(decode(raw, self.channels)), (size, size, self.channels)
+            ),
+            encoded,
+            fn_output_signature=tf.TensorSpec((size, size, self.channels), tf.float32),
+        )
+        is_last = keras.config.image_data_format() == "channels_last"
+        return images if is_last else tf.transpose(images, (0, 3, 1, 2))
+
+
+def _uint8_reference(model, preprocessing, images):
+    """What Keras answers to the images as `serve_uint8` gets them from the runner."""
+    return predict(model, preprocessing, images.round().clip(0, 255))
+
+
+def _jpeg_reference(model, preprocessing, images):
+    """The same for `serve_jpeg`, which gets them as PNG."""
+    is_last = keras.config.image_data_format() == "channels_last"
+    images = images.round().clip(0, 255)
+    images = images if is_last else images.transpose(0, 2, 3, 1)
+    cropped = tf.stack([preprocessing.crop(image) for image in images]).numpy()
+    return predict(model, preprocessing, cropped if is_last else cropped.transpose(0, 3, 1, 2))
+
+
+_REFERENCES = {"serve_uint8": _uint8_reference, "serve_jpeg": _jpeg_reference}

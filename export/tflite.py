@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_senet.extras import require
 
 from .gates import fix_idle_gates
-from .graph import check_exportable, write_saved_model
+from .graph import check_exportable, serving_function, write_saved_model
 from .parity import FLOAT_TOLERANCE, checked_images, export
 
 QUANTIZATIONS = (None, "int8")
@@ -72,7 +72,8 @@ def to_tflite(
         source = model if quantization is None else fix_idle_gates(model, preprocessing, calibration)
         with tempfile.TemporaryDirectory() as folder:
             # Through a SavedModel: converting a concrete function of a Keras model can leave variables unfrozen.
-            write_saved_model(source, preprocessing, folder, batch=1)
+            serve = serving_function(source, preprocessing, batch=1)
+            write_saved_model(source, {"serving_default": serve}, folder)
             converter = tf.lite.TFLiteConverter.from_saved_model(folder)
             if quantization == "int8":
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -14,7 +14,8 @@ from ai_edge_litert.interpreter import Interpreter
 
 import keras_senet
 from keras_senet import export
-from keras_senet.export import parity
+from keras_senet.decoding import decode
+from keras_senet.export import parity, saved_model
 from keras_senet.export.gates import FixedGate, fix_idle_gates
 from keras_senet.models.resnet import ResNet, SmallResNet, resnext
 
@@ -90,6 +91,50 @@ assert list(outputs) == ["predictions"] and not any(m.startswith("keras_senet") 
 """
     subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path)
     np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model(images_for(model)), atol=1e-5)
+
+
+NORMALIZED = keras_senet.Preprocessing((120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=32, crop_fraction=0.8)
+
+
+def encoded(*shapes):
+    """JPEG and PNG images of several sizes, and the pixels that a decoder gives."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(0)
+    pixels = [tf.constant(np.kron(random.integers(0, 256, (h, w, 3)), np.ones((8, 8, 1))), tf.uint8) for h, w in shapes]
+    jpegs = [tf.io.encode_jpeg(image) for image in pixels]
+    raw = [*jpegs, tf.io.encode_png(pixels[0])]
+    return raw, [decode(image, 3) for image in raw]
+
+
+def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
+    import tensorflow as tf
+
+    names = [f"class {i}" for i in range(10)]
+    export.to_saved_model(model, tmp_path / "saved", preprocessing=NORMALIZED, class_names=names, features=True)
+    loaded = tf.saved_model.load(tmp_path / "saved")
+    raw, pixels = encoded((9, 5), (4, 6), (5, 5))
+    crops = np.stack([NORMALIZED.crop(image) for image in pixels])
+    expected = keras.ops.convert_to_numpy(model(NORMALIZED.normalize(crops)))
+    for name, images in (("serve_jpeg", tf.stack(raw)), ("serve_uint8", tf.cast(crops, tf.uint8))):
+        served = loaded.signatures[name](images=images)
+        assert set(served) == {"predictions", "classes", "features"}
+        np.testing.assert_allclose(served["predictions"], expected, atol=1e-5)
+        assert [label.decode() for label in served["classes"].numpy()] == [names[i] for i in expected.argmax(-1)]
+        kernel, bias = (keras.ops.convert_to_numpy(w) for w in model.layers[-1].weights)
+        logits = served["features"].numpy() @ kernel + bias
+        np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), expected, atol=1e-5)
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        loaded.signatures["serve_jpeg"](images=tf.constant([b"no image"]))
+
+
+@pytest.mark.parametrize("signature", ["serve_uint8", "serve_jpeg"])
+def test_a_saved_model_with_one_wrong_signature_is_removed(signature, model, tmp_path, monkeypatch):
+    reference = saved_model._REFERENCES[signature]
+    monkeypatch.setitem(saved_model._REFERENCES, signature, lambda *given: reference(*given) * 1.001)
+    with pytest.raises(export.ParityError, match=f"signature {signature} of the savedmodel file"):
+        export.to_saved_model(model, tmp_path / "file", preprocessing=NORMALIZED)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
@@ -169,7 +214,7 @@ def change_a_weight(monkeypatch):
 
     def changed(path, kind, images):
         measured = run(path, kind, images)
-        return measured | {"outputs": measured["outputs"] * np.float32(1.001)}
+        return measured | {"outputs": {name: each * np.float32(1.001) for name, each in measured["outputs"].items()}}
 
     monkeypatch.setattr(parity, "run_file", changed)
 
@@ -309,6 +354,8 @@ def test_what_cannot_be_exported(kind, given, message, tmp_path):
         ("tflite", {"quantization": "int8", "representative_images": np.zeros((32, 32, 3))}, r"\(32, 32, 3\)"),
         ("tflite", {"quantization": "int8", "representative_images": np.full((1, 32, 32, 3), np.nan)}, "finite"),
         ("tflite", {"quantization": "int8", "representative_images": 3}, "representative_images"),
+        ("savedmodel", {"class_names": ["cat"]}, "class_names.*1 names"),
+        ("savedmodel", {"preprocessing": keras_senet.Preprocessing((0.0,) * 3, (1.0,) * 3)}, "32 x 32.*size 224"),
         ("onnx", {"opset": 12}, "opset=12"),
         ("onnx", {"opset": 18.0}, "opset=18.0"),
         ("onnx", {"preprocessing": keras_senet.Preprocessing}, "preprocessing"),
