@@ -137,9 +137,9 @@ def test_a_saved_model_with_one_wrong_signature_is_removed(signature, model, tmp
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("quantization", [None, "int8"])
+@pytest.mark.parametrize("quantization", [None, "float16", "dynamic", "int8", "int16x8"])
 def test_tflite_has_built_in_operators_alone(quantization, model, tmp_path):
-    representative = images_for(model) if quantization else None
+    representative = images_for(model) if quantization in ("int8", "int16x8") else None
     export.to_tflite(model, tmp_path / "file", quantization=quantization, representative_images=representative)
     interpreter = Interpreter(str(tmp_path / "file"))
     names = {operator["op_name"] for operator in interpreter._get_ops_details()}
@@ -149,15 +149,26 @@ def test_tflite_has_built_in_operators_alone(quantization, model, tmp_path):
     assert (name, signature) == ("serving_default", {"inputs": ["images"], "outputs": ["predictions"]})
 
 
-@pytest.mark.parametrize("io_dtype", ["float32", "int8", "uint8"])
-def test_int8_is_close_and_small(io_dtype, model, tmp_path):
-    images = images_for(model, 8)
-    report = export.to_tflite(
-        model, tmp_path / "file", quantization="int8", representative_images=images, io_dtype=io_dtype, images=images
-    )
-    full = export.to_tflite(model, tmp_path / "full", images=images)
-    assert report.bytes < 0.5 * full.bytes
-    assert report.relative_error < 0.2
+@pytest.mark.parametrize(
+    ("quantization", "io_dtype", "size", "error"),
+    [
+        ("float16", "float32", 0.7, 1e-2),
+        ("dynamic", "float32", 0.5, 0.2),
+        ("int8", "float32", 0.5, 0.2),
+        ("int8", "int8", 0.5, 0.2),
+        ("int8", "uint8", 0.5, 0.2),
+        ("int16x8", "float32", 0.5, 0.1),
+        ("int16x8", "int16", 0.5, 0.1),
+    ],
+)
+def test_a_quantised_file_is_close_and_small(quantization, io_dtype, size, error, model, tmp_path):
+    images = images_for(model, 4)
+    calibration = {"representative_images": images} if quantization.startswith("int") else {}
+    options = {"quantization": quantization, "io_dtype": io_dtype, "images": images}
+    report = export.to_tflite(model, tmp_path / "file", **options, **calibration)
+    assert report.quantization == quantization
+    assert report.bytes < size * 4 * model.count_params()
+    assert 0 < report.relative_error < error
     details = Interpreter(str(tmp_path / "file")).get_input_details()[0]
     assert np.dtype(details["dtype"]).name == io_dtype
 
