@@ -16,6 +16,7 @@ COMMANDS = {
     "curves": "the errors of several runs in one picture",
     "predict": "the likeliest classes of images",
     "convert": "weights of PyTorch and Caffe, or published ones, to .weights.h5 or .safetensors",
+    "export": "a network as SavedModel, TFLite and ONNX, each file run and compared with Keras",
 }
 
 # What bad input and a bad environment raise: one line, without a traceback.

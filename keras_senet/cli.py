@@ -90,7 +90,7 @@ def list_weights():
     from keras_senet.weights import list_weights
 
     columns = ("network", "tag", "top-1", "top-5", "size", "parameters", "licence")
-    table = _table("Published ImageNet weights", *columns)
+    table = make_table("Published ImageNet weights", *columns)
     for w in list_weights():
         figures = (f"{w.top1:.2f}", f"{w.top5:.2f}", f"{w.input_size}", f"{w.parameters:.2f} M")
         table.add_row(w.model, w.tag, *figures, w.licence)
@@ -103,7 +103,7 @@ def list_recipes():
     """The named recipes: what they train, where the protocol is stated, what it gave."""
     from keras_senet.training import RECIPES
 
-    table = _table("Recipes of keras-senet train", "recipe", "network", "dataset", "epochs", "batch", "rate")
+    table = make_table("Recipes of keras-senet train", "recipe", "network", "dataset", "epochs", "batch", "rate")
     for name, recipe in RECIPES.items():
         figures = (f"{recipe.epochs}", f"{recipe.batch_size}", f"{recipe.learning_rate:g}")
         table.add_row(name, recipe.model, recipe.dataset, *figures)
@@ -112,7 +112,8 @@ def list_recipes():
         console.print(f"{name}: {recipe.source}. Result: {recipe.result}", soft_wrap=True, highlight=False)
 
 
-def _table(title, *columns):
+def make_table(title, *columns):
+    """A table whose columns behind the first are numbers."""
     table = Table(*columns, title=title)
     for column in table.columns[1:]:
         column.justify = "right"
@@ -123,7 +124,7 @@ class CountTable:
     """Input size, parameters and multiply-adds of each network."""
 
     def __init__(self):
-        self.table = _table("Networks of keras_senet", "model", "input", "parameters", "multiply-adds")
+        self.table = make_table("Networks of keras_senet", "model", "input", "parameters", "multiply-adds")
 
     def add(self, name, constructor):
         from keras_senet.analysis import complexity
@@ -137,7 +138,7 @@ class PaperTable:
     """GFLOPs of each network and its plain counterpart beside those of the paper's Tables 2 and 3."""
 
     def __init__(self):
-        self.table = _table(
+        self.table = make_table(
             "GFLOPs: one a multiply-add, and one a rescaled element",
             "model",
             "plain",
@@ -176,7 +177,7 @@ def summary(options):
     size = constructor.input_size if options.size is None else options.size
     counts = complexity(constructor(weights=None, input_shape=(size, size, 3)))
     title = f"{options.model} at {size} x {size}"
-    table = _table(title, "stage", "output", "parameters", "multiply-adds", "rescaled")
+    table = make_table(title, "stage", "output", "parameters", "multiply-adds", "rescaled")
     for stage in counts.stages():
         shape = " x ".join(map(str, stage.output_shape))
         table.add_row(stage.name, shape, *(f"{n:,}" for n in _counted(stage)))
@@ -262,7 +263,7 @@ def predict(options):
                 image = image.transpose(2, 0, 1)
             images = model.preprocessing.normalize(image[np.newaxis])
             (probabilities,) = model.predict(images, verbose=0)
-        table = _table(path, "class", "probability")
+        table = make_table(path, "class", "probability")
         for name, probability in _likeliest(probabilities, options.top):
             table.add_row(name, f"{100 * probability:.2f}%")
         console.print(table)
@@ -286,7 +287,7 @@ def _gates_table(model, images):
     from keras_senet.analysis import gates_by_stage
 
     means = gates_by_stage(model, images)
-    table = _table("Gates, 0..1", "stage", "mean", "")
+    table = make_table("Gates, 0..1", "stage", "mean", "")
     for stage, mean in means.items():
         table.add_row(stage, f"{mean:.3f}", "most excited" if mean == max(means.values()) else "")
     return table
@@ -324,7 +325,7 @@ def quickstart(options):
     console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
     reports = _export_all(trainer, workdir / "exports")
     write_report(workdir / "report.json", result, reports)
-    console.print(_export_table(reports))
+    console.print(export_table(reports))
 
 
 def _export_all(trainer, folder):
@@ -362,8 +363,9 @@ def write_report(path, result, reports):
     write_atomically(path, json.dumps(report, indent=2) + "\n")
 
 
-def _export_table(reports):
-    table = _table("Exports, beside Keras", "file", "KiB", "largest difference", "same class", "ms an image")
+def export_table(reports):
+    """The reports as a table."""
+    table = make_table("Exports, beside Keras", "file", "KiB", "largest difference", "same class", "ms an image")
     for report in reports:
         table.add_row(
             Path(report.path).name,
@@ -404,4 +406,5 @@ SUBCOMMANDS = {
     "curves": (curves, _add_curves_arguments),
     "predict": (predict, _add_predict_arguments),
     "convert": (convert, _add_convert_arguments),
+    "export": "keras_senet.export.command",
 }
