@@ -137,6 +137,7 @@ RECIPES = {
         nesterov=True,
         augmentation=PAD_AND_FLIP,
         source="ours, for a CPU: 10 epochs",
+        result="17.99% and 18.03% test error with seeds 0 and 1, 2 CPU cores, 20 minutes (results/cifar10)",
     ),
     "cifar10-wide": WIDE,
     "cifar10-shake": SHAKE,
