@@ -1,16 +1,15 @@
 """`keras-senet export`: a network in every format, each file run and compared before it is kept."""
 
-import dataclasses
-import json
 import os
 from pathlib import Path
 
 import numpy as np
 
 from keras_senet import data
-from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network
+from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network, write_report
 from keras_senet.data.folders import DECODED
-from keras_senet.training.workdir import write_atomically
+from keras_senet.evaluation import load_run
+from keras_senet.evaluation.networks import views_of
 from keras_senet_cli import quiet
 
 from .onnx import to_onnx
@@ -25,6 +24,7 @@ MOST_COMPARED = 64
 
 
 def add_arguments(parser):
+    """The flags of the command."""
     parser.add_argument("model", metavar="MODEL", help="a constructor's name, or a work directory of training")
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP}; default: imagenet")
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=FORMATS, help="default: all")
@@ -51,19 +51,13 @@ def run(options):
         raise ValueError(f"--quantization is of TFLite files. Received: --format {' '.join(options.format)}")
     with console.status(f"loading {options.model}"), quiet():
         model, class_names, folder = _network(options)
-    images = (
-        None if options.calibration is None else _images(options.calibration, model.preprocessing, options.data_dir)
-    )
+    images = None if options.calibration is None else _images(options.calibration, model, options.data_dir)
     reports = []
-    for name, write, extra in _files(options, images):
-        if write is to_saved_model:
-            extra["class_names"] = class_names
+    for name, write, extra in _files(options, images, class_names):
         with console.status(f"exporting {name}"), quiet():
             common = {"preprocessing": model.preprocessing, "overwrite": options.overwrite}
             reports.append(write(model, folder / name, **common, **extra))
-    write_atomically(
-        folder / "report.json", json.dumps({"exports": [dataclasses.asdict(r) for r in reports]}, indent=2)
-    )
+    write_report(folder / "report.json", reports)
     console.print(export_table(reports))
 
 
@@ -72,8 +66,6 @@ def _network(options):
     if not Path(options.model, "recipe.json").is_file():
         model = load_network(options.model, options.weights or "imagenet")
         return model, None, Path(options.output or "exports")
-    from keras_senet.evaluation import load_run
-
     if options.weights is not None:
         raise ValueError(f"--weights is not for a work directory. Received: --weights {options.weights}")
     found = load_run(options.model)
@@ -84,15 +76,16 @@ def _network(options):
     return found.model, class_names, Path(options.output or Path(options.model, "exports"))
 
 
-def _files(options, images):
+def _files(options, images, class_names):
     """(name, function, arguments) of each file."""
-    for kind, name, write in (
-        ("savedmodel", "saved_model", to_saved_model),
-        ("tflite", "model.tflite", to_tflite),
-        ("onnx", "model.onnx", to_onnx),
+    compared = None if images is None else images[:MOST_COMPARED]
+    for kind, name, write, extra in (
+        ("savedmodel", "saved_model", to_saved_model, {"class_names": class_names}),
+        ("tflite", "model.tflite", to_tflite, {}),
+        ("onnx", "model.onnx", to_onnx, {}),
     ):
         if kind in options.format:
-            yield name, write, {"images": None if images is None else images[:MOST_COMPARED]}
+            yield name, write, {"images": compared, **extra}
     for quantization in dict.fromkeys(options.quantization):
         compared = None if images is None else images[: COMPARED_IMAGES.get(quantization, MOST_COMPARED)]
         calibration = {"representative_images": images} if QUANTIZATIONS[quantization].calibrates else {}
@@ -100,15 +93,14 @@ def _files(options, images):
         yield f"model.{quantization}.tflite", to_tflite, extra
 
 
-def _images(source, preprocessing, data_dir):
-    """Images (N, size, size, C) of 0..255 of a folder or a dataset, evenly spread over it, cropped for the network."""
+def _images(source, model, data_dir):
+    """Images (N, size, size, C) of 0..255 of a folder or a dataset, evenly spread over it, as the network sees them."""
     if os.path.isdir(source) and (files := _image_files(source)):
-        return np.stack([preprocessing.read(files[i]) for i in _spread(len(files))])
+        return np.stack([model.preprocessing.read(files[i]) for i in _spread(len(files))])
     dataset = data.load(source, "train", data_dir)
     raw, _ = dataset.fetch(_spread(len(dataset)))
-    is_whole = dataset.image_shape[:2] == (preprocessing.size, preprocessing.size)
-    crop = np.asarray if is_whole else preprocessing.crop
-    return np.stack([crop(dataset.decode(image)) for image in raw]).astype("float32")
+    (view,) = views_of(model, dataset, None)
+    return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32")
 
 
 def _image_files(folder):

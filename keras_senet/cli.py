@@ -324,7 +324,7 @@ def quickstart(options):
     pictures.confusion_matrix(result.confusion, test_set.class_names, workdir / "confusion.png", trainer.title)
     console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
     reports = _export_all(trainer, workdir / "exports")
-    write_report(workdir / "report.json", result, reports)
+    write_report(workdir / "report.json", reports, accuracy=float(result.top1), loss=result.loss)
     console.print(export_table(reports))
 
 
@@ -351,15 +351,11 @@ def _export_all(trainer, folder):
     return reports
 
 
-def write_report(path, result, reports):
-    """`report.json`: the accuracy, and the fields of each ExportReport."""
+def write_report(path, reports, **figures):
+    """`report.json`: some figures, and the fields of each ExportReport."""
     from keras_senet.training.workdir import write_atomically
 
-    report = {
-        "accuracy": float(result.top1),
-        "loss": result.loss,
-        "exports": [dataclasses.asdict(report) for report in reports],
-    }
+    report = figures | {"exports": [dataclasses.asdict(report) for report in reports]}
     write_atomically(path, json.dumps(report, indent=2) + "\n")
 
 

@@ -1,5 +1,6 @@
 """Where images come from: arrays in memory, or encoded images with random access."""
 
+import abc
 import os
 from dataclasses import dataclass
 
@@ -62,7 +63,7 @@ class Dataset:
         return decoding.crop(raw, choose(*self.image_shape[:2]))
 
 
-class Encoded:
+class Encoded(abc.ABC):
     """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where they differ.
 
     A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)` and `fetch(indices)`.
@@ -74,9 +75,9 @@ class Encoded:
         self.class_names = tuple(class_names)
         self.image_shape = tuple(image_shape)
 
+    @abc.abstractmethod
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
-        raise NotImplementedError
 
     def decode(self, raw):
         """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255."""

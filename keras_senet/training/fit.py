@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet import data, pictures
+from keras_senet.evaluation.networks import views_of
 from keras_senet.training.environment import environment
 from keras_senet.training.inputs import load_images
 from keras_senet.training.logs import TensorBoard
@@ -116,10 +117,9 @@ class FitTrainer:
 
     def evaluate(self):
         """Loss, top-1 and top-5 accuracy on the test images, each as the network's preprocessing crops it."""
-        whole = self.test_set.image_shape[:2] == (self.model.preprocessing.size,) * 2
-        transform = None if whole else self.model.preprocessing.crop
+        (view,) = views_of(self.model, self.test_set, None)
         classes = np.eye(len(self.test_set.class_names), dtype="float32")
-        batches = data.evaluation_batches(self.test_set, 128, transform)
+        batches = data.evaluation_batches(self.test_set, 128, lambda image: view(image)[0])
         arrays = ((self._normalized(images).numpy(), classes[labels]) for images, labels in batches)
         return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
 
