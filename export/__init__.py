@@ -3,9 +3,10 @@
 if __name__ != "keras_senet.export":
     raise ImportError(f"This package is keras_senet.export; import it by that name, not as {__name__!r}")
 
+from .folding import fold
 from .onnx import to_onnx
 from .parity import ExportReport, ParityError
 from .saved_model import to_saved_model
 from .tflite import to_tflite
 
-__all__ = ["ExportReport", "ParityError", "to_onnx", "to_saved_model", "to_tflite"]
+__all__ = ["ExportReport", "ParityError", "fold", "to_onnx", "to_saved_model", "to_tflite"]

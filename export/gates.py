@@ -38,9 +38,18 @@ def fix_idle_gates(model, preprocessing, images):
     return copy_with(model, clone)
 
 
+def gate_layers(model):
+    """The names of the layers that compute the gates."""
+    return [layer.name for block in _blocks(model) for layer in (block.reduce, block.expand)]
+
+
+def _blocks(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
+
+
 def _idle_blocks(model, preprocessing, images):
     """The SE blocks whose hidden units' range is too narrow for integers."""
-    blocks = [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
+    blocks = _blocks(model)
     if not blocks:
         return set()
     with contextlib.ExitStack() as stack:

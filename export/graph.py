@@ -9,13 +9,24 @@ from keras_senet.preprocessing import Preprocessing
 FLOAT32 = {"dtype": "float32"}
 
 
-def check_exportable(model, preprocessing):
-    """Raises ValueError unless the model maps one batch of fixed-size images to one tensor."""
+def check_functional(model):
+    """Raises ValueError unless the model is a graph of layers."""
     if not isinstance(model, keras.Model) or not hasattr(getattr(model, "_functional", model), "operations"):
         raise ValueError(
             f"`model` must be a functional, or a built sequential, Keras model. Received: model={model!r} "
             f"of {type(model)}"
         )
+
+
+def functional_of(model):
+    """The model itself, or a sequential one as a functional model of the same layers."""
+    is_sequential = isinstance(model, keras.Sequential)
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name) if is_sequential else model
+
+
+def check_exportable(model, preprocessing):
+    """Raises ValueError unless the model maps one batch of fixed-size images to one tensor."""
+    check_functional(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ValueError(
             "`model` must have one input and one output. "
@@ -29,6 +40,22 @@ def check_exportable(model, preprocessing):
         )
     if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
         raise ValueError(f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}")
+
+
+def check_class_names(model, class_names):
+    """Raises ValueError unless there are none, or one for each output."""
+    classes = model.outputs[0].shape[1:]
+    if class_names is not None and (len(classes) != 1 or len(class_names) != classes[0]):
+        raise ValueError(
+            f"`class_names` must be a name for each output of the model, whose shape is {tuple(classes)}. "
+            f"Received: {len(class_names)} names"
+        )
+
+
+def image_shape(model):
+    """(H, W, C) of the images that the model takes, in either layout."""
+    shape = tuple(model.inputs[0].shape[1:])
+    return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
 
 
 def in_float32(model):
@@ -80,10 +107,12 @@ def serving_function(model, preprocessing, batch=None):
     return serve
 
 
-def write_saved_model(model, endpoints, folder):
-    """Writes functions by name, and the model's variables, without Keras' own objects, as a SavedModel."""
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    for name, function in endpoints.items():
-        archive.add_endpoint(name, function)
-    archive.write_out(str(folder), verbose=False)
+def write_saved_model(model, functions, folder):
+    """Writes tf.functions by the names of their signatures, and the model's variables, as a SavedModel.
+
+    `keras.export.ExportArchive` would write each variable twice: as Keras' object and as TensorFlow's within it.
+    """
+    module = tf.Module()
+    module.tensors = [variable.value for variable in model.variables]
+    module.functions = functions
+    tf.saved_model.save(module, str(folder), signatures=functions)

@@ -14,6 +14,7 @@ import numpy as np
 from .graph import check_exportable, in_float32, predict
 
 FLOAT_TOLERANCE = 1e-4  # relative; a few hundred float32 roundings, added up over the network's depth
+HALF_TOLERANCE = 1e-2  # relative; float16 has 11 bits
 SYNTHETIC_IMAGES = 8
 
 
@@ -126,8 +127,8 @@ def export(
     images = synthetic_images(model, preprocessing) if images is None else checked_images("images", images, model)
     with staged(path, overwrite, is_folder=kind == "savedmodel") as target:
         write(model, target)
-        measured = run_file(target, kind, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
-        reference = predict(model, preprocessing, images)
+        measured = run_file(target, kind, laid_out(images, layout))
+        reference = laid_out(predict(model, preprocessing, images), layout)
         outputs = measured.pop("outputs")
         errors = compare(outputs.pop(kind), reference, tolerance, f"{kind} file of {model.name!r}")
         for name, found in outputs.items():
@@ -135,6 +136,11 @@ def export(
             compare(found, expected, tolerance, f"signature {name} of the {kind} file of {model.name!r}")
         size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
     return ExportReport(str(path), kind, quantization, size, **errors, **measured)
+
+
+def laid_out(values, layout):
+    """Images or maps (N, H, W, C) in a file's layout; what has another rank as it is."""
+    return values.transpose(0, 3, 1, 2) if layout == "nchw" and values.ndim == 4 else values
 
 
 def checked_images(argument, images, model):

@@ -5,7 +5,14 @@ import tensorflow as tf
 
 from keras_senet.decoding import decode
 
-from .graph import check_exportable, predict, prediction_function, write_saved_model
+from .graph import (
+    check_class_names,
+    check_exportable,
+    image_shape,
+    predict,
+    prediction_function,
+    write_saved_model,
+)
 from .parity import FLOAT_TOLERANCE, export
 
 
@@ -38,7 +45,7 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
     """
     check_exportable(model, preprocessing)
     _check_size(model, preprocessing)
-    _check_names(model, class_names)
+    check_class_names(model, class_names)
 
     def write(model, target):
         write_saved_model(model, _Endpoints(model, preprocessing, class_names, features).all(), target)
@@ -58,27 +65,12 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
 
 
 def _check_size(model, preprocessing):
-    shape = _image_shape(model)
+    shape = image_shape(model)
     if preprocessing is not None and shape[:2] != (preprocessing.size,) * 2:
         raise ValueError(
             f"`preprocessing` must be for images of the model's size, {shape[0]} x {shape[1]}. "
             f"Received: preprocessing of size {preprocessing.size}"
         )
-
-
-def _check_names(model, class_names):
-    classes = model.outputs[0].shape[1:]
-    if class_names is not None and (len(classes) != 1 or len(class_names) != classes[0]):
-        raise ValueError(
-            f"`class_names` must be a name for each output of the model, whose shape is {tuple(classes)}. "
-            f"Received: {len(class_names)} names"
-        )
-
-
-def _image_shape(model):
-    """(H, W, C) of the images that the model takes, in either layout."""
-    shape = tuple(model.inputs[0].shape[1:])
-    return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
 
 
 class _Endpoints:
@@ -87,7 +79,7 @@ class _Endpoints:
     def __init__(self, model, preprocessing, class_names, features):
         self.preprocessing, self.class_names = preprocessing, class_names
         self.input_shape = tuple(model.inputs[0].shape[1:])
-        self.channels = _image_shape(model)[2]
+        self.channels = image_shape(model)[2]
         outputs = {"predictions": model.outputs[0]} | ({"features": model.layers[-1].input} if features else {})
         self.answer = prediction_function(keras.Model(model.inputs, outputs), preprocessing)
 

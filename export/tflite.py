@@ -9,12 +9,14 @@ import tensorflow as tf
 
 from keras_senet.extras import require
 
-from .gates import fix_idle_gates
-from .graph import check_exportable, serving_function, write_saved_model
-from .parity import FLOAT_TOLERANCE, checked_images, export
+from .gates import fix_idle_gates, gate_layers
+from .graph import check_class_names, check_exportable, serving_function, write_saved_model
+from .parity import FLOAT_TOLERANCE, HALF_TOLERANCE, checked_images, export
+from .pools import with_average_pooling
+from .tflite_metadata import with_metadata
 
+SQUEEZE_OPS = ("mean", "avg_pool")
 IO_DTYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8, "int16": tf.int16}
-HALF_TOLERANCE = 1e-2  # relative; float16 has 11 bits
 
 
 class Quantization(NamedTuple):
@@ -54,14 +56,18 @@ def to_tflite(
     quantization=None,
     representative_images=None,
     io_dtype="float32",
+    squeeze_op="mean",
+    float_gates=False,
     images=None,
     preprocessing=None,
+    class_names=None,
     overwrite=False,
 ):
     """Writes a TFLite file of built-in operators alone, run by LiteRT and compared with the model.
 
     Its signature maps `images` (1, H, W, C) to `predictions`. It computes in float32, or in integers, also where the
-    model trains in mixed precision.
+    model trains in mixed precision. Its metadata, which LiteRT's tools read, has the class names and what is known of
+    the normalisation (`keras_senet.export.tflite_metadata`).
 
     Args:
         model: a functional Keras model with one input and one output, in channels_last.
@@ -72,8 +78,12 @@ def to_tflite(
         representative_images: (N, H, W, C) to calibrate the activations' ranges on, as the exported model takes
             them; a hundred of the training set are usual. Needed for "int8" and "int16x8".
         io_dtype: of the file's input and output: "float32"; with "int8" also "int8" or "uint8", with "int16x8" "int16".
+        squeeze_op: what computes the means over the image: "mean", or "avg_pool" for accelerators that lack MEAN.
+        float_gates: with "int8", whether the two convolutions and the sigmoid of each SE block stay in float32. They
+            are a small part of the work; their results are rounded to 8 bits where they rescale the channels.
         images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded synthetic ones.
         preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255 RGB.
+        class_names: the names of the classes, in the order of the model's output.
         overwrite: whether to replace what is at `path`.
 
     Returns:
@@ -87,6 +97,37 @@ def to_tflite(
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
     require("ai_edge_litert.interpreter", "export")
+    _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates)
+    check_exportable(model, preprocessing)
+    check_class_names(model, class_names)
+    chosen = QUANTIZATIONS[quantization]
+    calibration = checked_images("representative_images", representative_images, model) if chosen.calibrates else ()
+
+    def write(model, target):
+        if squeeze_op == "avg_pool":
+            model = with_average_pooling(model)
+        if chosen.calibrates and not float_gates:
+            model = fix_idle_gates(model, preprocessing, calibration)
+        in_float = gate_layers(model) if float_gates else ()
+        content = _converted(model, preprocessing, chosen, calibration, IO_DTYPES[io_dtype], in_float)
+        target.write_bytes(
+            with_metadata(content, name=model.name, preprocessing=preprocessing, class_names=class_names)
+        )
+
+    return export(
+        write,
+        model,
+        path,
+        kind="tflite",
+        quantization=quantization,
+        images=images,
+        preprocessing=preprocessing,
+        overwrite=overwrite,
+        tolerance=chosen.tolerance,
+    )
+
+
+def _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates):
     if quantization not in QUANTIZATIONS:
         accepted = ", ".join(map(repr, QUANTIZATIONS))
         raise ValueError(f"`quantization` must be one of {accepted}. Received: quantization={quantization!r}")
@@ -102,37 +143,41 @@ def to_tflite(
             f"`representative_images` calibrate {calibrated}, and nothing else. Received: "
             f"quantization={quantization!r}, representative_images of {type(representative_images)}"
         )
-    check_exportable(model, preprocessing)
-    calibration = checked_images("representative_images", representative_images, model) if chosen.calibrates else ()
+    if squeeze_op not in SQUEEZE_OPS:
+        raise ValueError(f"`squeeze_op` must be one of {SQUEEZE_OPS}. Received: squeeze_op={squeeze_op!r}")
+    if float_gates and quantization != "int8":
+        raise ValueError(f"`float_gates` is of quantization='int8'. Received: quantization={quantization!r}")
 
-    def write(model, target):
-        source = fix_idle_gates(model, preprocessing, calibration) if chosen.calibrates else model
-        with tempfile.TemporaryDirectory() as folder:
-            # Through a SavedModel: converting a concrete function of a Keras model can leave variables unfrozen.
-            serve = serving_function(source, preprocessing, batch=1)
-            write_saved_model(source, {"serving_default": serve}, folder)
-            converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-            converter.target_spec.supported_ops = [chosen.operators]
-            if quantization is not None:
-                converter.optimizations = [tf.lite.Optimize.DEFAULT]
-            if chosen.weights is not None:
-                converter.target_spec.supported_types = [chosen.weights]
-            if chosen.calibrates:
-                converter.representative_dataset = lambda: ({"images": image[None]} for image in calibration)
-                converter.inference_input_type = converter.inference_output_type = IO_DTYPES[io_dtype]
-            with warnings.catch_warnings():
-                # The converter's own calibrator uses the class that TensorFlow tells others to leave.
-                warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-                target.write_bytes(converter.convert())
 
-    return export(
-        write,
-        model,
-        path,
-        kind="tflite",
-        quantization=quantization,
-        images=images,
-        preprocessing=preprocessing,
-        overwrite=overwrite,
-        tolerance=chosen.tolerance,
-    )
+def _converted(model, preprocessing, chosen, calibration, io_dtype, in_float):
+    """The bytes of a TFLite file; `in_float` are names of layers that stay in float32."""
+    # Through a SavedModel: converting a concrete function of a Keras model can leave variables unfrozen.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+        # The converter's own calibrator uses the class that TensorFlow tells others to leave.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        serve = serving_function(model, preprocessing, batch=1)
+        write_saved_model(model, {"serving_default": serve}, folder)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        converter.target_spec.supported_ops = [chosen.operators]
+        if chosen is not QUANTIZATIONS[None]:
+            converter.optimizations = [tf.lite.Optimize.DEFAULT]
+        if chosen.weights is not None:
+            converter.target_spec.supported_types = [chosen.weights]
+        if chosen.calibrates:
+            converter.representative_dataset = lambda: ({"images": image[None]} for image in calibration)
+            converter.inference_input_type = converter.inference_output_type = io_dtype
+        if not in_float:
+            return converter.convert()
+        plain = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=_operations_of(in_float, plain))
+        debugger = tf.lite.experimental.QuantizationDebugger(
+            converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+        )
+        return debugger.get_nondebug_quantized_model()
+
+
+def _operations_of(layer_names, content):
+    """The operations of a float file that compute these layers, by the names of their outputs."""
+    interpreter = require("ai_edge_litert.interpreter", "export").Interpreter(model_content=content)
+    names = [tensor["name"] for tensor in interpreter.get_tensor_details()]
+    return [name for name in names if any(f"/{layer}_" in name or f"/{layer}/" in name for layer in layer_names)]

@@ -1,5 +1,6 @@
 """`keras-senet export`, as a user runs it."""
 
+import csv
 import json
 
 import numpy as np
@@ -8,6 +9,8 @@ import tensorflow as tf
 
 import keras_senet
 from keras_senet import cli
+from keras_senet.export import matrix, onnx
+from keras_senet.export.files import File
 from keras_senet.training import RECIPES, Trainer
 
 
@@ -32,14 +35,14 @@ def test_every_format_of_a_network(weights, pictures, tmp_path, capsys):
     flags = ["--weights", weights, "--quantization", "float16", "int8", "--calibration", pictures]
     assert cli.main(["export", "SEResNet20", *flags, "--output", str(tmp_path / "out")]) == 0
     files = {"saved_model", "model.tflite", "model.onnx", "model.float16.tflite", "model.int8.tflite"}
+    files |= {"model.float16.onnx", "model.int8.onnx"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*files, "report.json"}
     reports = json.loads((tmp_path / "out" / "report.json").read_text())["exports"]
     assert {(r["format"], r["quantization"]) for r in reports} == {
         ("savedmodel", None),
         ("tflite", None),
         ("onnx", None),
-        ("tflite", "float16"),
-        ("tflite", "int8"),
+        *((kind, name) for kind in ("tflite", "onnx") for name in ("float16", "int8")),
     }
     assert all(r["relative_error"] <= 1e-4 for r in reports if r["quantization"] is None)
     printed = capsys.readouterr().out
@@ -59,7 +62,8 @@ def test_a_finished_run_with_its_classes(tmp_path):
     ("flags", "message"),
     [
         (["--quantization", "int8"], "--quantization int8 needs images: --calibration DIR"),
-        (["--format", "onnx", "--quantization", "float16"], "--quantization is of TFLite files"),
+        (["--format", "onnx", "--quantization", "dynamic"], "--quantization dynamic is not for --format onnx"),
+        (["--format", "savedmodel", "--quantization", "int8"], "--quantization int8 is not for --format savedmodel"),
         (["--quantization", "int8", "--calibration", "/nowhere"], "/nowhere"),
         (["--weights", "/nowhere.weights.h5"], "/nowhere.weights.h5"),
     ],
@@ -71,3 +75,67 @@ def test_bad_input_is_one_line(flags, message, weights, tmp_path, capsys, monkey
     (line,) = capsys.readouterr().err.splitlines()
     assert message in line
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(("given", "named"), [([], "none"), (["SEResNet20", "SEResNet32"], "SEResNet20 SEResNet32")])
+def test_one_network_is_asked_for(given, named, capsys):
+    assert cli.main(["export", *given]) == 2
+    assert f"export takes one MODEL, or --all. Received: {named}" in capsys.readouterr().err
+
+
+@pytest.fixture
+def small_matrix(monkeypatch):
+    """The matrix of one network, with the files that tell something of their kind."""
+    monkeypatch.setattr(matrix.models, "__all__", ["SEResNet20"])
+    monkeypatch.setattr(matrix, "PLAN", [File("onnx", None), File("onnx", "int8"), File("tflite", "int8")])
+
+
+def rows(folder):
+    return list(csv.DictReader((folder / "export.csv").read_text().splitlines()))
+
+
+def test_the_matrix_goes_on_where_it_stopped(small_matrix, tmp_path, capsys, monkeypatch):
+    command = ["export", "--all", "--output", str(tmp_path)]
+    assert cli.main(command) == 0
+    first = rows(tmp_path)
+    assert [(row["network"], row["file"]) for row in first] == [
+        ("SEResNet20", "model.onnx"),
+        ("SEResNet20", "model.int8.onnx"),
+        ("SEResNet20", "model.int8.tflite"),
+    ]
+    assert 0 < float(first[0]["relative_error"]) <= 1e-4 < float(first[1]["relative_error"])
+    assert not any(row["failure"] for row in first)
+    assert "3 files, 0 failed" in capsys.readouterr().out
+    (tmp_path / "export.csv").write_text("".join((tmp_path / "export.csv").read_text().splitlines(keepends=True)[:3]))
+    written = []
+    write = File.write
+    monkeypatch.setattr(File, "write", lambda file, *a, **k: (written.append(file.name), write(file, *a, **k))[1])
+    assert cli.main(command) == 0
+    assert written == ["model.int8.tflite"]
+    assert [row["file"] for row in rows(tmp_path)] == [row["file"] for row in first]
+    text = (tmp_path / "export.md").read_text()
+    assert "| SEResNet20 |" in text
+    assert "not run" not in text
+
+
+def test_a_failure_in_the_matrix_is_loud_and_tried_again(small_matrix, tmp_path, capsys, monkeypatch):
+    with monkeypatch.context() as broken:
+        broken.setitem(onnx.QUANTIZATIONS, None, onnx.Quantization(0.0))
+        assert cli.main(["export", "--all", "--output", str(tmp_path)]) == 2
+        assert "SEResNet20 model.onnx: The onnx file" in capsys.readouterr().err
+        assert "| failed |" in (tmp_path / "export.md").read_text()
+    assert cli.main(["export", "--all", "--output", str(tmp_path)]) == 0
+    assert len(rows(tmp_path)) == 3
+
+
+def test_a_trained_network_in_the_matrix_is_gated(small_matrix, tmp_path, monkeypatch):
+    recipe = RECIPES["digits"].override(epochs=1, warmup_epochs=0.0)
+    Trainer(recipe, tmp_path / "run", verbose=False, max_steps=2).train()
+    monkeypatch.setattr(matrix, "_random_networks", list)
+    monkeypatch.setattr(matrix, "LEAST_AGREEMENT", 1.01)
+    command = ["export", "--all", str(tmp_path / "run"), "--output", str(tmp_path)]
+    assert cli.main(command) == 2
+    failed = {row["file"]: row["failure"] for row in rows(tmp_path)}
+    assert not failed["model.onnx"]
+    assert "the same class, and 101% are asked for" in failed["model.int8.onnx"]
+    assert "the same class, and 101% are asked for" in failed["model.int8.tflite"]

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from ai_edge_litert import interpreter as interpreter_module
 from ai_edge_litert.interpreter import Interpreter
 
 import keras_senet
@@ -17,6 +18,7 @@ from keras_senet import export
 from keras_senet.decoding import decode
 from keras_senet.export import parity, saved_model
 from keras_senet.export.gates import FixedGate, fix_idle_gates
+from keras_senet.export.tflite_metadata import read_metadata
 from keras_senet.models.resnet import ResNet, SmallResNet, resnext
 
 WRITERS = {"savedmodel": export.to_saved_model, "tflite": export.to_tflite, "onnx": export.to_onnx}
@@ -75,6 +77,13 @@ def test_preprocessing_goes_into_the_file(kind, model, tmp_path):
     else:
         found = onnxruntime.InferenceSession(str(tmp_path / "file")).run(["predictions"], {"images": images})[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_a_saved_model_has_each_weight_once(tmp_path):
+    model = keras_senet.SEResNet20(weights=None)
+    export.to_saved_model(model, tmp_path / "saved")
+    size = sum(path.stat().st_size for path in (tmp_path / "saved" / "variables").iterdir())
+    assert 4 * model.count_params() <= size < 4.2 * model.count_params()
 
 
 def test_a_saved_model_runs_where_keras_senet_is_not(model, tmp_path):
@@ -173,6 +182,43 @@ def test_a_quantised_file_is_close_and_small(quantization, io_dtype, size, error
     assert np.dtype(details["dtype"]).name == io_dtype
 
 
+def operators(path):
+    """(name, dtype of its result) of each operator of a TFLite file that is executed as it is written."""
+    plain = interpreter_module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+    interpreter = Interpreter(str(path), experimental_op_resolver_type=plain)
+    interpreter.allocate_tensors()
+    dtypes = {tensor["index"]: tensor["dtype"] for tensor in interpreter.get_tensor_details()}
+    return [(op["op_name"], dtypes[op["outputs"][0]]) for op in interpreter._get_ops_details()]
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_squeezes_by_average_pooling(quantization, model, tmp_path):
+    images = images_for(model, 8)
+    calibration = {"quantization": "int8", "representative_images": images} if quantization else {}
+    report = export.to_tflite(model, tmp_path / "file", squeeze_op="avg_pool", images=images, **calibration)
+    names = [name for name, _ in operators(tmp_path / "file")]
+    assert "MEAN" not in names
+    assert names.count("AVERAGE_POOL_2D") == 1 + sum("_se" in layer.name for layer in model.layers)
+    assert report.relative_error < (0.2 if quantization else 1e-4)
+    export.to_tflite(model, tmp_path / "other")
+    assert "AVERAGE_POOL_2D" not in [name for name, _ in operators(tmp_path / "other")]
+
+
+def test_gates_in_float_beside_integers(model, tmp_path):
+    images = images_for(model, 8)
+    options = {"quantization": "int8", "representative_images": images, "images": images}
+    report = export.to_tflite(model, tmp_path / "file", float_gates=True, class_names=list("abcdefghij"), **options)
+    found = operators(tmp_path / "file")
+    gates = [dtype for name, dtype in found if name == "LOGISTIC"]
+    blocks = sum("_se" in layer.name for layer in model.layers)
+    assert gates == [np.float32] * blocks
+    convolutions = [dtype for name, dtype in found if name == "CONV_2D"]
+    assert convolutions.count(np.float32) == 2 * blocks
+    assert convolutions.count(np.int8) == len(convolutions) - 2 * blocks > 0
+    assert report.relative_error < 0.2
+    assert read_metadata((tmp_path / "file").read_bytes()).class_names == tuple("abcdefghij")
+
+
 def test_int8_with_hidden_units_that_never_fire(tmp_path):
     """The file that calibration makes of such a network is one that LiteRT cannot prepare."""
     model = network()
@@ -239,11 +285,12 @@ def test_a_file_that_disagrees_is_removed(kind, model, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("kind", ["tflite", "onnx"])
-def test_a_file_that_cannot_run_is_removed(kind, model, tmp_path, monkeypatch):
+@pytest.mark.parametrize("left", [0, 1000, -1000])
+def test_a_file_that_cannot_run_is_removed(kind, left, model, tmp_path, monkeypatch):
     run = parity.run_file
 
     def truncated(path, *rest):
-        path.write_bytes(path.read_bytes()[:1000])
+        path.write_bytes(path.read_bytes()[:left])
         return run(path, *rest)
 
     monkeypatch.setattr(parity, "run_file", truncated)
@@ -359,6 +406,9 @@ def test_what_cannot_be_exported(kind, given, message, tmp_path):
         ("tflite", {"quantization": "int4"}, "quantization='int4'"),
         ("tflite", {"quantization": "int8"}, "representative_images"),
         ("tflite", {"quantization": "int8", "representative_images": []}, "representative_images"),
+        ("tflite", {"squeeze_op": "max"}, "squeeze_op='max'"),
+        ("tflite", {"float_gates": True}, "float_gates.*quantization=None"),
+        ("tflite", {"class_names": ["cat"]}, "class_names.*1 names"),
         ("tflite", {"io_dtype": "int8"}, "io_dtype='int8'"),
         ("tflite", {"representative_images": np.zeros((1, 32, 32, 3))}, "quantization=None"),
         ("tflite", {"quantization": "int8", "representative_images": [np.zeros((8, 8, 3))]}, r"\(1, 8, 8, 3\)"),

@@ -1,0 +1,34 @@
+"""Images to calibrate on and to compare with."""
+
+import os
+
+import numpy as np
+
+from keras_senet import data
+from keras_senet.data.folders import DECODED
+from keras_senet.evaluation.networks import views_of
+
+MOST_IMAGES = 200
+
+
+def images_for(model, source, data_dir=None, *, split="train", most=MOST_IMAGES):
+    """Images float32 (N, size, size, C) of 0..255, evenly spread over a folder or a dataset, as the network sees them.
+
+    Raises:
+        ValueError: for a source that is neither, or an image that cannot be decoded.
+    """
+    if os.path.isdir(source) and (files := _image_files(source)):
+        return np.stack([model.preprocessing.read(files[i]) for i in _spread(len(files), most)])
+    dataset = data.load(source, split, data_dir)
+    raw, _ = dataset.fetch(_spread(len(dataset), most))
+    (view,) = views_of(model, dataset, None)
+    return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32")
+
+
+def _image_files(folder):
+    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    return sorted(path for path in paths if path.lower().endswith(DECODED))
+
+
+def _spread(count, most):
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype("int64"))

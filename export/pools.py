@@ -1,0 +1,41 @@
+"""Means over the image as average pooling, for accelerators that lack TFLite's MEAN."""
+
+import keras
+from keras import ops
+
+from keras_senet.layers import SqueezeExcite
+
+from .graph import copy_with
+
+
+class PooledSqueezeExcite(SqueezeExcite):
+    """An SE block whose squeeze is one window of average pooling."""
+
+    def pool(self, x):
+        return _mean(x)
+
+
+class PooledAverage(keras.layers.GlobalAveragePooling2D):
+    """The global average by one window of average pooling."""
+
+    def call(self, inputs):
+        mean = _mean(inputs)
+        return mean if self.keepdims else ops.reshape(mean, (-1, inputs.shape[-1]))
+
+
+def _mean(x):
+    return ops.average_pool(x, x.shape[1:3], padding="valid")
+
+
+def with_average_pooling(model):
+    """A copy of a model in channels_last without MEAN: squeezes, and global averages."""
+
+    def clone(layer):
+        config = layer.get_config()
+        if isinstance(layer, SqueezeExcite) and layer.squeeze == "avg":
+            return PooledSqueezeExcite.from_config(config)
+        if type(layer) is keras.layers.GlobalAveragePooling2D:
+            return PooledAverage.from_config(config)
+        return type(layer).from_config(config)
+
+    return copy_with(model, clone)

@@ -1,0 +1,148 @@
+"""A folded model answers what the model answers, and has no batch normalisation where that can be."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+import keras_senet
+from keras_senet import export
+from keras_senet.layers import BatchNormalization
+from keras_senet.models.preact import PreActResNet
+from keras_senet.models.resnet import ResNet, SmallResNet, resnext
+
+RANDOM = np.random.default_rng(0)
+
+
+def norms(model):
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+
+
+def with_random_weights(model):
+    """All weights random, the variances positive: no statistic is left that hides a wrong fold."""
+    for weight in model.weights:
+        values = RANDOM.normal(size=weight.shape) * 0.2
+        weight.assign(np.abs(values) + 0.5 if "variance" in weight.path else values)
+    return model
+
+
+def assert_equal(folded, model, size=32, channels=3):
+    images = RANDOM.normal(size=(2, size, size, channels)).astype("float32")
+    expected = model(images, training=False)
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(folded(images) / scale, expected / scale, atol=1e-5)
+
+
+NETWORKS = {"small": SmallResNet((1, 1)), "bottleneck": ResNet((1, 1)), "grouped": resnext((1, 1))}
+
+
+@pytest.mark.parametrize("spec", NETWORKS.values(), ids=NETWORKS)
+def test_a_network_without_batch_normalization(spec):
+    constructor = keras_senet.application(spec, name="tiny", input_size=32, classes=10)
+    model = with_random_weights(constructor(weights=None, classifier_activation=None))
+    folded = export.fold(model)
+    assert norms(model)
+    assert not norms(folded)
+    assert folded.preprocessing == model.preprocessing
+    assert_equal(folded, model)
+
+
+@pytest.mark.parametrize("name", ["SEMobileNet", "SEShuffleNet", "SEBNInception"])
+def test_whole_networks(name):
+    model = with_random_weights(getattr(keras_senet, name)(weights=None, input_shape=(64, 64, 3), include_top=False))
+    folded = export.fold(model)
+    assert not norms(folded)
+    assert_equal(folded, model, size=64)
+
+
+def test_what_is_in_front_of_a_convolution_stays():
+    """Pre-activation: each unit begins with a normalisation of a sum."""
+    constructor = keras_senet.application(PreActResNet((1, 1)), name="tiny", input_size=32, classes=10)
+    model = with_random_weights(constructor(weights=None, classifier_activation=None))
+    folded = export.fold(model)
+    assert 0 < len(norms(folded)) < len(norms(model))
+    assert_equal(folded, model)
+
+
+@pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "conv",
+    [
+        lambda: layers.Conv2D(4, 3, use_bias=True),
+        lambda: layers.Conv2D(4, 3, groups=2, use_bias=False),
+        lambda: layers.DepthwiseConv2D(3, depth_multiplier=3),
+        lambda: layers.Dense(5),
+    ],
+    ids=["conv", "groups", "depthwise", "dense"],
+)
+def test_each_layer_with_each_normalization(conv, norm):
+    inputs = keras.Input((8, 8, 2))
+    model = keras.Model(inputs, layers.BatchNormalization(**norm)(conv()(inputs)))
+    folded = export.fold(with_random_weights(model))
+    assert not norms(folded)
+    assert_equal(folded, model, size=8, channels=2)
+
+
+def activated(x):
+    return layers.BatchNormalization()(layers.Conv2D(4, 3, activation="relu")(x))
+
+
+def read_twice(x):
+    x = layers.Conv2D(4, 3)(x)
+    return layers.Add()([layers.BatchNormalization()(x), x])
+
+
+def shared(x):
+    conv, norm = layers.Conv2D(2, 3, padding="same"), layers.BatchNormalization()
+    return norm(conv(norm(conv(x))))
+
+
+def shared_norm(x):
+    norm = layers.BatchNormalization()
+    return layers.Add()([norm(layers.Conv2D(2, 3)(x)), norm(layers.Conv2D(2, 3)(x))])
+
+
+def other_axis(x):
+    return layers.BatchNormalization(axis=1)(layers.Conv2D(6, 3)(x))
+
+
+@pytest.mark.parametrize("build", [activated, read_twice, shared, shared_norm, other_axis])
+def test_what_cannot_be_folded_is_kept(build):
+    inputs = keras.Input((8, 8, 2))
+    model = with_random_weights(keras.Model(inputs, build(inputs)))
+    folded = export.fold(model)
+    assert len(norms(folded)) == len(norms(model))
+    assert_equal(folded, model, size=8, channels=2)
+
+
+def test_an_output_before_the_normalization():
+    inputs = keras.Input((8, 8, 2))
+    x = layers.Conv2D(4, 3)(inputs)
+    model = with_random_weights(keras.Model(inputs, [x, BatchNormalization()(x)]))
+    folded = export.fold(model)
+    images = RANDOM.normal(size=(2, 8, 8, 2)).astype("float32")
+    for found, expected in zip(folded(images), model(images, training=False), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_nested_and_sequential_models():
+    inner = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.BatchNormalization()])
+    inputs = keras.Input((8, 8, 2))
+    model = with_random_weights(keras.Model(inputs, layers.ReLU()(inner(inputs))))
+    assert not norms(export.fold(model))
+    assert_equal(export.fold(model), model, size=8, channels=2)
+    assert_equal(export.fold(inner), inner, size=8, channels=2)
+
+
+def test_the_model_is_left_alone():
+    model = with_random_weights(keras_senet.SEResNet20(weights=None))
+    before = [weight.numpy() for weight in model.weights]
+    export.fold(model)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight, value)
+
+
+@pytest.mark.parametrize("model", ["SEResNet50", keras.Sequential([layers.Dense(2)])], ids=["name", "unbuilt"])
+def test_what_is_not_functional_is_refused(model):
+    with pytest.raises(ValueError, match="`model` must be a functional"):
+        export.fold(model)
