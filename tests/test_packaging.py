@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 def built(tmp_path_factory):
     """A wheel built from an sdist, by the tools of the environment."""
     folder = tmp_path_factory.mktemp("dist")
-    leftovers = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__")
+    leftovers = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "node_modules", "ort")
     checkout = shutil.copytree(ROOT, folder / "checkout", ignore=leftovers)
     command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout)]
     subprocess.run(command, check=True, capture_output=True)
