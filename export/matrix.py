@@ -121,15 +121,16 @@ def _with_random_weights(constructor):
 def _settle(model, images):
     """Gives batch normalisation the statistics of these images, without which depth makes a signal grow or vanish.
 
-    And a smaller scale, so that residual branches add less than they are given, as after training: at 1 a hundred random
-    layers make a float16 rounding a different answer.
+    And a smaller scale, so that residual branches add less than they are given, as after training: at 1 a hundred
+    random layers make a float16 rounding a different answer.
     """
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     with contextlib.ExitStack() as stack:
         for norm in norms:
             stack.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = 0.0
-            norm.gamma.assign(BRANCH_SCALE * norm.gamma)
+            if norm.scale:
+                norm.gamma.assign(BRANCH_SCALE * norm.gamma)
         model(model.preprocessing.normalize(images), training=True)
 
 
