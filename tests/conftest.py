@@ -1,5 +1,10 @@
 """Shared fixtures: every test starts with Keras' defaults."""
 
+import os
+
+# TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said before it is imported.
+os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+
 import keras
 import pytest
 import tensorflow as tf
