@@ -4,12 +4,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.layers import BatchNormalization, GroupedConv2D
+from keras_senet import graphs
 
-from .graph import check_functional, functional_of
-
-CONVOLUTIONS = (layers.Conv2D, layers.DepthwiseConv2D, layers.Dense, GroupedConv2D)
-NORMALIZATIONS = (layers.BatchNormalization, BatchNormalization)
+FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
 
 def fold(model):
@@ -23,62 +20,22 @@ def fold(model):
     Raises:
         ValueError: for a model that is neither functional nor a built sequential one.
     """
-    check_functional(model)
-    functional = functional_of(model)
-    folded = _foldable(functional)
-    convolutions = {conv.name for conv in folded.values()}
-
-    def clone(layer):
-        if _is_model(layer):
-            return fold(layer)
-        config = layer.get_config()
-        return type(layer).from_config(config | {"use_bias": True} if layer.name in convolutions else config)
-
-    def call(layer, *arguments, **keywords):
-        return arguments[0] if layer.name in folded else layer(*arguments, **keywords)
-
-    copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
-    for layer in functional.layers:
-        if layer.weights and layer.name not in folded and layer.name not in convolutions and not _is_model(layer):
-            copy.get_layer(layer.name).set_weights(layer.get_weights())
-    for name, conv in folded.items():
-        copy.get_layer(conv.name).set_weights(_folded_weights(conv, functional.get_layer(name)))
-    if hasattr(model, "preprocessing"):
-        copy.preprocessing = model.preprocessing
-    return copy
+    folded = {norm: conv for graph in graphs.graphs(model) for norm, conv in _foldable(graph)}
+    changed = {
+        conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm)) for norm, conv in folded.items()
+    }
+    return graphs.rebuilt(model, changed, gone=folded)
 
 
-def _is_model(layer):
-    return isinstance(layer, keras.Model)
-
-
-def _foldable(functional):
-    """The convolutions that can take over what is behind them, by the names of the batch normalisations."""
-    readers = {}
-    nodes = [node for nodes in functional._nodes_by_depth.values() for node in nodes]
-    for node in nodes:
-        for tensor in node.input_tensors:
-            readers.setdefault(id(tensor), []).append(node)
-    calls = [node.operation for node in nodes]
-    results = {id(tensor) for tensor in functional.outputs}
-    found = {}
-    for node in nodes:
-        if type(node.operation) not in CONVOLUTIONS or node.operation.activation is not keras.activations.linear:
+def _foldable(graph):
+    """Pairs of a batch normalisation and the convolution that can take it over."""
+    for node in graph.nodes:
+        conv, behind = node.operation, graph.reader(node)
+        if behind is None or type(conv) not in FOLDING or conv.activation is not keras.activations.linear:
             continue
-        (output,) = node.outputs
-        behind = readers.get(id(output), [])
-        if id(output) in results or len(behind) != 1 or calls.count(node.operation) != 1:
-            continue
-        norm = behind[0].operation
-        if type(norm) in NORMALIZATIONS and calls.count(norm) == 1 and _over_channels(norm, node.operation, output):
-            found[norm.name] = node.operation
-    return found
-
-
-def _over_channels(norm, conv, output):
-    rank = len(output.shape)
-    channels = 1 if getattr(conv, "data_format", "channels_last") == "channels_first" else rank - 1
-    return norm.axis % rank == channels
+        norm, data_format = behind.operation, getattr(conv, "data_format", "channels_last")
+        if type(norm) in graphs.NORMALIZATIONS and graphs.over_channels(norm, node.outputs[0], data_format):
+            yield norm, conv
 
 
 def _folded_weights(conv, norm):

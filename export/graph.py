@@ -4,24 +4,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.graphs import check_functional
 from keras_senet.preprocessing import Preprocessing
 
 FLOAT32 = {"dtype": "float32"}
-
-
-def check_functional(model):
-    """Raises ValueError unless the model is a graph of layers."""
-    if not isinstance(model, keras.Model) or not hasattr(getattr(model, "_functional", model), "operations"):
-        raise ValueError(
-            f"`model` must be a functional, or a built sequential, Keras model. Received: model={model!r} "
-            f"of {type(model)}"
-        )
-
-
-def functional_of(model):
-    """The model itself, or a sequential one as a functional model of the same layers."""
-    is_sequential = isinstance(model, keras.Sequential)
-    return keras.Model(model.inputs[0], model.outputs[0], name=model.name) if is_sequential else model
 
 
 def check_exportable(model, preprocessing):

@@ -13,6 +13,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_senet.extras import require
+from keras_senet.graphs import functional_of
 from keras_senet.layers import (
     BatchNormalization,
     GroupedConv2D,
@@ -21,8 +22,6 @@ from keras_senet.layers import (
     ShuffleChannels,
     SqueezeExcite,
 )
-
-from .graph import functional_of
 
 NO_PADS = (0, 0, 0, 0)
 
