@@ -16,6 +16,10 @@ COMMANDS = {
     "curves": "the errors of several runs in one picture",
     "predict": "the likeliest classes of images",
     "convert": "weights of PyTorch and Caffe, or published ones, to .weights.h5 or .safetensors",
+    "excitations": "the gates of every SE block on a dataset: tables, statistics and pictures",
+    "ablate": "variants of the SE block by one recipe and several seeds, beside the paper's figures",
+    "prune": "a network without some of its SE blocks or channels, with what that saves and costs",
+    "report": "a training run as one self-contained web page",
     "export": "a network as SavedModel, TFLite and ONNX, each file run and compared with Keras",
 }
 

@@ -11,7 +11,7 @@ import keras_senet
 from keras_senet import data, models
 from keras_senet.models.resnet import SmallResNet
 
-NETWORK = keras_senet.application(SmallResNet((1, 1)), name="tiny", input_size=8, min_size=8, classes=10)
+NETWORK = keras_senet.application(SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10)
 
 
 def digits(split):

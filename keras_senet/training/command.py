@@ -5,6 +5,7 @@ import dataclasses
 import math
 import sys
 from pathlib import Path
+from typing import get_args, get_origin
 
 from rich.console import Console
 
@@ -47,16 +48,19 @@ def _add_flag(group, field, meaning):
     if field.type is bool:
         group.add_argument(flag, action=argparse.BooleanOptionalAction, **options)
     else:
-        kind = field.type if field.type in (int, float, str) else _numbers
-        group.add_argument(flag, type=kind, metavar=getattr(kind, "label", kind.__name__.upper()), **options)
+        kind, metavar = (_numbers(field.type), "N,N,...") if get_origin(field.type) else (field.type, None)
+        group.add_argument(flag, type=kind, metavar=metavar or kind.__name__.upper(), **options)
 
 
-def _numbers(text):
-    return tuple(float(part) for part in text.split(",") if part)
+def _numbers(of):
+    """What reads a tuple of numbers that are joined by commas."""
+    (kind, _) = get_args(of)
 
+    def read(text):
+        return tuple(kind(part) for part in text.split(",") if part)
 
-_numbers.label = "N,N,..."
-_numbers.__name__ = "list of numbers"  # for argparse's message
+    read.__name__ = "list of numbers"  # for argparse's message
+    return read
 
 
 def meanings(cls):

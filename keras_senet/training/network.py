@@ -23,9 +23,8 @@ def precision(policy):
 def make_network(recipe, dataset):
     """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
     constructor = models.get(recipe.model)
-    se = recipe.parsed_se(constructor.spec.se)
-    if se != constructor.spec.se:
-        constructor = constructor.variant(dataclasses.replace(constructor.spec, se=se))
+    if recipe.spec != constructor.spec:
+        constructor = constructor.variant(recipe.spec)
     size, channels = image_size(recipe, dataset), dataset.image_shape[-1]
     shape = (size, size, channels)
     if keras.config.image_data_format() == "channels_first":
@@ -41,5 +40,6 @@ def make_network(recipe, dataset):
 
 def describe(recipe):
     """The recipe's network and dataset, for titles."""
+    depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
     plain = {"default": "", "none": ", plain"}.get(recipe.se, f", {recipe.se}")
-    return f"{recipe.model}{plain} on {recipe.dataset}"
+    return f"{recipe.model}{depths}{plain} on {recipe.dataset}"

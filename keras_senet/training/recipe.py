@@ -21,6 +21,7 @@ class Recipe:
     """One training run. Rates and epochs are for the batch that is stated, over all replicas.
 
     model             a constructor's name
+    depths            units in each stage, to make the network smaller or larger; empty is the network's own
     se                "default" is the network's own SE blocks, "none" the plain counterpart; else fields of
                       `keras_senet.SE` to change, such as "reduction=8,gate=tanh,stages=2+3"
     dataset           "digits", a tfds dataset, or the path of a folder of class folders
@@ -56,6 +57,7 @@ class Recipe:
     """
 
     model: str = "SEResNet20"
+    depths: tuple[int, ...] = ()
     se: str = "default"
     dataset: str = "digits"
     image_size: int = 0
@@ -90,8 +92,12 @@ class Recipe:
 
     def __post_init__(self):
         require_types(self)
-        models.get(self.model)
-        self.parsed_se(models.get(self.model).spec.se)
+        own = models.get(self.model).spec
+        self.parsed_se(own.se)
+        stages = len(getattr(own, "depths", ()))
+        fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
+        or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
+        require(self, "depths", fits, f"empty for {self.model}{or_numbers}")
         for name, accepted in CHOICES.items():
             require(self, name, getattr(self, name) in accepted, f"one of {', '.join(accepted)}")
         for name, (holds, accepted) in BOUNDS.items():
@@ -103,6 +109,13 @@ class Recipe:
         require(self, "milestones", rising and in_range, f"rising, above 0 and below epochs={self.epochs}")
         together = not (self.sync_bn and self.accumulation > 1)
         require(self, "accumulation", together, "1 with sync_bn=True, whose replicas cannot meet inside of a loop")
+
+    @property
+    def spec(self):
+        """The architecture: that of `model`, with the `depths` and SE blocks that are asked for."""
+        own = models.get(self.model).spec
+        depths = {"depths": self.depths} if self.depths else {}
+        return dataclasses.replace(own, se=self.parsed_se(own.se), **depths)
 
     def parsed_se(self, default):
         """The SE blocks that `se` describes, for a network whose own ones are `default`; None is none."""
@@ -121,13 +134,15 @@ class Recipe:
 
     def flat(self):
         """All fields by name, those of the augmentation among them: what flags and messages name."""
-        return flattened(dataclasses.asdict(self))
+        fields = dataclasses.asdict(self)
+        return fields | fields.pop("augmentation")
 
     @classmethod
     def from_json(cls, fields):
         """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have their defaults."""
         augmentation = Augmentation(**fields.get("augmentation", {}))
-        return cls(**fields | {"augmentation": augmentation, "milestones": tuple(fields.get("milestones", ()))})
+        own = {name: tuple(value) if isinstance(value, list) else value for name, value in fields.items()}
+        return cls(**own | {"augmentation": augmentation})
 
     def override(self, **fields):
         """The same recipe with some of the flat fields changed; `result` becomes "not run" if any does."""
@@ -136,12 +151,6 @@ class Recipe:
         own = {name: value for name, value in fields.items() if name not in names}
         changed = dataclasses.replace(self, augmentation=augmentation, **own)
         return self if changed == self else dataclasses.replace(changed, result="not run")
-
-
-def flattened(fields):
-    """The fields of a recipe as a dictionary, those of its augmentation among them."""
-    own = dict(fields)
-    return own | own.pop("augmentation", {})
 
 
 def _natural(largest=2**31 - 1, least=0):

@@ -7,7 +7,7 @@ import json
 import os
 from pathlib import Path
 
-from keras_senet.training.recipe import Recipe, flattened
+from keras_senet.training.recipe import Recipe
 
 NOT_COMPARED = ("source", "result")
 
@@ -45,11 +45,11 @@ class WorkDir:
             return
         try:
             there = json.loads(file.read_text())
-            stored = _compared(there["recipe"]) | {"engine": there.get("engine", "trainer")}
+            stored = _compared(Recipe.from_json(there["recipe"])) | {"engine": there.get("engine", "trainer")}
             before = dict(there.get("environment", {}))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise ValueError(f"{str(file)!r} is damaged ({error}); remove it or choose another directory") from error
-        wanted = _compared(json.loads(json.dumps(content["recipe"]))) | {"engine": engine}
+        wanted = _compared(recipe) | {"engine": engine}
         fields = _differences(stored, wanted)
         if fields:
             raise ValueError(f"The work directory {str(self.path)!r} belongs to another recipe: {fields}")
@@ -106,7 +106,7 @@ def read_recipe(path):
         return Recipe.from_json(json.loads(file.read_text())["recipe"])
     except FileNotFoundError as error:
         raise FileNotFoundError(f"{str(path)!r} holds no training run: there is no recipe.json") from error
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
 
 
@@ -123,8 +123,8 @@ def read_metrics(path):
 
 
 def _compared(recipe):
-    """The fields of a stored recipe that make it another one, those of its augmentation among them."""
-    return {name: value for name, value in flattened(recipe).items() if name not in NOT_COMPARED}
+    """The fields that make a recipe another one, those of its augmentation among them."""
+    return {name: value for name, value in recipe.flat().items() if name not in NOT_COMPARED}
 
 
 def _differences(there, here):

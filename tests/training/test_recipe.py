@@ -1,6 +1,7 @@
 """Recipes: what they accept, how they are changed, and the named ones."""
 
 import dataclasses
+import json
 
 import pytest
 
@@ -16,6 +17,9 @@ RECIPE = Recipe(epochs=2, batch_size=16)
     ("fields", "message"),
     [
         ({"model": "SEResNet51"}, "SEResNet51"),
+        ({"model": "SEResNet32", "depths": (1, 1)}, "each of its 3 stages.*depths=\\(1, 1\\)"),
+        ({"model": "SEResNet32", "depths": (1, 0, 1)}, "depths=\\(1, 0, 1\\)"),
+        ({"model": "SEMobileNet", "depths": (1,)}, "must be empty for SEMobileNet"),
         ({"se": "reduction"}, "se='reduction'"),
         ({"se": "ratio=3"}, "se='ratio=3'"),
         ({"se": "gate=step"}, "gate='step'"),
@@ -81,6 +85,18 @@ def test_override_reaches_the_augmentation_and_forgets_the_result():
 )
 def test_se_is_read(text, expected):
     assert Recipe(se=text).parsed_se(SE(reduction=4)) == expected
+
+
+def test_depths_and_se_blocks_are_those_of_the_spec():
+    spec = Recipe(model="SEResNet32", depths=(1, 2, 1), se="reduction=4").spec
+    assert spec == dataclasses.replace(models.SEResNet32.spec, depths=(1, 2, 1), se=SE(reduction=4))
+    assert Recipe(model="SEMobileNet").spec == models.SEMobileNet.spec
+
+
+@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+def test_a_recipe_is_the_same_when_it_was_written_as_json(recipe):
+    again = Recipe.from_json(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    assert dataclasses.asdict(again) == dataclasses.asdict(recipe)
 
 
 @pytest.mark.parametrize("name", RECIPES)
