@@ -1,0 +1,163 @@
+"""What a trained network answers to a dataset, in one pass: accuracy, the most confident mistakes, the gates."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from keras_senet.analysis import gates
+from keras_senet.evaluation import Evaluation, evaluate, prediction_step
+from keras_senet.layers import SqueezeExcite
+
+GATE_IMAGES = 1000
+PAIRS = 12
+SHOWN = 3  # images a pair
+
+
+class Mistake(NamedTuple):
+    """An image of a wrong answer, by its index in the dataset, and the probability (0..1) of that answer."""
+
+    index: int
+    probability: float
+
+
+class Pair(NamedTuple):
+    """A class that was taken for another one: how often, and the mistakes that the network was surest of."""
+
+    true: int
+    predicted: int
+    count: int
+    mistakes: tuple[Mistake, ...]
+
+
+class Gate(NamedTuple):
+    """The gates of one SE block, averaged over images: their mean, and the 10th and 90th percentile of its channels."""
+
+    block: str
+    channels: int
+    mean: float
+    low: float
+    high: float
+
+    @property
+    def stage(self):
+        return self.block.split("_")[0]
+
+
+@dataclass(frozen=True)
+class Answers:
+    """The `Evaluation` of a network, its most confused pairs, and its gates in the order of depth.
+
+    gates is empty for a network without SE blocks, and if they were not asked for; `gate_images` is of how many images.
+    """
+
+    evaluation: Evaluation
+    pairs: tuple[Pair, ...]
+    gates: tuple[Gate, ...]
+    gate_images: int
+
+
+def answers(model, dataset, *, with_gates=True, batch_size=128, progress=False):
+    """The `Answers` of a network to all images of a dataset, each decoded once; corrupt ones are left out.
+
+    Memory is that of a batch, and twelve bytes an image.
+
+    Raises:
+        ValueError: if network and dataset do not fit together, or no image can be decoded.
+    """
+    stride = math.ceil(len(dataset) / GATE_IMAGES)
+    witness = Witness(prediction_step(model), GateMeans(model, stride) if with_gates else None)
+    result = evaluate(model, dataset, step=witness, batch_size=batch_size, skip_corrupt=True, progress=progress)
+    used = np.delete(np.arange(len(dataset)), [corrupt.index for corrupt in result.skipped])
+    predicted, probability = (np.concatenate(parts) for parts in (witness.predicted, witness.probability))
+    pairs = confused_pairs(result.confusion, used, dataset.labels[used], predicted, probability)
+    means = witness.gates
+    return Answers(result, pairs, means.gates() if means else (), means.images if means else 0)
+
+
+class Witness:
+    """A prediction step that keeps what it answered: `predicted`, -1 where that is not finite, and `probability`."""
+
+    def __init__(self, step, gates):
+        self.step, self.gates = step, gates
+        self.predicted, self.probability = [], []
+
+    def __call__(self, images):
+        probabilities = self.step(images)
+        values = probabilities.numpy()
+        finite = np.isfinite(values).all(axis=1)
+        self.predicted.append(np.where(finite, values.argmax(axis=1), -1))
+        self.probability.append(values.max(axis=1))
+        if self.gates:
+            self.gates.add(images)
+        return probabilities
+
+
+def confused_pairs(confusion, indices, labels, predicted, probability):
+    """The `Pair`s that occur most often; of equally frequent ones those that are a larger part of their class.
+
+    Args:
+        confusion: counts [true class, predicted class].
+        indices, labels, predicted, probability: (N,) of the images.
+    """
+    wrong = confusion.copy()
+    np.fill_diagonal(wrong, 0)
+    parts = wrong / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    true, answer = np.nonzero(wrong)
+    order = np.lexsort((answer, true, -parts[true, answer], -wrong[true, answer]))[:PAIRS]
+    pairs = []
+    for i, j in zip(true[order], answer[order], strict=True):
+        places = np.flatnonzero((labels == i) & (predicted == j))
+        surest = places[np.argsort(-probability[places], kind="stable")[:SHOWN]]
+        mistakes = tuple(Mistake(int(indices[k]), float(probability[k])) for k in surest)
+        pairs.append(Pair(int(i), int(j), int(wrong[i, j]), mistakes))
+    return tuple(pairs)
+
+
+class GateMeans:
+    """The mean gates of each SE block over every `stride`th image, so that each part of a sorted dataset has its share.
+
+    A network without SE blocks has none.
+    """
+
+    def __init__(self, model, stride):
+        self.stride, self.seen, self.images = stride, 0, 0
+        self.model, self.sums = model, {}
+        self.step = self._step() if any(isinstance(layer, SqueezeExcite) for layer in model.layers) else None
+
+    def _step(self):
+        """Images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of each channel (C,)}."""
+        network, channels_first = gates(self.model), keras.config.image_data_format() == "channels_first"
+        places = (2, 3) if channels_first else (1, 2)
+
+        def sums(images):
+            images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
+            found = network(self.model.preprocessing.normalize(images), training=False)
+            return {
+                block: tf.reduce_sum(tf.reduce_mean(tf.cast(gate, tf.float32), places), 0)
+                for block, gate in found.items()
+            }
+
+        return tf.function(sums, reduce_retracing=True, autograph=False)
+
+    def add(self, images):
+        """Looks at the images (N, H, W, C) that come next in the dataset."""
+        chosen = images[-self.seen % self.stride :: self.stride]
+        self.seen += len(images)
+        if self.step is None or not len(chosen):
+            return
+        self.images += len(chosen)
+        for block, total in self.step(chosen).items():
+            self.sums[block] = self.sums.get(block, 0) + total.numpy().astype("float64")
+
+    def gates(self):
+        """A `Gate` a block, in the order of the graph."""
+        order = [layer.name for layer in self.model.layers if layer.name in self.sums]
+        return tuple(self._gate(block, self.sums[block] / self.images) for block in order)
+
+    def _gate(self, block, means):
+        low, high = np.percentile(means, (10, 90))
+        return Gate(block, len(means), float(means.mean()), float(low), float(high))

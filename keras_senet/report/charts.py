@@ -1,0 +1,160 @@
+"""Axes, ticks and curves, placed in per cent of a chart's width and height: the page draws them at any size."""
+
+import json
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+DRAWN = 500  # points of a curve
+DECADES = 5  # highest over lowest value from which an axis is logarithmic
+
+
+class Tick(NamedTuple):
+    """A mark of an axis: where (per cent), and its text."""
+
+    at: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Values `low`..`high` as 0..100 per cent."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def place(self, value):
+        """Where a value is, in per cent."""
+        low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
+        return 100 * (value - low) / (high - low)
+
+    def ticks(self, most=8):
+        """Round values of the axis."""
+        values = _round_logarithms(self.low, self.high) if self.log else _round_values(self.low, self.high, most)
+        return [Tick(self.place(value), f"{value:g}") for value in values]
+
+
+def _round_values(low, high, most):
+    """Multiples of 1, 2 or 5 times a power of ten; `most` of them at most."""
+    step = 10.0 ** math.floor(math.log10((high - low) / most))
+    step = next(step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) < most)
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
+
+
+def _round_logarithms(low, high):
+    """1, 2 and 5 times the powers of ten, or these alone where they are many."""
+    factors = (1, 2, 5) if high / low < 1e3 else (1,)
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    values = [float(f"{factor}e{power}") for power in powers for factor in factors]
+    return [value for value in values if low * 0.999 <= value <= high * 1.001]
+
+
+def value_axis(values, *, may_be_log=False):
+    """An axis for finite values from 0 on, logarithmic where they differ by much and that is allowed."""
+    low, high = min(values), max(values)
+    if may_be_log and low > 0 and high / low >= DECADES:
+        return Axis(low / 1.1, high * 1.1, log=True)
+    low, high = min(low, 0.0), max(high, 0.0)
+    return Axis(low, low + (high - low) * 1.05 if high > low else low + 1.0)
+
+
+def epoch_axis(epochs):
+    """From the first epoch to the last of `epochs`."""
+    return Axis(1.0, float(epochs)) if epochs > 1 else Axis(0.0, 1.0)
+
+
+class Curve(NamedTuple):
+    """One line of a chart.
+
+    name  "training", "test", ...
+    path  of an SVG in 0..100 each way
+    end   where the last value is: (x, y)
+    last  the text of that value
+    texts of all the chart's points
+    """
+
+    name: str
+    path: str
+    end: tuple[float, float]
+    last: str
+    texts: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Curves over epochs.
+
+    title   what is drawn
+    unit    behind numbers: "%" or ""
+    at      where each point is, in per cent of the width
+    epochs  of the points
+    every   each how many epochs has a point
+    """
+
+    title: str
+    unit: str
+    x_ticks: list[Tick]
+    y_ticks: list[Tick]
+    log: bool
+    at: tuple[float, ...]
+    epochs: tuple[int, ...]
+    every: int
+    curves: tuple[Curve, ...]
+
+    @property
+    def description(self):
+        """The chart in words."""
+        ends = ", ".join(f"{curve.name} {curve.last}{self.unit}" for curve in self.curves)
+        scale = ", on a logarithmic scale" if self.log else ""
+        return f"{self.title} by epoch{scale}. At the end: {ends}."
+
+    @property
+    def readout(self):
+        """What the page's script shows of the point under the pointer, as JSON."""
+        return json.dumps({"at": self.at, "epochs": self.epochs, "texts": [curve.texts for curve in self.curves]})
+
+
+def line_chart(title, rows, curves, *, epochs, unit="", form=".3g", may_be_log=False, ticks=6):
+    """The `Chart` of rows of metrics, or None if none of its curves has a value.
+
+    Args:
+        title: what is drawn.
+        rows: with "epoch".
+        curves: name -> a function from a row to a number, NaN where there is none.
+        epochs: where the axis ends.
+        unit: behind numbers.
+        form: of numbers.
+        may_be_log: whether the axis may be logarithmic.
+        ticks: of values, at most.
+    """
+    every = math.ceil(len(rows) / DRAWN) if rows else 1
+    rows = [row for i, row in enumerate(reversed(rows)) if i % every == 0][::-1]
+    values = {name: [of(row) for row in rows] for name, of in curves.items()}
+    values = {name: found for name, found in values.items() if any(map(math.isfinite, found))}
+    if not values:
+        return None
+    x = epoch_axis(max(epochs, *(row["epoch"] for row in rows)))
+    y = value_axis([v for found in values.values() for v in found if math.isfinite(v)], may_be_log=may_be_log)
+    at = tuple(round(x.place(row["epoch"]), 2) for row in rows)
+    return Chart(
+        title=title,
+        unit=unit,
+        x_ticks=[tick for tick in x.ticks() if tick.text.isdigit()],
+        y_ticks=y.ticks(ticks),
+        log=y.log,
+        at=at,
+        epochs=tuple(int(row["epoch"]) for row in rows),
+        every=every,
+        curves=tuple(_curve(name, at, found, y, form) for name, found in values.items()),
+    )
+
+
+def _curve(name, at, values, axis, form):
+    """Goes straight over epochs without a value, such as those that were not evaluated."""
+    points = [(x, value) for x, value in zip(at, values, strict=True) if math.isfinite(value)]
+    places = [(x, round(100 - axis.place(value), 2)) for x, value in points]
+    path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
+    texts = tuple(f"{value:{form}}" if math.isfinite(value) else "–" for value in values)
+    return Curve(name, path, places[-1], f"{points[-1][1]:{form}}", texts)
