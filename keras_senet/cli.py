@@ -403,7 +403,7 @@ SUBCOMMANDS = {
     "predict": (predict, _add_predict_arguments),
     "convert": (convert, _add_convert_arguments),
     "excitations": "keras_senet.analysis.excitations_command",
-    "ablate": "keras_senet.analysis.ablation_command",
+    "ablate": "keras_senet.training.ablation_command",
     "prune": "keras_senet.analysis.pruning_command",
     "report": "keras_senet.report.command",
     "export": "keras_senet.export.command",

@@ -104,3 +104,33 @@ def _draw_parts(axes, counts):
         shades = 0.25 + 0.6 * parts[chosen][order] ** 0.5
         axes.scatter(*where, s=area, c=shades, cmap=colours, vmin=0, vmax=1, marker="s", linewidths=0)
     axes.set(xlim=(-0.5, classes - 0.5), ylim=(classes - 0.5, -0.5), aspect="equal")
+
+
+def ablation(rows, path, title):
+    """Test errors (%) of variants: a dot a run, a line at their mean; beside them the paper's differences, in points.
+
+    Args:
+        rows: `Row`s of `keras_senet.training.ablation`.
+        path: a PNG file.
+        title: of the picture.
+    """
+    figure, (ours, papers) = _figure(9.5, 1.2 + 0.34 * len(rows), columns=2)
+    names = [row.variant.name for row in rows]
+    base = next((row for row in rows if row.variant.name == "se"), None)
+    for place, row in enumerate(rows):
+        colour = "tab:red" if row is base else "tab:blue"
+        ours.plot([run.test_error for run in row.runs], [place] * len(row.runs), "o", color=colour, alpha=0.6)
+        if row.runs:
+            ours.plot(row.mean, place, "|", color=colour, markersize=16, markeredgewidth=2)
+        if row.variant.paper is not None:
+            papers.plot(row.variant.paper, place, "D", color=colour)
+    for axes, mean in ((ours, base.mean if base else None), (papers, base.variant.paper if base else None)):
+        axes.set_yticks(range(len(names)), names)
+        axes.set(ylim=(len(names) - 0.5, -0.5))
+        axes.grid(axis="x", alpha=0.3)
+        if mean is not None:
+            axes.axvline(mean, color="tab:red", linewidth=0.8, alpha=0.6)
+    ours.set(xlabel="test error (%): runs, and their mean")
+    papers.set(xlabel="paper: SE-ResNet-50, ImageNet, top-1 error (%)")
+    figure.suptitle(title)
+    figure.savefig(path)

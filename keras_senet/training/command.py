@@ -19,7 +19,6 @@ NOT_FLAGS = ("augmentation", "source", "result")
 
 def add_arguments(parser):
     """The engine's own flags, then one for each field of a recipe."""
-    parser.add_argument("--recipe", required=True, metavar="NAME", help=f"one of {', '.join(RECIPES)}")
     parser.add_argument("--workdir", required=True, help="where the run is left, and continued if it was begun there")
     parser.add_argument("--data-dir", help="where tensorflow_datasets has its data; default: its own")
     parser.add_argument("--engine", choices=("trainer", "fit"), default="trainer", help="`fit` is Keras' own loop")
@@ -35,10 +34,16 @@ def add_arguments(parser):
     )
     parser.add_argument("--tensorboard", action="store_true", help="write event files for TensorBoard")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_recipe_arguments(parser)
+
+
+def add_recipe_arguments(parser, besides=()):
+    """`--recipe`, and a flag for each of its fields but those `besides`; `recipe_of` reads them."""
+    parser.add_argument("--recipe", required=True, metavar="NAME", help=f"one of {', '.join(RECIPES)}")
     fields = parser.add_argument_group("fields of the recipe, to change them")
     documented = meanings(Recipe) | meanings(Augmentation)
     for each in (*dataclasses.fields(Recipe), *dataclasses.fields(Augmentation)):
-        if each.name not in NOT_FLAGS:
+        if each.name not in (*NOT_FLAGS, *besides):
             _add_flag(fields, each, documented.get(each.name))
 
 

@@ -1,0 +1,106 @@
+"""Ablations: what is trained, what is continued, and what the table says of it."""
+
+import csv
+import io
+import re
+import statistics
+
+import pytest
+
+from keras_senet import cli
+from keras_senet.models.blocks import SE
+from keras_senet.training import RECIPES, Ablation, Recipe, Trainer, Variant, ablation
+from keras_senet.training.ablation import VARIANTS, Row, Run, as_csv, table, variant_of
+from keras_senet.training.workdir import read_metrics
+
+RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
+PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
+FLAGS = ["ablate", "--recipe", "digits", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0", "--quiet"]
+
+
+def test_it_trains_what_is_missing(tmp_path, monkeypatch):
+    """One run was begun and interrupted; it is continued, and nothing is trained twice."""
+    started = RECIPE.override(se="none", seed=3)
+    Trainer(started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2).train()
+    calls = []
+    both = Ablation(RECIPE, tmp_path, [PLAIN, GATED], [3], verbose=False)
+    both.train(after_each=lambda: calls.append([len(row.runs) for row in both.rows()]))
+    assert calls == [[1, 0], [1, 1]]
+    for row in both.rows():
+        (last,) = read_metrics(tmp_path / row.variant.name / "seed3" / "metrics.csv")
+        (run,) = row.runs
+        assert run == Run(3, 100 * (1 - last["test_accuracy"]), 100 * (1 - last["accuracy"]))
+    monkeypatch.setattr(ablation, "Trainer", None)
+    both.train()
+
+    flags = [*FLAGS, "--workdir", str(tmp_path), "--variants", "plain", "se", "--seeds", "3"]
+    assert cli.main([*flags, "--table"]) == 0
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "ablation.csv").read_text())))
+    assert [row["variant"] for row in rows] == ["plain", "se"]
+    assert int(rows[1]["parameters"]) > int(rows[0]["parameters"])
+    assert (tmp_path / "ablation.png").stat().st_size > 5000
+    assert "| plain |" in (tmp_path / "ablation.md").read_text()
+
+    other = Ablation(RECIPE.override(learning_rate=0.5), tmp_path, [PLAIN], [3], verbose=False)
+    with pytest.raises(ValueError, match="another recipe: learning_rate"):
+        other.rows()
+
+
+def test_the_table_compares_seed_by_seed():
+    runs = {"plain": ((0, 21.0), (1, 24.0)), "se": ((0, 20.0), (1, 22.0), (2, 30.0)), "mine": ()}
+    variants = (PLAIN, GATED, Variant("mine", "reduction=2"))
+    rows = [Row(v, 1000, 20_000, tuple(Run(seed, e, e - 1) for seed, e in runs[v.name])) for v in variants]
+    plain, gated, mine = table(rows)
+    assert plain[3] == f"22.50 ± {statistics.stdev((21.0, 24.0)):.2f}"
+    assert plain[4] == "+1.50"  # of seeds 0 and 1 alone
+    assert plain[5:] == ("23.30", "+1.02", "2")
+    assert gated[4] == "+0.00"
+    assert mine == ("mine", "1,000", "20,000", "-", "-", "-", "-", "0")
+    assert len(as_csv(rows).splitlines()) == 1 + 5
+    assert rows[2].mean is None
+    assert Row(PLAIN, 1, 1, (Run(0, 5.0, 4.0),)).deviation is None
+
+
+def test_without_runs_there_is_a_table(tmp_path, capsys):
+    assert (
+        cli.main([*FLAGS, "--workdir", str(tmp_path / "new"), "--table", "--variants", "se", "mine:reduction=2"]) == 0
+    )
+    assert "mine" in capsys.readouterr().out
+    assert not (tmp_path / "new" / "ablation.png").exists()
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_the_papers_variants_are_se_blocks(name):
+    variant = VARIANTS[name]
+    block = Recipe(se=variant.se).parsed_se(SE())
+    assert (block is None) == (name == "plain")
+    assert (block == SE()) == (name == "se")
+    assert variant.paper
+    assert variant.table
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ("--variants r3", "must be one of plain, se, .*'r3'"),
+        ("--variants mine:", "'mine:'"),
+        ("--variants a/b:reduction=2", "'a/b:reduction=2'"),
+        ("--variants se mine:ratio=2", "se='ratio=2'"),
+        ("--variants se se", "each once.*se"),
+        ("--seeds 1 1", "each once"),
+        ("--seeds -1", "seed=-1"),
+        ("--recipe digit", "--recipe digit"),
+    ],
+)
+def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_path, capsys):
+    workdir = tmp_path / "new"
+    assert cli.main([*FLAGS, "--workdir", str(workdir), *flags.split()]) == 2
+    error = capsys.readouterr().err
+    assert len(error.splitlines()) == 1
+    assert re.search(message, error)
+    assert not workdir.exists()
+
+
+def test_a_variant_of_ones_own():
+    assert variant_of("r64:reduction=64") == Variant("r64", "reduction=64")
+    assert variant_of("tanh") is VARIANTS["tanh"]
