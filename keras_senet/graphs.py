@@ -74,6 +74,10 @@ class Graph:
         """How often the layer is called."""
         return self._calls[id(layer)]
 
+    def call(self, layer):
+        """The node of a layer that is called once, else None."""
+        return next(node for node in self.nodes if node.operation is layer) if self.calls(layer) == 1 else None
+
 
 def over_channels(norm, tensor, data_format="channels_last"):
     """Whether a batch normalisation is one over the channels of such a tensor."""

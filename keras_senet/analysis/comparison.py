@@ -1,0 +1,69 @@
+"""What a network costs and gets right, beside what was made of it."""
+
+from dataclasses import dataclass
+
+from keras_senet.analysis.complexity import complexity
+from keras_senet.evaluation import evaluate
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What one network costs and gets right.
+
+    parameters     as in `Complexity`
+    multiply_adds  as in `Complexity`, for one image
+    top1, top5     the part 0..1 of the images that it gets right; None if it was not evaluated
+    images         how many those are
+    """
+
+    parameters: int
+    multiply_adds: int
+    top1: float | None = None
+    top5: float | None = None
+    images: int = 0
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A network before and after something was removed from it.
+
+    parameters, multiply_adds  what is left of them, 0..1
+    top1, top5                 what is gained (negative: lost), as parts of the images; None without an evaluation
+    """
+
+    before: Cost
+    after: Cost
+
+    @property
+    def parameters(self):
+        return self.after.parameters / self.before.parameters
+
+    @property
+    def multiply_adds(self):
+        return self.after.multiply_adds / self.before.multiply_adds
+
+    @property
+    def top1(self):
+        return None if self.after.top1 is None else self.after.top1 - self.before.top1
+
+    @property
+    def top5(self):
+        return None if self.after.top5 is None else self.after.top5 - self.before.top5
+
+
+def cost(model, dataset=None, **options):
+    """The `Cost` of a network; `options` are those of `keras_senet.evaluation.evaluate`.
+
+    Raises:
+        ValueError: as `complexity` and `evaluate` do.
+    """
+    counts = complexity(model)
+    if dataset is None:
+        return Cost(counts.parameters, counts.multiply_adds)
+    result = evaluate(model, dataset, **options)
+    return Cost(counts.parameters, counts.multiply_adds, result.top1, result.top5, int(result.images.sum()))
+
+
+def compare(before, after, dataset=None, **options):
+    """The `Comparison` of two networks, on a dataset of `keras_senet.data` if there is one; see `cost`."""
+    return Comparison(*(cost(model, dataset, **options) for model in (before, after)))

@@ -1,0 +1,174 @@
+"""Networks without some of their SE blocks."""
+
+import dataclasses
+import re
+
+import keras
+import numpy as np
+from keras import layers
+
+from keras_senet import graphs
+from keras_senet.analysis.means import mean_gates
+from keras_senet.layers import SqueezeExcite
+
+LINEAR, RELU = keras.activations.linear, keras.activations.relu
+
+
+def remove_se(model, stages=None, blocks=None, constant_from=None):
+    """A functional model without some of the SE blocks, with a gate of 1 or a constant one in the place of each.
+
+    With `constant_from` each channel keeps the mean of its gate over images. As a factor it goes into the batch
+    normalisation or convolution in front of the block, if nothing else reads what that gives; also through a ReLU, if
+    no gate is negative. Else a 1x1 depthwise convolution called "<block>_gate" stands in the block's place: behind
+    joined branches, and in the positions "pre" and "post".
+
+    All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new network where a spec
+    says what it is, so that `keras_senet.save_weights` writes it: without depthwise convolutions, and if the blocks of
+    whole stages went. Blocks in nested models are found too.
+
+    Args:
+        model: a functional Keras model with SE blocks. It is left as it is.
+        stages: the numbers of the stages that lose their blocks, as in the layers' names: 2..5 in networks for
+            ImageNet, 1..3 in those for 32 x 32 images. None is all blocks.
+        blocks: the names of blocks to remove, instead of `stages`.
+        constant_from: None; or a dataset of `keras_senet.data`; or images (N, H, W, C) as the network takes them; or
+            the gates themselves, {name of a block: (C,)}.
+
+    Raises:
+        ValueError: for a model that is not functional or has no SE blocks, a stage or name without any, a dataset
+            without images, gates of another shape or that are not finite.
+    """
+    found = se_blocks(model)
+    chosen = _chosen(found, stages, blocks)
+    gates = None if constant_from is None else _constants(model, chosen, constant_from)
+    changed = {}
+    for graph in graphs.graphs(model) if gates else ():
+        for block in (layer for layer in graph.layers if layer in gates):
+            layer, *replacement = _with_factor(graph, block, changed, gates[block])
+            changed[layer] = tuple(replacement)
+    scaled = [block for block in chosen if block in changed]
+    copy = graphs.rebuilt(model, changed, gone=set(chosen) - set(scaled))
+    spec = None if scaled else _spec(model, [block for block in found if block not in chosen], chosen)
+    if spec is not None:
+        copy.spec = spec
+    return copy
+
+
+def se_blocks(model):
+    """The SE blocks of a functional model, in the order of the graph, also those of models within it.
+
+    Raises:
+        ValueError: if it has none, or is not functional.
+    """
+    found = [layer for graph in graphs.graphs(model) for layer in graph.layers if isinstance(layer, SqueezeExcite)]
+    if not found:
+        raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
+    return found
+
+
+def stage_of(layer):
+    """The number in a layer's name such as "stage3_block1_se", or None."""
+    found = re.match(r"stage(\d+)_", layer.name)
+    return int(found[1]) if found else None
+
+
+def _chosen(found, stages, blocks):
+    """The blocks to remove."""
+    if stages is not None and blocks is not None:
+        raise ValueError(f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}")
+    if blocks is not None:
+        return _named("blocks", blocks, {block: block.name for block in found})
+    if stages is not None:
+        return _named("stages", stages, {block: stage_of(block) for block in found})
+    return found
+
+
+def _named(argument, wanted, names):
+    """The blocks, by their names or stages, that are wanted."""
+    known = sorted({name for name in names.values() if name is not None})
+    if not isinstance(wanted, (list, tuple, set, range)) or not wanted or not set(wanted) <= set(known):
+        listed = ", ".join(map(str, known)) or "none"
+        raise ValueError(f"`{argument}` must name {argument} with SE blocks ({listed}). Received: {argument}={wanted}")
+    return [block for block, name in names.items() if name in wanted]
+
+
+def _constants(model, chosen, source):
+    """The constant gate of each block, float64 (C,)."""
+    if isinstance(source, dict):
+        missing = [block.name for block in chosen if block.name not in source]
+        if missing:
+            raise ValueError(f"`constant_from` must have the gates of each block. It has none of {missing[0]!r}")
+        gates = {block: np.asarray(source[block.name], "float64").reshape(-1) for block in chosen}
+    else:
+        gates = mean_gates(model, chosen, source)
+    for block, gate in gates.items():
+        if gate.shape != (block.expand.filters,) or not np.isfinite(gate).all():
+            raise ValueError(
+                f"The gates of {block.name!r} must be {block.expand.filters} finite numbers. "
+                f"Received: shape {gate.shape}, {np.isfinite(gate).sum()} of them finite"
+            )
+    return gates
+
+
+def _with_factor(graph, block, changed, gate):
+    """(a layer, what takes its place, the weights of that): the layer in front of the block, or the block itself."""
+    layer = _linear_in_front(graph, block, gate)
+    if layer is None or layer in changed:
+        return block, *_scale(block, gate)
+    if isinstance(layer, graphs.NORMALIZATIONS):
+        return layer, graphs.with_config(layer, scale=True), _scaled_normalization(layer, gate)
+    return layer, graphs.with_config(layer), [_times(weight, gate) for weight in layer.get_weights()]
+
+
+def _linear_in_front(graph, block, gate):
+    """The layer that can multiply what it gives by the gate, with the same effect; or None."""
+    positive = bool((gate >= 0).all())
+    node = graph.call(block)
+    while node is not None:
+        behind, node = node, graph.maker(node.input_tensors[0])
+        if graph.reader(node) is not behind:
+            return None
+        layer = node.operation
+        if type(layer) in graphs.CONVOLUTIONS:
+            return layer if layer.activation in (LINEAR, RELU)[: 1 + positive] else None
+        if type(layer) in graphs.NORMALIZATIONS:
+            return layer if graphs.over_channels(layer, node.outputs[0], block.data_format) else None
+        if not (positive and _is_relu(layer)):
+            return None
+    return None
+
+
+def _is_relu(layer):
+    """Whether it is f with f(g x) = g f(x) for each g of at least 0."""
+    if type(layer) is layers.ReLU:
+        return layer.max_value is None and layer.threshold == 0
+    return type(layer) is layers.Activation and layer.activation is RELU
+
+
+def _scaled_normalization(norm, gate):
+    """Weights of the batch normalisation, with a gamma, times the gate."""
+    weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in norm.weights}
+    affine = {"gamma": np.ones_like(weights["moving_mean"])} | weights
+    return [_times(value, gate) if name in ("gamma", "beta") else value for name, value in affine.items()]
+
+
+def _times(weight, gate):
+    """A weight whose last axis is the channels, times the gate: in float64, rounded once."""
+    return (weight.astype("float64") * gate).astype(weight.dtype)
+
+
+def _scale(block, gate):
+    """A layer that multiplies each channel by its gate, and its weights."""
+    layer = layers.DepthwiseConv2D(
+        1, use_bias=False, data_format=block.data_format, dtype=block.dtype_policy, name=f"{block.name}_gate"
+    )
+    return layer, [gate.astype("float32").reshape(1, 1, -1, 1)]
+
+
+def _spec(model, kept, removed):
+    """The spec of the network without the removed blocks; None if there is none."""
+    spec = getattr(model, "spec", None)
+    stages = {stage_of(block) for block in kept}
+    if spec is None or spec.se is None or None in stages or stages & {stage_of(block) for block in removed}:
+        return None
+    return dataclasses.replace(spec, se=dataclasses.replace(spec.se, stages=tuple(sorted(stages))) if kept else None)
