@@ -64,7 +64,7 @@ def evaluate(model, dataset, *, batch_size=128, protocol=None, step=None, skip_c
     images = max(1, batch_size // max(view.count for view in views))
     batches = evaluation_batches(dataset, images, lambda image: _show(views, image), skip_corrupt=skip_corrupt)
     counts = Counts(len(dataset.class_names))
-    for shown, labels in _track(batches, progress):
+    for shown, labels in track(batches, progress, "evaluating"):
         shown = dict(zip(views, shown, strict=True))
         probabilities = sum(network(shown) for network in ensemble) / len(ensemble)
         counts.add(probabilities.numpy(), labels.numpy())
@@ -107,13 +107,14 @@ def _check_dataset(dataset):
         )
 
 
-def _track(batches, progress):
+def track(batches, progress, description):
+    """The batches, with a progress bar where `progress` asks for one: see `evaluate`."""
     from rich.console import Console
-    from rich.progress import track
+    from rich.progress import track as track_on
 
     console = progress if isinstance(progress, Console) else Console(stderr=True)
     visible = progress and console.is_terminal
-    return track(batches, "evaluating", len(batches), console=console, transient=True, disable=not visible)
+    return track_on(batches, description, len(batches), console=console, transient=True, disable=not visible)
 
 
 class Counts:

@@ -1,5 +1,6 @@
 """`keras-senet evaluate`: networks, ensembles and finished runs on a dataset."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -49,10 +50,10 @@ def add_arguments(parser):
 
 def run(options):
     """Accuracy of networks on a dataset; with a folder for it also as files."""
-    names, models, dataset_name = _evaluated(options)
+    names, models, dataset_name = load_networks(options)
     protocol, changes = _protocol(options)
     protocols = _protocols(protocol, changes, names)
-    output = _output_folder(options.output or options.workdir)
+    output = output_folder(options.output or options.workdir, "train")
     with console.status(f"opening {dataset_name}"):
         dataset = data.load(dataset_name, options.split, data_dir=options.data_dir)
     result = _result(options, models, dataset, protocols)
@@ -72,28 +73,39 @@ def run(options):
 
 
 def _result(options, models, dataset, protocols):
+    with working(options.batch_size) as progress:
+        return evaluate(
+            models,
+            dataset,
+            batch_size=options.batch_size,
+            protocol=protocols,
+            skip_corrupt=options.skip_corrupt,
+            progress=progress,
+        )
+
+
+@contextlib.contextmanager
+def working(batch_size):
+    """A console for a progress bar, on an error stream that TensorFlow's messages are held back from.
+
+    Raises:
+        ValueError: if the batches take more memory than there is.
+    """
     import tensorflow as tf
 
     # TensorFlow writes of each image that it cannot decode; the progress bar has the error stream for itself.
     with open(os.dup(2), "w") as errors, quiet():
         try:
-            return evaluate(
-                models,
-                dataset,
-                batch_size=options.batch_size,
-                protocol=protocols,
-                skip_corrupt=options.skip_corrupt,
-                progress=Console(file=errors),
-            )
+            yield Console(file=errors)
         except tf.errors.ResourceExhaustedError as error:
-            raise ValueError(f"--batch-size {options.batch_size} takes more memory than there is") from error
+            raise ValueError(f"--batch-size {batch_size} takes more memory than there is") from error
 
 
-def _output_folder(path):
-    """The folder for the results, made before the long work, or None."""
+def output_folder(path, extra):
+    """The folder for the results, made before the long work, or None; pictures need a library of the extra."""
     if path is None:
         return None
-    require("matplotlib", "train")
+    require("matplotlib", extra)
     try:
         Path(path).mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -101,8 +113,8 @@ def _output_folder(path):
     return Path(path)
 
 
-def _evaluated(options):
-    """Pairs of (name, weights), their networks, and the dataset's name."""
+def load_networks(options):
+    """Pairs of (name, weights), their networks, and the dataset's name, by --workdir, --model, --weights, --dataset."""
     if options.workdir:
         if options.model or options.weights:
             raise ValueError("--workdir is in place of --model and --weights")

@@ -108,6 +108,16 @@ def _final_activation(model):
 
 def check(model, dataset):
     """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's classes."""
+    check_images(model, dataset)
+    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
+        raise ValueError(f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}")
+    classes, known = model.output_shape[-1], len(dataset.class_names)
+    if classes != known:
+        raise ValueError(f"{model.name!r} has {classes} classes, the dataset {known}")
+
+
+def check_images(model, dataset):
+    """Raises ValueError unless the model takes the dataset's images."""
     if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
         raise ValueError(f"`model` must be a functional Keras model with one input. Received: {model!r}")
     if not isinstance(getattr(model, "preprocessing", None), Preprocessing):
@@ -115,11 +125,6 @@ def check(model, dataset):
             f"`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; {model.name!r} has none. "
             "Networks of keras_senet have it; for other ones set it"
         )
-    if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        raise ValueError(f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}")
-    classes, known = model.output_shape[-1], len(dataset.class_names)
-    if classes != known:
-        raise ValueError(f"{model.name!r} has {classes} classes, the dataset {known}")
     channels = dataset.image_shape[-1]
     if channels != input_channels(model):
         raise ValueError(f"{model.name!r} takes {input_channels(model)} channels, the dataset's images have {channels}")

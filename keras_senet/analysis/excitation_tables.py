@@ -1,0 +1,119 @@
+"""The gates of SE blocks as numbers: statistics by block, CSV and NumPy files."""
+
+import csv
+import io
+from typing import NamedTuple
+
+import numpy as np
+
+from keras_senet.evaluation import readable
+
+CONSTANT = 0.01  # the standard deviation below which a channel's gate counts as the same for all images
+
+
+class BlockStatistics(NamedTuple):
+    """One SE block. Parts are 0..1; for all images and channels where nothing else is said.
+
+    block          the layer's name
+    channels       how many gates there are
+    mean           the mean gate
+    std            the root of the mean over channels of the gates' variance over images: how much a gate changes
+    specificity    the part of that variance that is between classes: see `specificity`; None where it is not known
+    closed         the part of the gates with a magnitude below 0.1. Low sigmoids and ReLUs suppress their channel;
+                   so do tanh gates around 0, their middle
+    opened         the part with a magnitude above 0.9: sigmoids and tanhs that saturate. A ReLU does not saturate
+    from_identity  the mean of |gate - 1|: 0 for a block that changes nothing
+    constant       the part of the channels whose gate is nearly the same for all images: its standard deviation over
+                   them is below 0.01. Such a gate could be a factor of the convolution before it
+    """
+
+    block: str
+    channels: int
+    mean: float
+    std: float
+    specificity: float | None
+    closed: float
+    opened: float
+    from_identity: float
+    constant: float
+
+
+def statistics(result):
+    """The `BlockStatistics` of each SE block, from `Excitations`."""
+    return [
+        BlockStatistics(
+            name,
+            len(block.mean),
+            float(block.mean.mean()),
+            float(np.sqrt((block.std**2).mean())),
+            specificity(block.class_means, block.class_stds, result.class_images),
+            float(block.closed.mean()),
+            float(block.opened.mean()),
+            float(block.from_identity.mean()),
+            float((block.std < CONSTANT).mean()),
+        )
+        for name, block in result.blocks.items()
+    ]
+
+
+def specificity(means, stds, images):
+    """How much a block's gates depend on the class, B / (B + W): 0 not at all, 1 on nothing else.
+
+    W is the variance of a channel's gate within a class, averaged over classes; B is the variance of the classes' mean
+    gates. Both are sums over channels, so that channels count by how much they vary, and both are without bias: W_k of
+    class k is divided by n_k - 1, and from B is taken the mean of W_k / n_k, by which the means of n_k images differ
+    by chance; a B below 0 is 0. All classes count alike. This is the intraclass correlation of the analysis of
+    variance. Constant gates have specificity 0.
+
+    Args:
+        means, stds: (classes, C), as in `BlockExcitations`.
+        images: (classes,); classes with fewer than two images do not count.
+
+    Returns:
+        None if fewer than two classes count.
+    """
+    known = images >= 2
+    if known.sum() < 2:
+        return None
+    n = images[known, None]
+    within = stds[known] ** 2 * (n / (n - 1))
+    between = max(0.0, float((means[known].var(axis=0, ddof=1) - (within / n).mean(axis=0)).sum()))
+    total = between + float(within.mean(axis=0).sum())
+    return between / total if total else 0.0
+
+
+def statistics_csv(rows):
+    """The rows of `statistics` as the text of a CSV file, with the fields as columns."""
+    return _csv(BlockStatistics._fields, rows)
+
+
+def class_csv(result, classes):
+    """block, channel, class, mean, std for each gate over all images (class "") and in some classes, by their rows."""
+    names = readable(result.class_names)
+    rows = (
+        (name, channel, text, mean, std)
+        for name, block in result.blocks.items()
+        for text, means, stds in (
+            ("", block.mean, block.std),
+            *((names[k], block.class_means[k], block.class_stds[k]) for k in classes),
+        )
+        for channel, (mean, std) in enumerate(zip(means.tolist(), stds.tolist(), strict=True))
+    )
+    return _csv(("block", "channel", "class", "mean", "std"), rows)
+
+
+def _csv(header, rows):
+    text = io.StringIO()
+    writer = csv.writer(text)
+    writer.writerow(header)
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def arrays(result):
+    """All figures as arrays by name, for `np.savez`: "<block>/class_means" and so on in float32, classes and images."""
+    found = {"class_names": np.array(result.class_names), "class_images": result.class_images}
+    for name, block in result.blocks.items():
+        for field, value in vars(block).items():
+            found[f"{name}/{field}"] = np.asarray(value, None if isinstance(value, str) else "float32")
+    return found
