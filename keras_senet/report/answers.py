@@ -10,7 +10,6 @@ import tensorflow as tf
 
 from keras_senet.analysis import gates
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
-from keras_senet.layers import SqueezeExcite
 
 GATE_IMAGES = 1000
 PAIRS = 12
@@ -44,7 +43,7 @@ class Gate(NamedTuple):
 
     @property
     def stage(self):
-        return self.block.split("_")[0]
+        return self.block.rpartition("/")[-1].split("_")[0]
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,14 @@ class GateMeans:
     def __init__(self, model, stride):
         self.stride, self.seen, self.images = stride, 0, 0
         self.model, self.sums = model, {}
-        self.step = self._step() if any(isinstance(layer, SqueezeExcite) for layer in model.layers) else None
+        try:
+            self.step = self._step(gates(model))
+        except ValueError:
+            self.step = None
 
-    def _step(self):
+    def _step(self, network):
         """Images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of each channel (C,)}."""
-        network, channels_first = gates(self.model), keras.config.image_data_format() == "channels_first"
+        channels_first = keras.config.image_data_format() == "channels_first"
         places = (2, 3) if channels_first else (1, 2)
 
         def sums(images):
@@ -155,8 +157,7 @@ class GateMeans:
 
     def gates(self):
         """A `Gate` a block, in the order of the graph."""
-        order = [layer.name for layer in self.model.layers if layer.name in self.sums]
-        return tuple(self._gate(block, self.sums[block] / self.images) for block in order)
+        return tuple(self._gate(block, total / self.images) for block, total in self.sums.items())
 
     def _gate(self, block, means):
         low, high = np.percentile(means, (10, 90))

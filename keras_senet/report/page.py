@@ -51,8 +51,8 @@ def write_page(
 ):
     """One HTML file about a training run, without anything outside of it; returns `Written`.
 
-    A run that has not ended has its recipe and its curves so far. If the dataset is not where the run had it, the page is
-    without what needs images, and says why.
+    A run that has not ended has its recipe and its curves so far. If the dataset is not where the run had it, the page
+    is without what needs images, and says why.
 
     Args:
         workdir: what training left.
