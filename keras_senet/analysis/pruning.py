@@ -12,8 +12,6 @@ from keras_senet.analysis.means import mean_magnitudes
 from keras_senet.analysis.removal import se_blocks, stage_of
 from keras_senet.layers import SqueezeExcite
 
-RANKINGS = ("gates", "random")
-
 
 def prune(model, keep=0.75, *, images=None, ranking="gates", seed=0, progress=False):
     """A smaller functional model, without those channels inside its units that its gates rank lowest.
@@ -42,7 +40,7 @@ def prune(model, keep=0.75, *, images=None, ranking="gates", seed=0, progress=Fa
             stages being left whole.
         images: what the ranking looks at: a dataset of `keras_senet.data`, shown as for evaluation, or images
             (N, H, W, C) as the network takes them. A few hundred are enough for means.
-        ranking: "gates"; or "random", a baseline that needs no images.
+        ranking: "gates"; "random", a baseline; or what `rank_channels` gives. Only the first needs images.
         seed: of the random ranking.
         progress: whether to show a progress bar on the error stream, if that is a terminal; or the `rich` console for
             it.
@@ -55,6 +53,19 @@ def prune(model, keep=0.75, *, images=None, ranking="gates", seed=0, progress=Fa
         ValueError: for a model that is not functional, has no SE blocks, or none that rank channels which can be cut
             (position "pre" or "identity", ShuffleNet); other values of the arguments; no images.
     """
+    found = prunable(model)
+    parts = _parts(keep, found)
+    scores = _scores(model, found, images, ranking, seed, progress)
+    chosen = Channels()
+    for cut, part, score in zip(found, parts, scores, strict=True):
+        best = np.argsort(-score, kind="stable")[: cut.kept(part)]
+        for link in cut.links:
+            chosen.add(link, cut.indices(link, best))
+    return graphs.rebuilt(model, {layer: chosen.smaller(layer) for layer in chosen.layers})
+
+
+def prunable(model):
+    """The `Cut` of each place in a model where `prune` cuts. Raises ValueError as `prune` does."""
     se_blocks(model)
     found = cuts(model)
     if not found:
@@ -63,16 +74,18 @@ def prune(model, keep=0.75, *, images=None, ranking="gates", seed=0, progress=Fa
             "nothing but batch normalisation, ReLU, pooling and SE blocks in between, and an SE block there or behind "
             "the second one, as in residual units with SE blocks in position 'standard', 'post' or 'conv3x3'"
         )
-    parts = _parts(keep, found)
-    if ranking not in RANKINGS:
-        raise ValueError(f"`ranking` must be one of {list(RANKINGS)}. Received: ranking={ranking!r}")
-    scores = _random(found, seed) if ranking == "random" else _by_gates(model, found, images, progress)
-    chosen = Channels()
-    for cut, part, score in zip(found, parts, scores, strict=True):
-        best = np.argsort(-score, kind="stable")[: cut.kept(part)]
-        for link in cut.links:
-            chosen.add(link, cut.indices(link, best))
-    return graphs.rebuilt(model, {layer: chosen.smaller(layer) for layer in chosen.layers})
+    return found
+
+
+def rank_channels(model, images, *, progress=False):
+    """The scores by which `prune` ranks, of the channels of each convolution that loses some: {layer's name: (C,)}.
+
+    Arguments and errors as for `prune`. Of a grouped convolution there is a score for each group.
+    """
+    found = prunable(model)
+    takers = [cut.last.taker for cut in found]
+    magnitudes = mean_magnitudes(model, [*se_blocks(model), *takers], images, progress=progress)
+    return {cut.name: cut.scores(magnitudes) for cut in found}
 
 
 def _parts(keep, found):
@@ -95,17 +108,25 @@ def _checked(part):
     return part
 
 
-def _random(found, seed):
-    random = np.random.default_rng(seed)
-    return [random.random(cut.units) for cut in found]
-
-
-def _by_gates(model, found, images, progress):
-    if images is None:
+def _scores(model, found, images, ranking, seed, progress):
+    """The score of each unit of each cut."""
+    if ranking == "random":
+        random = np.random.default_rng(seed)
+        return [random.random(cut.units) for cut in found]
+    if ranking == "gates" and images is None:
         raise ValueError("A ranking by gates needs `images`: a dataset, or images as the network takes them")
-    takers = [cut.last.taker for cut in found]
-    magnitudes = mean_magnitudes(model, [*se_blocks(model), *takers], images, progress=progress)
-    return [cut.scores(magnitudes) for cut in found]
+    if ranking == "gates":
+        ranking = rank_channels(model, images, progress=progress)
+    if not isinstance(ranking, Mapping):
+        raise ValueError(f"`ranking` must be 'gates', 'random' or a dict of scores. Received: ranking={ranking!r}")
+    for cut in found:
+        scores = np.asarray(ranking.get(cut.name, ()))
+        if scores.shape != (cut.units,) or not np.isfinite(scores).all():
+            raise ValueError(
+                f"`ranking` must have {cut.units} finite scores for {cut.name!r}. Received: {scores.size} scores, "
+                f"{np.isfinite(scores).sum()} of them finite"
+            )
+    return [np.asarray(ranking[cut.name]) for cut in found]
 
 
 @dataclass(frozen=True)

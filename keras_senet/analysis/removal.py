@@ -39,7 +39,7 @@ def remove_se(model, stages=None, blocks=None, constant_from=None):
             without images, gates of another shape or that are not finite.
     """
     found = se_blocks(model)
-    chosen = _chosen(found, stages, blocks)
+    chosen = choose(found, stages, blocks)
     gates = None if constant_from is None else _constants(model, chosen, constant_from)
     changed = {}
     for graph in graphs.graphs(model) if gates else ():
@@ -72,8 +72,12 @@ def stage_of(layer):
     return int(found[1]) if found else None
 
 
-def _chosen(found, stages, blocks):
-    """The blocks to remove."""
+def choose(found, stages=None, blocks=None):
+    """Those of the blocks found that are in some stages, or have some names.
+
+    Raises:
+        ValueError: for both, and for a stage or a name without a block.
+    """
     if stages is not None and blocks is not None:
         raise ValueError(f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}")
     if blocks is not None:

@@ -1,0 +1,320 @@
+"""`keras-senet prune`: a network without some of its SE blocks or channels, with what that saves and costs."""
+
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from keras_senet import data, models
+from keras_senet.analysis.comparison import Cost, cost
+from keras_senet.analysis.complexity import complexity
+from keras_senet.analysis.means import mean_gates, spread
+from keras_senet.analysis.pruning import prunable, prune, rank_channels
+from keras_senet.analysis.removal import choose, remove_se, se_blocks
+from keras_senet.cli import WEIGHTS_HELP, console, make_table
+from keras_senet.evaluation.command import load_networks, output_folder, working
+from keras_senet.extras import require
+from keras_senet.training.workdir import write_atomically
+from keras_senet.weights.metadata import describe
+from keras_senet_cli import quiet
+
+
+def add_arguments(parser):
+    """The flags of the command."""
+    add = parser.add_argument
+    add("--workdir", metavar="DIR", help="a folder that training left, in place of --model and --weights")
+    add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
+    add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
+    add(
+        "--remove-se",
+        nargs="*",
+        action="append",
+        type=int,
+        default=[],
+        metavar="STAGE",
+        help="without the SE blocks of these stages (2..5 for ImageNet, 1..3 for 32 x 32 images), or of all; may be "
+        "given several times",
+    )
+    add("--constant", action="store_true", help="also with the mean of each removed block's gate in its place")
+    add("--keep", nargs="+", type=float, default=[], metavar="PART", help="the parts 0..1 of the channels that stay")
+    add(
+        "--baseline", type=int, default=0, metavar="N", help="beside each --keep, as many with channels drawn at random"
+    )
+    add("--images", type=int, default=1000, metavar="N", help="training images for means; default: %(default)s")
+    add("--count-only", action="store_true", help="no accuracy, no images: channels are drawn at random")
+    add("--dataset", metavar="NAME", help="digits, a tfds name or a folder; default: imagenet2012, or the run's own")
+    add("--batch-size", type=int, default=128, metavar="N", help="images a step; default: %(default)s")
+    add("--split", default="test", help="for the accuracy; default: %(default)s (ImageNet's validation images)")
+    add("--data-dir", metavar="DIR", help="where tfds datasets are")
+    add("--output", metavar="DIR", help="for each network, pruning.csv, pruning.json and pruning.png; default: none")
+
+
+@dataclass(frozen=True)
+class Variant:
+    """One network to make of the original.
+
+    kind is "original", "removed", "constant", "gates" or "random"; keep the part of the channels that stays.
+    """
+
+    name: str
+    kind: str
+    build: Callable
+    stages: tuple[int, ...] | None = None
+    keep: float | None = None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A variant with its cost; `file` is the network's in the output folder, or ""."""
+
+    variant: Variant
+    cost: Cost
+    file: str = ""
+
+    @property
+    def label(self):
+        """The variant's name; one for all draws."""
+        return re.sub(r"-random-\d+$", "-random", self.variant.name)
+
+    @property
+    def error(self):
+        """The top-1 error in percent, or None."""
+        return None if self.cost.top1 is None else 100 * (1 - self.cost.top1)
+
+
+def run(options):
+    """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a picture."""
+    _check(options)
+    name, weights, model, dataset_name = _network(options)
+    blocks = se_blocks(model)
+    for stages in options.remove_se:
+        _check_stages(blocks, stages)
+    if options.keep:
+        prunable(model)
+    output = output_folder(options.output, "analysis")
+    dataset = None if options.count_only else _loaded(options, dataset_name, options.split)
+    plain = complexity(remove_se(model))
+    rows = []
+    with working(options.batch_size) as progress:
+        for variant in _variants(options, model, _ranking_images(options, dataset_name), progress):
+            network = variant.build(model)
+            file = _save(network, output, variant)
+            counts = cost(network, dataset, batch_size=options.batch_size, progress=progress)
+            rows.append(Row(variant, counts, file))
+    title = name
+    if dataset is not None:
+        title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {options.split}"
+    console.print(_table(title, rows, plain))
+    if output:
+        _write(output, title, rows, plain, _report(options, model, name, weights, dataset_name))
+
+
+def _check(options):
+    if not options.remove_se and not options.keep:
+        raise ValueError("--remove-se or --keep must be given")
+    if options.constant and (options.count_only or not options.remove_se):
+        raise ValueError("--constant goes with --remove-se, and takes images: not with --count-only")
+    for part in options.keep:
+        if not 0 < part <= 1:
+            raise ValueError(f"--keep must be above 0 and at most 1. Received: --keep {part}")
+    if options.images < 1:
+        raise ValueError(f"--images must be at least 1. Received: --images {options.images}")
+    if options.baseline < 0:
+        raise ValueError(f"--baseline must be at least 0. Received: --baseline {options.baseline}")
+
+
+def _check_stages(blocks, stages):
+    try:
+        choose(blocks, stages or None)
+    except ValueError as error:
+        raise ValueError(f"--remove-se: {error}") from error
+
+
+def _network(options):
+    """(name, weights, network, name of its dataset); to count alone it needs no weights."""
+    if options.count_only and options.model and not options.weights:
+        (name,) = options.model
+        with quiet():
+            return name, None, models.get(name)(weights=None), None
+    ((name, weights),), (model,), dataset_name = load_networks(options)
+    return name, weights, model, dataset_name
+
+
+def _loaded(options, dataset_name, split):
+    with console.status(f"opening {dataset_name}"):
+        return data.load(dataset_name, split, data_dir=options.data_dir)
+
+
+def _ranking_images(options, dataset_name):
+    """The training images that means are taken over, or None where none are needed."""
+    if options.count_only or not (options.constant or options.keep):
+        return None
+    return spread(_loaded(options, dataset_name, "train"), options.images)
+
+
+def _variants(options, model, images, progress):
+    """The original, then what the options ask for, each ready to be built."""
+    yield Variant("original", "original", lambda network: network)
+    gates = None
+    if options.constant:
+        gates = {b.name: gate for b, gate in mean_gates(model, se_blocks(model), images, progress=progress).items()}
+    for stages in options.remove_se:
+        yield from _without(tuple(stages), gates)
+    ranking = "random"
+    if options.keep and images is not None:
+        ranking = rank_channels(model, images, progress=progress)
+    for keep in options.keep:
+        yield from _smaller(keep, ranking, options.baseline)
+
+
+def _without(stages, gates):
+    name = "-".join(["no-se", *map(str, stages)])
+    chosen = stages or None
+    yield Variant(name, "removed", lambda network: remove_se(network, chosen), stages)
+    if gates is not None:
+        yield Variant(
+            f"{name}-mean", "constant", lambda network: remove_se(network, chosen, constant_from=gates), stages
+        )
+
+
+def _smaller(keep, ranking, baseline):
+    kind = "random" if ranking == "random" else "gates"
+    yield Variant(f"keep-{keep:g}", kind, lambda network: prune(network, keep, ranking=ranking), keep=keep)
+    for seed in range(baseline):
+        yield Variant(
+            f"keep-{keep:g}-random-{seed}",
+            "random",
+            lambda network, seed=seed: prune(network, keep, ranking="random", seed=seed),
+            keep=keep,
+        )
+
+
+def _save(network, folder, variant):
+    """Writes the network as a `.keras` file, unless it is the original or a baseline; returns the file's name or ""."""
+    if folder is None or variant.kind in ("original", "random"):
+        return ""
+    partial = folder / f".partial-{variant.name}.keras"
+    network.save(partial)
+    os.replace(partial, folder / f"{variant.name}.keras")
+    return f"{variant.name}.keras"
+
+
+def _table(title, rows, plain):
+    """What is left and what it costs; of channels drawn at random one row, with the mean error of the draws."""
+    table = make_table(title, "network", "parameters", "vs plain", "multiply-adds", "error", "change")
+    for column in table.columns:
+        column.no_wrap = True
+    original = rows[0]
+    for label, group in itertools.groupby(rows, key=lambda row: row.label):
+        group = list(group)
+        counts, errors = group[0].cost, [row.error for row in group if row.error is not None]
+        over = 100 * (counts.parameters / plain.parameters - 1)
+        shown = ("-", "-")
+        if errors:
+            error = sum(errors) / len(errors)
+            shown = (f"{error:.2f}%", f"{error - original.error:+.2f}")
+        table.add_row(label, f"{counts.parameters:,}", f"{over:+.1f}%", f"{counts.multiply_adds:,}", *shown)
+    return table
+
+
+def _report(options, model, name, weights, dataset_name):
+    """What `pruning.json` says beside the figures."""
+    return {
+        "network": name,
+        "weights": weights,
+        "dataset": None if options.count_only else dataset_name,
+        "split": options.split,
+        "ranked_by": options.images,
+        "preprocessing": describe(model.preprocessing),
+    }
+
+
+def _write(folder, title, rows, plain, report):
+    """`pruning.csv`, `pruning.json` and `pruning.png`, each the old or the new one at any moment."""
+    figures = [_figures(row, plain) for row in rows]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(figures[0]))
+    writer.writeheader()
+    writer.writerows(figures)
+    write_atomically(folder / "pruning.csv", text.getvalue())
+    counts = {"parameters": plain.parameters, "multiply_adds": plain.multiply_adds}
+    report = report | {"plain": counts, "variants": figures}
+    write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
+    written = ["pruning.csv", "pruning.json"]
+    if rows[0].error is not None:
+        draw(rows, folder / ".pruning.png.partial", title)
+        os.replace(folder / ".pruning.png.partial", folder / "pruning.png")
+        written.append("pruning.png")
+    files = [row.file for row in rows if row.file]
+    console.print(f"{folder}/: {', '.join([*written, *files])}", highlight=False)
+
+
+def _figures(row, plain):
+    """A row of `pruning.csv`."""
+    return {
+        "network": row.variant.name,
+        "kind": row.variant.kind,
+        "keep": row.variant.keep,
+        **dataclasses.asdict(row.cost),
+        "parameters_over_plain": row.cost.parameters / plain.parameters - 1,
+        "file": row.file,
+    }
+
+
+# kind                    what it is called, and how it is drawn
+STYLES = {
+    "original": ("the network", {"marker": "*", "color": "black", "markersize": 13}),
+    "removed": ("SE blocks removed", {"marker": "s", "color": "tab:orange"}),
+    "constant": ("SE blocks replaced by their mean gate", {"marker": "D", "color": "tab:green"}),
+    "gates": ("channels ranked by gates", {"marker": "o", "color": "tab:red"}),
+    "random": ("channels drawn at random", {"marker": "x", "color": "tab:grey"}),
+}
+
+
+def draw(rows, path, title):
+    """Top-1 error (%) by multiply-adds of `Row`s that have one, as a PNG file; curves for what keeps parts of channels.
+
+    The curve of what was drawn at random is the mean over the draws.
+    """
+    figure = require("matplotlib.figure", "analysis").Figure(figsize=(7.2, 5), layout="constrained", dpi=120)
+    axes = figure.subplots()
+    original = rows[0]
+    for kind, (label, style) in STYLES.items():
+        chosen = [row for row in rows if row.variant.kind == kind]
+        if not chosen:
+            continue
+        axes.plot(*_points(chosen), linestyle="none", label=label, zorder=3, **style)
+        if kind in ("gates", "random"):
+            curve = {keep: [r for r in chosen if r.variant.keep == keep] for keep in {r.variant.keep for r in chosen}}
+            means = [np.mean(_points(group), axis=1) for group in curve.values()]
+            ends = [np.array(_points([original]))[:, 0]] if 1.0 not in curve else []
+            axes.plot(*np.transpose(sorted([*means, *ends], key=lambda point: point[0])), color=style["color"])
+    for row in rows:
+        if row.variant.kind != "random":
+            _annotate(axes, row)
+    axes.set(xlabel="multiply-adds (millions) of an image", ylabel="top-1 error (%)", ylim=(0, None), title=title)
+    axes.margins(x=0.08)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    figure.savefig(path, format="png")
+
+
+def _points(rows):
+    return [row.cost.multiply_adds / 1e6 for row in rows], [row.error for row in rows]
+
+
+def _annotate(axes, row):
+    """The part that stays, or the stages whose blocks went."""
+    if row.variant.kind == "original":
+        return
+    stages = "all" if not row.variant.stages else ", ".join(map(str, row.variant.stages))
+    text = stages if row.variant.keep is None else f"{row.variant.keep:g}"
+    (x,), (y,) = _points([row])
+    axes.annotate(text, (x, y), xytext=(6, 5), textcoords="offset points", fontsize="small")
