@@ -155,7 +155,7 @@ def excitations(model, dataset, *, classes=None, batch_size=128, skip_corrupt=Fa
     (view,) = networks.views_of(model, dataset, None)
     batches = evaluation_batches(dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt)
     counts = Counts(blocks, len(kept))
-    for images, labels in track(batches, progress, "exciting"):
+    for images, labels in track(batches, progress, "measuring gates"):
         counts.add(step(images).numpy(), rows[labels.numpy()])
     return counts.excitations(tuple(dataset.class_names[i] for i in kept), tuple(batches.skipped))
 

@@ -26,7 +26,12 @@ def add_arguments(parser):
     add("--dataset", metavar="NAME", help="digits, a tfds name or a folder; default: imagenet2012, or the run's own")
     add("--split", default="test", help="default: %(default)s (ImageNet's validation images)")
     add("--data-dir", metavar="DIR", help="where tfds datasets are")
-    add("--classes", nargs="+", metavar="CLASS", help="the classes in the pictures; default: four, evenly spread")
+    add(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help="the classes in pictures and gates.csv, ImageNet's also by words; default: four",
+    )
     add("--batch-size", type=int, default=128, metavar="N", help="images a step; default: %(default)s")
     add("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
     add("--output", metavar="DIR", help="for tables and pictures; default: excitations in --workdir, or none")
