@@ -30,6 +30,14 @@ class UnsupportedLayerError(Exception):
     """There is no emitter for a layer, or not for its options."""
 
 
+class Pointwise(NamedTuple):
+    """A 1x1 convolution with a stride of 1: the name of its input, its kernel (O, I) and bias (O,) or None."""
+
+    source: str
+    kernel: np.ndarray
+    bias: np.ndarray | None
+
+
 class Tensor(NamedTuple):
     """A value in the graph.
 
@@ -54,12 +62,17 @@ class Tensor(NamedTuple):
 
 
 class Graph:
-    """Nodes and constants of an ONNX graph as it grows; `gates` has the gate's name and C for each SE block's name."""
+    """Nodes and constants of an ONNX graph as it grows.
+
+    gates      the gate's name and C for each SE block's name
+    pointwise  a `Pointwise` for the name of each value that is the output of one
+    """
 
     def __init__(self, opset):
         self.onnx = require("onnx", "export")
         self.opset = opset
-        self.nodes, self.constants, self.gates = [], {}, {}
+        self.nodes, self.constants = [], {}
+        self.gates, self.pointwise = {}, {}
         self._names = {"images", "predictions"}  # those of the file; a layer of such a name gets another
 
     def add(self, operator, *inputs, name, **attributes):
@@ -186,7 +199,6 @@ def _gelu(graph, x, name):
 
 
 ACTIVATIONS = {
-    keras.activations.linear: lambda graph, x, name: x,
     keras.activations.relu: lambda graph, x, name: graph.add("Relu", x, name=name),
     keras.activations.relu6: _clip,
     keras.activations.sigmoid: lambda graph, x, name: graph.add("Sigmoid", x, name=name),
@@ -200,6 +212,8 @@ NONNEGATIVE = (keras.activations.relu, keras.activations.relu6, keras.activation
 def _activated(graph, x, activation, name):
     if activation is keras.activations.softmax and len(x.shape) == 2:
         return x._replace(name=graph.add("Softmax", x.name, axis=-1, name=name))
+    if activation is keras.activations.linear:
+        return x
     if activation not in ACTIVATIONS:
         raise UnsupportedLayerError(f"{name} with activation {getattr(activation, '__name__', activation)}")
     return Tensor(ACTIVATIONS[activation](graph, x.name, name), x.shape, nonnegative=activation in NONNEGATIVE)
@@ -245,27 +259,25 @@ def _window(graph, layer, x, kernel, dilations=(1, 1)):
     return x, _same_pads(x.size, kernel, layer.strides, dilations)
 
 
-def _convolved(graph, x, kernel, bias, name, **attributes):
-    """x by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has them."""
+def _bias(layer):
+    return _numpy(layer.bias) if layer.use_bias else None
+
+
+def _convolved(graph, source, kernel, bias, name, **attributes):
+    """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has them."""
     inputs = [graph.constant(kernel, f"{name}/kernel")]
     if bias is not None:
         inputs.append(graph.constant(bias, f"{name}/bias"))
-    return graph.add("Conv", x.name, *inputs, name=name, kernel_shape=kernel.shape[2:], **attributes)
+    return graph.add("Conv", source, *inputs, name=name, kernel_shape=kernel.shape[2:], **attributes)
 
 
 def _emit_convolution(graph, layer, x, kernel, groups):
     x, pads = _window(graph, layer, x, kernel.shape[2:], layer.dilation_rate)
-    output = _convolved(
-        graph,
-        x,
-        kernel,
-        _numpy(layer.bias) if layer.use_bias else None,
-        layer.name,
-        strides=layer.strides,
-        dilations=layer.dilation_rate,
-        pads=pads,
-        group=groups,
-    )
+    bias = _bias(layer)
+    sampling = {"strides": layer.strides, "dilations": layer.dilation_rate, "pads": pads, "group": groups}
+    output = _convolved(graph, x.name, kernel, bias, layer.name, **sampling)
+    if (kernel.shape[2:], tuple(layer.strides), pads, groups) == ((1, 1), (1, 1), NO_PADS, 1):
+        graph.pointwise[output] = Pointwise(x.name, kernel[:, :, 0, 0], bias)
     return _activated(graph, Tensor(output, (None,) * 4), layer.activation, f"{layer.name}/activation")
 
 
@@ -308,14 +320,34 @@ def _batch_normalization(graph, layer, x):
 @emits(SqueezeExcite)
 def _squeeze_excite(graph, layer, x):
     name = layer.name
-    squeezed = x
-    if layer.squeeze is not None:
-        operator = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}[layer.squeeze]
-        squeezed = x._replace(name=graph.add(operator, x.name, name=f"{name}/squeeze"))
-    gate = _conv(graph, layer.expand, _conv(graph, layer.reduce, squeezed))
+    gate = _conv(graph, layer.expand, _reduced(graph, layer, x))
     graph.gates[name] = gate.name, x.channels
     product = graph.add("Mul", x.name, gate.name, name=name)
     return Tensor(product, x.shape, nonnegative=x.nonnegative and gate.nonnegative)
+
+
+def _reduced(graph, block, x):
+    """relu(reduce(squeeze(x))) of an SE block."""
+    if block.squeeze == "avg" and x.name in graph.pointwise:
+        return _reduced_before(graph, block, graph.pointwise[x.name])
+    if block.squeeze is not None:
+        operator = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}[block.squeeze]
+        x = x._replace(name=graph.add(operator, x.name, name=f"{block.name}/squeeze"))
+    return _conv(graph, block.reduce, x)
+
+
+def _reduced_before(graph, block, conv):
+    """The same from the input of the 1x1 convolution in front of the block, whose mean is that of its input convolved.
+
+    In a bottleneck that input has a quarter of the channels; both kernels become one.
+    """
+    layer = block.reduce
+    reduce = _numpy(layer.kernel)[0, 0].T
+    biases = [_bias(layer), None if conv.bias is None else reduce @ conv.bias]
+    bias = sum(part for part in biases if part is not None) if any(b is not None for b in biases) else None
+    pooled = graph.add("GlobalAveragePool", conv.source, name=f"{block.name}/squeeze")
+    output = _convolved(graph, pooled, (reduce @ conv.kernel)[:, :, None, None], bias, layer.name)
+    return _activated(graph, Tensor(output, (None,) * 4), layer.activation, f"{layer.name}/activation")
 
 
 # Pooling

@@ -56,6 +56,25 @@ def test_the_graph_is_as_small_as_it_can_be(spec, layout, tmp_path):
     assert found["Conv"] > 0
 
 
+@pytest.mark.parametrize(
+    ("se", "pooled"),
+    [
+        (SE(), 64),  # the input of the last 1x1 convolution, not its 256 outputs
+        (SE(use_bias=False), 64),
+        (SE(squeeze="max"), 256),
+        (SE(position="post"), 256),
+        (SE(position="conv3x3"), 64),
+    ],
+)
+def test_the_mean_of_a_1x1_convolution_is_taken_before_it(se, pooled, tmp_path):
+    model = network(ResNet((1, 1), se=se))
+    export.to_onnx(model, tmp_path / "file", gates=True)  # runs the file beside Keras
+    graph = onnx.load(tmp_path / "file").graph
+    shapes = {constant.name: tuple(constant.dims) for constant in graph.initializer}
+    reduce = next(node for node in graph.node if node.name == "stage2_block1_se_reduce")
+    assert shapes[reduce.input[1]][1] == pooled
+
+
 def test_whole_networks_have_no_stray_operators(tmp_path):
     report = export.to_onnx(keras_senet.SEShuffleNet(weights=None, include_top=False), tmp_path / "file")
     found = operators(tmp_path / "file")
