@@ -34,6 +34,7 @@ def sources():
 def test_the_wheel_has_every_module_where_it_is_imported_from(built):
     names = built[0].namelist()
     expected = {str(target) for _, target in sources()} | {"keras_senet/py.typed", "keras_senet/imagenet_classes.txt"}
+    expected |= {f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")}
     assert expected == {name for name in names if ".dist-info" not in name}
 
 

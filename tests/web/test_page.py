@@ -7,10 +7,10 @@ import io
 import json
 import os
 import re
-import shutil
 import threading
 from pathlib import Path
 
+import chromium
 import numpy as np
 import onnx
 import onnxruntime
@@ -25,26 +25,10 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "export" / "web"
 DISTS = (PAGE / "node_modules/onnxruntime-web/dist", ROOT / "node_modules/onnxruntime-web/dist")
-CHROMIUM = ("chromium", "chromium-browser", "google-chrome")
-FLAGS = (
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
-
 # 32 pixels are cropped to 28: pictures of that short side are not resized, and the browser's values are the file's.
 PREPROCESSING = Preprocessing((120.0, 115.0, 100.0), (58.0, 57.0, 56.0), size=28)
 NAMES = ["tench", "goldfish", "great white shark", "tiger shark", "hammerhead", "electric ray", "stingray"]
 BLOCKS = {"stage1_block1_se": 8, "stage1_block2_se": 6, "stage2_block1_se": 600}  # channels
-
-
-def missing(reason):
-    """A skip; a failure in CI, where all that the tests need is to be there."""
-    (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
 
 
 # Networks of the exporter's contract, and pictures
@@ -164,7 +148,7 @@ def dist():
     for folder in [Path(given)] if given else DISTS:
         if (folder / "ort.wasm.min.mjs").is_file():
             return folder
-    return missing("needs ONNX Runtime Web: `npm install --prefix export/web`, or its dist folder in ORT_WEB_DIST")
+    return chromium.missing("needs ONNX Runtime Web: `npm install --prefix export/web`, or its dist folder in ORT_WEB_DIST")
 
 
 @pytest.fixture(scope="module")
@@ -180,17 +164,8 @@ def address(dist, files):
 
 @pytest.fixture(scope="module")
 def browser():
-    try:
-        from playwright.sync_api import sync_playwright
-    except ImportError:
-        missing("needs playwright")
-    program = next(filter(None, map(shutil.which, CHROMIUM)), None)
-    if program is None:
-        missing(f"needs one of {CHROMIUM}")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=program, args=FLAGS)
+    with chromium.launched() as browser:
         yield browser
-        browser.close()
 
 
 class Page:
