@@ -148,7 +148,9 @@ def dist():
     for folder in [Path(given)] if given else DISTS:
         if (folder / "ort.wasm.min.mjs").is_file():
             return folder
-    return chromium.missing("needs ONNX Runtime Web: `npm install --prefix export/web`, or its dist folder in ORT_WEB_DIST")
+    return chromium.missing(
+        "needs ONNX Runtime Web: `npm install --prefix export/web`, or its dist folder in ORT_WEB_DIST"
+    )
 
 
 @pytest.fixture(scope="module")
