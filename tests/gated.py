@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -11,30 +12,38 @@ from tiny import TINY
 from keras_senet import SE, data
 from keras_senet.analysis.removal import se_blocks
 
-RANDOM = np.random.default_rng(0)
-
-# Those that take long are slow tests.
-FAMILIES = [pytest.param(name, id=name, marks=pytest.mark.slow if name == "inception_resnet" else ()) for name in TINY]
+# Those that take long, or are much like others, are slow tests.
+SLOW = ("inception_resnet", "shake_resnext", "shake_shake", "senet", "basic", "preact_pad", "preact_bottleneck")
+FAMILIES = [pytest.param(name, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY]
 
 
 def network(spec="small", **se):
-    """A tiny network whose weights and statistics are all random: none is left that hides a mistake."""
+    """A tiny network whose weights and statistics are all random: none is left that hides a mistake.
+
+    It is made once for each specification: tests must leave it as it is.
+    """
+    return _network(spec, tuple(se.items()), keras.config.image_data_format())
+
+
+@functools.cache
+def _network(spec, se, _):
     tiny = TINY[spec] if isinstance(spec, str) else TINY["small"]._replace(spec=spec)
     if se:
-        tiny = tiny._replace(spec=dataclasses.replace(tiny.spec, se=SE(**se)))
+        tiny = tiny._replace(spec=dataclasses.replace(tiny.spec, se=SE(**dict(se))))
     without_top = spec == "vgg"  # whose top is large
     return with_random_weights(tiny.constructor(weights=None, include_top=not without_top, classifier_activation=None))
 
 
 def with_random_weights(model):
+    random = np.random.default_rng(0)
     for weight in model.weights:
-        values = RANDOM.normal(size=weight.shape) * 0.2
+        values = random.normal(size=weight.shape) * 0.2
         weight.assign(np.abs(values) + 0.5 if "variance" in weight.path else values)
     return model
 
 
 def images_for(model, count=3):
-    return RANDOM.normal(size=(count, *model.input_shape[1:])).astype("float32")
+    return np.random.default_rng(1).normal(size=(count, *model.input_shape[1:])).astype("float32")
 
 
 def answers(model, images, gates):
@@ -66,6 +75,5 @@ def own_means(model, images):
 
 
 def pictures(count, size=32):
-    return data.Dataset(
-        RANDOM.integers(0, 256, (count, size, size, 3), "uint8"), np.arange(count) % 10, tuple("0123456789")
-    )
+    images = np.random.default_rng(2).integers(0, 256, (count, size, size, 3), "uint8")
+    return data.Dataset(images, np.arange(count) % 10, tuple("0123456789"))

@@ -268,53 +268,68 @@ def _figures(row, plain):
     }
 
 
-# kind                    what it is called, and how it is drawn
+# kind         what it is called, and how it is drawn
 STYLES = {
-    "original": ("the network", {"marker": "*", "color": "black", "markersize": 13}),
-    "removed": ("SE blocks removed", {"marker": "s", "color": "tab:orange"}),
-    "constant": ("SE blocks replaced by their mean gate", {"marker": "D", "color": "tab:green"}),
     "gates": ("channels ranked by gates", {"marker": "o", "color": "tab:red"}),
     "random": ("channels drawn at random", {"marker": "x", "color": "tab:grey"}),
+    "removed": ("SE blocks removed", {"marker": "s", "color": "tab:orange"}),
+    "constant": ("their mean gates kept", {"marker": "D", "color": "tab:green"}),
 }
+PANELS = (("gates", "random"), ("removed", "constant"))
 
 
 def draw(rows, path, title):
-    """Top-1 error (%) by multiply-adds of `Row`s that have one, as a PNG file; curves for what keeps parts of channels.
+    """Top-1 error (%) of `Row`s, the first of them the network itself, as a PNG file.
 
-    The curve of what was drawn at random is the mean over the draws.
+    Of those that keep a part of the channels by multiply-adds: points, and a curve through the mean of each part. Of
+    those without SE blocks, which cost about as much as the network, by the stages that have none.
     """
+    panels = [kinds for kinds in PANELS if any(row.variant.kind in kinds for row in rows)]
     figure = require("matplotlib.figure", "analysis").Figure(figsize=(7.2, 5), layout="constrained", dpi=120)
-    axes = figure.subplots()
-    original = rows[0]
-    for kind, (label, style) in STYLES.items():
-        chosen = [row for row in rows if row.variant.kind == kind]
-        if not chosen:
-            continue
-        axes.plot(*_points(chosen), linestyle="none", label=label, zorder=3, **style)
-        if kind in ("gates", "random"):
-            curve = {keep: [r for r in chosen if r.variant.keep == keep] for keep in {r.variant.keep for r in chosen}}
-            means = [np.mean(_points(group), axis=1) for group in curve.values()]
-            ends = [np.array(_points([original]))[:, 0]] if 1.0 not in curve else []
-            axes.plot(*np.transpose(sorted([*means, *ends], key=lambda point: point[0])), color=style["color"])
-    for row in rows:
-        if row.variant.kind != "random":
-            _annotate(axes, row)
-    axes.set(xlabel="multiply-adds (millions) of an image", ylabel="top-1 error (%)", ylim=(0, None), title=title)
-    axes.margins(x=0.08)
-    axes.grid(alpha=0.3)
-    axes.legend()
+    widths = [2 if kinds == PANELS[0] else 1 for kinds in panels]
+    every = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
+    for axes, kinds in zip(every, panels, strict=True):
+        (_draw_curves if kinds == PANELS[0] else _draw_stages)(axes, rows, kinds)
+        axes.axhline(rows[0].error, color="black", linestyle=":", linewidth=1, label="the network")
+        axes.margins(x=0.08)
+        axes.grid(alpha=0.3)
+        axes.legend(fontsize="small")
+    every[0].set(ylabel="top-1 error (%)", ylim=(0, None))
+    figure.suptitle(title)
     figure.savefig(path, format="png")
 
 
-def _points(rows):
-    return [row.cost.multiply_adds / 1e6 for row in rows], [row.error for row in rows]
+def _draw_curves(axes, rows, kinds):
+    """Error by multiply-adds; the parts that stay beside the points."""
+    end = _point(rows[0])
+    axes.plot(*end, "*", color="black", markersize=13, zorder=4)
+    for kind in kinds:
+        label, style = STYLES[kind]
+        points = {}
+        for row in (row for row in rows if row.variant.kind == kind):
+            points.setdefault(row.variant.keep, []).append(_point(row))
+        if points:
+            every = [point for group in points.values() for point in group]
+            axes.plot(*np.transpose(every), linestyle="none", label=label, zorder=3, **style)
+            means = sorted([*(tuple(np.mean(group, axis=0)) for group in points.values()), end])
+            axes.plot(*np.transpose(means), color=style["color"])
+        for keep, (first, *_) in points.items():
+            if kind == "gates":
+                axes.annotate(f"{keep:g}", first, xytext=(5, 5), textcoords="offset points", fontsize="small")
+    axes.set_xlabel("multiply-adds of an image (millions)")
 
 
-def _annotate(axes, row):
-    """The part that stays, or the stages whose blocks went."""
-    if row.variant.kind == "original":
-        return
-    stages = "all" if not row.variant.stages else ", ".join(map(str, row.variant.stages))
-    text = stages if row.variant.keep is None else f"{row.variant.keep:g}"
-    (x,), (y,) = _points([row])
-    axes.annotate(text, (x, y), xytext=(6, 5), textcoords="offset points", fontsize="small")
+def _draw_stages(axes, rows, kinds):
+    """Error by the stages that have no SE blocks any more."""
+    stages = list(dict.fromkeys(row.variant.stages for row in rows if row.variant.kind in kinds))
+    for kind, aside in zip(kinds, (-0.08, 0.08), strict=True):
+        label, style = STYLES[kind]
+        found = [(stages.index(row.variant.stages) + aside, row.error) for row in rows if row.variant.kind == kind]
+        if found:
+            axes.plot(*np.transpose(found), linestyle="none", label=label, zorder=3, **style)
+    axes.set_xticks(range(len(stages)), [", ".join(map(str, each)) or "all" for each in stages])
+    axes.set(xlabel="stages without SE blocks", xlim=(-0.5, len(stages) - 0.5))
+
+
+def _point(row):
+    return row.cost.multiply_adds / 1e6, row.error
