@@ -1,0 +1,70 @@
+"""Executes notebooks and saves them with their outputs: `python notebooks/run.py [--quick] [--output DIR] [FILE ...]`.
+
+A fresh kernel of this very interpreter runs each one in a folder of its own, which is removed. With `--quick`, a cell
+whose metadata has `quick` runs that source instead: fewer epochs, for the tests.
+"""
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")  # jupyter_core warns of it otherwise
+
+import nbformat
+from ipykernel.kernelspec import write_kernel_spec
+from jupyter_client import AsyncKernelManager
+from jupyter_client.kernelspec import KernelSpecManager
+from nbclient import NotebookClient
+
+HERE = Path(__file__).parent
+SECONDS = 600  # a cell
+
+
+def execute(notebook, quick=False):
+    """Runs a notebook's cells, which get their outputs. Raises `CellExecutionError` for a cell that fails."""
+    if quick:
+        for cell in notebook.cells:
+            cell.source = cell.metadata.get("quick", cell.source)
+    with tempfile.TemporaryDirectory(prefix="nb-") as folder:
+        folder = Path(folder)
+        write_kernel_spec(folder / "kernels" / "python3")
+        (folder / "work").mkdir()
+        manager = AsyncKernelManager(
+            kernel_name="python3",
+            kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder / "kernels")]),
+            connection_file=str(folder / "kernel.json"),
+            transport="ipc",  # a port could be taken by another kernel before this one binds it
+            ip=str(folder / "kernel"),
+        )
+        client = NotebookClient(
+            notebook,
+            manager,
+            timeout=SECONDS,
+            record_timing=False,
+            coalesce_streams=True,
+            resources={"metadata": {"path": folder / "work"}},
+        )
+        client.execute(cleanup_kc=True, env=os.environ | {"IPYTHONDIR": str(folder / "ipython")})
+    return notebook
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: all of this folder")
+    parser.add_argument("--quick", action="store_true", help="with fewer epochs")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="where to save; default: in place")
+    options = parser.parse_args()
+    if options.quick and not options.output:
+        parser.error("--quick needs --output: what it gives is not for readers")
+    for file in options.files or sorted(HERE.glob("*.ipynb")):
+        start = time.monotonic()
+        notebook = execute(nbformat.read(file, as_version=4), options.quick)
+        nbformat.write(notebook, (options.output or file.parent) / file.name)
+        print(f"{file.name}: {time.monotonic() - start:.0f} s")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
