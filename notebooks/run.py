@@ -1,7 +1,7 @@
 """Executes notebooks and saves them with their outputs: `python notebooks/run.py [--quick] [--output DIR] [FILE ...]`.
 
-A fresh kernel of this very interpreter runs each one in a folder of its own, which is removed. With `--quick`, a cell
-whose metadata has `quick` runs that source instead: fewer epochs, for the tests.
+A fresh kernel of this very interpreter runs each one in an empty folder of its own, which is removed, together with its
+temporary files. With `--quick`, a cell whose metadata has `quick` runs that source instead: fewer epochs, for tests.
 """
 
 import argparse
@@ -31,7 +31,8 @@ def execute(notebook, quick=False):
     with tempfile.TemporaryDirectory(prefix="nb-") as folder:
         folder = Path(folder)
         write_kernel_spec(folder / "kernels" / "python3")
-        (folder / "work").mkdir()
+        for name in ("work", "tmp"):
+            (folder / name).mkdir()
         manager = AsyncKernelManager(
             kernel_name="python3",
             kernel_spec_manager=KernelSpecManager(kernel_dirs=[str(folder / "kernels")]),
@@ -47,7 +48,8 @@ def execute(notebook, quick=False):
             coalesce_streams=True,
             resources={"metadata": {"path": folder / "work"}},
         )
-        client.execute(cleanup_kc=True, env=os.environ | {"IPYTHONDIR": str(folder / "ipython")})
+        places = {"IPYTHONDIR": str(folder / "ipython"), "TMPDIR": str(folder / "tmp")}
+        client.execute(cleanup_kc=True, env=os.environ | places)
     return notebook
 
 
