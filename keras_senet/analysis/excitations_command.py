@@ -82,6 +82,8 @@ def _print(title, rows, skipped):
         table.add_row(row.block, f"{row.channels:,}", *("-" if n is None else f"{n:.3f}" for n in figures))
     console.print(table)
     console.print("class: part of the gates' variance between classes; const: part of the channels that hardly change")
+    if any(row.specificity is None for row in rows):
+        console.print("-: not known, as it takes two images each of two classes or more")
     if skipped:
         console.print(f"left out, as they cannot be used: {', '.join(each.name for each in skipped)}")
 
