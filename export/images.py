@@ -17,7 +17,8 @@ def images_for(model, source, data_dir=None, *, split="train", most=MOST_IMAGES)
     Raises:
         ValueError: for a source that is neither, or an image that cannot be decoded.
     """
-    if os.path.isdir(source) and (files := _image_files(source)):
+    is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
+    if not is_named and os.path.isdir(source) and (files := _image_files(source)):
         return np.stack([model.preprocessing.read(files[i]) for i in _spread(len(files), most)])
     dataset = data.load(source, split, data_dir)
     raw, _ = dataset.fetch(_spread(len(dataset), most))

@@ -11,6 +11,7 @@ import keras_senet
 from keras_senet import cli
 from keras_senet.export import matrix, onnx
 from keras_senet.export.files import File
+from keras_senet.export.images import images_for
 from keras_senet.training import RECIPES, Trainer
 
 
@@ -47,6 +48,14 @@ def test_every_format_of_a_network(weights, pictures, tmp_path, capsys):
     assert all(r["relative_error"] <= 1e-4 for r in reports if r["quantization"] is None)
     printed = capsys.readouterr().out
     assert all(name in printed for name in files)
+
+
+def test_a_dataset_is_not_the_folder_of_its_name(tmp_path, monkeypatch):
+    (tmp_path / "digits").mkdir()
+    (tmp_path / "digits" / "curves.png").write_bytes(b"what training left")
+    monkeypatch.chdir(tmp_path)
+    model = keras_senet.SEResNet20(weights=None)
+    assert images_for(model, "digits", most=3).shape == (3, 32, 32, 3)
 
 
 def test_a_finished_run_with_its_classes(tmp_path):
