@@ -13,7 +13,16 @@ from keras_senet import SE, data
 from keras_senet.analysis.removal import se_blocks
 
 # Those that take long, or are much like others, are slow tests.
-SLOW = ("inception_resnet", "shake_resnext", "shake_shake", "senet", "basic", "preact_pad", "preact_bottleneck")
+SLOW = (
+    "inception_resnet",
+    "shake_resnext",
+    "shake_shake",
+    "senet",
+    "basic",
+    "preact_pad",
+    "preact_bottleneck",
+    "shufflenet",
+)
 FAMILIES = [pytest.param(name, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY]
 
 

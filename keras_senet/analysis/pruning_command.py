@@ -165,12 +165,12 @@ def _variants(options, model, images, progress):
     gates = None
     if options.constant:
         gates = {b.name: gate for b, gate in mean_gates(model, se_blocks(model), images, progress=progress).items()}
-    for stages in options.remove_se:
-        yield from _without(tuple(stages), gates)
+    for stages in dict.fromkeys(map(tuple, options.remove_se)):
+        yield from _without(stages, gates)
     ranking = "random"
     if options.keep and images is not None:
         ranking = rank_channels(model, images, progress=progress)
-    for keep in options.keep:
+    for keep in dict.fromkeys(options.keep):
         yield from _smaller(keep, ranking, options.baseline)
 
 
