@@ -45,7 +45,13 @@ def add_arguments(parser):
     add("--constant", action="store_true", help="also with the mean of each removed block's gate in its place")
     add("--keep", nargs="+", type=float, default=[], metavar="PART", help="the parts 0..1 of the channels that stay")
     add(
-        "--baseline", type=int, default=0, metavar="N", help="beside each --keep, as many with channels drawn at random"
+        "--baseline",
+        type=int,
+        nargs="?",
+        const=1,
+        default=0,
+        metavar="N",
+        help="beside each --keep also N networks, or one, with channels drawn at random",
     )
     add("--images", type=int, default=1000, metavar="N", help="training images for means; default: %(default)s")
     add("--count-only", action="store_true", help="no accuracy, no images: channels are drawn at random")

@@ -100,11 +100,11 @@ def test_the_papers_remark_without_weights_or_images(capfd):
 
 def test_the_counts_of_a_run_without_its_images(run_folder, capfd, monkeypatch):
     monkeypatch.delitem(data.DATASETS, "digits")
-    assert command("--workdir", run_folder, "--count-only", "--keep", 0.5, "--output", run_folder / "counts") == 0
-    assert (
-        f"{complexity(prune(load_run(run_folder).model, 0.5, ranking='random')).parameters:,}" in capfd.readouterr().out
-    )
-    assert {path.name for path in (run_folder / "counts").iterdir()} == {"pruning.csv", "pruning.json"}
+    output = run_folder / "counts"
+    assert command("--workdir", run_folder, "--count-only", "--keep", 0.5, "--baseline", "--output", output) == 0
+    counts = complexity(prune(load_run(run_folder).model, 0.5, ranking="random"))
+    assert f"{counts.parameters:,}" in capfd.readouterr().out
+    assert {path.name for path in output.iterdir()} == {"pruning.csv", "pruning.json"}
 
 
 # flags, error
