@@ -19,7 +19,7 @@ import torch
 from ratio import measure
 
 from keras_senet import data
-from keras_senet.data import decoding, images
+from keras_senet.data import boxes, decoding, images
 from keras_senet.preprocessing import IMAGENET
 
 # torchvision's Python part without its binary lacks two operators that nothing here runs.
@@ -52,12 +52,12 @@ def torchvision_round(folder, options):
         mean, std = (tuple(n / 255 for n in numbers) for numbers in (IMAGENET.mean, IMAGENET.std))
         steps += [transforms.ConvertImageDtype(torch.float), transforms.Normalize(mean, std)]
     images = datasets.ImageFolder(folder / "train", transforms.Compose(steps))
+    passes = torch.utils.data.ConcatDataset(options.passes * [images])
     loader = torch.utils.data.DataLoader(
-        torch.utils.data.ConcatDataset(options.passes * [images]),
+        torch.utils.data.Subset(passes, range(options.steps * options.batch)),
         options.batch,
         shuffle=True,
         num_workers=options.workers,
-        drop_last=True,
         persistent_workers=options.workers > 0,
     )
     return lambda: sum(len(targets) for _, targets in loader)
@@ -67,21 +67,20 @@ def our_round(folder, options):
     augmentation = data.Augmentation(min_area=0.08, flip=True)
     dataset = data.load(folder, "train")
     made = data.TrainingData(dataset, batch_size=options.batch, image_size=SIZE, seed=0, augmentation=augmentation)
-    elements = made.batches(0, options.passes * made.steps_per_epoch)
+    elements = made.batches(0, options.steps)
     normalize = (lambda images: images) if options.uint8 else tf.function(IMAGENET.normalize)
     return lambda: sum(len(normalize(images)) for images, _ in elements)
 
 
 def differences(encoded, count=50):
-    """Grey levels between our crop of a JPEG and Pillow's of the same box: (mean, largest), over `count` images."""
-    found = []
-    for index, jpeg in enumerate(encoded[:count]):
+    """Grey levels between our part of a JPEG and Pillow's of the same box: (mean, largest), over `count` images."""
+    found, sizes = [], decoding.jpeg_sizes(encoded[:count])
+    drawn = boxes.random_boxes(0.08, seed=0)(sizes, np.arange(count))
+    for jpeg, (top, left, height, width), part in zip(encoded, drawn, decoding.windows(drawn, sizes), strict=False):
+        ours = images.resize(decoding.decode_part(tf.constant(jpeg), 3, *part, None), SIZE).numpy()
         whole = Image.open(io.BytesIO(jpeg)).convert("RGB")
-        box = images.random_box(0.08, (0, index))
-        ours = images.resize(decoding.decode_crop(tf.constant(jpeg), 3, box), SIZE).numpy()
-        top, left, height, width = box(whole.height, whole.width).numpy()
-        part = whole.crop((left, top, left + width, top + height)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        found.append(np.abs(np.asarray(part) - ours.astype(int)))
+        box = whole.crop((left, top, left + width, top + height))
+        found.append(np.abs(np.asarray(box.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) - ours.astype(int)))
     return np.mean(found), np.max(found)
 
 
@@ -91,14 +90,15 @@ def main():
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
     parser.add_argument("--uint8", action="store_true", help="without the normalisation on either side")
-    parser.add_argument("--passes", type=int, default=3)
+    parser.add_argument("--passes", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         encoded = write_folder(data.load("imagenet2012", "train", options.data_dir), folder)
+        options.steps = options.passes * len(encoded) // options.batch
         print("difference to Pillow's crop, resized: mean {:.3f}, largest {} of 255".format(*differences(encoded)))
         rounds = [torchvision_round(Path(folder), options), our_round(Path(folder), options)]
-        items = len(encoded) * options.passes
+        items = options.steps * options.batch
         measure(("torchvision, DataLoader", "keras_senet.data"), rounds, options.rounds, items)
 
 

@@ -25,36 +25,62 @@ class CorruptImageError(ValueError):
     """An image cannot be decoded, or its label is none; the message names the file and the reason."""
 
 
-def decode_crop(raw, channels, choose):
-    """The part of an encoded image that `choose(height, width)` names as (top, left, height, width): uint8 (h, w, C).
+def jpeg_sizes(encoded):
+    """(height, width) of images as their files begin: int32 (n, 2); 0, 0 of what is not an ordinary, whole JPEG."""
+    return np.array([_jpeg_size(one) for one in encoded], "int32").reshape(-1, 2)
 
-    Of a JPEG no more is decoded than that needs. It is the same as that part of the whole.
+
+def _jpeg_size(encoded):
+    """Goes from segment to segment up to the frame header. Source: ITU-T T.81, Annex B."""
+    # A truncated file must fail whatever the part, so one without an end is decoded as a whole.
+    at = 2 if encoded[:2] == b"\xff\xd8" and encoded[-2:] == b"\xff\xd9" else len(encoded)
+    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
+        marker = encoded[at + 1]
+        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
+            return int.from_bytes(encoded[at + 5 : at + 7], "big"), int.from_bytes(encoded[at + 7 : at + 9], "big")
+        if not 0xC4 <= marker <= 0xFE or 0xD0 <= marker <= 0xDA:  # none with a length, or the data
+            break
+        at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
+    return 0, 0
+
+
+def windows(boxes, sizes):
+    """What to decode of JPEGs for the sake of boxes of them, and where these are in it: int32 (n, 2, 4).
+
+    Colours, of half the resolution, are interpolated with their neighbours: a margin keeps these.
+    """
+    begin = np.maximum(boxes[:, :2] - MARGIN, 0)
+    end = np.minimum(boxes[:, :2] + boxes[:, 2:] + MARGIN, sizes)
+    around = np.concatenate([begin, end - begin], axis=1)
+    within = np.concatenate([boxes[:, :2] - begin, boxes[:, 2:]], axis=1)
+    return np.stack([around, within], axis=1).astype("int32")
+
+
+def decode_part(raw, channels, window, box, choose):
+    """A part of an encoded image: uint8 (h, w, C), the same as that part of the whole.
+
+    Args:
+        raw: the encoded image.
+        channels: C.
+        window: (top, left, height, width) of a JPEG; of height 0 where the size is not known before it is decoded.
+        box: the part within the window.
+        choose: a function of a size (2,) that gives the part of an image whose size was not known.
     """
 
     def part():
-        shape = tf.image.extract_jpeg_shape(raw)
-        box, size = choose(shape[0], shape[1]), shape[:2]
-        # Colours, of half the resolution, are interpolated with their neighbours: a margin keeps these.
-        begin = tf.maximum(box[:2] - MARGIN, 0)
-        end = tf.minimum(box[:2] + box[2:] + MARGIN, size)
-        window = tf.concat([begin, end - begin], 0)
         image = tf.io.decode_and_crop_jpeg(raw, window, channels, dct_method="INTEGER_ACCURATE")
-        return crop(image, tf.concat([box[:2] - begin, box[2:]], 0))
+        return crop(image, box)
 
     def whole():
         image = decode(raw, channels)
-        return crop(image, choose(tf.shape(image)[0], tf.shape(image)[1]))
+        return crop(image, choose(tf.shape(image)[:2]))
 
-    # A truncated file must fail whatever the crop, so one without an end is decoded as a whole.
-    last = tf.strings.substr(raw, tf.maximum(tf.strings.length(raw) - 2, 0), 2)
-    image = tf.cond(tf.io.is_jpeg(raw) & (last == b"\xff\xd9"), part, whole)
-    return tf.ensure_shape(image, (None, None, channels))
+    return tf.ensure_shape(tf.cond(window[2] > 0, part, whole), (None, None, channels))
 
 
 def crop(image, box):
     """The box (top, left, height, width) of an image (H, W, C)."""
-    top, left, height, width = tf.unstack(box)
-    return image[top : top + height, left : left + width]
+    return tf.slice(image, tf.concat([box[:2], [0]], 0), tf.concat([box[2:], [image.shape[-1]]], 0))
 
 
 def checked(labels, classes):

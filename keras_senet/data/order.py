@@ -1,5 +1,7 @@
 """Which image is at which place of the training: a function of (seed, place) in constant memory."""
 
+import itertools
+
 import numpy as np
 import tensorflow as tf
 
@@ -56,11 +58,19 @@ class Balanced:
         return tf.ensure_shape(tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64), (None,))
 
 
+STEP, SEED = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03  # odd; the first is splitmix64's, from state to state
+
+
+def mixed(states):
+    """The numbers that splitmix64 draws in its states: uint64 arrays of both, one number for each state."""
+    states = (states ^ states >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
+    states = (states ^ states >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
+    return states ^ states >> np.uint64(31)
+
+
 def replacements(index, seed, candidates):
     """An endless row of places among so many candidates, to try instead of an image that is corrupt."""
-    state = (index * 0x9E3779B97F4A7C15 + seed * 0xD1B54A32D192ED03 + 1) % 2**64
-    while True:  # splitmix64
-        state = (state + 0x9E3779B97F4A7C15) % 2**64
-        mixed = (state ^ state >> 30) * 0xBF58476D1CE4E5B9 % 2**64
-        mixed = (mixed ^ mixed >> 27) * 0x94D049BB133111EB % 2**64
-        yield (mixed ^ mixed >> 31) % candidates
+    first = index * STEP + seed * SEED + 1
+    for n in itertools.count(1):
+        (number,) = mixed(np.array([(first + n * STEP) % 2**64], "uint64"))
+        yield int(number) % candidates

@@ -58,9 +58,13 @@ class Dataset:
         """An image as `fetch` gives it -> uint8 (H, W, C)."""
         return raw
 
-    def decode_crop(self, raw, choose):
-        """The part (top, left, height, width) = choose(height, width) of such an image: uint8 (h, w, C)."""
-        return decoding.crop(raw, choose(*self.image_shape[:2]))
+    def sizes(self, raw):
+        """(height, width) of images as `fetch` gives them: int32 (n, 2)."""
+        return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1))
+
+    def decode_part(self, raw, window, box, choose):
+        """The part `box` of the window of an image: uint8 (h, w, C)."""
+        return decoding.crop(decoding.crop(raw, window), box)
 
 
 class Encoded(abc.ABC):
@@ -83,9 +87,13 @@ class Encoded(abc.ABC):
         """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255."""
         return tf.ensure_shape(decode(raw, self.image_shape[-1]), self.image_shape)
 
-    def decode_crop(self, raw, choose):
-        """The part (top, left, height, width) = choose(height, width) of an encoded image: uint8 (h, w, C)."""
-        return decoding.decode_crop(raw, self.image_shape[-1], choose)
+    def sizes(self, raw):
+        """(height, width) of encoded images: int32 (n, 2); 0, 0 where it is not known before they are decoded."""
+        return decoding.jpeg_sizes(raw)
+
+    def decode_part(self, raw, window, box, choose):
+        """The part `box` of the window of an encoded image, or what `choose` chooses: see `decoding.decode_part`."""
+        return decoding.decode_part(raw, self.image_shape[-1], window, box, choose)
 
 
 def fetched(dataset, indices):

@@ -5,10 +5,10 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.data import decoding, images
+from keras_senet.data import boxes, decoding, images
 from keras_senet.data.augmentation import Augmentation
 from keras_senet.data.order import Balanced, replacements, shuffled
-from keras_senet.data.sources import at_once, fetched, options
+from keras_senet.data.sources import at_once, options
 
 AHEAD = 4  # parts that wait for the network
 READS = 4  # parts whose images are read at the same time
@@ -43,6 +43,7 @@ class TrainingData:
         self.steps_per_epoch = len(dataset) // batch_size
         self._check_augmentation()
         self._operation = augmentation.operation()
+        self._boxes = boxes.random_boxes(augmentation.min_area, seed) if augmentation.min_area else boxes.middle_squares
         self._balanced = Balanced(dataset.labels, dataset.class_names, seed) if class_balanced else None
 
     def _check_augmentation(self):
@@ -79,7 +80,7 @@ class TrainingData:
 
         def fetch(count):
             at = places(count)
-            return at, *fetched(self.dataset, self._images_at(at, skip))
+            return at, *self._fetched(at, self._images_at(at, skip))
 
         parts_in_turn = (
             tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
@@ -116,6 +117,21 @@ class TrainingData:
         replace = functools.partial(self._replaced, skip=frozenset(skip))
         return tf.ensure_shape(tf.numpy_function(replace, [indices], tf.int64), indices.shape)
 
+    def _fetched(self, places, indices):
+        """(images as the dataset gives them, windows to decode with the parts in them, labels) in a graph."""
+        kind, count = self.dataset.raw, len(places)
+        raw, parts, labels = tf.numpy_function(self._fetch, [places, indices], (kind.dtype, tf.int32, tf.int64))
+        return (
+            tf.ensure_shape(raw, (count, *kind.shape)),
+            tf.ensure_shape(parts, (count, 2, 4)),
+            tf.ensure_shape(labels, (count,)),
+        )
+
+    def _fetch(self, places, indices):
+        raw, labels = self.dataset.fetch(indices)
+        sizes = self.dataset.sizes(raw)
+        return raw, decoding.windows(self._boxes(sizes, places), sizes), labels
+
     def _replaced(self, indices, skip):
         return np.array([self._replacement(int(i), skip) if int(i) in skip else i for i in indices], "int64")
 
@@ -145,10 +161,10 @@ class TrainingData:
         return [corrupt for corrupt in found if corrupt]
 
     @tf.autograph.experimental.do_not_convert
-    def _example(self, place, raw, label):
+    def _example(self, place, raw, part, label):
         """An augmented image and its label, and, if pairs are mixed, how."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), place])
-        image = self._operation(self._sized(raw, images.numbered(seed, 1)), images.numbered(seed, 2))
+        image = self._operation(self._sized(place, raw, part), images.numbered(seed, 2))
         if not self.augmentation.mixes:
             return image, label
         pair = images.numbered(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
@@ -161,14 +177,14 @@ class TrainingData:
         targets = tf.one_hot(decoding.checked(labels, classes), classes)
         return images.mix_pairs(pixels, targets, *mixing) if mixing else (pixels, targets)
 
-    def _sized(self, raw, seed):
+    def _sized(self, place, raw, part):
         """The image in its final size, uint8 (size, size, C)."""
-        size, channels = self.image_size, self.dataset.image_shape[-1]
-        if self.augmentation.min_area:
-            box = images.random_box(self.augmentation.min_area, seed)
-            image = images.resize(self.dataset.decode_crop(raw, box), size)
-        elif self.dataset.image_shape[:2] == (size, size):
-            image = self.dataset.decode(raw)
-        else:
-            image = images.resize(self.dataset.decode_crop(raw, images.middle_square), size)
+        size, (*shape, channels) = self.image_size, self.dataset.image_shape
+        if shape == [size, size] and not self.augmentation.min_area:
+            return self.dataset.decode(raw)
+
+        def choose(whole):
+            return tf.numpy_function(self._boxes, [whole[None], place[None]], tf.int32)[0]
+
+        image = images.resize(self.dataset.decode_part(raw, *tf.unstack(part), choose), size)
         return tf.ensure_shape(image, (size, size, channels))

@@ -10,7 +10,7 @@ from data.files import encode, picture
 from PIL import Image
 
 from keras_senet import data
-from keras_senet.data import decoding, images
+from keras_senet.data import boxes, decoding
 from keras_senet.decoding import decode
 
 PICTURE = picture(33, 47)
@@ -61,12 +61,18 @@ EXACT = {
     "WebP": (encode(RGB, "WEBP", lossless=True), PICTURE),
     "GIF": (encode(RGB.convert("P"), "GIF"), np.asarray(RGB.convert("P").convert("RGB"))),
 }
-CROP = tf.function(lambda raw: decoding.decode_crop(raw, 3, lambda height, width: tf.constant(BOX)))
+DECODE_PART = tf.function(lambda raw, window, box, part: decoding.decode_part(raw, 3, window, box, lambda size: part))
 
 
-def part(image):
-    top, left, height, width = BOX
+def part(image, box=BOX):
+    top, left, height, width = box
     return image[top : top + height, left : left + width]
+
+
+def decoded_part(encoded, box):
+    box = np.array([box], "int32")
+    ((window, within),) = decoding.windows(box, decoding.jpeg_sizes([encoded]))
+    return DECODE_PART(tf.constant(encoded), window, within, box[0])
 
 
 @pytest.mark.parametrize("kind", JPEGS)
@@ -74,26 +80,58 @@ def test_jpegs_are_pillow_s(kind):
     encoded = JPEGS[kind]
     expected = opened(encoded)
     np.testing.assert_array_equal(decode(tf.constant(encoded), 3), expected)
-    np.testing.assert_array_equal(CROP(tf.constant(encoded)), part(expected))
+    np.testing.assert_array_equal(decoded_part(encoded, BOX), part(expected))
 
 
 @pytest.mark.parametrize("kind", EXACT)
 def test_other_files_are_exact(kind):
     encoded, expected = EXACT[kind]
     np.testing.assert_array_equal(decode(tf.constant(encoded), 3), expected)
-    np.testing.assert_array_equal(CROP(tf.constant(encoded)), part(expected))
+    np.testing.assert_array_equal(decoded_part(encoded, BOX), part(expected))
 
 
 def test_crops_are_parts_of_the_whole_everywhere():
     random = np.random.default_rng(0)
-    crop = tf.function(lambda raw, box: decoding.decode_crop(raw, 3, lambda height, width: box))
     for encoded in list(JPEGS.values())[:4]:
         whole = opened(encoded)
         for _ in range(50):
             top, left = random.integers(0, 33), random.integers(0, 47)
-            height, width = random.integers(1, 34 - top), random.integers(1, 48 - left)
-            found = crop(tf.constant(encoded), tf.constant([top, left, height, width], tf.int32))
-            np.testing.assert_array_equal(found, whole[top : top + height, left : left + width])
+            box = (top, left, random.integers(1, 34 - top), random.integers(1, 48 - left))
+            np.testing.assert_array_equal(decoded_part(encoded, box), part(whole, box))
+
+
+def with_segment(jpeg, segment):
+    """The JPEG with bytes behind its first marker."""
+    return jpeg[:2] + segment + jpeg[2:]
+
+
+SIZES = {
+    **{kind: (jpeg, (33, 47)) for kind, jpeg in JPEGS.items() if kind != "bytes behind it"},
+    "bytes behind it": (JPEGS["bytes behind it"], (0, 0)),
+    "another JPEG in a segment": (
+        with_segment(JPEGS["grey"], b"\xff\xe1" + (2 + 1000).to_bytes(2, "big") + encode(picture(5, 6)).ljust(1000)),
+        (33, 47),
+    ),
+    "fill bytes": (with_segment(JPEGS["4:2:0"], b"\xff\xff"), (0, 0)),
+    "cut in its header": (JPEGS["4:2:0"][:100] + b"\xff\xd9", (0, 0)),
+    "a length beyond the end": (with_segment(JPEGS["4:2:0"], b"\xff\xe1\xff\xff"), (0, 0)),
+    "only markers": (b"\xff\xd8\xff\xd9", (0, 0)),
+    "PNG": (EXACT["PNG"][0], (0, 0)),
+    "empty": (b"", (0, 0)),
+}
+
+
+def test_sizes_are_read_from_jpegs_and_unknown_elsewhere():
+    found = decoding.jpeg_sizes([encoded for encoded, _ in SIZES.values()])
+    assert dict(zip(SIZES, map(tuple, found.tolist()), strict=True)) == {
+        kind: size for kind, (_, size) in SIZES.items()
+    }
+    assert decoding.jpeg_sizes([]).shape == (0, 2)
+
+
+def test_a_header_that_is_not_understood_is_left_to_the_decoder():
+    encoded = SIZES["fill bytes"][0]
+    np.testing.assert_array_equal(decoded_part(encoded, BOX), part(opened(JPEGS["4:2:0"])))
 
 
 BAD = {
@@ -115,10 +153,9 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
-    corner = tf.function(lambda raw: decoding.decode_crop(raw, 3, lambda height, width: tf.constant([0, 0, 1, 1])))
-    for function in (lambda raw: decode(raw, 3), corner):
+    for function in (lambda raw: decode(tf.constant(raw), 3), lambda raw: decoded_part(raw, (0, 0, 1, 1))):
         with pytest.raises(tf.errors.OpError):
-            function(tf.constant(BAD[kind]))
+            function(BAD[kind])
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "1.jpg").write_bytes(BAD[kind])
     corrupt = decoding.why_corrupt(data.load(tmp_path, "train"), 0)
@@ -139,12 +176,23 @@ def test_one_pixel_becomes_an_image(kind, tmp_path):
         np.testing.assert_array_equal(image[0], np.broadcast_to(image[0, 0, 0], (16, 16, 3)))
 
 
-def test_training_images_are_pillow_s_crop_and_resize():
-    encoded = tf.constant(encode(picture(300, 400), quality=90))
-    whole = Image.fromarray(opened(encoded.numpy()))
-    for seed in range(10):
-        top, left, height, width = images.random_box(0.08, (0, seed))(300, 400).numpy()
-        found = images.resize(decoding.decode_crop(encoded, 3, images.random_box(0.08, (0, seed))), 96)
-        box = (left, top, left + width, top + height)
-        expected = whole.crop(box).resize((96, 96), Image.Resampling.BILINEAR)
-        assert np.abs(found.numpy().astype(int) - np.asarray(expected)).max() <= 1
+def test_training_images_are_pillow_s_crop_and_resize(tmp_path):
+    """Of JPEGs, whose boxes are drawn before they are decoded, and of others, behind that."""
+    image = picture(300, 400)
+    jpeg = encode(image, quality=90)
+    files = {"0.jpg": jpeg, "1.png": encode(image, "PNG"), "2.jpg": with_segment(jpeg, b"\xff\xff"), "3.jpg": jpeg}
+    (tmp_path / "train" / "a").mkdir(parents=True)
+    for name, content in files.items():
+        (tmp_path / "train" / "a" / name).write_bytes(content)
+    dataset = data.load(tmp_path, "train")
+    for augmentation, choose in (
+        (data.Augmentation(min_area=0.08), boxes.random_boxes(0.08, 3)),
+        (data.Augmentation(), boxes.middle_squares),
+    ):
+        made = data.TrainingData(dataset, batch_size=4, image_size=96, seed=3, augmentation=augmentation)
+        for step, (found, _) in enumerate(made.batches(0, 5)):
+            chosen = choose(np.tile([300, 400], (4, 1)), step * 4 + np.arange(4))
+            for index, one, (top, left, height, width) in zip(made.indices(step), found, chosen, strict=True):
+                whole = Image.fromarray(opened(list(files.values())[index]))
+                box = whole.crop((left, top, left + width, top + height)).resize((96, 96), Image.Resampling.BILINEAR)
+                assert np.abs(one.numpy().astype(int) - np.asarray(box)).max() <= 1

@@ -99,45 +99,6 @@ def test_operations_have_seeds_of_their_own():
     assert np.abs(both.astype(int) - alone).max() == 1
 
 
-def test_random_boxes_have_the_stated_area_and_aspect():
-    """fb.resnet.torch: area uniform in 8%..100%, aspect uniform in 3/4..4/3 or its inverse."""
-    choose = tf.function(lambda seed: images.random_box(0.08, seed)(480, 640))
-    boxes = np.array([choose(tf.constant([1, seed], tf.int64)) for seed in range(2000)])
-    top, left, height, width = boxes.T
-    assert (top >= 0).all()
-    assert (left >= 0).all()
-    assert (top + height <= 480).all()
-    assert (left + width <= 640).all()
-    area, aspect = height * width / (480 * 640), width / height
-    assert 0.078 < area.min() < 0.1
-    assert 0.74 < aspect.min() < 0.76
-    assert 1.32 < aspect.max() < 1.35
-    # What does not fit is drawn again, so large areas are rarer: torch's own draws give a mean of 0.51.
-    assert area.mean() == pytest.approx(expected_area(), abs=0.02)
-    assert {0, 1} & set(top.tolist())
-    assert 480 in top + height
-    assert 640 in left + width
-
-
-def expected_area():
-    """The mean area of the same rule, drawn by NumPy."""
-    random = np.random.default_rng(0)
-    area = random.uniform(0.08, 1, (5000, 10))
-    aspect = random.uniform(3 / 4, 4 / 3, (5000, 10)) ** random.choice([-1, 1], (5000, 10))
-    fits = (np.sqrt(area * 480 * 640 * aspect) <= 640) & (np.sqrt(area * 480 * 640 / aspect) <= 480)
-    drawn = area[np.arange(5000), fits.argmax(1)]
-    return np.where(fits.any(1), drawn, 480 * 480 / (480 * 640)).mean()
-
-
-@pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 2)])
-def test_random_boxes_of_extreme_images(size):
-    for seed in range(20):
-        top, left, height, width = images.random_box(0.08, (0, seed))(*size).numpy()
-        assert 0 <= top <= top + height <= size[0]
-        assert 0 <= left <= left + width <= size[1]
-        assert min(height, width) >= 1
-
-
 @pytest.mark.parametrize(
     ("height", "width", "size"), [(272, 277, 224), (100, 90, 224), (90, 300, 64), (1, 1, 8), (300, 1, 8), (64, 64, 64)]
 )
@@ -145,7 +106,7 @@ def test_resizing_is_tensorflow_s_and_pillow_s(height, width, size):
     image = picture(height, width)
     resized = tf.function(images.resize)(image, size).numpy().astype(int)
     expected = tf.image.resize(image, (size, size), antialias=True).numpy()
-    assert np.abs(resized - expected).max() <= 0.5 + 1e-3
+    np.testing.assert_array_equal(resized, np.floor(expected + 0.5))
     pillow = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
     assert np.abs(resized - pillow).max() <= 1
 
