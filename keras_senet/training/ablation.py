@@ -161,9 +161,9 @@ class Ablation:
                 after_each()
 
     def _finished(self, variant, seed):
-        """The `Run` if it has ended, else None."""
+        """The `Run` if its metrics go to the last epoch, else None; weights may have been removed since."""
         recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-        if not (folder / "model.keras").exists():
+        if not (folder / "recipe.json").exists():
             return None
         rows = WorkDir(folder, recipe, environment(), writable=False).read_metrics()
         if not rows or rows[-1]["epoch"] != recipe.epochs:

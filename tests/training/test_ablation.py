@@ -31,6 +31,7 @@ def test_it_trains_what_is_missing(tmp_path, monkeypatch):
         (run,) = row.runs
         assert run == Run(3, 100 * (1 - last["test_accuracy"]), 100 * (1 - last["accuracy"]))
     monkeypatch.setattr(ablation, "Trainer", None)
+    (tmp_path / "plain" / "seed3" / "model.keras").unlink()
     both.train()
 
     flags = [*FLAGS, "--workdir", str(tmp_path), "--variants", "plain", "se", "--seeds", "3"]
