@@ -90,6 +90,11 @@ def with_config(layer, **changes):
     return type(layer).from_config(layer.get_config() | changes)
 
 
+def _weights(layer):
+    """Those of a layer; operations of `keras.ops` have none."""
+    return layer.get_weights() if isinstance(layer, keras.Layer) else []
+
+
 def rebuilt(model, changed, gone=()):
     """A functional model of the same graph and weights with other layers, also in the models within it.
 
@@ -111,7 +116,7 @@ def rebuilt(model, changed, gone=()):
     def clone(layer):
         if isinstance(layer, keras.Model):
             return rebuilt(layer, changed, gone)
-        new, values = changed.get(layer) or (with_config(layer), layer.get_weights())
+        new, values = changed.get(layer) or (with_config(layer), _weights(layer))
         weights[new.name] = values
         return new
 

@@ -146,3 +146,12 @@ def test_the_model_is_left_alone():
 def test_what_is_not_functional_is_refused(model):
     with pytest.raises(ValueError, match="`model` must be a functional"):
         export.fold(model)
+
+
+def test_an_operation_that_is_no_layer_stays():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, 2 * layers.BatchNormalization()(layers.Conv2D(4, 1)(inputs)))
+    folded = export.fold(model)
+    images = np.ones((1, 8, 8, 3), "float32")
+    np.testing.assert_allclose(folded(images), model(images), rtol=1e-5)
+    assert len(folded.layers) == len(model.layers) - 1
