@@ -42,9 +42,10 @@ def run(options):
         _train(ablation, title)
     rows = ablation.rows()
     write_results(rows, options.workdir, title)
-    printed = make_table(title, *HEADER)
+    narrow = lambda cells: (*cells[:2], *cells[3:])  # without multiply-adds, for terminals of 80 columns  # noqa: E731
+    printed = make_table(title, *narrow(HEADER))
     for cells in table(rows):
-        printed.add_row(*cells)
+        printed.add_row(*narrow(cells))
     console.print(printed)
     console.print(f"errors in %; the paper's are of SE-ResNet-50 on ImageNet; results in {options.workdir}/")
 
