@@ -5,7 +5,7 @@ import math
 import tensorflow as tf
 
 from keras_senet.data.decoding import CorruptImageError, checked, why_corrupt
-from keras_senet.data.sources import at_once, fetched, options
+from keras_senet.data.sources import at_once, fetched, options, read
 
 
 def evaluation_batches(dataset, batch_size, transform=None, *, skip_corrupt=False):
@@ -73,7 +73,7 @@ class EvaluationBatches:
         def fetch(indices):
             return indices, *fetched(self.dataset, indices)
 
-        raw = self._good(done).batch(self.batch_size).map(fetch, 2, deterministic=True)
+        raw = read(self._good(done).batch(self.batch_size), fetch, 2)
         examples = raw.unbatch().map(example, at_once(), deterministic=True)
         batches = examples.batch(self.batch_size).map(lambda at, x, labels: (at, x, checked(labels, classes)))
         return batches.prefetch(2).with_options(options())

@@ -102,6 +102,14 @@ def fetched(dataset, indices):
     return tf.ensure_shape(raw, (*indices.shape, *dataset.raw.shape)), tf.ensure_shape(labels, indices.shape)
 
 
+def read(positions, fetch, at_once):
+    """`fetch` for each of a dataset's elements in their order, so many at once, by threads of their own.
+
+    They wait for the disk, and must not keep those that decode.
+    """
+    return positions.map(fetch, at_once, deterministic=True, use_unbounded_threadpool=True)
+
+
 def cores():
     """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -112,13 +120,13 @@ def at_once():
 
     With no more than there are threads, these would wait for the one image that takes longest.
     """
-    return 8 * cores()
+    return 16 * cores()
 
 
 def options():
     """Those of a tf.data pipeline that decodes images side by side and is not to be split by TensorFlow."""
     chosen = tf.data.Options()
-    chosen.threading.private_threadpool_size = 2 * cores()  # some wait for the disk, or for Python
+    chosen.threading.private_threadpool_size = cores() + 1  # one may wait for Python
     chosen.threading.max_intra_op_parallelism = 1  # one thread an image; more wait for each other
     chosen.autotune.enabled = False  # it takes an epoch of 1,000 images to find out what `at_once` says
     chosen.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF

@@ -8,7 +8,7 @@ import tensorflow as tf
 from keras_senet.data import boxes, decoding, images
 from keras_senet.data.augmentation import Augmentation
 from keras_senet.data.order import Balanced, replacements, shuffled
-from keras_senet.data.sources import at_once, options
+from keras_senet.data.sources import at_once, options, read
 
 AHEAD = 4  # parts that wait for the network
 READS = 4  # parts whose images are read at the same time
@@ -82,9 +82,9 @@ class TrainingData:
             at = places(count)
             return at, *self._fetched(at, self._images_at(at, skip))
 
+        counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
         parts_in_turn = (
-            tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
-            .map(fetch, min(READS, 2 * len(parts)), deterministic=True)
+            read(counts, fetch, min(READS, 2 * len(parts)))
             .unbatch()
             .map(self._example, at_once(), deterministic=True)
             .batch(size, drop_remainder=True)
