@@ -8,8 +8,9 @@ from .onnx import to_onnx
 from .saved_model import to_saved_model
 from .tflite import to_tflite
 
-COMPARED_IMAGES = {"int16x8": 4}  # slow on a CPU
+SLOW = ("int16x8",)  # on a CPU: TFLite has plain loops for it
 MOST_COMPARED = 64
+MOST_COMPARED_SLOW = 4
 
 
 class Format(NamedTuple):
@@ -47,9 +48,13 @@ class File(NamedTuple):
     def calibrates(self):
         return FORMATS[self.kind].calibrates[self.quantization]
 
+    @property
+    def is_slow(self):
+        return self.quantization in SLOW
+
     def compared(self, images, most=MOST_COMPARED):
         """The first of the images, as many as this file is compared on."""
-        return images[: min(most, COMPARED_IMAGES.get(self.quantization, most))]
+        return images[: min(most, MOST_COMPARED_SLOW) if self.is_slow else most]
 
     def write(self, model, folder, *, images, calibration, class_names, overwrite):
         """Writes it into a folder with the model's own preprocessing; the report. `images` None is synthetic ones."""

@@ -11,19 +11,26 @@ from keras_senet.evaluation.networks import views_of
 MOST_IMAGES = 200
 
 
-def images_for(model, source, data_dir=None, *, split="train", most=MOST_IMAGES):
-    """Images float32 (N, size, size, C) of 0..255, evenly spread over a folder or a dataset, as the network sees them.
+def images_for(model, source, data_dir=None):
+    """Images float32 (N, size, size, C) of 0..255 of a folder, or of a dataset's training images.
+
+    They are `MOST_IMAGES` at most, evenly spread, and as evaluation shows them to the network.
 
     Raises:
         ValueError: for a source that is neither, or an image that cannot be decoded.
     """
     is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
     if not is_named and os.path.isdir(source) and (files := _image_files(source)):
-        return np.stack([model.preprocessing.read(files[i]) for i in _spread(len(files), most)])
-    dataset = data.load(source, split, data_dir)
-    raw, _ = dataset.fetch(_spread(len(dataset), most))
+        return np.stack([model.preprocessing.read(files[i]) for i in _spread(len(files), MOST_IMAGES)])
+    images, _ = images_of(model, data.load(source, "train", data_dir))
+    return images
+
+
+def images_of(model, dataset, most=MOST_IMAGES):
+    """(images as those of `images_for`, their classes) of a dataset; `most` None takes all."""
+    raw, labels = dataset.fetch(_spread(len(dataset), most or len(dataset)))
     (view,) = views_of(model, dataset, None)
-    return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32")
+    return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32"), labels
 
 
 def _image_files(folder):

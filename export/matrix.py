@@ -9,35 +9,48 @@ import time
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from keras_senet import data, models
 from keras_senet.cli import console
-from keras_senet.evaluation import load_run
+from keras_senet.evaluation import evaluate, load_run
 from keras_senet.training.workdir import write_atomically
 from keras_senet_cli import quiet
 
 from .files import FORMATS, planned
-from .images import images_for
-from .parity import ParityError, synthetic_images
+from .images import images_of
+from .parity import ParityError, run_file, synthetic_images
 from .tflite import QUANTIZATIONS
 
 COLUMNS = ("network", "weights", "file", "failure", "seconds", "images", "bytes", "relative_error", "mean_abs_error")
-COLUMNS += ("top1_agreement", "latency_ms", "peak_memory")
+COLUMNS += ("top1_agreement", "accuracy", "accuracy_change", "latency_ms", "peak_memory")
 COMPARED_SYNTHETIC = 4
 COMPARED_TEST = 500
 BRANCH_SCALE = 0.3
-LEAST_AGREEMENT = 0.95  # of integer files with a trained network; one with random weights has nothing to agree on
+# What integer files of a trained network must keep; one with random weights has nothing to agree on.
+LEAST_AGREEMENT = 0.95
+MOST_ACCURACY_LOST = 0.01
 PLAN = planned(FORMATS, [name for name in QUANTIZATIONS if name])
 
 
 @dataclasses.dataclass(frozen=True)
 class Subject:
-    """A network to export: its images to calibrate on and to compare on, and what its weights are."""
+    """A network to export.
+
+    weights      what they are
+    calibration  images to calibrate on
+    images       those to compare on, of which files may take the first alone
+    labels       the images' classes, if the network was trained for them
+    accuracy     the part of the dataset's test images (0..1) that Keras has right
+    class_names  of the dataset
+    """
 
     model: keras.Model
     weights: str
-    calibration: object
-    images: object
+    calibration: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    accuracy: float | None = None
     class_names: tuple | None = None
 
     def row(self, file):
@@ -55,16 +68,28 @@ class Subject:
                     class_names=self.class_names,
                     overwrite=False,
                 )
+                row |= self._accuracy(file, report.path)
             row |= {name: value for name, value in dataclasses.asdict(report).items() if name in COLUMNS}
-            row["failure"] = self._failure(file, report)
+            row["failure"] = self._failure(file, row)
         except (ParityError, ValueError) as error:
             row["failure"] = str(error)
         return row | {"seconds": time.perf_counter() - start, "images": len(images)}
 
-    def _failure(self, file, report):
-        is_gated = self.weights != "random" and file.calibrates
-        if is_gated and report.top1_agreement < LEAST_AGREEMENT:
-            return f"{report.top1_agreement:.1%} the same class, and {LEAST_AGREEMENT:.0%} are asked for"
+    def _accuracy(self, file, path):
+        """The accuracy of a written file, and the change from Keras, where there are labels and it is fast enough."""
+        if self.labels is None or file.is_slow:
+            return {}
+        outputs = run_file(path, file.kind, self.images)["outputs"][file.kind]
+        accuracy = float(np.mean(outputs.argmax(-1) == self.labels))
+        return {"accuracy": accuracy, "accuracy_change": accuracy - self.accuracy}
+
+    def _failure(self, file, row):
+        if self.labels is None or not file.calibrates:
+            return ""
+        if row["top1_agreement"] < LEAST_AGREEMENT:
+            return f"{row['top1_agreement']:.1%} the same class, and {LEAST_AGREEMENT:.0%} are asked for"
+        if row.get("accuracy_change", 0) < -MOST_ACCURACY_LOST:
+            return f"an accuracy of {row['accuracy']:.1%}, and Keras has {self.accuracy:.1%}"
         return ""
 
 
@@ -104,10 +129,12 @@ def _trained_networks(workdirs, data_dir):
 
 
 def _trained(run, data_dir):
-    class_names = data.load(run.dataset, "test", data_dir).class_names
-    calibration = images_for(run.model, run.dataset, data_dir)
-    images = images_for(run.model, run.dataset, data_dir, split="test", most=COMPARED_TEST)
-    return Subject(run.model, f"trained on {run.dataset}", calibration, images, class_names)
+    test = data.load(run.dataset, "test", data_dir)
+    calibration, _ = images_of(run.model, data.load(run.dataset, "train", data_dir))
+    images, labels = images_of(run.model, test, most=None)
+    accuracy = evaluate(run.model, test).top1
+    weights = f"trained on {run.dataset}"
+    return Subject(run.model, weights, calibration, images, labels, accuracy, test.class_names)
 
 
 def _with_random_weights(constructor):
@@ -189,7 +216,8 @@ def _cell(row):
         return "failed"
     same = f"{100 * float(row['top1_agreement']):.0f}% of {row['images']}"
     size = f"{int(row['bytes']) / 2**20:.1f} MiB"
-    return f"{float(row['relative_error']):.0e}, {same}, {size}, {float(row['latency_ms']):.1f} ms"
+    right = f", {100 * float(row['accuracy']):.2f}% right" if row.get("accuracy") else ""
+    return f"{float(row['relative_error']):.0e}, {same}{right}, {size}, {float(row['latency_ms']):.1f} ms"
 
 
 def _rounded(value):

@@ -35,11 +35,11 @@ def gates_by_stage(model, images):
     """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2": 0.48, ...}."""
     found = {}
     for name, gate in gates(model)(images, training=False).items():
-        found.setdefault(stage_of(name), []).append(float(ops.mean(gate)))
+        found.setdefault(stage_name(name), []).append(float(ops.mean(gate)))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 
 
-def stage_of(name):
+def stage_name(name):
     """The stage that a block's name begins with: "stage2" for "stage2_block1_se"."""
     return name.rpartition("/")[-1].split("_")[0]
 

@@ -55,7 +55,7 @@ def test_a_dataset_is_not_the_folder_of_its_name(tmp_path, monkeypatch):
     (tmp_path / "digits" / "curves.png").write_bytes(b"what training left")
     monkeypatch.chdir(tmp_path)
     model = keras_senet.SEResNet20(weights=None)
-    assert images_for(model, "digits", most=3).shape == (3, 32, 32, 3)
+    assert images_for(model, "digits").shape == (200, 32, 32, 3)
 
 
 def test_a_finished_run_with_its_classes(tmp_path):
@@ -137,14 +137,34 @@ def test_a_failure_in_the_matrix_is_loud_and_tried_again(small_matrix, tmp_path,
     assert len(rows(tmp_path)) == 3
 
 
-def test_a_trained_network_in_the_matrix_is_gated(small_matrix, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("limit", "value", "reason"),
+    [
+        ("LEAST_AGREEMENT", 1.01, "the same class, and 101% are asked for"),
+        ("MOST_ACCURACY_LOST", -1.0, "an accuracy of"),
+    ],
+)
+def test_a_trained_network_in_the_matrix_is_gated(limit, value, reason, small_matrix, tmp_path, monkeypatch):
     recipe = RECIPES["digits"].override(epochs=1, warmup_epochs=0.0)
     Trainer(recipe, tmp_path / "run", verbose=False, max_steps=2).train()
     monkeypatch.setattr(matrix, "_random_networks", list)
-    monkeypatch.setattr(matrix, "LEAST_AGREEMENT", 1.01)
+    monkeypatch.setattr(matrix, limit, value)
     command = ["export", "--all", str(tmp_path / "run"), "--output", str(tmp_path)]
     assert cli.main(command) == 2
-    failed = {row["file"]: row["failure"] for row in rows(tmp_path)}
-    assert not failed["model.onnx"]
-    assert "the same class, and 101% are asked for" in failed["model.int8.onnx"]
-    assert "the same class, and 101% are asked for" in failed["model.int8.tflite"]
+    found = {row["file"]: row for row in rows(tmp_path)}
+    assert not found["model.onnx"]["failure"]
+    assert reason in found["model.int8.onnx"]["failure"]
+    assert reason in found["model.int8.tflite"]["failure"]
+
+
+def test_the_matrix_has_the_accuracy_of_a_trained_network(small_matrix, tmp_path, monkeypatch):
+    Trainer(RECIPES["digits"].override(epochs=2, warmup_epochs=0.5), tmp_path / "run", verbose=False).train()
+    monkeypatch.setattr(matrix, "_random_networks", list)
+    assert cli.main(["export", "--all", str(tmp_path / "run"), "--output", str(tmp_path)]) == 0
+    exact, *integer = rows(tmp_path)
+    with open(tmp_path / "run" / "metrics.csv") as metrics:
+        (*_, last) = csv.DictReader(metrics)
+    assert 0.5 < float(exact["accuracy"]) == pytest.approx(float(last["test_accuracy"]), abs=1e-4)
+    assert float(exact["accuracy_change"]) == 0
+    assert all(abs(float(row["accuracy_change"])) <= 0.01 for row in integer)
+    assert f"{100 * float(exact['accuracy']):.2f}% right" in (tmp_path / "export.md").read_text()
