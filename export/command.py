@@ -4,7 +4,7 @@ from pathlib import Path
 
 from keras_senet import data
 from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network, write_report
-from keras_senet.evaluation import load_run
+from keras_senet.evaluation.runs import is_run, load_run, results_folder
 from keras_senet_cli import quiet
 
 from . import matrix
@@ -21,7 +21,8 @@ def add_arguments(parser):
         "model",
         metavar="MODEL",
         nargs="*",
-        help="a constructor's name, or a work directory of training; with --all, work directories to add",
+        help="a constructor's name, a work directory of training, or a .keras file of `prune`; with --all, work "
+        "directories to add",
     )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP}; default: imagenet")
     parser.add_argument("--format", nargs="+", choices=FORMATS, default=list(FORMATS), help="default: all")
@@ -35,7 +36,7 @@ def add_arguments(parser):
         "dataset, whose training images are taken; all files are compared on them",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where tensorflow_datasets has its data")
-    parser.add_argument("--output", metavar="DIR", help="default: exports, or exports/ in the work directory")
+    parser.add_argument("--output", metavar="DIR", help="default: exports, or exports/ in the run's folder")
     parser.add_argument("--overwrite", action="store_true", help="replace files that an export left there")
     parser.add_argument(
         "--all",
@@ -78,14 +79,14 @@ def run(options):
 
 def _network(options):
     """(the network, its classes' names or None, the folder for its files)."""
-    if not Path(options.model, "recipe.json").is_file():
+    if not is_run(options.model):
         model = load_network(options.model, options.weights or "imagenet")
         return model, None, Path(options.output or "exports")
     if options.weights is not None:
-        raise ValueError(f"--weights is not for a work directory. Received: --weights {options.weights}")
+        raise ValueError(f"--weights is not for a run, which has its own. Received: --weights {options.weights}")
     found = load_run(options.model)
     try:
         class_names = data.load(found.dataset, "test", options.data_dir).class_names
     except (ValueError, OSError, ImportError):
         class_names = None  # the run's images are elsewhere
-    return found.model, class_names, Path(options.output or Path(options.model, "exports"))
+    return found.model, class_names, Path(options.output or results_folder(options.model) / "exports")

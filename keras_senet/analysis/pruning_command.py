@@ -19,7 +19,7 @@ from keras_senet.analysis.means import mean_gates, spread
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli import WEIGHTS_HELP, console, make_table
-from keras_senet.evaluation.command import load_networks, output_folder, working
+from keras_senet.evaluation.command import WORKDIR_HELP, load_networks, output_folder, working
 from keras_senet.extras import require
 from keras_senet.training.workdir import write_atomically
 from keras_senet.weights.metadata import describe
@@ -29,7 +29,7 @@ from keras_senet_cli import quiet
 def add_arguments(parser):
     """The flags of the command."""
     add = parser.add_argument
-    add("--workdir", metavar="DIR", help="a folder that training left, in place of --model and --weights")
+    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
     add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
     add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
     add(
@@ -104,12 +104,13 @@ def run(options):
         _check_stages(blocks, stages)
     if options.keep:
         prunable(model)
-    output = output_folder(options.output, "analysis")
     dataset = None if options.count_only else _loaded(options, dataset_name, options.split)
+    images = _ranking_images(options, dataset_name)
+    output = output_folder(options.output, "analysis")
     plain = complexity(remove_se(model))
     rows = []
     with working(options.batch_size) as progress:
-        for variant in _variants(options, model, _ranking_images(options, dataset_name), progress):
+        for variant in _variants(options, model, images, progress):
             network = variant.build(model)
             file = _save(network, output, variant)
             counts = cost(network, dataset, batch_size=options.batch_size, progress=progress)
@@ -167,15 +168,14 @@ def _ranking_images(options, dataset_name):
 
 def _variants(options, model, images, progress):
     """The original, then what the options ask for, each ready to be built."""
-    yield Variant("original", "original", lambda network: network)
-    gates = None
+    gates, ranking = None, "random"
     if options.constant:
         gates = {b.name: gate for b, gate in mean_gates(model, se_blocks(model), images, progress=progress).items()}
-    for stages in dict.fromkeys(map(tuple, options.remove_se)):
-        yield from _without(stages, gates)
-    ranking = "random"
     if options.keep and images is not None:
         ranking = rank_channels(model, images, progress=progress)
+    yield Variant("original", "original", lambda network: network)
+    for stages in dict.fromkeys(map(tuple, options.remove_se)):
+        yield from _without(stages, gates)
     for keep in dict.fromkeys(options.keep):
         yield from _smaller(keep, ranking, options.baseline)
 
@@ -192,10 +192,11 @@ def _without(stages, gates):
 
 def _smaller(keep, ranking, baseline):
     kind = "random" if ranking == "random" else "gates"
-    yield Variant(f"keep-{keep:g}", kind, lambda network: prune(network, keep, ranking=ranking), keep=keep)
+    name = f"keep-{str(keep).removesuffix('.0')}"
+    yield Variant(name, kind, lambda network: prune(network, keep, ranking=ranking), keep=keep)
     for seed in range(baseline):
         yield Variant(
-            f"keep-{keep:g}-random-{seed}",
+            f"{name}-random-{seed}",
             "random",
             lambda network, seed=seed: prune(network, keep, ranking="random", seed=seed),
             keep=keep,

@@ -14,13 +14,14 @@ from keras_senet import data
 from keras_senet.cli import WEIGHTS_HELP, console, load_network
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
-from keras_senet.evaluation.runs import load_run
+from keras_senet.evaluation.runs import is_run, load_run, results_folder
 from keras_senet.evaluation.tables import per_class_csv, readable
 from keras_senet.extras import require
 from keras_senet.weights import Checkpoint, find
 from keras_senet_cli import quiet
 
 PROTOCOL_NAMES = (*PROTOCOLS, "larger")
+WORKDIR_HELP = "a folder that training left, or a .keras file of `prune`, in place of --model and --weights"
 
 
 def add_arguments(parser):
@@ -33,7 +34,7 @@ def add_arguments(parser):
         help="a constructor's name, such as SEResNet50; several: an ensemble",
     )
     add("--weights", action="append", metavar="W", help=f"{WEIGHTS_HELP}, one for each --model; default: imagenet")
-    add("--workdir", metavar="DIR", help="a folder that training left, in place of --model and --weights")
+    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
     add("--dataset", metavar="NAME", help="digits, a tfds name or a folder; default: imagenet2012, or the run's own")
     add("--split", default="test", help="default: %(default)s (ImageNet's validation images)")
     add("--data-dir", metavar="DIR", help="where tfds datasets are")
@@ -53,7 +54,7 @@ def run(options):
     names, models, dataset_name = load_networks(options)
     protocol, changes = _protocol(options)
     protocols = _protocols(protocol, changes, names)
-    output = output_folder(options.output or options.workdir, "train")
+    output = output_folder(options.output or (options.workdir and results_folder(options.workdir)), "train")
     with console.status(f"opening {dataset_name}"):
         dataset = data.load(dataset_name, options.split, data_dir=options.data_dir)
     result = _result(options, models, dataset, protocols)
@@ -119,7 +120,7 @@ def load_networks(options):
         if options.model or options.weights:
             raise ValueError("--workdir is in place of --model and --weights")
         run = load_run(options.workdir)
-        return [(run.name, options.workdir)], [run.model], options.dataset or run.dataset
+        return [(run.name, options.workdir)], [run.model], options.dataset or run.dataset or "imagenet2012"
     if not options.model:
         raise ValueError("--model or --workdir must be given")
     weights = options.weights or ["imagenet"] * len(options.model)
@@ -154,7 +155,7 @@ def _protocols(protocol, changes, names):
 
 
 def _larger(name, weights):
-    found = None if Path(weights).is_dir() else find(weights, name)
+    found = None if is_run(weights) else find(weights, name)
     if not isinstance(found, Checkpoint):
         raise ValueError(f"--protocol larger is for published weights. Received: --weights {weights}")
     return larger(found)

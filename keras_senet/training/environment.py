@@ -10,8 +10,14 @@ def environment():
     """Threads and versions, by name: another number of threads adds up in another order."""
     return {
         "threads": os.cpu_count(),
-        "intra_op": tf.config.threading.get_intra_op_parallelism_threads(),
+        "intra_op": tf.config.threading.get_intra_op_parallelism_threads() or _from_outside(),
         "backend": keras.backend.backend(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
     }
+
+
+def _from_outside():
+    """The threads of TensorFlow's environment variable, which its function above does not say; 0 without it."""
+    given = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    return int(given) if given.isdecimal() else 0

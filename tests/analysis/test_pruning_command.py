@@ -7,6 +7,7 @@ import re
 import keras
 import little
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -84,6 +85,42 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
     assert report["preprocessing"]["class"] == "Preprocessing"
 
 
+def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd):
+    output = run_folder / "pruned"
+    flags = ("--remove-se", "--constant", "--keep", 0.5, "--images", 30)
+    assert command("--workdir", run_folder, *flags, "--output", output) == 0
+    with (output / "pruning.csv").open(newline="") as file:
+        rows = {row["network"]: row for row in csv.DictReader(file)}
+    for name, formats in {"no-se-mean": ("savedmodel", "tflite", "onnx"), "keep-0.5": ("onnx",)}.items():
+        file = str(output / f"{name}.keras")
+        assert cli.main(["evaluate", "--workdir", file]) == 0
+        report = json.loads((output / name / "report.json").read_text())
+        assert report["accuracy"] == float(rows[name]["top1"])
+        assert report["networks"][0]["model"] == f"SEResNet20 {name}"
+        assert cli.main(["export", file, "--format", *formats]) == 0
+        exports = json.loads((output / name / "exports" / "report.json").read_text())["exports"]
+        assert [each["format"] for each in exports] == list(formats)
+        assert all(each["relative_error"] <= 1e-4 for each in exports)
+    properties = onnx.load(output / "keep-0.5" / "exports" / "model.onnx").metadata_props
+    assert json.loads({each.key: each.value for each in properties}["class_names"]) == list("0123456789")
+    capfd.readouterr()
+    assert cli.main(["evaluate", "--workdir", file, "--protocol", "larger"]) == 2
+    assert "--protocol larger is for published weights" in capfd.readouterr().err
+
+
+def test_a_file_that_says_nothing_of_itself(run_folder, tmp_path):
+    for action, message in [
+        (lambda file: None, "holds no network of `keras-senet prune`: there is no no-se.keras"),
+        (lambda file: load_run(run_folder).model.save(file), "there is no pruning.json"),
+        (lambda file: file.with_name("pruning.json").write_text("[]"), r"pruning\.json' is damaged"),
+        (lambda file: file.with_name("pruning.json").write_text("{"), r"pruning\.json' is damaged"),
+    ]:
+        file = tmp_path / "no-se.keras"
+        action(file)
+        with pytest.raises((ValueError, FileNotFoundError), match=message):
+            load_run(file)
+
+
 @pytest.mark.slow
 def test_the_papers_remark_without_weights_or_images(capfd):
     """SE-ResNet-50: about 10% more parameters than the plain network, about 4% without the last stage's blocks.
@@ -126,11 +163,13 @@ REFUSED = [
 
 def test_bad_input_is_one_line_and_status_2(run_folder, capfd):
     for arguments, message in REFUSED:
-        arguments = (argument.replace("{run}", str(run_folder)) for argument in arguments)
-        assert command("--workdir", run_folder, *arguments) == 2
+        arguments = [argument.replace("{run}", str(run_folder)) for argument in arguments]
+        output = () if "--output" in arguments else ("--output", run_folder / "pruned")
+        assert command("--workdir", run_folder, *arguments, *output) == 2
         printed = capfd.readouterr()
         assert len(printed.err.splitlines()) == 1
         assert message in printed.err
+        assert not (run_folder / "pruned").exists()
 
 
 @pytest.mark.parametrize(("name", "flags"), [("SEShuffleNet", ("--keep", "0.5")), ("SEResNet51", ("--remove-se",))])
