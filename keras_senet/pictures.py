@@ -107,7 +107,7 @@ def _draw_parts(axes, counts):
 
 
 def ablation(rows, path, title):
-    """Test errors (%) of variants: a dot a run, a line at their mean; beside them the paper's differences, in points.
+    """Test errors (%) of variants: a dot a run, a line at their mean; beside them those of the paper.
 
     Args:
         rows: `Row`s of `keras_senet.training.ablation`.

@@ -83,17 +83,18 @@ def _sampled(channels):
 
 
 def _finish(figure, panels, path):
-    handles, labels = panels[0][0].get_legend_handles_labels()
+    lines = panels[0][0].lines
+    labels = [line.get_label() for line in lines]  # named one by one, also those with "_" in front are in the legend
     columns = 5 if max(map(len, labels)) < 20 else 2
-    figure.legend(handles, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(columns, len(labels)))
     figure.savefig(path, format="png")
 
 
 def overview(rows, path, title):
-    """The `BlockStatistics` by depth: mean gate, specificity, saturation, constancy. Stages are shaded by turns."""
-    figure = _figure(max(7.0, 2.5 + 0.35 * len(rows)), 9.5)
-    panels = figure.subplots(4, 1, sharex=True)
-    means, specificities, saturation, constancy = panels
+    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy. Stages are shaded by turns."""
+    figure = _figure(max(7.0, 2.5 + 0.35 * len(rows)), 11.5)
+    panels = figure.subplots(5, 1, sharex=True)
+    means, specificities, saturation, constancy, redundancy = panels
     x = np.arange(len(rows))
     means.errorbar(x, _field(rows, "mean"), _field(rows, "std"), fmt="o-", capsize=3, label=DRAWN["mean"])
     for axes, field, colour in (
@@ -101,26 +102,31 @@ def overview(rows, path, title):
         (saturation, "closed", "C3"),
         (saturation, "opened", "C2"),
         (constancy, "constant", "C5"),
+        (redundancy, "from_identity", "C4"),
+        (redundancy, "variation", "C0"),
     ):
         axes.plot(x, _field(rows, field), "o-", color=colour, label=DRAWN[field])
-    for axes, name in zip(panels, ("gate", "specificity", "part of the gates", "part of the channels"), strict=True):
+    for axes, name in zip(panels, PANEL_NAMES, strict=True):
         axes.set(ylabel=name, xlim=(-0.5, len(rows) - 0.5))
         low, high = axes.get_ylim()
         axes.set_ylim(min(low, -0.03), max(high, 1.03))
         _shade_stages(axes, rows)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="best")
-    constancy.set_xticks(x, [row.block for row in rows], rotation="vertical", fontsize="small")
+    redundancy.set_xticks(x, [row.block for row in rows], rotation="vertical", fontsize="small")
     figure.suptitle(title)
     figure.savefig(path, format="png")
 
 
+PANEL_NAMES = ("gate", "specificity", "part of the gates", "part of the channels", "difference")
 DRAWN = {
     "mean": "mean, and standard deviation of a gate over images",
     "specificity": "part of the gates' variance that is between classes",
     "closed": "gates of a magnitude below 0.1",
     "opened": "gates of a magnitude above 0.9",
     "constant": "channels whose gate hardly changes (standard deviation < 0.01)",
+    "from_identity": "from a gate of 1: mean |gate - 1|",
+    "variation": "from one constant gate a channel, relative to the gates",
 }
 
 

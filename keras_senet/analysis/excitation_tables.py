@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -25,6 +26,9 @@ class BlockStatistics(NamedTuple):
     from_identity  the mean of |gate - 1|: 0 for a block that changes nothing
     constant       the part of the channels whose gate is nearly the same for all images: its standard deviation over
                    them is below 0.01. Such a gate could be a factor of the convolution before it
+    variation      how far the block is from one constant gate a channel, 0..1: the relative error (root mean square) of
+                   the gates if each were its mean over images. 0 for a block that `remove_se(constant_from=...)`
+                   could fold away, whatever its constants are
     """
 
     block: str
@@ -36,6 +40,7 @@ class BlockStatistics(NamedTuple):
     opened: float
     from_identity: float
     constant: float
+    variation: float
 
 
 def statistics(result):
@@ -51,6 +56,7 @@ def statistics(result):
             float(block.opened.mean()),
             float(block.from_identity.mean()),
             float((block.std < CONSTANT).mean()),
+            variation(block.mean, block.std),
         )
         for name, block in result.blocks.items()
     ]
@@ -80,6 +86,19 @@ def specificity(means, stds, images):
     between = max(0.0, float((means[known].var(axis=0, ddof=1) - (within / n).mean(axis=0)).sum()))
     total = between + float(within.mean(axis=0).sum())
     return between / total if total else 0.0
+
+
+def variation(means, stds):
+    """The root of the part 0..1 of gates' mean square that is variance over images; both are sums over channels.
+
+    As a ratio it compares blocks whose gates are of any size. Gates that are all 0 have variation 0.
+
+    Args:
+        means, stds: (C,), over all images.
+    """
+    variance = float((stds**2).sum())
+    square = variance + float((means**2).sum())
+    return math.sqrt(variance / square) if square else 0.0
 
 
 def statistics_csv(rows):

@@ -3,6 +3,7 @@
 import collections
 import difflib
 import itertools
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import keras
@@ -145,6 +146,9 @@ def excitations(model, dataset, *, classes=None, batch_size=128, skip_corrupt=Fa
     """
     if type(batch_size) is not int or batch_size < 1:
         raise ValueError(f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}")
+    if not hasattr(dataset, "fetch"):
+        kind = type(dataset).__name__
+        raise ValueError(f"`dataset` must be a dataset of `keras_senet.data`. Received: dataset of type {kind}")
     if not len(dataset):
         raise ValueError("The dataset has no images")
     kept = range(len(dataset.class_names)) if classes is None else find_classes(classes, dataset.class_names)
@@ -166,13 +170,14 @@ def find_classes(names, class_names):
     Raises:
         ValueError: for a name of no class or of several, with those that are like it; or without any name.
     """
-    if isinstance(names, str) or not names:
+    given = list(names) if isinstance(names, Collection) and not isinstance(names, str) else []
+    if not given or not all(isinstance(name, str) for name in given):
         raise ValueError(f"`classes` must be the names of one class or more. Received: classes={names!r}")
     indices = {}
     for i, (name, text) in enumerate(zip(class_names, readable(class_names), strict=True)):
         for alias in {name, text, text.removeprefix(f"{name} ")}:
             indices.setdefault(alias, []).append(i)
-    return list(dict.fromkeys(_index(name, indices, class_names) for name in names))
+    return list(dict.fromkeys(_index(name, indices, class_names) for name in given))
 
 
 def _index(name, indices, class_names):

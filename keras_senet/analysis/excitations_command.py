@@ -5,14 +5,16 @@ import os
 from pathlib import Path
 
 import numpy as np
+from rich import box
 
 from keras_senet import data
 from keras_senet.analysis import excitation_pictures, excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli import WEIGHTS_HELP, console, make_table
 from keras_senet.evaluation import readable
-from keras_senet.evaluation.command import load_networks, output_folder, working
-from keras_senet.training.workdir import write_atomically
+from keras_senet.evaluation.command import load_networks, working
+from keras_senet.extras import require
+from keras_senet.training.workdir import check_folder, write_atomically
 
 SHOWN = 4  # classes by default: as many as in the paper
 
@@ -41,10 +43,12 @@ def run(options):
     """The statistics of each SE block on a dataset; with a folder for them also files."""
     ((name, _),), (model,), dataset_name = load_networks(options)
     output = options.output or (options.workdir and Path(options.workdir) / "excitations")
-    output = output_folder(output, "analysis")
+    if output:
+        require("matplotlib", "analysis")
+        check_folder(Path(output), "--output")
     with console.status(f"opening {dataset_name}"):
         dataset = data.load(dataset_name, options.split, data_dir=options.data_dir)
-    classes = _classes(options.classes, dataset)
+    _shown(options.classes, dataset.class_names, _class_images(dataset))
     with working(options.batch_size) as progress:
         result = excitations(
             model, dataset, batch_size=options.batch_size, skip_corrupt=options.skip_corrupt, progress=progress
@@ -52,36 +56,49 @@ def run(options):
     rows = excitation_tables.statistics(result)
     title = f"{name} on {result.images:,} images of {dataset_name}, {options.split}"
     _print(title, rows, result.skipped)
+    shown = _shown(options.classes, result.class_names, result.class_images)
     if output:
-        _write(output, title, result, rows, [k for k in classes if result.class_images[k]])
+        _write(Path(output), title, result, rows, shown)
 
 
-def _classes(names, dataset):
-    """The classes that pictures show, those that have images."""
+def _class_images(dataset):
+    """How many images of each class there are, also of those that cannot be decoded."""
+    labels, classes = dataset.labels, len(dataset.class_names)
+    return np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
+
+
+def _shown(names, class_names, images):
+    """The classes that pictures show: those that are named or, without names, four of those that have images.
+
+    Raises:
+        ValueError: for a name of no class, or of one without images.
+    """
     if names is None:
-        there = np.unique(dataset.labels)
-        there = there[(there >= 0) & (there < len(dataset.class_names))]
+        there = np.flatnonzero(images)
         return there[np.linspace(0, len(there) - 1, min(SHOWN, len(there))).astype(int)].tolist()
     try:
-        classes = find_classes(names, dataset.class_names)
+        classes = find_classes(names, class_names)
     except ValueError as error:
         raise ValueError(f"--classes: {error}") from error
     for k in classes:
-        if not (dataset.labels == k).any():
-            raise ValueError(f"--classes: there are no images of {dataset.class_names[k]!r}")
+        if not images[k]:
+            raise ValueError(f"--classes: there are no images of {class_names[k]!r} that can be used")
     return classes
 
 
 def _print(title, rows, skipped):
-    columns = ("block", "gates", "mean", "std", "class", "< 0.1", "> 0.9", "const")
+    columns = ("block", "gates", "mean", "std", "class", "< 0.1", "> 0.9", "const", "from 1", "vary")
     table = make_table(title, *columns)
+    table.box, table.padding = box.SIMPLE_HEAD, (0, 0)  # ten columns in 80 characters
     for column in table.columns:
         column.no_wrap = True
     for row in rows:
         figures = (row.mean, row.std, row.specificity, row.closed, row.opened, row.constant)
+        figures = (*figures, row.from_identity, row.variation)
         table.add_row(row.block, f"{row.channels:,}", *("-" if n is None else f"{n:.3f}" for n in figures))
     console.print(table)
     console.print("class: part of the gates' variance between classes; const: part of the channels that hardly change")
+    console.print("from 1: mean |gate - 1|; vary: relative error of the gates if each channel's were its mean")
     if any(row.specificity is None for row in rows):
         console.print("-: not known, as it takes two images each of two classes or more")
     if skipped:
@@ -90,6 +107,7 @@ def _print(title, rows, skipped):
 
 def _write(folder, title, result, rows, classes):
     """Tables and pictures, each of which is the old or the new one at any moment."""
+    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))
     with _replaced(folder / "gates.npz") as path, path.open("wb") as file:

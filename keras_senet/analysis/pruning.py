@@ -1,6 +1,7 @@
 """Networks without the channels that their gates rank lowest."""
 
 import math
+import numbers
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -102,7 +103,7 @@ def _parts(keep, found):
 
 
 def _checked(part):
-    is_number = isinstance(part, (int, float)) and not isinstance(part, bool)
+    is_number = isinstance(part, numbers.Real) and not isinstance(part, bool)
     if not is_number or not 0 < part <= 1 or not math.isfinite(part):
         raise ValueError(f"`keep` must be above 0 and at most 1. Received: keep={part!r}")
     return part
@@ -110,15 +111,17 @@ def _checked(part):
 
 def _scores(model, found, images, ranking, seed, progress):
     """The score of each unit of each cut."""
+    if not isinstance(ranking, Mapping) and not (isinstance(ranking, str) and ranking in ("gates", "random")):
+        raise ValueError(f"`ranking` must be 'gates', 'random' or a dict of scores. Received: ranking={ranking!r}")
     if ranking == "random":
+        if not isinstance(seed, numbers.Integral) or seed < 0:
+            raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
         random = np.random.default_rng(seed)
         return [random.random(cut.units) for cut in found]
     if ranking == "gates" and images is None:
         raise ValueError("A ranking by gates needs `images`: a dataset, or images as the network takes them")
     if ranking == "gates":
         ranking = rank_channels(model, images, progress=progress)
-    if not isinstance(ranking, Mapping):
-        raise ValueError(f"`ranking` must be 'gates', 'random' or a dict of scores. Received: ranking={ranking!r}")
     for cut in found:
         scores = np.asarray(ranking.get(cut.name, ()))
         if scores.shape != (cut.units,) or not np.isfinite(scores).all():

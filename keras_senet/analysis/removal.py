@@ -1,6 +1,7 @@
 """Networks without some of their SE blocks."""
 
 import dataclasses
+import numbers
 import re
 
 import keras
@@ -90,7 +91,10 @@ def choose(found, stages=None, blocks=None):
 def _named(argument, wanted, names):
     """The blocks, by their names or stages, that are wanted."""
     known = sorted({name for name in names.values() if name is not None})
-    if not isinstance(wanted, (list, tuple, set, range)) or not wanted or not set(wanted) <= set(known):
+    known_all = isinstance(wanted, (list, tuple, set, range)) and all(
+        isinstance(each, (str, numbers.Integral)) and each in known for each in wanted
+    )
+    if not known_all or not wanted:
         listed = ", ".join(map(str, known)) or "none"
         raise ValueError(f"`{argument}` must name {argument} with SE blocks ({listed}). Received: {argument}={wanted}")
     return [block for block, name in names.items() if name in wanted]

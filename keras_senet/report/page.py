@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import math
-import os
 from collections.abc import Mapping
 from itertools import groupby
 from pathlib import Path
@@ -19,7 +18,7 @@ from keras_senet.report.record import read_record
 from keras_senet.training.command import NOT_FLAGS, meanings
 from keras_senet.training.network import describe
 from keras_senet.training.recipe import Recipe
-from keras_senet.training.workdir import write_atomically
+from keras_senet.training.workdir import check_folder, write_atomically
 from keras_senet_cli import __version__
 
 NUMBERED = 20  # classes: with more the confusion matrix is a picture
@@ -77,7 +76,8 @@ def write_page(
     if split not in SPLITS:
         raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
     record = read_record(workdir)
-    output = _checked_output(Path(workdir, "report.html") if output is None else Path(output))
+    output = Path(workdir, "report.html") if output is None else Path(output)
+    _check_output(output)
     page = NOTHING | _of_record(record) | {"asked": "training" if split == "train" else split}
     if record.ended:
         model = _network(workdir)
@@ -92,27 +92,18 @@ def write_page(
                     raise
                 page["missing"] = " ".join(str(error).split())
     try:
+        output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, _rendered(page))
     except OSError as error:
-        raise _unwritable(output, error) from error
+        raise OSError(f"`output` cannot be written: {str(output)!r} ({error.strerror or error})") from error
     return Written(output, page["missing"])
 
 
-def _checked_output(path):
-    """The path, if it seems possible to write it: the long work comes first."""
+def _check_output(path):
+    """Raises OSError unless it seems possible to write the file: the long work comes first."""
     if path.is_dir():
         raise OSError(f"`output` must be a file, and is a folder: {str(path)!r}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise _unwritable(path, error) from error
-    if not os.access(path.parent, os.W_OK):
-        raise OSError(f"`output` cannot be written: {str(path)!r} (no permission for its folder)")
-    return path
-
-
-def _unwritable(path, error):
-    return OSError(f"`output` cannot be written: {str(path)!r} ({error.strerror or error})")
+    check_folder(path.parent, "The folder of `output`")
 
 
 def _network(workdir):
@@ -287,7 +278,8 @@ def _gates(blocks):
     """Stages of blocks with their places on an axis that is 0..1, or wider for gates that are no sigmoid."""
     if not blocks:
         return None
-    axis = Axis(min(0.0, *(gate.low for gate in blocks)), max(1.0, *(gate.high for gate in blocks)))
+    values = [(gate.low, gate.mean, gate.high) for gate in blocks]  # a few large gates take the mean above `high`
+    axis = Axis(min(0.0, *map(min, values)), max(1.0, *map(max, values)))
     stages = [(stage, list(those)) for stage, those in groupby(blocks, key=lambda gate: gate.stage)]
     return {
         "blocks": blocks,

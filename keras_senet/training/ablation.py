@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import itertools
+import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,26 @@ BASE = "se"  # the variant that the others are compared with
 class Variant:
     """A network to train: its name, its SE blocks as a recipe's `se` describes them, and the paper's figures.
 
+    The name is that of the folder of its runs, too: letters, digits, "_", ".", "+" and "-".
+
     paper  top-1 error (%) of SE-ResNet-50 on ImageNet with such blocks, or None
     table  where the paper (version 4) has it
+
+    Raises:
+        ValueError: for another name.
     """
 
     name: str
     se: str
     paper: float | None = None
     table: str = ""
+
+    def __post_init__(self):
+        if not re.fullmatch(r"[\w.+-]+", self.name) or self.name in (".", ".."):
+            raise ValueError(
+                'The name of a variant must be of letters, digits, "_", ".", "+" and "-", and not "." or "..". '
+                f"Received: {self.name!r}"
+            )
 
 
 VARIANTS = {
@@ -65,12 +78,12 @@ def variant_of(text):
     """The `Variant` of a name in VARIANTS, or of "NAME:SE" with SE blocks as a recipe's `se` describes them.
 
     Raises:
-        ValueError: for another name, or one that is no name of a folder.
+        ValueError: for another name.
     """
     name, has_se, se = text.partition(":")
     if not has_se and name in VARIANTS:
         return VARIANTS[name]
-    if not has_se or not se or not name.strip() or Path(name).name != name:
+    if not se:
         raise ValueError(
             f"A variant must be one of {', '.join(VARIANTS)}, or NAME:FIELDS such as r64:reduction=64. "
             f"Received: {text!r}"

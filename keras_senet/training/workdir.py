@@ -142,6 +142,15 @@ def _table(rows, header=True):
     return text.getvalue()
 
 
+def check_folder(folder, argument):
+    """Raises OSError unless files can be written to a folder, which need not exist: before long work, it makes none."""
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    reason = f"no permission for {str(there)!r}" if there.is_dir() else f"{str(there)!r} is no folder"
+    raise OSError(f"{argument} cannot be written: {str(folder)!r} ({reason})")
+
+
 def write_atomically(path, text):
     """Writes the text so that the file is the old or the new one at any moment."""
     partial = path.with_name(f".{path.name}.partial")

@@ -1,6 +1,7 @@
 """Gates over datasets, beside NumPy's means and deviations of all gates at once; tables, pictures, the command."""
 
 import csv
+import dataclasses
 import re
 import subprocess
 import sys
@@ -15,10 +16,10 @@ from tiny import TINY
 import keras_senet
 from keras_senet import analysis, cli
 from keras_senet.analysis.excitation_pictures import chosen_blocks, excited_classes, excited_instances, overview
-from keras_senet.analysis.excitation_tables import arrays, class_csv, specificity, statistics, statistics_csv
+from keras_senet.analysis.excitation_tables import arrays, class_csv, specificity, statistics, statistics_csv, variation
 from keras_senet.analysis.excitations import excitations, find_classes, gates_step
 from keras_senet.analysis.moments import Moments
-from keras_senet.data import Dataset
+from keras_senet.data import DATASETS, Dataset
 from keras_senet.models.blocks import SE
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.preprocessing import imagenet_classes
@@ -219,7 +220,7 @@ def test_constant_gates():
             layer.expand.bias.assign(0 * layer.expand.bias + 20)
     for row in statistics(excitations(model, dataset(), batch_size=5)):
         assert row.mean == pytest.approx(1, abs=1e-6)
-        assert (row.std, row.specificity, row.closed, row.opened, row.constant) == (0, 0, 0, 1, 1)
+        assert (row.std, row.specificity, row.closed, row.opened, row.constant, row.variation) == (0, 0, 0, 1, 1, 0)
         assert row.from_identity == pytest.approx(0, abs=1e-6)
 
 
@@ -234,6 +235,8 @@ def test_statistics_and_tables():
         assert row.std == pytest.approx(gate.var(axis=0).mean() ** 0.5, rel=1e-3)
         assert row.constant == (gate.std(axis=0) < 0.01).mean()
         assert row.from_identity == pytest.approx(np.abs(gate - 1).mean(), rel=1e-4)
+        relative_error = (((gate - gate.mean(axis=0)) ** 2).mean() / (gate**2).mean()) ** 0.5
+        assert row.variation == pytest.approx(relative_error, rel=1e-3)
     table = list(csv.DictReader(statistics_csv(rows).splitlines()))
     assert [row["block"] for row in table] == ["stage1_block1_se", "stage2_block1_se"]
     assert float(table[0]["specificity"]) == rows[0].specificity
@@ -244,6 +247,15 @@ def test_statistics_and_tables():
     stored = arrays(result)
     assert stored["stage1_block1_se/class_means"].shape == (5, 16)
     assert stored["class_names"].tolist() == list(NAMES)
+
+
+def test_variation_does_not_depend_on_the_gates_size():
+    gate = np.random.default_rng(0).normal(1, 0.3, (50, 4))
+    found = [variation((size * gate).mean(axis=0), (size * gate).std(axis=0)) for size in (0.01, 1, -100)]
+    assert found == pytest.approx(3 * [0.3 / (1 + 0.3**2) ** 0.5], rel=0.1)
+    assert found == pytest.approx(3 * found[:1])
+    assert variation(np.zeros(4), np.zeros(4)) == 0  # ReLUs that are all idle
+    assert variation(np.zeros(4), np.ones(4)) == 1  # tanhs around 0
 
 
 def test_the_drawn_blocks_are_the_papers():
@@ -274,9 +286,15 @@ def test_pictures(tmp_path, monkeypatch):
     assert low == pytest.approx((block.class_means[1] - block.class_stds[1]).min())
     assert high == pytest.approx((block.class_means[1] + block.class_stds[1]).max())
     np.testing.assert_array_equal(figures[2].axes[2].lines[0].get_ydata(), [row.closed for row in rows])
+    drawn = [line.get_ydata().tolist() for line in figures[2].axes[4].lines]
+    assert drawn == [[row.from_identity for row in rows], [row.variation for row in rows]]
     for name in ("classes", "instances", "blocks"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 300
+    odd = dataclasses.replace(result, class_names=tuple(f"_{name}" for name in NAMES))
+    for draw in (excited_classes, excited_instances):
+        draw(odd, [1, 2], tmp_path / "odd.png", "a title")
+        assert "_b" in figures[-1].legends[0].get_texts()[0].get_text()
 
 
 def test_classes_by_name():
@@ -318,6 +336,14 @@ EMPTY = Dataset(np.zeros((0, 32, 32, 3), "uint8"), np.zeros(0, "int64"), NAMES)
         (network, dataset(), {"classes": ["cat"]}, "The dataset has no class 'cat'; of its 5 classes the first: a"),
         (network, dataset(), {"classes": []}, "`classes` must be the names of one class or more"),
         (network, dataset(), {"classes": "a"}, "classes='a'"),
+        (network, dataset(), {"classes": [["a"]]}, "the names of one class or more. Received: classes=[['a']]"),
+        (network, dataset(), {"classes": 1}, "classes=1"),
+        (
+            network,
+            dataset().images,
+            {},
+            "`dataset` must be a dataset of `keras_senet.data`. Received: dataset of type nd",
+        ),
         (network, dataset(), {"batch_size": 0}, "batch_size=0"),
         (lambda: network(input_shape=(32, 32, 1)), dataset(), {}, "takes 1 channels, the dataset's images have 3"),
         (not_finite, dataset(), {}, "The gates of 'stage2_block1_se' are not finite"),
@@ -342,12 +368,14 @@ def folder_of_images(folder):
 @pytest.fixture
 def run_folder(tmp_path):
     """What training leaves, of a network for three classes of images."""
-    folder = tmp_path / "run"
+    return leave(tmp_path / "run", keras_senet.SEResNet20(weights=None, classes=3))
+
+
+def leave(folder, model):
     folder.mkdir()
-    model = keras_senet.SEResNet20(weights=None, classes=3)
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")
-    images = str(folder_of_images(tmp_path / "images")).replace("\\", "/")
+    images = str(folder_of_images(folder.parent / "images")).replace("\\", "/")
     (folder / "recipe.json").write_text(f'{{"recipe": {{"model": "SEResNet20", "dataset": "{images}"}}}}')
     return folder
 
@@ -389,14 +417,43 @@ def test_the_command_with_a_models_weights_prints_alone(run_folder, capfd):
         (("--workdir", "gone"), "'gone' holds no training run"),
         (("--workdir", "{run}", "--classes", "forg"), "--classes: The dataset has no class 'forg'"),
         (("--workdir", "{run}"), "0.png"),
+        (("--workdir", "{run}", "--output", "{run}/out/there"), "0.png"),
+        (("--workdir", "{run}", "--output", "{run}/out", "--split", "val"), "'val'"),
+        (("--workdir", "{run}", "--output", "{run}/out", "--batch-size", "0"), "`batch_size` must be an integer"),
+        (("--workdir", "{run}", "--output", "{run}/out", "--dataset", "empty"), "The dataset has no images"),
         (("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras"), "--output cannot be written"),
+        (("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras/out"), "model.keras' is no folder)"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, run_folder, capfd):
-    assert command(*(argument.replace("{run}", str(run_folder)) for argument in arguments)) == 2
+def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, run_folder, capfd, monkeypatch):
+    monkeypatch.setitem(DATASETS, "empty", lambda split: EMPTY)
+    before = sorted(run_folder.iterdir())
+    assert_refused([argument.replace("{run}", str(run_folder)) for argument in arguments], message, capfd)
+    assert sorted(run_folder.iterdir()) == before
+
+
+def assert_refused(arguments, message, capfd):
+    assert command(*arguments) == 2
     printed = capfd.readouterr()
     assert len(printed.err.splitlines()) == 1
     assert message in printed.err
+
+
+def test_a_network_without_blocks_is_one_line_and_leaves_nothing(tmp_path, capfd):
+    folder = leave(tmp_path / "run", without_blocks())
+    assert_refused(["--workdir", folder, "--skip-corrupt"], "`model` has no SE blocks", capfd)
+    assert not (folder / "excitations").exists()
+
+
+def test_classes_without_an_image_that_can_be_decoded(tmp_path, capfd):
+    folder = leave(tmp_path / "run", network())
+    for image in (tmp_path / "images" / "test" / "frog").iterdir():
+        image.write_bytes(b"<html>")
+    arguments = ["--workdir", folder, "--skip-corrupt"]
+    assert_refused([*arguments, "--classes", "cat", "frog"], "--classes: there are no images of 'frog'", capfd)
+    assert not (folder / "excitations").exists()
+    assert command(*arguments) == 0  # the default is of those that have some
+    assert "gates.csv: cat, dog\n" in capfd.readouterr().out
 
 
 MEMORY = """

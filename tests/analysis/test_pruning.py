@@ -234,7 +234,7 @@ def test_the_hidden_width_decides_how_many_can_stay():
 
 def test_a_part_for_each_stage_and_none_at_all():
     model = network(SmallResNet((1, 1, 1)))
-    pruned = prune(model, {1: 0.5, 3: 0.25}, ranking="random")
+    pruned = prune(model, {1: np.float32(0.5), 3: 0.25}, ranking="random")
     widths = [pruned.get_layer(f"stage{stage}_block1_conv1").filters for stage in (1, 2, 3)]
     assert widths == [8, 32, 16]
     images = images_for(model)
@@ -331,6 +331,9 @@ REFUSED = [
     ("small", {"keep": {}}, r"Received: keep=\{\}"),
     ("small", {"keep": {1: 2}}, "keep=2"),
     ("small", {"ranking": "norm"}, "`ranking` must be 'gates', 'random' or a dict of scores"),
+    ("small", {"ranking": np.zeros(3)}, r"a dict of scores. Received: ranking=array\(\[0., 0., 0.\]\)"),
+    ("small", {"ranking": "random", "seed": -1}, "`seed` must be an integer of at least 0. Received: seed=-1"),
+    ("small", {"ranking": "random", "seed": 0.5}, "seed=0.5"),
     ("small", {"ranking": {}}, "16 finite scores for 'stage1_block1_conv1'. Received: 0 scores"),
     ("small", {}, "needs `images`"),
     ("small", {"images": np.zeros((0, 32, 32, 3))}, "There must be images"),

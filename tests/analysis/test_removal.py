@@ -239,6 +239,8 @@ REFUSED = [
     (network, {"stages": [3]}, r"`stages` must name stages with SE blocks \(1, 2\). Received: stages=\[3\]"),
     (network, {"stages": 2}, "Received: stages=2"),
     (network, {"stages": []}, r"Received: stages=\[\]"),
+    (network, {"stages": [[1]]}, r"`stages` must name stages with SE blocks \(1, 2\). Received: stages=\[\[1\]\]"),
+    (network, {"blocks": [np.array(["a", "b"])]}, "`blocks` must name blocks with SE blocks"),
     (network, {"blocks": ["stage1"]}, "`blocks` must name blocks with SE blocks|stage1_block1_se"),
     (network, {"blocks": ["stage1_block1_se"], "stages": [1]}, "Pass `stages` or `blocks`"),
     (network, {"constant_from": np.zeros((0, 32, 32, 3))}, "There must be images"),

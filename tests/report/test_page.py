@@ -22,6 +22,7 @@ from keras_senet.evaluation import load_run
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.report import page as pages
 from keras_senet.report import write_page
+from keras_senet.report.answers import Gate
 
 ROWS = [
     {"step": 5 * e, "epoch": e, "loss": 2 / e, "accuracy": 0.4, "learning_rate": 0.1, "test_loss": 3 / e}
@@ -161,6 +162,13 @@ def test_gates_are_the_mean_over_images_block_by_block(root, trained):
     assert "150 test images" in section(root, "gates").text
 
 
+def test_few_large_gates_stay_on_the_chart():
+    """Of 95 ReLU gates of 0 and 5 of 100 the mean is above the 90th percentile."""
+    found = pages._gates([Gate("stage1_block1_se", 100, 5.0, 0.0, 0.0), Gate("stage1_block2_se", 100, -2.0, 0.0, 1.0)])
+    bars = [bar[1:] for bar in found["stages"][0]["bars"]]
+    np.testing.assert_allclose(bars, [(200 / 7, 100, 200 / 7), (200 / 7, 0, 300 / 7)])
+
+
 def test_costs_stage_by_stage(root):
     counts = complexity(little.NETWORK(weights=None))
     rows = root.one("table", id="stages").rows()
@@ -264,6 +272,12 @@ def test_the_training_set_is_elsewhere(tmp_path, capsys):
     assert cli.main(["report", str(workdir), "--dataset", "./nowhere"]) == 2
     assert "'./nowhere'" in capsys.readouterr().err
     assert section(parsed((workdir / "report.html").read_text()), "confusion")
+
+    elsewhere = tmp_path / "new" / "folder" / "page.html"
+    assert cli.main(["report", str(workdir), "--dataset", "./nowhere", "--output", str(elsewhere)]) == 2
+    assert not (tmp_path / "new").exists()
+    assert cli.main(["report", str(workdir), "--output", str(elsewhere)]) == 0
+    assert parsed(elsewhere.read_text()).one(id="missing")
 
 
 def test_exports_of_both_reports(tmp_path):

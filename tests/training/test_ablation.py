@@ -85,7 +85,10 @@ def test_the_papers_variants_are_se_blocks(name):
     [
         ("--variants r3", "must be one of plain, se, .*'r3'"),
         ("--variants mine:", "'mine:'"),
-        ("--variants a/b:reduction=2", "'a/b:reduction=2'"),
+        ("--variants a/b:reduction=2", "name of a variant must be of letters.*'a/b'"),
+        ("--variants ..:reduction=4", "not .*Received: '\\.\\.'"),
+        ("--variants a|b:reduction=4", "Received: 'a\\|b'"),
+        ("--variants :reduction=4", "Received: ''"),
         ("--variants se mine:ratio=2", "se='ratio=2'"),
         ("--variants se se", "each once.*se"),
         ("--seeds 1 1", "each once"),
@@ -105,3 +108,4 @@ def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_pa
 def test_a_variant_of_ones_own():
     assert variant_of("r64:reduction=64") == Variant("r64", "reduction=64")
     assert variant_of("tanh") is VARIANTS["tanh"]
+    assert variant_of("v1.0_r64+tanh-2:reduction=64").name == "v1.0_r64+tanh-2"
