@@ -3,12 +3,12 @@
 from pathlib import Path
 
 from keras_senet import data
-from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network, write_report
+from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network, read_report, write_report
 from keras_senet.evaluation.runs import is_run, load_run, results_folder
 from keras_senet_cli import quiet
 
 from . import matrix
-from .files import FORMATS, planned
+from .files import FORMATS, MOST_COMPARED, planned
 from .images import MOST_IMAGES, images_for
 from .tflite import QUANTIZATIONS
 
@@ -25,7 +25,7 @@ def add_arguments(parser):
         "directories to add",
     )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP}; default: imagenet")
-    parser.add_argument("--format", nargs="+", choices=FORMATS, default=list(FORMATS), help="default: all")
+    parser.add_argument("--format", nargs="+", choices=FORMATS, help="default: all")
     parser.add_argument(
         "--quantization", nargs="+", choices=SMALLER, default=[], help="further TFLite and ONNX files, beside float32"
     )
@@ -33,7 +33,7 @@ def add_arguments(parser):
         "--calibration",
         metavar="DIR",
         help=f"images that int8 and int16x8 are calibrated on, {MOST_IMAGES} at most: a folder of them, or a "
-        "dataset, whose training images are taken; all files are compared on them",
+        f"dataset, whose training images are taken; files are compared on {MOST_COMPARED} of them",
     )
     parser.add_argument("--data-dir", metavar="DIR", help="where tensorflow_datasets has its data")
     parser.add_argument("--output", metavar="DIR", help="default: exports, or exports/ in the run's folder")
@@ -49,16 +49,23 @@ def add_arguments(parser):
 def run(options):
     """Writes the files and `report.json`, and prints how they compare with Keras."""
     if options.all:
+        for name in ("weights", "format", "quantization", "calibration", "overwrite"):
+            if getattr(options, name):
+                raise ValueError(f"--{name} is not for --all, which exports all networks in every way")
         return matrix.run(options)
     if len(options.model) != 1:
         raise ValueError(f"export takes one MODEL, or --all. Received: {' '.join(options.model) or 'none'}")
     (options.model,) = options.model
-    plan = planned(options.format, options.quantization)
+    plan = planned(options.format or list(FORMATS), options.quantization)
     calibrated = [each.quantization for each in plan if each.calibrates]
     if calibrated and options.calibration is None:
         raise ValueError(f"--quantization {calibrated[0]} needs images: --calibration DIR")
     with console.status(f"loading {options.model}"), quiet():
         model, class_names, folder = _network(options)
+    report = folder / "report.json"
+    earlier = read_report(report)
+    for each in plan:
+        each.check_free(folder, options.overwrite)
     images = None if options.calibration is None else images_for(model, options.calibration, options.data_dir)
     reports = []
     for each in plan:
@@ -73,7 +80,7 @@ def run(options):
                     overwrite=options.overwrite,
                 )
             )
-    write_report(folder / "report.json", reports)
+    write_report(report, reports, **earlier)
     console.print(export_table(reports))
 
 

@@ -4,7 +4,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from . import onnx, tflite
+from .images import spread
 from .onnx import to_onnx
+from .parity import check_replaceable
 from .saved_model import to_saved_model
 from .tflite import to_tflite
 
@@ -53,8 +55,12 @@ class File(NamedTuple):
         return self.quantization in SLOW
 
     def compared(self, images, most=MOST_COMPARED):
-        """The first of the images, as many as this file is compared on."""
-        return images[: min(most, MOST_COMPARED_SLOW) if self.is_slow else most]
+        """As many of the images as this file is compared on, evenly spread."""
+        return images[spread(len(images), min(most, MOST_COMPARED_SLOW) if self.is_slow else most)]
+
+    def check_free(self, folder, overwrite):
+        """Raises FileExistsError unless it can be written into the folder."""
+        check_replaceable(Path(folder, self.name), overwrite, is_folder=FORMATS[self.kind].suffix == "")
 
     def write(self, model, folder, *, images, calibration, class_names, overwrite):
         """Writes it into a folder with the model's own preprocessing; the report. `images` None is synthetic ones."""

@@ -1,5 +1,7 @@
 """The function that every format is made from: images in, predictions out."""
 
+from collections.abc import Iterable
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -24,18 +26,58 @@ def check_exportable(model, preprocessing):
             "`model` must take images of a fixed size: build it with an `input_shape`. "
             f"Received: {model.name!r} with input shape {shape}"
         )
-    if preprocessing is not None and not isinstance(preprocessing, Preprocessing):
+    if preprocessing is not None:
+        _check_preprocessing(preprocessing, *image_shape(model))
+
+
+def _check_preprocessing(preprocessing, height, width, channels):
+    if not isinstance(preprocessing, Preprocessing):
         raise ValueError(f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}")
-
-
-def check_class_names(model, class_names):
-    """Raises ValueError unless there are none, or one for each output."""
-    classes = model.outputs[0].shape[1:]
-    if class_names is not None and (len(classes) != 1 or len(class_names) != classes[0]):
+    if (height, width) != (preprocessing.size,) * 2:
         raise ValueError(
-            f"`class_names` must be a name for each output of the model, whose shape is {tuple(classes)}. "
-            f"Received: {len(class_names)} names"
+            f"`preprocessing` must be for images of the model's size, {height} x {width}. "
+            f"Received: preprocessing of size {preprocessing.size}"
         )
+    if len(preprocessing.mean) not in (1, channels):
+        raise ValueError(
+            f"`preprocessing` must be for images of {channels} channels, as the model takes them. "
+            f"Received: preprocessing with a mean of {len(preprocessing.mean)}"
+        )
+
+
+def check_tensorflow(what):
+    """Raises ValueError unless Keras computes with TensorFlow, of whose functions the file is made."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"{what} needs Keras' backend 'tensorflow' (KERAS_BACKEND=tensorflow). "
+            f"Received: backend {keras.backend.backend()!r}"
+        )
+
+
+def checked_class_names(model, class_names):
+    """The names as a tuple of text, or None.
+
+    Raises:
+        ValueError: unless there are none, or one for each output.
+    """
+    if class_names is None:
+        return None
+    classes = tuple(model.outputs[0].shape[1:])
+    is_several = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
+    names = tuple(map(str, class_names)) if is_several else ()
+    if not is_several or classes != (len(names),):
+        raise ValueError(
+            f"`class_names` must be a name for each output of the model, whose shape is {classes}. "
+            f"Received: {f'{len(names)} names' if is_several else repr(class_names)}"
+        )
+    return names
+
+
+def with_plain_ends(model):
+    """The model itself, or one that takes and gives a tensor where it has a list or a dict with a single one."""
+    if all(isinstance(end, keras.KerasTensor) for end in (model.input, model.output)):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
 def image_shape(model):

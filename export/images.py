@@ -21,14 +21,14 @@ def images_for(model, source, data_dir=None):
     """
     is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
     if not is_named and os.path.isdir(source) and (files := _image_files(source)):
-        return np.stack([model.preprocessing.read(files[i]) for i in _spread(len(files), MOST_IMAGES)])
+        return np.stack([model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)])
     images, _ = images_of(model, data.load(source, "train", data_dir))
     return images
 
 
 def images_of(model, dataset, most=MOST_IMAGES):
     """(images as those of `images_for`, their classes) of a dataset; `most` None takes all."""
-    raw, labels = dataset.fetch(_spread(len(dataset), most or len(dataset)))
+    raw, labels = dataset.fetch(spread(len(dataset), most or len(dataset)))
     (view,) = views_of(model, dataset, None)
     return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32"), labels
 
@@ -38,5 +38,6 @@ def _image_files(folder):
     return sorted(path for path in paths if path.lower().endswith(DECODED))
 
 
-def _spread(count, most):
+def spread(count, most):
+    """The indices of at most so many of `count` things, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype("int64"))

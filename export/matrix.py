@@ -99,10 +99,14 @@ def run(options):
     Raises:
         ParityError: at the end, if a file failed.
     """
+    networks = [*_trained_networks(options.model, options.data_dir), *_random_networks()]
+    names = [name for name, _ in networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f"export --all takes one MODEL of a kind. Received: two of {', '.join(twice)}")
     folder = Path(options.output or "results")
     folder.mkdir(parents=True, exist_ok=True)
     table = Table(folder / "export.csv")
-    for name, load in [*_trained_networks(options.model, options.data_dir), *_random_networks()]:
+    for name, load in networks:
         missing = [file for file in PLAN if not table.has(name, file.name)]
         if missing:
             with console.status(f"loading {name}"), quiet():
@@ -217,7 +221,8 @@ def _cell(row):
     same = f"{100 * float(row['top1_agreement']):.0f}% of {row['images']}"
     size = f"{int(row['bytes']) / 2**20:.1f} MiB"
     right = f", {100 * float(row['accuracy']):.2f}% right" if row.get("accuracy") else ""
-    return f"{float(row['relative_error']):.0e}, {same}{right}, {size}, {float(row['latency_ms']):.1f} ms"
+    figures = f"{float(row['relative_error']):.0e}, {same}{right}, {size}, {float(row['latency_ms']):.1f} ms"
+    return f"failed: {figures}" if row["failure"] else figures
 
 
 def _rounded(value):

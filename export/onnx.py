@@ -11,7 +11,7 @@ from keras_senet.extras import require
 from keras_senet_cli import __version__
 
 from .folding import fold
-from .graph import check_class_names, check_exportable, image_shape, serving_function
+from .graph import check_exportable, checked_class_names, image_shape, serving_function
 from .onnx_graph import Graph, Tensor, UnsupportedLayerError, emit_model
 from .parity import FLOAT_TOLERANCE, HALF_TOLERANCE, checked_images, export, laid_out
 
@@ -84,7 +84,7 @@ def to_onnx(
         raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={layout!r}")
     if type(opset) is not int or opset not in OPSETS:
         raise ValueError(f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
-    if quantization not in QUANTIZATIONS:
+    if not isinstance(quantization, str | None) or quantization not in QUANTIZATIONS:
         raise ValueError(
             f"`quantization` must be one of {tuple(QUANTIZATIONS)}. Received: quantization={quantization!r}"
         )
@@ -94,7 +94,7 @@ def to_onnx(
             f"quantization={quantization!r}, representative_images of {type(representative_images)}"
         )
     check_exportable(model, preprocessing)
-    check_class_names(model, class_names)
+    class_names = checked_class_names(model, class_names)
     calibration = representative_images
     if calibration is not None:
         calibration = laid_out(checked_images("representative_images", calibration, model), layout)
@@ -139,7 +139,7 @@ def _properties(model, preprocessing, class_names):
     if preprocessing is not None:
         found["preprocessing"] = json.dumps(dataclasses.asdict(preprocessing))
     if class_names is not None:
-        found["class_names"] = json.dumps([str(name) for name in class_names], ensure_ascii=False)
+        found["class_names"] = json.dumps(class_names, ensure_ascii=False)
     return found
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .graph import check_exportable, in_float32, predict
+from .graph import check_exportable, in_float32, predict, with_plain_ends
 
 FLOAT_TOLERANCE = 1e-4  # relative; a few hundred float32 roundings, added up over the network's depth
 HALF_TOLERANCE = 1e-2  # relative; float16 has 11 bits
@@ -68,15 +68,9 @@ def staged(path, overwrite, is_folder):
         OSError: if the folder cannot be written.
     """
     given, path = str(path), Path(os.path.realpath(path))
-    if path.exists():
-        _check_replaceable(path, given, overwrite, is_folder)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-")
-    except OSError as error:
-        raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
-    with folder:
-        target, former = Path(folder.name, "new", path.name), Path(folder.name, "former")
+    check_replaceable(given, overwrite, is_folder)
+    with _folders_of(path, given), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+        target, former = Path(folder, "new", path.name), Path(folder, "former")
         target.parent.mkdir()
         yield target
         if path.exists():
@@ -89,8 +83,39 @@ def staged(path, overwrite, is_folder):
             raise
 
 
-def _check_replaceable(path, given, overwrite, is_folder):
-    """Raises FileExistsError unless `path` holds what an export of this kind wrote, or nothing."""
+@contextlib.contextmanager
+def _folders_of(path, given):
+    """The folders that `path` is in are there; those that were made for it are gone after an error.
+
+    Raises:
+        OSError: if nothing can be written there.
+    """
+    made = [folder for folder in path.parents if not os.path.lexists(folder)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=path.parent).cleanup()
+    except OSError as error:
+        _remove(made)
+        raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    except BaseException:
+        _remove(made)
+        raise
+
+
+def _remove(folders):
+    """Removes folders, the innermost first, unless something else has come into them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def check_replaceable(path, overwrite, is_folder):
+    """Raises FileExistsError unless `path` is free, or, with `overwrite`, holds what an export of its kind wrote."""
+    given, path = str(path), Path(os.path.realpath(path))
+    if not path.exists():
+        return
     if not is_folder and path.is_dir():
         raise FileExistsError(f"{given!r} is a folder; `path` must name a file")
     if is_folder and not path.is_dir():
@@ -100,7 +125,7 @@ def _check_replaceable(path, given, overwrite, is_folder):
     if is_folder and not (path / "saved_model.pb").exists():
         raise FileExistsError(f"{given!r} is a folder with other things in it; choose another `path`")
     if not overwrite:
-        raise FileExistsError(f"{given!r} exists; pass `overwrite=True` to replace it")
+        raise FileExistsError(f"{given!r} exists; pass `overwrite=True` (--overwrite) to replace it")
 
 
 def export(
@@ -123,7 +148,7 @@ def export(
     functions of (model, preprocessing, images).
     """
     check_exportable(model, preprocessing)
-    model = in_float32(model)
+    model = with_plain_ends(in_float32(model))
     images = synthetic_images(model, preprocessing) if images is None else checked_images("images", images, model)
     with staged(path, overwrite, is_folder=kind == "savedmodel") as target:
         write(model, target)
@@ -167,8 +192,9 @@ def compare(outputs, reference, tolerance, what):
         raise ParityError(f"The {what} gives outputs of shape {outputs.shape}, Keras of shape {reference.shape}")
     difference = np.abs(outputs.astype("float64") - reference)
     relative = difference.max() / max(np.abs(reference).max(), np.finfo("float32").tiny)
-    # Written so that NaN fails: argmax "agrees" on NaN, and NaN > tolerance is False.
-    if not relative <= tolerance or not np.isfinite(outputs).all():
+    if not np.isfinite(outputs).all():  # argmax "agrees" on NaN
+        raise ParityError(f"The {what} was removed: it gives outputs that are not finite")
+    if not relative <= tolerance:  # written so that NaN fails
         raise ParityError(
             f"The {what} was removed: it differs from Keras by {relative:.2e} of the largest output, "
             f"and {tolerance:.0e} is accepted"

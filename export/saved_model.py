@@ -6,8 +6,9 @@ import tensorflow as tf
 from keras_senet.decoding import decode
 
 from .graph import (
-    check_class_names,
     check_exportable,
+    check_tensorflow,
+    checked_class_names,
     image_shape,
     predict,
     prediction_function,
@@ -41,11 +42,17 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
 
     Raises:
         ParityError: if the outputs are not within 1e-4 of the largest one; nothing is left at `path`.
-        ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
+        ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that exists or cannot be
+            written.
     """
+    check_tensorflow("A SavedModel")
     check_exportable(model, preprocessing)
-    _check_size(model, preprocessing)
-    check_class_names(model, class_names)
+    class_names = checked_class_names(model, class_names)
+    if features and not isinstance(model.layers[-1].input, keras.KerasTensor):
+        raise ValueError(
+            "`features` are what the model's last layer takes, which must be one tensor. "
+            f"Received: {model.name!r}, whose last layer is {model.layers[-1].name!r}"
+        )
 
     def write(model, target):
         write_saved_model(model, _Endpoints(model, preprocessing, class_names, features).all(), target)
@@ -62,15 +69,6 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
         tolerance=FLOAT_TOLERANCE,
         references=_REFERENCES if preprocessing is not None else {},
     )
-
-
-def _check_size(model, preprocessing):
-    shape = image_shape(model)
-    if preprocessing is not None and shape[:2] != (preprocessing.size,) * 2:
-        raise ValueError(
-            f"`preprocessing` must be for images of the model's size, {shape[0]} x {shape[1]}. "
-            f"Received: preprocessing of size {preprocessing.size}"
-        )
 
 
 class _Endpoints:
@@ -97,7 +95,7 @@ class _Endpoints:
             answers = self.answer(prepare(images))
             outputs = {name: tf.cast(value, tf.float32) for name, value in answers.items()}
             if self.class_names is not None:
-                outputs["classes"] = tf.gather(list(self.class_names), tf.argmax(outputs["predictions"], axis=-1))
+                outputs["classes"] = tf.gather(self.class_names, tf.argmax(outputs["predictions"], axis=-1))
             return outputs
 
         return serve

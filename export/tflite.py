@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_senet.extras import require
 
 from .gates import fix_idle_gates, gate_layers
-from .graph import check_class_names, check_exportable, serving_function, write_saved_model
+from .graph import check_exportable, check_tensorflow, checked_class_names, serving_function, write_saved_model
 from .parity import FLOAT_TOLERANCE, HALF_TOLERANCE, checked_images, export
 from .pools import with_average_pooling
 from .tflite_metadata import with_metadata
@@ -94,12 +94,14 @@ def to_tflite(
         ParityError: if float outputs are not within 1e-4 of the largest one, or 1e-2 with "float16"; nothing is left
             at `path`.
         MissingExtraError: if LiteRT is not installed.
-        ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
+        ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that exists or cannot be
+            written.
     """
     require("ai_edge_litert.interpreter", "export")
     _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates)
+    check_tensorflow("A TFLite file")
     check_exportable(model, preprocessing)
-    check_class_names(model, class_names)
+    class_names = checked_class_names(model, class_names)
     chosen = QUANTIZATIONS[quantization]
     calibration = checked_images("representative_images", representative_images, model) if chosen.calibrates else ()
 
@@ -128,7 +130,7 @@ def to_tflite(
 
 
 def _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates):
-    if quantization not in QUANTIZATIONS:
+    if not isinstance(quantization, str | None) or quantization not in QUANTIZATIONS:
         accepted = ", ".join(map(repr, QUANTIZATIONS))
         raise ValueError(f"`quantization` must be one of {accepted}. Received: quantization={quantization!r}")
     chosen = QUANTIZATIONS[quantization]

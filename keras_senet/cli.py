@@ -352,11 +352,24 @@ def _export_all(trainer, folder):
 
 
 def write_report(path, reports, **figures):
-    """`report.json`: some figures, and the fields of each ExportReport."""
+    """`report.json`: some figures, and the fields of each ExportReport, in the place of an earlier one of its file."""
     from keras_senet.training.workdir import write_atomically
 
-    report = figures | {"exports": [dataclasses.asdict(report) for report in reports]}
-    write_atomically(path, json.dumps(report, indent=2) + "\n")
+    exports = {each["path"]: each for each in figures.pop("exports", ()) if isinstance(each, dict) and "path" in each}
+    exports |= {report.path: dataclasses.asdict(report) for report in reports}
+    write_atomically(path, json.dumps(figures | {"exports": list(exports.values())}, indent=2) + "\n")
+
+
+def read_report(path):
+    """What a `report.json` says; nothing without one.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{str(path)!r} is damaged ({error}); remove it or choose another --output") from error
 
 
 def export_table(reports):

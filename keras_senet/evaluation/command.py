@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_senet import data
-from keras_senet.cli import WEIGHTS_HELP, console, load_network
+from keras_senet.cli import WEIGHTS_HELP, console, load_network, read_report
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.runs import is_run, load_run, results_folder
@@ -201,13 +201,5 @@ def _write(folder, report, result, class_names):
     title = " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"
     pictures.confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / "per_class.csv", per_class_csv(result, class_names))
-    write_atomically(folder / "report.json", json.dumps(_earlier_report(folder) | report, indent=2) + "\n")
+    write_atomically(folder / "report.json", json.dumps(read_report(folder / "report.json") | report, indent=2) + "\n")
     console.print(f"{folder}/: report.json, per_class.csv, confusion.png", highlight=False)
-
-
-def _earlier_report(folder):
-    path = folder / "report.json"
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (ValueError, TypeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); remove it or choose another --output") from error

@@ -92,6 +92,41 @@ def test_one_network_is_asked_for(given, named, capsys):
     assert f"export takes one MODEL, or --all. Received: {named}" in capsys.readouterr().err
 
 
+def test_nothing_is_written_where_one_file_is_in_the_way(weights, tmp_path, capsys):
+    (tmp_path / "model.onnx").write_bytes(b"mine")
+    flags = ["--weights", weights, "--format", "tflite", "onnx", "--output", str(tmp_path)]
+    assert cli.main(["export", "SEResNet20", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "model.onnx' exists; pass `overwrite=True` (--overwrite) to replace it" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_bytes() == b"mine"
+
+
+def test_a_report_keeps_what_it_had(weights, tmp_path):
+    report = tmp_path / "report.json"
+    report.write_text(json.dumps({"accuracy": 0.9, "exports": [{"path": "elsewhere.tflite"}]}))
+    flags = ["--weights", weights, "--format", "onnx", "--output", str(tmp_path)]
+    for more in ([], ["--overwrite"]):
+        assert cli.main(["export", "SEResNet20", *flags, *more]) == 0
+        found = json.loads(report.read_text())
+        assert found["accuracy"] == 0.9
+        assert [each["path"] for each in found["exports"]] == ["elsewhere.tflite", str(tmp_path / "model.onnx")]
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--overwrite"], "--overwrite is not for --all"),
+        (["--format", "onnx"], "--format is not for --all"),
+        (["nowhere"], "'nowhere' holds no training run"),
+    ],
+)
+def test_what_the_matrix_does_not_take(flags, message, tmp_path, capsys):
+    assert cli.main(["export", "--all", *flags, "--output", str(tmp_path / "out")]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture
 def small_matrix(monkeypatch):
     """The matrix of one network, with the files that tell something of their kind."""
@@ -153,6 +188,7 @@ def test_a_trained_network_in_the_matrix_is_gated(limit, value, reason, small_ma
     assert cli.main(command) == 2
     found = {row["file"]: row for row in rows(tmp_path)}
     assert not found["model.onnx"]["failure"]
+    assert "| failed: " in (tmp_path / "export.md").read_text()
     assert reason in found["model.int8.onnx"]["failure"]
     assert reason in found["model.int8.tflite"]["failure"]
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import tensorflow as tf
 from ai_edge_litert import interpreter as interpreter_module
 from ai_edge_litert.interpreter import Interpreter
 
@@ -408,6 +409,10 @@ def test_what_cannot_be_exported(kind, given, message, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def of_size_and_channels(size, channels):
+    return keras_senet.Preprocessing((0.0,) * channels, (1.0,) * channels, size=size)
+
+
 @pytest.mark.parametrize(
     ("kind", "arguments", "message"),
     [
@@ -424,7 +429,12 @@ def test_what_cannot_be_exported(kind, given, message, tmp_path):
         ("tflite", {"quantization": "int8", "representative_images": np.full((1, 32, 32, 3), np.nan)}, "finite"),
         ("tflite", {"quantization": "int8", "representative_images": 3}, "representative_images"),
         ("savedmodel", {"class_names": ["cat"]}, "class_names.*1 names"),
-        ("savedmodel", {"preprocessing": keras_senet.Preprocessing((0.0,) * 3, (1.0,) * 3)}, "32 x 32.*size 224"),
+        ("tflite", {"class_names": "abcdefghij"}, "class_names.*'abcdefghij'"),
+        ("onnx", {"class_names": 10}, "class_names.*10"),
+        ("tflite", {"quantization": ["int8"]}, r"quantization=\['int8'\]"),
+        ("onnx", {"quantization": ["int8"]}, r"quantization=\['int8'\]"),
+        *((kind, {"preprocessing": of_size_and_channels(224, 3)}, "32 x 32.*size 224") for kind in WRITERS),
+        ("onnx", {"preprocessing": of_size_and_channels(32, 4)}, "3 channels.*mean of 4"),
         ("onnx", {"opset": 12}, "opset=12"),
         ("onnx", {"opset": 18.0}, "opset=18.0"),
         ("onnx", {"preprocessing": keras_senet.Preprocessing}, "preprocessing"),
@@ -446,6 +456,48 @@ def test_a_wrong_argument_is_named(kind, arguments, message, model, tmp_path):
 def test_a_path_that_cannot_be_written(kind, model):
     with pytest.raises(OSError, match=r"'/proc/nowhere/file' cannot be written"):
         WRITERS[kind](model, "/proc/nowhere/file")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_failed_export_leaves_no_folders(kind, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(parity, "run_file", lambda *_: {"outputs": {kind: np.full((8, 10), np.nan)}})
+    with pytest.raises(export.ParityError, match="outputs that are not finite"):
+        WRITERS[kind](model, tmp_path / "new" / "folder" / "file")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["jax", "torch"])
+@pytest.mark.parametrize("kind", ["savedmodel", "tflite"])
+def test_what_tensorflow_alone_writes(kind, backend, model, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras.backend, "backend", lambda: backend)
+    with pytest.raises(ValueError, match=f"needs Keras' backend 'tensorflow'.*'{backend}'"):
+        WRITERS[kind](model, tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+@pytest.mark.parametrize("wrap", [lambda x: [x], lambda x: {"x": x}], ids=["list", "dict"])
+def test_ends_in_a_list_or_a_dict(kind, wrap, tmp_path):
+    x = keras.Input((8, 8, 3), name="x")
+    y = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 3)(x))
+    assert WRITERS[kind](keras.Model(wrap(x), wrap(y)), tmp_path / "file").relative_error <= 1e-4
+
+
+def test_features_of_a_layer_with_two_inputs(tmp_path):
+    x = keras.Input((8, 8, 3))
+    model = keras.Model(x, keras.layers.Add()([keras.layers.Conv2D(4, 3)(x), keras.layers.Conv2D(4, 3)(x)]))
+    with pytest.raises(ValueError, match="features"):
+        export.to_saved_model(model, tmp_path / "file", features=True)
+
+
+def test_names_of_classes_that_are_numbers(model, tmp_path):
+    names = [str(name) for name in range(10)]
+    for kind, write in WRITERS.items():
+        write(model, tmp_path / kind, class_names=range(10))
+    properties = onnx.load(tmp_path / "onnx").metadata_props
+    assert json.loads({each.key: each.value for each in properties}["class_names"]) == names
+    assert read_metadata((tmp_path / "tflite").read_bytes()).class_names == tuple(names)
+    served = tf.saved_model.load(tmp_path / "savedmodel").signatures["serving_default"]
+    assert served(images=tf.zeros((1, 32, 32, 3)))["classes"].numpy()[0].decode() in names
 
 
 def test_the_folder_is_importable_by_its_name_only():
