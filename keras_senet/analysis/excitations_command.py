@@ -12,7 +12,8 @@ from keras_senet.analysis import excitation_pictures, excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli import WEIGHTS_HELP, console, make_table
 from keras_senet.evaluation import readable
-from keras_senet.evaluation.command import load_networks, working
+from keras_senet.evaluation.command import WORKDIR_HELP, load_networks, working
+from keras_senet.evaluation.runs import results_folder
 from keras_senet.extras import require
 from keras_senet.training.workdir import check_folder, write_atomically
 
@@ -22,7 +23,7 @@ SHOWN = 4  # classes by default: as many as in the paper
 def add_arguments(parser):
     """The flags of the command."""
     add = parser.add_argument
-    add("--workdir", metavar="DIR", help="a folder that training left, in place of --model and --weights")
+    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
     add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
     add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
     add("--dataset", metavar="NAME", help="digits, a tfds name or a folder; default: imagenet2012, or the run's own")
@@ -42,7 +43,7 @@ def add_arguments(parser):
 def run(options):
     """The statistics of each SE block on a dataset; with a folder for them also files."""
     ((name, _),), (model,), dataset_name = load_networks(options)
-    output = options.output or (options.workdir and Path(options.workdir) / "excitations")
+    output = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
     if output:
         require("matplotlib", "analysis")
         check_folder(Path(output), "--output")

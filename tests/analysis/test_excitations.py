@@ -2,6 +2,7 @@
 
 import csv
 import dataclasses
+import json
 import re
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from keras_senet.data import DATASETS, Dataset
 from keras_senet.models.blocks import SE
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.preprocessing import imagenet_classes
+from keras_senet.weights.metadata import describe
 
 NAMES = tuple("abcde")
 SPEC = SmallResNet((1, 1))
@@ -430,6 +432,15 @@ def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, run_folder
     before = sorted(run_folder.iterdir())
     assert_refused([argument.replace("{run}", str(run_folder)) for argument in arguments], message, capfd)
     assert sorted(run_folder.iterdir()) == before
+
+
+def test_the_command_on_a_file_of_prune(tmp_path):
+    model, images = network(), folder_of_images(tmp_path / "images")
+    model.save(tmp_path / "keep-0.5.keras")
+    report = {"network": "tiny", "dataset": str(images), "preprocessing": describe(model.preprocessing)}
+    (tmp_path / "pruning.json").write_text(json.dumps(report))
+    assert command("--workdir", tmp_path / "keep-0.5.keras", "--skip-corrupt") == 0
+    assert (tmp_path / "keep-0.5" / "excitations" / "statistics.csv").exists()
 
 
 def assert_refused(arguments, message, capfd):
