@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-from pathlib import Path
 
 import numpy as np
 from rich import box
@@ -12,10 +11,9 @@ from keras_senet.analysis import excitation_pictures, excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli import WEIGHTS_HELP, console, make_table
 from keras_senet.evaluation import readable
-from keras_senet.evaluation.command import WORKDIR_HELP, load_networks, working
+from keras_senet.evaluation.command import WORKDIR_HELP, load_networks, output_folder, working
 from keras_senet.evaluation.runs import results_folder
-from keras_senet.extras import require
-from keras_senet.training.workdir import check_folder, write_atomically
+from keras_senet.training.workdir import write_atomically
 
 SHOWN = 4  # classes by default: as many as in the paper
 
@@ -43,13 +41,12 @@ def add_arguments(parser):
 def run(options):
     """The statistics of each SE block on a dataset; with a folder for them also files."""
     ((name, _),), (model,), dataset_name = load_networks(options)
-    output = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
-    if output:
-        require("matplotlib", "analysis")
-        check_folder(Path(output), "--output")
+    folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
+    output = output_folder(folder, "analysis")
     with console.status(f"opening {dataset_name}"):
         dataset = data.load(dataset_name, options.split, data_dir=options.data_dir)
-    _shown(options.classes, dataset.class_names, _class_images(dataset))
+    if options.classes:  # also looked at below; labels are another reading of large datasets, but no long work
+        _shown(options.classes, dataset.class_names, _class_images(dataset))
     with working(options.batch_size) as progress:
         result = excitations(
             model, dataset, batch_size=options.batch_size, skip_corrupt=options.skip_corrupt, progress=progress
@@ -59,7 +56,7 @@ def run(options):
     _print(title, rows, result.skipped)
     shown = _shown(options.classes, result.class_names, result.class_images)
     if output:
-        _write(Path(output), title, result, rows, shown)
+        _write(output, title, result, rows, shown)
 
 
 def _class_images(dataset):

@@ -207,6 +207,7 @@ def _save(network, folder, variant):
     """Writes the network as a `.keras` file, unless it is the original or a baseline; returns the file's name or ""."""
     if folder is None or variant.kind in ("original", "random"):
         return ""
+    folder.mkdir(parents=True, exist_ok=True)
     partial = folder / f".partial-{variant.name}.keras"
     network.save(partial)
     os.replace(partial, folder / f"{variant.name}.keras")
@@ -245,6 +246,7 @@ def _report(options, model, name, weights, dataset_name):
 
 def _write(folder, title, rows, plain, report):
     """`pruning.csv`, `pruning.json` and `pruning.png`, each the old or the new one at any moment."""
+    folder.mkdir(parents=True, exist_ok=True)
     figures = [_figures(row, plain) for row in rows]
     text = io.StringIO()
     writer = csv.DictWriter(text, list(figures[0]))

@@ -103,14 +103,17 @@ def working(batch_size):
 
 
 def output_folder(path, extra):
-    """The folder for the results, made before the long work, or None; pictures need a library of the extra."""
+    """The folder for the results, or None; pictures need a library of the extra. It is made when there is something.
+
+    Raises:
+        OSError: if it cannot be written, which is known before the long work.
+    """
+    from keras_senet.training.workdir import check_folder
+
     if path is None:
         return None
     require("matplotlib", extra)
-    try:
-        Path(path).mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OSError(f"--output cannot be written: {str(path)!r} ({error.strerror})") from error
+    check_folder(Path(path), "--output")
     return Path(path)
 
 
@@ -198,6 +201,7 @@ def _write(folder, report, result, class_names):
     from keras_senet import pictures
     from keras_senet.training.workdir import write_atomically
 
+    folder.mkdir(parents=True, exist_ok=True)
     title = " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"
     pictures.confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / "per_class.csv", per_class_csv(result, class_names))
