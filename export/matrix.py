@@ -14,6 +14,7 @@ import numpy as np
 from keras_senet import data, models
 from keras_senet.cli import console
 from keras_senet.evaluation import evaluate, load_run
+from keras_senet.graphs import NORMALIZATIONS, graphs
 from keras_senet.training.workdir import write_atomically
 from keras_senet_cli import quiet
 
@@ -152,15 +153,17 @@ def _with_random_weights(constructor):
 def _settle(model, images):
     """Gives batch normalisation the statistics of these images, without which depth makes a signal grow or vanish.
 
-    And a smaller scale, so that residual branches add less than they are given, as after training: at 1 a hundred
-    random layers make a float16 rounding a different answer.
+    And a smaller scale, but for shortcuts, so that residual branches add less than they are given, as after training:
+    at 1 a hundred random layers make a float16 rounding a different answer.
     """
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    (graph,) = graphs(model)
+    calls = [node for node in graph.nodes if isinstance(node.operation, NORMALIZATIONS)]
     with contextlib.ExitStack() as stack:
-        for norm in norms:
+        for norm, reader in ((node.operation, graph.reader(node)) for node in calls):
             stack.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = 0.0
-            if norm.scale:
+            is_shortcut = reader is not None and isinstance(reader.operation, keras.layers.Add)
+            if norm.scale and not is_shortcut:
                 norm.gamma.assign(BRANCH_SCALE * norm.gamma)
         model(model.preprocessing.normalize(images), training=True)
 
