@@ -9,16 +9,20 @@ import os
 import re
 import threading
 from pathlib import Path
+from typing import NamedTuple
 
 import chromium
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
+from gated import with_random_weights
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
+from tiny import TINY
 
-from keras_senet.preprocessing import Preprocessing
+from keras_senet import application, export
+from keras_senet.preprocessing import Preprocessing, imagenet_classes
 
 pytestmark = pytest.mark.browser
 
@@ -29,6 +33,8 @@ DISTS = (PAGE / "node_modules/onnxruntime-web/dist", ROOT / "node_modules/onnxru
 PREPROCESSING = Preprocessing((120.0, 115.0, 100.0), (58.0, 57.0, 56.0), size=28)
 NAMES = ["tench", "goldfish", "great white shark", "tiger shark", "hammerhead", "electric ray", "stingray"]
 BLOCKS = {"stage1_block1_se": 8, "stage1_block2_se": 6, "stage2_block1_se": 600}  # channels
+# Kinds of files, and how far two runtimes may be apart: in 8 bits a rounding of a gate or probability is 1/256.
+EXPORTED = {"float32": 1e-5, "float16": 1e-3, "int8": 0.005}
 
 
 # Networks of the exporter's contract, and pictures
@@ -107,9 +113,9 @@ def png(pixels):
     return buffer.getvalue()
 
 
-def answers(content, pixels, layout="nhwc"):
+def answers(content, pixels, layout="nhwc", preprocessing=PREPROCESSING):
     """What ONNX Runtime says in Python: {output: values} for one picture, cropped as the package crops it."""
-    images = PREPROCESSING.crop(pixels).numpy()[None]
+    images = preprocessing.crop(pixels).numpy()[None]
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     values = session.run(names, {"images": images if layout == "nhwc" else images.transpose(0, 3, 1, 2)})
@@ -308,6 +314,57 @@ def test_the_gates_are_those_of_python(visit):
     np.testing.assert_allclose(page.bars("stage1_block1_se"), np.sort(few)[::-1], atol=1e-4)
     many = np.sort(many)[::-1].reshape(200, 3)
     np.testing.assert_allclose(page.bars("stage2_block1_se"), many.mean(1), atol=1e-4)
+
+
+class Exported(NamedTuple):
+    """A file of `to_onnx` with gates, its normalisation, and how far two runtimes may be apart in its answers."""
+
+    content: bytes
+    preprocessing: Preprocessing
+    tolerance: float
+
+
+@pytest.fixture(scope="module", params=EXPORTED)
+def exported(request, files):
+    kind = request.param
+    model = with_random_weights(application(TINY["bottleneck"].spec, name="tiny", input_size=32)(weights=None))
+    path, preprocessing = files / f"{kind}.onnx", model.preprocessing
+    calibration = np.stack([preprocessing.crop(picture(seed=seed)) for seed in range(4)])
+    export.to_onnx(
+        model,
+        path,
+        quantization=None if kind == "float32" else kind,
+        representative_images=calibration if kind == "int8" else None,
+        gates=True,
+        preprocessing=preprocessing,
+        class_names=[found.name for found in imagenet_classes()],
+    )
+    return Exported(path.read_bytes(), preprocessing, EXPORTED[kind])
+
+
+def test_a_file_of_the_exporter_has_the_answer_and_the_gates_of_python(visit, exported):
+    pixels, near = picture(seed=9), {"rtol": 0, "atol": exported.tolerance}
+    predictions, *gates = answers(exported.content, pixels, preprocessing=exported.preprocessing).items()
+    page = visit()
+    page.drop("network.onnx", exported.content)
+    page.drop("picture.png", png(pixels), "image/png")
+    assert page.message == ""
+
+    expected = predictions[1]
+    indices, names, values = zip(*page.results, strict=True)
+    assert indices[0] == expected.argmax()
+    assert list(names) == [imagenet_classes()[index].name for index in indices]
+    np.testing.assert_allclose(values, expected[list(indices)], **near)
+    np.testing.assert_allclose(values, np.sort(expected)[::-1][:5], **near)  # in 8 bits some are equal, in any order
+    assert f"{100 * values[0]:.1f} %" in page.locator("#results").text_content()
+    assert page.locator("#results-note").is_hidden()
+
+    assert [f"gates/{layer}" for layer in page.gates] == [name for name, _ in gates]
+    for (layer, shown), (_, gate) in zip(page.gates.items(), gates, strict=True):
+        assert np.ptp(gate) > 0.5
+        wanted = {"mean": gate.mean(), "lowest": gate.min(), "highest": gate.max()}
+        assert shown == pytest.approx(wanted, rel=0, abs=exported.tolerance)
+        np.testing.assert_allclose(page.bars(layer), gate.reshape(256, -1).mean(1), **near)
 
 
 @pytest.mark.parametrize("gate", ["Tanh", "Relu"])
