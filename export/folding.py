@@ -14,17 +14,26 @@ def fold(model):
 
     A `BatchNormalization` behind a `Conv2D`, `GroupedConv2D`, `DepthwiseConv2D` or `Dense` without an activation, which
     nothing else reads, is gone: kernel and bias have its scale and shift. Others stay, such as those in front of a
-    convolution (pre-activation networks). Works on every backend, in nested models too. The new model has weights of
-    its own; `preprocessing` goes over to it.
+    convolution (pre-activation networks), those called several times, and those called with `training=True`. Works on
+    every backend, in nested models too. The new model has weights of its own; `preprocessing` goes over to it.
 
     Raises:
-        ValueError: for a model that is neither functional nor a built sequential one.
+        ValueError: for a model that is neither functional nor a built sequential one, or has a layer of another
+            library that `get_config` does not describe.
     """
-    folded = {norm: conv for graph in graphs.graphs(model) for norm, conv in _foldable(graph)}
+    found = graphs.graphs(model)
+    kept = _called_otherwise(found)
+    folded = {norm: conv for graph in found for norm, conv in _foldable(graph) if norm not in kept}
     changed = {
         conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm)) for norm, conv in folded.items()
     }
     return graphs.rebuilt(model, changed, gone=folded)
+
+
+def _called_otherwise(found):
+    """The layers called with `training=True` or a mask, and those within them."""
+    called = [node.operation for graph in found for node in graph.nodes if not graphs.is_plain(node)]
+    return {each for layer in called if isinstance(layer, keras.Layer) for each in layer._flatten_layers()}
 
 
 def _foldable(graph):

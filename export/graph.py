@@ -1,12 +1,13 @@
 """The function that every format is made from: images in, predictions out."""
 
+import functools
 from collections.abc import Iterable
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.graphs import check_functional
+from keras_senet.graphs import check_functional, with_config
 from keras_senet.preprocessing import Preprocessing
 
 FLOAT32 = {"dtype": "float32"}
@@ -91,9 +92,10 @@ def in_float32(model):
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
 
+    @functools.cache  # for layers that several nested models call
     def clone(layer):
-        config = layer.get_config()
-        return type(layer).from_config(config if isinstance(layer, keras.layers.InputLayer) else config | FLOAT32)
+        computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
+        return with_config(layer, **FLOAT32 if computes else {})  # operations of `keras.ops` follow their inputs
 
     return copy_with(model, clone)
 

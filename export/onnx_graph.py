@@ -12,8 +12,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_senet import graphs
 from keras_senet.extras import require
-from keras_senet.graphs import functional_of
 from keras_senet.layers import (
     BatchNormalization,
     GroupedConv2D,
@@ -27,7 +27,7 @@ NO_PADS = (0, 0, 0, 0)
 
 
 class UnsupportedLayerError(Exception):
-    """There is no emitter for a layer, or not for its options."""
+    """There is no emitter for a layer, or not for its options or its call."""
 
 
 class Pointwise(NamedTuple):
@@ -149,9 +149,29 @@ def emits(*kinds):
     return register
 
 
+def check_supported(model):
+    """Raises UnsupportedLayerError if a layer has no emitter, or is called as none expects; also in nested models."""
+    for node in graphs.Graph(graphs.functional_of(model)).nodes:
+        layer = node.operation
+        if node.is_input:
+            continue
+        if not _has_emitter(layer) or len(node.outputs) != 1:
+            raise UnsupportedLayerError(f"{layer.name} of {type(layer).__name__}")
+        if not graphs.is_plain(node):
+            raise UnsupportedLayerError(f"{layer.name} called with {node.arguments.kwargs}")
+        if isinstance(layer, keras.Model):
+            check_supported(layer)
+
+
+def _has_emitter(layer):
+    if isinstance(layer, keras.Model):
+        return graphs.is_functional(layer) and len(layer.inputs) == 1
+    return type(layer) in EMITTERS and getattr(layer, "data_format", "channels_last") == "channels_last"
+
+
 def emit_model(graph, model, x):
-    """The model's output for the tensor x."""
-    functional = functional_of(model)
+    """The output for the tensor x of a model that `check_supported` accepts."""
+    functional = graphs.functional_of(model)
     found = {id(functional.inputs[0]): x}
     for depth in sorted(functional._nodes_by_depth, reverse=True):
         for node in functional._nodes_by_depth[depth]:
@@ -166,8 +186,6 @@ def _emit(graph, node, inputs):
     layer, (output,) = node.operation, node.outputs
     if isinstance(layer, keras.Model):
         return emit_model(graph, layer, graph.padded(inputs[0]))
-    if type(layer) not in EMITTERS or getattr(layer, "data_format", "channels_last") != "channels_last":
-        raise UnsupportedLayerError(f"{layer.name} of {type(layer).__name__}")
     if type(layer) not in TAKE_PADS:
         inputs = [graph.padded(x) for x in inputs]
     return EMITTERS[type(layer)](graph, layer, *inputs)._replace(shape=tuple(output.shape))
@@ -455,7 +473,8 @@ def _concatenate(graph, layer, *inputs):
 @emits(ShakeShake)
 def _shake_shake(graph, layer, a, b):
     total = graph.add("Add", a.name, b.name, name=f"{layer.name}/sum")
-    return a._replace(name=graph.add("Mul", total, graph.constant(0.5, f"{layer.name}/half"), name=layer.name))
+    name = graph.add("Mul", total, graph.constant(0.5, f"{layer.name}/half"), name=layer.name)
+    return Tensor(name, a.shape, nonnegative=a.nonnegative and b.nonnegative)
 
 
 @emits(layers.Rescaling)

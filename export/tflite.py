@@ -1,6 +1,8 @@
 """TFLite, for LiteRT on phones."""
 
+import contextlib
 import math
+import re
 import tempfile
 import warnings
 from typing import NamedTuple
@@ -154,7 +156,7 @@ def _check_arguments(quantization, representative_images, io_dtype, squeeze_op, 
 def _converted(model, preprocessing, chosen, calibration, io_dtype, in_float):
     """The bytes of a TFLite file; `in_float` are names of layers that stay in float32."""
     # Through a SavedModel: converting a concrete function of a Keras model can leave variables unfrozen.
-    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _errors_in_a_line(model):
         # The converter's own calibrator uses the class that TensorFlow tells others to leave.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
         serve = serving_function(model, preprocessing, batch=1)
@@ -176,6 +178,19 @@ def _converted(model, preprocessing, chosen, calibration, io_dtype, in_float):
             converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
         )
         return debugger.get_nondebug_quantized_model()
+
+
+@contextlib.contextmanager
+def _errors_in_a_line(model):
+    """Raises ValueError with the names of operations that TFLite lacks, for which the converter has a page."""
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    try:
+        yield
+    except ConverterError as error:
+        lacking = dict.fromkeys(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
+        reason = ", ".join(lacking) or str(error).strip().splitlines()[0]
+        raise ValueError(f"{model.name!r} has something that TFLite has not: {reason}") from error
 
 
 def _operations_of(layer_names, content):

@@ -1,6 +1,7 @@
 """The graph of a functional model: who reads what, and the same graph with other layers in it."""
 
 import collections
+import functools
 
 import keras
 from keras import layers
@@ -11,9 +12,14 @@ CONVOLUTIONS = (layers.Conv2D, GroupedConv2D)
 NORMALIZATIONS = (layers.BatchNormalization, BatchNormalization)
 
 
+def is_functional(model):
+    """Whether this is a model, and a graph of layers."""
+    return isinstance(model, keras.Model) and hasattr(getattr(model, "_functional", model), "operations")
+
+
 def check_functional(model):
     """Raises ValueError unless the model is a graph of layers."""
-    if not isinstance(model, keras.Model) or not hasattr(getattr(model, "_functional", model), "operations"):
+    if not is_functional(model):
         raise ValueError(
             f"`model` must be a functional, or a built sequential, Keras model. Received: model={model!r} "
             f"of {type(model)}"
@@ -27,23 +33,29 @@ def functional_of(model):
 
 
 def graphs(model):
-    """The `Graph` of a model, and those of the models within it.
+    """The `Graph` of a model, and of each model within it: once, however often that is called.
 
     Raises:
         ValueError: if one of them is neither functional nor a built sequential model.
     """
+    calls = collections.Counter()
+    return [Graph(functional_of(each), calls) for each in _models(model)]
+
+
+def _models(model):
+    """The model and those within it, each once."""
     check_functional(model)
-    graph = Graph(functional_of(model))
-    yield graph
-    for layer in graph.layers:
-        if isinstance(layer, keras.Model):
-            yield from graphs(layer)
+    nested = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return dict.fromkeys([model, *(each for layer in nested for each in _models(layer))])
 
 
 class Graph:
-    """The calls of a functional model's layers. A node is one call of one layer, its `operation`."""
+    """The calls of a functional model's layers. A node is one call of one layer, its `operation`.
 
-    def __init__(self, functional):
+    Graphs of one model share `calls`, how often each operation is called in all of them: layers can be in several.
+    """
+
+    def __init__(self, functional, calls=None):
         depths = functional._nodes_by_depth
         self.layers = functional.layers
         self.nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
@@ -52,7 +64,8 @@ class Graph:
             self._makers |= {id(tensor): node for tensor in node.outputs}
             for tensor in node.input_tensors:
                 self._readers[id(tensor)].append(node)
-        self._calls = collections.Counter(id(node.operation) for node in self.nodes)
+        self._calls = collections.Counter() if calls is None else calls
+        self._calls.update(id(node.operation) for node in self.nodes)
         self._results = {id(tensor) for tensor in functional.outputs}
 
     def reader(self, node):
@@ -71,12 +84,17 @@ class Graph:
         return self._makers[id(tensor)]
 
     def calls(self, layer):
-        """How often the layer is called."""
+        """How often the layer is called, in all graphs of the model."""
         return self._calls[id(layer)]
 
     def call(self, layer):
         """The node of a layer that is called once, else None."""
         return next(node for node in self.nodes if node.operation is layer) if self.calls(layer) == 1 else None
+
+
+def is_plain(node):
+    """Whether a layer is called with tensors alone, and not with `training=True` or a mask."""
+    return all(value is None or value is False for value in keras.tree.flatten(node.arguments.kwargs))
 
 
 def over_channels(norm, tensor, data_format="channels_last"):
@@ -86,8 +104,18 @@ def over_channels(norm, tensor, data_format="channels_last"):
 
 
 def with_config(layer, **changes):
-    """A new layer of the same configuration, but for these entries."""
-    return type(layer).from_config(layer.get_config() | changes)
+    """A new layer of the same configuration, but for these entries.
+
+    Raises:
+        ValueError: for a layer whose `get_config` lacks what its constructor needs.
+    """
+    try:
+        return type(layer).from_config(layer.get_config() | changes)
+    except (NotImplementedError, TypeError) as error:
+        raise ValueError(
+            f"{layer.name!r} of {type(layer).__name__} cannot be copied: its `get_config` must give all that its "
+            "constructor takes"
+        ) from error
 
 
 def _weights(layer):
@@ -98,6 +126,8 @@ def _weights(layer):
 def rebuilt(model, changed, gone=()):
     """A functional model of the same graph and weights with other layers, also in the models within it.
 
+    A layer that several of these models call has one copy, which they call.
+
     Args:
         model: a functional, or a built sequential, model. It is left as it is.
         changed: layer -> (the new layer in its place, its weights).
@@ -106,27 +136,33 @@ def rebuilt(model, changed, gone=()):
     `preprocessing` goes over to the new model.
 
     Raises:
-        ValueError: for a model of another kind.
+        ValueError: for a model of another kind, and a layer that cannot be copied.
     """
-    check_functional(model)
-    functional = functional_of(model)
-    removed = {layer.name for layer in functional.layers if layer in gone}
-    weights = {}
+    weights, removed = {}, set()  # of the new layers
 
+    @functools.cache
     def clone(layer):
         if isinstance(layer, keras.Model):
-            return rebuilt(layer, changed, gone)
+            return copied(layer)
         new, values = changed.get(layer) or (with_config(layer), _weights(layer))
-        weights[new.name] = values
+        if layer in gone:
+            removed.add(new)
+        else:
+            weights[new] = values
         return new
 
     def call(layer, *arguments, **keywords):
-        return arguments[0] if layer.name in removed else layer(*arguments, **keywords)
+        return arguments[0] if layer in removed else layer(*arguments, **keywords)
 
-    copy = keras.models.clone_model(functional, clone_function=clone, call_function=call)
-    for layer in copy.layers:
-        if weights.get(layer.name):
-            layer.set_weights(weights[layer.name])
-    if hasattr(model, "preprocessing"):
-        copy.preprocessing = model.preprocessing
+    def copied(model) -> keras.Model:
+        check_functional(model)
+        copy = keras.models.clone_model(functional_of(model), clone_function=clone, call_function=call)
+        if hasattr(model, "preprocessing"):
+            copy.preprocessing = model.preprocessing
+        return copy
+
+    copy = copied(model)
+    for layer, values in weights.items():
+        if values:
+            layer.set_weights(values)
     return copy

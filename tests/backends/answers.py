@@ -1,7 +1,8 @@
 """Runs the tiny network of each family on the backend at hand: python answers.py read|write FOLDER.
 
 FOLDER has `images_<size>.npy`, and for "read" a `<family>.weights.h5` each; both leave `<family>.<backend>.npy` with
-the answers, and "write" the weights too.
+the answers, and "write" the weights too. `folded.<backend>.npy` has those of the FOLDED family without batch
+normalisation.
 """
 
 import sys
@@ -12,7 +13,9 @@ import numpy as np
 from tiny import TINY
 
 import keras_senet
+from keras_senet.export import fold
 
+FOLDED = "small"
 FAMILIES = [name for name in TINY if name != "preact_pad"]
 
 
@@ -35,6 +38,11 @@ def main(mode, folder):
             model = TINY[name].constructor(weights=path)
         answers = keras.ops.convert_to_numpy(model(images, training=False))
         np.save(folder / f"{name}.{keras.backend.backend()}.npy", answers)
+        if name == FOLDED:
+            folded = fold(model)
+            assert folded.count_params() < model.count_params()
+            answers = keras.ops.convert_to_numpy(folded(images, training=False))
+            np.save(folder / f"folded.{keras.backend.backend()}.npy", answers)
 
 
 if __name__ == "__main__":

@@ -50,6 +50,14 @@ def test_answers_agree(answers, backend, name, writer):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
+def test_a_network_is_folded(answers, backend):
+    expected, found = (
+        np.load(answers["tensorflow"] / f"{name}.npy") for name in ("small.tensorflow", f"folded.{backend}")
+    )
+    assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_layers_work(backend):
     """The tests of layers that do not ask for TensorFlow, in a process of another backend."""
     environment = os.environ | {"KERAS_BACKEND": backend}

@@ -26,11 +26,11 @@ def with_random_weights(model):
     return model
 
 
-def assert_equal(folded, model, size=32, channels=3):
+def assert_equal(folded, model, size=32, channels=3, training=False):
     images = RANDOM.normal(size=(2, size, size, channels)).astype("float32")
-    expected = model(images, training=False)
+    expected = model(images, training=training)
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(folded(images) / scale, expected / scale, atol=1e-5)
+    np.testing.assert_allclose(folded(images, training=training) / scale, expected / scale, atol=1e-5)
 
 
 NETWORKS = {"small": SmallResNet((1, 1)), "bottleneck": ResNet((1, 1)), "grouped": resnext((1, 1))}
@@ -106,13 +106,69 @@ def other_axis(x):
     return layers.BatchNormalization(axis=1)(layers.Conv2D(6, 3)(x))
 
 
-@pytest.mark.parametrize("build", [activated, read_twice, shared, shared_norm, other_axis])
+def within(x, build):
+    """A model of x's shape, to be nested."""
+    inputs = keras.Input(x.shape[1:])
+    return keras.Model(inputs, build(inputs))
+
+
+def shared_by_two_models(x):
+    conv = layers.Conv2D(4, 3)
+    return layers.Add()([within(x, lambda y: layers.BatchNormalization()(conv(y)))(x) for _ in range(2)])
+
+
+def norm_shared_by_two_models(x):
+    norm = layers.BatchNormalization()
+    return layers.Add()([within(x, lambda y: norm(layers.Conv2D(4, 3)(y)))(x) for _ in range(2)])
+
+
+def also_called_outside(x):
+    conv = layers.Conv2D(4, 3)
+    return layers.Add()([within(x, lambda y: layers.BatchNormalization()(conv(y)))(x), conv(x)])
+
+
+def call_read_by_two_models(x):
+    y = keras.Input(x.shape[1:])
+    z = layers.Conv2D(4, 3)(y)
+    return layers.Add()([keras.Model(y, z)(x), keras.Model(y, layers.BatchNormalization()(z))(x)])
+
+
+def in_training(x):
+    return layers.BatchNormalization()(layers.Conv2D(4, 3)(x), training=True)
+
+
+def model_in_training(x):
+    model = within(x, lambda y: within(y, convolved_and_normalized)(y))
+    return layers.Add()([model(x), model(x, training=True)])
+
+
+def convolved_and_normalized(x):
+    return layers.BatchNormalization()(layers.Conv2D(2, 3, padding="same")(x))
+
+
+KEPT = [activated, read_twice, shared, shared_norm, other_axis, shared_by_two_models, norm_shared_by_two_models]
+KEPT += [also_called_outside, call_read_by_two_models, in_training, model_in_training]
+
+
+@pytest.mark.parametrize("build", KEPT)
 def test_what_cannot_be_folded_is_kept(build):
     inputs = keras.Input((8, 8, 2))
     model = with_random_weights(keras.Model(inputs, build(inputs)))
     folded = export.fold(model)
-    assert len(norms(folded)) == len(norms(model))
+    assert len(norms(folded)) == len(norms(model)) > 0
+    assert folded.count_params() == model.count_params()
     assert_equal(folded, model, size=8, channels=2)
+    assert_equal(folded, model, size=8, channels=2, training=None)  # a call's own `training=True` then holds
+
+
+def test_models_called_twice_are_folded():
+    """Also by two models; nothing of them is elsewhere."""
+    inputs = keras.Input((8, 8, 2))
+    inner = within(inputs, convolved_and_normalized)
+    outer = within(inputs, lambda x: inner(inner(x), training=False))
+    model = with_random_weights(keras.Model(inputs, outer(outer(inner(inputs)))))
+    assert not norms(export.fold(model))
+    assert_equal(export.fold(model), model, size=8, channels=2)
 
 
 def test_an_output_before_the_normalization():
@@ -155,3 +211,22 @@ def test_an_operation_that_is_no_layer_stays():
     images = np.ones((1, 8, 8, 3), "float32")
     np.testing.assert_allclose(folded(images), model(images), rtol=1e-5)
     assert len(folded.layers) == len(model.layers) - 1
+
+
+class Scaled(layers.Layer):
+    """A layer that Keras cannot copy."""
+
+    def __init__(self, factors):
+        super().__init__(name="scaled")
+        self.factors = factors
+
+    def call(self, x):
+        return x * self.factors
+
+
+def test_a_layer_that_cannot_be_copied_is_named():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, convolved_and_normalized(Scaled(np.ones(3))(inputs)))
+    with pytest.raises(ValueError, match="'scaled' of Scaled cannot be copied: its `get_config`") as caught:
+        export.fold(model)
+    assert "\n" not in str(caught.value)

@@ -152,6 +152,7 @@ LAYERS = {
     "maximum": lambda x: layers.MaxPooling2D(3, 2, padding="same")(x),
     "maximum of zeros": _max,  # negative inputs: the border of zeros is the largest
     "maximum behind a ReLU": lambda x: _max(layers.ReLU()(x)),
+    "maximum behind half a ReLU": lambda x: _max(ShakeShake()([layers.ReLU()(x), x])),
     "mean": lambda x: layers.AveragePooling2D(3, 2, padding="same")(x),
     "mean with zeros": lambda x: layers.AveragePooling2D(3, 1)(layers.ZeroPadding2D(1)(x)),
     "wide border": lambda x: layers.AveragePooling2D(2, 1)(layers.ZeroPadding2D(3)(x)),
@@ -193,11 +194,11 @@ def test_a_layer(build, layout, tmp_path, monkeypatch):
 
 def largest_error(model, path, layout, images):
     """Relative, as the exporter's own, but in this process."""
-    proto = writer._by_layers(model, None, layout, 18, False)
+    proto = writer._proto(model, None, layout, 18, False)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
     found = answers(path, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))["predictions"]
-    expected = np.asarray(model(images))
+    expected = np.asarray(model(images, training=False))
     if layout == "nchw" and expected.ndim == 4:
         expected = expected.transpose(0, 3, 1, 2)
     assert found.shape == expected.shape
@@ -227,6 +228,36 @@ def test_other_layers_go_through_tf2onnx(build, tmp_path):
         assert export.to_onnx(model, tmp_path / layout, layout=layout).relative_error <= 1e-4
     with pytest.raises(ValueError, match="`gates` cannot be written"):
         export.to_onnx(model, tmp_path / "other", gates=True)
+
+
+def of_two_outputs(x):
+    y = keras.Input(x.shape[1:])
+    return keras.Model(y, [layers.ReLU()(y), layers.Activation("tanh")(y)])(x)[1]
+
+
+def of_two_inputs(x):
+    a, b = keras.Input(x.shape[1:]), keras.Input(x.shape[1:])
+    return keras.Model([a, b], layers.Add()([layers.ReLU()(a), b]))([x, layers.Activation("tanh")(x)])
+
+
+CALLS = {
+    "split": lambda x: ops.split(x, 2, axis=-1)[1],
+    "two outputs": of_two_outputs,
+    "two inputs": of_two_inputs,
+    "training": lambda x: layers.BatchNormalization()(x, training=True),
+    "dropout": lambda x: layers.Dropout(0.5)(x, training=True),
+    "model": lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.Dropout(0.5)])(x, training=True),
+    "mask": lambda x: layers.BatchNormalization()(x, mask=x[..., 0] > 0),
+}
+
+
+@pytest.mark.parametrize("build", CALLS.values(), ids=CALLS)
+def test_other_calls_go_through_tf2onnx(build, tmp_path):
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, build(inputs))
+    with pytest.raises(writer.UnsupportedLayerError):
+        writer._by_layers(model, None, "nhwc", 18, False)
+    assert largest_error(model, tmp_path / "file", "nhwc", RANDOM.normal(size=(3, 8, 8, 4)).astype("float32")) <= 1e-5
 
 
 def test_what_onnx_has_not_is_one_clear_error(tmp_path):

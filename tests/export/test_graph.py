@@ -1,0 +1,77 @@
+"""Models that have more than Keras' own layers: in mixed precision, and in each format."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+
+from keras_senet import export
+from keras_senet.export.graph import in_float32
+
+RANDOM = np.random.default_rng(0)
+
+
+class Scaled(layers.Layer):
+    """A layer of another library: Keras cannot copy it."""
+
+    def __init__(self, factors, **options):
+        super().__init__(**options)
+        self.factors = self.add_weight(shape=(len(factors),), initializer=keras.initializers.Constant(factors))
+
+    def call(self, x):
+        return x * self.factors
+
+
+def scaled(**options):
+    inputs = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3)(Scaled(np.arange(3.0), name="scaled", **options)(inputs))
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x)), name="custom")
+
+
+@pytest.mark.parametrize("write", [export.to_saved_model, export.to_tflite, export.to_onnx])
+def test_a_layer_of_another_library(write, tmp_path):
+    assert write(scaled(), tmp_path / "file").relative_error <= 1e-4
+
+
+def test_one_that_cannot_be_copied_into_float32(tmp_path):
+    for write in (export.to_saved_model, export.to_tflite, export.to_onnx):
+        with pytest.raises(ValueError, match="'scaled' of Scaled cannot be copied: its `get_config`") as caught:
+            write(scaled(dtype="mixed_float16"), tmp_path / "file")
+        assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_operations_that_tflite_has_not_are_named(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, ops.erfinv(ops.qr(inputs)[0]), name="inverse")
+    with pytest.raises(ValueError, match="^'inverse' has something that TFLite has not: Qr, Erfinv$"):
+        export.to_tflite(model, tmp_path / "file")
+    assert not list(tmp_path.iterdir())
+
+
+def operations(x):
+    return ops.relu(ops.multiply(2.0, layers.Conv2D(4, 3)(x)))
+
+
+def shared(x):
+    conv = layers.Conv2D(4, 3)
+    inputs = keras.Input(x.shape[1:])
+    return layers.Add()([keras.Model(inputs, layers.ReLU()(conv(inputs)))(x) for _ in range(2)])
+
+
+@pytest.mark.parametrize("build", [operations, shared])
+def test_mixed_precision_becomes_float32(build):
+    """As the same model of float32 layers answers."""
+    inputs = keras.Input((8, 8, 3))
+    plain = keras.Model(inputs, build(inputs))
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        inputs = keras.Input((8, 8, 3))
+        mixed = keras.Model(inputs, build(inputs))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    mixed.set_weights(plain.get_weights())
+    images = RANDOM.normal(size=(2, 8, 8, 3)).astype("float32")
+    found = in_float32(mixed)(images)
+    assert found.dtype == "float32"
+    np.testing.assert_allclose(found, plain(images), rtol=1e-5, atol=1e-6)
