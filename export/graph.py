@@ -76,7 +76,8 @@ def checked_class_names(model, class_names):
 
 def with_plain_ends(model):
     """The model itself, or one that takes and gives a tensor where it has a list or a dict with a single one."""
-    if all(isinstance(end, keras.KerasTensor) for end in (model.input, model.output)):
+    is_plain = isinstance(model, keras.Sequential)
+    if is_plain or all(isinstance(end, keras.KerasTensor) for end in (model.input, model.output)):
         return model
     return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 

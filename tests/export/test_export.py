@@ -255,6 +255,17 @@ def test_a_network_whose_gates_work_is_not_touched(model):
     assert fix_idle_gates(plain, None, images_for(plain)) is plain
 
 
+def test_int8_of_a_thousand_classes_gives_probabilities_in_onnx(tmp_path):
+    """The softmax stays in float: most of these probabilities are below a half of 1/256."""
+    model = keras_senet.application(SPECS["small"], name="tiny", input_size=32, classes=1000)(weights=None)
+    images = images_for(model, 8)
+    options = {"quantization": "int8", "representative_images": images, "images": images}
+    assert export.to_onnx(model, tmp_path / "file", **options).relative_error < 0.2
+    session = onnxruntime.InferenceSession(tmp_path / "file", providers=["CPUExecutionProvider"])
+    (probabilities,) = session.run(["predictions"], {"images": images})
+    assert probabilities.sum(axis=-1) == pytest.approx(1, abs=1e-5)
+
+
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 @pytest.mark.parametrize("opset", [13, 18])
 def test_onnx_names_layout_and_dynamic_batch(layout, opset, model, tmp_path):
