@@ -11,7 +11,7 @@ from keras_senet.extras import require
 from keras_senet_cli import __version__
 
 from .folding import fold
-from .graph import check_exportable, checked_class_names, image_shape, serving_function
+from .graph import check_exportable, check_tensorflow, checked_class_names, image_shape, serving_function
 from .onnx_graph import Graph, Tensor, UnsupportedLayerError, check_supported, emit_model
 from .parity import FLOAT_TOLERANCE, HALF_TOLERANCE, checked_images, export, laid_out
 
@@ -181,6 +181,7 @@ def _dims(shape, layout):
 
 
 def _by_tf2onnx(model, preprocessing, layout, opset):
+    check_tensorflow(f"ONNX of {model.name!r}, which has layers that tf2onnx must convert,")
     tf2onnx = require("tf2onnx", "export")
     serve = serving_function(model, preprocessing)
     maps = ["predictions"] if len(model.outputs[0].shape) == 4 else []
