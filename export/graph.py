@@ -1,6 +1,5 @@
 """The function that every format is made from: images in, predictions out."""
 
-import functools
 from collections.abc import Iterable
 
 import keras
@@ -93,7 +92,6 @@ def in_float32(model):
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
 
-    @functools.cache  # for layers that several nested models call
     def clone(layer):
         computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
         return with_config(layer, **FLOAT32 if computes else {})  # operations of `keras.ops` follow their inputs

@@ -49,27 +49,14 @@ def test_operations_that_tflite_has_not_are_named(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
-def operations(x):
-    return ops.relu(ops.multiply(2.0, layers.Conv2D(4, 3)(x)))
-
-
-def shared(x):
-    conv = layers.Conv2D(4, 3)
-    inputs = keras.Input(x.shape[1:])
-    return layers.Add()([keras.Model(inputs, layers.ReLU()(conv(inputs)))(x) for _ in range(2)])
-
-
-@pytest.mark.parametrize("build", [operations, shared])
-def test_mixed_precision_becomes_float32(build):
+def test_operations_in_mixed_precision_become_float32():
     """As the same model of float32 layers answers."""
-    inputs = keras.Input((8, 8, 3))
-    plain = keras.Model(inputs, build(inputs))
-    keras.config.set_dtype_policy("mixed_float16")
-    try:
+
+    def build(dtype):
         inputs = keras.Input((8, 8, 3))
-        mixed = keras.Model(inputs, build(inputs))
-    finally:
-        keras.config.set_dtype_policy("float32")
+        return keras.Model(inputs, ops.relu(ops.multiply(2.0, layers.Conv2D(4, 3, dtype=dtype)(inputs))))
+
+    plain, mixed = build("float32"), build("mixed_float16")
     mixed.set_weights(plain.get_weights())
     images = RANDOM.normal(size=(2, 8, 8, 3)).astype("float32")
     found = in_float32(mixed)(images)

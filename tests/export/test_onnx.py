@@ -247,7 +247,6 @@ CALLS = {
     "training": lambda x: layers.BatchNormalization()(x, training=True),
     "dropout": lambda x: layers.Dropout(0.5)(x, training=True),
     "model": lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.Dropout(0.5)])(x, training=True),
-    "mask": lambda x: layers.BatchNormalization()(x, mask=x[..., 0] > 0),
 }
 
 
