@@ -5,6 +5,7 @@ import contextlib
 import numpy as np
 from keras import ops
 
+from keras_senet.graphs import with_config
 from keras_senet.layers import SqueezeExcite
 
 from .graph import copy_with, predict
@@ -33,7 +34,7 @@ def fix_idle_gates(model, preprocessing, images):
         return model
 
     def clone(layer):
-        return (FixedGate if layer in idle else type(layer)).from_config(layer.get_config())
+        return FixedGate.from_config(layer.get_config()) if layer in idle else with_config(layer)
 
     return copy_with(model, clone)
 

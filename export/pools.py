@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from keras_senet.graphs import with_config
 from keras_senet.layers import SqueezeExcite
 
 from .graph import copy_with
@@ -31,11 +32,10 @@ def with_average_pooling(model):
     """A copy of a model in channels_last without MEAN: squeezes, and global averages."""
 
     def clone(layer):
-        config = layer.get_config()
         if isinstance(layer, SqueezeExcite) and layer.squeeze == "avg":
-            return PooledSqueezeExcite.from_config(config)
+            return PooledSqueezeExcite.from_config(layer.get_config())
         if type(layer) is keras.layers.GlobalAveragePooling2D:
-            return PooledAverage.from_config(config)
-        return type(layer).from_config(config)
+            return PooledAverage.from_config(layer.get_config())
+        return with_config(layer)
 
     return copy_with(model, clone)
