@@ -145,7 +145,7 @@ RECIPES = {
         depths=(1, 1, 1),
         epochs=5,
         source="ours, for many variants on a CPU: a block a stage, 5 epochs",
-        result="not run",
+        result="30.29% and 29.48% test error with seeds 0 and 1, one CPU core, 5 minutes (results/ablation)",
     ),
     "cifar10-wide": WIDE,
     "cifar10-shake": SHAKE,
