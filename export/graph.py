@@ -27,17 +27,12 @@ def check_exportable(model, preprocessing):
             f"Received: {model.name!r} with input shape {shape}"
         )
     if preprocessing is not None:
-        _check_preprocessing(preprocessing, *image_shape(model))
+        _check_preprocessing(preprocessing, image_shape(model)[2])
 
 
-def _check_preprocessing(preprocessing, height, width, channels):
+def _check_preprocessing(preprocessing, channels):
     if not isinstance(preprocessing, Preprocessing):
         raise ValueError(f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}")
-    if (height, width) != (preprocessing.size,) * 2:
-        raise ValueError(
-            f"`preprocessing` must be for images of the model's size, {height} x {width}. "
-            f"Received: preprocessing of size {preprocessing.size}"
-        )
     if len(preprocessing.mean) not in (1, channels):
         raise ValueError(
             f"`preprocessing` must be for images of {channels} channels, as the model takes them. "

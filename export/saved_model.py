@@ -47,6 +47,7 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
     """
     check_tensorflow("A SavedModel")
     check_exportable(model, preprocessing)
+    _check_size(model, preprocessing)
     class_names = checked_class_names(model, class_names)
     if features and not isinstance(model.layers[-1].input, keras.KerasTensor):
         raise ValueError(
@@ -69,6 +70,16 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
         tolerance=FLOAT_TOLERANCE,
         references=_REFERENCES if preprocessing is not None else {},
     )
+
+
+def _check_size(model, preprocessing):
+    """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
+    height, width, _ = image_shape(model)
+    if preprocessing is not None and (height, width) != (preprocessing.size,) * 2:
+        raise ValueError(
+            f"`preprocessing` must be for images of the model's size, {height} x {width}. "
+            f"Received: preprocessing of size {preprocessing.size}"
+        )
 
 
 class _Endpoints:

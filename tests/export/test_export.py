@@ -444,7 +444,7 @@ def of_size_and_channels(size, channels):
         ("onnx", {"class_names": 10}, "class_names.*10"),
         ("tflite", {"quantization": ["int8"]}, r"quantization=\['int8'\]"),
         ("onnx", {"quantization": ["int8"]}, r"quantization=\['int8'\]"),
-        *((kind, {"preprocessing": of_size_and_channels(224, 3)}, "32 x 32.*size 224") for kind in WRITERS),
+        ("savedmodel", {"preprocessing": of_size_and_channels(224, 3)}, "32 x 32.*size 224"),
         ("onnx", {"preprocessing": of_size_and_channels(32, 4)}, "3 channels.*mean of 4"),
         ("onnx", {"opset": 12}, "opset=12"),
         ("onnx", {"opset": 18.0}, "opset=18.0"),
