@@ -19,6 +19,7 @@ from ratio import measure
 
 import keras_senet
 from keras_senet import export
+from keras_senet.export.parity import synthetic_images
 
 THREADS = 2
 IMAGE = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype("float32")
@@ -46,7 +47,8 @@ def in_litert(path):
 
 
 def network(name, **changes):
-    """A network with statistics as after training: else its outputs are so large that rounding decides the class."""
+    """A network with the statistics of the images that exports compare on: else its outputs are so large that
+    rounding decides the class."""
     keras.utils.set_random_seed(0)
     constructor = getattr(keras_senet, name)
     if changes:
@@ -55,7 +57,7 @@ def network(name, **changes):
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.0
-    model(np.random.default_rng(1).normal(size=(8, 224, 224, 3)).astype("float32"), training=True)
+    model(synthetic_images(model, None), training=True)
     return model
 
 
