@@ -120,6 +120,15 @@ def make_table(title, *columns):
     return table
 
 
+def _counts(constructor, **options):
+    """The `Complexity` of a network, whose weights get no values."""
+    from keras_senet.analysis import complexity
+    from keras_senet.initializers import shapes_only
+
+    with shapes_only():
+        return complexity(constructor(weights=None, **options))
+
+
 class CountTable:
     """Input size, parameters and multiply-adds of each network."""
 
@@ -127,9 +136,7 @@ class CountTable:
         self.table = make_table("Networks of keras_senet", "model", "input", "parameters", "multiply-adds")
 
     def add(self, name, constructor):
-        from keras_senet.analysis import complexity
-
-        counts = complexity(constructor(weights=None))
+        counts = _counts(constructor)
         size = f"{constructor.input_size} x {constructor.input_size}"
         self.table.add_row(name, size, f"{counts.parameters:,}", f"{counts.multiply_adds:,}")
 
@@ -149,11 +156,10 @@ class PaperTable:
         )
 
     def add(self, name, constructor):
-        from keras_senet.analysis import complexity
         from keras_senet.models.paper import GFLOPS
 
         plain, counts = (
-            complexity(constructor.variant(spec)(weights=None))
+            _counts(constructor.variant(spec))
             for spec in (dataclasses.replace(constructor.spec, se=None), constructor.spec)
         )
         decimals = 3 if counts.multiply_adds < 1e9 else 2
@@ -171,11 +177,10 @@ def _add_summary_arguments(parser):
 def summary(options):
     """One network: its spec, and parameters and multiply-adds stage by stage."""
     from keras_senet import models
-    from keras_senet.analysis import complexity
 
     constructor = models.get(options.model)
     size = constructor.input_size if options.size is None else options.size
-    counts = complexity(constructor(weights=None, input_shape=(size, size, 3)))
+    counts = _counts(constructor, input_shape=(size, size, 3))
     title = f"{options.model} at {size} x {size}"
     table = make_table(title, "stage", "output", "parameters", "multiply-adds", "rescaled")
     for stage in counts.stages():

@@ -1,5 +1,6 @@
 """One small network a family, that every test of all families goes through."""
 
+from functools import partial
 from typing import NamedTuple
 
 import keras_senet
@@ -38,7 +39,7 @@ TINY = {
     "shake_resnext": Tiny(ShakeResNeXt((1, 1)), 512),
     "bn_inception": Tiny(BNInception(MODULES[:3]), 576, 64),
     "inception_resnet": Tiny(InceptionResNetV2((1, 1, 2)), 1536, 96),
-    "vgg": Tiny(VGG((1, 1, 1, 1, 1)), 512, 32, dense_head),
+    "vgg": Tiny(VGG((1, 1, 1, 1, 1)), 512, 32, partial(dense_head, width=64)),
     "mobilenet": Tiny(MobileNet(width=0.25), 256),
     "shufflenet": Tiny(ShuffleNet(width=0.5), 480),
 }

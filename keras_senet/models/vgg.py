@@ -38,8 +38,8 @@ class VGG(Spec):
         yield x
 
 
-def dense_head(x, classes, activation):
-    """(N, H, W, C) -> (N, classes): two dense layers of 4096 with ReLU and dropout of 0.5, then the classifier."""
+def dense_head(x, classes, activation, width=4096):
+    """(N, H, W, C) -> (N, classes): two dense layers with ReLU and dropout of 0.5, then the classifier."""
     if None in x.shape[1:]:
         raise ValueError(
             "VGG's dense layers need a fixed size: pass an `input_shape` without None, or `include_top=False`. "
@@ -47,7 +47,7 @@ def dense_head(x, classes, activation):
         )
     x = layers.Flatten(name="flatten")(x)
     for i in (1, 2):
-        x = layers.Dense(4096, activation="relu", kernel_initializer=HeNormal(), name=f"fc{i}")(x)
+        x = layers.Dense(width, activation="relu", kernel_initializer=HeNormal(), name=f"fc{i}")(x)
         x = layers.Dropout(0.5, name=f"fc{i}_dropout")(x)
     return classifier(x, classes, activation)
 
