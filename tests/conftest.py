@@ -2,6 +2,7 @@
 
 import gc
 import os
+import time
 
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said before it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
@@ -16,18 +17,20 @@ tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfigur
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: `clear_session` below collects garbage, and would look through all of TensorFlow
-    for 0.3 s behind each test."""
+    """What is imported by now stays: the garbage collector need not look through all of TensorFlow again and again."""
     gc.collect()
     gc.freeze()
 
 
 @pytest.fixture(autouse=True)
 def keras_defaults():
+    start = time.monotonic()
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)
+    if time.monotonic() - start > 1:  # it may have left networks; a collection takes up to 0.5 s
+        gc.collect()
 
 
 @pytest.fixture

@@ -10,8 +10,18 @@ import numpy as np
 import keras_senet
 from keras_senet import data, models
 from keras_senet.models.resnet import SmallResNet
+from keras_senet.training import Recipe
 
 NETWORK = keras_senet.application(SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10)
+
+
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=16,
+    augmentation=data.Augmentation(pad_and_crop=2, flip=True, mixup=0.2),
+    label_smoothing=0.1,
+    warmup_epochs=0.5,
+)
 
 
 def digits(split):

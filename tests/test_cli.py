@@ -1,4 +1,4 @@
-"""The command line as a user runs it: as a process."""
+"""The command line as a user runs it: most of it in this process, and as a process what only a process shows."""
 
 import csv
 import json
@@ -16,16 +16,33 @@ from PIL import Image
 
 import keras_senet
 import keras_senet_cli
-from keras_senet import models
+from keras_senet import cli, models
 from keras_senet.analysis import gates_by_stage
 from keras_senet.training import RECIPES
 
 COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 
 
-def run(*arguments, **environment):
-    environment = os.environ | {"COLUMNS": "120"} | environment
+def start(*arguments):
+    """A process: for what is printed before and beside our own code, and exit statuses."""
+    environment = os.environ | {"COLUMNS": "120"}
     return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment)
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """The same in this process, without TensorFlow's start."""
+    monkeypatch.setattr(cli.console, "width", 120)
+
+    def run(*arguments):
+        try:
+            status = keras_senet_cli.main(list(map(str, arguments)))
+        except SystemExit as error:
+            status = error.code
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, printed.out, printed.err)
+
+    return run
 
 
 def cells(output):
@@ -42,15 +59,15 @@ def test_help_is_there_at_once_without_tensorflow():
     for name in keras_senet_cli.COMMANDS:
         assert f"  {name} " in result.stdout
     start = time.monotonic()
-    assert run("--help").stdout == result.stdout
+    assert start("--help").stdout == result.stdout
     assert time.monotonic() - start < 5
 
 
 def test_version():
-    assert run("--version").stdout == f"keras-senet {keras_senet_cli.__version__}\n"
+    assert start("--version").stdout == f"keras-senet {keras_senet_cli.__version__}\n"
 
 
-def test_list_shows_every_network_with_the_oracles_counts():
+def test_list_shows_every_network_with_the_oracles_counts(run):
     result = run("list")
     assert result.returncode == 0, result.stderr
     rows = {name: rest for name, *rest in cells(result.stdout)}
@@ -61,7 +78,7 @@ def test_list_shows_every_network_with_the_oracles_counts():
 
 
 @pytest.mark.slow
-def test_the_paper_beside_every_network():
+def test_the_paper_beside_every_network(run):
     result = run("list", "--paper")
     rows = {name: rest for name, *rest in cells(result.stdout)}
     assert list(rows) == models.__all__
@@ -73,7 +90,7 @@ def test_the_paper_beside_every_network():
             assert abs(Decimal(rescaled) - Decimal(paper)) <= Decimal("0.02")
 
 
-def test_summary_adds_up():
+def test_summary_adds_up(run):
     result = run("summary", "SEResNet50")
     assert result.returncode == 0, result.stderr
     table = cells(result.stdout)
@@ -100,7 +117,7 @@ def test_summary_adds_up():
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else None,
 )
-def test_bad_input_is_one_line_and_status_2(arguments, named):
+def test_bad_input_is_one_line_and_status_2(arguments, named, run):
     result = run(*arguments)
     assert result.returncode == 2
     assert result.stdout == ""
@@ -108,13 +125,19 @@ def test_bad_input_is_one_line_and_status_2(arguments, named):
     assert named in result.stderr
 
 
+def test_bad_input_ends_a_process_with_status_2():
+    result = start("summary", "SEResNet51")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert len(result.stderr.splitlines()) == 1
+    assert "no model 'SEResNet51'" in result.stderr
+
+
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "ai_edge_litert", "onnxruntime"])
-def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path):
-    """A module of that name that cannot be imported stands in for one that is not installed."""
-    hidden = tmp_path / "hidden"
-    hidden.mkdir()
-    (hidden / f"{module}.py").write_text(f"raise ModuleNotFoundError(name={module!r})")
-    result = run("quickstart", "--workdir", tmp_path / "work", PYTHONPATH=str(hidden))
+def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path, run, monkeypatch):
+    """A module that `sys.modules` says cannot be imported stands in for one that is not installed."""
+    for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
+        monkeypatch.setitem(sys.modules, name, None)
+    result = run("quickstart", "--workdir", tmp_path / "work")
     assert result.returncode == 2
     assert len(result.stderr.splitlines()) == 1
     extra = "train" if module in ("sklearn", "matplotlib") else "export"
@@ -123,8 +146,8 @@ def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path):
 
 
 def test_quickstart(tmp_path):
-    """The main job on the real digits: about two minutes on two cores."""
-    result = run("quickstart", "--workdir", tmp_path / "work")
+    """The main job on the real digits, to the accuracy that it promises: one minute or two on two cores."""
+    result = start("quickstart", "--workdir", tmp_path / "work")
     assert result.returncode == 0, result.stderr
     work = tmp_path / "work"
     assert {p.name for p in work.iterdir()} == {
@@ -154,19 +177,28 @@ def saved(tmp_path, name="SEResNet20", **options):
     return model
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """`own.safetensors`, of SEResNet20, and `picture.png`."""
+    folder = tmp_path_factory.mktemp("weights")
+    saved(folder)
+    picture(folder)
+    return folder
+
+
 def picture(tmp_path):
     pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3), "uint8")
     Image.fromarray(pixels).save(tmp_path / "picture.png")
     return tmp_path / "picture.png"
 
 
-def test_list_recipes_shows_each_with_its_source():
+def test_list_recipes_shows_each_with_its_source(run):
     result = run("list", "--recipes")
     for name, recipe in RECIPES.items():
         assert f"{name}: {recipe.source}. Result: {recipe.result}" in result.stdout
 
 
-def test_list_weights_shows_the_registry():
+def test_list_weights_shows_the_registry(run):
     result = run("list", "--weights")
     rows = [row for row in cells(result.stdout) if row[1].startswith("imagenet")]
     listed = keras_senet.list_weights()
@@ -177,7 +209,7 @@ def test_list_weights_shows_the_registry():
     assert run("list", "--weights", "--paper").returncode == 2
 
 
-def test_convert_and_predict(tmp_path):
+def test_convert_and_predict(tmp_path, run):
     model = saved(tmp_path, classes=4)
     output = tmp_path / "out.weights.h5"
     result = run("convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output)
@@ -202,7 +234,7 @@ def test_convert_and_predict(tmp_path):
     ]
 
 
-def test_predict_names_the_classes_of_imagenet(tmp_path):
+def test_predict_names_the_classes_of_imagenet(tmp_path, run):
     model = saved(tmp_path, "SEMobileNet")
     result = run("predict", picture(tmp_path), "--model", "SEMobileNet", "--weights", tmp_path / "own.safetensors")
     images = model.preprocessing.normalize(model.preprocessing.read(tmp_path / "picture.png")[None])
@@ -210,7 +242,7 @@ def test_predict_names_the_classes_of_imagenet(tmp_path):
     assert cells(result.stdout) == [[f"{name} ({wnid})", f"{100 * score:.2f}%"] for wnid, name, score in expected]
 
 
-def test_a_headless_network_of_one_channel_converts(tmp_path):
+def test_a_headless_network_of_one_channel_converts(tmp_path, run):
     keras_senet.save_weights(
         keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1)), tmp_path / "grey.safetensors"
     )
@@ -240,9 +272,8 @@ def test_a_headless_network_of_one_channel_converts(tmp_path):
         (("convert", "{picture}", "--model", "SEResNet20", "--output", "a.safetensors"), "picture.png"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, tmp_path):
-    saved(tmp_path)
-    places = {"{picture}": picture(tmp_path), "{weights}": tmp_path / "own.safetensors"}
+def test_bad_input_is_one_line(arguments, message, folder, run):
+    places = {"{picture}": folder / "picture.png", "{weights}": folder / "own.safetensors"}
     result = run(*(places.get(argument, argument) for argument in arguments))
     assert result.returncode == 2
     assert len(result.stderr.strip().splitlines()) == 1

@@ -2,13 +2,11 @@
 
 import csv
 import dataclasses
+import functools
 import io
 import json
 import math
-import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
@@ -49,7 +47,17 @@ def dataset(count=23, height=48, width=60, classes=10, seed=0):
 
 
 def network(kind="small", seed=0, **options):
-    """A tiny network whose answers differ from image to image."""
+    """A tiny network whose answers differ from image to image, made once: tests must leave it as it is."""
+    policy, layout = keras.config.dtype_policy().name, keras.config.image_data_format()
+    return _network(kind, seed, tuple(options.items()), policy, layout)
+
+
+@functools.cache
+def _network(kind, seed, options, *_):
+    return new_network(kind, seed, **dict(options))
+
+
+def new_network(kind="small", seed=0, **options):
     keras.utils.set_random_seed(seed)
     model = TINY[kind].constructor(weights=None, **options)
     random = np.random.default_rng(seed)
@@ -198,7 +206,7 @@ def test_networks_of_any_size_take_their_preprocessings():
 
 
 def test_an_ensemble_averages_networks_that_each_see_their_own_image():
-    first, second = network(), network("basic", 1, input_shape=(40, 40, 3))
+    first, second = network(), new_network("basic", 1, input_shape=(40, 40, 3))
     second.preprocessing = keras_senet.Preprocessing((127.5,) * 3, (127.5,) * 3, 40, 1.0)
     data = dataset()
     parts = probabilities(first, centre_crops(data, 32, 36)), probabilities(second, centre_crops(data, 40, 40))
@@ -213,7 +221,7 @@ def test_an_ensemble_averages_networks_that_each_see_their_own_image():
 
 def test_logits_get_their_softmax():
     model, data = network(), dataset()
-    logits = network(classifier_activation=None)
+    logits = new_network(classifier_activation=None)
     logits.set_weights(model.get_weights())
     with_layer = keras.Sequential([logits, keras.layers.Softmax()])
     with_layer.build((None, 32, 32, 3))
@@ -230,7 +238,7 @@ def test_channels_first(channels_first):
     """The images of a dataset are (N, H, W, C) in any case."""
     model = network("bottleneck")
     keras.config.set_image_data_format("channels_last")
-    last = network("bottleneck")
+    last = new_network("bottleneck")
     last.set_weights(model.get_weights())
     expected = evaluate(last, dataset())
     keras.config.set_image_data_format("channels_first")
@@ -324,7 +332,7 @@ def test_the_larger_size_of_published_weights():
 
 
 def without_preprocessing():
-    model = network()
+    model = new_network()
     del model.preprocessing
     return model
 
@@ -354,8 +362,8 @@ SHUFFLED = Dataset(np.zeros((1, 32, 32, 3), "uint8"), [0], [*STANDARD[1:], STAND
         (sigmoids, dataset(), {}, "must end in a softmax or in logits .* 'predictions', a Dense"),
         (lambda: "SEResNet50", dataset(), {}, "functional Keras model with one input. Received: 'SEResNet50'"),
         (list, dataset(), {}, "There must be a network"),
-        (lambda: [network(), network()], dataset(), {"protocol": [Protocol()]}, "2 and 1 given"),
-        (lambda: [network(), network()], dataset(), {"step": abs}, "`step` is of a single network"),
+        (lambda: [network(), new_network()], dataset(), {"protocol": [Protocol()]}, "2 and 1 given"),
+        (lambda: [network(), new_network()], dataset(), {"step": abs}, "`step` is of a single network"),
         (network, dataset(), {"batch_size": 0}, "batch_size=0"),
         (network, dataset(), {"protocol": "ten"}, "protocol='ten'"),
         (network, dataset(), {"protocol": Protocol((40,), (36,))}, "at least the size of the crops, 40. Received: 36"),
@@ -405,11 +413,6 @@ def test_the_picture_of_confusions(classes, tmp_path):
     assert (pixels[:, 0] - pixels[:, 1] > 50).sum() > 20  # what is wrong is red
 
 
-def run(*arguments):
-    command = [str(Path(sys.executable).with_name("keras-senet")), "evaluate", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=os.environ | {"COLUMNS": "200"})
-
-
 def in_this_process(*arguments):
     """The exit status; a process of its own takes TensorFlow's start."""
     try:
@@ -418,18 +421,21 @@ def in_this_process(*arguments):
         return error.code
 
 
-def saved(folder):
-    """The weights of a random SEResNet20 for three classes."""
-    keras_senet.save_weights(keras_senet.SEResNet20(weights=None, classes=3), folder / "own.weights.h5")
-    return folder / "own.weights.h5"
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    """The file of a random SEResNet20 for three classes."""
+    path = tmp_path_factory.mktemp("weights") / "own.weights.h5"
+    keras_senet.save_weights(keras_senet.SEResNet20(weights=None, classes=3), path)
+    return path
 
 
-def test_the_command_line(tmp_path):
-    weights, images, output = saved(tmp_path), tree(tmp_path / "images", corrupt=1), tmp_path / "out"
+def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
+    monkeypatch.setattr(cli.console, "width", 200)
+    images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
     options = ("--dataset", images, "--skip-corrupt", "--short-side", 40, 48, "--ten-crop", "--output", output)
-    result = run("--model", "SEResNet20", "--weights", weights, "--model", "SEResNet20", "--weights", weights, *options)
-    assert result.returncode == 0, result.stderr
-    assert result.stderr == ""
+    assert in_this_process(*2 * ("--model", "SEResNet20", "--weights", weights), *options) == 0
+    printed = capfd.readouterr()
+    assert printed.err == ""
     report = json.loads((output / "report.json").read_text())
     model = keras_senet.SEResNet20(weights=weights, classes=3)
     data = keras_senet.data.load(str(images), "test")
@@ -446,8 +452,8 @@ def test_the_command_line(tmp_path):
     assert [(row["class"], row["images"]) for row in table] == [("a", "2"), ("b", "3"), ("c", "3")]
     assert sum(int(row["correct"]) for row in table) / 8 == report["accuracy"]
     assert (output / "confusion.png").read_bytes()[:4] == b"\x89PNG"
-    assert f"{100 * report['accuracy']:.2f}%" in result.stdout
-    assert "0.png" in result.stdout
+    assert f"{100 * report['accuracy']:.2f}%" in printed.out
+    assert "0.png" in printed.out
 
 
 def left_by_training(folder):
@@ -517,10 +523,8 @@ def test_a_run_that_is_damaged(tmp_path):
         (("--model", "SEResNet20", "--size", "big"), "big"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, tmp_path, capfd):
-    places = {"{weights}": str(tmp_path / "own.weights.h5"), "{images}": str(tmp_path / "images")}
-    if any("{weights}" in argument for argument in arguments):
-        saved(tmp_path)
+def test_bad_input_is_one_line(arguments, message, tmp_path, weights, capfd):
+    places = {"{weights}": str(weights), "{images}": str(tmp_path / "images")}
     if "{images}" in arguments:
         tree(tmp_path / "images")
     for name, place in places.items():

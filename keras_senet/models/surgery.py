@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import channel_axis
 
@@ -22,7 +23,8 @@ def features(model):
     """
     if not hasattr(model, "spec"):
         raise ValueError(f"`model` must come from a constructor of keras_senet. Received: {model!r}")
-    names = [_made_by(level) for level in model.spec.levels(_any_image())][-len(LEVELS) :]
+    with shapes_only():
+        names = [_made_by(level) for level in model.spec.levels(_any_image())][-len(LEVELS) :]
     if len(names) < len(LEVELS):
         raise ValueError(
             f"`model` must have feature maps at strides 4, 8, 16 and 32. Received: {model.name!r}, a network for small "

@@ -1,6 +1,7 @@
 """What Keras' own tests check of its applications, and one clear error for each wrong argument."""
 
 import dataclasses
+import functools
 import inspect
 
 import keras
@@ -11,6 +12,7 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet import models
+from keras_senet.initializers import blank, shapes_only
 from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import BasicResNet, ResNet
 
@@ -48,6 +50,19 @@ def random_images(network, count=2, layout="channels_last", seed=0):
     return np.random.default_rng(seed).normal(size=(count, *shape)).astype("float32")
 
 
+@functools.cache
+def built(network, **options):
+    """Made once, channels last: tests must leave it as it is."""
+    assert keras.config.image_data_format() == "channels_last"
+    return network.constructor(weights=None, **options)
+
+
+def outline(network, **options):
+    """A network without weights: enough for its layers and shapes."""
+    with shapes_only():
+        return network.constructor(weights=None, **options)
+
+
 @tiny
 @layouts
 @pytest.mark.parametrize("channels", [1, 4])
@@ -66,7 +81,7 @@ def test_no_top_on_an_input_tensor(network, layout):
     keras.config.set_image_data_format(layout)
     images = keras.Input(shaped(layout, 2 * network.size, 4), name="custom")
     x = keras.layers.Conv2D(3, 2, strides=2)(images)
-    model = network.constructor(weights=None, include_top=False, input_tensor=x)
+    model = outline(network, include_top=False, input_tensor=x)
     assert model.inputs[0] is images
     assert model.output_shape[-1 if layout == "channels_last" else 1] == network.width
 
@@ -74,8 +89,9 @@ def test_no_top_on_an_input_tensor(network, layout):
 @tiny
 @pytest.mark.parametrize("pooling", ["avg", "max"])
 def test_pooling(network, pooling):
-    bare = network.constructor(weights=None, include_top=False)
-    model = network.constructor(weights=None, include_top=False, pooling=pooling)
+    bare = built(network, include_top=False)
+    with blank():
+        model = network.constructor(weights=None, include_top=False, pooling=pooling)
     model.set_weights(bare.get_weights())
     images = random_images(network)
     expected = {"avg": np.mean, "max": np.max}[pooling](bare(images), axis=(1, 2))
@@ -93,14 +109,15 @@ def test_a_saved_model_answers_the_same(network, layout, tmp_path):
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert model.output_shape == (None, 7)
     np.testing.assert_array_equal(loaded(images), model(images))
-    restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
+    with shapes_only():
+        restored = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(model))
     assert [w.shape for w in restored.weights] == [w.shape for w in model.weights]
     assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
 
 
 @tiny
 def test_weights_by_path(network, tmp_path):
-    model = network.constructor(weights=None)
+    model = built(network)
     keras_senet.save_weights(model, tmp_path / "tiny.weights.h5")
     loaded = network.constructor(weights=tmp_path / "tiny.weights.h5")
     images = random_images(network)
@@ -113,10 +130,11 @@ def test_weights_by_path(network, tmp_path):
 @tiny
 def test_layouts_give_the_same_answers(network):
     """Also where the map is flattened: the tiny VGG's is 1 x 1."""
-    last = network.constructor(weights=None)
+    last = built(network)
     images = random_images(network)
     keras.config.set_image_data_format("channels_first")
-    first = network.constructor(weights=None)
+    with blank():
+        first = network.constructor(weights=None)
     first.set_weights(last.get_weights())
     np.testing.assert_allclose(first(images.transpose(0, 3, 1, 2)), last(images), rtol=1e-4, atol=1e-6)
 
@@ -136,8 +154,15 @@ def test_mixed_precision_stays_finite(network, policy):
     assert all(np.isfinite(g).all() for g in gradients)
 
 
-@tiny
-def test_a_few_steps_of_fit_lower_the_loss(network):
+# The others are traced for long, and are trained eagerly above: slow tests.
+FITTED = ("bottleneck", "small", "preact", "shake_shake", "vgg", "mobilenet")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FITTED else pytest.mark.slow) for name in TINY]
+)
+def test_a_few_steps_of_fit_lower_the_loss(name):
+    network = TINY[name]
     keras.utils.set_random_seed(0)
     model = network.constructor(weights=None)
     model.compile(keras.optimizers.SGD(0.01), "sparse_categorical_crossentropy")
@@ -148,7 +173,7 @@ def test_a_few_steps_of_fit_lower_the_loss(network):
 
 @tiny
 def test_names_are_stable_unique_and_follow_the_graph(network):
-    names = [[layer.name for layer in network.constructor(weights=None).layers] for _ in range(2)]
+    names = [[layer.name for layer in outline(network).layers] for _ in range(2)]
     assert names[0] == names[1]
     assert len(set(names[0])) == len(names[0])
     order = ["images", "stem", *(f"stage{i}" for i in range(1, 6)), "final"]
@@ -171,17 +196,25 @@ ABLATIONS = [
 ]
 
 
+def ablated(name, model, fields, build):
+    """The fields, with the number of the first stage, and the network that has them."""
+    if "stages" in fields:
+        fields = {"stages": (int(first_stage(model).removeprefix("stage")),)}
+    spec = dataclasses.replace(TINY[name].spec, se=keras_senet.SE(**fields))
+    return fields, build(TINY[name]._replace(spec=spec))
+
+
+def first_stage(model):
+    return min(layer.name for layer in model.layers if layer.name.startswith("stage")).split("_")[0]
+
+
 @pytest.mark.parametrize("fields", ABLATIONS, ids=str)
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_every_ablation_of_every_residual_family(name, fields):
-    """Each changes the answers, and has the blocks that it says; oracle counts are in test_oracle.py."""
-    network = TINY[name]
-    model = network.constructor(weights=None)
-    first = min(layer.name for layer in model.layers if layer.name.startswith("stage")).split("_")[0]
-    if "stages" in fields:
-        fields = {"stages": (int(first.removeprefix("stage")),)}
-    spec = dataclasses.replace(network.spec, se=keras_senet.SE(**fields))
-    variant = network._replace(spec=spec).constructor(weights=None)
+    """Each has the blocks that it says; oracle counts are in test_oracle.py."""
+    model = built(TINY[name])
+    first = first_stage(model)
+    fields, variant = ablated(name, model, fields, outline)
     blocks = [layer for layer in variant.layers if isinstance(layer, keras_senet.SqueezeExcite)]
     standard = [layer for layer in model.layers if isinstance(layer, keras_senet.SqueezeExcite)]
     shared = name.startswith("shake") and fields.get("position") in ("pre", "post", "identity")
@@ -192,14 +225,26 @@ def test_every_ablation_of_every_residual_family(name, fields):
         assert len(blocks) == len(standard) // (2 if shared else 1)
     for field in {"reduction", "squeeze", "gate", "use_bias"} & fields.keys():
         assert {getattr(block, field) for block in blocks} == {fields[field]}
-    assert np.isfinite(variant(random_images(network))).all()
+
+
+# One family of each way of building a unit; the others are slow tests.
+COMPUTED = ("bottleneck", "preact", "shake_shake")
+
+
+@pytest.mark.parametrize("fields", ABLATIONS, ids=str)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in COMPUTED else pytest.mark.slow) for name in RESIDUAL]
+)
+def test_every_ablation_runs(name, fields):
+    _, variant = ablated(name, built(TINY[name]), fields, lambda network: network.constructor(weights=None))
+    assert np.isfinite(variant(random_images(TINY[name]))).all()
 
 
 @tiny
 def test_without_se_nothing_else_changes(network):
     """The plain counterpart has the same layers but for the SE blocks."""
-    plain = network._replace(spec=dataclasses.replace(network.spec, se=None)).constructor(weights=None)
-    model = network.constructor(weights=None)
+    plain = outline(network._replace(spec=dataclasses.replace(network.spec, se=None)))
+    model = built(network)
     assert not [layer for layer in plain.layers if isinstance(layer, keras_senet.SqueezeExcite)]
     kept = [layer.name for layer in model.layers if not isinstance(layer, keras_senet.SqueezeExcite)]
     assert sorted(kept) == sorted(layer.name for layer in plain.layers)
@@ -207,8 +252,8 @@ def test_without_se_nothing_else_changes(network):
 
 
 def test_the_last_layer_has_the_activation():
-    assert TINY["bottleneck"].constructor(weights=None).layers[-1].activation is keras.activations.softmax
-    logits = TINY["bottleneck"].constructor(weights=None, classifier_activation=None)
+    assert built(TINY["bottleneck"]).layers[-1].activation is keras.activations.softmax
+    logits = built(TINY["bottleneck"], classifier_activation=None)
     assert logits.layers[-1].activation is keras.activations.linear
 
 
@@ -223,7 +268,9 @@ def test_the_last_layer_has_the_activation():
 def test_what_an_se_block_stands_behind(spec, field, before, after):
     for value, expected in ((False, before), (True, after)):
         make = keras_senet.application(dataclasses.replace(spec, **{field: value}), name="tiny", input_size=32)
-        block = next(layer for layer in make(weights=None).layers if isinstance(layer, keras_senet.SqueezeExcite))
+        with shapes_only():
+            model = make(weights=None)
+        block = next(layer for layer in model.layers if isinstance(layer, keras_senet.SqueezeExcite))
         assert block.input._keras_history.operation.name == expected
 
 
@@ -233,7 +280,8 @@ def test_a_spec_prints_compares_and_makes_variants():
     assert dataclasses.replace(spec, se=None) != spec
     variant = keras_senet.SEVGG16.variant(dataclasses.replace(keras_senet.SEVGG16.spec, se=None), name="vgg16")
     assert variant.spec.se is None
-    assert variant(weights=None, input_shape=(32, 32, 3)).get_layer("fc1").units == 4096
+    with shapes_only():
+        assert variant(weights=None, input_shape=(32, 32, 3)).get_layer("fc1").units == 4096
     with pytest.raises(dataclasses.FrozenInstanceError):
         spec.depths = (1,)
 
@@ -274,7 +322,8 @@ FIXED = {"SEBNInception": [160, 192, 224, 256, 288, 320], "SEInceptionResNetV2":
 @pytest.mark.parametrize("name", FIXED)
 def test_sizes_that_a_network_runs_at(name):
     for size in FIXED[name]:
-        getattr(keras_senet, name)(weights=None, include_top=False, input_shape=(size, size, 3))
+        with shapes_only():
+            getattr(keras_senet, name)(weights=None, include_top=False, input_shape=(size, size, 3))
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Feature maps, output strides, and SE blocks in foreign models."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from tiny import TINY
 
 import keras_senet
+from keras_senet.initializers import blank, shapes_only
 from keras_senet.models.bn_inception import BNInception
 from keras_senet.models.inception_resnet_v2 import InceptionResNetV2
 from keras_senet.models.mobilenet import MobileNet
@@ -29,7 +31,10 @@ DEEP = {
 deep = pytest.mark.parametrize(("spec", "widths"), DEEP.values(), ids=DEEP)
 
 
-def backbone(spec, shape=(None, None, 3)):
+@functools.cache
+def backbone(spec, shape=(None, None, 3), layout="channels_last"):
+    """Made once: tests must leave it as it is."""
+    assert layout == keras.config.image_data_format()
     make = keras_senet.application(spec, name="deep", min_size=32)
     return make(weights=None, include_top=False, input_shape=shape)
 
@@ -42,7 +47,7 @@ def random_images(*shape):
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 def test_the_maps_are_at_strides_4_to_32(spec, widths, layout):
     keras.config.set_image_data_format(layout)
-    model = backbone(spec, (None, None, 3) if layout == "channels_last" else (3, None, None))
+    model = backbone(spec, (None, None, 3) if layout == "channels_last" else (3, None, None), layout)
     images = random_images(1, 96, 64, 3)
     maps = keras_senet.features(model)(images if layout == "channels_last" else images.transpose(0, 3, 1, 2))
     assert list(maps) == ["C2", "C3", "C4", "C5"]
@@ -85,7 +90,8 @@ def test_dilation_sees_what_the_stride_saw(name, output_stride):
     """With equal weights every second or fourth place of the dense maps holds what the strided network computes."""
     spec = dataclasses.replace(DEEP[name][0], se=None)  # a squeeze would see the other places too
     strided = backbone(spec)
-    dense = backbone(dataclasses.replace(spec, output_stride=output_stride))
+    with blank():
+        dense = backbone(dataclasses.replace(spec, output_stride=output_stride))
     dense.set_weights(strided.get_weights())
     images = random_images(1, 96, 96, 3)
     expected, found = (keras_senet.features(model)(images) for model in (strided, dense))
@@ -101,9 +107,10 @@ def test_dilation_sees_what_the_stride_saw(name, output_stride):
 def test_an_output_stride_keeps_the_parameters(name, output_stride):
     constructor = getattr(keras_senet, name)
     spec = dataclasses.replace(constructor.spec, output_stride=output_stride)
-    dense = constructor.variant(spec)(weights=None, include_top=False)
+    with shapes_only():
+        dense, strided = (make(weights=None, include_top=False) for make in (constructor.variant(spec), constructor))
     assert dense.output_shape[1:3] == (224 // output_stride,) * 2
-    assert [w.shape for w in dense.weights] == [w.shape for w in constructor(weights=None, include_top=False).weights]
+    assert [w.shape for w in dense.weights] == [w.shape for w in strided.weights]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +153,7 @@ def test_add_se_gates_what_matches_and_keeps_the_weights():
 
 def test_add_se_to_a_keras_application():
     """SE-ResNet-50 from Keras' ResNet50: the parameters of its SE blocks are those of the paper's, 2,530,992."""
-    model = keras.applications.ResNet50(weights=None, input_shape=(64, 64, 3))
+    model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, 3))
     gated = keras_senet.add_se(model, after=r"conv\d_block\d+_3_bn")
     assert gated.count_params() - model.count_params() == 2530992
     assert len(gated.layers) - len(model.layers) == 16

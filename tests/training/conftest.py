@@ -1,9 +1,29 @@
-"""Every test of this folder has little data and a little network."""
+"""Every test of this folder has little data and a little network; what one run leaves is shared."""
+
+import shutil
 
 import little
 import pytest
+
+from keras_senet.training import Trainer
 
 
 @pytest.fixture(autouse=True)
 def little_data_and_network(monkeypatch):
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+
+
+@pytest.fixture(scope="session")
+def whole(tmp_path_factory):
+    """A trainer that has trained to the end of `little.RECIPE`: tests must leave it and its files as they are."""
+    with pytest.MonkeyPatch.context() as patch:
+        little.put_in_place(patch.setitem, patch.setattr)
+        trainer = Trainer(little.RECIPE, tmp_path_factory.mktemp("run") / "whole", verbose=False, tensorboard=True)
+        trainer.train()
+    return trainer
+
+
+@pytest.fixture
+def finished(whole, tmp_path):
+    """The folder of a run that was trained to its end, to be changed."""
+    return shutil.copytree(whole.workdir.path, tmp_path / "finished")

@@ -13,21 +13,13 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from little import RECIPE
 
 from keras_senet import data
-from keras_senet.data import Augmentation
-from keras_senet.training import Recipe, Terminated, Trainer
+from keras_senet.training import Terminated, Trainer
 from keras_senet.training.progress import Progress
 from keras_senet.training.trainer import make_strategy
 from keras_senet.training.workdir import WorkDir, read_run
-
-RECIPE = Recipe(
-    epochs=2,
-    batch_size=16,
-    augmentation=Augmentation(pad_and_crop=2, flip=True, mixup=0.2),
-    label_smoothing=0.1,
-    warmup_epochs=0.5,
-)
 
 
 def train(workdir, recipe=RECIPE, **options):
@@ -57,28 +49,27 @@ def kill():
     raise SystemError("killed")
 
 
-def test_what_a_run_leaves(tmp_path):
-    trainer = train(tmp_path, tensorboard=True)
+def test_what_a_run_leaves(whole):
+    folder = whole.workdir.path
     names = {"recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5", "best.weights.h5"}
-    assert names | {"curves.png", "tensorboard"} == {p.name for p in tmp_path.iterdir()}
-    rows = trainer.workdir.read_metrics()
+    assert names | {"curves.png", "tensorboard"} == {p.name for p in folder.iterdir()}
+    rows = whole.workdir.read_metrics()
     assert [(row["step"], row["epoch"]) for row in rows] == [(5, 1), (10, 2)]
     assert list(rows[0])[:2] == ["step", "epoch"]
     assert all(math.isfinite(value) for row in rows for value in row.values())
-    assert json.loads((tmp_path / "recipe.json").read_text())["recipe"] == json.loads(
+    assert json.loads((folder / "recipe.json").read_text())["recipe"] == json.loads(
         json.dumps(dataclasses.asdict(RECIPE))
     )
     images = np.zeros((1, 8, 8, 3), "float32")
-    loaded = keras.models.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded(images), trainer.model(images))
-    assert any(file.stat().st_size > 100 for file in (tmp_path / "tensorboard").iterdir())
+    loaded = keras.models.load_model(folder / "model.keras")
+    np.testing.assert_array_equal(loaded(images), whole.model(images))
+    assert any(file.stat().st_size > 100 for file in (folder / "tensorboard").iterdir())
 
 
-def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path):
-    first, again = train(tmp_path / "a"), train(tmp_path / "b")
-    assert_equal_weights(first, again)
+def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path, whole):
+    assert_equal_weights(train(tmp_path / "b"), whole)
     other = train(tmp_path / "c", RECIPE.override(seed=1))
-    assert not np.array_equal(other.model.get_weights()[0], first.model.get_weights()[0])
+    assert not np.array_equal(other.model.get_weights()[0], whole.model.get_weights()[0])
 
 
 WHOLE = {"ema": 0.9, "accumulation": 2, "clip_norm": 1.0}
@@ -112,8 +103,7 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, field
 @pytest.mark.parametrize(
     ("number", "error", "status"), [(signal.SIGTERM, Terminated, 75), (signal.SIGINT, KeyboardInterrupt, None)]
 )
-def test_a_signal_leaves_a_checkpoint_of_its_step(tmp_path, monkeypatch, number, error, status):
-    whole = train(tmp_path / "whole")
+def test_a_signal_leaves_a_checkpoint_of_its_step(tmp_path, monkeypatch, whole, number, error, status):
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3, lambda: os.kill(os.getpid(), number))
         with pytest.raises(error) as raised:
@@ -127,8 +117,7 @@ def test_a_signal_leaves_a_checkpoint_of_its_step(tmp_path, monkeypatch, number,
     assert signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler)
 
 
-def test_max_steps_stops_and_more_go_on(tmp_path):
-    whole = train(tmp_path / "whole")
+def test_max_steps_stops_and_more_go_on(tmp_path, whole):
     part = train(tmp_path / "part", max_steps=7)
     assert not np.array_equal(part.model.get_weights()[0], whole.model.get_weights()[0])
     assert_equal_weights(train(tmp_path / "part"), whole)
@@ -165,18 +154,18 @@ def test_evaluations_are_as_often_as_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_trains(tmp_path, precision):
+def test_mixed_precision_trains(tmp_path, whole, precision):
     trainer = train(tmp_path, RECIPE.override(precision=precision))
     assert keras.config.dtype_policy().name == "float32"
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
     assert trainer.workdir.read_metrics()[-1]["loss"] == pytest.approx(
-        train(tmp_path / "float32").workdir.read_metrics()[-1]["loss"], rel=0.02
+        whole.workdir.read_metrics()[-1]["loss"], rel=0.02
     )
 
 
-def test_xla_trains_to_nearly_the_same(tmp_path):
-    plain, compiled = train(tmp_path / "a"), train(tmp_path / "b", RECIPE.override(xla=True))
-    for a, b in zip(plain.model.get_weights(), compiled.model.get_weights(), strict=True):
+def test_xla_trains_to_nearly_the_same(tmp_path, whole):
+    compiled = train(tmp_path, RECIPE.override(xla=True))
+    for a, b in zip(whole.model.get_weights(), compiled.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-2)
 
 
@@ -307,30 +296,28 @@ def replace_by_file(folder):
 
 
 @pytest.mark.parametrize("damage", [damage_data, damage_state, replace_by_file])
-def test_damaged_checkpoints_are_named(tmp_path, damage):
-    train(tmp_path)
-    damage(tmp_path / "checkpoints")
+def test_damaged_checkpoints_are_named(finished, damage):
+    damage(finished / "checkpoints")
     with pytest.raises(ValueError, match="checkpoints' is damaged.*remove it"):
-        train(tmp_path)
+        train(finished)
 
 
-def test_a_table_that_a_kill_cut_off_goes_on(tmp_path):
-    whole = train(tmp_path / "whole").workdir.read_metrics()
+def test_a_table_that_a_kill_cut_off_goes_on(tmp_path, whole):
+    rows = whole.workdir.read_metrics()
     for name, step in (("all", 10), ("half", 5)):
         workdir = WorkDir(tmp_path / name, RECIPE, {})
-        lines = (tmp_path / "whole" / "metrics.csv").read_text().splitlines(keepends=True)
+        lines = whole.workdir.metrics.read_text().splitlines(keepends=True)
         workdir.metrics.write_text("".join(lines[: step // 5]) + lines[step // 5][:9])
         workdir.forget_metrics_after(step)
-        assert workdir.read_metrics() == whole[: step // 5 - 1]
+        assert workdir.read_metrics() == rows[: step // 5 - 1]
 
 
-def test_a_table_that_is_gone_or_damaged(tmp_path):
-    trainer = train(tmp_path)
-    trainer.workdir.metrics.write_text("step,loss\n1,a\n")
+def test_a_table_that_is_gone_or_damaged(finished):
+    (finished / "metrics.csv").write_text("step,loss\n1,a\n")
     with pytest.raises(ValueError, match=r"metrics\.csv' is damaged"):
-        train(tmp_path)
-    trainer.workdir.metrics.unlink()
-    assert Trainer(RECIPE, tmp_path, verbose=False).train() is None
+        train(finished)
+    (finished / "metrics.csv").unlink()
+    assert Trainer(RECIPE, finished, verbose=False).train() is None
 
 
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
@@ -352,7 +339,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
 
 
 def test_a_run_can_be_read(tmp_path):
-    trainer = train(tmp_path, RECIPE.override(milestones=(1.0,), schedule="step"))
+    trainer = train(tmp_path, RECIPE.override(milestones=(1.0,), schedule="step"), max_steps=5)
     assert read_run(tmp_path) == (trainer.recipe, trainer.workdir.read_metrics())
     (tmp_path / "recipe.json").write_text('{"recipe": {"epochs": 0}}')
     with pytest.raises(ValueError, match=r"recipe\.json' is damaged"):
