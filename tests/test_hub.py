@@ -1,6 +1,8 @@
 """A network is published on a Hub of the tests' own, and loaded from it by a process without a network afterwards."""
 
+import contextlib
 import dataclasses
+import functools
 import os
 import subprocess
 import sys
@@ -8,14 +10,18 @@ import threading
 from http.server import ThreadingHTTPServer
 
 import keras
+import numpy as np
 import pytest
 import yaml
 from hub_host import Hub
 
 import keras_senet
-from keras_senet.hub import loading_code, model_card
+from keras_senet.hub import HubError, loading_code, model_card
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import RECIPES
+from keras_senet.weights import DownloadError
+
+UNREACHABLE = "http://127.0.0.1:9"
 
 
 @pytest.fixture
@@ -29,74 +35,100 @@ def hub(monkeypatch):
     server.server_close()
 
 
-def run(code, hub, folder, **environment):
-    """Runs Python with the tests' Hub in the place of the real one, whose address is read at the first import."""
-    settings = {"HF_ENDPOINT": hub, "HF_HOME": str(folder), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
-    environment = os.environ | settings | environment
-    return subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=300)
+def settings(hub, folder, **more):
+    """The environment with the tests' Hub in the place of the real one."""
+    return {"HF_ENDPOINT": hub, "HF_HOME": str(folder), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_PROGRESS_BARS": "1"} | more
 
 
-PUSH = """
-import keras, keras_senet
-keras.utils.set_random_seed(3)
-model = keras_senet.SEResNet20(classes=7)
-print(keras_senet.push_to_hub(model, "me/net", licence="cc-by-4.0", accuracy={"top-1": 0.5}))
-"""
+@contextlib.contextmanager
+def library(hub, folder, **more):
+    """huggingface_hub as a new process has it: it reads its environment when it is imported."""
+
+    def take_out():
+        names = [name for name in sys.modules if name.partition(".")[0] == "huggingface_hub"]
+        return {name: sys.modules.pop(name) for name in names}
+
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in settings(hub, folder, **more).items():
+            patch.setenv(name, value)
+        kept = take_out()
+        try:
+            yield
+        finally:
+            take_out()
+            sys.modules.update(kept)
+
+
+@functools.cache
+def network(seed):
+    keras.utils.set_random_seed(seed)
+    return keras_senet.SEResNet20(classes=7)
+
+
+def push(hub, folder, seed=3):
+    with library(hub, folder):
+        return keras_senet.push_to_hub(network(seed), "me/net", licence="cc-by-4.0", accuracy={"top-1": 0.5})
+
+
+def load(hub, folder, **more):
+    with library(hub, folder, **more):
+        return keras_senet.SEResNet20(weights="hf://me/net", classes=7)
+
+
+def assert_equal(found, expected):
+    for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+    assert found.preprocessing == expected.preprocessing
+
+
 LOAD = """
-import keras, keras_senet, numpy
-keras.utils.set_random_seed(3)
-expected = keras_senet.SEResNet20(classes=7)
-found = keras_senet.SEResNet20(weights="hf://me/net", classes=7)
-for a, b in zip(found.get_weights(), expected.get_weights(), strict=True):
-    numpy.testing.assert_array_equal(a, b)
-assert found.preprocessing == expected.preprocessing
-print("equal")
+import sys, keras_senet
+keras_senet.save_weights(keras_senet.SEResNet20(weights="hf://me/net", classes=7), sys.argv[1])
 """
 
 
 def test_published_and_loaded_again(hub, tmp_path):
-    pushed = run(PUSH, hub, tmp_path / "one")
-    assert pushed.returncode == 0, pushed.stderr
-    assert pushed.stdout.strip() == f"{hub}/me/net"
+    assert push(hub, tmp_path / "one") == f"{hub}/me/net"
     assert Hub.files.keys() == {"me/net/model.safetensors", "me/net/README.md"}
     front = yaml.safe_load(Hub.files["me/net/README.md"].decode().split("---")[1])
     assert front["license"] == "cc-by-4.0"
-    for options in ({}, {"HF_HUB_OFFLINE": "1"}):
-        loaded = run(LOAD, hub, tmp_path / "two", **options)
-        assert loaded.stdout.strip() == "equal", loaded.stderr
-    newer = run(PUSH.replace("random_seed(3)", "random_seed(4)"), hub, tmp_path / "one")
-    assert newer.returncode == 0, newer.stderr
-    asked = run(LOAD.replace("random_seed(3)", "random_seed(4)"), hub, tmp_path / "two")
-    assert asked.stdout.strip() == "equal", asked.stderr
-    unreachable = run(LOAD.replace("random_seed(3)", "random_seed(4)"), "http://127.0.0.1:9", tmp_path / "two")
-    assert unreachable.stdout.strip() == "equal", unreachable.stderr
+    for more in ({}, {"HF_HUB_OFFLINE": "1"}):
+        assert_equal(load(hub, tmp_path / "two", **more), network(3))
+    push(hub, tmp_path / "one", seed=4)
+    assert_equal(load(hub, tmp_path / "two"), network(4))
+    assert_equal(load(UNREACHABLE, tmp_path / "two"), network(4))
+    environment = os.environ | settings(UNREACHABLE, tmp_path / "two", HF_HUB_OFFLINE="1")
+    command = [sys.executable, "-c", LOAD, str(tmp_path / "a.weights.h5")]
+    process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert process.returncode == 0, process.stderr
+    assert_equal(keras_senet.SEResNet20(weights=tmp_path / "a.weights.h5", classes=7), network(4))
 
 
 def test_a_download_that_breaks_off_says_so(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(Hub, "files", {"me/net/model.safetensors": bytes(100_000)})
     monkeypatch.setattr(Hub, "broken", True)
-    loaded = run(LOAD, hub, tmp_path)
-    assert "keras_senet.weights.download.DownloadError: Weights cannot be downloaded" in loaded.stderr
+    with pytest.raises(DownloadError, match="^Weights cannot be downloaded"):
+        load(hub, tmp_path)
 
 
-@pytest.mark.parametrize("options", [{}, {"HF_HUB_OFFLINE": "1"}])
-def test_what_is_not_on_the_hub_says_so(hub, options, tmp_path):
-    found = run(LOAD, hub, tmp_path, **options)
-    last = found.stderr.strip().splitlines()[-1]
-    assert last.startswith("keras_senet.weights.download.DownloadError: Weights cannot be downloaded")
-    assert "hf://me/net, model.safetensors elsewhere and pass its path as `weights`" in last
+@pytest.mark.parametrize("more", [{}, {"HF_HUB_OFFLINE": "1"}])
+def test_what_is_not_on_the_hub_says_so(hub, more, tmp_path):
+    with pytest.raises(DownloadError, match="^Weights cannot be downloaded") as error:
+        load(hub, tmp_path, **more)
+    assert "\n" not in str(error.value)
+    assert "hf://me/net, model.safetensors elsewhere and pass its path as `weights`" in str(error.value)
 
 
 def test_an_upload_that_the_hub_refuses(hub, tmp_path):
     Hub.refused = 403
-    pushed = run(PUSH, hub, tmp_path)
-    assert "keras_senet.hub.HubError: 'me/net' cannot be uploaded: " in pushed.stderr
+    with pytest.raises(HubError, match="^'me/net' cannot be uploaded: "):
+        push(hub, tmp_path)
     assert Hub.files == {}
 
 
 def test_an_upload_without_a_network(tmp_path):
-    pushed = run(PUSH, "http://127.0.0.1:9", tmp_path)
-    assert "keras_senet.hub.HubError: 'me/net' cannot be uploaded: " in pushed.stderr
+    with pytest.raises(HubError, match="^'me/net' cannot be uploaded: "):
+        push(UNREACHABLE, tmp_path)
 
 
 def small(**options):
@@ -128,7 +160,7 @@ MODELS = {
     "headless": lambda: keras_senet.SEResNet20(include_top=False, pooling="avg"),
     "feature map": lambda: keras_senet.SEResNet20(include_top=False, input_shape=(None, None, 3)),
     "later": lambda: keras_senet.SEResNet18.variant(keras_senet.SEResNet18.spec.published_by("later"))(weights=None),
-    "vgg": lambda: keras_senet.SEVGG16.variant(VGG)(weights=None),
+    "vgg": lambda: keras_senet.SEVGG16.variant(VGG)(weights=None, input_shape=(32, 32, 3)),
 }
 
 
