@@ -152,6 +152,12 @@ def test_the_card():
     assert "not stated" in model_card(small(), "me/net")
 
 
+def of_its_size(model):
+    """Whose preprocessing says the size of its input, as the dense layers of VGG ask for."""
+    model.preprocessing = dataclasses.replace(model.preprocessing, size=model.input_shape[1])
+    return model
+
+
 VGG = dataclasses.replace(keras_senet.SEVGG16.spec, depths=(1, 1, 1, 1, 1))
 MODELS = {
     "unknown": small,
@@ -160,7 +166,7 @@ MODELS = {
     "headless": lambda: keras_senet.SEResNet20(include_top=False, pooling="avg"),
     "feature map": lambda: keras_senet.SEResNet20(include_top=False, input_shape=(None, None, 3)),
     "later": lambda: keras_senet.SEResNet18.variant(keras_senet.SEResNet18.spec.published_by("later"))(weights=None),
-    "vgg": lambda: keras_senet.SEVGG16.variant(VGG)(weights=None, input_shape=(32, 32, 3)),
+    "vgg": lambda: of_its_size(keras_senet.SEVGG16.variant(VGG)(weights=None, input_shape=(32, 32, 3))),
 }
 
 
