@@ -24,12 +24,12 @@ def pytest_collection_finish():
 
 @pytest.fixture(autouse=True)
 def keras_defaults():
-    start = time.monotonic()
+    start = time.process_time()
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
     keras.backend.clear_session(free_memory=False)
-    if time.monotonic() - start > 1:  # it may have left networks; a collection takes up to 0.5 s
+    if time.process_time() - start > 1:  # it may have left networks; a collection takes up to 0.5 s
         gc.collect()
 
 
