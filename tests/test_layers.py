@@ -29,6 +29,16 @@ EXECUTIONS = {
     "graph": tf.function,
     "xla": functools.partial(tf.function, jit_compile=True),
 }
+# XLA compiles for long: the dtypes that have another one's computations or variables are slow tests there.
+EACH_WAY = pytest.mark.parametrize(
+    ("dtype", "execution"),
+    [
+        pytest.param(dtype, execution, marks=pytest.mark.slow if slow else (), id=f"{dtype}-{execution}")
+        for dtype in TOLERANCE
+        for execution in EXECUTIONS
+        for slow in [execution == "xla" and dtype in ("bfloat16", "mixed_float16")]
+    ],
+)
 
 
 def relative_error(values, reference):
@@ -58,8 +68,7 @@ def shaped(data_format, n, size, channels):
     return (n, size, size, channels) if data_format == "channels_last" else (n, channels, size, size)
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-@pytest.mark.parametrize("dtype", TOLERANCE)
+@EACH_WAY
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2}], ids=str)
 def test_grouped_convolution_gives_keras_numbers(dtype, data_format, options, execution):
@@ -88,8 +97,7 @@ def keras_convolution(images, **arguments):
 KERAS_CONVOLUTIONS = {}
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-@pytest.mark.parametrize("dtype", TOLERANCE)
+@EACH_WAY
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
 def test_batch_normalization_gives_keras_numbers(dtype, data_format, mode, execution):
