@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from keras import layers, ops
+from settled import network
 
 import keras_senet
 from keras_senet import analysis, export
@@ -20,19 +21,9 @@ from keras_senet.models.resnet import ResNet, SmallResNet, resnext
 RANDOM = np.random.default_rng(0)
 
 
-def network(spec, **options):
-    """A network whose batch normalisation has statistics of its own, so that a wrong fold would be seen."""
-    keras.utils.set_random_seed(0)
-    model = keras_senet.application(spec, name="tiny", input_size=32, classes=10)(weights=None, **options)
-    images = RANDOM.normal(size=(64, 32, 32, 3)).astype("float32")
-    for _ in range(30):
-        model(images, training=True)
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return network(SmallResNet((1, 1)))
+    return network()
 
 
 def operators(path):
