@@ -9,6 +9,7 @@ import little
 import numpy as np
 import onnx
 import pytest
+import runtimes
 from PIL import Image
 
 import keras_senet
@@ -85,7 +86,9 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
     assert report["preprocessing"]["class"] == "Preprocessing"
 
 
-def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd):
+def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, monkeypatch):
+    """Takes 5 s: four files of two networks, each evaluated too."""
+    runtimes.run_here(monkeypatch)
     output = run_folder / "pruned"
     flags = ("--remove-se", "--constant", "--keep", 0.5, "--images", 30)
     assert command("--workdir", run_folder, *flags, "--output", output) == 0
