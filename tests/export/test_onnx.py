@@ -260,6 +260,7 @@ def test_what_onnx_has_not_is_one_clear_error(tmp_path):
 
 
 def test_se_blocks_in_a_network_of_keras(tmp_path, monkeypatch):
+    """Takes 5 s: ResNet-50 is built, copied with blocks, and folded."""
     monkeypatch.setattr(writer, "_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
     plain = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
     model = keras_senet.add_se(plain, after=r"conv\d_block\d+_3_bn")
