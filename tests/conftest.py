@@ -1,6 +1,5 @@
 """Shared fixtures: every test starts with Keras' defaults."""
 
-import gc
 import os
 
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said before it is imported.
@@ -13,10 +12,6 @@ import tensorflow as tf
 # Two replicas, for the tests of MirroredStrategy; must be said before TensorFlow starts.
 (CPU,) = tf.config.list_physical_devices("CPU")
 tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
-
-# Libraries stay: `clear_session` collects garbage after each test, and need not look through them (0.3 s).
-gc.collect()
-gc.freeze()
 
 
 @pytest.fixture(autouse=True)
