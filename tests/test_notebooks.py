@@ -14,8 +14,8 @@ import matplotlib
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
-import runtimes
 from IPython.core.formatters import DisplayFormatter
+from run_here import run_files_here
 
 from keras_senet import data
 
@@ -97,7 +97,7 @@ def lesson(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)  # figures are shown at the end of their cell
-    runtimes.run_here(monkeypatch)
+    run_files_here(monkeypatch)
     with matplotlib.rc_context():
         yield
     plt.close("all")

@@ -9,8 +9,8 @@ import little
 import numpy as np
 import onnx
 import pytest
-import runtimes
 from PIL import Image
+from run_here import run_files_here
 
 import keras_senet
 from keras_senet import cli, data
@@ -89,7 +89,7 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
 
 def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, monkeypatch):
     """Takes 5 s: four files of two networks, each evaluated too."""
-    runtimes.run_here(monkeypatch)
+    run_files_here(monkeypatch)
     output = run_folder / "pruned"
     flags = ("--remove-se", "--constant", "--keep", 0.5, "--images", 30)
     assert command("--workdir", run_folder, *flags, "--output", output) == 0

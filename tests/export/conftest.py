@@ -3,17 +3,17 @@
 import subprocess
 
 import pytest
-import runtimes
+from run_here import run_files_here
 
 from keras_senet.export import parity
 
 
 @pytest.fixture(autouse=True)
-def run_here(monkeypatch):
-    runtimes.run_here(monkeypatch)
+def files_run_here(monkeypatch):
+    run_files_here(monkeypatch)
 
 
 @pytest.fixture
-def own_process(run_here, monkeypatch):
+def own_process(files_run_here, monkeypatch):
     """Files are run as users run them."""
     monkeypatch.setattr(parity, "subprocess", subprocess)

@@ -162,12 +162,11 @@ def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
 
 
 @pytest.mark.parametrize("signature", ["serve_uint8", "serve_jpeg"])
-def test_a_saved_model_with_one_wrong_signature_is_removed(signature, little, tmp_path, monkeypatch):
-    preprocessing = dataclasses.replace(NORMALIZED, size=8)
+def test_a_saved_model_with_one_wrong_signature_is_removed(signature, model, tmp_path, monkeypatch):
     reference = saved_model._REFERENCES[signature]
     monkeypatch.setitem(saved_model._REFERENCES, signature, lambda *given: reference(*given) * 1.001)
     with pytest.raises(export.ParityError, match=f"signature {signature} of the savedmodel file"):
-        export.to_saved_model(little, tmp_path / "file", preprocessing=preprocessing)
+        export.to_saved_model(model, tmp_path / "file", preprocessing=NORMALIZED)
     assert not list(tmp_path.iterdir())
 
 
@@ -479,10 +478,10 @@ def test_a_path_that_cannot_be_written(kind, little):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_failed_export_leaves_no_folders(kind, little, tmp_path, monkeypatch):
+def test_a_failed_export_leaves_no_folders(kind, model, tmp_path, monkeypatch):
     monkeypatch.setattr(parity, "run_file", lambda *_: {"outputs": {kind: np.full((8, 10), np.nan)}})
     with pytest.raises(export.ParityError, match="outputs that are not finite"):
-        WRITERS[kind](little, tmp_path / "new" / "folder" / "file")
+        WRITERS[kind](model, tmp_path / "new" / "folder" / "file")
     assert not list(tmp_path.iterdir())
 
 
