@@ -44,7 +44,7 @@ def test_the_sdist_has_every_source(built):
 
 
 def test_an_installed_wheel_imports(built, tmp_path):
-    """The core alone names the extra for what it lacks; here every library is there."""
+    """The core alone names the extra for what it lacks; here every library is there. Its process imports TensorFlow."""
     built[0].extractall(tmp_path)
     code = "import keras_senet.export as e, keras_senet; print(e.__file__); print(keras_senet.__file__)"
     run = subprocess.run(

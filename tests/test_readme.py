@@ -30,6 +30,7 @@ def put_published_weights(tmp_path, monkeypatch):
 
 
 def test_the_python_runs(tmp_path, monkeypatch, capsys):
+    """Takes 10 s: the examples, taken as they are, build SE-ResNet-50 and its like nine times."""
     monkeypatch.chdir(tmp_path)
     put_published_weights(tmp_path, monkeypatch)
     names = {}

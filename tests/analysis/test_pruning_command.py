@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from PIL import Image
+from run_here import run_files_here
 
 import keras_senet
 from keras_senet import cli, data
@@ -42,6 +43,7 @@ def command(*arguments):
 
 
 def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd):
+    """Takes 5 s: eight networks, each evaluated by a function of its own."""
     output = run_folder / "pruned"
     flags = ("--remove-se", 2, "--remove-se", "--constant", "--keep", 0.75, "--baseline", 2, "--images", 30)
     assert command("--workdir", run_folder, *flags, "--output", output) == 0
@@ -85,7 +87,9 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
     assert report["preprocessing"]["class"] == "Preprocessing"
 
 
-def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd):
+def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, monkeypatch):
+    """Takes 5 s: four files of two networks, each evaluated too."""
+    run_files_here(monkeypatch)
     output = run_folder / "pruned"
     flags = ("--remove-se", "--constant", "--keep", 0.5, "--images", 30)
     assert command("--workdir", run_folder, *flags, "--output", output) == 0

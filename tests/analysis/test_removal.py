@@ -193,6 +193,7 @@ def test_a_part_of_a_dataset_is_spread_over_it():
     assert spread(dataset, 10) is dataset
 
 
+@pytest.mark.slow
 def test_the_papers_remark_on_the_last_stage():
     """SE-ResNet-50: 2,514,944 weights in SE blocks without biases, about 10% of the plain network; 942,080, about 4%,
     without those of the last stage (paper, Section 4 of v4, "Model and computational complexity")."""

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
+from tiny import TINY
 
 import keras_senet
 from keras_senet import export
@@ -47,12 +48,22 @@ def test_a_network_without_batch_normalization(spec):
     assert_equal(folded, model)
 
 
+@pytest.mark.parametrize("name", ["mobilenet", "shufflenet", "bn_inception"])
+def test_other_families(name):
+    check_whole(TINY[name].constructor(weights=None, include_top=False), TINY[name].size)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["SEMobileNet", "SEShuffleNet", "SEBNInception"])
 def test_whole_networks(name):
-    model = with_random_weights(getattr(keras_senet, name)(weights=None, input_shape=(64, 64, 3), include_top=False))
-    folded = export.fold(model)
+    check_whole(getattr(keras_senet, name)(weights=None, input_shape=(64, 64, 3), include_top=False), 64)
+
+
+def check_whole(model, size):
+    folded = export.fold(with_random_weights(model))
+    assert norms(model)
     assert not norms(folded)
-    assert_equal(folded, model, size=64)
+    assert_equal(folded, model, size=size)
 
 
 def test_what_is_in_front_of_a_convolution_stays():
@@ -191,7 +202,7 @@ def test_nested_and_sequential_models():
 
 
 def test_the_model_is_left_alone():
-    model = with_random_weights(keras_senet.SEResNet20(weights=None))
+    model = with_random_weights(TINY["bottleneck"].constructor(weights=None))
     before = [weight.numpy() for weight in model.weights]
     export.fold(model)
     for weight, value in zip(model.weights, before, strict=True):

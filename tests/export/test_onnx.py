@@ -9,6 +9,7 @@ import onnx
 import onnxruntime
 import pytest
 from keras import layers, ops
+from settled import network
 
 import keras_senet
 from keras_senet import analysis, export
@@ -20,19 +21,9 @@ from keras_senet.models.resnet import ResNet, SmallResNet, resnext
 RANDOM = np.random.default_rng(0)
 
 
-def network(spec, **options):
-    """A network whose batch normalisation has statistics of its own, so that a wrong fold would be seen."""
-    keras.utils.set_random_seed(0)
-    model = keras_senet.application(spec, name="tiny", input_size=32, classes=10)(weights=None, **options)
-    images = RANDOM.normal(size=(64, 32, 32, 3)).astype("float32")
-    for _ in range(30):
-        model(images, training=True)
-    return model
-
-
 @pytest.fixture(scope="module")
 def model():
-    return network(SmallResNet((1, 1)))
+    return network()
 
 
 def operators(path):
@@ -131,7 +122,7 @@ def test_smaller_files(quantization, model, tmp_path):
 
 
 def test_float16_takes_half(tmp_path):
-    model = keras_senet.SEResNet20(weights=None)
+    model = network(ResNet((1, 1)))
     report = export.to_onnx(model, tmp_path / "file", quantization="float16")
     assert report.bytes < 0.6 * 4 * model.count_params()
 
@@ -269,6 +260,7 @@ def test_what_onnx_has_not_is_one_clear_error(tmp_path):
 
 
 def test_se_blocks_in_a_network_of_keras(tmp_path, monkeypatch):
+    """Takes 5 s: ResNet-50 is built, copied with blocks, and folded."""
     monkeypatch.setattr(writer, "_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
     plain = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
     model = keras_senet.add_se(plain, after=r"conv\d_block\d+_3_bn")

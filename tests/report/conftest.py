@@ -17,7 +17,7 @@ def little_data_and_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The work directory of a run of two epochs, to be read only."""
+    """The work directory of a run of two epochs, to be read only. Takes 5 s, most of them to trace the step."""
     workdir = tmp_path_factory.mktemp("run") / "workdir"
     with pytest.MonkeyPatch.context() as patch:
         little.put_in_place(patch.setitem, patch.setattr)

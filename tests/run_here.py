@@ -1,0 +1,20 @@
+"""Exported files run in the process of the tests, where the exporters start one for each."""
+
+import traceback
+from types import SimpleNamespace
+
+from keras_senet.export import parity, run_file
+
+
+def run_files_here(monkeypatch):
+    """Has `run_file.py` called where it would be started: a SavedModel's process takes 5 s to import TensorFlow."""
+
+    def run(command, **_):
+        _, _, _, *arguments = command  # python -P run_file.py ...
+        try:
+            run_file.main(*arguments)
+        except Exception:
+            return SimpleNamespace(returncode=1, stderr=traceback.format_exc())
+        return SimpleNamespace(returncode=0, stderr="")
+
+    monkeypatch.setattr(parity, "subprocess", SimpleNamespace(run=run))
