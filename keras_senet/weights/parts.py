@@ -75,7 +75,7 @@ def choose_part(contents, asked=None):
     """
     found = _dictionaries(contents.tree)
     networks = [(path, prefix) for path, weights in found.items() for prefix in _prefixes(weights)]
-    candidates = networks or [(path, "") for path in found if not any(map(BESIDE.search, path))]
+    candidates = networks or _unknown_networks(found)
     if not candidates:
         raise UnsupportedFileError(
             f"it has no dictionary of weights, it is {contents.describe(contents.tree)}. "
@@ -112,11 +112,18 @@ def _dictionaries(tree):
             seen.add(id(value))
             items = value if isinstance(value, dict) else {str(i): item for i, item in enumerate(value)}
             weights = {name: item for name, item in items.items() if hasattr(item, "shape")}
-            if any(len(item.shape) > 1 for item in weights.values()):  # a network has kernels
+            if weights:
                 found[path] = weights
             inner += [((*path, name), item) for name, item in items.items() if name not in weights]
         level = inner
     return found
+
+
+def _unknown_networks(found):
+    """The dictionaries that may be networks of which the names say nothing: those with kernels, if any has them."""
+    paths = [path for path in found if not any(map(BESIDE.search, path))]
+    with_kernels = [path for path in paths if any(len(value.shape) > 1 for value in found[path].values())]
+    return [(path, "") for path in with_kernels or paths]
 
 
 def _prefixes(names):

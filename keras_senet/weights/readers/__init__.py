@@ -64,7 +64,6 @@ TORCH = (".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 ENDINGS = (".weights.h5", ".safetensors", *TORCH, ".caffemodel")
 # What files of other kinds begin with, and what they are
 STARTS = (
-    (rb"(?i)\s*<(!|html|head|\?xml)", "it looks like a web page"),
     (rb"version https://git-lfs", "it is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
     (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "it is compressed: unpack it first"),
     (rb"\x89HDF\r\n\x1a\n", "it is an HDF5 file"),
@@ -121,7 +120,10 @@ def opened(path, part=None) -> Iterator[File]:
             raise UnsupportedFileError(
                 f"The weights of {str(path)!r} cannot be loaded: it is not a {kind} file; {other}"
             ) from None
-        raise DamagedFileError(f"The weights file is damaged, or not a {kind} file: {str(path)!r} ({error})") from None
+        page = "; it looks like a web page" if start.lstrip()[:1] == b"<" else ""
+        raise DamagedFileError(
+            f"The weights file is damaged, or not a {kind} file: {str(path)!r} ({error}{page})"
+        ) from None
 
 
 def _is_expected(kind, start):
