@@ -5,11 +5,13 @@ such as "module.conv1.weight". Each dictionary and each prefix with which a netw
 """
 
 import re
+from collections import Counter
 from typing import NamedTuple
 
 from keras_senet.weights.readers import UnsupportedFileError
 
 MAX_DEPTH = 6  # of dictionaries in each other
+MAX_LISTED = 100  # items of a list that are looked at
 # The names of dictionaries around weights: of two networks, the one that is named earlier here is taken, as by timm.
 WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params", "module")
 # What stands before names in the modules that trainings wrap networks into
@@ -26,7 +28,7 @@ class Part(NamedTuple):
     path     the names of the dictionaries around them
     prefix   what stands before each of their names, "" or with a dot at the end
     weights  their values by name, without the prefix
-    others   the names of the other parts of the file
+    others   what `weights="file.pth#name"` calls the other parts of the file
     beside   how many weights of the same dictionary do not have the prefix
     """
 
@@ -36,18 +38,13 @@ class Part(NamedTuple):
     others: tuple[str, ...] = ()
     beside: int = 0
 
-    @property
-    def name(self):
-        """What `weights="file.pth#name"` calls it; "" is the file itself."""
-        return ".".join([*self.path, *filter(None, [self.prefix.rstrip(".")])])
-
     def __str__(self):
         """What was taken and what was not; nothing for a file that is one network's weights by their own names."""
-        taken = [f"the weights are {'.'.join(self.path)!r} in it"] if self.path else []
+        taken = [f"the weights are those of its {'.'.join(self.path)!r}"] if self.path else []
         if self.prefix:
-            taken.append(f"their names are without {self.prefix!r}")
+            taken.append(f"the prefix {self.prefix!r} of their names is taken off")
         if self.beside:
-            taken.append(f"{self.beside} arrays that have other names are skipped")
+            taken.append(f"{self.beside} arrays without the prefix are skipped")
         if self.others:
             taken.append(f"it also has {_listed(self.others)}: {_how_to_choose(self.others[0])}")
         return "; ".join(taken)
@@ -81,9 +78,9 @@ def choose_part(contents, asked=None):
             f"it has no dictionary of weights, it is {contents.describe(contents.tree)}. "
             "Save the `state_dict()` of the network with torch.save"
         )
-    names = {candidate: Part(*candidate, {}).name for candidate in candidates}
+    names = _names(candidates)
     if asked is not None:
-        candidates = [c for c in candidates if names[c] == asked or names[c].startswith(f"{asked}.")]
+        candidates = [c for c in candidates if f"{_full_name(*c)}.".startswith(f"{asked}.")]
         if not candidates:
             raise UnsupportedFileError(f"it has no part {asked!r}; it has {_listed(names.values())}")
     ranks = {candidate: _rank(*candidate) for candidate in candidates}
@@ -110,13 +107,26 @@ def _dictionaries(tree):
             if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
                 continue
             seen.add(id(value))
-            items = value if isinstance(value, dict) else {str(i): item for i, item in enumerate(value)}
+            items = value if isinstance(value, dict) else {str(i): item for i, item in enumerate(value[:MAX_LISTED])}
             weights = {name: item for name, item in items.items() if hasattr(item, "shape")}
             if weights:
                 found[path] = weights
-            inner += [((*path, name), item) for name, item in items.items() if name not in weights]
+            inner += [((*path, name), item) for name, item in items.items() if item and name not in weights]
         level = inner
     return found
+
+
+def _names(candidates):
+    """What each of the candidates is called: by its dictionaries, and its prefix too where that tells two apart."""
+    counts = Counter(path for path, _ in candidates)
+    return {
+        (path, prefix): ".".join(path) if path and counts[path] == 1 else _full_name(path, prefix)
+        for path, prefix in candidates
+    }
+
+
+def _full_name(path, prefix):
+    return ".".join(path) + (f".{prefix}" if path else prefix).rstrip(".")
 
 
 def _unknown_networks(found):

@@ -11,6 +11,7 @@ import functools
 import io
 import math
 import os
+import pickle as pickles
 import pickletools
 import struct
 import warnings
@@ -194,22 +195,6 @@ def _name_of(value):
     return value.name.replace(" ", ".")[:80] if isinstance(value, Unknown) else type(value).__name__
 
 
-def _pushes_its_argument(opcode):
-    """Whether an instruction is a number, a string or bytes, in one of pickle's many spellings."""
-    plain = ("int", "int_or_bool", "long", "float", "str", "bytes", "bytes_or_str", "bytearray")
-    return opcode.arg is not None and not opcode.stack_before and [o.name for o in opcode.stack_after][:1] in [
-        [name] for name in plain
-    ]
-
-
-ARGUMENTS = frozenset(opcode.name for opcode in pickletools.opcodes if _pushes_its_argument(opcode))
-CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
-EMPTY = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple, "EMPTY_SET": functools.partial(Unknown, "set")}
-TUPLES = {"TUPLE1": 1, "TUPLE2": 2, "TUPLE3": 3}
-PUTS = frozenset(("PUT", "BINPUT", "LONG_BINPUT"))
-GETS = frozenset(("GET", "BINGET", "LONG_BINGET"))
-
-
 def play(file, storages=None):
     """The object that a pickle describes: of dicts, lists, tuples, strings, numbers, `Tensor`s and `Unknown`s only.
 
@@ -223,12 +208,14 @@ def play(file, storages=None):
     try:
         machine = _Machine({} if storages is None else storages)
         with warnings.catch_warnings(action="ignore"):  # of escapes in strings
-            for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
-                if count == MAX_INSTRUCTIONS:
-                    raise DamagedFileError(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
-                machine.step(opcode.name, argument)
-        (result,) = machine.stack
-        return result
+            for _ in range(MAX_INSTRUCTIONS):
+                code = file.read(1)
+                if code == pickles.STOP:
+                    (result,) = machine.stack
+                    return result
+                read_argument, act = INSTRUCTIONS[code]
+                act(machine, read_argument(file))
+        raise DamagedFileError(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
     except (DamagedFileError, UnsupportedFileError):
         raise
     except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RecursionError) as error:
@@ -244,24 +231,6 @@ class _Machine:
         self.marks = []  # the stack's heights where marks were set
         self.memo = {}
         self.unknown = {}  # one object a name
-
-    def step(self, name, argument):
-        if name in ARGUMENTS:
-            self.push(argument)
-        elif name in PUTS:
-            self.memo[argument] = self.stack[-1]
-        elif name in GETS:
-            self.push(self.memo[argument])
-        elif name in CONSTANTS:
-            self.push(CONSTANTS[name])
-        elif name in EMPTY:
-            self.push(EMPTY[name]())
-        elif name in TUPLES:
-            self.push(tuple(self.pop(TUPLES[name])))
-        elif name in _Machine.OTHERS:
-            _Machine.OTHERS[name](self, argument)
-        else:
-            raise UnsupportedFileError(f"its pickle has the instruction {name}, which torch.save does not write")
 
     def push(self, value):
         self.check_room()
@@ -348,34 +317,68 @@ class _Machine:
         elif not isinstance(target, Unknown):
             raise DamagedFileError("its pickle appends to what is not a list")
 
-    OTHERS = {  # noqa: RUF012
-        "PROTO": lambda self, _: None,
-        "FRAME": lambda self, _: None,
-        "STOP": lambda self, _: None,
-        "MARK": mark,
-        "POP": lambda self, _: self.pop(1) if self.marks[-1:] != [len(self.stack)] else self.pop_mark(),
-        "POP_MARK": lambda self, _: self.pop_mark(),
-        "DUP": lambda self, _: self.push(self.stack[-1]),
-        "MEMOIZE": lambda self, _: self.memo.setdefault(len(self.memo), self.stack[-1]),
-        "TUPLE": lambda self, _: self.push(tuple(self.pop_mark())),
-        "LIST": lambda self, _: self.push(self.pop_mark()),
-        "DICT": lambda self, _: self.push(_fill({}, self.pop_mark())),
-        "FROZENSET": lambda self, _: self.pop_mark() is not None and self.name("builtins frozenset"),
-        "GLOBAL": name,
-        "STACK_GLOBAL": name_on_stack,
-        "INST": instance,
-        "OBJ": instance_on_stack,
-        "REDUCE": lambda self, _: self.call(*self.pop(2)),
-        "NEWOBJ": lambda self, _: self.call(*self.pop(2)),
-        "NEWOBJ_EX": lambda self, _: self.call(*self.pop(3)[:2]),
-        "BINPERSID": persistent,
-        "SETITEM": lambda self, _: self.set_items(self.pop(2)),
-        "SETITEMS": lambda self, _: self.set_items(self.pop_mark()),
-        "APPEND": lambda self, _: self.append(self.pop(1)),
-        "APPENDS": lambda self, _: self.append(self.pop_mark()),
-        "ADDITEMS": lambda self, _: self.append(self.pop_mark()),
-        "BUILD": lambda self, _: self.pop(1),  # an object's state, or a state dict's attribute `_metadata`
-    }
+    def put(self, place):
+        self.memo[place] = self.stack[-1]
+
+
+def _refuse(name):
+    def act(machine, _):
+        raise UnsupportedFileError(f"its pickle has the instruction {name}, which torch.save does not write")
+
+    return act
+
+
+ACTIONS = {
+    "PROTO": lambda m, _: None,
+    "FRAME": lambda m, _: None,
+    "NONE": lambda m, _: m.push(None),
+    "NEWTRUE": lambda m, _: m.push(True),
+    "NEWFALSE": lambda m, _: m.push(False),
+    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
+    **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Machine.push),
+    **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),
+    **dict.fromkeys(("PUT", "BINPUT", "LONG_BINPUT"), _Machine.put),
+    **dict.fromkeys(("GET", "BINGET", "LONG_BINGET"), lambda m, place: m.push(m.memo[place])),
+    "MEMOIZE": lambda m, _: m.put(len(m.memo)),
+    "MARK": _Machine.mark,
+    "POP": lambda m, _: m.pop_mark() if m.marks[-1:] == [len(m.stack)] else m.pop(1),
+    "POP_MARK": lambda m, _: m.pop_mark(),
+    "DUP": lambda m, _: m.push(m.stack[-1]),
+    "EMPTY_TUPLE": lambda m, _: m.push(()),
+    "TUPLE": lambda m, _: m.push(tuple(m.pop_mark())),
+    "TUPLE1": lambda m, _: m.push(tuple(m.pop(1))),
+    "TUPLE2": lambda m, _: m.push(tuple(m.pop(2))),
+    "TUPLE3": lambda m, _: m.push(tuple(m.pop(3))),
+    "EMPTY_LIST": lambda m, _: m.push([]),
+    "LIST": lambda m, _: m.push(m.pop_mark()),
+    "APPEND": lambda m, _: m.append(m.pop(1)),
+    "APPENDS": lambda m, _: m.append(m.pop_mark()),
+    "EMPTY_DICT": lambda m, _: m.push({}),
+    "DICT": lambda m, _: m.push(_fill({}, m.pop_mark())),
+    "SETITEM": lambda m, _: m.set_items(m.pop(2)),
+    "SETITEMS": lambda m, _: m.set_items(m.pop_mark()),
+    "EMPTY_SET": lambda m, _: m.name("builtins set"),
+    "ADDITEMS": lambda m, _: m.append(m.pop_mark()),
+    "FROZENSET": lambda m, _: m.call(Unknown("builtins frozenset"), tuple(m.pop_mark())),
+    "GLOBAL": _Machine.name,
+    "STACK_GLOBAL": _Machine.name_on_stack,
+    "INST": _Machine.instance,
+    "OBJ": _Machine.instance_on_stack,
+    "REDUCE": lambda m, _: m.call(*m.pop(2)),
+    "NEWOBJ": lambda m, _: m.call(*m.pop(2)),
+    "NEWOBJ_EX": lambda m, _: m.call(*m.pop(3)[:2]),
+    "BINPERSID": _Machine.persistent,
+    "BUILD": lambda m, _: m.pop(1),  # an object's state, or a state dict's attribute `_metadata`
+}
+# By an instruction's byte: what reads its argument, and what it does
+INSTRUCTIONS = {
+    opcode.code.encode("latin-1"): (
+        opcode.arg.reader if opcode.arg else lambda file: None,
+        ACTIONS.get(opcode.name) or _refuse(opcode.name),
+    )
+    for opcode in pickletools.opcodes
+}
 
 
 @contextlib.contextmanager
