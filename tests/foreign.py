@@ -105,7 +105,9 @@ class Pickler(pickles._Pickler):
 
     def reducer_override(self, value):
         if isinstance(value, np.ndarray):
-            value = Strided(value, value.shape, [n // value.itemsize for n in np.empty(value.shape, value.dtype).strides])
+            value = Strided(
+                value, value.shape, [n // value.itemsize for n in np.empty(value.shape, value.dtype).strides]
+            )
         if not isinstance(value, Strided):
             return NotImplemented
         offset, shape, strides = value.rest
@@ -138,7 +140,9 @@ def torch_save(content, stream=False, protocol=2):
     if stream:
         keys = pickles.dumps(list(storages), 2)
         blocks = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
-        return MAGIC + b"\x80\x02M\xe9\x03." + pickles.dumps({"little_endian": True}, 2) + file.getvalue() + keys + blocks
+        return (
+            MAGIC + b"\x80\x02M\xe9\x03." + pickles.dumps({"little_endian": True}, 2) + file.getvalue() + keys + blocks
+        )
     blocks = {f"data/{key}": array.tobytes() for key, array in storages.items()}
     return zipped({"data.pkl": file.getvalue(), "byteorder": b"little", **blocks, "version": b"3\n"})
 

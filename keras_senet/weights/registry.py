@@ -154,7 +154,9 @@ def find(weights, model_name):
         return tags[str(weights)]
     if str(weights).startswith(HUB):
         return str(weights)
-    accepted = ", ".join([*map(repr, tags), f"the path of an existing file ({', '.join(ENDINGS)})", "'hf://owner/name'"])
+    accepted = ", ".join(
+        [*map(repr, tags), f"the path of an existing file ({', '.join(ENDINGS)})", "'hf://owner/name'"]
+    )
     none = "" if tags else f"; there are no published weights for {model_name!r}"
     path, _ = split_part(Path(weights))
     if not path.name.endswith(ENDINGS) or not path.is_file():

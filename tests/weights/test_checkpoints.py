@@ -5,30 +5,28 @@ The files are written here byte by byte; test_checkpoints_of_torch.py has torch 
 
 import argparse
 import collections
+import contextlib
 import datetime
-import logging
 import pathlib
 import pickle
 import re
 import tarfile
 import time
 import tracemalloc
-import zipfile
-from dataclasses import replace
 
 import foreign
 import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-import keras_senet
-from keras_senet.models.resnet import ResNet
 from keras_senet.weights import UnsupportedFileError
 from keras_senet.weights.readers import opened
 
 RANDOM = np.random.default_rng(0)
 NAMES = ("layer0.conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.running_var", "last_linear.weight")
-PLAIN = {name: RANDOM.normal(size=(4, 3)).astype("float32") for name in NAMES} | {"last_linear.bias": np.ones(4, "float32")}
+PLAIN = {name: RANDOM.normal(size=(4, 3)).astype("float32") for name in NAMES} | {
+    "last_linear.bias": np.ones(4, "float32")
+}
 LATER = {"bn1.weight": np.ones(3, "float32"), "layer1.0.se.fc1.weight": np.ones((2, 3), "float32")}
 OTHER = {name: array + 1 for name, array in PLAIN.items()}
 BESIDE = {
@@ -173,8 +171,7 @@ def test_parts_of_storages(tmp_path):
         "one": np.array(2.5, "float32"),
     }
     (tmp_path / "a.pth").write_bytes(foreign.torch_save(content))
-    with opened(tmp_path / "a.pth") as file:
-        found = {name: entry.read() for name, entry in file.entries.items()}
+    found = read_all(tmp_path / "a.pth")
     expected = {
         "layer0.conv1.weight": block.reshape(6, 4).T,
         "offset": block[18:].reshape(2, 3),
@@ -259,11 +256,15 @@ REFUSED = {
 }
 
 
+def read_all(path):
+    with opened(path) as file:
+        return {name: entry.read() for name, entry in file.entries.items()}
+
+
 def check_refused(content, pattern, path):
     path.write_bytes(content)
-    with pytest.raises(UnsupportedFileError, match=pattern) as error, opened(path) as file:
-        for entry in file.entries.values():
-            entry.read()
+    with pytest.raises(UnsupportedFileError, match=pattern) as error:
+        read_all(path)
     assert "damaged" not in str(error.value)
     assert str(path) in str(error.value)
 
@@ -299,16 +300,27 @@ BOMBS = {
     "lists in each other": repeated(60_000, b"]q\x000", b"](h\x00eq\x000", b"h\x00"),
     "a list of a list of a list": repeated(60, b"]q\x00N0", b"](" + 100 * b"h\x00" + b"eq\x000", b"h\x00"),
     "one list of pairs, again and again": (
-        b"\x80\x02](" + 5_000 * (foreign.text("a") + b"N\x86") + b"e\x85q\x000" + DICTIONARY + b"q\x010"
-        + 50_000 * b"h\x01h\x00R0" + b"N."
+        b"\x80\x02]("
+        + 5_000 * (foreign.text("a") + b"N\x86")
+        + b"e\x85q\x000"
+        + DICTIONARY
+        + b"q\x010"
+        + 50_000 * b"h\x01h\x00R0"
+        + b"N."
     ),
     "long names": (
-        b"\x80\x04X" + (500_000).to_bytes(4, "little") + 500_000 * b"a" + b"q\x000" + 50_000 * b"h\x00h\x00\x930" + b"N."
+        b"\x80\x04X"
+        + (500_000).to_bytes(4, "little")
+        + 500_000 * b"a"
+        + b"q\x000"
+        + 50_000 * b"h\x00h\x00\x930"
+        + b"N."
     ),
     "long keys": (
-        b"\x80\x02}" + b"".join(
-            b"X" + (500_000).to_bytes(4, "little") + 500_000 * b"a" + b"q" + bytes([i]) + b"0" for i in (0, 1)
-        ) + 20_000 * b"h\x00Nsh\x01Ns" + b"."
+        b"\x80\x02}"
+        + b"".join(b"X" + (500_000).to_bytes(4, "little") + 500_000 * b"a" + b"q" + bytes([i]) + b"0" for i in (0, 1))
+        + 20_000 * b"h\x00Nsh\x01Ns"
+        + b"."
     ),
     "long numbers as keys": (
         b"\x80\x02}\x8b" + (500_000).to_bytes(4, "little") + 500_000 * b"\x7f" + b"q\x000" + 50_000 * b"h\x00Ns" + b"."
@@ -317,13 +329,13 @@ BOMBS = {
         b"\x80\x02(" + 10_000 * b"N" + b"tq\x000" + DICTIONARY + b"q\x010" + 50_000 * b"h\x01h\x00R0" + b"N."
     ),
     "functions of functions": (
-        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\x000)" + 20_000 * b"q\x010(h\x00Nh\x01Nt" + b"q\x010h\x00h\x01R."
+        b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\x000)"
+        + 20_000 * b"q\x010(h\x00Nh\x01Nt"
+        + b"q\x010h\x00h\x01R."
     ),
     "prefixes": foreign.pickle({f"{i}.bn1.weight": b"N" for i in range(30_000)}),
     "tensors of one storage": foreign.pickle({f"{i}.layer1.0.a": foreign.tensor("0", (2,)) for i in range(1_000)}),
-    "many networks": foreign.pickle(
-        {f"{i}.layer0.conv1.weight": foreign.tensor("0", (2,)) for i in range(1_000)}
-    ),
+    "many networks": foreign.pickle({f"{i}.layer0.conv1.weight": foreign.tensor("0", (2,)) for i in range(1_000)}),
 }
 
 
@@ -334,13 +346,10 @@ def test_no_file_takes_long_or_much(name, tmp_path):
     tracemalloc.start()
     start = time.process_time()
     try:
-        with opened(tmp_path / "a.pth") as file:
-            for entry in file.entries.values():
-                entry.read()
-    except ValueError as error:
-        assert len(str(error)) < 1000
-    finally:
+        with contextlib.suppress(ValueError):  # some are refused
+            read_all(tmp_path / "a.pth")
         taken, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+    finally:
         tracemalloc.stop()
     assert taken < 3
     assert peak < 30_000_000 + 40 * len(BOMBS[name])

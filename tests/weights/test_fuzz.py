@@ -65,7 +65,9 @@ BESIDE = {
 }
 LIGHTNING = {
     "pytorch-lightning_version": "2.5.0",
-    "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": np.array(0.5, "float32"), "kth_value": b"1"}},
+    "callbacks": {
+        "ModelCheckpoint{'monitor': None}": {"best_model_score": np.array(0.5, "float32"), "kth_value": b"1"}
+    },
     "hyper_parameters": collections.OrderedDict(lr=1e-3, device=foreign.Called("torch", "device", "cpu")),
     "state_dict": {f"model.{name.removeprefix('module.')}": array for name, array in LATER.items()},
 }
@@ -108,7 +110,10 @@ SEEDS = {
 # Pickles of the right instructions in a wrong order go further than damaged ones.
 INSTRUCTIONS = [
     *(bytes([code]) for code in b")}](t\x85\x86\x87N\x88\x89RQsuaeb.\x810\x942\x8f\x90\x91\x93od"),
-    *(foreign.text(value) for value in ("storage", "cpu", "0", "a", "conv.weight", "layer0.conv1.weight", "os", "system")),
+    *(
+        foreign.text(value)
+        for value in ("storage", "cpu", "0", "a", "conv.weight", "layer0.conv1.weight", "os", "system")
+    ),
     *(foreign.number(value) for value in (0, 1, 2, 3, -1, 2**31 - 1, -(2**31))),
     b"\x8a\x09" + bytes(8) + b"\x01",
     *(code + place for code in (b"q", b"h") for place in (b"\x00", b"\x01")),
@@ -209,7 +214,9 @@ def fuzz(kind, folder, files):
 def check(kind, folder, files):
     outcomes, slowest, grown = fuzz(kind, folder, files)
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
-    print(f"\n{kind}: {files} files: {text}; slowest {1000 * slowest:.0f} ms; memory grew by {grown:.0f} MiB", flush=True)
+    print(
+        f"\n{kind}: {files} files: {text}; slowest {1000 * slowest:.0f} ms; memory grew by {grown:.0f} MiB", flush=True
+    )
     assert sum(outcomes.values()) == files
     assert slowest < SECONDS
     assert grown < 500

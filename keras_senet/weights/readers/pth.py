@@ -1,9 +1,9 @@
 """Files of `torch.save`, in the zip format and in the older stream format of 2018, without torch.
 
-Both hold a pickle that refers to blocks of numbers. It is not unpickled: `play` goes through its instructions and builds
-dictionaries, lists, tuples, strings, numbers and tensors. Every other class and function that it names, such as an
-optimizer's or argparse's, becomes an `Unknown`: a name, which is never imported or called. Sizes that the instructions
-claim are compared with the file before memory is taken.
+Both hold a pickle that refers to blocks of numbers. It is not unpickled: `play` goes through its instructions
+and builds dictionaries, lists, tuples, strings, numbers and tensors. Every other class and function that it
+names, such as an optimizer's or argparse's, becomes an `Unknown`: a name, which is never imported or called.
+Sizes that the instructions claim are compared with the file before memory is taken.
 """
 
 import contextlib
@@ -334,7 +334,9 @@ ACTIONS = {
     "NONE": lambda m, _: m.push(None),
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),
-    **dict.fromkeys(("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push),
+    **dict.fromkeys(
+        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push
+    ),
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
     **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Machine.push),
     **dict.fromkeys(("BINBYTES", "SHORT_BINBYTES", "BINBYTES8", "BYTEARRAY8"), _Machine.push),

@@ -16,7 +16,7 @@ MAX_MAPPED = 64 << 20  # bytes
 
 @contextlib.contextmanager
 def opened(path):
-    """The tensors by name, of which those of floating-point numbers can be read, and the metadata that this package has written."""
+    """The tensors by name, and this package's own metadata. Whole numbers are refused when they are read."""
     tensors = _Tensors(path)
     try:
         slices = {name: tensors.file.get_slice(name) for name in tensors.file.keys()}  # noqa: SIM118  not a dict
