@@ -210,7 +210,10 @@ def _counted(row):
     return row.parameters, row.multiply_adds, row.rescaled
 
 
-WEIGHTS_HELP = "a tag such as imagenet (`keras-senet list --weights`), a file, or hf://owner/name"
+WEIGHTS_HELP = (
+    "a tag such as imagenet (`keras-senet list --weights`), a file, FILE#NAME for a part of a checkpoint, "
+    "or hf://owner/name"
+)
 
 
 def _add_model_arguments(parser):

@@ -29,14 +29,14 @@ class Part(NamedTuple):
     prefix   what stands before each of their names, "" or with a dot at the end
     weights  their values by name, without the prefix
     others   what `weights="file.pth#name"` calls the other parts of the file
-    beside   how many weights of the same dictionary do not have the prefix
+    beside   the names of the same dictionary's other weights, without the prefix
     """
 
     path: tuple[str, ...]
     prefix: str
     weights: dict
     others: tuple[str, ...] = ()
-    beside: int = 0
+    beside: tuple[str, ...] = ()
 
     def __str__(self):
         """What was taken and what was not; nothing for a file that is one network's weights by their own names."""
@@ -44,7 +44,7 @@ class Part(NamedTuple):
         if self.prefix:
             taken.append(f"the prefix {self.prefix!r} of their names is taken off")
         if self.beside:
-            taken.append(f"{self.beside} arrays without the prefix are skipped")
+            taken.append(f"skipped, as without the prefix: {_listed(self.beside)}")
         if self.others:
             taken.append(f"it also has {_listed(self.others)}: {_how_to_choose(self.others[0])}")
         return "; ".join(taken)
@@ -93,7 +93,8 @@ def choose_part(contents, asked=None):
     path, prefix = best[0]
     weights = {name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)}
     others = tuple(name for candidate, name in names.items() if candidate != best[0])
-    beside = sum(not name.startswith(prefix) and value.shape != () for name, value in found[path].items())
+    # A single number is no weight: torch's AveragedModel has `n_averaged` there
+    beside = tuple(name for name, value in found[path].items() if not name.startswith(prefix) and value.shape != ())
     return Part(path, prefix, weights, others, beside)
 
 

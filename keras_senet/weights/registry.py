@@ -158,7 +158,7 @@ def find(weights, model_name):
         [*map(repr, tags), f"the path of an existing file ({', '.join(ENDINGS)})", "'hf://owner/name'"]
     )
     none = "" if tags else f"; there are no published weights for {model_name!r}"
-    path, _ = split_part(Path(weights))
+    path, _ = split_part(Path(str(weights)))
     if not path.name.endswith(ENDINGS) or not path.is_file():
         raise ValueError(f"`weights` must be None, {accepted}{none}. Received: weights={str(weights)!r}")
     return Path(weights)

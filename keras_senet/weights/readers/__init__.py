@@ -47,7 +47,7 @@ class Contents(NamedTuple):
 
     tree: object
     metadata: object = None
-    entry: Callable[[str, object], Entry] = lambda name, value: value
+    entry: Callable = lambda name, value: value
     describe: Callable[[object], str] = str
 
 
