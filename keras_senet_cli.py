@@ -59,7 +59,10 @@ def main(arguments=None):
 
 @contextlib.contextmanager
 def quiet():
-    """Holds back what libraries write to the error stream from C++, unless an unexpected exception leaves the block."""
+    """Holds back what libraries write to the error stream from C++, unless an unexpected exception leaves the block.
+
+    What this package says there itself, in lines that begin with its name, comes when the block is left.
+    """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # some of TensorFlow's messages; read when it loads
     sys.stderr.flush()
     kept = os.dup(2)
@@ -77,6 +80,8 @@ def quiet():
             sys.stderr.flush()
             os.dup2(kept, 2)
             os.close(kept)
+            held.seek(0)
+            os.write(2, b"".join(line for line in held if line.startswith(b"keras-senet ")))
 
 
 if __name__ == "__main__":

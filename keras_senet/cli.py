@@ -1,9 +1,11 @@
 """The subcommands of `keras-senet`; each imports what it needs."""
 
 import argparse
+import contextlib
 import dataclasses
 import importlib
 import json
+import logging
 import sys
 from pathlib import Path
 
@@ -27,7 +29,8 @@ def main(arguments):
     """Runs a subcommand. Bad input ends with one line on the error stream and status 2."""
     options = _parser(arguments[0]).parse_args(arguments)
     try:
-        options.run(options)
+        with _messages(options.command):
+            options.run(options)
     except EXPECTED as error:
         if options.traceback:
             raise
@@ -37,6 +40,18 @@ def main(arguments):
         print("interrupted", file=sys.stderr)
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def _messages(command):
+    """What the package logs, as lines on the error stream: which weights of a file it has taken, for example."""
+    logger, handler = logging.getLogger("keras_senet"), logging.StreamHandler()
+    handler.setFormatter(logging.Formatter(f"keras-senet {command}: %(message)s"))
+    logger.addHandler(handler)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
 
 
 def _parser(asked):
@@ -200,7 +215,10 @@ def _counted(row):
     return row.parameters, row.multiply_adds, row.rescaled
 
 
-WEIGHTS_HELP = "a tag such as imagenet (`keras-senet list --weights`), a file, or hf://owner/name"
+WEIGHTS_HELP = (
+    "a tag such as imagenet (`keras-senet list --weights`), a file, FILE#NAME for a part of a checkpoint, "
+    "or hf://owner/name"
+)
 
 
 def _add_model_arguments(parser):

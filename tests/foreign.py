@@ -1,14 +1,25 @@
 """Files of other frameworks, written byte by byte: what PyTorch and Caffe write, and what they never would."""
 
 import io
+import pickle as pickles
 import re
 import struct
 import zipfile
+from collections import OrderedDict
 
+import ml_dtypes
 import numpy as np
 
 MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of torch.serialization.MAGIC_NUMBER
-KINDS = {"float32": "FloatStorage", "int64": "LongStorage"}
+KINDS = {
+    "float64": "DoubleStorage",
+    "float32": "FloatStorage",
+    "float16": "HalfStorage",
+    "bfloat16": "BFloat16Storage",
+    "int64": "LongStorage",
+    "int8": "CharStorage",
+}
+bfloat16 = ml_dtypes.bfloat16
 
 
 def text(value):
@@ -48,21 +59,102 @@ def zipped(files, root="archive", compression=zipfile.ZIP_STORED):
     return target.getvalue()
 
 
+class Global:
+    """A name in a pickle, without what it names: `Global("torch", "FloatStorage")`."""
+
+    def __init__(self, module, name):
+        self.name = (module, name)
+
+    def __call__(self):
+        raise AssertionError(f"{self.name} is not to be called")
+
+
+class Called:
+    """What a pickle makes by calling a name: `Called("torch", "device", "cpu")`."""
+
+    def __init__(self, module, name, *arguments):
+        self.function, self.arguments = Global(module, name), arguments
+
+    def __reduce__(self):
+        return self.function, self.arguments
+
+
+class Strided:
+    """A tensor that is a part of another array's storage, as `array[...]` of NumPy is one."""
+
+    def __init__(self, storage, shape, strides, offset=0):
+        self.storage, self.rest = storage, (offset, shape, strides)
+
+
+class Pickler(pickles._Pickler):
+    """Writes what torch.save does: arrays as tensors, each with a storage of its own."""
+
+    dispatch = dict(pickles._Pickler.dispatch)  # noqa: RUF012
+
+    def __init__(self, file, protocol, stream):
+        super().__init__(file, protocol)
+        self.stream = stream
+        self.storages = {}  # by the array's identity: its key and itself
+
+    def save_name(self, value):
+        module, name = value.name
+        self.write(f"c{module}\n{name}\n".encode())
+        self.memoize(value)
+
+    dispatch[Global] = save_name
+
+    def reducer_override(self, value):
+        if isinstance(value, np.ndarray):
+            value = Strided(
+                value, value.shape, [n // value.itemsize for n in np.empty(value.shape, value.dtype).strides]
+            )
+        if not isinstance(value, Strided):
+            return NotImplemented
+        offset, shape, strides = value.rest
+        storage = Block(value.storage)
+        arguments = (storage, offset, tuple(shape), tuple(strides), False, Called("collections", "OrderedDict"))
+        return Global("torch._utils", "_rebuild_tensor_v2"), arguments
+
+    def persistent_id(self, value):
+        if not isinstance(value, Block):
+            return None
+        array = value.array
+        key, _ = self.storages.setdefault(id(array), (str(len(self.storages)), array))
+        kind = Global("torch", KINDS[array.dtype.name])
+        return ("storage", kind, key, "cpu", array.size, *([None] if self.stream else []))
+
+
+class Block:
+    """The storage of an array."""
+
+    def __init__(self, array):
+        self.array = array
+
+
+def torch_save(content, stream=False, protocol=2):
+    """A file with any content, in which arrays are tensors: in the zip format, or in the stream format of 2018."""
+    file = io.BytesIO()
+    pickler = Pickler(file, protocol, stream)
+    pickler.dump(content)
+    storages = dict(pickler.storages.values())
+    if stream:
+        keys = pickles.dumps(list(storages), 2)
+        blocks = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
+        return (
+            MAGIC + b"\x80\x02M\xe9\x03." + pickles.dumps({"little_endian": True}, 2) + file.getvalue() + keys + blocks
+        )
+    blocks = {f"data/{key}": array.tobytes() for key, array in storages.items()}
+    return zipped({"data.pkl": file.getvalue(), "byteorder": b"little", **blocks, "version": b"3\n"})
+
+
 def pth(arrays):
     """A state dict in the zip format."""
-    tensors = {name: tensor(str(i), a.shape, KINDS[a.dtype.name]) for i, (name, a) in enumerate(arrays.items())}
-    storages = {f"data/{i}": array.tobytes() for i, array in enumerate(arrays.values())}
-    return zipped({"data.pkl": pickle(tensors), "byteorder": b"little", **storages, "version": b"3\n"})
+    return torch_save(OrderedDict(arrays))
 
 
-def stream(arrays, machine=b"\x80\x02}X\r\x00\x00\x00little_endian\x88s."):
+def stream(arrays):
     """A state dict in the stream format of 2018."""
-    tensors = {
-        name: tensor(str(i), a.shape, KINDS[a.dtype.name], stream=True) for i, (name, a) in enumerate(arrays.items())
-    }
-    keys = b"\x80\x02](" + b"".join(text(str(i)) for i in range(len(arrays))) + b"e."
-    storages = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in arrays.values())
-    return MAGIC + b"\x80\x02M\xe9\x03." + machine + pickle(tensors) + keys + storages
+    return torch_save(OrderedDict(arrays), stream=True)
 
 
 def torch_state(model):

@@ -22,10 +22,12 @@ another constructor of a changed one, such as the plain network with `se=None`.
 Args:
     include_top: whether the classifier is at the end; without it the output is the last feature map.
     weights: {weights}None (random), the path of a file, or
-        "hf://owner/name", a repository on the Hugging Face Hub. A file is `.weights.h5`, `.safetensors`, `.pth` or
-        `.caffemodel`; it decides which variant of the network is built, as two families of ImageNet weights have equal
-        shapes and different strides. With other than three channels the first convolution is adapted: one channel
-        gets the sum over RGB, more get RGB in turn, scaled by 3 / channels.
+        "hf://owner/name", a repository on the Hugging Face Hub. A file is `.weights.h5`, `.safetensors`,
+        `.caffemodel` or one of torch.save (`.pth`, `.pt`, `.bin`, `.ckpt`, `.pth.tar`), also a training's
+        checkpoint: what is taken of it is logged, and "run.pth#state_dict" takes the part of that name. The
+        file decides which variant of the network is built, as two families of ImageNet weights have equal
+        shapes and different strides. With other than three channels the first convolution is adapted: one
+        channel gets the sum over RGB, more get RGB in turn, scaled by 3 / channels.
     input_tensor: a Keras tensor to build the network on, in place of a new input.
     input_shape: without the batch; a size may be None, and is otherwise at least {min_size}.
         Defaults to {size} x {size} x 3, or what the weights are for.

@@ -6,7 +6,7 @@ layout; `loading` chooses the variant of the network that the file is for, and f
 
 from keras_senet.weights.download import DownloadError
 from keras_senet.weights.loading import open_weights
-from keras_senet.weights.readers import DamagedFileError
+from keras_senet.weights.readers import DamagedFileError, UnsupportedFileError
 from keras_senet.weights.registry import Checkpoint, find, is_published, list_weights
 from keras_senet.weights.saving import save_weights
 
@@ -14,6 +14,7 @@ __all__ = [
     "Checkpoint",
     "DamagedFileError",
     "DownloadError",
+    "UnsupportedFileError",
     "find",
     "is_published",
     "list_weights",

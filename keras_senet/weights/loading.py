@@ -1,6 +1,8 @@
 """From a file of weights to a network that has them: which network the file is for, then every variable."""
 
 import contextlib
+import logging
+import re
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -9,8 +11,10 @@ from keras_senet.preprocessing import CAFFE, Preprocessing, class_order
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
 from keras_senet.weights.metadata import choose_spec, preprocessing_of
-from keras_senet.weights.readers import DamagedFileError, File, opened
-from keras_senet.weights.registry import Checkpoint
+from keras_senet.weights.readers import File, UnsupportedFileError, opened
+from keras_senet.weights.registry import Checkpoint, split_part
+
+logger = logging.getLogger("keras_senet")
 
 HEAD = ("predictions/", "fc1/", "fc2/", "layers/dense")  # the layers of the classifiers, in all namings
 # The first convolutions, by family of networks, and in Keras' files
@@ -63,61 +67,67 @@ class StoredWeights:
         return shapes[0][2] if shapes and len(shapes[0]) == 4 and 1 <= shapes[0][2] <= MAX_CHANNELS else 3
 
     def load_into(self, model, include_top=True):
-        """Gives every variable of the model its value.
+        """Gives every variable of the model its value, and logs which part of the file has them.
 
         Raises:
             ValueError: if the file has other weights than the model, or numbers that are not finite.
         """
         entries = self.named(model)
-        if include_top:
-            self._check_classes(model)
-        else:
+        if not include_top:
             entries = {name: entry for name, entry in entries.items() if not name.startswith(HEAD)}
         variables = {names.own_name(variable): variable for variable in model.weights}
         stem = next(iter(variables))
         channels = variables[stem].shape[-2]
         if stem in entries and channels != 3:
             entries[stem] = adapt_stem(entries[stem], channels)
-        self._check_equal(model.name, variables, entries)
+        self._check_equal(model, variables, entries)
         for name, variable in variables.items():
-            variable.assign(self._finite(name, entries[name].read()))
+            variable.assign(_valid(name, entries[name].read()))
+        if part := str(self.file.part):
+            logger.warning("%s: %s", self.label, part)
 
-    def _check_classes(self, model):
-        classes = self.classes()
-        if classes is None:
-            raise ValueError(
-                f"The weights of {self.label} do not fit {model.name!r}: the file has no classifier. "
-                "Pass `include_top=False` for the rest of the network"
-            )
-        if classes != model.output_shape[-1]:
-            raise ValueError(
-                f"The weights of {self.label} do not fit {model.name!r}: the file has {classes} classes, "
-                f"`classes` is {model.output_shape[-1]}. Pass `include_top=False` for the rest of the network"
-            )
-
-    def _check_equal(self, model_name, variables, entries):
+    def _check_equal(self, model, variables, entries):
         """Equal names and equal shapes, or an error that lists the differences."""
-        shapes = [
-            f"{name} {entries[name].shape} instead of {tuple(variable.shape)}"
-            for name, variable in variables.items()
-            if name in entries and entries[name].shape != tuple(variable.shape)
-        ]
         found = {
             "missing": [name for name in variables if name not in entries],
             "left over": [name for name in entries if name not in variables],
-            "of another shape": shapes,
+            "of another shape": [
+                name
+                for name, variable in variables.items()
+                if name in entries and entries[name].shape != tuple(variable.shape)
+            ],
         }
-        differences = "; ".join(f"{kind}: {_listed(items)}" for kind, items in found.items() if items)
-        if differences:
-            counts = f"the file has {len(entries)} variables, the network {len(variables)}"
-            raise ValueError(f"The weights of {self.label} do not fit {model_name!r}: {counts}; {differences}")
+        if not any(found.values()):
+            return
+        if all(name.startswith(HEAD) for names in found.values() for name in names):
+            problem = self._head_problem(model)
+        else:
+            found["of another shape"] = [
+                f"{name} {entries[name].shape} instead of {tuple(variables[name].shape)}"
+                for name in found["of another shape"]
+            ]
+            differences = "; ".join(f"{kind}: {_listed(items)}" for kind, items in found.items() if items)
+            problem = f"the file has {len(entries)} variables, the network {len(variables)}; {differences}"
+            if re.search(r"\d{5}-of-\d{5}", self.label):
+                problem += ". By its name, the file is one of several that have the weights together"
+        part = f" ({self.file.part})" if str(self.file.part) else ""
+        raise ValueError(f"The weights of {self.label}{part} do not fit {model.name!r}: {problem}")
 
-    def _finite(self, name, array):
-        if not np.isfinite(array).all():
-            raise DamagedFileError(f"{name} has values that are not finite")
-        if name.endswith("moving_variance") and (array < 0).any():
-            raise DamagedFileError(f"{name} has variances below 0")
-        return array
+    def _head_problem(self, model):
+        classes = self.classes()
+        has = "no classifier" if classes is None else f"{classes} classes, `classes` is {model.output_shape[-1]}"
+        return f"the file has {has}. Pass `include_top=False` for the rest of the network"
+
+
+def _valid(name, array):
+    """An array that can be a variable's."""
+    if array.dtype.kind != "f":
+        raise UnsupportedFileError(f"{name} has whole numbers ({array.dtype})")
+    if not np.isfinite(array).all():
+        raise UnsupportedFileError(f"{name} has values that are not finite in float32")
+    if name.endswith("moving_variance") and (array < 0).any():
+        raise UnsupportedFileError(f"{name} has variances below 0")
+    return array
 
 
 def _listed(items):
@@ -157,8 +167,9 @@ def open_weights(source, spec, preprocessing):
         ValueError: if the file is damaged or of another network.
         OSError: if it cannot be had.
     """
+    source, part = split_part(source)
     path = fetch(source)
-    with opened(path) as file:
+    with opened(path, part) as file:
         label = repr(str(path))
         try:
             family = _family(file)
@@ -170,16 +181,16 @@ def open_weights(source, spec, preprocessing):
             stored = source.preprocessing
         elif family == "caffe":
             stored = replace(preprocessing, mean=CAFFE.mean, std=CAFFE.std)
-        yield StoredWeights(label, file, family, chosen, stored or preprocessing)
+        found = StoredWeights(label, file, family, chosen, stored or preprocessing)
+        if family in ("legacy", "later") and chosen.se and names.lacks_se_biases(found.named(None)):
+            found = replace(found, spec=replace(chosen, se=replace(chosen.se, use_bias=False)))
+        yield found
 
 
 def _family(file):
     """Whose names a file has: "keras", "own", "caffe", or timm's "legacy" or "later"."""
-    match file.kind:
-        case ".weights.h5":
-            return "keras"
-        case ".caffemodel":
-            return "caffe"
+    if file.kind in (".weights.h5", ".caffemodel"):
+        return {".weights.h5": "keras", ".caffemodel": "caffe"}[file.kind]
     if file.metadata is not None:
         return "own"
     return names.torch_family(file.entries) or "own"

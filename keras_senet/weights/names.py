@@ -11,7 +11,7 @@ from functools import cache
 import numpy as np
 
 from keras_senet.layers import SqueezeExcite
-from keras_senet.weights.readers import DamagedFileError, Entry
+from keras_senet.weights.readers import DamagedFileError, Entry, UnsupportedFileError
 
 STATISTICS = {
     "weight": "gamma",
@@ -20,12 +20,13 @@ STATISTICS = {
     "running_var": "moving_variance",
 }
 LAYER = {"weight": "kernel", "bias": "bias"}
+SE_LAYERS = ("_se_reduce", "_se_expand")
 
 TORCH_UNIT = (
     (r"(stage.*)\.conv(\d)", r"\1_conv\2"),
     (r"(stage.*)\.bn(\d)", r"\1_conv\2_bn"),
-    (r"(stage.*)\.(?:se|se_module)\.fc1", r"\1_se_reduce"),
-    (r"(stage.*)\.(?:se|se_module)\.fc2", r"\1_se_expand"),
+    (r"(stage.*)\.(?:se|se_module)\.fc(?:1|\.0)", r"\1_se_reduce"),  # fc.0: moskomule/senet.pytorch
+    (r"(stage.*)\.(?:se|se_module)\.fc(?:2|\.2)", r"\1_se_expand"),
 )
 # The authors' networks as ported by Cadene, timm's legacy_*: timm/models/senet.py
 LEGACY = (
@@ -121,7 +122,15 @@ def _torch_entry(name, entry, table):
     variables = STATISTICS if layer and layer.endswith("_bn") else LAYER
     if layer is None or variable not in variables:
         return name, entry
+    if layer.endswith(SE_LAYERS) and len(entry.shape) == 2:  # a Linear in place of a 1x1 convolution
+        entry = entry.reshape((*entry.shape, 1, 1))
     return f"{layer}/{variables[variable]}", keras_layout(entry)
+
+
+def lacks_se_biases(names):
+    """Whether there are SE blocks among weights, by their names here, and none with a bias."""
+    kinds = {kind for layer, _, kind in (name.rpartition("/") for name in names) if layer.endswith(SE_LAYERS)}
+    return bool(kinds) and "bias" not in kinds
 
 
 def _translate(layer, table):
@@ -230,6 +239,6 @@ def _unique(pairs):
     named = {}
     for name, entry in pairs:
         if name in named:
-            raise DamagedFileError(f"two of its weights are {name[:80]!r}")
+            raise UnsupportedFileError(f"two of its weights are {name[:80]!r}")
         named[name] = entry
     return named

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from keras_senet.preprocessing import IMAGENET, Preprocessing
+from keras_senet.weights.readers import ENDINGS
 
 RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/"
 HUB = "hf://"
-FILES = (".weights.h5", ".safetensors", ".pth", ".caffemodel")
 
 
 @dataclass(frozen=True)
@@ -140,6 +140,7 @@ def is_published(model_name):
 def find(weights, model_name):
     """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an existing file.
 
+    The last two may have "#name" at their end, a part of the file: `split_part` takes it off.
     "imagenet" is the authors' checkpoint, or the network's first where they have published none.
 
     Raises:
@@ -153,8 +154,19 @@ def find(weights, model_name):
         return tags[str(weights)]
     if str(weights).startswith(HUB):
         return str(weights)
-    accepted = ", ".join([*map(repr, tags), f"the path of an existing file ({', '.join(FILES)})", "'hf://owner/name'"])
+    accepted = ", ".join(
+        [*map(repr, tags), f"the path of an existing file ({', '.join(ENDINGS)})", "'hf://owner/name'"]
+    )
     none = "" if tags else f"; there are no published weights for {model_name!r}"
-    if not str(weights).endswith(FILES) or not Path(weights).is_file():
+    path, _ = split_part(Path(str(weights)))
+    if not path.name.endswith(ENDINGS) or not path.is_file():
         raise ValueError(f"`weights` must be None, {accepted}{none}. Received: weights={str(weights)!r}")
     return Path(weights)
+
+
+def split_part(source):
+    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without one."""
+    if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).is_file():
+        return source, None
+    whole, _, part = str(source).rpartition("#")
+    return whole if whole.startswith(HUB) else Path(whole), part

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from keras_senet.extras import require
-from keras_senet.weights.readers import DamagedFileError, Entry
+from keras_senet.weights.readers import Contents, DamagedFileError, Entry, UnsupportedFileError
 
 # Numbers of the fields in caffe.proto: of the network's layers, in its format since 2014 and before; of theirs.
 LAYER, OLD_LAYERS = 100, 2
@@ -73,7 +73,7 @@ def opened(path):
                     raise DamagedFileError(f"two layers are called {name[:80]!r}")
                 shape = _array(blob, name).shape
                 entries[f"{name}:{i}"] = Entry(shape, functools.partial(_read, file, place, i, name))
-        yield entries, None
+        yield Contents(entries)
 
 
 def _read(file, place, i, name):
@@ -91,7 +91,7 @@ def _layers(file):
     places = []
     for count, (number, start, length) in enumerate(_fields(file)):
         if number == OLD_LAYERS:
-            raise DamagedFileError("its layers are in the format that Caffe wrote before 2014")
+            raise UnsupportedFileError("its layers are in the format that Caffe wrote before 2014")
         if number == LAYER and length is not None:
             places.append((start, length))
         if count >= MAX_FIELDS:

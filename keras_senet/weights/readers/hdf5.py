@@ -7,7 +7,7 @@ import json
 import h5py
 
 from keras_senet.weights.metadata import METADATA
-from keras_senet.weights.readers import DamagedFileError, Entry
+from keras_senet.weights.readers import Contents, DamagedFileError, Entry
 
 ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
 MAX_DEPTH = 6  # of groups; Keras needs "layers/squeeze_excite/reduce/vars/0"
@@ -27,7 +27,7 @@ def opened(path):
             entries = dict(_entries(file, path.stat().st_size))
         except ERRORS as error:
             raise DamagedFileError(str(error)[:300]) from error
-        yield entries, metadata
+        yield Contents(entries, metadata)
 
 
 def _metadata(file):

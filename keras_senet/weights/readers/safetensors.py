@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_senet.extras import require
 from keras_senet.weights.metadata import METADATA
-from keras_senet.weights.readers import DamagedFileError, Entry
+from keras_senet.weights.readers import Contents, DamagedFileError, Entry, UnsupportedFileError
 
 FLOATS = ("F64", "F32", "F16", "BF16")
 MAX_MAPPED = 64 << 20  # bytes
@@ -16,21 +16,20 @@ MAX_MAPPED = 64 << 20  # bytes
 
 @contextlib.contextmanager
 def opened(path):
-    """The floating-point tensors by name, and the metadata that this package has written."""
+    """The tensors by name, and this package's own metadata. Whole numbers are refused when they are read."""
     tensors = _Tensors(path)
     try:
         slices = {name: tensors.file.get_slice(name) for name in tensors.file.keys()}  # noqa: SIM118  not a dict
         entries = {
-            name: Entry(tuple(part.get_shape()), functools.partial(tensors.read, name))
+            name: Entry(tuple(part.get_shape()), functools.partial(tensors.read, name, part.get_dtype()))
             for name, part in slices.items()
-            if part.get_dtype() in FLOATS
         }
         metadata = (tensors.file.metadata() or {}).get(METADATA)
         metadata = None if metadata is None else json.loads(metadata)
     except (tensors.error, OSError, ValueError, RecursionError) as error:
         raise DamagedFileError(str(error)[:300]) from error
     del slices  # they would keep what is mapped
-    yield entries, metadata
+    yield Contents(entries, metadata)
 
 
 class _Tensors:
@@ -46,11 +45,14 @@ class _Tensors:
         except (self.error, OSError) as error:
             raise DamagedFileError(str(error)[:300]) from error
 
-    def read(self, name):
+    def read(self, name, dtype):
+        if dtype not in FLOATS:
+            raise UnsupportedFileError(f"{name[:80]!r} has numbers of the type {dtype}")
         if self.mapped > MAX_MAPPED:
             self.file, self.mapped = self.open(), 0
         try:
-            array = np.asarray(self.file.get_tensor(name), "float32")
+            with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, which is looked for
+                array = np.asarray(self.file.get_tensor(name), "float32")
         except self.error as error:
             raise DamagedFileError(str(error)[:300]) from error
         self.mapped += array.nbytes
