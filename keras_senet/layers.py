@@ -219,15 +219,16 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def call(self, inputs, training=None, mask=None):
         if mask is not None or not self._is_fusible(inputs):
             return super().call(inputs, training=training, mask=mask)
+        # Read here, and only here: when a backward pass runs, they may have changed.
+        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         if training and self.trainable:
-            outputs, mean, variance = self._fused(inputs, is_training=True, mean=[], variance=[])
-            variance = self._biased(variance, inputs)
+            outputs, mean, variance = self._normalize_batch(inputs, gamma, beta)
             self._update_moving_statistics(mean, variance)
         else:
             mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
-            outputs, _, _ = self._fused(inputs, is_training=False, mean=mean, variance=variance)
+            outputs = self._affine(inputs, gamma, beta, mean, variance)
         outputs = ops.cast(outputs, self.compute_dtype)
-        return self._remembered(outputs, inputs, mean, variance) if training else outputs
+        return self._recomputable(outputs, inputs, gamma, beta, mean, variance) if training else outputs
 
     def _is_fusible(self, inputs):
         return (
@@ -241,20 +242,24 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
         )
 
-    def _fused(self, inputs, is_training, mean, variance):
-        import tensorflow as tf
+    def _normalize_batch(self, inputs, gamma, beta):
+        """The outputs, and the batch's mean and variance as Keras averages them."""
+        from keras_senet.gradients import normalize_batch
 
         # tf.compat.v1.nn.fused_batch_norm would raise epsilon to 1.001e-5, which cuDNN no longer asks for.
-        return tf.raw_ops.FusedBatchNormV3(
-            x=inputs,
-            scale=ops.cast(self.gamma, "float32"),
-            offset=ops.cast(self.beta, "float32"),
-            mean=mean,
-            variance=variance,
-            epsilon=self.epsilon,
-            data_format="NCHW" if self.axis == 1 else "NHWC",
-            is_training=is_training,
-        )[:3]
+        outputs, mean, variance = normalize_batch(inputs, gamma, beta, self.epsilon, self._tf_format)
+        return outputs, *self._with_gradients(inputs, mean, self._biased(variance, inputs))
+
+    def _affine(self, inputs, gamma, beta, mean, variance):
+        """The outputs by given statistics, float32."""
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        shift = beta - mean * scale
+        shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
+        return ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
+
+    @property
+    def _tf_format(self):
+        return "NCHW" if self.axis == 1 else "NHWC"
 
     def _biased(self, variance, inputs):
         """The variance that Keras averages, from that of the fused operation, which is Bessel-corrected."""
@@ -267,18 +272,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
             moving.assign(ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum))
 
-    def _remembered(self, outputs, inputs, mean, variance):
-        """The outputs, from which an SE block behind them learns how to compute them anew from the inputs."""
-        from keras_senet.gradients import remember
+    def _moments(self, inputs, mask):
+        mean, variance = super()._moments(inputs, mask)
+        if mask is not None or self.synchronized or keras.backend.backend() != "tensorflow":
+            return mean, variance
+        return self._with_gradients(inputs, mean, variance)
 
-        def compute():
-            scale = ops.cast(self.gamma, "float32") * ops.rsqrt(variance + self.epsilon)
-            shift = ops.cast(self.beta, "float32") - mean * scale
-            shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
-            anew = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
-            return ops.cast(anew, self.compute_dtype)
+    def _with_gradients(self, inputs, mean, variance):
+        """The batch's mean and variance as functions of the inputs, of which Keras and TensorFlow differentiate parts."""
+        from keras_senet.gradients import with_moments
 
-        return remember(outputs, compute)
+        axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
+        return with_moments(inputs, mean, variance, axes)
+
+    def _recomputable(self, outputs, inputs, gamma, beta, mean, variance):
+        """The outputs, from which a following SE block learns how to recompute them from the inputs."""
+        from keras_senet.gradients import tag_recompute
+
+        def recompute():
+            return ops.cast(self._affine(inputs, gamma, beta, mean, variance), outputs.dtype)
+
+        return tag_recompute(outputs, recompute)
 
 
 @register
