@@ -24,8 +24,7 @@ def decode(raw, channels, orientation=None):
             header must have been checked by `read_header` and `why_not`.
 
     Raises:
-        tf.errors.InvalidArgumentError: in the graph or eagerly, if it cannot be decoded.
-        ValueError: eagerly, if its header says so.
+        tf.errors.InvalidArgumentError: if it cannot be decoded, or has more than `MAX_PIXELS`; see `reason_of`.
     """
     if orientation is None:
         orientation = orientation_of(raw)
@@ -44,11 +43,11 @@ def decode_jpeg_window(raw, channels, window, orientation):
 
 
 def orientation_of(raw):
-    """How an encoded image is turned, 1..8; raises or fails as `decode` does if the header speaks against it."""
+    """How an encoded image is turned, 1..8; fails as `decode` does if the header speaks against it."""
     if tf.executing_eagerly():
         header = headers.read_header(bytes(raw.numpy()) if tf.is_tensor(raw) else raw)
         if problem := headers.why_not(header):
-            raise ValueError(problem)
+            check(False, problem)
         return header.orientation
     kind, height, width, orientation = tf.unstack(_header(raw))
     is_small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= headers.MAX_PIXELS
