@@ -10,7 +10,6 @@ from typing import NamedTuple
 
 from keras_senet import data
 from keras_senet.data import Augmentation
-from keras_senet.data.datasets import SPLITS
 from keras_senet.extras import require
 from keras_senet.report.answers import answers
 from keras_senet.report.charts import Axis, line_chart
@@ -73,8 +72,8 @@ def write_page(
         MissingExtraError: without Jinja2, which the extra "analysis" has.
     """
     require("jinja2", "analysis")
-    if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+    if split not in ("train", "val", "test"):
+        raise ValueError(f"`split` must be 'train', 'val' or 'test'. Received: split={split!r}")
     record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
