@@ -104,22 +104,32 @@ def _with_channels(image, channels):
 
 def _decode_rgb(raw):
     """An encoded image -> uint8 (H, W, 3) as it is stored."""
-    begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+    other = _decode_other if tf.executing_eagerly() else _traced_other()
     image = tf.cond(
         tf.io.is_jpeg(raw),
         lambda: tf.io.decode_jpeg(raw, 3, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.case(
-            [
-                (begins == b"\x89P", lambda: any_size(tf.io.decode_png(raw, 3))),
-                (begins == b"BM", lambda: decode_bmp(raw)),
-                (begins == b"GI", lambda: decode_gif(raw)),
-                (begins == b"RI", lambda: decode_webp(raw)),
-            ],
-            default=_nothing,
-            exclusive=True,
-        ),
+        lambda: other(raw),
     )
     return any_size(image)
+
+
+@functools.cache
+def _traced_other():
+    """`_decode_other` as a graph, made once: each pipeline and each export has it."""
+    return tf.function(_decode_other, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+
+
+def _decode_other(raw):
+    """The same for all formats but JPEG."""
+    begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+    decoders = {
+        b"\x89P": lambda: any_size(tf.io.decode_png(raw, 3)),
+        b"BM": lambda: decode_bmp(raw),
+        b"GI": lambda: decode_gif(raw),
+        b"RI": lambda: decode_webp(raw),
+    }
+    cases = [(begins == beginning, decode) for beginning, decode in decoders.items()]
+    return any_size(tf.case(cases, default=_nothing, exclusive=True))
 
 
 def _nothing():

@@ -61,7 +61,8 @@ class Trainer:
         max_steps: stops behind this step of the run; None goes to the recipe's end.
         checkpoint_steps, checkpoint_minutes: how often a checkpoint is left; one also at the end of each epoch.
         keep: how many of them.
-        evaluate_epochs: how often the validation images (test images, where there are no others) are evaluated; 0 is behind the last epoch alone.
+        evaluate_epochs: how often validation images (test images, where there are no others) are evaluated;
+            0 is after the last epoch only.
         skip_corrupt: whether images that cannot be used are left out, and listed in `skipped.csv`.
         tensorboard: whether to write event files for TensorBoard.
 
