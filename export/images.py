@@ -1,12 +1,13 @@
 """Images to calibrate on and to compare with."""
 
 import os
+import warnings
 
 import numpy as np
 
 from keras_senet import data
-from keras_senet.data.folders import DECODED
 from keras_senet.evaluation.networks import views_of
+from keras_senet.files import find_images, summary
 
 MOST_IMAGES = 200
 
@@ -16,13 +17,15 @@ def images_for(model, source, data_dir=None):
 
     They are `MOST_IMAGES` at most, evenly spread, and as evaluation shows them to the network.
 
+    Warns of files that are no images and are left out.
+
     Raises:
         ValueError: for a source that is neither, or an image that cannot be decoded.
     """
     is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
     if not is_named and os.path.isdir(source) and (files := _image_files(source)):
         return np.stack([model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)])
-    images, _ = images_of(model, data.load(source, "train", data_dir))
+    images, _ = images_of(model, data.load(source, "train", data_dir, upright=model.preprocessing.upright))
     return images
 
 
@@ -34,8 +37,10 @@ def images_of(model, dataset, most=MOST_IMAGES):
 
 
 def _image_files(folder):
-    paths = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
-    return sorted(path for path in paths if path.lower().endswith(DECODED))
+    found = find_images(folder)
+    if found.left_out:
+        warnings.warn(summary(found.left_out), stacklevel=3)
+    return found.images
 
 
 def spread(count, most):

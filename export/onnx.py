@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_senet.extras import require
+from keras_senet.fields import is_integer
 from keras_senet_cli import __version__
 
 from .folding import fold
@@ -82,8 +83,9 @@ def to_onnx(
     require("onnxruntime", "export")
     if layout not in LAYOUTS:
         raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={layout!r}")
-    if type(opset) is not int or opset not in OPSETS:
+    if not is_integer(opset) or opset not in OPSETS:
         raise ValueError(f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
+    opset = int(opset)
     if not isinstance(quantization, str | None) or quantization not in QUANTIZATIONS:
         raise ValueError(
             f"`quantization` must be one of {tuple(QUANTIZATIONS)}. Received: quantization={quantization!r}"

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_senet.decoding import decode
+from keras_senet.decoding import decode, orientation_of
 
 from .graph import (
     check_exportable,
@@ -26,7 +26,8 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
     serving_default  (batch, H, W, C) float32, as the model takes them, or 0..255 RGB with `preprocessing`
     serve_uint8      with `preprocessing`: the same as uint8
     serve_jpeg       with `preprocessing` of 1 or 3 channels: (batch,) strings, encoded JPEG, PNG, BMP, GIF or WebP
-                     images of any size, each resized and cropped as `Preprocessing.crop` does
+                     images of up to `keras_senet.headers.MAX_PIXELS`, each upright as its EXIF orientation says
+                     (unless `preprocessing.upright` is False), resized and cropped as `Preprocessing.crop` does
 
     Args:
         model: a functional Keras model with one input and one output.
@@ -75,7 +76,7 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
 def _check_size(model, preprocessing):
     """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
     height, width, _ = image_shape(model)
-    if preprocessing is not None and (height, width) != (preprocessing.size,) * 2:
+    if preprocessing is not None and (height, width) != (preprocessing.height, preprocessing.width):
         raise ValueError(
             f"`preprocessing` must be for images of the model's size, {height} x {width}. "
             f"Received: preprocessing of size {preprocessing.size}"
@@ -113,14 +114,14 @@ class _Endpoints:
 
     def _decoded(self, encoded):
         """Encoded images (batch,) -> float32 of 0..255, as the model takes them."""
-        size = self.preprocessing.size
-        images = tf.map_fn(
-            lambda raw: tf.ensure_shape(
-                self.preprocessing.crop(decode(raw, self.channels)), (size, size, self.channels)
-            ),
-            encoded,
-            fn_output_signature=tf.TensorSpec((size, size, self.channels), tf.float32),
-        )
+        shape = (self.preprocessing.height, self.preprocessing.width, self.channels)
+
+        def prepared(raw):
+            orientation = orientation_of(raw)  # also refuses what has too many pixels
+            image = decode(raw, self.channels, orientation if self.preprocessing.upright else 1)
+            return tf.ensure_shape(self.preprocessing.crop(image), shape)
+
+        images = tf.map_fn(prepared, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))
         is_last = keras.config.image_data_format() == "channels_last"
         return images if is_last else tf.transpose(images, (0, 3, 1, 2))
 

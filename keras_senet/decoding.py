@@ -1,29 +1,167 @@
 """Encoded images (JPEG, PNG, BMP, GIF, WebP) to uint8 tensors, in TensorFlow's graph or eagerly."""
 
+import functools
+
 import tensorflow as tf
 
+from keras_senet import headers
+from keras_senet.formats import InGraph, any_size, check, decode_bmp, decode_gif, decode_webp
 
-def decode(raw, channels):
-    """An encoded image -> uint8 (H, W, channels) of 0..255; of an animation the first picture."""
-    image = tf.cond(
-        tf.io.is_jpeg(raw),
-        lambda: tf.io.decode_jpeg(raw, channels, dct_method="INTEGER_ACCURATE"),
-        lambda: tf.io.decode_image(_without_palette(raw), channels, expand_animations=False),
-    )
-    return tf.ensure_shape(image, (None, None, channels))
+SEARCHED = 2**18  # bytes: going through the segments of a longer JPEG costs nothing beside decoding it
+GREY = (19595, 38470, 7471)  # of 65,536, ITU-R BT.601, as Pillow's
 
 
-def _without_palette(raw):
-    """The same; the graph fails for a BMP whose bytes are not plain colours: TensorFlow would take them as such."""
-    header = tf.strings.substr(raw, 0, 34)
-    fields = tf.io.decode_raw(header, tf.uint8, fixed_length=34)
-    plain = tf.reduce_any(fields[28] == (24, 32)) & tf.reduce_all(fields[29:] == 0)  # bits a pixel; compression
-    message = "the BMP has a palette or is compressed, which is not decoded"
-    with tf.control_dependencies([tf.debugging.Assert((tf.strings.substr(raw, 0, 2) != b"BM") | plain, [message])]):
-        return tf.identity(raw)
+@tf.autograph.experimental.do_not_convert
+def decode(raw, channels, orientation=None):
+    """An encoded image -> uint8 (H, W, channels) of 0..255, upright; of an animation the first picture.
+
+    Alpha is left out, as if the image were opaque; 16 bits become the upper eight; one channel is the luminance.
+
+    Args:
+        raw: a scalar tensor of its bytes.
+        channels: 1 or 3; others as `tf.io.decode_image`.
+        orientation: how the stored image is turned, 1..8 as in EXIF; None is what the image says. With a number the
+            header must have been checked by `read_header` and `why_not`.
+
+    Raises:
+        tf.errors.InvalidArgumentError: if it cannot be decoded, or has more than `MAX_PIXELS`; see `reason_of`.
+    """
+    if orientation is None:
+        orientation = orientation_of(raw)
+    if channels in (1, 3):
+        image = _with_channels(_decode_rgb(raw), channels)
+    else:
+        image = tf.io.decode_image(raw, channels, expand_animations=False)
+    return tf.ensure_shape(turn(image, orientation), (None, None, channels))
+
+
+@tf.autograph.experimental.do_not_convert
+def decode_jpeg_window(raw, channels, window, orientation):
+    """The window (top, left, height, width), as stored, of a JPEG -> uint8 (h, w, channels), upright."""
+    image = tf.io.decode_and_crop_jpeg(raw, window, 3 if channels == 1 else channels, dct_method="INTEGER_ACCURATE")
+    return turn(_with_channels(image, channels), orientation)
+
+
+def orientation_of(raw):
+    """How an encoded image is turned, 1..8; fails as `decode` does if the header speaks against it."""
+    if tf.executing_eagerly():
+        header = headers.read_header(bytes(raw.numpy()) if tf.is_tensor(raw) else raw)
+        if problem := headers.why_not(header):
+            check(False, problem)
+        return header.orientation
+    kind, height, width, orientation = tf.unstack(_header(raw))
+    is_small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= headers.MAX_PIXELS
+    known = (kind != headers.UNKNOWN) & (height > 0) & (width > 0)
+    checks = [
+        check(known, f"an image is none of {', '.join(headers.FORMATS)}, or its header is damaged"),
+        check(
+            is_small,
+            tf.strings.format(
+                f"an image has {{}} x {{}} pixels, and at most {headers.MAX_PIXELS:,} are decoded", (width, height)
+            ),
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        return tf.identity(orientation)
+
+
+def turn(image, orientation):
+    """An image (H, W, C) as it is stored -> upright, by EXIF's orientation 1..8, a tensor or a number."""
+    orientation = tf.convert_to_tensor(orientation, tf.int32)
+
+    def turned():
+        sides = tf.cond(orientation > 4, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
+        from_below = tf.reduce_any(orientation == (3, 4, 7, 8))
+        from_right = tf.reduce_any(orientation == (2, 3, 6, 7))
+        return tf.raw_ops.Reverse(tensor=sides, dims=tf.stack([from_below, from_right, False]))
+
+    return tf.cond(orientation > 1, turned, lambda: tf.ensure_shape(image, (None, None, image.shape[-1])))
 
 
 def reason_of(error):
-    """One line of an error, without TensorFlow's place in a graph."""
-    message = error.message if isinstance(error, tf.errors.OpError) else str(error)
+    """One line of an error, without TensorFlow's internals."""
+    if not isinstance(error, tf.errors.OpError):
+        return str(error).partition("\n")[0][:300]
+    message = error.message
+    for begin, end in (("assertion failed: [", "]"), ("ValueError: ", "\n"), ("Error: ", "\n")):
+        if begin in message:  # our own, in a graph or in Python below one
+            return message.partition(begin)[2].partition(end)[0].strip("b'\"")[:300]
+    if isinstance(error, tf.errors.InvalidArgumentError):
+        return "it is damaged or not complete"
     return message.split("}} ")[-1].split(" [Op:")[0].partition("\n")[0][:200]
+
+
+# From here on: in the graph.
+
+
+def _with_channels(image, channels):
+    """RGB (H, W, 3), uint8 -> the same, or its luminance (H, W, 1), rounded as Pillow's "L"."""
+    if channels != 1:
+        return image
+    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * GREY, axis=-1, keepdims=True)
+    return tf.cast((weighted + 32768) // 65536, tf.uint8)
+
+
+def _decode_rgb(raw):
+    """An encoded image -> uint8 (H, W, 3) as it is stored."""
+    other = _decode_other if tf.executing_eagerly() else _traced_other()
+    image = tf.cond(
+        tf.io.is_jpeg(raw),
+        lambda: tf.io.decode_jpeg(raw, 3, dct_method="INTEGER_ACCURATE"),
+        lambda: other(raw),
+    )
+    return any_size(image)
+
+
+@functools.cache
+def _traced_other():
+    """`_decode_other` as a graph, made once: each pipeline and each export has it."""
+    return tf.function(_decode_other, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
+
+
+def _decode_other(raw):
+    """The same for all formats but JPEG."""
+    begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+    decoders = {
+        b"\x89P": lambda: any_size(tf.io.decode_png(raw, 3)),
+        b"BM": lambda: decode_bmp(raw),
+        b"GI": lambda: decode_gif(raw),
+        b"RI": lambda: decode_webp(raw),
+    }
+    cases = [(begins == beginning, decode) for beginning, decode in decoders.items()]
+    return any_size(tf.case(cases, default=_nothing, exclusive=True))
+
+
+def _nothing():
+    with tf.control_dependencies([check(False, f"it is none of {', '.join(headers.FORMATS)}")]):
+        return any_size(tf.zeros((0, 0, 3), tf.uint8))
+
+
+def _header(raw):
+    """The fields of a `Header`, int32 (4,), of an encoded image in a graph."""
+
+    def whole():
+        height, width = tf.unstack(tf.io.extract_jpeg_shape(raw))[:2]
+        return tf.stack([headers.JPEG, height, width, 1])
+
+    length = tf.strings.length(raw)
+
+    def is_plain():  # most JPEGs: a search costs a tenth of going through the segments
+        parts = [tf.strings.substr(raw, k, (length - k) // 4 * 4) for k in range(4)]
+        numbers = [tf.io.decode_raw(part, tf.int32) for part in parts]
+        exif = int.from_bytes(b"Exif", "little")
+        return ~tf.reduce_any([tf.reduce_any(some == exif) for some in numbers])
+
+    plain = tf.cond(tf.io.is_jpeg(raw) & (length > 3) & (length <= SEARCHED), is_plain, lambda: False)
+    return tf.cond(plain, whole, lambda: _parser()(raw))
+
+
+@functools.cache
+def _parser():
+    """`headers.parse` as a graph, made once."""
+    parse = tf.autograph.to_graph(headers.parse)
+    return tf.function(
+        lambda raw: tf.stack(parse(InGraph(raw))),
+        input_signature=[tf.TensorSpec((), tf.string)],
+        autograph=False,
+    )

@@ -5,6 +5,8 @@ import functools
 import keras
 from keras import ops
 
+from keras_senet.fields import is_integer
+
 register = keras.saving.register_keras_serializable(package="keras_senet")
 
 SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
@@ -13,7 +15,7 @@ GATES = ("sigmoid", "tanh", "relu")
 
 def check_excitation(reduction, squeeze, gate):
     """Raises ValueError for what `SqueezeExcite` does not take."""
-    if isinstance(reduction, bool) or not isinstance(reduction, int) or reduction < 1:
+    if not is_integer(reduction) or reduction < 1:
         raise ValueError(f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}")
     if squeeze not in list(SQUEEZES):
         raise ValueError(f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}")
@@ -54,7 +56,7 @@ class SqueezeExcite(keras.layers.Layer):
     def __init__(self, reduction=16, squeeze="avg", gate="sigmoid", use_bias=True, *, data_format=None, **kwargs):
         super().__init__(**kwargs)
         check_excitation(reduction, squeeze, gate)
-        self.reduction = reduction
+        self.reduction = int(reduction)
         self.squeeze = squeeze
         self.gate = gate
         self.use_bias = use_bias

@@ -1,6 +1,7 @@
 """Pictures of a run, as PNG files."""
 
 from keras_senet.extras import require
+from keras_senet.splits import WORDS, chosen_on
 
 
 def _figure(width, height, columns=1):
@@ -10,11 +11,12 @@ def _figure(width, height, columns=1):
 
 
 def training_curves(rows, path, title):
-    """Loss and error (%) by epoch of one run, training dashed and test solid as in the paper's Figure 4."""
+    """Loss and error (%) by epoch of one run, training dashed, validation or test solid as in the paper's Figure 4."""
+    split = chosen_on(rows)
     figure, (losses, errors) = _figure(9, 3.6, columns=2)
     for axes, name, scale in ((losses, "loss", lambda v: v), (errors, "accuracy", lambda v: 100 * (1 - v))):
-        for prefix, style, colour, label in (("", "--", "tab:blue", "training"), ("test_", "-", "tab:red", "test")):
-            axes.plot(*_points(rows, prefix + name, scale), style, color=colour, label=label)
+        axes.plot(*_points(rows, name, scale), "--", color="tab:blue", label="training")
+        axes.plot(*_points(rows, f"{split}_{name}", scale), "-", color="tab:red", label=WORDS[split])
         _epochs(axes)
     losses.set(ylabel="cross-entropy", yscale="log")
     errors.set(ylabel="top-1 error (%)", ylim=(0, None))
@@ -24,7 +26,7 @@ def training_curves(rows, path, title):
 
 
 def compared_curves(runs, path, title):
-    """Top-1 error (%) by epoch of several runs, training dashed and test solid as in the paper's Figure 4.
+    """Top-1 error (%) by epoch of several runs, training dashed, validation or test solid as in the paper's Figure 4.
 
     Args:
         runs: label -> a list of runs' rows, such as one a seed, which have one colour.
@@ -34,9 +36,10 @@ def compared_curves(runs, path, title):
     figure, axes = _figure(6.4, 4.6)
     for i, (label, seeds) in enumerate(runs.items()):
         for j, rows in enumerate(seeds):
-            names = (f"{label}, training", f"{label}, test") if j == 0 else (None, None)
+            split = chosen_on(rows)
+            names = (f"{label}, training", f"{label}, {WORDS[split]}") if j == 0 else (None, None)
             axes.plot(*_error(rows, ""), "--", color=f"C{i}", alpha=0.6, label=names[0])
-            axes.plot(*_error(rows, "test_"), "-", color=f"C{i}", label=names[1])
+            axes.plot(*_error(rows, f"{split}_"), "-", color=f"C{i}", label=names[1])
     _epochs(axes)
     axes.set(ylabel="top-1 error (%)", title=title, ylim=(0, None))
     axes.legend()

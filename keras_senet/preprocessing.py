@@ -4,14 +4,18 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
 from keras import ops
 
-INTERPOLATIONS = ("bilinear", "bicubic")
+from keras_senet.fields import is_integer, plain
+from keras_senet.files import read_bytes
+
+INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}  # and what TensorFlow calls the kernels
+RADIUS = 2  # of the wider kernel, in pixels
+MAX_ASPECT = 4  # of longer images only the middle is resized
 MAX_SIZE = 4096  # pixels: more is a mistake, or a file that wants the memory
 
 
@@ -19,8 +23,10 @@ MAX_SIZE = 4096  # pixels: more is a mistake, or a file that wants the memory
 class Preprocessing:
     """What turns an image into a network's input: `(x - mean) / std` a channel, of an image of `size` pixels a side.
 
-    `mean` and `std` are in units of 0..255 RGB. `crop_fraction` is the part of the resized image's side that the
-    centre crop keeps; `interpolation` ("bilinear" or "bicubic") is that of the resizing, antialiased.
+    `mean` and `std` are in units of 0..255 RGB. `size` is the height and width of a square, or a pair of both.
+    `crop_fraction` is the part of the resized image's side that the centre crop keeps; `interpolation` ("bilinear" or
+    "bicubic") is that of the resizing, antialiased. `upright` says whether an image file is turned as its EXIF
+    orientation says, as viewers show it.
 
     Raises:
         ValueError: for any other value, naming it.
@@ -28,25 +34,46 @@ class Preprocessing:
 
     mean: tuple[float, ...]
     std: tuple[float, ...]
-    size: int = 224
+    size: int | tuple[int, int] = 224
     crop_fraction: float = 0.875
     interpolation: str = "bilinear"
+    upright: bool = True
 
     def __post_init__(self):
+        for name in ("mean", "std", "size"):
+            value = getattr(self, name)
+            object.__setattr__(self, name, plain(tuple(value) if isinstance(value, list) else value))
         numbers = (*self.mean, *self.std)
         if len(self.mean) != len(self.std) or not all(math.isfinite(n) for n in numbers) or min(self.std) <= 0:
             raise ValueError(
                 "`mean` and `std` must be finite, one number a channel, `std` above 0. "
                 f"Received: mean={self.mean!r}, std={self.std!r}"
             )
-        if type(self.size) is not int or not 1 <= self.size <= MAX_SIZE:
-            raise ValueError(f"`size` must be an integer of 1..{MAX_SIZE}. Received: size={str(self.size)[:20]}")
+        if not is_size(self.size):
+            raise ValueError(
+                f"`size` must be an integer of 1..{MAX_SIZE}, or a pair of them, height and width. "
+                f"Received: size={str(self.size)[:40]}"
+            )
+        if self.height == self.width:
+            object.__setattr__(self, "size", self.height)  # so that equal ones compare equal
         if not 0.1 <= self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(
                 f"`interpolation` must be one of {list(INTERPOLATIONS)}. Received: interpolation={self.interpolation!r}"
             )
+        if not isinstance(self.upright, bool):
+            raise ValueError(f"`upright` must be True or False. Received: upright={self.upright!r}")
+
+    @property
+    def height(self):
+        """Of the network's images, in pixels."""
+        return sides(self.size)[0]
+
+    @property
+    def width(self):
+        """Of the network's images, in pixels."""
+        return sides(self.size)[1]
 
     @classmethod
     def scaled(cls, size):
@@ -69,25 +96,29 @@ class Preprocessing:
 
     @property
     def short_side(self):
-        """The short side of the resized image that the centre crop is cut from, in pixels."""
+        """The short side of the resized image that the centre crop is cut from, in pixels; of a pair see `covered`."""
         return self.short_side_for(self.size)
 
     def short_side_for(self, size):
-        """The same for a crop of another size."""
+        """The same for a crop of another size; a pair for a pair."""
+        if isinstance(size, tuple):
+            return tuple(map(self.short_side_for, size))
         return math.floor(size / self.crop_fraction)
 
     def crop(self, image):
-        """One image (H, W, C) of 0..255 -> float32 (size, size, C) of 0..255: its middle, antialiased.
+        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its middle, antialiased.
 
-        The short side becomes `floor(size / crop_fraction)`, the long one in proportion, rounded down; values are
-        whole numbers again. Works on TensorFlow's tensors, also inside `tf.data` and exported graphs.
+        The image is resized in proportion, until it just covers `size / crop_fraction`, rounded down: of a square the
+        short side becomes that. Values are whole numbers again. Works on TensorFlow's tensors, also inside `tf.data`
+        and exported graphs. Of thin images only the part that is kept is resized.
         """
         return middle(resize(image, self.short_side, self.interpolation), self.size)
 
     def read(self, path):
-        """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32 (size, size, C) of 0..255.
+        """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32 (height, width, C).
 
-        C is 3, RGB, or 1, grey, as `mean` has it.
+        Values are 0..255; C is 3, RGB, or 1, grey, as `mean` has it. The image is upright, as its EXIF orientation
+        says, unless `upright` is False; it may have `keras_senet.headers.MAX_PIXELS` at most.
 
         Raises:
             ValueError: if it is not an image that can be decoded, or for another number of channels.
@@ -95,52 +126,75 @@ class Preprocessing:
         """
         import tensorflow as tf
 
-        from keras_senet.decoding import decode, reason_of
+        from keras_senet.decoding import decode, orientation_of, reason_of
 
         channels = len(self.mean)
         if channels not in (1, 3):
             raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {str(path)!r}")
-        content = Path(path).read_bytes()
+        content = read_bytes(path)
         try:
-            return self.crop(decode(content, channels)).numpy()
+            orientation = orientation_of(content)
+            return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(f"Not an image that can be decoded: {str(path)!r} ({reason_of(error)})") from error
+
+
+def sides(size):
+    """(height, width) of a size: of a square's side, or a pair."""
+    return size if isinstance(size, tuple) else (size, size)
+
+
+def is_size(value):
+    """Whether it is an integer of 1..MAX_SIZE, or a pair of them."""
+    pair = value if isinstance(value, tuple) else (value, value)
+    return len(pair) == 2 and all(is_integer(n) and 1 <= n <= MAX_SIZE for n in pair)
 
 
 def resize(image, short, interpolation):
     """One image (H, W, C) of 0..255 -> float32 of 0..255 whose short side has `short` pixels: antialiased, rounded.
 
-    The long side is in proportion, rounded down. Works on TensorFlow's tensors, also inside `tf.data`.
+    The long side is in proportion, rounded down. With a pair the image covers this height and width: one side is the
+    pair's, the other one at least. Works on TensorFlow's tensors, also inside `tf.data`. Of an image that is more than
+    `MAX_ASPECT` times as long as that, only the middle is made, as it is in the whole: the others would take gigabytes.
     """
     import tensorflow as tf
 
-    height, width = tf.unstack(tf.shape(image)[:2])
-    shortest = tf.minimum(height, width)
-    resized = [
-        tf.where(
-            side == shortest,
-            short,
-            tf.cast(short * tf.cast(side, tf.int64) // tf.cast(shortest, tf.int64), tf.int32),
-        )
-        for side in (height, width)
-    ]
-    image = tf.image.resize(tf.cast(image, tf.float32), resized, interpolation, antialias=True)
-    return tf.clip_by_value(tf.round(image), 0, 255)
+    image = tf.convert_to_tensor(image)
+    size, covered = tf.cast(tf.shape(image)[:2], tf.int64), tf.constant(sides(short), tf.int64)
+    fixed = tf.where(size[0] * covered[1] <= size[1] * covered[0], 0, 1)  # the side that is just covered
+    whole = size * covered[fixed] // size[fixed]
+    # What is left out before and after is even, so that the middle stays where it is.
+    kept = tf.minimum(whole, MAX_ASPECT * covered + (whole - MAX_ASPECT * covered) % 4)
+    ahead = (whole - kept) // 2
+    pixel = tf.cast(size, tf.float64) / tf.cast(whole, tf.float64)  # of the result, in pixels of the image
+    margin = RADIUS * tf.maximum(pixel, 1) + 1
+    first = tf.cast(tf.maximum(tf.floor(tf.cast(ahead, tf.float64) * pixel - margin), 0), tf.int64)
+    last = tf.cast(tf.math.ceil(tf.cast(ahead + kept, tf.float64) * pixel + margin), tf.int64)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None, first[0] : last[0], first[1] : last[1]],
+        size=tf.cast(kept, tf.int32),
+        scale=tf.cast(whole, tf.float32) / tf.cast(size, tf.float32),
+        translation=tf.cast(tf.cast(first, tf.float64) / pixel - tf.cast(ahead, tf.float64), tf.float32),
+        kernel_type=INTERPOLATIONS[interpolation],
+        antialias=True,
+    )
+    return tf.clip_by_value(tf.round(tf.ensure_shape(resized[0], (None, None, image.shape[-1]))), 0, 255)
 
 
 def middle(image, size):
-    """The middle (size, size, C) of one image (H, W, C), which is at least as large."""
+    """The middle (height, width, C) of one image (H, W, C), which is at least as large; `size` as `Preprocessing`'s."""
     import tensorflow as tf
 
-    top, left = middle_offset(image, size)
-    return tf.ensure_shape(image[top : top + size, left : left + size], (size, size, None))
+    (top, left), (height, width) = middle_offset(image, size), sides(size)
+    return tf.ensure_shape(image[top : top + height, left : left + width], (height, width, None))
 
 
 def middle_offset(image, size):
-    """Where the middle (size, size, C) of an image (H, W, C) begins: its first row and column."""
+    """Where the middle (height, width, C) of an image (H, W, C) begins: its first row and column."""
     import tensorflow as tf
 
-    return [tf.cast(tf.round((side - size) / 2), tf.int32) for side in tf.unstack(tf.shape(image)[:2])]
+    whole = tf.unstack(tf.shape(image)[:2])
+    return [tf.cast(tf.round((side - part) / 2), tf.int32) for side, part in zip(whole, sides(size), strict=True)]
 
 
 # timm's legacy_se* checkpoints (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 0..1)
@@ -209,7 +263,7 @@ def decode_predictions(preds, top=5):
     classes = imagenet_classes()
     if scores.ndim != 2 or scores.shape[1] != len(classes):
         raise ValueError(f"`preds` must have the shape (N, {len(classes)}). Received: preds of shape {scores.shape}")
-    if type(top) is not int or not 1 <= top <= len(classes):
+    if not is_integer(top) or not 1 <= top <= len(classes):
         raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [

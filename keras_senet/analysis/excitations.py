@@ -14,6 +14,7 @@ from keras_senet.analysis.moments import Moments
 from keras_senet.data import Corrupt, evaluation_batches
 from keras_senet.evaluation import networks, readable
 from keras_senet.evaluation.accuracy import track
+from keras_senet.fields import is_integer
 from keras_senet.graphs import Graph, check_functional, functional_of
 from keras_senet.layers import SqueezeExcite
 
@@ -144,7 +145,7 @@ def excitations(model, dataset, *, classes=None, batch_size=128, skip_corrupt=Fa
             class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
-    if type(batch_size) is not int or batch_size < 1:
+    if not is_integer(batch_size) or batch_size < 1:
         raise ValueError(f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}")
     if not hasattr(dataset, "fetch"):
         kind = type(dataset).__name__

@@ -44,7 +44,7 @@ def run(options):
     folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
     output = output_folder(folder, "analysis")
     with console.status(f"opening {dataset_name}"):
-        dataset = data.load(dataset_name, options.split, data_dir=options.data_dir)
+        dataset = data.load(dataset_name, options.split, options.data_dir, upright=model.preprocessing.upright)
     if options.classes:  # also looked at below; labels are another reading of large datasets, but no long work
         _shown(options.classes, dataset.class_names, _class_images(dataset))
     with working(options.batch_size) as progress:

@@ -1,7 +1,7 @@
 """Datasets, and the order and augmentation of their images as a function of (seed, epoch, place)."""
 
 from keras_senet.data.augmentation import Augmentation
-from keras_senet.data.datasets import DATASETS, load
+from keras_senet.data.datasets import DATASETS, load, resolve_split, splits
 from keras_senet.data.decoding import Corrupt, CorruptImageError
 from keras_senet.data.evaluation import EvaluationBatches, evaluation_batches
 from keras_senet.data.sources import Dataset, Encoded
@@ -18,4 +18,6 @@ __all__ = [
     "TrainingData",
     "evaluation_batches",
     "load",
+    "resolve_split",
+    "splits",
 ]

@@ -5,7 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.decoding import decode, reason_of
+from keras_senet import headers
+from keras_senet.decoding import decode, decode_jpeg_window, reason_of
 
 MARGIN = 4  # pixels
 
@@ -25,23 +26,26 @@ class CorruptImageError(ValueError):
     """An image cannot be decoded, or its label is none; the message names the file and the reason."""
 
 
-def jpeg_sizes(encoded):
-    """(height, width) of images as their files begin: int32 (n, 2); 0, 0 of what is not an ordinary, whole JPEG."""
-    return np.array([_jpeg_size(one) for one in encoded], "int32").reshape(-1, 2)
+def read_headers(encoded, upright=True):
+    """What the headers of encoded images say: (sizes int32 (n, 2), orientations int32 (n,)).
 
+    A size is (height, width) of the upright image; 0, 0 of what can only be decoded as a whole. With `upright` False
+    the orientations are 1: images stay as they are stored.
 
-def _jpeg_size(encoded):
-    """Goes from segment to segment up to the frame header. Source: ITU-T T.81, Annex B."""
-    # A truncated file must fail whatever the part, so one without an end is decoded as a whole.
-    at = 2 if encoded[:2] == b"\xff\xd8" and encoded[-2:] == b"\xff\xd9" else len(encoded)
-    while at + 9 <= len(encoded) and encoded[at] == 0xFF:
-        marker = encoded[at + 1]
-        if marker in (0xC0, 0xC1, 0xC2):  # baseline, extended, progressive
-            return int.from_bytes(encoded[at + 5 : at + 7], "big"), int.from_bytes(encoded[at + 7 : at + 9], "big")
-        if not 0xC4 <= marker <= 0xFE or 0xD0 <= marker <= 0xDA:  # none with a length, or the data
-            break
-        at += 2 + int.from_bytes(encoded[at + 2 : at + 4], "big")
-    return 0, 0
+    Raises:
+        ValueError: for an image that is none or has too many pixels; the message is the reason.
+    """
+    sizes, orientations = np.zeros((len(encoded), 2), "int32"), np.ones(len(encoded), "int32")
+    for i, one in enumerate(encoded):
+        header = headers.read_header(one)
+        if problem := headers.why_not(header):
+            raise ValueError(problem)
+        header = header if upright else header._replace(orientation=1)
+        orientations[i] = header.orientation
+        # A truncated file must fail whatever the part, so one without an end is decoded as a whole.
+        if header.format == headers.JPEG and one[-2:] == b"\xff\xd9":
+            sizes[i] = header.upright_size
+    return sizes, orientations
 
 
 def windows(boxes, sizes):
@@ -56,8 +60,21 @@ def windows(boxes, sizes):
     return np.stack([around, within], axis=1).astype("int32")
 
 
-def decode_part(raw, channels, window, box, choose):
-    """A part of an encoded image: uint8 (h, w, C), the same as that part of the whole.
+def stored(window, size, orientation):
+    """Where a window (top, left, height, width) of an upright image of a size (2,) is in the stored one.
+
+    Turning the stored window gives the upright one: see `turn` of `keras_senet.decoding`.
+    """
+    top, left, height, width = tf.unstack(window)
+    from_below, from_right = (tf.reduce_any(orientation == those) for those in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    top = tf.where(from_below, size[0] - top - height, top)
+    left = tf.where(from_right, size[1] - left - width, left)
+    sides = tf.stack([[top, left], [height, width]])
+    return tf.reshape(tf.where(orientation > 4, sides[:, ::-1], sides), (4,))
+
+
+def decode_part(raw, channels, window, box, choose, size=(0, 0), orientation=1):
+    """A part of an encoded image: uint8 (h, w, C), the same as that part of the whole, upright one.
 
     Args:
         raw: the encoded image.
@@ -65,16 +82,19 @@ def decode_part(raw, channels, window, box, choose):
         window: (top, left, height, width) of a JPEG; of height 0 where the size is not known before it is decoded.
         box: the part within the window.
         choose: a function of a size (2,) that gives the part of an image whose size was not known.
+        size: (height, width) of the upright image, if it is known.
+        orientation: how the image is turned: 1..8, as in EXIF.
     """
 
     def part():
-        image = tf.io.decode_and_crop_jpeg(raw, window, channels, dct_method="INTEGER_ACCURATE")
-        return crop(image, box)
+        turned = tf.cond(orientation > 1, lambda: stored(window, size, orientation), lambda: window)
+        return crop(decode_jpeg_window(raw, channels, turned, orientation), box)
 
     def whole():
-        image = decode(raw, channels)
+        image = decode(raw, channels, orientation)
         return crop(image, choose(tf.shape(image)[:2]))
 
+    orientation = tf.convert_to_tensor(orientation)
     return tf.ensure_shape(tf.cond(window[2] > 0, part, whole), (None, None, channels))
 
 

@@ -66,8 +66,8 @@ class EvaluationBatches:
         classes = len(self.dataset.class_names)
 
         @tf.autograph.experimental.do_not_convert
-        def example(index, raw, label):
-            image = tf.ensure_shape(self.dataset.decode(raw), self.dataset.image_shape)
+        def example(index, raw, orientation, label):
+            image = tf.ensure_shape(self.dataset.decode(raw, orientation), self.dataset.image_shape)
             return index, self.transform(image), label
 
         def fetch(indices):

@@ -1,89 +1,120 @@
 """Datasets that are a folder of class folders."""
 
 import os
+import warnings
 
 import numpy as np
 
 from keras_senet.data.sources import Encoded
+from keras_senet.files import find_images, printable, read_bytes, summary
 
-SPLITS = {"train": ("train",), "test": ("test", "validation", "val")}
-DECODED = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
-NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm", ".pgm")
+SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}  # and their folders' names
 
 
 class FolderDataset(Encoded):
-    """The image files of class folders; the classes are the folders in the order of their names."""
+    """The image files of class folders: those of `classes`, or all, in the order of their names.
 
-    def __init__(self, folder):
-        classes = class_folders(folder)
-        files = [_images(folder / name) for name in classes]
-        super().__init__(classes, (None, None, 3))
-        self.folder = folder
-        self._files = [name for names in files for name in names]
-        self.labels = np.repeat(np.arange(len(classes)), [len(names) for names in files])
+    `left_out` says which files are no images: path -> reason.
+    """
+
+    def __init__(self, folder, classes=None, upright=True):
+        own, self.left_out = _class_folders(folder)
+        super().__init__(own if classes is None else classes, (None, None, 3))
+        self.folder, self.upright = folder, upright
+        self._files, labels = [], []
+        for label, name in enumerate(self.class_names):
+            found = find_images(folder / name) if name in own else None
+            images = found.images if found else []
+            if classes is None and not images:
+                raise ValueError(f"The class folder {printable(folder / name)!r} has no images. {_reasons(found)}")
+            self._files += images
+            self.left_out |= found.left_out if found else {}
+            labels += [label] * len(images)
+        if not self._files:
+            raise ValueError(f"{printable(folder)!r} has no images in its class folders. {summary(self.left_out)}")
+        self.labels = np.array(labels, "int64")
 
     def __len__(self):
         return len(self._files)
 
     def name_of(self, index):
         """The file."""
-        return self._files[index]
+        return printable(self._files[index])
 
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
         images = np.empty(len(indices), object)
         for place, index in enumerate(indices):
-            with open(self._files[index], "rb") as file:
-                images[place] = file.read()
+            images[place] = read_bytes(self._files[index])
         return images, self.labels[indices]
 
 
-def load_folder(path, split):
-    """The split "train" or "test" of `path`.
+def load_folder(path, split, upright=True):
+    """The split "train", "val" or "test" of `path`, with the classes of "train", if that is there.
+
+    Warns of files that are no images and are left out.
 
     Raises:
-        ValueError: if there is no such split, a class has no images, or the splits have different classes.
+        ValueError: if there is no such split, a class of "train" has no images, another split has a class that "train"
+            has not, or a name is not UTF-8.
+        OSError: if a folder cannot be read.
     """
-    folders = {name: _split_folder(path, name) for name in SPLITS}
-    folder = folders[split]
+    _check_name(path)
+    folder, train = split_folder(path, split), split_folder(path, "train")
     if folder is None:
-        raise ValueError(f"{str(path)!r} has no folder {' or '.join(map(repr, SPLITS[split]))} with class folders")
-    if all(folders.values()):
-        _check_same_classes(*folders.values())
-    return FolderDataset(folder)
+        accepted = SPLITS[split] + (SPLITS["val"] if split == "test" else ())
+        names = " or ".join(map(repr, accepted))
+        raise ValueError(f"{str(path)!r} has no folder {names} with class folders")
+    classes = None
+    if split != "train" and train is not None:
+        classes, _ = _class_folders(train)
+        _check_known(folder, classes, train)
+    dataset = FolderDataset(folder, classes, upright)
+    if dataset.left_out:
+        warnings.warn(summary(dataset.left_out), stacklevel=3)
+    return dataset
 
 
-def _split_folder(path, split):
+def split_folder(path, split):
+    """The folder of a split, by one of the names that it may have; None if there is none."""
     return next((path / name for name in SPLITS[split] if (path / name).is_dir()), None)
 
 
 def class_folders(folder):
-    """The names of the class folders, sorted. Raises ValueError if there is none."""
-    names = sorted(entry.name for entry in os.scandir(folder) if entry.is_dir() and not entry.name.startswith("."))
+    """The names of the class folders, sorted. Raises ValueError if there is none, or one that is not UTF-8."""
+    return _class_folders(folder)[0]
+
+
+def _class_folders(folder):
+    """(the names of the class folders, what is beside them)."""
+    names, beside = [], {}
+    for name in sorted(name for name in os.listdir(folder) if not name.startswith(".")):
+        path = folder / name
+        if path.is_dir():
+            _check_name(path)
+            names.append(name)
+        else:
+            beside[os.fspath(path)] = "beside the class folders" if path.exists() else "a link to nothing"
     if not names:
-        raise ValueError(f"{str(folder)!r} has no class folders")
-    return names
+        raise ValueError(f"{printable(folder)!r} has no class folders")
+    return names, beside
 
 
-def _check_same_classes(train, test):
-    differing = sorted(set(class_folders(train)) ^ set(class_folders(test)))
-    if differing:
+def _check_name(path):
+    """Class names are written to JSON, CSV, HTML and exported files."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"The name of a folder must be UTF-8. Received: {printable(path)!r}") from error
+
+
+def _check_known(folder, classes, train):
+    unknown = sorted(set(class_folders(folder)) - set(classes))
+    if unknown:
         raise ValueError(
-            f"{str(train)!r} and {str(test)!r} must have the same class folders. "
-            f"In one alone: {', '.join(differing[:5])}"
+            f"{str(folder)!r} must not have class folders that {str(train)!r} has not: {', '.join(unknown[:5])}"
         )
 
 
-def _images(folder):
-    """The paths of a class' images, sorted, with those in folders below."""
-    found = []
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        paths = [os.path.join(place, name) for name in sorted(names) if not name.startswith(".")]
-        for path in paths:
-            if path.lower().endswith(NOT_DECODED):
-                raise ValueError(f"{path!r} is not decoded; convert it to one of {', '.join(DECODED)}")
-        found += [path for path in paths if path.lower().endswith(DECODED)]
-    if not found:
-        raise ValueError(f"The class folder {str(folder)!r} has no images ({', '.join(DECODED)})")
-    return found
+def _reasons(found):
+    return summary(found.left_out) or "It is empty"

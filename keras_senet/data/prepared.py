@@ -10,15 +10,17 @@ from keras_senet.data.records import RecordFiles
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.extras import require
 
+NAMES = {"train": "train", "val": "validation", "test": "test"}  # of the splits there
 IN_MEMORY = 1 << 30  # bytes of decoded images
 
 
 class RecordDataset(Encoded):
     """Encoded images and labels in TFRecord files."""
 
-    def __init__(self, records, image_key, label_key, class_names, image_shape):
+    def __init__(self, records, image_key, label_key, class_names, image_shape, upright=True):
         super().__init__(class_names, (*image_shape[:2], image_shape[2] or 3))
         self.records, self.image_key, self.label_key = records, image_key, label_key
+        self.upright = upright
 
     def __len__(self):
         return len(self.records)
@@ -41,8 +43,10 @@ class RecordDataset(Encoded):
         return images, labels
 
 
-def load_prepared(name, split, data_dir=None):
-    """The "train" or "test" split of a dataset of tensorflow_datasets; decoded if all images have one small size.
+def load_prepared(name, split, data_dir=None, upright=True):
+    """The "train", "val" or "test" split of a dataset of tensorflow_datasets.
+
+    It is decoded if all images have one small size.
 
     Raises:
         ValueError: if it is not on the disk, is no image classification, or its files are damaged.
@@ -52,7 +56,7 @@ def load_prepared(name, split, data_dir=None):
     image_key, label_key = _keys(info, name)
     image, label = info.features[image_key], info.features[label_key]
     dataset = RecordDataset(
-        _records(info, _split(info, split, label_key)), image_key, label_key, label.names, image.shape
+        _records(info, _split(info, split, label_key)), image_key, label_key, label.names, image.shape, upright
     )
     if None not in image.shape and len(dataset) * math.prod(image.shape) <= IN_MEMORY:
         return _decoded(dataset)
@@ -87,17 +91,29 @@ def _keys(info, name):
     return keys
 
 
+def prepared_splits(name, data_dir=None):
+    """Which of "train", "val" and "test" a dataset of tensorflow_datasets has, with labels."""
+    info = _info(name, data_dir)
+    _, label_key = _keys(info, name)
+    return tuple(split for split in NAMES if _find(info, split, label_key))
+
+
 def _split(info, split, label_key):
     """The split of tensorflow_datasets' that is meant."""
-    accepted = ["train"] if split == "train" else ["test", "validation"]
-    for wanted in accepted:
-        is_there = wanted in info.splits and info.splits[wanted].num_examples
-        if is_there and (wanted != "test" or _is_labelled(info, label_key)):
-            return wanted
-    raise ValueError(
-        f"The dataset {info.full_name!r} in {str(info.data_dir)!r} has no labelled split "
-        f"{' or '.join(map(repr, accepted))}. Splits: {list(info.splits)}"
-    )
+    found = _find(info, split, label_key)
+    if found is None:
+        accepted = ["test", "validation"] if split == "test" else [NAMES[split]]
+        raise ValueError(
+            f"The dataset {info.full_name!r} in {str(info.data_dir)!r} has no labelled split "
+            f"{' or '.join(map(repr, accepted))}. Splits: {list(info.splits)}"
+        )
+    return found
+
+
+def _find(info, split, label_key):
+    wanted = NAMES[split]
+    is_there = wanted in info.splits and info.splits[wanted].num_examples
+    return wanted if is_there and (wanted != "test" or _is_labelled(info, label_key)) else None
 
 
 def _is_labelled(info, label_key):

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import decoding
-from keras_senet.decoding import decode
+from keras_senet.decoding import decode, orientation_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,15 +54,15 @@ class Dataset:
         """(images uint8 (n, H, W, C), labels int64 (n,)) of int64 indices (n,)."""
         return self.images[indices], self.labels[indices]
 
-    def decode(self, raw):
+    def decode(self, raw, orientation=None):
         """An image as `fetch` gives it -> uint8 (H, W, C)."""
         return raw
 
-    def sizes(self, raw):
-        """(height, width) of images as `fetch` gives them: int32 (n, 2)."""
-        return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1))
+    def headers(self, raw):
+        """(height, width) of images as `fetch` gives them, int32 (n, 2), and their orientations, int32 (n,): 1."""
+        return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
-    def decode_part(self, raw, window, box, choose):
+    def decode_part(self, raw, window, box, choose, size, orientation):
         """The part `box` of the window of an image: uint8 (h, w, C)."""
         return decoding.crop(decoding.crop(raw, window), box)
 
@@ -75,6 +75,8 @@ class Encoded(abc.ABC):
 
     raw = tf.TensorSpec((), tf.string)  # what `fetch` gives of an image
 
+    upright = True  # whether images are turned as their EXIF orientation says
+
     def __init__(self, class_names, image_shape):
         self.class_names = tuple(class_names)
         self.image_shape = tuple(image_shape)
@@ -83,23 +85,36 @@ class Encoded(abc.ABC):
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
 
-    def decode(self, raw):
-        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255."""
-        return tf.ensure_shape(decode(raw, self.image_shape[-1]), self.image_shape)
+    def decode(self, raw, orientation=None):
+        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of `headers`, if it is known."""
+        if orientation is None:
+            orientation = orientation_of(raw)
+        image = decode(raw, self.image_shape[-1], orientation if self.upright else 1)
+        return tf.ensure_shape(image, self.image_shape)
 
-    def sizes(self, raw):
-        """(height, width) of encoded images: int32 (n, 2); 0, 0 where it is not known before they are decoded."""
-        return decoding.jpeg_sizes(raw)
+    def headers(self, raw):
+        """(sizes, orientations) of encoded images: see `decoding.read_headers`."""
+        return decoding.read_headers(raw, self.upright)
 
-    def decode_part(self, raw, window, box, choose):
+    def decode_part(self, raw, window, box, choose, size, orientation):
         """The part `box` of the window of an encoded image, or what `choose` chooses: see `decoding.decode_part`."""
-        return decoding.decode_part(raw, self.image_shape[-1], window, box, choose)
+        return decoding.decode_part(raw, self.image_shape[-1], window, box, choose, size, orientation)
 
 
 def fetched(dataset, indices):
-    """(images as `fetch` gives them, labels) of a vector of indices, in a graph."""
-    raw, labels = tf.numpy_function(dataset.fetch, [indices], (dataset.raw.dtype, tf.int64))
-    return tf.ensure_shape(raw, (*indices.shape, *dataset.raw.shape)), tf.ensure_shape(labels, indices.shape)
+    """(images as `fetch` gives them, their orientations, labels) of a vector of indices, in a graph."""
+
+    def fetch(indices):
+        raw, labels = dataset.fetch(indices)
+        return raw, dataset.headers(raw)[1], labels
+
+    kind = dataset.raw
+    raw, orientations, labels = tf.numpy_function(fetch, [indices], (kind.dtype, tf.int32, tf.int64))
+    return (
+        tf.ensure_shape(raw, (*indices.shape, *kind.shape)),
+        tf.ensure_shape(orientations, indices.shape),
+        tf.ensure_shape(labels, indices.shape),
+    )
 
 
 def read(positions, fetch, at_once):

@@ -118,19 +118,17 @@ class TrainingData:
         return tf.ensure_shape(tf.numpy_function(replace, [indices], tf.int64), indices.shape)
 
     def _fetched(self, places, indices):
-        """(images as the dataset gives them, windows to decode with the parts in them, labels) in a graph."""
+        """(images as the dataset gives them, windows to decode with the parts in them, sizes, orientations, labels)."""
         kind, count = self.dataset.raw, len(places)
-        raw, parts, labels = tf.numpy_function(self._fetch, [places, indices], (kind.dtype, tf.int32, tf.int64))
-        return (
-            tf.ensure_shape(raw, (count, *kind.shape)),
-            tf.ensure_shape(parts, (count, 2, 4)),
-            tf.ensure_shape(labels, (count,)),
-        )
+        types = (kind.dtype, tf.int32, tf.int32, tf.int32, tf.int64)
+        shapes = ((count, *kind.shape), (count, 2, 4), (count, 2), (count,), (count,))
+        found = tf.numpy_function(self._fetch, [places, indices], types)
+        return tuple(tf.ensure_shape(value, shape) for value, shape in zip(found, shapes, strict=True))
 
     def _fetch(self, places, indices):
         raw, labels = self.dataset.fetch(indices)
-        sizes = self.dataset.sizes(raw)
-        return raw, decoding.windows(self._boxes(sizes, places), sizes), labels
+        sizes, orientations = self.dataset.headers(raw)
+        return raw, decoding.windows(self._boxes(sizes, places), sizes), sizes, orientations, labels
 
     def _replaced(self, indices, skip):
         return np.array([self._replacement(int(i), skip) if int(i) in skip else i for i in indices], "int64")
@@ -161,10 +159,10 @@ class TrainingData:
         return [corrupt for corrupt in found if corrupt]
 
     @tf.autograph.experimental.do_not_convert
-    def _example(self, place, raw, part, label):
+    def _example(self, place, raw, part, upright, orientation, label):
         """An augmented image and its label, and, if pairs are mixed, how."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), place])
-        image = self._operation(self._sized(place, raw, part), images.numbered(seed, 2))
+        image = self._operation(self._sized(place, raw, part, upright, orientation), images.numbered(seed, 2))
         if not self.augmentation.mixes:
             return image, label
         pair = images.numbered(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
@@ -177,14 +175,14 @@ class TrainingData:
         targets = tf.one_hot(decoding.checked(labels, classes), classes)
         return images.mix_pairs(pixels, targets, *mixing) if mixing else (pixels, targets)
 
-    def _sized(self, place, raw, part):
+    def _sized(self, place, raw, part, upright, orientation):
         """The image in its final size, uint8 (size, size, C)."""
         size, (*shape, channels) = self.image_size, self.dataset.image_shape
         if shape == [size, size] and not self.augmentation.min_area:
-            return self.dataset.decode(raw)
+            return self.dataset.decode(raw, orientation)
 
         def choose(whole):
             return tf.numpy_function(self._boxes, [whole[None], place[None]], tf.int32)[0]
 
-        image = images.resize(self.dataset.decode_part(raw, *tf.unstack(part), choose), size)
+        image = images.resize(self.dataset.decode_part(raw, *tf.unstack(part), choose, upright, orientation), size)
         return tf.ensure_shape(image, (size, size, channels))

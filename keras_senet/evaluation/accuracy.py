@@ -8,6 +8,7 @@ import numpy as np
 from keras_senet.data import Corrupt, evaluation_batches
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
+from keras_senet.fields import is_integer
 from keras_senet.preprocessing import imagenet_classes
 
 
@@ -58,7 +59,7 @@ def evaluate(model, dataset, *, batch_size=128, protocol=None, step=None, skip_c
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
     ensemble = _ensemble(model, dataset, protocol, step)
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if not is_integer(batch_size) or batch_size < 1:
         raise ValueError(f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}")
     views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
     images = max(1, batch_size // max(view.count for view in views))

@@ -56,12 +56,13 @@ def run(options):
     protocols = _protocols(protocol, changes, names)
     output = output_folder(options.output or (options.workdir and results_folder(options.workdir)), "train")
     with console.status(f"opening {dataset_name}"):
-        dataset = data.load(dataset_name, options.split, data_dir=options.data_dir)
+        split = data.resolve_split(dataset_name, options.split, options.data_dir)
+        dataset = data.load(dataset_name, split, options.data_dir, upright=_upright(models))
     result = _result(options, models, dataset, protocols)
     report = {
         **_figures(result),
         "dataset": dataset_name,
-        "split": options.split,
+        "split": split,
         "protocol": {"name": protocol, **changes},
         "networks": [
             {"model": name, "weights": weights, "views": [dataclasses.asdict(view) for view in views]}
@@ -71,6 +72,14 @@ def run(options):
     _print(report, result)
     if output:
         _write(output, report, result, dataset.class_names)
+
+
+def _upright(models):
+    """Whether the networks were trained with upright images."""
+    found = {model.preprocessing.upright for model in models}
+    if len(found) > 1:
+        raise ValueError("The networks of an ensemble must agree on whether images are turned as EXIF says")
+    return found.pop()
 
 
 def _result(options, models, dataset, protocols):

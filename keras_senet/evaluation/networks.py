@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_senet.evaluation.protocols import Protocol, Whole
-from keras_senet.preprocessing import Preprocessing
+from keras_senet.preprocessing import Preprocessing, sides
 
 
 class Network:
@@ -139,12 +139,8 @@ def views_of(model, dataset, protocol):
         ValueError: if the protocol does not fit the network.
     """
     own, preprocessing = input_size(model), model.preprocessing
-    size = tuple(n or preprocessing.size for n in own)
+    size = tuple(n or default for n, default in zip(own, sides(preprocessing.size), strict=True))
     if protocol is None and tuple(dataset.image_shape[:2]) == size:
         return (Whole(*size),)
     protocol = protocol or Protocol()
-    if size[0] != size[1] and not protocol.sizes:
-        raise ValueError(
-            f"`sizes` must be given for {model.name!r}, whose images are {size[0]} x {size[1]}: not square"
-        )
-    return protocol.views(preprocessing, size[0])
+    return protocol.views(preprocessing, size if size[0] != size[1] else size[0])

@@ -3,7 +3,8 @@
 import math
 from dataclasses import dataclass
 
-from keras_senet.preprocessing import MAX_SIZE, middle, middle_offset, resize
+from keras_senet.fields import is_integer, plain
+from keras_senet.preprocessing import MAX_SIZE, middle, middle_offset, resize, sides
 
 CROPS = {"centre": 1, "mirrored": 2, "ten": 10}
 
@@ -30,15 +31,15 @@ class Protocol:
     def __post_init__(self):
         for field in ("sizes", "short_sides"):
             values = getattr(self, field)
-            valid = isinstance(values, (tuple, list)) and all(type(n) is int and 1 <= n <= MAX_SIZE for n in values)
+            valid = isinstance(values, (tuple, list)) and all(is_integer(n) and 1 <= n <= MAX_SIZE for n in values)
             if not valid or len(set(values)) < len(values):
                 raise ValueError(f"`{field}` must be different integers of 1..{MAX_SIZE}. Received: {field}={values!r}")
-            object.__setattr__(self, field, tuple(values))  # so that equal ones compare equal
+            object.__setattr__(self, field, plain(tuple(values)))  # so that equal ones compare equal
         if self.crop not in CROPS:
             raise ValueError(f"`crop` must be one of {list(CROPS)}. Received: crop={self.crop!r}")
 
     def views(self, preprocessing, size):
-        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels a side.
+        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels a side, or a pair.
 
         Raises:
             ValueError: if a crop is larger than the resized image, or ten crops are all the same one.
@@ -51,22 +52,24 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Crops:
-    """One image uint8 (H, W, C) -> its crops uint8 (crops, size, size, C), resized to `short_side` with antialiasing.
+    """One image uint8 (H, W, C) -> its crops uint8 (crops, height, width, C), resized to `short_side`, antialiased.
 
-    Two networks with equal crops share them.
+    `size` is the side of a square, or (height, width); `short_side` with it may be what the resized image covers, a
+    pair. Two networks with equal crops share them.
     """
 
-    size: int
-    short_side: int
+    size: int | tuple[int, int]
+    short_side: int | tuple[int, int]
     interpolation: str
     crop: str
 
     def __post_init__(self):
-        if self.size > self.short_side:
+        pairs = list(zip(sides(self.size), sides(self.short_side), strict=True))
+        if any(size > short for size, short in pairs):
             raise ValueError(
                 f"`short_sides` must be at least the size of the crops, {self.size}. Received: {self.short_side}"
             )
-        if self.crop == "ten" and self.size == self.short_side:
+        if self.crop == "ten" and all(size == short for size, short in pairs):
             raise ValueError(
                 f"With crop='ten', `short_sides` must be above the size of the crops, {self.size}, as all are the same "
                 f"one otherwise. Received: {self.short_side}"
@@ -75,7 +78,7 @@ class Crops:
     @property
     def shape(self):
         """Height and width of the crops."""
-        return self.size, self.size
+        return sides(self.size)
 
     @property
     def count(self):
@@ -83,7 +86,8 @@ class Crops:
         return CROPS[self.crop]
 
     def __str__(self):
-        return f"{self.crop} {self.size} from {self.short_side} {self.interpolation}"
+        size, short = (" x ".join(map(str, n)) if isinstance(n, tuple) else n for n in (self.size, self.short_side))
+        return f"{self.crop} {size} from {short} {self.interpolation}"
 
     def __call__(self, image):
         import tensorflow as tf
@@ -100,10 +104,10 @@ class Crops:
         """The four corners of the middle square of the resized image."""
         import tensorflow as tf
 
-        size, last = self.size, self.short_side - self.size
+        (height, width), covered = sides(self.size), sides(self.short_side)
         top, left = middle_offset(image, self.short_side)
-        corners = [(top + y, left + x) for y in (0, last) for x in (0, last)]
-        return [tf.ensure_shape(image[y : y + size, x : x + size], (size, size, None)) for y, x in corners]
+        corners = [(top + y, left + x) for y in (0, covered[0] - height) for x in (0, covered[1] - width)]
+        return [tf.ensure_shape(image[y : y + height, x : x + width], (height, width, None)) for y, x in corners]
 
 
 @dataclass(frozen=True)

@@ -7,10 +7,11 @@ import keras
 from keras import layers
 
 from keras_senet import weights as checkpoints
+from keras_senet.fields import is_integer, plain
 from keras_senet.initializers import blank
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import Spec, channel_axis, global_pool
-from keras_senet.preprocessing import IMAGENET, Preprocessing
+from keras_senet.preprocessing import IMAGENET, Preprocessing, is_size, sides
 from keras_senet.weights.metadata import INDIFFERENT, describe
 
 DOCUMENTATION = """{title}: images (N, {size}, {size}, 3) -> class probabilities (N, {classes}).
@@ -79,6 +80,7 @@ def application(
     ):
         _check_choice("pooling", pooling, (None, "avg", "max"))
         _check_classes(classes)
+        classes = int(classes)
 
         def build(spec, preprocessing, channels=3):
             images = _images(input_tensor, input_shape, preprocessing.size, channels, min_size)
@@ -92,7 +94,7 @@ def application(
             model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
             _check_stages(spec, model)
             model.spec = spec
-            model.preprocessing = preprocessing.for_channels(images.shape[channel_axis()])
+            model.preprocessing = _preprocessing_of(images, preprocessing)
             return model
 
         if weights is None:
@@ -177,7 +179,7 @@ def _check_choice(argument, value, accepted):
 
 
 def _check_classes(classes):
-    if isinstance(classes, bool) or not isinstance(classes, int) or classes < 1:
+    if not is_integer(classes) or classes < 1:
         raise ValueError(f"`classes` must be an integer of at least 1. Received: classes={classes!r}")
 
 
@@ -203,25 +205,35 @@ def _check_stages(spec, model):
         )
 
 
+def _preprocessing_of(images, preprocessing):
+    """The preprocessing for a network's input: its size, where that is known and can be prepared, and its channels."""
+    shape, channels = images.shape[1:], images.shape[channel_axis()]
+    own = sides(preprocessing.size)
+    size = tuple(n or default for n, default in zip(shape[:2] if channel_axis() == -1 else shape[1:], own, strict=True))
+    size = size if is_size(size) else preprocessing.size
+    return replace(preprocessing, size=size).for_channels(channels)
+
+
 def _images(input_tensor, input_shape, size, channels, min_size):
     """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default shape."""
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}")
     channels_last = channel_axis() == -1
-    default = (size, size, channels) if channels_last else (channels, size, size)
+    default = (*sides(size), channels) if channels_last else (channels, *sides(size))
     given = default if input_tensor is None else tuple(input_tensor.shape[1:])
     shape = given if input_shape is None else input_shape
     valid = (
         isinstance(shape, (tuple, list))
         and len(shape) == 3
-        and all(n is None or (isinstance(n, int) and n > 0) for n in shape)
+        and all(n is None or (is_integer(n) and n > 0) for n in shape)
     )
     if not valid or shape[-1 if channels_last else 0] is None:
         raise ValueError(
             "`input_shape` must be three positive integers, of which the sizes may be None, in the layout "
             f"{keras.config.image_data_format()!r}. Received: input_shape={shape}"
         )
-    if input_tensor is not None and tuple(shape) != given:
+    shape = plain(tuple(shape))
+    if input_tensor is not None and shape != given:
         raise ValueError(
             "`input_shape` must be that of `input_tensor`, or None. "
             f"Received: input_shape={shape}, input_tensor of shape {tuple(input_tensor.shape)}"

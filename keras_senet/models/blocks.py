@@ -8,6 +8,7 @@ from typing import ClassVar, NamedTuple
 import keras
 from keras import layers
 
+from keras_senet.fields import is_integer, plain
 from keras_senet.initializers import HeNormal
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
 
@@ -43,12 +44,13 @@ class SE:
         if self.position not in POSITIONS:
             raise ValueError(f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}")
         check_excitation(self.reduction, self.squeeze, self.gate)
+        object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
         if self.stages is not None:
-            if not isinstance(self.stages, (tuple, list)) or not all(isinstance(s, int) for s in self.stages):
+            if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
                 raise ValueError(
                     f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
                 )
-            object.__setattr__(self, "stages", tuple(self.stages))  # so that equal ones compare equal
+            object.__setattr__(self, "stages", plain(tuple(self.stages)))  # so that equal ones compare equal
 
 
 class Spec(abc.ABC):

@@ -10,11 +10,11 @@ from typing import NamedTuple
 
 from keras_senet import data
 from keras_senet.data import Augmentation
-from keras_senet.data.datasets import SPLITS
 from keras_senet.extras import require
 from keras_senet.report.answers import answers
 from keras_senet.report.charts import Axis, line_chart
 from keras_senet.report.record import read_record
+from keras_senet.splits import WORDS, best_row, chosen_on, evaluated
 from keras_senet.training.command import NOT_FLAGS, meanings
 from keras_senet.training.network import describe
 from keras_senet.training.recipe import Recipe
@@ -57,7 +57,7 @@ def write_page(
         workdir: what training left.
         output: the file; None is report.html in `workdir`.
         dataset: a name or folder that the dataset has now; None is the run's own.
-        split: "test" or "train": the images that the network is asked about.
+        split: "test", "val" or "train": the images that the network is asked about.
         data_dir: where tensorflow_datasets has its data.
         evaluation: whether the network is asked at all: confusions, classes and gates, and figures of its own.
         gates: whether the SE blocks' gates are measured, on up to 1,000 images.
@@ -73,18 +73,20 @@ def write_page(
         MissingExtraError: without Jinja2, which the extra "analysis" has.
     """
     require("jinja2", "analysis")
-    if split not in SPLITS:
-        raise ValueError(f"`split` must be one of {', '.join(SPLITS)}. Received: split={split!r}")
+    if split not in WORDS:
+        raise ValueError(f"`split` must be 'train', 'val' or 'test'. Received: split={split!r}")
     record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
-    page = NOTHING | _of_record(record) | {"asked": "training" if split == "train" else split}
+    page = NOTHING | _of_record(record) | {"asked": WORDS[split]}
     if record.ended:
         model = _network(workdir)
         page |= _of_network(model)
         if evaluation:
             try:
-                images = data.load(dataset or record.recipe.dataset, split, data_dir)
+                name = dataset or record.recipe.dataset
+                images = data.load(name, split, data_dir, upright=model.preprocessing.upright)
+                page["asked"] = WORDS[data.resolve_split(name, split, data_dir)]
                 found = answers(model, images, with_gates=gates, batch_size=batch_size, progress=progress)
                 page |= _of_answers(found, images, thumbnails) | {"gates_asked": gates}
             except (ValueError, OSError, ImportError) as error:
@@ -130,6 +132,7 @@ def _of_record(record):
         "steps": int(last.get("step", 0)),
         "figures": _last_figures(rows),
         "best": _best(rows),
+        "chosen_on": WORDS[chosen_on(rows)],
         "charts": _charts(recipe, rows),
         "table": _every(rows, EPOCHS),
         "columns": [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch")],
@@ -162,23 +165,31 @@ def _fields(recipe):
 
 def _last_figures(rows):
     """Top-1, top-5 and loss of the last evaluation in the metrics, each 0..1 or None, and its epoch."""
-    evaluated = [row for row in rows if math.isfinite(row.get("test_accuracy", math.nan))]
-    if not evaluated:
+    split = chosen_on(rows)
+    if not evaluated(rows, split):
         return None
-    row = evaluated[-1]
-    top5, loss = (v if math.isfinite(v := row.get(name, math.nan)) else None for name in ("test_top5", "test_loss"))
-    return {"top1": row["test_accuracy"], "top5": top5, "loss": loss, "epoch": int(row["epoch"]), "images": None}
+    row = evaluated(rows, split)[-1]
+    top5, loss = (v if math.isfinite(v := row.get(f"{split}_{name}", math.nan)) else None for name in ("top5", "loss"))
+    return {"top1": row[f"{split}_accuracy"], "top5": top5, "loss": loss, "epoch": int(row["epoch"]), "images": None}
 
 
 def _best(rows):
-    """The row with the highest accuracy on the test images, or None."""
-    evaluated = [row for row in rows if math.isfinite(row.get("test_accuracy", math.nan))]
-    return max(evaluated, key=lambda row: row["test_accuracy"], default=None)
+    """The epoch that is the best on the images that it is chosen on, with its error there and, if known, on test."""
+    row, split = best_row(rows), chosen_on(rows)
+    if row is None:
+        return None
+    test = row.get("test_accuracy", math.nan) if split != "test" else math.nan
+    return {
+        "epoch": row["epoch"],
+        "error": 1 - row[f"{split}_accuracy"],
+        "test_error": 1 - test if math.isfinite(test) else None,
+    }
 
 
 def _charts(recipe, rows):
     """Loss, error and learning rate over epochs, those of them that there are."""
-    named = (("training", ""), ("test", "test_"))
+    split = chosen_on(rows)
+    named = (("training", ""), (WORDS[split], f"{split}_"))
     losses = {name: lambda row, p=prefix: row.get(f"{p}loss", math.nan) for name, prefix in named}
     errors = {name: lambda row, p=prefix: 100 * (1 - row.get(f"{p}accuracy", math.nan)) for name, prefix in named}
     rates = {"rate": lambda row: row.get("learning_rate", math.nan)}

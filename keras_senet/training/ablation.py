@@ -14,6 +14,7 @@ import keras
 
 from keras_senet import data
 from keras_senet.analysis import complexity
+from keras_senet.splits import last_accuracy
 from keras_senet.training.environment import environment
 from keras_senet.training.network import make_network
 from keras_senet.training.trainer import Trainer
@@ -181,7 +182,7 @@ class Ablation:
         rows = WorkDir(folder, recipe, environment(), writable=False).read_metrics()
         if not rows or rows[-1]["epoch"] != recipe.epochs:
             return None
-        test, training = (100 * (1 - rows[-1][name]) for name in ("test_accuracy", "accuracy"))
+        test, training = (100 * (1 - accuracy) for accuracy in (last_accuracy(rows), rows[-1]["accuracy"]))
         return Run(seed, test, training)
 
     def rows(self):

@@ -10,6 +10,7 @@ from typing import get_args, get_origin
 from rich.console import Console
 
 from keras_senet.data import Augmentation
+from keras_senet.splits import WORDS, evaluated
 from keras_senet.training.interruption import Terminated
 from keras_senet.training.recipe import Recipe
 from keras_senet.training.recipes import RECIPES
@@ -159,8 +160,17 @@ def _tell(trainer, last, options):
     if trainer.skipped:
         console.print(f"images left out: {len(trainer.skipped)}, listed in {Path(options.workdir) / 'skipped.csv'}")
     if last:
-        right = last["test_accuracy"] if math.isfinite(last["test_accuracy"]) else last["accuracy"]
-        of = "test" if math.isfinite(last["test_accuracy"]) else "training"
-        console.print(f"{trainer.title}: {100 * (1 - right):.2f}% {of} error; results in {options.workdir}/")
+        console.print(f"{trainer.title}: {_errors(trainer, last)}; results in {options.workdir}/")
     else:
         console.print(f"{trainer.title}: stopped before the end of an epoch; results in {options.workdir}/")
+
+
+def _errors(trainer, last):
+    """The error of the last epoch, and of test images that were evaluated at the end."""
+    split = trainer.split if math.isfinite(last[f"{trainer.split}_accuracy"]) else ""
+    name = f"{split}_accuracy" if split else "accuracy"
+    text = f"{100 * (1 - last[name]):.2f}% {WORDS[split or 'train']} error"
+    for row in evaluated(trainer.workdir.read_metrics(), "test") if trainer.final_set is not None else ():
+        chosen = 100 * (1 - row[f"{trainer.split}_accuracy"])
+        text += f"; epoch {row['epoch']:.0f}: {chosen:.2f}%, and {100 * (1 - row['test_accuracy']):.2f}% test error"
+    return text

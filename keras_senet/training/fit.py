@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_senet import data, pictures
 from keras_senet.evaluation.networks import views_of
+from keras_senet.splits import FIGURES
 from keras_senet.training.environment import environment
 from keras_senet.training.inputs import load_images
 from keras_senet.training.logs import TensorBoard
@@ -29,6 +30,7 @@ class FitTrainer:
 
     Attributes:
         model: the network, trained after `train()`.
+        test_set, split, final_set: as of `Trainer`; here the last epoch's network is evaluated on `final_set`.
 
     Raises:
         ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not have.
@@ -42,7 +44,7 @@ class FitTrainer:
                 raise ValueError(f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}")
         self.recipe, self.verbose = recipe, verbose
         self.max_steps, self.evaluate_epochs = max_steps, evaluate_epochs
-        self.train_set, self.test_set, self.data = load_images(recipe, data_dir)
+        self.train_set, self.test_set, self.split, self.final_set, self.data = load_images(recipe, data_dir)
         self.workdir = WorkDir(workdir, recipe, environment(), engine="fit")
         self.skipped = {}
         keras.utils.set_random_seed(recipe.seed)
@@ -115,11 +117,12 @@ class FitTrainer:
         first = keras.config.image_data_format() == "channels_first"
         return tf.transpose(images, (0, 3, 1, 2)) if first else images
 
-    def evaluate(self):
-        """Loss, top-1 and top-5 accuracy on the test images, each as the network's preprocessing crops it."""
-        (view,) = views_of(self.model, self.test_set, None)
-        classes = np.eye(len(self.test_set.class_names), dtype="float32")
-        batches = data.evaluation_batches(self.test_set, 128, lambda image: view(image)[0])
+    def evaluate(self, dataset=None):
+        """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's preprocessing crops them."""
+        dataset = self.test_set if dataset is None else dataset
+        (view,) = views_of(self.model, dataset, None)
+        classes = np.eye(len(dataset.class_names), dtype="float32")
+        batches = data.evaluation_batches(dataset, 128, lambda image: view(image)[0])
         arrays = ((self._normalized(images).numpy(), classes[labels]) for images, labels in batches)
         return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
 
@@ -143,7 +146,10 @@ class _AtEpochEnd(keras.callbacks.Callback):
             "accuracy": logs["accuracy"],
             "learning_rate": float(self.model.optimizer.learning_rate),
         }
-        row |= {f"test_{name}": result.get(name, float("nan")) for name in ("loss", "accuracy", "top5")}
+        row |= {f"{trainer.split}_{name}": result.get(name, float("nan")) for name in FIGURES}
+        if trainer.final_set is not None:
+            final = trainer.evaluate(trainer.final_set) if epoch == trainer.recipe.epochs else {}
+            row |= {f"test_{name}": final.get(name, float("nan")) for name in FIGURES}
         trainer.workdir.append_metrics(row)
         trainer.tensorboard.write(row)
 

@@ -1,11 +1,37 @@
 """The images of a recipe."""
 
+from typing import NamedTuple
+
 from keras_senet import data, models
+from keras_senet.data import TrainingData
+
+
+class Images(NamedTuple):
+    """What a run trains on and is evaluated on.
+
+    train       training images
+    evaluation  what each epoch is evaluated on: validation images or, where there are none, test images
+    split       which of both: "val" or "test"
+    test        test images that are evaluated once, at the end; None without validation images
+    batches     the `TrainingData` of the recipe
+    """
+
+    train: data.Dataset | data.Encoded
+    evaluation: data.Dataset | data.Encoded
+    split: str
+    test: data.Dataset | data.Encoded | None
+    batches: TrainingData
 
 
 def load_images(recipe, data_dir=None):
-    """(training images, test images, the `TrainingData` of the recipe)."""
-    train_set, test_set = (data.load(recipe.dataset, split, data_dir=data_dir) for split in ("train", "test"))
+    """The `Images` of a recipe."""
+
+    def load(split):
+        return data.load(recipe.dataset, split, data_dir, upright=recipe.upright)
+
+    train_set = load("train")
+    there = data.splits(recipe.dataset, data_dir)
+    split = "val" if "val" in there else "test"
     batches = data.TrainingData(
         train_set,
         batch_size=recipe.batch_size,
@@ -14,7 +40,7 @@ def load_images(recipe, data_dir=None):
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
     )
-    return train_set, test_set, batches
+    return Images(train_set, load(split), split, load("test") if split == "val" and "test" in there else None, batches)
 
 
 def image_size(recipe, dataset):

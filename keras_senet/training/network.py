@@ -31,7 +31,7 @@ def make_network(recipe, dataset):
         shape = (channels, size, size)
     with precision(recipe.precision):
         model = constructor(weights=None, classes=len(dataset.class_names), input_shape=shape)
-    preprocessing = dataclasses.replace(model.preprocessing, size=size)
+    preprocessing = dataclasses.replace(model.preprocessing, size=size, upright=recipe.upright)
     if recipe.normalization == "mean":
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
     model.preprocessing = preprocessing

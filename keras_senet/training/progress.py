@@ -6,6 +6,8 @@ import math
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from keras_senet.splits import WORDS
+
 
 class Progress(contextlib.AbstractContextManager):
     """Shows a run of `steps` steps, of which `first` are done; on a terminal it updates in place."""
@@ -46,6 +48,8 @@ class Progress(contextlib.AbstractContextManager):
     def note(self, row):
         """A line above the bar for the end of an epoch."""
         figures = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%"
-        if math.isfinite(row.get("test_loss", math.nan)):
-            figures += f"; test loss {row['test_loss']:.4f}, test accuracy {100 * row['test_accuracy']:.2f}%"
+        for split in ("val", "test"):
+            loss, accuracy = (row.get(f"{split}_{name}", math.nan) for name in ("loss", "accuracy"))
+            if math.isfinite(loss):
+                figures += f"; {WORDS[split]} loss {loss:.4f}, {WORDS[split]} accuracy {100 * accuracy:.2f}%"
         self.say(figures)

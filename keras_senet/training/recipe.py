@@ -26,6 +26,7 @@ class Recipe:
                       `keras_senet.SE` to change, such as "reduction=8,gate=tanh,stages=2+3"
     dataset           "digits", a tfds dataset, or the path of a folder of class folders
     image_size        height and width of the images; 0 is the dataset's where all have one size, else the network's
+    upright           whether images are turned as their EXIF orientation says, as viewers show them
     class_balanced    whether each class comes equally often (Relay Backpropagation), instead of each image
     normalization     "network" is what the network has: mean and standard deviation; "mean" subtracts the mean alone
     epochs            passes over the training images
@@ -61,6 +62,7 @@ class Recipe:
     se: str = "default"
     dataset: str = "digits"
     image_size: int = 0
+    upright: bool = True
     class_balanced: bool = False
     normalization: str = "network"
     epochs: int = 10

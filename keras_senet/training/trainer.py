@@ -10,6 +10,7 @@ import tensorflow as tf
 from keras_senet import data, pictures
 from keras_senet.decoding import reason_of
 from keras_senet.evaluation import evaluate, prediction_step
+from keras_senet.splits import best_row
 from keras_senet.training.checkpoints import Checkpoints
 from keras_senet.training.environment import environment
 from keras_senet.training.inputs import load_images
@@ -60,12 +61,17 @@ class Trainer:
         max_steps: stops behind this step of the run; None goes to the recipe's end.
         checkpoint_steps, checkpoint_minutes: how often a checkpoint is left; one also at the end of each epoch.
         keep: how many of them.
-        evaluate_epochs: how often the test images are evaluated; 0 is behind the last epoch alone.
+        evaluate_epochs: how often validation images (test images, where there are no others) are evaluated;
+            0 is after the last epoch only.
         skip_corrupt: whether images that cannot be used are left out, and listed in `skipped.csv`.
         tensorboard: whether to write event files for TensorBoard.
 
     Attributes:
         model: the network, trained after `train()`.
+        test_set, split: the images that epochs are evaluated on and the best one is chosen on, and what they are:
+            "val" or, where there are no validation images, "test".
+        final_set: the test images that are evaluated once, at the end, by the best epoch's weights; None without
+            validation images.
     """
 
     def __init__(
@@ -93,7 +99,7 @@ class Trainer:
         resolver = getattr(self.strategy, "cluster_resolver", None)
         self.is_chief = resolver is None or not resolver.task_id
         self.verbose, self.evaluate_epochs, self.skip_corrupt = verbose and self.is_chief, evaluate_epochs, skip_corrupt
-        self.train_set, self.test_set, self.data = load_images(recipe, data_dir)
+        self.train_set, self.test_set, self.split, self.final_set, self.data = load_images(recipe, data_dir)
         self.steps_per_epoch = self.data.steps_per_epoch
         self.steps = recipe.epochs * self.steps_per_epoch
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
@@ -154,6 +160,7 @@ class Trainer:
         totals = Totals(*sums)
         bar = Progress(self.last, step, self.recipe.batch_size, self.verbose)
         with Interruption() as interruption, bar, self.tensorboard:
+            bar.say(self._chosen_on)
             if self.workdir.changed:
                 bar.say(f"not to the last bit as it was begun: {self.workdir.changed}")
             for batch in self._batches(step):
@@ -243,9 +250,10 @@ class Trainer:
             return row
         is_due = self.evaluate_epochs and epoch % self.evaluate_epochs == 0
         result = self._evaluate() if is_due or step == self.steps else None
-        for name, of in (("loss", "loss"), ("accuracy", "top1"), ("top5", "top5")):
-            row[f"test_{name}"] = getattr(result, of) if result else float("nan")
-        earlier = [each["test_accuracy"] for each in self.workdir.read_metrics()]
+        row |= _figures(self.split, result)
+        if self.final_set is not None:
+            row |= _figures("test", None)
+        earlier = [each.get(f"{self.split}_accuracy", math.nan) for each in self.workdir.read_metrics()]
         self.workdir.append_metrics(row)
         self.tensorboard.write(row)
         if result and all(not before >= result.top1 for before in earlier):  # some may be nan
@@ -253,9 +261,30 @@ class Trainer:
         return row
 
     def _evaluate(self):
-        return self._with_average(
-            lambda: evaluate(self.model, self.test_set, step=self.prediction_step, skip_corrupt=self.skip_corrupt)
-        )
+        return self._with_average(lambda: self._evaluate_on(self.test_set))
+
+    def _evaluate_on(self, dataset):
+        return evaluate(self.model, dataset, step=self.prediction_step, skip_corrupt=self.skip_corrupt)
+
+    @property
+    def _chosen_on(self):
+        """What is said about the images that the best epoch is chosen on."""
+        if self.split == "test":
+            return f"there are no validation images: the best epoch is chosen on the {len(self.test_set):,} test images"
+        once = f"; the {len(self.final_set):,} test images are evaluated once, at the end" if self.final_set else ""
+        return f"the best epoch is chosen on the {len(self.test_set):,} validation images{once}"
+
+    def _test_best(self):
+        """Evaluates the best epoch's weights on the test images, once; the figures go into that epoch's row."""
+        rows = self.workdir.read_metrics()
+        best, file = best_row(rows), self.workdir.path / "best.weights.h5"
+        if best is None or math.isfinite(best.get("test_accuracy", math.nan)) or not file.exists():
+            return
+        trained = self.model.get_weights()
+        self.model.load_weights(file)
+        best |= _figures("test", self._evaluate_on(self.final_set))
+        self.model.set_weights(trained)
+        self.workdir.write_metrics(rows)
 
     def _with_average(self, function):
         if self.average is None:
@@ -272,6 +301,8 @@ class Trainer:
         """Leaves the trained network and the curves; returns the last row of the metrics."""
         if self.average is not None:
             self.average.apply()
+        if self.is_chief and self.final_set is not None and self.last == self.steps:
+            self._test_best()
         rows = self.workdir.read_metrics()
         if self.is_chief:
             self.model.save(self.workdir.path / "model.keras")
@@ -289,6 +320,12 @@ class Trainer:
         """Waits for all workers: one that ends before the others would end them."""
         if self._has_workers:
             self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(1.0)), axis=None)
+
+
+def _figures(split, result):
+    """The figures of an `Evaluation` as the metrics name them; not a number without one."""
+    fields = {"loss": "loss", "accuracy": "top1", "top5": "top5"}
+    return {f"{split}_{name}": getattr(result, field) if result else math.nan for name, field in fields.items()}
 
 
 class Totals:

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 import json
+import math
 import os
 from pathlib import Path
 
@@ -71,10 +72,22 @@ class WorkDir:
         write_atomically(self.skipped, _table(rows))
 
     def append_metrics(self, row):
-        """Adds a row to `metrics.csv`; the first one writes the header."""
+        """Adds a row to `metrics.csv`; the first one writes the header.
+
+        Where a run was begun with other columns, such as by an earlier version, all rows get those of both.
+        """
+        rows = self.read_metrics()
+        if rows and rows[0].keys() != row.keys():
+            columns = dict.fromkeys([*rows[0], *row], math.nan)
+            self.write_metrics([columns | each for each in (*rows, row)])
+            return
         new = not self.metrics.exists()
         with self.metrics.open("a", newline="") as file:
             file.write(_table([row], header=new))
+
+    def write_metrics(self, rows):
+        """Replaces all rows."""
+        write_atomically(self.metrics, _table(rows))
 
     def read_metrics(self):
         """The rows of `metrics.csv`, numbers as float."""
@@ -85,7 +98,7 @@ class WorkDir:
         rows = self.read_metrics()
         kept = [row for row in rows if row["step"] <= step]
         if kept:
-            write_atomically(self.metrics, _table(kept))
+            self.write_metrics(kept)
         else:
             self.metrics.unlink(missing_ok=True)
 

@@ -1,0 +1,124 @@
+"""Files of every kind in three channels and one: Pillow's RGB and Pillow's grey of it."""
+
+import io
+import struct
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from data.files import encode, picture
+from PIL import Image
+
+from keras_senet import IMAGENET, data
+from keras_senet.decoding import decode, reason_of
+
+RANDOM = np.random.default_rng(0)
+RGB = Image.fromarray(picture(31, 43))
+RGBA = Image.fromarray(RANDOM.integers(0, 256, (31, 43, 4), "uint8"))
+PALETTE = RGB.convert("P")
+
+
+def bmp(bits, height, compression=0, masks=b"", palette=b""):
+    """A BMP of 43 columns of random bytes, which Pillow does not write; a negative height is from the top."""
+    stride = (bits * 43 + 31) // 32 * 4
+    body, start = RANDOM.integers(0, 256, 31 * stride, "uint8").tobytes(), 54 + len(masks) + len(palette)
+    fields = (40, 43, height, 1, bits, compression, len(body), 0, 0, 0, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + struct.pack("<IiiHHIIiiII", *fields) + masks + palette + body
+
+
+def bmp_of_os2():
+    palette, body = (RANDOM.integers(0, 256, n, "uint8").tobytes() for n in (768, 31 * 44))
+    return b"BM" + struct.pack("<IHHIIHHHH", 0, 0, 0, 26 + 768, 12, 43, 31, 1, 8) + palette + body
+
+
+def gif_on_a_screen(**options):
+    """A GIF whose picture does not fill the screen and is not in its corner."""
+    raw = bytearray(encode(PALETTE, "GIF", **options))
+    raw[6:10] = struct.pack("<HH", 50, 45)
+    at = raw.rindex(b",\0\0\0\0" + struct.pack("<HH", 43, 31))
+    raw[at + 1 : at + 5] = struct.pack("<HH", 3, 4)
+    return bytes(raw)
+
+
+MORE = {"save_all": True, "append_images": [RGB.rotate(180), RGB.rotate(90)]}
+COLOURS = RANDOM.integers(0, 256, 1024, "uint8").tobytes()
+FILES = {
+    "BMP of 1 bit": encode(RGB.convert("1"), "BMP"),
+    "BMP of 8 bits, grey": encode(RGB.convert("L"), "BMP"),
+    "BMP of 8 bits": encode(PALETTE, "BMP"),
+    "BMP of 32 bits": encode(RGBA, "BMP"),
+    "BMP of 4 bits": bmp(4, 31, palette=COLOURS[:64]),
+    "BMP of 4 bits from the top": bmp(4, -31, palette=COLOURS[:64]),
+    "BMP of 8 bits from the top": bmp(8, -31, palette=COLOURS),
+    "BMP of 15 bits": bmp(16, 31),
+    "BMP of 16 bits": bmp(16, -31, 3, struct.pack("<III", 0xF800, 0x7E0, 0x1F)),
+    "BMP of 32 bits with masks": bmp(32, 31, 3, struct.pack("<III", 0xFF0000, 0xFF00, 0xFF)),
+    "BMP of OS/2": bmp_of_os2(),
+    "WebP": encode(RGB, "WEBP"),
+    "WebP without loss": encode(RGB, "WEBP", lossless=True),
+    "WebP with alpha": encode(RGBA, "WEBP"),
+    "WebP with alpha, without loss": encode(RGBA, "WEBP", lossless=True, exact=True),
+    "WebP animation": encode(RGB, "WEBP", **MORE),
+    "WebP animation with alpha": encode(RGBA, "WEBP", lossless=True, **MORE),
+    "GIF": encode(PALETTE, "GIF"),
+    "GIF animation": encode(PALETTE, "GIF", **MORE),
+    "GIF with a transparent colour": encode(PALETTE, "GIF", transparency=5),
+    "GIF, interlaced": encode(PALETTE, "GIF", interlace=1),
+    "GIF on a screen": gif_on_a_screen(),
+    "GIF on a transparent screen": gif_on_a_screen(transparency=5),
+    "PNG with a palette and alpha": encode(PALETTE, "PNG", transparency=5),
+    "PNG of 4 bits": encode(RGB.quantize(16), "PNG", bits=4),
+    "grey PNG with a transparent value": encode(RGB.convert("L"), "PNG", transparency=5),
+    "JPEG": encode(RGB),
+    "progressive JPEG": encode(RGB, progressive=True),
+    "grey JPEG": encode(RGB.convert("L")),
+}
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_values_are_pillow_s_in_three_channels_and_in_one(kind):
+    encoded = tf.constant(FILES[kind])
+    expected = Image.open(io.BytesIO(FILES[kind])).convert("RGB")
+    np.testing.assert_array_equal(decode(encoded, 3), np.asarray(expected))
+    np.testing.assert_array_equal(decode(encoded, 1)[..., 0], np.asarray(expected.convert("L")))
+
+
+def test_a_grey_network_reads_a_gif_of_any_size(tmp_path):
+    (tmp_path / "a.gif").write_bytes(FILES["GIF"])
+    grey = IMAGENET.for_channels(1)
+    assert grey.read(tmp_path / "a.gif").shape == (224, 224, 1)
+
+
+REFUSED = {
+    "BMP with run lengths": (bmp(8, 31, 1, palette=COLOURS), "BMP is compressed"),
+    "BMP with unusual masks": (bmp(16, 31, 3, struct.pack("<III", 1, 2, 4)), "unusual masks"),
+    "cut BMP": (FILES["BMP of 8 bits"][:-10], "BMP is not complete"),
+    "cut GIF": (FILES["GIF"][:-100], "GIF is damaged or not complete"),
+    "cut PNG": (FILES["PNG of 4 bits"][:-60], "damaged or not complete"),
+    "cut WebP": (FILES["WebP"][:-20], "damaged or not complete"),
+    "cut WebP animation": (FILES["WebP animation"][:150], "not complete"),
+    "TIFF": (encode(RGB, "TIFF"), "none of JPEG, PNG, GIF, BMP, WebP"),
+    "text": (b"a text file", "none of JPEG, PNG, GIF, BMP, WebP"),
+}
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_what_is_refused_is_said_without_internals(kind, tmp_path):
+    encoded, reason = REFUSED[kind]
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        decode(tf.constant(encoded), 3)
+    assert reason in reason_of(error.value)
+    (tmp_path / "a.jpg").write_bytes(encoded)
+    with pytest.raises(ValueError, match=reason) as error:
+        IMAGENET.read(tmp_path / "a.jpg")
+    assert not any(word in str(error.value) for word in ("{{", "[Op", "assertion", "node"))
+
+
+def test_palettes_in_a_batch_of_training(tmp_path):
+    place = tmp_path / "train" / "a"
+    place.mkdir(parents=True)
+    square = picture(32, 32)
+    Image.fromarray(square).convert("L").save(place / "1.bmp")
+    made = data.TrainingData(data.load(tmp_path, "train"), batch_size=1, image_size=32, seed=0)
+    ((images, _),) = made.batches(0, 1)
+    np.testing.assert_array_equal(images[0], np.asarray(Image.fromarray(square).convert("L").convert("RGB")))
