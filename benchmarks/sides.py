@@ -10,9 +10,7 @@ class Side:
 
     def __init__(self, script, *arguments):
         command = [sys.executable, script, "--child", *map(str, arguments)]
-        self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     def __call__(self):
         return float(self._ask("run"))

@@ -67,10 +67,7 @@ def prepare_keras(network, inference, batch, threads):
             )
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, [v.value for v in variables])
-        decayed = [
-            g + 1e-4 * v if v.path.endswith("kernel") else g
-            for g, v in zip(gradients, variables, strict=True)
-        ]
+        decayed = [g + 1e-4 * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)]
         optimizer.apply(decayed, variables)
         return loss
 
@@ -133,9 +130,7 @@ def compare(name, options):
     network = NETWORKS[name]
     batch = options.batch or (1 if options.inference else network.batch)
     names = list(SIDES) if options.compiled else list(SIDES)[:2]
-    sides = [
-        Side(__file__, side, name, options.inference, batch, options.threads) for side in names
-    ]
+    sides = [Side(__file__, side, name, options.inference, batch, options.threads) for side in names]
     for side in sides:
         for _ in range(WARM_UP):
             side()
@@ -148,9 +143,7 @@ def compare(name, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--network", choices=NETWORKS, help="one of them; default: all")
     parser.add_argument("--inference", action="store_true", help="at a batch of 1 by default")
     parser.add_argument("--compiled", action="store_true", help="also beside torch.compile")
