@@ -1,17 +1,17 @@
-"""Times two functions in turn and prints the ratio of their medians."""
+"""Times functions in turn and prints the ratio of the first one's median to each other's."""
 
 import statistics
 import time
 
 
 def measure(names, functions, rounds, items=1):
-    """Prints seconds of each function and items a second, and returns the first function's time over the second's.
+    """Prints seconds of each function, items per second and ratios; returns the first ratio.
 
-    One call of each warms up; then they alternate, so that a slow moment of the machine meets both.
+    One call of each warms up; then they alternate, so that a slow moment of the machine meets all.
     """
     for function in functions:
         function()
-    times = [[], []]
+    times = [[] for _ in functions]
     for _ in range(rounds):
         for function, taken in zip(functions, times, strict=True):
             start = time.perf_counter()
@@ -21,6 +21,6 @@ def measure(names, functions, rounds, items=1):
     for name, median, taken in zip(names, medians, times, strict=True):
         spread = f"({1000 * min(taken):.1f} to {1000 * max(taken):.1f})"
         print(f"{name:34} {1000 * median:8.1f} ms {spread:20} {items / median:6.1f}/s")
-    ratio = medians[0] / medians[1]
-    print(f"ratio {ratio:.2f}, of {rounds} alternating rounds")
-    return ratio
+    ratios = [medians[0] / other for other in medians[1:]]
+    print(f"ratio {', '.join(f'{ratio:.2f}' for ratio in ratios)}, of {rounds} alternating rounds", flush=True)
+    return ratios[0]

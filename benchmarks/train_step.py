@@ -1,35 +1,48 @@
-"""One training step, forward, backward and update, at 224x224 and batch 16: keras_senet over timm; peak memory of both.
+"""One training step (forward, backward, update) or, with --inference, one inference: keras_senet over PyTorch.
 
-`python benchmarks/train_step.py`, or with `--network resnext`, `--batch`, `--rounds`, `--threads`. float32, random
+`python benchmarks/train_step.py`, or with `--network small`, `--batch`, `--rounds`, `--threads`. float32, random
 weights and images, cross-entropy, SGD with momentum 0.9 and a weight decay of 1e-4. Ours is a `tf.function` as the
-Trainer's; timm's is eager PyTorch in channels_last. Each side is a process of its own, so that one's threads and memory
-are not the other's; they take turns. Memory is the process' peak, and the same over what the imports alone take. Needs
-the extra `peers` and timm (CONTRIBUTING.md).
+Trainer's; PyTorch's is in channels_last, eager and, with `--compiled`, also by `torch.compile`. The peer is timm's
+network, and for SE-ResNet-20 the one of benchmarks/torch_networks.py. The sides are processes that take turns. Memory
+is the process' peak, and how much of it came after the imports. Needs the extra `peers` and timm (CONTRIBUTING.md);
+`torch.compile` needs a C++ compiler. `TF_ENABLE_ONEDNN_OPTS=0` or `1` is the setting of oneDNN.
 
 Two things flatter our side. PyTorch's threads wait for one another at every operation: where the machine has other
-work, compare with `--threads 1`. And PyTorch asks the C library for each tensor, which by default gives large ones back
-to the system and faults them in anew; TensorFlow keeps its own pool. Both sides take the environment of the command:
+work, compare with `--threads 1`. And PyTorch asks the C library for each tensor, which by default returns large ones
+to the system and faults them in again; TensorFlow keeps its own pool. All sides take the environment of the command:
 `MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=16000000000` lets PyTorch keep its memory too.
 """
 
 import argparse
 import importlib
 import os
-import resource
-import subprocess
 import sys
-from pathlib import Path
+from typing import NamedTuple
 
-# option      ours           timm's
+from sides import Side, serve
+
+
+class Network(NamedTuple):
+    """A row: our constructor, the peer's name, and what both are measured with."""
+
+    ours: str
+    peer: str
+    size: int  # pixels per side
+    classes: int
+    batch: int  # of a training step
+
+
+# option                ours           PyTorch's                    size classes batch
 NETWORKS = {
-    "resnet": ("SEResNet50", "legacy_seresnet50"),
-    "resnext": ("SEResNeXt50", "legacy_seresnext50_32x4d"),
+    "resnet": Network("SEResNet50", "legacy_seresnet50", 224, 1000, 16),
+    "resnext": Network("SEResNeXt50", "legacy_seresnext50_32x4d", 224, 1000, 16),
+    "small": Network("SEResNet20", "se_resnet20", 32, 10, 128),
 }
-WARM_UP = 3  # steps: the first traces, and both allocators settle in the next ones
+WARM_UP = 3  # calls: the first traces, and the allocators settle in the next ones
 
 
-def keras_senet_step(name, batch, threads):
-    """A function that trains by one step and returns its loss."""
+def prepare_keras(network, inference, batch, threads):
+    """A function that trains by one step and returns its loss, or infers and returns a probability."""
     import keras
     import tensorflow as tf
 
@@ -37,7 +50,11 @@ def keras_senet_step(name, batch, threads):
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
-    model = getattr(keras_senet, name)(weights=None)
+    model = getattr(keras_senet, network.ours)(weights=None)
+    images = tf.random.stateless_normal((batch, network.size, network.size, 3), (0, 0))
+    if inference:
+        infer = tf.function(lambda images: model(images, training=False))
+        return lambda: float(infer(images)[0, 0])
     optimizer = keras.optimizers.SGD(0.01, momentum=0.9)
     optimizer.build(model.trainable_variables)
     variables = model.trainable_variables
@@ -45,31 +62,41 @@ def keras_senet_step(name, batch, threads):
     @tf.function
     def step(images, labels):
         with tf.GradientTape() as tape:
-            losses = keras.losses.categorical_crossentropy(tf.one_hot(labels, 1000), model(images, training=True))
+            losses = keras.losses.categorical_crossentropy(
+                tf.one_hot(labels, network.classes), model(images, training=True)
+            )
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, [v.value for v in variables])
         decayed = [g + 1e-4 * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)]
         optimizer.apply(decayed, variables)
         return loss
 
-    images = tf.random.stateless_normal((batch, 224, 224, 3), (0, 0))
-    labels = tf.range(batch)
+    labels = tf.range(batch) % network.classes
     return lambda: float(step(images, labels))
 
 
-def timm_step(name, batch, threads):
-    """A function that trains by one step and returns its loss."""
-    from timm_networks import timm, torch
+def prepare_torch(network, inference, batch, threads, compiled=False):
+    """The same by PyTorch; inference returns a logit."""
+    from torch_networks import create, torch
 
     torch.set_num_threads(threads)
-    model = timm.create_model(name).to(memory_format=torch.channels_last).train()
+    model = create(network.peer).to(memory_format=torch.channels_last).train(not inference)
+    run = torch.compile(model) if compiled else model
+    images = torch.randn(batch, 3, network.size, network.size)
+    images = images.to(memory_format=torch.channels_last)
+    if inference:
+
+        @torch.inference_mode()
+        def infer():
+            return run(images)[0, 0].item()
+
+        return infer
     optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
-    images = torch.randn(batch, 3, 224, 224).to(memory_format=torch.channels_last)
-    labels = torch.arange(batch)
+    labels = torch.arange(batch) % network.classes
 
     def step():
         optimizer.zero_grad()
-        loss = torch.nn.functional.cross_entropy(model(images), labels)
+        loss = torch.nn.functional.cross_entropy(run(images), labels)
         loss.backward()
         optimizer.step()
         return loss.item()
@@ -77,81 +104,59 @@ def timm_step(name, batch, threads):
     return step
 
 
-# side          what it imports, and its step
+def prepare_compiled(*arguments):
+    return prepare_torch(*arguments, compiled=True)
+
+
+# side          what it imports, and what makes its function
 SIDES = {
-    "keras_senet": ("keras_senet", keras_senet_step),
-    "timm": ("timm_networks", timm_step),
+    "keras_senet": ("keras_senet", prepare_keras),
+    "PyTorch": ("torch_networks", prepare_torch),
+    "torch.compile": ("torch_networks", prepare_compiled),
 }
 
 
-class Child:
-    """One side in a process of its own: called, it trains by a step there."""
-
-    def __init__(self, *arguments):
-        command = [sys.executable, __file__, "--child", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-    def __call__(self):
-        return float(self.ask("step"))
-
-    def ask(self, question):
-        print(question, file=self.process.stdin, flush=True)
-        return self.process.stdout.readline()
-
-    def finish(self):
-        """The peak of the process' memory in MiB, and that over its imports."""
-        peak, imported = map(float, self.ask("memory").split())
-        self.process.communicate()
-        return peak, peak - imported
+def run_side(side, name, inference, batch, threads):
+    """What a side's process does."""
+    module, prepare = SIDES[side]
+    arguments = NETWORKS[name], inference == "True", int(batch), int(threads)
+    serve(lambda: importlib.import_module(module), lambda: prepare(*arguments))
 
 
-def peak_memory():
-    """Of this process, in MiB."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10
-
-
-def serve(side, name, batch, threads):
-    """What a child does: a line in, an answer out."""
-    answers, sys.stdout = sys.stdout, sys.stderr  # the libraries' own words are no answers
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "peers"))
-    module, make_step = SIDES[side]
-    importlib.import_module(module)
-    imported = peak_memory()
-    step = make_step(name, int(batch), int(threads))
-    for question in sys.stdin:
-        print(*([step()] if question == "step\n" else [peak_memory(), imported]), file=answers, flush=True)
-
-
-def compare(network, options):
-    """Prints the ratios of ours to timm's, of a step's time and of the peak of memory."""
+def compare(name, options):
+    """Prints the ratios of ours to PyTorch's, of the time and of the peak of memory."""
     from ratio import measure
 
-    children = [
-        Child(side, name, options.batch, options.threads) for side, name in zip(SIDES, NETWORKS[network], strict=True)
-    ]
-    for child in children:
+    network = NETWORKS[name]
+    batch = options.batch or (1 if options.inference else network.batch)
+    names = list(SIDES) if options.compiled else list(SIDES)[:2]
+    sides = [Side(__file__, side, name, options.inference, batch, options.threads) for side in names]
+    for side in sides:
         for _ in range(WARM_UP):
-            child()
-    names = [" ".join(pair) for pair in zip(SIDES, NETWORKS[network], strict=True)]
-    measure(names, children, options.rounds, options.batch)
-    memory = zip(*(child.finish() for child in children), strict=True)
-    for what, (ours, timms) in zip(("peak memory", "the same over the imports"), memory, strict=True):
-        print(f"{what}: {ours:.0f} MiB over {timms:.0f} MiB, ratio {ours / timms:.2f}")
+            side()
+    what = "inference" if options.inference else "training step"
+    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
+    print(f"{network.ours}, {what}, batch {batch}, {options.threads} threads, oneDNN {onednn}")
+    measure(names, sides, options.rounds, batch)
+    for side, memory in zip(names, [side.finish() for side in sides], strict=True):
+        print(f"{side:34} peak memory {memory[0]:.0f} MiB, after the imports {memory[1]:.0f} MiB")
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=NETWORKS, help="one of them alone")
-    parser.add_argument("--batch", type=int, default=16)
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", choices=NETWORKS, help="one of them; default: all")
+    parser.add_argument("--inference", action="store_true", help="at a batch of 1 by default")
+    parser.add_argument("--compiled", action="store_true", help="also beside torch.compile")
+    parser.add_argument("--batch", type=int)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     options = parser.parse_args()
-    for network in [options.network] if options.network else NETWORKS:
-        compare(network, options)
+    for name in [options.network] if options.network else NETWORKS:
+        compare(name, options)
 
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["--child"]:
-        serve(*sys.argv[2:])
+        run_side(*sys.argv[2:])
     else:
         main()
