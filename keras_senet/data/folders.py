@@ -1,6 +1,8 @@
 """Datasets that are a folder of class folders."""
 
+import itertools
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -8,6 +10,7 @@ from keras_senet.data.sources import Encoded
 
 SPLITS = {"train": ("train",), "test": ("test", "validation", "val")}
 DECODED = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
+AT_ONCE, THREADS = 1000, 16  # files whose sizes a thread asks for, threads that wait for the disk
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".jp2", ".jxl", ".ppm", ".pgm")
 
 
@@ -28,6 +31,14 @@ class FolderDataset(Encoded):
     def name_of(self, index):
         """The file."""
         return self._files[index]
+
+    def listing(self):
+        """The names of the files in the folder and their sizes: {name: bytes}."""
+        count = range(0, len(self), AT_ONCE)
+        with ThreadPoolExecutor(THREADS) as pool:
+            sizes = pool.map(lambda first: list(map(os.path.getsize, self._files[first : first + AT_ONCE])), count)
+            start = len(os.path.join(self.folder, ""))
+            return dict(zip((file[start:] for file in self._files), itertools.chain.from_iterable(sizes), strict=True))
 
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""

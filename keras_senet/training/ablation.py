@@ -15,9 +15,10 @@ import keras
 from keras_senet import data
 from keras_senet.analysis import complexity
 from keras_senet.training.environment import environment
+from keras_senet.training.lock import locked
 from keras_senet.training.network import make_network
 from keras_senet.training.trainer import Trainer
-from keras_senet.training.workdir import WorkDir, write_atomically
+from keras_senet.training.workdir import WorkDir, replacing, write_atomically
 
 BASE = "se"  # the variant that the others are compared with
 
@@ -164,14 +165,26 @@ class Ablation:
             after_each: called behind each run.
 
         Raises:
-            As `Trainer.train` does; the same call continues.
+            As `Trainer.train` does; the same call continues. ValueError, too, if the images are not those of the runs
+            that are there.
         """
+        with locked(self.workdir):
+            self._check_images()
+            for seed, variant in itertools.product(self.seeds, self.variants):
+                if self._finished(variant, seed) is None:
+                    recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
+                    Trainer(recipe, folder, data_dir=self.data_dir, **self.options).train()
+                    keras.backend.clear_session()
+                    after_each()
+
+    def _check_images(self):
+        """Runs are compared only if all have the same images: one stands for those that are there."""
         for seed, variant in itertools.product(self.seeds, self.variants):
-            if self._finished(variant, seed) is None:
-                recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-                Trainer(recipe, folder, data_dir=self.data_dir, **self.options).train()
-                keras.backend.clear_session()
-                after_each()
+            recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
+            if (folder / "recipe.json").exists():
+                images = {s: data.load(recipe.dataset, s, data_dir=self.data_dir) for s in ("train", "test")}
+                WorkDir(folder, recipe, environment(), images=images, writable=False)
+                return
 
     def _finished(self, variant, seed):
         """The `Run` if its metrics go to the last epoch, else None; weights may have been removed since."""
@@ -259,7 +272,8 @@ def write_results(rows, workdir, title):
     lines = [f"| {' | '.join(cells)} |" for cells in (HEADER, ("---",) * len(HEADER), *table(rows))]
     write_atomically(workdir / "ablation.md", f"# {title}\n\n{NOTE}\n\n" + "\n".join(lines) + "\n")
     if any(row.runs for row in rows):
-        ablation(rows, workdir / "ablation.png", title)
+        with replacing(workdir / "ablation.png") as partial:
+            ablation(rows, partial, title)
 
 
 NOTE = (

@@ -19,7 +19,7 @@ from keras_senet.training.network import describe, make_network
 from keras_senet.training.optimizer import make_optimizer, make_schedule
 from keras_senet.training.progress import Progress
 from keras_senet.training.step import Average, TrainStep
-from keras_senet.training.workdir import WorkDir
+from keras_senet.training.workdir import WorkDir, replacing
 from keras_senet.weights import save_weights
 
 STRATEGIES = ("auto", "none", "mirrored")
@@ -98,7 +98,8 @@ class Trainer:
         self.steps = recipe.epochs * self.steps_per_epoch
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self._check_strategy()
-        self.workdir = WorkDir(workdir, recipe, environment(), writable=self.is_chief)
+        images = {"train": self.train_set, "test": self.test_set}
+        self.workdir = WorkDir(workdir, recipe, environment(), images=images, writable=self.is_chief)
         self.skipped = self.workdir.read_skipped()
         self.schedule = make_schedule(recipe, self.steps_per_epoch)
         keras.utils.set_random_seed(recipe.seed)
@@ -134,14 +135,16 @@ class Trainer:
         """Trains to the end of the recipe; returns the last row of the metrics.
 
         Raises:
-            ValueError: if the checkpoint to continue from is damaged, or an image cannot be used.
-            OSError: if the work directory cannot be written, such as when the disk is full.
+            ValueError: if all checkpoints are damaged, or an image cannot be used.
+            OSError: if the work directory cannot be written, such as when the disk is full, or another process trains
+                in it.
             FloatingPointError: if the loss or the gradient is not finite.
             Terminated: on SIGTERM, behind a checkpoint; KeyboardInterrupt likewise.
             WorkerLost: if another worker ended.
         """
         try:
-            return self._train()
+            with self.workdir.locked():
+                return self._train()
         except tf.errors.OpError as error:
             if self._has_workers:
                 raise WorkerLost from error
@@ -149,13 +152,16 @@ class Trainer:
 
     def _train(self):
         step, *sums = self.checkpoints.restore()
+        self._agree_on(step)
+        notes = [*self.workdir.notes, *self.checkpoints.notes(step)]
         if self.is_chief:
-            self.workdir.forget_metrics_after(step)
+            self.checkpoints.set_aside()
+            self.workdir.begin_at(step)
         totals = Totals(*sums)
         bar = Progress(self.last, step, self.recipe.batch_size, self.verbose)
         with Interruption() as interruption, bar, self.tensorboard:
-            if self.workdir.changed:
-                bar.say(f"not to the last bit as it was begun: {self.workdir.changed}")
+            for note in notes if self.is_chief else ():
+                bar.tell(note)
             for batch in self._batches(step):
                 step += 1
                 totals.add(step, self.step(*batch, step - 1, bool(interruption.requested), self._is_frozen(step)))
@@ -274,16 +280,25 @@ class Trainer:
             self.average.apply()
         rows = self.workdir.read_metrics()
         if self.is_chief:
-            self.model.save(self.workdir.path / "model.keras")
+            with replacing(self.workdir.path / "model.keras") as partial:
+                self.model.save(partial)
             save_weights(self.model, self.workdir.path / "model.weights.h5")
             if rows:
-                pictures.training_curves(rows, self.workdir.path / "curves.png", self.title)
+                with replacing(self.workdir.path / "curves.png") as partial:
+                    pictures.training_curves(rows, partial, self.title)
         self._meet()
         return rows[-1] if rows else None
 
     @property
     def title(self):
         return describe(self.recipe)
+
+    def _agree_on(self, step):
+        """All workers continue from one checkpoint, also where a disk shows them different files."""
+        if self._has_workers:
+            total = self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(step, tf.int64)), axis=None)
+            if int(total) != step * self.strategy.num_replicas_in_sync:
+                raise ValueError(f"The workers find different checkpoints in {str(self.checkpoints.folder)!r}")
 
     def _meet(self):
         """Waits for all workers: one that ends before the others would end them."""
