@@ -35,6 +35,7 @@ COMMANDS = {
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # "1" or "0"; TensorFlow reads it when it is imported
+CPUINFO = "/proc/cpuinfo"
 DEFAULT_WORKDIRS = {"train": None, "ablate": None, "quickstart": "quickstart"}  # of the commands that train
 
 # What kernels are chosen by, on x86 and on ARM, as Linux names it
@@ -77,18 +78,23 @@ def main(arguments=None):
 
 
 def choose_onednn(arguments):
-    """Says in the environment whether TensorFlow is to use oneDNN, unless the user has.
+    """Says in the environment, which workers inherit, whether TensorFlow is to use oneDNN, unless the user has."""
+    value = onednn_for(arguments)
+    if value is not None and "tensorflow" not in sys.modules:
+        os.environ.setdefault(ONEDNN, value)
 
-    It is as the run that is continued had it; a new one has it on CPUs with AVX2, where training takes about half the
-    time with it, and where TensorFlow alone leaves it off if there is no more than AVX2.
+
+def onednn_for(arguments):
+    """ "1" or "0", or None for TensorFlow's own default: what a run was begun with, and with AVX2 a new one "1".
+
+    TensorFlow leaves oneDNN off on CPUs that have AVX2 and nothing newer, where training takes up to twice the time
+    without it.
     """
-    if ONEDNN in os.environ or "tensorflow" in sys.modules:
-        return
     begun = _environment_of(_workdir(arguments))
     if begun is None:
         begun = {"onednn": True} if "avx2" in instruction_set().split() else {}
-    if "onednn" in begun:  # runs of earlier versions do not say: they had TensorFlow's default
-        os.environ[ONEDNN] = str(int(bool(begun["onednn"])))  # for the processes that this one starts, too
+    onednn = begun.get("onednn")  # runs of earlier versions do not say: they had TensorFlow's default
+    return None if onednn is None else str(int(bool(onednn)))
 
 
 def _workdir(arguments):
@@ -123,7 +129,7 @@ def instruction_set():
     return platform.machine()
 
 
-def _cpu_flags(cpuinfo="/proc/cpuinfo"):
+def _cpu_flags():
     """Names of extensions as the system says them; none where it is not known how to ask."""
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         keys = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
@@ -131,7 +137,7 @@ def _cpu_flags(cpuinfo="/proc/cpuinfo"):
         return frozenset(said.lower().replace("avx1.0", "avx").split())
     if sys.platform != "linux":
         return frozenset()
-    with open(cpuinfo) as file:
+    with open(CPUINFO) as file:
         for line in file:
             name, _, value = line.partition(":")
             if name.strip() in ("flags", "Features"):  # on x86, on ARM; of the first core

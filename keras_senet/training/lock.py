@@ -23,7 +23,8 @@ class InUseError(OSError):
 def locked(folder):
     """Within, no other `locked` of the folder, here or in another process, on any machine that shares it.
 
-    The folder is made if need be. The system gives the lock back when the process ends, however it ends. File systems that know no locks go without.
+    The folder is made if need be. The system gives the lock back when the process ends, however it
+    ends. File systems that know no locks go without.
 
     Raises:
         InUseError: if the folder is locked; names the process.
