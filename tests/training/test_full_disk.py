@@ -58,7 +58,7 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, name):
     for other in ("report.json", "ablation.csv"):
         (tmp_path / other).write_text("old")
     before = contents(tmp_path)
-    with full_disk(100), pytest.raises(OSError, match=rf"{name}' cannot be written: File too large"):
+    with full_disk(50), pytest.raises(OSError, match=rf"{name}' cannot be written: File too large"):
         WRITES[name](tmp_path)
     assert contents(tmp_path) == before
     assert not any(".partial" in file.name for file in tmp_path.rglob("*"))
@@ -68,27 +68,35 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("limit", [0, 100, 50_000, 150_000])
 def test_weights_are_the_old_or_the_new_ones(tmp_path, limit):
-    """HDF5, which ends the process on a full disk, is not begun; the little network's file has 221 KB."""
+    """HDF5, which ends the process on a full disk, is not begun."""
     model = little.NETWORK(weights=None)
     path = tmp_path / "best.weights.h5"
     path.write_bytes(b"old")
     with full_disk(limit), pytest.raises(OSError, match=r"best\.weights\.h5' cannot be written: File too large"):
         save_weights(model, path)
     assert contents(tmp_path) == {path.name: b"old"}
-    with full_disk(limit), pytest.raises(OSError, match=r"model\.keras' cannot be written: File too large"):
-        with replacing(tmp_path / "model.keras") as partial:
-            model.save(partial)
+    with (
+        full_disk(limit),
+        pytest.raises(OSError, match=r"model\.keras' cannot be written: File too large"),
+        replacing(tmp_path / "model.keras") as partial,
+    ):
+        model.save(partial)
     assert contents(tmp_path) == {path.name: b"old"}
     save_weights(model, path)
     model.load_weights(path)
 
 
+def write_half(path, error):
+    with replacing(path) as partial:
+        partial.write_text("ne")
+        raise error
+
+
 def test_what_ends_in_the_middle_leaves_the_old_file(tmp_path):
     write_atomically(tmp_path / "a.txt", "old")
     for error in (KeyboardInterrupt, ValueError):
-        with pytest.raises(error), replacing(tmp_path / "a.txt") as partial:
-            partial.write_text("ne")
-            raise error
+        with pytest.raises(error):
+            write_half(tmp_path / "a.txt", error)
     assert contents(tmp_path) == {"a.txt": b"old"}
     write_atomically(tmp_path / "a.txt", "new\n")
     assert contents(tmp_path) == {"a.txt": b"new\n"}
