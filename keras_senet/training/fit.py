@@ -52,6 +52,7 @@ class FitTrainer:
         images = {"train": self.train_set, "test": self.test_set}
         self.workdir = WorkDir(workdir, recipe, environment(), images=images, engine="fit")
         self.skipped = {}
+        self.is_cut = False  # whether the epoch that ends had only some of its steps
         keras.utils.set_random_seed(recipe.seed)
         self.model = make_network(recipe, self.train_set)
         self.updates = self.data.steps_per_epoch * recipe.accumulation  # Keras counts each part of a batch as a step
@@ -91,9 +92,6 @@ class FitTrainer:
             return self._train()
 
     def _train(self):
-        backup = keras.callbacks.BackupAndRestore(
-            str(self.workdir.path / "backup"), double_checkpoint=True, delete_checkpoint=False
-        )
         first, notes = self._restore()
         for note in (*self.workdir.notes, *notes):
             print(note, file=sys.stderr)
@@ -106,7 +104,7 @@ class FitTrainer:
                 steps_per_epoch=self.updates,
                 shuffle=False,  # is done
                 verbose=1 if self.verbose else 0,
-                callbacks=[backup, _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
+                callbacks=[_Backup(self), _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
             )
         with replacing(self.workdir.path / "model.keras") as partial:
             self.model.save(partial, include_optimizer=False)
@@ -179,6 +177,19 @@ class FitTrainer:
         return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
 
 
+class _Backup(keras.callbacks.BackupAndRestore):
+    """Keras' own, of the last two epochs that ended."""
+
+    def __init__(self, trainer):
+        folder = str(trainer.workdir.path / "backup")
+        super().__init__(folder, double_checkpoint=True, delete_checkpoint=False)
+        self.trainer = trainer
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.trainer.is_cut:
+            super().on_epoch_end(epoch, logs)
+
+
 class _AtEpochEnd(keras.callbacks.Callback):
     """Evaluates, and writes the row of the metrics."""
 
@@ -188,6 +199,8 @@ class _AtEpochEnd(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         trainer, epoch = self.trainer, epoch + 1
+        if trainer.is_cut:
+            return
         due = trainer.evaluate_epochs and epoch % trainer.evaluate_epochs == 0
         logs = dict(logs)  # an evaluation has the same metrics
         result = trainer.evaluate() if due or epoch == trainer.recipe.epochs else {}
@@ -204,12 +217,14 @@ class _AtEpochEnd(keras.callbacks.Callback):
 
 
 class _StopAt(keras.callbacks.Callback):
-    """Stops behind a step of the run."""
+    """Stops after a step of the run; Keras then ends the epoch, as if all its steps had been done."""
 
     def __init__(self, trainer):
         super().__init__()
+        self.trainer = trainer
         self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.optimizer.iterations) >= self.updates:
             self.model.stop_training = True
+            self.trainer.is_cut = batch + 1 < self.trainer.updates

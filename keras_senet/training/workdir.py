@@ -208,12 +208,11 @@ def read_metrics(path):
     """
     try:
         table = csv.DictReader(io.StringIO(_whole_lines(path), newline=""), strict=True)
-        rows = [{name: float(value) for name, value in row.items()} for row in table]
         if not {"step", "epoch"} <= set(table.fieldnames or ("step", "epoch")):
             raise ValueError("it has no columns 'step' and 'epoch'")
+        return [{name: float(value) for name, value in row.items()} for row in table]
     except (TypeError, ValueError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); remove it, the run itself can go on") from error
-    return rows
+        raise ValueError(f"{str(path)!r} is damaged: {error}; remove it, the run itself can go on") from error
 
 
 def _whole_lines(path):

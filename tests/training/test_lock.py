@@ -13,7 +13,7 @@ import pytest
 from keras_senet import cli
 from keras_senet.training import Recipe, Trainer, lock
 from keras_senet.training.lock import InUseError, locked
-from keras_senet.training.workdir import WorkDir
+from keras_senet.training.workdir import WorkDir, read_run
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -52,6 +52,8 @@ def test_a_folder_is_one_processes_until_it_ends(tmp_path, hold, number):
             attempt()
     assert not (tmp_path / "recipe.json").exists()
     WorkDir(tmp_path, RECIPE, {}, writable=False)  # the other workers of that run
+    with pytest.raises(FileNotFoundError, match="holds no training run"):  # is asked, and not kept from it
+        read_run(tmp_path)
     process.send_signal(number)
     process.wait()
     WorkDir(tmp_path, RECIPE, {})

@@ -194,6 +194,14 @@ def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
     assert WorkDir(run, RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0), {}).path == run
 
 
+def test_a_damaged_recipe_can_be_restored(tmp_path):
+    WorkDir(tmp_path, RECIPE, {}).begin_at(0)
+    cut(tmp_path / "recipe.json")
+    cut(tmp_path / "recipe.json")
+    with pytest.raises(ValueError, match=r"recipe\.json' is damaged \(.+\); restore it with `cp .*checkpoints/recipe"):
+        WorkDir(tmp_path, RECIPE, {})
+
+
 @pytest.mark.parametrize("name", ["checkpoints/ckpt-3.index", "backup/latest.weights.h5", "metrics.csv", "model.keras"])
 def test_what_a_run_left_is_not_taken_for_a_new_one(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -237,6 +245,14 @@ def test_keras_loop_goes_on_from_the_older_backup(tmp_path, capsys):
     for value, weights in zip(continued.model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(value, weights)
     assert (tmp_path / "metrics.csv").read_bytes() == table
+
+
+def test_keras_loop_begins_a_stopped_epoch_again(tmp_path):
+    """Keras ends an epoch whose steps are cut short; that is none to continue after."""
+    stopped = FitTrainer(RECIPE, tmp_path, verbose=False, max_steps=8)
+    stopped.train()
+    assert [row["step"] for row in stopped.workdir.read_metrics()] == [5]
+    assert stopped._restore() == (1, [])
 
 
 def test_keras_loop_refuses_damaged_backups(tmp_path):
@@ -303,7 +319,7 @@ def test_rows_after_the_checkpoint_are_dropped(table):
 )
 def test_a_table_that_is_damaged_otherwise_is_refused(table, content):
     table.metrics.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"metrics\.csv' is damaged \(.+\); remove it, the run itself can go on"):
+    with pytest.raises(ValueError, match=r"metrics\.csv' is damaged: .+; remove it, the run itself can go on"):
         table.begin_at(5)
     assert table.metrics.read_bytes() == content.encode("latin-1")
 
