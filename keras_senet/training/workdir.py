@@ -86,9 +86,12 @@ class WorkDir:
                 self._record(there | {"images": images})
         elif images:
             self._compare_images(images_before, images)
-        self.changed = _differences(before, environment)
+        self.changed = _differences(before, {name: value for name, value in environment.items() if name in before})
         if self.changed:
             self.notes.append(f"not to the last bit as it was begun: {self.changed}")
+        unknown = sorted(environment.keys() - before.keys())  # to the version that began it
+        if unknown:
+            self.notes.append(f"perhaps not to the last bit as it was begun: {', '.join(unknown)} not recorded then")
 
     def _read_about(self):
         try:
@@ -228,12 +231,7 @@ def _compared(recipe):
 
 def _differences(there, here):
     differing = [name for name in sorted(here.keys() | there.keys()) if there.get(name) != here.get(name)]
-    return "; ".join(f"{name} {_is(there, name)} there, {here.get(name)!r} here" for name in differing)
-
-
-def _is(there, name):
-    """Runs of earlier versions do not have all."""
-    return f"is {there[name]!r}" if name in there else "was not recorded"
+    return "; ".join(f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differing)
 
 
 def _table(rows, header=True):

@@ -1,5 +1,6 @@
 """Writing weights with the architecture that they belong to."""
 
+import errno
 import math
 import os
 import tempfile
@@ -13,6 +14,7 @@ from keras_senet.extras import require
 from keras_senet.weights.metadata import METADATA, encode
 from keras_senet.weights.names import own_name, to_own
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OVERHEAD = 4096  # bytes that a file and each array in it take, at most
 ENDINGS = (".weights.h5", ".safetensors")
 
@@ -54,7 +56,8 @@ def _reserve(file, path, model):
             if hasattr(os, "posix_fallocate"):
                 os.posix_fallocate(empty.fileno(), 0, needed)
     except OSError as error:
-        raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+        if error.errno in FULL:  # and not that the file system cannot reserve
+            raise OSError(f"{str(path)!r} cannot be written: {error.strerror}") from error
     file.unlink()
 
 
