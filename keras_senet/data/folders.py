@@ -1,7 +1,9 @@
 """Datasets that are a folder of class folders."""
 
+import itertools
 import os
 import warnings
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -9,6 +11,7 @@ from keras_senet.data.sources import Encoded
 from keras_senet.files import find_images, printable, read_bytes, summary
 
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}  # and their folders' names
+AT_ONCE, THREADS = 1000, 16  # files whose sizes a thread asks for, threads that wait for the disk
 
 
 class FolderDataset(Encoded):
@@ -40,6 +43,14 @@ class FolderDataset(Encoded):
     def name_of(self, index):
         """The file."""
         return printable(self._files[index])
+
+    def listing(self):
+        """The names of the files in the folder and their sizes: {name: bytes}."""
+        count = range(0, len(self), AT_ONCE)
+        with ThreadPoolExecutor(THREADS) as pool:
+            sizes = pool.map(lambda first: list(map(os.path.getsize, self._files[first : first + AT_ONCE])), count)
+            start = len(os.path.join(self.folder, ""))
+            return dict(zip((file[start:] for file in self._files), itertools.chain.from_iterable(sizes), strict=True))
 
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""

@@ -30,6 +30,10 @@ class RecordDataset(Encoded):
         """All labels, int64 (N,); they are read when they are first asked for."""
         return self.records.integers(self.label_key)
 
+    def listing(self):
+        """The names and sizes of the files: {name: bytes}."""
+        return self.records.listing()
+
     def name_of(self, index):
         """The file and the record's number in it."""
         path, number = self.records.place_of(index)
@@ -151,4 +155,4 @@ def _decoded(dataset):
     for some, their_labels in records.map(decode, 2, deterministic=True).as_numpy_iterator():
         images[done : done + len(some)], labels[done : done + len(some)] = some, their_labels
         done += len(some)
-    return Dataset(images, labels, dataset.class_names)
+    return Dataset(images, labels, dataset.class_names, dataset.listing())

@@ -42,6 +42,10 @@ class RecordFiles:
     def __len__(self):
         return int(self.firsts[-1])
 
+    def listing(self):
+        """The names and sizes of the files: {name: bytes}."""
+        return {path.name: size for path, size in zip(self.paths, self._sizes, strict=True)}
+
     def _index(self):
         """Where the records of each shard begin, in bytes, and the size of the shard: int64 (its records + 1,)."""
         with ThreadPoolExecutor(THREADS) as pool:

@@ -2,7 +2,8 @@
 
 import abc
 import os
-from dataclasses import dataclass
+import zlib
+from dataclasses import dataclass, field
 
 import numpy as np
 import tensorflow as tf
@@ -15,6 +16,8 @@ from keras_senet.decoding import decode, orientation_of
 class Dataset:
     """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,), class names.
 
+    `files` are those that they were read from, if any: name -> bytes.
+
     Raises:
         ValueError: for images of another shape or type, or another number of labels.
     """
@@ -22,6 +25,7 @@ class Dataset:
     images: np.ndarray
     labels: np.ndarray
     class_names: tuple[str, ...]
+    files: dict[str, int] = field(default_factory=dict)
 
     def __post_init__(self):
         shape, kind = np.shape(self.images), getattr(self.images, "dtype", None)
@@ -50,6 +54,10 @@ class Dataset:
         """What to call an image in messages."""
         return f"image {index}"
 
+    def listing(self):
+        """What the images are known by: the names and sizes of their files, else a checksum of their labels."""
+        return dict(self.files) or {"labels": zlib.crc32(self.labels.astype("<i8").tobytes())}
+
     def fetch(self, indices):
         """(images uint8 (n, H, W, C), labels int64 (n,)) of int64 indices (n,)."""
         return self.images[indices], self.labels[indices]
@@ -70,7 +78,7 @@ class Dataset:
 class Encoded(abc.ABC):
     """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where they differ.
 
-    A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)` and `fetch(indices)`.
+    A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)`, `fetch(indices)` and `listing()`.
     """
 
     raw = tf.TensorSpec((), tf.string)  # what `fetch` gives of an image
@@ -84,6 +92,10 @@ class Encoded(abc.ABC):
     @abc.abstractmethod
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
+
+    def listing(self):
+        """The names and sizes of the files: {name: bytes}."""
+        return {}
 
     def decode(self, raw, orientation=None):
         """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of `headers`, if it is known."""

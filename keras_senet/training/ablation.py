@@ -16,9 +16,11 @@ from keras_senet import data
 from keras_senet.analysis import complexity
 from keras_senet.splits import last_accuracy
 from keras_senet.training.environment import environment
+from keras_senet.training.inputs import load_images
+from keras_senet.training.lock import locked
 from keras_senet.training.network import make_network
 from keras_senet.training.trainer import Trainer
-from keras_senet.training.workdir import WorkDir, write_atomically
+from keras_senet.training.workdir import WorkDir, replacing, write_atomically
 
 BASE = "se"  # the variant that the others are compared with
 
@@ -165,14 +167,26 @@ class Ablation:
             after_each: called behind each run.
 
         Raises:
-            As `Trainer.train` does; the same call continues.
+            As `Trainer.train` does; the same call continues. ValueError, too, if the images are not those of the runs
+            that are there.
         """
+        with locked(self.workdir):
+            self._check_images()
+            for seed, variant in itertools.product(self.seeds, self.variants):
+                if self._finished(variant, seed) is None:
+                    recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
+                    Trainer(recipe, folder, data_dir=self.data_dir, **self.options).train()
+                    keras.backend.clear_session()
+                    after_each()
+
+    def _check_images(self):
+        """Runs are compared only if all have the same images: one stands for those that are there."""
         for seed, variant in itertools.product(self.seeds, self.variants):
-            if self._finished(variant, seed) is None:
-                recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-                Trainer(recipe, folder, data_dir=self.data_dir, **self.options).train()
-                keras.backend.clear_session()
-                after_each()
+            recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
+            if (folder / "recipe.json").exists():
+                images = load_images(recipe, self.data_dir).by_split()
+                WorkDir(folder, recipe, environment(), images=images, writable=False)
+                return
 
     def _finished(self, variant, seed):
         """The `Run` if its metrics go to the last epoch, else None; weights may have been removed since."""
@@ -196,8 +210,8 @@ class Ablation:
     @functools.cached_property
     def _counts(self):
         """What each variant costs."""
-        test_set = data.load(self.recipe.dataset, "test", data_dir=self.data_dir)
-        networks = (make_network(self._recipe(variant, self.seeds[0]), test_set) for variant in self.variants)
+        train_set = data.load(self.recipe.dataset, "train", data_dir=self.data_dir)
+        networks = (make_network(self._recipe(variant, self.seeds[0]), train_set) for variant in self.variants)
         return [complexity(network) for network in networks]
 
 
@@ -260,7 +274,8 @@ def write_results(rows, workdir, title):
     lines = [f"| {' | '.join(cells)} |" for cells in (HEADER, ("---",) * len(HEADER), *table(rows))]
     write_atomically(workdir / "ablation.md", f"# {title}\n\n{NOTE}\n\n" + "\n".join(lines) + "\n")
     if any(row.runs for row in rows):
-        ablation(rows, workdir / "ablation.png", title)
+        with replacing(workdir / "ablation.png") as partial:
+            ablation(rows, partial, title)
 
 
 NOTE = (

@@ -1,8 +1,14 @@
-"""Checkpoints of a run: saved in time, restored exactly."""
+"""Checkpoints of a run: saved in time, found again from their files, restored exactly."""
 
+import re
+import shutil
 import time
 
 import tensorflow as tf
+
+from keras_senet.training.workdir import write_atomically
+
+FILE = re.compile(r"ckpt-(\d+)\.(index|data-\d+-of-\d+)")
 
 
 class Checkpoints:
@@ -13,55 +19,110 @@ class Checkpoints:
         keep: how many.
         every_steps, every_minutes: how often `due` says so; 0 is never.
         objects: what is saved: models, optimizers, variables, by name.
+
+    Attributes:
+        damaged: path -> what is wrong with it, of the checkpoints that `restore` could not read.
     """
 
     def __init__(self, folder, *, keep, every_steps, every_minutes, **objects):
-        self.folder = folder
+        self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.state = {name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", "loss", "correct")}
         self.checkpoint = tf.train.Checkpoint(**objects, state=self.state)
-        self.manager = tf.train.CheckpointManager(self.checkpoint, str(folder), max_to_keep=keep)
+        _ = self.checkpoint.save_counter  # makes it: checkpoints of `tf.train.CheckpointManager` have it
+        self.damaged = {}
         self.last_time = time.monotonic()
 
     def due(self, step):
-        """Whether it is time to save behind this step."""
+        """Whether it is time to save after this step."""
         by_steps = self.every_steps and step % self.every_steps == 0
         return bool(by_steps or (self.every_minutes and time.monotonic() - self.last_time >= 60 * self.every_minutes))
 
     @property
     def latest(self):
-        return self.manager.latest_checkpoint
+        """The path of the last checkpoint, without ending; None without one."""
+        found = self._found()
+        return str(found[-1]) if found else None
+
+    def _found(self):
+        """The paths of the checkpoints, without endings, by step.
+
+        Their files are what counts: the list that TensorFlow keeps of them may be lost.
+        """
+        steps = {int(match[1]) for file in self.folder.glob("ckpt-*") if (match := FILE.fullmatch(file.name))}
+        return [self.folder / f"ckpt-{step}" for step in sorted(steps)]
 
     def save(self, step, loss, correct):
-        """Saves the objects and three numbers. TensorFlow writes new files and then names them: a kill leaves the old.
+        """Saves the objects and three numbers; a kill or a full disk leaves the checkpoints that are there.
 
         Raises:
-            OSError: if it cannot be written, such as when the disk is full; the last one stays.
+            OSError: if it cannot be written, such as when the disk is full.
         """
         for variable, value in zip(self.state.values(), (step, loss, correct), strict=True):
             variable.assign(value)
-        before = self.latest
+        before, path = self.latest, self.folder / f"ckpt-{step}"
         try:
-            self.manager.save(checkpoint_number=step)
-        except tf.errors.OpError as error:
+            self.checkpoint.write(str(path))
+            self._sweep()
+        except (tf.errors.OpError, OSError) as error:
+            reason = error.message if isinstance(error, tf.errors.OpError) else error
             raise OSError(
-                f"{str(self.folder)!r} cannot be written: {error.message}. The last good checkpoint is {before}"
+                f"{str(self.folder)!r} cannot be written: {reason}. The last good checkpoint is {before}"
             ) from error
         self.last_time = time.monotonic()
 
+    def _sweep(self):
+        """Removes all but the newest, and says in the file `checkpoint` which these are, for TensorFlow's functions."""
+        found = self._found()
+        kept = found[-self.keep :]
+        every = "".join(f'all_model_checkpoint_paths: "{path.name}"\n' for path in kept)
+        write_atomically(self.folder / "checkpoint", f'model_checkpoint_path: "{kept[-1].name}"\n{every}')
+        for path in found[: -self.keep]:
+            for file in sorted(_files(path), reverse=True):  # the index first: without it there is no checkpoint
+                file.unlink(missing_ok=True)
+
     def restore(self):
-        """(step, loss, correct) of the latest checkpoint, whose objects have then their values; zeros if there is none.
+        """(step, loss, correct) of the newest checkpoint that is whole, whose values the objects have then.
+
+        Zeros if there never was one: one whose writing was interrupted is none.
 
         Raises:
-            ValueError: if it is damaged.
+            ValueError: if there are checkpoints, and all are damaged.
         """
-        try:
-            if self.latest:
-                self.checkpoint.restore(self.latest).assert_consumed()
-            elif self.folder.is_file() or (self.folder / "checkpoint").exists():
-                raise ValueError("it names no checkpoint")
-        except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-            reason = str(error).partition("\n")[0]
-            raise ValueError(f"{str(self.folder)!r} is damaged ({reason}); remove it to begin anew") from error
-        step, loss, correct = (float(variable) for variable in self.state.values())
-        return int(step), loss, correct
+        self.damaged = {}
+        for path in reversed(self._found()):
+            try:
+                self.checkpoint.restore(str(path)).assert_consumed()
+            except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
+                if not _unfinished(path).exists():
+                    self.damaged[path] = str(error).partition("\n")[0]
+            else:
+                step, loss, correct = (float(variable) for variable in self.state.values())
+                return int(step), loss, correct
+        reason = next(iter(self.damaged.values()), "it names no checkpoint")
+        if self.damaged or self.folder.is_file() or (self.folder / "checkpoint").exists():
+            raise ValueError(f"{str(self.folder)!r} is damaged ({reason}); remove it to begin again")
+        return 0, 0.0, 0.0
+
+    def notes(self, step):
+        """What to say of the damaged checkpoints when the run continues at this step."""
+        return [f"{str(path)!r} is damaged ({why}); continuing from step {step}" for path, why in self.damaged.items()]
+
+    def set_aside(self):
+        """Renames the damaged checkpoints after the restored one, whose steps come again; removes unfinished ones."""
+        restored = self.folder / f"ckpt-{int(self.state['step'])}"
+        found = self._found()
+        for path in found[found.index(restored) + 1 if restored in found else 0 :]:
+            for file in _files(path):
+                file.replace(file.with_name(f"damaged-{file.name}")) if path in self.damaged else file.unlink()
+        for folder in self.folder.glob(_unfinished(self.folder / "ckpt-*").name):
+            shutil.rmtree(folder)
+
+
+def _unfinished(path):
+    """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their place."""
+    return path.with_name(f"{path.name}_temp")
+
+
+def _files(path):
+    return [file for file in path.parent.glob(f"{path.name}.*") if FILE.fullmatch(file.name)]

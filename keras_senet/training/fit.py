@@ -1,6 +1,10 @@
 """The same recipes through `model.fit`, on every Keras backend."""
 
 import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,8 +18,10 @@ from keras_senet.training.inputs import load_images
 from keras_senet.training.logs import TensorBoard
 from keras_senet.training.network import describe, make_network
 from keras_senet.training.optimizer import make_optimizer
-from keras_senet.training.workdir import WorkDir
+from keras_senet.training.workdir import WorkDir, replacing
 from keras_senet.weights import save_weights
+
+BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
 
 
 class FitTrainer:
@@ -44,9 +50,11 @@ class FitTrainer:
                 raise ValueError(f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}")
         self.recipe, self.verbose = recipe, verbose
         self.max_steps, self.evaluate_epochs = max_steps, evaluate_epochs
-        self.train_set, self.test_set, self.split, self.final_set, self.data = load_images(recipe, data_dir)
-        self.workdir = WorkDir(workdir, recipe, environment(), engine="fit")
+        images = load_images(recipe, data_dir)
+        self.train_set, self.test_set, self.split, self.final_set, self.data = images
+        self.workdir = WorkDir(workdir, recipe, environment(), images=images.by_split(), engine="fit")
         self.skipped = {}
+        self.is_cut = False  # whether the epoch that ends had only some of its steps
         keras.utils.set_random_seed(recipe.seed)
         self.model = make_network(recipe, self.train_set)
         self.updates = self.data.steps_per_epoch * recipe.accumulation  # Keras counts each part of a batch as a step
@@ -76,10 +84,20 @@ class FitTrainer:
         )
 
     def train(self):
-        """Trains to the end of the recipe; returns the last row of the metrics."""
-        backup = keras.callbacks.BackupAndRestore(str(self.workdir.path / "backup"), delete_checkpoint=False)
-        first = self._first_epoch()
-        self.workdir.forget_metrics_after(first * self.data.steps_per_epoch)
+        """Trains to the end of the recipe; returns the last row of the metrics.
+
+        Raises:
+            ValueError: if both backups are damaged, or an image cannot be used.
+            OSError: if the work directory cannot be written, or another process trains in it.
+        """
+        with self.workdir.locked():
+            return self._train()
+
+    def _train(self):
+        first, notes = self._restore()
+        for note in (*self.workdir.notes, *notes):
+            print(note, file=sys.stderr)
+        self.workdir.begin_at(first * self.data.steps_per_epoch)
         if first < self.recipe.epochs:
             self.model.fit(
                 self._batches(first),
@@ -88,22 +106,57 @@ class FitTrainer:
                 steps_per_epoch=self.updates,
                 shuffle=False,  # is done
                 verbose=1 if self.verbose else 0,
-                callbacks=[backup, _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
+                callbacks=[_Backup(self), _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
             )
-        self.model.save(self.workdir.path / "model.keras", include_optimizer=False)
+        with replacing(self.workdir.path / "model.keras") as partial:
+            self.model.save(partial, include_optimizer=False)
         save_weights(self.model, self.workdir.path / "model.weights.h5")
         rows = self.workdir.read_metrics()
         if rows:
-            pictures.training_curves(rows, self.workdir.path / "curves.png", self.title)
+            with replacing(self.workdir.path / "curves.png") as partial:
+                pictures.training_curves(rows, partial, self.title)
         return rows[-1] if rows else None
 
-    def _first_epoch(self):
-        """The epoch that Keras' backup will continue with; 0 without one."""
-        file = self.workdir.path / "backup" / "training_metadata.json"
-        try:
-            return json.loads(file.read_text())["epoch"] if file.exists() else 0
-        except (ValueError, KeyError) as error:
-            raise ValueError(f"{str(file)!r} is damaged ({error}); remove its folder to begin anew") from error
+    def _restore(self):
+        """(the epoch that Keras' callback will continue with, what to say): the newest backup that is whole is put
+        in the place of the one that the callback reads, which writes neither at once nor both its files together."""
+        folder = self.workdir.path / "backup"
+        newest, older = ([folder / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp"))
+        reasons = []
+        for files in (newest, older):
+            if not any(file.exists() for file in files):
+                continue
+            try:
+                epoch = self._load(*files)
+            except (OSError, KeyError, TypeError, ValueError, RuntimeError) as error:
+                reasons.append(str(error).partition("\n")[0])
+                continue
+            if files is older:
+                for file, place in zip(older, newest, strict=True):
+                    with replacing(place) as partial:
+                        shutil.copyfile(file, partial)
+            what = f"the newest backup in {str(folder)!r}"
+            return epoch, [f"{what} is damaged ({why}); continuing from epoch {epoch}" for why in reasons]
+        if reasons:
+            raise ValueError(f"{str(folder)!r} is damaged ({reasons[0]}); remove it to begin again")
+        return 0, []
+
+    def _load(self, weights, metadata):
+        """The number of epochs after which a backup was made, whose weights the model has then."""
+        epoch = json.loads(metadata.read_text())["epoch"]
+        if epoch not in range(1, self.recipe.epochs + 1):
+            raise ValueError(f"it is of epoch {epoch!r}")
+        optimizer = self.model.optimizer
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        with tempfile.TemporaryDirectory() as folder:
+            copy = Path(folder) / BACKUP[0]  # Keras goes by the ending
+            shutil.copyfile(weights, copy)
+            self.model.load_weights(copy)
+        steps = int(optimizer.iterations)  # one of loss scaling leaves steps out
+        if not hasattr(optimizer, "inner_optimizer") and steps != epoch * self.updates:
+            raise ValueError(f"it is of step {steps} and not of the end of epoch {epoch}")
+        return epoch
 
     def _batches(self, first_epoch):
         steps = self.data.steps_per_epoch
@@ -127,6 +180,19 @@ class FitTrainer:
         return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
 
 
+class _Backup(keras.callbacks.BackupAndRestore):
+    """Keras' own, of the last two epochs that ended."""
+
+    def __init__(self, trainer):
+        folder = str(trainer.workdir.path / "backup")
+        super().__init__(folder, double_checkpoint=True, delete_checkpoint=False)
+        self.trainer = trainer
+
+    def on_epoch_end(self, epoch, logs=None):
+        if not self.trainer.is_cut:
+            super().on_epoch_end(epoch, logs)
+
+
 class _AtEpochEnd(keras.callbacks.Callback):
     """Evaluates, and writes the row of the metrics."""
 
@@ -136,6 +202,8 @@ class _AtEpochEnd(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         trainer, epoch = self.trainer, epoch + 1
+        if trainer.is_cut:
+            return
         due = trainer.evaluate_epochs and epoch % trainer.evaluate_epochs == 0
         logs = dict(logs)  # an evaluation has the same metrics
         result = trainer.evaluate() if due or epoch == trainer.recipe.epochs else {}
@@ -155,12 +223,14 @@ class _AtEpochEnd(keras.callbacks.Callback):
 
 
 class _StopAt(keras.callbacks.Callback):
-    """Stops behind a step of the run."""
+    """Stops after a step of the run; Keras then ends the epoch, as if all its steps had been done."""
 
     def __init__(self, trainer):
         super().__init__()
+        self.trainer = trainer
         self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
         if int(self.model.optimizer.iterations) >= self.updates:
             self.model.stop_training = True
+            self.trainer.is_cut = batch + 1 < self.trainer.updates

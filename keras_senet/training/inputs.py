@@ -22,6 +22,11 @@ class Images(NamedTuple):
     test: data.Dataset | data.Encoded | None
     batches: TrainingData
 
+    def by_split(self):
+        """The images by the names of their splits."""
+        kept = {"train": self.train, self.split: self.evaluation, "test": self.test}
+        return {split: images for split, images in kept.items() if images is not None}
+
 
 def load_images(recipe, data_dir=None):
     """The `Images` of a recipe."""

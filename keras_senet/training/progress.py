@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import sys
 
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
@@ -44,6 +45,13 @@ class Progress(contextlib.AbstractContextManager):
         """A line above the bar."""
         if self.visible:
             self.bar.console.print(text, highlight=False)
+
+    def tell(self, text):
+        """A line that counts without a bar, too; there it goes to the error stream."""
+        if self.visible:
+            self.say(text)
+        else:
+            print(text, file=sys.stderr)
 
     def note(self, row):
         """A line above the bar for the end of an epoch."""

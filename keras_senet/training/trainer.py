@@ -20,7 +20,7 @@ from keras_senet.training.network import describe, make_network
 from keras_senet.training.optimizer import make_optimizer, make_schedule
 from keras_senet.training.progress import Progress
 from keras_senet.training.step import Average, TrainStep
-from keras_senet.training.workdir import WorkDir
+from keras_senet.training.workdir import WorkDir, replacing
 from keras_senet.weights import save_weights
 
 STRATEGIES = ("auto", "none", "mirrored")
@@ -99,12 +99,15 @@ class Trainer:
         resolver = getattr(self.strategy, "cluster_resolver", None)
         self.is_chief = resolver is None or not resolver.task_id
         self.verbose, self.evaluate_epochs, self.skip_corrupt = verbose and self.is_chief, evaluate_epochs, skip_corrupt
-        self.train_set, self.test_set, self.split, self.final_set, self.data = load_images(recipe, data_dir)
+        images = load_images(recipe, data_dir)
+        self.train_set, self.test_set, self.split, self.final_set, self.data = images
         self.steps_per_epoch = self.data.steps_per_epoch
         self.steps = recipe.epochs * self.steps_per_epoch
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self._check_strategy()
-        self.workdir = WorkDir(workdir, recipe, environment(), writable=self.is_chief)
+        self.workdir = WorkDir(
+            workdir, recipe, environment(), images=images.by_split(), writable=self.is_chief
+        )
         self.skipped = self.workdir.read_skipped()
         self.schedule = make_schedule(recipe, self.steps_per_epoch)
         keras.utils.set_random_seed(recipe.seed)
@@ -140,14 +143,16 @@ class Trainer:
         """Trains to the end of the recipe; returns the last row of the metrics.
 
         Raises:
-            ValueError: if the checkpoint to continue from is damaged, or an image cannot be used.
-            OSError: if the work directory cannot be written, such as when the disk is full.
+            ValueError: if all checkpoints are damaged, or an image cannot be used.
+            OSError: if the work directory cannot be written, such as when the disk is full, or another process trains
+                in it.
             FloatingPointError: if the loss or the gradient is not finite.
             Terminated: on SIGTERM, behind a checkpoint; KeyboardInterrupt likewise.
             WorkerLost: if another worker ended.
         """
         try:
-            return self._train()
+            with self.workdir.locked():
+                return self._train()
         except tf.errors.OpError as error:
             if self._has_workers:
                 raise WorkerLost from error
@@ -155,14 +160,17 @@ class Trainer:
 
     def _train(self):
         step, *sums = self.checkpoints.restore()
+        self._agree_on(step)
+        notes = [*self.workdir.notes, *self.checkpoints.notes(step)]
         if self.is_chief:
-            self.workdir.forget_metrics_after(step)
+            self.checkpoints.set_aside()
+            self.workdir.begin_at(step)
         totals = Totals(*sums)
         bar = Progress(self.last, step, self.recipe.batch_size, self.verbose)
         with Interruption() as interruption, bar, self.tensorboard:
             bar.say(self._chosen_on)
-            if self.workdir.changed:
-                bar.say(f"not to the last bit as it was begun: {self.workdir.changed}")
+            for note in notes if self.is_chief else ():
+                bar.tell(note)
             for batch in self._batches(step):
                 step += 1
                 totals.add(step, self.step(*batch, step - 1, bool(interruption.requested), self._is_frozen(step)))
@@ -305,16 +313,25 @@ class Trainer:
             self._test_best()
         rows = self.workdir.read_metrics()
         if self.is_chief:
-            self.model.save(self.workdir.path / "model.keras")
+            with replacing(self.workdir.path / "model.keras") as partial:
+                self.model.save(partial)
             save_weights(self.model, self.workdir.path / "model.weights.h5")
             if rows:
-                pictures.training_curves(rows, self.workdir.path / "curves.png", self.title)
+                with replacing(self.workdir.path / "curves.png") as partial:
+                    pictures.training_curves(rows, partial, self.title)
         self._meet()
         return rows[-1] if rows else None
 
     @property
     def title(self):
         return describe(self.recipe)
+
+    def _agree_on(self, step):
+        """All workers continue from one checkpoint, also where a disk shows them different files."""
+        if self._has_workers:
+            total = self.strategy.reduce("SUM", self.strategy.run(lambda: tf.constant(step, tf.int64)), axis=None)
+            if int(total) != step * self.strategy.num_replicas_in_sync:
+                raise ValueError(f"The workers find different checkpoints in {str(self.checkpoints.folder)!r}")
 
     def _meet(self):
         """Waits for all workers: one that ends before the others would end them."""

@@ -1,5 +1,7 @@
 """Writing weights with the architecture that they belong to."""
 
+import errno
+import math
 import os
 import tempfile
 from pathlib import Path
@@ -12,6 +14,8 @@ from keras_senet.extras import require
 from keras_senet.weights.metadata import METADATA, encode
 from keras_senet.weights.names import own_name, to_own
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+OVERHEAD = 4096  # bytes that a file and each array in it take, at most
 ENDINGS = (".weights.h5", ".safetensors")
 
 
@@ -39,8 +43,22 @@ def save_weights(model, path):
     write = _write_keras if path.name.endswith(".weights.h5") else _write_safetensors
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         written = Path(folder) / path.name
+        _reserve(written, path, model)
         write(model, written)
         os.replace(written, path)
+
+
+def _reserve(file, path, model):
+    """Raises OSError unless there is space for a model's weights: on a full disk HDF5 ends the process."""
+    needed = OVERHEAD + sum(OVERHEAD + 4 * math.prod(variable.shape) for variable in model.weights)
+    try:
+        with file.open("wb") as empty:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(empty.fileno(), 0, needed)
+    except OSError as error:
+        if error.errno in FULL:  # and not that the file system cannot reserve
+            raise OSError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+    file.unlink()
 
 
 def check_path(path):

@@ -287,16 +287,12 @@ def damage_data(folder):
         file.write_bytes(file.read_bytes()[:100])
 
 
-def damage_state(folder):
-    (folder / "checkpoint").write_text("<html>")
-
-
 def replace_by_file(folder):
     shutil.rmtree(folder)
     folder.write_text("")
 
 
-@pytest.mark.parametrize("damage", [damage_data, damage_state, replace_by_file])
+@pytest.mark.parametrize("damage", [damage_data, replace_by_file])
 def test_damaged_checkpoints_are_named(finished, damage):
     damage(finished / "checkpoints")
     with pytest.raises(ValueError, match="checkpoints' is damaged.*remove it"):
