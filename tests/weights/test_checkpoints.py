@@ -286,6 +286,14 @@ def test_a_damaged_file_is_called_so(content, tmp_path):
         opened(tmp_path / "a.ckpt").__enter__()
 
 
+def test_a_dictionary_of_a_tuple_of_pairs(tmp_path):
+    """Found by fuzzing: it is not what Python 2 wrote."""
+    pairs = foreign.Called("collections", "OrderedDict", tuple(PLAIN.items()))
+    (tmp_path / "a.pth").write_bytes(foreign.torch_save(pairs))
+    with pytest.raises(ValueError, match="not a list of pairs"):
+        read_all(tmp_path / "a.pth")
+
+
 # --- files that are made to take time or memory
 
 

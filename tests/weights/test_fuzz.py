@@ -42,7 +42,7 @@ def watch(event, arguments):
 
 
 sys.addaudithook(watch)
-for codec in ("ascii", "latin_1", "utf_8", "utf_16_le", "utf_32_le", "utf_32_be", "unicode_escape"):
+for codec in ("ascii", "latin_1", "utf_8", "unicode_escape", *(f"utf_{n}_{e}e" for n in (16, 32) for e in "lb")):
     codecs.lookup(codec)  # Python imports them when it first needs them
 
 WEIGHTS = {

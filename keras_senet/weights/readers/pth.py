@@ -115,6 +115,8 @@ def _dictionary(*arguments):
     """An OrderedDict. Python 2 wrote one as a list of pairs, which is used up: so no list is gone through twice."""
     target = {}
     for pairs in arguments:
+        if type(pairs) is not list:
+            raise DamagedFileError("a dictionary is made of what is not a list of pairs")
         for key, value in pairs:
             _fill(target, (key, value))
         pairs.clear()
