@@ -4,57 +4,14 @@ import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util
 
 
-def tag_recompute(tensor, recompute):
-    """The tensor, with a note that `recompute()` gives it again from others that training keeps anyway.
+def tag_recompute(tensor, function, *arguments):
+    """The tensor, with a note that `function(*arguments)` computes it again from tensors that training keeps anyway.
 
-    `recompute` runs in the backward pass, when weights may have changed: it must read tensors, never variables.
+    It runs in the backward pass, when weights may have changed: `function` must not read variables.
     """
-    tensor.recompute = recompute
+    # identity: within a branch of `tf.cond`, its gradient has no access to tensors from outside
+    tensor.recompute = function, [tf.identity(each) for each in arguments]
     return tensor
-
-
-def normalize_batch(x, gamma, beta, epsilon, data_format):
-    """(outputs, mean, Bessel-corrected variance) of batch normalisation by TensorFlow's fused operations.
-
-    Its gradient is the fused one, whose own gradient here is that of plain operations: TensorFlow's is wrong forward
-    over reverse through a `tf.function`. No gradient goes through mean and variance: see `with_moments`.
-    """
-    options = {"epsilon": epsilon, "data_format": data_format, "is_training": True}
-
-    @tf.custom_gradient
-    def outputs(x, gamma, beta):
-        y, mean, variance, *reserved = tf.raw_ops.FusedBatchNormV3(
-            x=x, scale=gamma, offset=beta, mean=[], variance=[], **options
-        )
-        reserved = {f"reserve_space_{i}": tf.stop_gradient(value) for i, value in enumerate(reserved, 1)}
-
-        @tf.custom_gradient
-        def gradients(of_y, x, gamma):
-            first = tf.raw_ops.FusedBatchNormGradV3(y_backprop=of_y, x=x, scale=gamma, **reserved, **options)[:3]
-
-            def second(*of_first):
-                with tf.GradientTape() as tape:
-                    tape.watch([of_y, x, gamma])
-                    plain = _normalization_gradients(of_y, x, gamma, epsilon, data_format)
-                return tape.gradient(plain, [of_y, x, gamma], of_first)
-
-            return first, second
-
-        return (y, mean, variance), lambda of_y, *_: gradients(of_y, x, gamma)
-
-    return outputs(x, gamma, beta)
-
-
-def _normalization_gradients(of_y, x, gamma, epsilon, data_format):
-    """Gradients of batch normalisation by x, gamma and beta, of operations that can be differentiated again."""
-    axes, shape = ([0, 2, 3], (1, -1, 1, 1)) if data_format == "NCHW" else ([0, 1, 2], (1, 1, 1, -1))
-    dtype, of_y, x = x.dtype, tf.cast(of_y, gamma.dtype), tf.cast(x, gamma.dtype)
-    centred = x - tf.reduce_mean(x, axes, keepdims=True)
-    rate = tf.math.rsqrt(tf.reduce_mean(centred**2, axes, keepdims=True) + epsilon)
-    y = centred * rate
-    of_x = of_y - tf.reduce_mean(of_y, axes, keepdims=True) - y * tf.reduce_mean(of_y * y, axes, keepdims=True)
-    of_x *= tf.reshape(gamma, shape) * rate
-    return tf.cast(of_x, dtype), tf.reduce_sum(of_y * y, axes), tf.reduce_sum(of_y, axes)
 
 
 def with_moments(x, mean, variance, axes):
@@ -101,8 +58,8 @@ def scaled(x, gates, origin):
 
     The gradient by the gates needs x. Where `tag_recompute` was told how to compute that again, x is not kept for it.
     """
-    recompute = getattr(origin, "recompute", None)
-    if recompute is None or forwardprop_util.pack_tangents([x]).tangents:
+    function, arguments = getattr(origin, "recompute", (None, ()))
+    if function is None or forwardprop_util.pack_tangents([x]).tangents:
         # Forward mode within a graph goes by the operations within a custom gradient, not by the gradient.
         return x * gates
 
@@ -111,7 +68,7 @@ def scaled(x, gates, origin):
         def gradient(upstream):
             axes = [i for i, size in enumerate(gates.shape) if size == 1]
             with tf.control_dependencies([upstream]):  # else it would run at once, and wait for the gradient
-                again = recompute()
+                again = function(*arguments)
             return upstream * gates, tf.reduce_sum(upstream * again, axes, keepdims=True)
 
         return x * gates, gradient

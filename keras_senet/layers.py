@@ -1,6 +1,8 @@
 """SqueezeExcite, drop-in layers for what Keras computes slowly on TensorFlow, and what single families need."""
 
 import functools
+import os
+import pathlib
 
 import keras
 from keras import ops
@@ -224,13 +226,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # Read here, and only here: when a backward pass runs, they may have changed.
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         if training and self.trainable:
-            outputs, mean, variance = self._normalize_batch(inputs, gamma, beta)
+            outputs, mean, variance = self._fused(inputs, gamma, beta)
+            mean, variance = self._with_gradients(inputs, mean, self._biased(variance, inputs))
             self._update_moving_statistics(mean, variance)
         else:
             mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
-            outputs = self._affine(inputs, gamma, beta, mean, variance)
+            if training or _is_fused_slowly():
+                outputs = self._affine(inputs, gamma, beta, mean, variance)
+            else:
+                outputs, _, _ = self._fused(inputs, gamma, beta, mean, variance)
         outputs = ops.cast(outputs, self.compute_dtype)
-        return self._recomputable(outputs, inputs, gamma, beta, mean, variance) if training else outputs
+        if not training:
+            return outputs
+        from keras_senet.gradients import tag_recompute
+
+        # An SE block that follows need not keep the outputs for its gradient.
+        return tag_recompute(outputs, self._affine, inputs, gamma, beta, mean, variance)
 
     def _is_fusible(self, inputs):
         return (
@@ -244,24 +255,29 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
         )
 
-    def _normalize_batch(self, inputs, gamma, beta):
-        """The outputs, and the batch's mean and variance as Keras averages them."""
-        from keras_senet.gradients import normalize_batch
+    def _fused(self, inputs, gamma, beta, mean=(), variance=()):
+        """(outputs, mean, variance), by the batch's statistics unless others are given."""
+        import tensorflow as tf
 
         # tf.compat.v1.nn.fused_batch_norm would raise epsilon to 1.001e-5, which cuDNN no longer asks for.
-        outputs, mean, variance = normalize_batch(inputs, gamma, beta, self.epsilon, self._tf_format)
-        return outputs, *self._with_gradients(inputs, mean, self._biased(variance, inputs))
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            data_format="NCHW" if self.axis == 1 else "NHWC",
+            is_training=isinstance(mean, tuple),
+        )[:3]
 
     def _affine(self, inputs, gamma, beta, mean, variance):
-        """The outputs by given statistics, float32."""
+        """The outputs by given statistics and plain operations."""
         scale = gamma * ops.rsqrt(variance + self.epsilon)
         shift = beta - mean * scale
         shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
-        return ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
-
-    @property
-    def _tf_format(self):
-        return "NCHW" if self.axis == 1 else "NHWC"
+        outputs = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
+        return ops.cast(outputs, self.compute_dtype)
 
     def _biased(self, variance, inputs):
         """The variance that Keras averages, from that of the fused operation, which is Bessel-corrected."""
@@ -287,14 +303,27 @@ class BatchNormalization(keras.layers.BatchNormalization):
         axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
         return with_moments(inputs, mean, variance, axes)
 
-    def _recomputable(self, outputs, inputs, gamma, beta, mean, variance):
-        """The outputs, from which a following SE block learns how to recompute them from the inputs."""
-        from keras_senet.gradients import tag_recompute
 
-        def recompute():
-            return ops.cast(self._affine(inputs, gamma, beta, mean, variance), outputs.dtype)
+@functools.cache
+def _is_fused_slowly():
+    """Whether this machine should not run a convolution and batch normalisation as one operation, in inference.
 
-        return tag_recompute(outputs, recompute)
+    TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
+    has AVX-512: with AVX2 it takes 15 times the time of both, for which all larger batches give up 1 or 2%.
+    """
+    from tensorflow.python.util import _pywrap_util_port
+
+    return _pywrap_util_port.IsMklEnabled() and not _has_gpu() and not _has_avx512()
+
+
+def _has_avx512():
+    """Whether oneDNN may use AVX-512 on this machine; False where that cannot be read."""
+    if not os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper().startswith(("ALL", "DEFAULT", "AVX512", "AVX10")):
+        return False
+    try:
+        return " avx512dq" in pathlib.Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return False
 
 
 @register

@@ -110,22 +110,21 @@ def check(found, expected, tolerance):
         assert np.abs(value - right).max() <= tolerance * np.abs(right).max()
 
 
-def compare(network, x, order, way=WAYS["plain"], run=lambda f: f(), dtype="float32"):
-    """Derivatives of the network against those of its formula."""
+def compare(network, x, order, way=WAYS["plain"], run=lambda f: f, dtype="float32", **given):
+    """Derivatives of the network against those of its formula, which is called in the plain way unless another is given."""
     upstream, values = tf.constant(images(*x.shape, seed=2)), network.values()
     variables = [v.value for v in network.variables]
-    single = tf.constant(x, "float32")
-    found = run(lambda: ORDERS[order](lambda x: loss(way(network, x), upstream), single, variables))
+    found = run(lambda x: ORDERS[order](lambda x: loss(way(network, x), upstream), x, variables))(tf.constant(x, "float32"))
+    by_formula = given.get("expected", way)
 
-    def formula(x, values=values):
-        return loss(way(lambda x: network.formula(x, values), x), upstream)
+    def formula(x):
+        return loss(by_formula(lambda x: network.formula(x, values), x), upstream)
 
-    with_values = ORDERS[order](formula, tf.constant(x), values[:6])
-    check(found, with_values, TOLERANCE[dtype])
+    check(found, ORDERS[order](formula, tf.constant(x), values[:6]), TOLERANCE[dtype])
 
 
 RUNS = {
-    "eager": lambda f: f(),
-    "graph": lambda f: tf.function(f, autograph=False)(),
-    "xla": lambda f: tf.function(f, autograph=False, jit_compile=True)(),
+    "eager": lambda f: f,
+    "graph": lambda f: tf.function(f, autograph=False),
+    "xla": lambda f: tf.function(f, autograph=False, jit_compile=True),
 }
