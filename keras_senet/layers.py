@@ -312,7 +312,7 @@ def _is_fused_slowly():
     TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
     has AVX-512: with AVX2 it takes 15 times the time of both, for which all larger batches give up 1 or 2%.
     """
-    from tensorflow.python.util import _pywrap_util_port
+    from tensorflow.python.util import _pywrap_util_port  # pyright: ignore[reportMissingImports]
 
     return _pywrap_util_port.IsMklEnabled() and not _has_gpu() and not _has_avx512()
 
