@@ -1,7 +1,7 @@
 """Gradients on TensorFlow that keep less in memory, and go through it less often, than those it derives."""
 
 import tensorflow as tf
-from tensorflow.python.eager import forwardprop_util
+from tensorflow.python.eager import forwardprop_util  # pyright: ignore[reportMissingImports]
 
 
 def tag_recompute(tensor, function, *arguments):

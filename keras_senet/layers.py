@@ -13,6 +13,7 @@ register = keras.saving.register_keras_serializable(package="keras_senet")
 
 SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
 GATES = ("sigmoid", "tanh", "relu")
+CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 def check_excitation(reduction, squeeze, gate):
@@ -218,6 +219,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     Keras computes moments, then an affine map, in separate operations. The fused one is faster, and the only one
     that TensorFlow and TFLite fold into a convolution. It serves what these networks use (rank 4, over the
     channels, centred and scaled, float16, bfloat16 or float32); anything else, and other backends, is Keras' own path.
+    On TensorFlow second derivatives in training are exact, where Keras leaves a part of them out. Forward over
+    reverse is too, unless the layer is within a `tf.function` and the accumulator outside: TensorFlow gets that wrong.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -297,7 +300,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return self._with_gradients(inputs, mean, variance)
 
     def _with_gradients(self, inputs, mean, variance):
-        """The batch's mean and variance as functions of the inputs, of which Keras and TensorFlow differentiate parts."""
+        """The batch's mean and variance as functions of the inputs, with all of their gradient."""
         from keras_senet.gradients import with_moments
 
         axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
@@ -311,7 +314,7 @@ def _is_fused_slowly():
     TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
     has AVX-512: with AVX2 it takes 15 times the time of both, for which all larger batches give up 1 or 2%.
     """
-    from tensorflow.python.util import _pywrap_util_port
+    from tensorflow.python.util import _pywrap_util_port  # pyright: ignore[reportMissingImports]
 
     return _pywrap_util_port.IsMklEnabled() and not _has_gpu() and not _has_avx512()
 
@@ -321,7 +324,7 @@ def _has_avx512():
     if not os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper().startswith(("ALL", "DEFAULT", "AVX512", "AVX10")):
         return False
     try:
-        return " avx512dq" in pathlib.Path("/proc/cpuinfo").read_text()
+        return " avx512dq" in CPUINFO.read_text()
     except OSError:
         return False
 

@@ -4,13 +4,14 @@ The formulas are TensorFlow's plain operations. Keras' own layers are no referen
 moments by `tf.nn.moments`, which stops the gradient from the variance to the mean (see the finite differences below).
 """
 
-import functools
+import os
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from keras_senet import layers
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
 
 CHANNELS = 6
@@ -18,7 +19,7 @@ TOLERANCE = {"float32": 5e-6, "mixed_float16": 1e-2, "mixed_bfloat16": 6e-2}  # 
 
 
 class Network:
-    """Images (N, H, W, 6) -> the same shape by batch normalisation and an SE block, and by their formulas in float64."""
+    """Images (N, H, W, 6) -> the same shape by batch normalisation and an SE block, or their formulas."""
 
     def __init__(self, normalization="batch statistics", dtype="float32", squeeze="avg", data_format="channels_last"):
         random = np.random.default_rng(0)
@@ -110,12 +111,14 @@ def check(found, expected, tolerance):
         assert np.abs(value - right).max() <= tolerance * np.abs(right).max()
 
 
-def compare(network, x, order, way=WAYS["plain"], run=lambda f: f, dtype="float32", **given):
-    """Derivatives of the network against those of its formula, which is called in the plain way unless another is given."""
+def compare(network, x, order, way=WAYS["plain"], run=lambda f: f, dtype="float32", expected=None):
+    """Derivatives of the network against those of its formula, in float64."""
     upstream, values = tf.constant(images(*x.shape, seed=2)), network.values()
     variables = [v.value for v in network.variables]
-    found = run(lambda x: ORDERS[order](lambda x: loss(way(network, x), upstream), x, variables))(tf.constant(x, "float32"))
-    by_formula = given.get("expected", way)
+    found = run(lambda x: ORDERS[order](lambda x: loss(way(network, x), upstream), x, variables))(
+        tf.constant(x, "float32")
+    )
+    by_formula = expected or way
 
     def formula(x):
         return loss(by_formula(lambda x: network.formula(x, values), x), upstream)
@@ -128,3 +131,125 @@ RUNS = {
     "graph": lambda f: tf.function(f, autograph=False),
     "xla": lambda f: tf.function(f, autograph=False, jit_compile=True),
 }
+
+
+@pytest.mark.parametrize("run", ["eager", "graph"])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("normalization", ["batch statistics", "frozen statistics"])
+def test_derivatives_in_training_are_those_of_the_formula(normalization, order, run):
+    compare(Network(normalization), images(2, 4, 4, CHANNELS), order, run=RUNS[run])
+
+
+@pytest.mark.parametrize("order", ["first", "penalty"])
+def test_derivatives_of_one_image_under_xla(order):
+    compare(Network(), images(1, 3, 5, CHANNELS), order, run=RUNS["xla"])
+
+
+@pytest.mark.parametrize("order", ["first", "penalty"])
+@pytest.mark.parametrize("way", ["siamese", "twice", "map_fn", "while_loop", "function", "cond"])
+def test_derivatives_through_calls_and_control_flow(way, order):
+    same = way in ("function", "cond")
+    compare(Network(), images(2, 4, 4, CHANNELS), order, WAYS[way], expected=WAYS["plain" if same else way])
+
+
+@pytest.mark.parametrize("way", ["map_fn", "while_loop", "cond"])
+def test_gradients_through_control_flow_within_a_graph(way):
+    """The tape is outside of the loop or branch, whose images are tensors of the graph around it."""
+    expected = WAYS["plain" if way == "cond" else way]
+    compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS[way], RUNS["graph"], expected=expected)
+
+
+@pytest.mark.parametrize("run", ["eager", "graph"])
+def test_gradients_where_the_forward_pass_runs_again(run):
+    compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS["recompute_grad"], RUNS[run], expected=WAYS["plain"])
+
+
+@pytest.mark.parametrize("order", ["first", "penalty"])
+@pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
+def test_derivatives_in_mixed_precision(dtype, order):
+    compare(Network(dtype=dtype), images(2, 4, 4, CHANNELS), order, dtype=dtype)
+
+
+@pytest.mark.parametrize("order", ["first", "penalty"])
+def test_derivatives_with_a_maximum_for_a_squeeze(order):
+    compare(Network(squeeze="max"), images(2, 4, 4, CHANNELS), order)
+
+
+@pytest.mark.parametrize("order", ["first", "penalty"])
+@pytest.mark.skipif(os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0", reason="channels_first needs oneDNN on a CPU")
+def test_derivatives_with_channels_first(order):
+    compare(Network(data_format="channels_first"), images(2, 4, 4, CHANNELS), order)
+
+
+@pytest.mark.parametrize("normalization", ["batch statistics", "frozen statistics"])
+def test_weights_may_change_before_the_backward_pass(normalization):
+    """As they do where several losses share a persistent tape, each with an optimizer step."""
+    network, x = Network(normalization), tf.constant(images(2, 4, 4, CHANNELS), "float32")
+    upstream, values = tf.constant(images(2, 4, 4, CHANNELS, seed=2)), network.values()
+    variables = [v.value for v in network.variables]
+    with tf.GradientTape(persistent=True) as tape:
+        tape.watch([x, *variables])
+        value = loss(network(x), upstream)
+    expected = first(lambda x: loss(network.formula(x, values), upstream), tf.cast(x, "float64"), values[:6])
+    for factor in (1.0, 3.0, -2.0):
+        for variable in [*network.variables, network.norm.moving_mean, network.norm.moving_variance]:
+            variable.assign(variable * factor)
+        check(tape.gradient(value, [*variables, x]), expected, TOLERANCE["float32"])
+
+
+def exact_normalization(x, epsilon=1e-3):
+    mean = tf.reduce_mean(x, (0, 1, 2))
+    variance = tf.reduce_mean((x - mean) ** 2, (0, 1, 2))
+    return (x - mean) / tf.sqrt(variance + epsilon)
+
+
+def test_the_formula_is_right_by_finite_differences():
+    """And Keras' own second derivatives, which are no reference here, are not."""
+    x, v = (tf.constant(images(2, 2, 2, 3, seed=s), "float64") for s in (1, 2))
+    keras_layer = keras.layers.BatchNormalization(dtype="float64")
+    h = 1e-5
+    functions = (exact_normalization, lambda x: keras_layer(x, training=True))
+
+    def penalty_of(f, x):
+        return first(lambda x: loss(f(x), images(2, 2, 2, 3, seed=3)), x, [])[0]
+
+    right = (penalty_of(exact_normalization, x + h * v) - penalty_of(exact_normalization, x - h * v)) / (2 * h)
+    found = []
+    for f in functions:
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            product = tf.reduce_sum(penalty_of(f, x) * v)
+        found.append(float(tf.reduce_max(abs(tape.gradient(product, x) - right)) / tf.reduce_max(abs(right))))
+    assert found[0] < 1e-6
+    assert found[1] > 1e-3
+
+
+@pytest.mark.parametrize("arguments", [{}, {"dtype": "float64"}, {"scale": False}, {"center": False}], ids=str)
+def test_second_derivatives_of_batch_normalization(arguments):
+    """By the fused operation, and by Keras' path for what that does not serve."""
+    layer, x = BatchNormalization(**arguments), images(2, 3, 3, 4)
+    upstream = images(*x.shape, seed=2)
+    found = penalty(lambda x: loss(layer(x, training=True), upstream), tf.constant(x, layer.compute_dtype), [])
+    expected = penalty(lambda x: loss(exact_normalization(x), upstream), tf.constant(x), [])
+    check(found, expected, TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("path", ["grouped", "by group"])
+@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "same"}], ids=str)
+def test_second_derivatives_of_a_grouped_convolution(options, path, monkeypatch):
+    """Against a dense convolution in float64 for each group."""
+    if path == "by group":
+        monkeypatch.setattr(layers, "_can_differentiate", lambda groups, dtype, **properties: groups == 1)
+    layer, x = GroupedConv2D(6, 3, groups=2, use_bias=False, **options), images(2, 5, 5, 4)
+    layer.build(x.shape)
+    kernel = layer.kernel.value
+    upstream = images(*layer.compute_output_shape(x.shape), seed=2)
+
+    def formula(x, kernel):
+        strides, padding = options.get("strides", 1), options.get("padding", "valid").upper()
+        pairs = zip(tf.split(x, 2, axis=-1), tf.split(kernel, 2, axis=-1), strict=True)
+        return loss(tf.concat([tf.nn.conv2d(*pair, strides, padding) for pair in pairs], -1), upstream)
+
+    k64 = tf.cast(kernel, "float64")
+    found = penalty(lambda x: loss(layer(x), upstream), tf.constant(x, "float32"), [kernel])
+    check(found, penalty(lambda x: formula(x, k64), tf.constant(x), [k64]), TOLERANCE["float32"])
