@@ -44,13 +44,14 @@ def test_a_pair_covers_both_sides(tmp_path):
 
 
 def test_evaluation_shows_such_a_network_its_size(tmp_path):
-    place = tmp_path / "test" / "a"
-    place.mkdir(parents=True)
-    Image.fromarray(picture(70, 90)).save(place / "a.png")
-    model = TINY_NETWORK(weights=None, classes=1, input_shape=(40, 64, 3))
+    for name in "ab":
+        place = tmp_path / "test" / name
+        place.mkdir(parents=True)
+        Image.fromarray(picture(70, 90)).save(place / "1.png")
+    model = TINY_NETWORK(weights=None, classes=2, input_shape=(40, 64, 3))
     for protocol in (None, evaluation.Protocol(crop="ten"), evaluation.Protocol((40,), (64,))):
         result = evaluation.evaluate(model, data.load(tmp_path, "test"), protocol=protocol)
-        assert result.images.sum() == 1
+        assert result.images.sum() == 2
     ((view,),) = evaluation.evaluate(model, data.load(tmp_path, "test")).views
     assert view.shape == (40, 64)
     assert str(view) == f"centre 40 x 64 from {view.short_side[0]} x {view.short_side[1]} bilinear"

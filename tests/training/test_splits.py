@@ -38,6 +38,7 @@ def recipe(photos, monkeypatch):
     )
 
 
+# Over 5 s on a slow machine: a run, both commands that say what its figures are of, and the run again.
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(photos, tmp_path, monkeypatch, capsys):
     tested = []
     monkeypatch.setattr(
