@@ -103,13 +103,15 @@ def read_bytes(path, most=-1):
     Raises:
         OSError: if it cannot be read, or is a pipe, a socket or a device, which might never end.
     """
-    # Without a writer, opening a pipe waits for one.
-    with open(os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)), "rb") as file:
-        mode = os.fstat(file.fileno()).st_mode
-        if stat.S_ISDIR(mode):
+    # Without O_NONBLOCK, opening a pipe waits for one that writes.
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    kind = os.fstat(handle).st_mode
+    if not stat.S_ISREG(kind):
+        os.close(handle)
+        if stat.S_ISDIR(kind):
             raise IsADirectoryError(f"{printable(path)!r} is a folder, not a file")
-        if not stat.S_ISREG(mode):
-            raise OSError(f"{printable(path)!r} is no regular file")
+        raise OSError(f"{printable(path)!r} is no regular file")
+    with os.fdopen(handle, "rb") as file:
         return file.read(most)
 
 

@@ -9,8 +9,9 @@ import tensorflow as tf
 from data.files import encode, picture
 from PIL import Image
 
-from keras_senet import IMAGENET, data
+from keras_senet import data
 from keras_senet.decoding import decode, reason_of
+from keras_senet.preprocessing import IMAGENET
 
 RANDOM = np.random.default_rng(0)
 RGB = Image.fromarray(picture(31, 43))

@@ -10,9 +10,9 @@ import tensorflow as tf
 from data.files import encode, picture
 from PIL import Image
 
-from keras_senet import IMAGENET, data, evaluation, headers
+from keras_senet import data, evaluation, headers
 from keras_senet.decoding import decode
-from keras_senet.preprocessing import middle, middle_offset, resize
+from keras_senet.preprocessing import IMAGENET, middle, middle_offset, resize
 
 
 def png_header(height, width):

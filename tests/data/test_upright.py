@@ -52,7 +52,7 @@ FILES |= {
 }
 
 
-@pytest.mark.filterwarnings("ignore:Corrupt EXIF")
+@pytest.mark.filterwarnings("ignore:Corrupt EXIF", "ignore:Metadata Warning")
 @pytest.mark.parametrize("kind", FILES)
 def test_what_the_header_says_is_what_pillow_reads(kind):
     opened = Image.open(io.BytesIO(FILES[kind]))
