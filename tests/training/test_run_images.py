@@ -150,8 +150,8 @@ def test_the_command_refuses_other_images(tmp_path, monkeypatch, capsys, engine)
     images = {split: load("digits", split) for split in ("train", "test")}
     WorkDir(tmp_path, recipe, {}, images=images, engine=engine)
 
-    def other(name, split, data_dir=None):
-        good = load(name, split, data_dir)
+    def other(name, split, data_dir=None, **options):
+        good = load(name, split, data_dir, **options)
         return data.Dataset(good.images[1:], good.labels[1:], good.class_names)
 
     monkeypatch.setattr(data, "load", other)

@@ -212,8 +212,8 @@ class Spoilt(data.Dataset):
 def spoilt(monkeypatch):
     load = data.load
 
-    def spoil(name, split, data_dir=None):
-        good = load(name, split, data_dir)
+    def spoil(name, split, data_dir=None, **options):
+        good = load(name, split, data_dir, **options)
         return Spoilt(good.images, good.labels, good.class_names) if split == "train" else good
 
     monkeypatch.setattr(data, "load", spoil)
