@@ -18,8 +18,7 @@ def check_exportable(model, preprocessing):
     check_functional(model)
     if len(model.inputs) != 1:
         raise ValueError(
-            "`model` must have one input, for images. "
-            f"Received: {model.name!r} with {len(model.inputs)} inputs"
+            f"`model` must have one input, for images. Received: {model.name!r} with {len(model.inputs)} inputs"
         )
     shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or image_shape(model)[2] is None:

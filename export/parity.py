@@ -255,7 +255,9 @@ def checked_images(argument, images, model):
             f"`{argument}` must be images of shape ({named}). Received: {type(images)} ({error})"
         ) from error
     sizes = dict.fromkeys(array.shape for array in arrays)
-    wrong = [each for each in sizes if len(each) != 3 or not all(a in (None, b) for a, b in zip(shape, each, strict=True))]
+    wrong = [
+        each for each in sizes if len(each) != 3 or not all(a in (None, b) for a, b in zip(shape, each, strict=True))
+    ]
     if wrong or not arrays:
         given = (len(arrays), *(wrong[0] if wrong else ()))
         raise ValueError(f"`{argument}` must be of shape (N, {named}). Received: {given}")
@@ -308,11 +310,15 @@ def run_file(path, kind, batches, cut=False):
         if run.returncode != 0:
             reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
             raise ParityError(f"The {kind} file was removed: its runtime cannot run it ({reason})")
-        measured = json.loads(Path(folder, "measured.json").read_text())
-        outputs = {}
-        with np.load(f"{folder}/outputs.npz") as archive:
-            for key in archive.files:  # SIGNATURE/OUTPUT/BATCH, the batches in their order
-                signature, rest = key.split("/", 1)
-                name, _ = rest.rsplit("/", 1)
-                outputs.setdefault(signature, {}).setdefault(name, []).append(archive[key])
-        return {"outputs": outputs, **measured}
+        return read_outputs(folder)
+
+
+def read_outputs(folder):
+    """What `run_file.py` left in its folder, as `run_file` returns it."""
+    outputs = {}
+    with np.load(f"{folder}/outputs.npz") as archive:
+        for key in archive.files:  # SIGNATURE/OUTPUT/BATCH, the batches in their order
+            signature, rest = key.split("/", 1)
+            name, _ = rest.rsplit("/", 1)
+            outputs.setdefault(signature, {}).setdefault(name, []).append(archive[key])
+    return {"outputs": outputs, **json.loads(Path(folder, "measured.json").read_text())}

@@ -97,7 +97,9 @@ class _Endpoints:
         outputs = dict(zip(output_names(model), model.outputs, strict=True))
         if features:
             outputs[unused_name("features", outputs)] = model.layers[-1].input
-        self.compute = prediction_function(keras.Model(model.inputs[0], list(outputs.values())), preprocessing, list(outputs))
+        self.compute = prediction_function(
+            keras.Model(model.inputs[0], list(outputs.values())), preprocessing, list(outputs)
+        )
 
     def all(self):
         found = {"serving_default": self._function(tf.float32, self.input_shape, lambda images: images)}
