@@ -103,12 +103,17 @@ class Witness:
         """By name, the largest relative change of an output when weights and images change by up to `unit` of each."""
         found = dict.fromkeys(self._tensors, 0.0)
         for seed in range(DRAWS):
-            random = np.random.default_rng(seed)
-            moved = self.outputs(batches, lambda x: (x * (1 + unit * random.uniform(-1, 1, x.shape))).astype(x.dtype))
+            moved = self.outputs(batches, _changes(seed, unit))
             for name, arrays in moved.items():
                 pairs = zip(arrays, reference[name], strict=True)
                 found[name] = max(found[name], *(_relative_difference(a, b) for a, b in pairs))
         return found
+
+
+def _changes(seed, unit):
+    """A function that changes each number by up to `unit` of it."""
+    random = np.random.default_rng(seed)
+    return lambda values: (values * (1 + unit * random.uniform(-1, 1, values.shape))).astype(values.dtype)
 
 
 def _changed(variable, change):
@@ -125,7 +130,7 @@ def _relative_difference(values, reference):
 def _last_activation(tensor):
     """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a known one."""
     layer, node_index, _ = tensor._keras_history
-    if len(tensor.shape) != 2 or not isinstance(layer, layers.Dense | layers.Activation | layers.Softmax):
+    if len(tensor.shape) != 2 or type(layer) not in (layers.Dense, layers.Activation, layers.Softmax):
         return None, None
     (given,) = layer._inbound_nodes[node_index].input_tensors
     if isinstance(layer, layers.Softmax):

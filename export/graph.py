@@ -74,7 +74,7 @@ def checked_class_names(model, class_names):
 
 
 def with_plain_ends(model):
-    """The model itself, or one that takes a tensor where it takes a list or a dict of a single one, and so its output."""
+    """The model itself, or one with a tensor for an input or output that is a list or a dict of a single one."""
     is_plain = len(model.outputs) != 1 or isinstance(model.output, keras.KerasTensor)
     if isinstance(model, keras.Sequential) or (is_plain and isinstance(model.input, keras.KerasTensor)):
         return model

@@ -11,8 +11,8 @@ import numpy as np
 from keras_senet.extras import require
 from keras_senet_cli import __version__
 
-from .folding import fold
 from .conditioning import FLOAT16, FLOAT32, INTEGERS, Precision
+from .folding import fold
 from .graph import (
     check_exportable,
     check_tensorflow,

@@ -17,7 +17,7 @@ from .graph import in_float32, is_of_any_size, is_taken, own_sides, with_plain_e
 
 SYNTHETIC_IMAGES = 8
 USUAL_SIZE = 224
-# Added to the own size of a network for images of any size; what its strides do not divide is tried before what they do.
+# Added to the own size of a network for images of any size. What strides do not divide is tried before what they do.
 SIZES = ((0, 0), (13, -5), (32, 0), (0, -32), (64, 128))
 
 

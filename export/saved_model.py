@@ -5,6 +5,7 @@ import tensorflow as tf
 
 from keras_senet.decoding import decode
 
+from .conditioning import FLOAT32
 from .graph import (
     check_exportable,
     check_tensorflow,
@@ -16,7 +17,6 @@ from .graph import (
     unused_name,
     write_saved_model,
 )
-from .conditioning import FLOAT32
 from .parity import export
 
 

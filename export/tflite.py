@@ -11,8 +11,8 @@ import tensorflow as tf
 
 from keras_senet.extras import require
 
-from .gates import fix_idle_gates, gate_layers
 from .conditioning import FLOAT16, FLOAT32, INTEGERS, Precision
+from .gates import fix_idle_gates, gate_layers
 from .graph import (
     check_exportable,
     check_tensorflow,

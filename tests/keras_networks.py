@@ -25,7 +25,7 @@ def _tiny(build, shape=(16, 16, 3)):
 
 
 def _head(x):
-    return layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling2D()(x))
+    return layers.Dense(4)(layers.GlobalAveragePooling2D()(x))
 
 
 def _normalized(x):
@@ -102,7 +102,7 @@ def _rectified(x):
 def _attention(x):
     y = layers.Reshape((16, 48))(layers.Conv2D(48, 4, strides=4)(x))
     y = layers.Add()([y, layers.MultiHeadAttention(2, 16)(y, y)])
-    return layers.Dense(4, activation="softmax")(layers.GlobalAveragePooling1D()(layers.LayerNormalization()(y)))
+    return layers.Dense(4)(layers.GlobalAveragePooling1D()(layers.LayerNormalization()(y)))
 
 
 def _grouped(x):

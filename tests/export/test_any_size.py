@@ -245,7 +245,7 @@ def test_class_names_are_of_one_output(kind, tmp_path):
 
 
 def test_the_command_exports_any_size(tmp_path, monkeypatch, capsys):
-    constructor = keras_senet.application(SMALL, name="tiny", input_size=32, min_size=8, classes=5)
+    constructor = keras_senet.application(SmallResNet((1, 1, 1)), name="tiny", input_size=32, min_size=8, classes=5)
     keras_senet.save_weights(constructor(weights=None), tmp_path / "tiny.weights.h5")
     monkeypatch.setattr(keras_senet.models, "get", lambda name: constructor)
     command = ["export", "Tiny", "--weights", str(tmp_path / "tiny.weights.h5"), "--output", str(tmp_path)]
