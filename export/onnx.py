@@ -215,6 +215,7 @@ def _by_tf2onnx(model, preprocessing, layout, opset):
             output_names=[tensors[name] for name in names],
             tensors_to_rename={tensor: name for name, tensor in tensors.items()},
             opset=opset,
+            custom_op_handlers={"Erfc": (_convert_erfc, [])},
             **channels_first if layout == "nchw" else {},
         )
     ends = {"images": (None, *image_shape(model))}
@@ -222,6 +223,16 @@ def _by_tf2onnx(model, preprocessing, layout, opset):
     for value in (*proto.graph.input, *proto.graph.output):
         _set_shape(value, _dims(ends[value.name], layout, "" if value.name == "images" else f"{value.name}_"))
     return proto
+
+
+def _convert_erfc(graph, node, name, _):
+    """erfc(x), of which Keras' gelu is made and which ONNX lacks, as 1 - erf(x), for tf2onnx."""
+    source, result = node.input[0], node.output[0]
+    one = graph.make_const(f"{name}/one", np.ones((), "float32")).output[0]
+    dtypes, shapes = [graph.get_dtype(result)], [graph.get_shape(result)]
+    graph.remove_node(node.name)
+    erf = graph.make_node("Erf", [source], dtypes=dtypes, shapes=shapes).output[0]
+    graph.make_node("Sub", [one, erf], name=name, outputs=[result], dtypes=dtypes, shapes=shapes)
 
 
 @contextlib.contextmanager

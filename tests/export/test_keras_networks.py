@@ -6,7 +6,7 @@ from runtimes import WRITERS, run, run_in_this_process
 
 from keras_senet.export import parity
 
-# What a model captures where it is built: to TensorFlow each is a further input of the graph.
+# What a model captures where it is built: to TensorFlow each is a further input of the graph. And gelu.
 CAPTURING = [
     "Normalization, adapted",
     "preprocess_input, torch",
@@ -14,6 +14,7 @@ CAPTURING = [
     "keras_senet.preprocess_input",
     "Preprocessing.normalize",
     "a captured map",
+    "gelu, LayerNormalization",  # of erfc, which ONNX lacks
 ]
 
 
