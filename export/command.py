@@ -1,5 +1,6 @@
 """`keras-senet export`: a network in every format, each file run and compared before it is kept."""
 
+import argparse
 from pathlib import Path
 
 from keras_senet import data
@@ -25,6 +26,13 @@ def add_arguments(parser):
         "directories to add",
     )
     parser.add_argument("--weights", help=f"{WEIGHTS_HELP}; default: imagenet")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        metavar="SIZE",
+        help="height and width of the images, such as 320 or 320x256, or any: SavedModel and ONNX then take images of "
+        "any size, TFLite those of the network's own; default: the network's own",
+    )
     parser.add_argument("--format", nargs="+", choices=FORMATS, help="default: all")
     parser.add_argument(
         "--quantization", nargs="+", choices=SMALLER, default=[], help="further TFLite and ONNX files, beside float32"
@@ -46,10 +54,20 @@ def add_arguments(parser):
     )
 
 
+def _size(text):
+    """(H, W) of "320x256" or "320", and (None, None) of "any"."""
+    if text == "any":
+        return None, None
+    sides = text.split("x")
+    if not 1 <= len(sides) <= 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
+        raise argparse.ArgumentTypeError(f"must be a number of pixels, HxW or any. Received: {text!r}")
+    return int(sides[0]), int(sides[-1])
+
+
 def run(options):
     """Writes the files and `report.json`, and prints how they compare with Keras."""
     if options.all:
-        for name in ("weights", "format", "quantization", "calibration", "overwrite"):
+        for name in ("weights", "size", "format", "quantization", "calibration", "overwrite"):
             if getattr(options, name):
                 raise ValueError(f"--{name} is not for --all, which exports all networks in every way")
         return matrix.run(options)
@@ -87,10 +105,12 @@ def run(options):
 def _network(options):
     """(the network, its classes' names or None, the folder for its files)."""
     if not is_run(options.model):
-        model = load_network(options.model, options.weights or "imagenet")
+        model = load_network(options.model, options.weights or "imagenet", options.size)
         return model, None, Path(options.output or "exports")
     if options.weights is not None:
         raise ValueError(f"--weights is not for a run, which has its own. Received: --weights {options.weights}")
+    if options.size is not None:
+        raise ValueError("--size is not for a run, whose network has its own")
     found = load_run(options.model)
     try:
         class_names = data.load(found.dataset, "test", options.data_dir).class_names

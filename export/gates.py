@@ -8,7 +8,7 @@ from keras import ops
 from keras_senet.graphs import with_config
 from keras_senet.layers import SqueezeExcite
 
-from .graph import copy_with, predict
+from .graph import copy_with, predict, prediction_function
 
 # XNNPACK refuses an int8 convolution whose input scale times kernel scale is over 2^8 of its output scale. With
 # 2^8 steps to the input's range and 2^7 to the kernel's, that is an output range below input x kernel / 2^15.
@@ -55,7 +55,7 @@ def _idle_blocks(model, preprocessing, images):
         return set()
     with contextlib.ExitStack() as stack:
         ranges = {block: stack.enter_context(_observed(block)) for block in blocks}
-        predict(model, preprocessing, images)
+        predict(prediction_function(model, preprocessing), images)
     kernels = {block: np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks}
     return {block for block, (given, made) in ranges.items() if made <= given * kernels[block] * NARROWEST}
 

@@ -1,5 +1,6 @@
 """The function that every format is made from: images in, predictions out."""
 
+import itertools
 from collections.abc import Iterable
 
 import keras
@@ -13,17 +14,16 @@ FLOAT32 = {"dtype": "float32"}
 
 
 def check_exportable(model, preprocessing):
-    """Raises ValueError unless the model maps one batch of fixed-size images to one tensor."""
+    """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to tensors."""
     check_functional(model)
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
+    if len(model.inputs) != 1:
         raise ValueError(
-            "`model` must have one input and one output. "
-            f"Received: {model.name!r} with {len(model.inputs)} inputs and {len(model.outputs)} outputs"
+            f"`model` must have one input, for images. Received: {model.name!r} with {len(model.inputs)} inputs"
         )
     shape = tuple(model.inputs[0].shape)
-    if len(shape) != 4 or None in shape[1:]:
+    if len(shape) != 4 or image_shape(model)[2] is None:
         raise ValueError(
-            "`model` must take images of a fixed size: build it with an `input_shape`. "
+            "`model` must take images (N, H, W, C) of a known number of channels. "
             f"Received: {model.name!r} with input shape {shape}"
         )
     if preprocessing is not None:
@@ -53,10 +53,15 @@ def checked_class_names(model, class_names):
     """The names as a tuple of text, or None.
 
     Raises:
-        ValueError: unless there are none, or one for each output.
+        ValueError: unless there are none, or one for each number of the model's only output.
     """
     if class_names is None:
         return None
+    if len(model.outputs) != 1:
+        raise ValueError(
+            "`class_names` are of a model with one output. "
+            f"Received: class_names, and {model.name!r} with {len(model.outputs)} outputs"
+        )
     classes = tuple(model.outputs[0].shape[1:])
     is_several = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
     names = tuple(map(str, class_names)) if is_several else ()
@@ -69,11 +74,74 @@ def checked_class_names(model, class_names):
 
 
 def with_plain_ends(model):
-    """The model itself, or one that takes and gives a tensor where it has a list or a dict with a single one."""
-    is_plain = isinstance(model, keras.Sequential)
-    if is_plain or all(isinstance(end, keras.KerasTensor) for end in (model.input, model.output)):
+    """The model itself, or one with a tensor for an input or output that is a list or a dict of a single one."""
+    is_plain = len(model.outputs) != 1 or isinstance(model.output, keras.KerasTensor)
+    if isinstance(model, keras.Sequential) or (is_plain and isinstance(model.input, keras.KerasTensor)):
         return model
-    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+    return _like(model, keras.Model(model.inputs[0], outputs, name=model.name))
+
+
+def _like(model, copy):
+    """The copy, with what a network of keras_senet says of its images."""
+    if hasattr(model, "preprocessing"):
+        copy.preprocessing = model.preprocessing
+    return copy
+
+
+def output_names(model):
+    """The outputs' names in a file, in the order of `model.outputs`.
+
+    A single one is called `predictions`. Several have the keys of a dict, or the names of the layers that make them.
+    """
+    if len(model.outputs) == 1:
+        return ["predictions"]
+    names = []
+    for path, tensor in keras.tree.flatten_with_path(model.output):
+        keys = [str(key) for key in path] if isinstance(model.output, dict) else [tensor._keras_history.operation.name]
+        names.append(unused_name("_".join(keys), {"images", *names}))
+    return names
+
+
+def unused_name(name, taken):
+    """The name, with a number added if it is taken."""
+    numbered = (f"{name}_{count}" for count in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+
+
+def is_of_any_size(model):
+    """Whether the height or the width of the images is open."""
+    return None in image_shape(model)
+
+
+def own_sides(model, preprocessing):
+    """(H, W) of the images that a network for any size was made for, by its preprocessing; None if nothing tells."""
+    size = getattr(preprocessing or getattr(model, "preprocessing", None), "size", None)
+    return (size, size) if isinstance(size, int) else size
+
+
+def with_sides(model, sides):
+    """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
+    height, width, channels = image_shape(model)
+    size = (height or sides[0], width or sides[1])
+    return (*size, channels) if keras.config.image_data_format() == "channels_last" else (channels, *size)
+
+
+def is_taken(model, shape):
+    """Whether a model can compute images of a shape: some want sides that their strides divide."""
+    try:
+        model(np.zeros((1, *shape), "float32"), training=False)
+    except Exception:  # each backend has its own errors for shapes that do not fit
+        return False
+    return True
+
+
+def of_shape(model, shape):
+    """A copy of a model for images of any size that takes those of one shape."""
+    model = with_plain_ends(model)
+    copy = keras.models.clone_model(model, keras.Input(shape, name="images"), clone_function=with_config)
+    copy.set_weights(model.get_weights())
+    return _like(model, copy)
 
 
 def image_shape(model):
@@ -98,37 +166,69 @@ def copy_with(model, clone):
     """A copy with `clone(layer)` in place of each layer, nested ones too, and the model's weights."""
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
     copy.set_weights(model.get_weights())
-    return copy
+    return _like(model, copy)
 
 
-def prediction_function(model, preprocessing):
-    """The model as a function of a batch of images: 0..255 RGB with `preprocessing`, else as the model takes them."""
+def prediction_function(model, preprocessing, names=None):
+    """The outputs by name of a batch of images: 0..255 RGB with `preprocessing`, else as the model takes them."""
+    names = names or output_names(model)
 
     def predictions(images):
         if preprocessing is not None:
             images = preprocessing.normalize(images)
-        return model(images, training=False)
+        return dict(zip(names, keras.tree.flatten(model(images, training=False)), strict=True))
 
     return predictions
 
 
-def predict(model, preprocessing, images, batch_size=16):
-    """What Keras answers to all images, run eagerly a batch at a time: float32."""
-    predictions = prediction_function(model, preprocessing)
-    batches = np.split(images, range(batch_size, len(images), batch_size))
-    return np.concatenate([keras.ops.convert_to_numpy(predictions(batch)) for batch in batches]).astype("float32")
+def predict(function, images, batch_size=16):
+    """What a function like `prediction_function` computes of all images, a batch at a time: float32 by name."""
+    parts = np.split(images, range(batch_size, len(images), batch_size))
+    outputs = [function(part) for part in parts]
+    return {
+        name: np.concatenate([keras.ops.convert_to_numpy(each[name]) for each in outputs]).astype("float32")
+        for name in outputs[0]
+    }
 
 
 def serving_function(model, preprocessing, batch=None):
-    """A tf.function from `images` (batch, H, W, C) float32 to {"predictions": ...} float32; None is a dynamic batch."""
+    """A tf.function from `images` (batch, H, W, C) float32 to float32 outputs by name; None is a dynamic batch."""
     predictions = prediction_function(model, preprocessing)
     images = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name="images")
 
     @tf.function(input_signature=[images])
     def serve(images):
-        return {"predictions": tf.cast(predictions(images), tf.float32)}
+        return {name: tf.cast(value, tf.float32) for name, value in predictions(images).items()}
 
     return serve
+
+
+def frozen_graph(function):
+    """(GraphDef, {`images` and each output's name: its tensor}) of a `serving_function`, with constants in its place.
+
+    Variables become constants, and so do tensors that were computed where the model was built, such as the mean of a
+    `Normalization` or the numbers in `x / 127.5 - 1`: to TensorFlow these are further inputs.
+    """
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    concrete = function.get_concrete_function()
+    captured = {
+        placeholder.op.name: tensor.numpy()
+        for tensor, placeholder in concrete.graph.captures
+        if tensor.dtype != tf.resource
+    }
+    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+    content = frozen.graph.as_graph_def(add_shapes=True)
+    for node in content.node:
+        if node.name in captured:
+            constant = tf.make_tensor_proto(captured[node.name])
+            node.op = "Const"
+            node.attr.clear()
+            node.attr["dtype"].type = constant.dtype
+            node.attr["value"].tensor.CopyFrom(constant)
+    # TensorFlow has the values of a dictionary in the order of its keys.
+    outputs = dict(zip(sorted(concrete.structured_outputs), (each.name for each in frozen.outputs), strict=True))
+    return content, {"images": "images:0"} | outputs
 
 
 def write_saved_model(model, functions, folder):

@@ -80,7 +80,7 @@ class Subject:
         """The accuracy of a written file, and the change from Keras, where there are labels and it is fast enough."""
         if self.labels is None or file.is_slow:
             return {}
-        outputs = run_file(path, file.kind, self.images)["outputs"][file.kind]
+        (outputs,) = run_file(path, file.kind, [self.images])["outputs"][file.kind]["predictions"]
         accuracy = float(np.mean(outputs.argmax(-1) == self.labels))
         return {"accuracy": accuracy, "accuracy_change": accuracy - self.accuracy}
 

@@ -1,8 +1,9 @@
 """ONNX, for ONNX Runtime and whatever reads it."""
 
+import contextlib
 import dataclasses
 import json
-import math
+import logging
 from typing import NamedTuple
 
 import numpy as np
@@ -11,26 +12,35 @@ from keras_senet.extras import require
 from keras_senet.fields import is_integer
 from keras_senet_cli import __version__
 
+from .conditioning import FLOAT16, FLOAT32, INTEGERS, Precision
 from .folding import fold
-from .graph import check_exportable, check_tensorflow, checked_class_names, image_shape, serving_function
+from .graph import (
+    check_exportable,
+    check_tensorflow,
+    checked_class_names,
+    frozen_graph,
+    image_shape,
+    output_names,
+    serving_function,
+)
 from .onnx_graph import Graph, Tensor, UnsupportedLayerError, check_supported, emit_model
-from .parity import FLOAT_TOLERANCE, HALF_TOLERANCE, checked_images, export, laid_out
+from .parity import checked_images, export, laid_out
 
 LAYOUTS = ("nhwc", "nchw")
 OPSETS = range(13, 19)
 
 
 class Quantization(NamedTuple):
-    """One way to make a file smaller: its largest relative error, and whether it is calibrated on images."""
+    """One way to make a file smaller: what it may differ by, and whether it is calibrated on images."""
 
-    tolerance: float
+    precision: Precision
     calibrates: bool = False
 
 
 QUANTIZATIONS = {
-    None: Quantization(FLOAT_TOLERANCE),
-    "float16": Quantization(HALF_TOLERANCE),
-    "int8": Quantization(math.inf, calibrates=True),
+    None: Quantization(FLOAT32),
+    "float16": Quantization(FLOAT16),
+    "int8": Quantization(INTEGERS, calibrates=True),
 }
 
 
@@ -50,12 +60,15 @@ def to_onnx(
 ):
     """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX Runtime and compared.
 
+    Several outputs have the names that the model has for them, those of a dict or of layers. `height` and `width` are
+    dynamic, too, where the model leaves them open.
+
     It computes in float32, also where the model trains in mixed precision, on channels first, with batch normalisation
     inside the convolutions. Its metadata has `source`, and, where they are given, `preprocessing` (the fields, as JSON)
     and `class_names` (a list, as JSON). A model with layers that this module does not know goes through tf2onnx.
 
     Args:
-        model: a functional Keras model with one input and one output, in channels_last.
+        model: a functional Keras model with one input, for images, in channels_last.
         path: the file to write.
         layout: of the file's input, and of its output if that is a map: "nhwc", as the model, or "nchw".
         opset: of ONNX' operators, 13 to 18.
@@ -74,8 +87,8 @@ def to_onnx(
         report says how far they are off.
 
     Raises:
-        ParityError: if the outputs are not within 1e-4 of the largest one, or 1e-2 with "float16"; nothing is left at
-            `path`.
+        ParityError: if the outputs are not within 1e-4 of the largest one, or 1e-2 with "float16", and further off
+            than rounding moves the model's own; nothing is left at `path`.
         MissingExtraError: if onnx or onnxruntime are not installed, or tf2onnx where it is needed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
@@ -99,7 +112,7 @@ def to_onnx(
     class_names = checked_class_names(model, class_names)
     calibration = representative_images
     if calibration is not None:
-        calibration = laid_out(checked_images("representative_images", calibration, model), layout)
+        calibration = [laid_out(batch, layout) for batch in checked_images("representative_images", calibration, model)]
 
     def write(model, target):
         proto = _proto(model, preprocessing, layout, opset, gates)
@@ -121,7 +134,7 @@ def to_onnx(
         images=images,
         preprocessing=preprocessing,
         overwrite=overwrite,
-        tolerance=QUANTIZATIONS[quantization].tolerance,
+        precision=QUANTIZATIONS[quantization].precision,
         layout=layout,
     )
 
@@ -156,44 +169,92 @@ def _proto(model, preprocessing, layout, opset, gates):
 
 def _by_layers(model, preprocessing, layout, opset, gates):
     check_supported(model)  # before `fold`, which copies layers, as those of other libraries may not allow
-    graph = Graph(opset)
-    height, width, channels = image_shape(model)
-    name = "images"
+    names = output_names(model)
+    graph = Graph(opset, names)
+    given = (None, *image_shape(model))
+    images = "images"
     if layout == "nhwc":
-        name = graph.add("Transpose", name, perm=(0, 3, 1, 2), name="channels_first")
+        images = graph.add("Transpose", images, perm=(0, 3, 1, 2), name="channels_first")
     if preprocessing is not None:
         for operator, value in (("Sub", preprocessing.mean), ("Div", preprocessing.std)):
             constant = graph.constant(np.reshape(value, (1, -1, 1, 1)), f"preprocessing/{operator}")
-            name = graph.add(operator, name, constant, name=f"preprocessing/{operator.lower()}")
-    output = emit_model(graph, fold(model), Tensor(name, (None, height, width, channels)))
-    result = output.name
-    if len(output.shape) == 4 and layout == "nhwc":
-        result = graph.add("Transpose", result, perm=(0, 2, 3, 1), name="channels_last")
-    graph.result(result, "predictions")
-    shapes = {"predictions": _dims(output.shape, layout)}
+            images = graph.add(operator, images, constant, name=f"preprocessing/{operator.lower()}")
+    shapes = {}
+    outputs = emit_model(graph, fold(model), Tensor(images, given))
+    for name, output in zip(names, outputs, strict=True):
+        result = output.name
+        if len(output.shape) == 4 and layout == "nhwc":
+            result = graph.add("Transpose", result, perm=(0, 2, 3, 1), name=f"{name}/channels_last")
+        graph.result(result, name)
+        shapes[name] = _dims(output.shape, layout, f"{name}_")
     if gates:
         shapes |= graph.gate_outputs()
-    return graph.proto(model.name, {"images": _dims((None, height, width, channels), layout)}, shapes)
+    return graph.proto(model.name, {"images": _dims(given, layout)}, shapes)
 
 
-def _dims(shape, layout):
-    """A shape of Keras' as ONNX has it, with the dynamic batch's name."""
-    rest = shape[1:] if layout == "nhwc" or len(shape) != 4 else (shape[3], *shape[1:3])
-    return ["batch", *rest]
+def _dims(shape, layout, prefix=""):
+    """A shape of Keras' in a layout, with names for the batch and for open sides."""
+    if len(shape) != 4:
+        return ["batch", *shape[1:]]
+    height, width = (
+        f"{prefix}{name}" if side is None else side for side, name in zip(shape[1:3], ("height", "width"), strict=True)
+    )
+    return ["batch", height, width, shape[3]] if layout == "nhwc" else ["batch", shape[3], height, width]
 
 
 def _by_tf2onnx(model, preprocessing, layout, opset):
     check_tensorflow(f"ONNX of {model.name!r}, which has layers that tf2onnx must convert,")
     tf2onnx = require("tf2onnx", "export")
-    serve = serving_function(model, preprocessing)
-    maps = ["predictions"] if len(model.outputs[0].shape) == 4 else []
-    channels_first = {"inputs_as_nchw": ["images"], "outputs_as_nchw": maps} if layout == "nchw" else {}
-    proto, _ = tf2onnx.convert.from_function(
-        serve, input_signature=serve.input_signature, opset=opset, **channels_first
-    )
+    content, tensors = frozen_graph(serving_function(model, preprocessing))
+    names = output_names(model)
+    is_map = {name: len(output.shape) == 4 for name, output in zip(names, model.outputs, strict=True)}
+    channels_first = {"inputs_as_nchw": ["images"], "outputs_as_nchw": [name for name in names if is_map[name]]}
+    with _without_advice():
+        proto, _ = tf2onnx.convert.from_graph_def(
+            content,
+            name=model.name,
+            input_names=[tensors["images"]],
+            output_names=[tensors[name] for name in names],
+            tensors_to_rename={tensor: name for name, tensor in tensors.items()},
+            opset=opset,
+            custom_op_handlers={"Erfc": (_convert_erfc, [])},
+            **channels_first if layout == "nchw" else {},
+        )
+    ends = {"images": (None, *image_shape(model))}
+    ends |= {name: output.shape for name, output in zip(names, model.outputs, strict=True)}
     for value in (*proto.graph.input, *proto.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+        _set_shape(value, _dims(ends[value.name], layout, "" if value.name == "images" else f"{value.name}_"))
     return proto
+
+
+def _convert_erfc(graph, node, name, _):
+    """erfc(x), of which Keras' gelu is made and which ONNX lacks, as 1 - erf(x), for tf2onnx."""
+    source, result = node.input[0], node.output[0]
+    one = graph.make_const(f"{name}/one", np.ones((), "float32")).output[0]
+    dtypes, shapes = [graph.get_dtype(result)], [graph.get_shape(result)]
+    graph.remove_node(node.name)
+    erf = graph.make_node("Erf", [source], dtypes=dtypes, shapes=shapes).output[0]
+    graph.make_node("Sub", [one, erf], name=name, outputs=[result], dtypes=dtypes, shapes=shapes)
+
+
+@contextlib.contextmanager
+def _without_advice():
+    """Holds back what TensorFlow logs on functions of its first version, which tf2onnx calls."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _set_shape(value, dims):
+    """Gives an input or output of a graph these sizes and names."""
+    shape = value.type.tensor_type.shape
+    del shape.dim[:]
+    for dim in dims:
+        shape.dim.add(**{"dim_param" if isinstance(dim, str) else "dim_value": dim})
 
 
 def _in_float16(proto):
@@ -213,7 +274,7 @@ def _in_int8(proto, calibration, target):
 
     class Reader(CalibrationDataReader):
         def __init__(self):
-            self.images = iter(calibration)
+            self.images = (image for batch in calibration for image in batch)
 
         def get_next(self):
             image = next(self.images, None)

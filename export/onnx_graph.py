@@ -4,6 +4,7 @@
 gets the `Graph` to add to, the layer, and a `Tensor` for each input, and returns one.
 """
 
+import collections
 import functools
 import math
 from typing import NamedTuple
@@ -23,7 +24,10 @@ from keras_senet.layers import (
     SqueezeExcite,
 )
 
+from .graph import unused_name
+
 NO_PADS = (0, 0, 0, 0)
+END = np.iinfo("int64").max  # of a slice that goes to the end
 
 
 class UnsupportedLayerError(Exception):
@@ -42,7 +46,7 @@ class Tensor(NamedTuple):
     """A value in the graph.
 
     name         its ONNX name
-    shape        as Keras has it, channels last, with None for the batch
+    shape        as Keras has it, channels last, with None for the batch and for open sides
     pads         zeros around it that are still to be added: top, left, bottom, right
     nonnegative  whether it is at least 0 everywhere, so that zeros around it cannot be a window's maximum
     """
@@ -68,12 +72,12 @@ class Graph:
     pointwise  a `Pointwise` for the name of each value that is the output of one
     """
 
-    def __init__(self, opset):
+    def __init__(self, opset, results=("predictions",)):
         self.onnx = require("onnx", "export")
         self.opset = opset
         self.nodes, self.constants = [], {}
         self.gates, self.pointwise = {}, {}
-        self._names = {"images", "predictions"}  # those of the file; a layer of such a name gets another
+        self._names = {"images", *results}  # those of the file; a layer of such a name gets another
 
     def add(self, operator, *inputs, name, **attributes):
         """The name of the output of a new node."""
@@ -101,11 +105,7 @@ class Graph:
 
     def result(self, found, name):
         """Makes a value the graph's output of this name."""
-        makers = [node for node in self.nodes if found in node.output]
-        if makers and not any(found in node.input for node in self.nodes):
-            makers[0].output[0] = name
-        else:
-            self.nodes.append(self.onnx.helper.make_node("Identity", [found], [name], name=name))
+        self.nodes.append(self.onnx.helper.make_node("Identity", [found], [name], name=name))
 
     def gate_outputs(self):
         """Adds the gates as outputs (N, C); their shapes by name."""
@@ -116,15 +116,24 @@ class Graph:
         return shapes
 
     def _unique(self, name):
-        found, count = name, 1
-        while found in self._names:
-            count += 1
-            found = f"{name}_{count}"
+        found = unused_name(name, self._names)
         self._names.add(found)
         return found
 
+    def _drop_identities(self, results):
+        """Gives a result's name to the value that it is, where nothing else reads it."""
+        readers = collections.Counter(name for node in self.nodes for name in node.input)
+        makers = {name: node for node in self.nodes for name in node.output}
+        for node in list(self.nodes):
+            if node.op_type == "Identity" and node.output[0] in results and readers[node.input[0]] == 1:
+                maker = makers.get(node.input[0])
+                if maker is not None and maker.op_type != "Identity":
+                    maker.output[0] = node.output[0]
+                    self.nodes.remove(node)
+
     def proto(self, name, inputs, outputs):
         """The ModelProto; `inputs` and `outputs` are shapes by name."""
+        self._drop_identities(outputs)
         helper, kind = self.onnx.helper, self.onnx.TensorProto.FLOAT
         values = [
             [helper.make_tensor_value_info(name, kind, shape) for name, shape in each.items()]
@@ -170,7 +179,7 @@ def _has_emitter(layer):
 
 
 def emit_model(graph, model, x):
-    """The output for the tensor x of a model that `check_supported` accepts."""
+    """The outputs for the tensor x of a model that `check_supported` accepts."""
     functional = graphs.functional_of(model)
     found = {id(functional.inputs[0]): x}
     for depth in sorted(functional._nodes_by_depth, reverse=True):
@@ -178,14 +187,14 @@ def emit_model(graph, model, x):
             if not node.is_input:
                 (output,) = node.outputs
                 found[id(output)] = _emit(graph, node, [found[id(tensor)] for tensor in node.input_tensors])
-    (output,) = functional.outputs
-    return graph.padded(found[id(output)])
+    return [graph.padded(found[id(output)]) for output in functional.outputs]
 
 
 def _emit(graph, node, inputs):
     layer, (output,) = node.operation, node.outputs
     if isinstance(layer, keras.Model):
-        return emit_model(graph, layer, graph.padded(inputs[0]))
+        (result,) = emit_model(graph, layer, graph.padded(inputs[0]))
+        return result._replace(shape=tuple(output.shape))
     if type(layer) not in TAKE_PADS:
         inputs = [graph.padded(x) for x in inputs]
     return EMITTERS[type(layer)](graph, layer, *inputs)._replace(shape=tuple(output.shape))
@@ -260,7 +269,13 @@ def _softmax(graph, layer, x):
 
 
 def _same_pads(size, kernel, strides, dilations):
-    """Zeros at top, left, bottom, right that TensorFlow's "same" adds: the odd one at the end."""
+    """Zeros at top, left, bottom, right that TensorFlow's "same" adds: the odd one at the end.
+
+    None where they depend on a side of x that is open.
+    """
+    if any(n is None and stride > 1 for n, stride in zip(size, strides, strict=True)):
+        return None
+    size = [n or 1 for n in size]  # with a stride of 1 they are the same for all sizes
     totals = [
         max((math.ceil(n / stride) - 1) * stride + (k - 1) * dilation + 1 - n, 0)
         for n, k, stride, dilation in zip(size, kernel, strides, dilations, strict=True)
@@ -275,6 +290,11 @@ def _window(graph, layer, x, kernel, dilations=(1, 1)):
         return x, x.pads
     x = graph.padded(x)
     return x, _same_pads(x.size, kernel, layer.strides, dilations)
+
+
+def _pads(pads):
+    """The attribute of a window with such pads, None being those that ONNX finds itself."""
+    return {"auto_pad": "SAME_UPPER"} if pads is None else {"pads": pads}
 
 
 def _bias(layer):
@@ -292,7 +312,7 @@ def _convolved(graph, source, kernel, bias, name, **attributes):
 def _emit_convolution(graph, layer, x, kernel, groups):
     x, pads = _window(graph, layer, x, kernel.shape[2:], layer.dilation_rate)
     bias = _bias(layer)
-    sampling = {"strides": layer.strides, "dilations": layer.dilation_rate, "pads": pads, "group": groups}
+    sampling = {"strides": layer.strides, "dilations": layer.dilation_rate, "group": groups, **_pads(pads)}
     output = _convolved(graph, x.name, kernel, bias, layer.name, **sampling)
     if (kernel.shape[2:], tuple(layer.strides), pads, groups) == ((1, 1), (1, 1), NO_PADS, 1):
         graph.pointwise[output] = Pointwise(x.name, kernel[:, :, 0, 0], bias)
@@ -377,7 +397,7 @@ def _max_pool(graph, layer, x):
     if not (x.nonnegative and all(pad < k for pad, k in zip(x.pads, 2 * layer.pool_size, strict=True))):
         x = graph.padded(x)
     x, pads = _window(graph, layer, x, layer.pool_size)
-    shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, "pads": pads}
+    shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, **_pads(pads)}
     return x._replace(name=graph.add("MaxPool", x.name, name=layer.name, **shape), pads=NO_PADS)
 
 
@@ -387,7 +407,7 @@ def _average_pool(graph, layer, x):
     if any(pad >= k for pad, k in zip(x.pads, 2 * layer.pool_size, strict=True)):
         x = graph.padded(x)
     x, pads = _window(graph, layer, x, layer.pool_size)
-    shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, "pads": pads}
+    shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, **_pads(pads)}
     output = graph.add("AveragePool", x.name, name=layer.name, count_include_pad=counts_zeros, **shape)
     return x._replace(name=output, pads=NO_PADS)
 
@@ -415,13 +435,9 @@ def _zero_padding(graph, layer, x):
 @emits(layers.Cropping2D)
 def _cropping(graph, layer, x):
     (top, bottom), (left, right) = layer.cropping
-    limits = ((top, left), (x.size[0] - bottom, x.size[1] - right), (2, 3))
+    limits = ((top, left), [-cut if cut else END for cut in (bottom, right)], (2, 3))
     names = [graph.constant(value, f"{layer.name}/limits", "int64") for value in limits]
     return x._replace(name=graph.add("Slice", x.name, *names, name=layer.name))
-
-
-def _reshaped(graph, x, shape, name):
-    return graph.add("Reshape", x, graph.constant(shape, f"{name}/shape", "int64"), name=name)
 
 
 @emits(layers.Flatten)
@@ -439,10 +455,9 @@ def _pad_channels(graph, layer, x):
 
 @emits(ShuffleChannels)
 def _shuffle_channels(graph, layer, x):
-    groups, (_, height, width, channels) = layer.groups, x.shape
-    name = _reshaped(graph, x.name, (-1, groups, channels // groups, height, width), f"{layer.name}/groups")
-    name = graph.add("Transpose", name, perm=(0, 2, 1, 3, 4), name=f"{layer.name}/swapped")
-    return x._replace(name=_reshaped(graph, name, (-1, channels, height, width), layer.name))
+    order = np.arange(x.channels).reshape(layer.groups, -1).T.ravel()
+    places = graph.constant(order, f"{layer.name}/order", "int64")
+    return x._replace(name=graph.add("Gather", x.name, places, axis=1, name=layer.name))
 
 
 # Several inputs, or none of the above

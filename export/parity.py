@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import math
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 
-from .graph import check_exportable, in_float32, predict, with_plain_ends
+from .conditioning import Witness
+from .graph import in_float32, is_of_any_size, is_taken, own_sides, with_plain_ends, with_sides
 
-FLOAT_TOLERANCE = 1e-4  # relative; a few hundred float32 roundings, added up over the network's depth
-HALF_TOLERANCE = 1e-2  # relative; float16 has 11 bits
 SYNTHETIC_IMAGES = 8
+USUAL_SIZE = 224
+# Added to the own size of a network for images of any size. What strides do not divide is tried before what they do.
+SIZES = ((0, 0), (13, -5), (32, 0), (0, -32), (64, 128))
 
 
 class ParityError(ValueError):
@@ -33,9 +36,11 @@ class ExportReport:
     max_abs_error   largest difference of an output
     mean_abs_error  mean difference
     relative_error  largest difference over the largest output
-    top1_agreement  part of the images, 0..1, whose largest output is the same class
+    top1_agreement  fraction of the images, 0..1, whose largest output is of the same class
     latency_ms      median time for one image, milliseconds, on all cores of this machine
     peak_memory     bytes, of a fresh process that holds the runtime and the file and runs the images
+    sensitivity     how far the Keras model's own outputs move, as `relative_error`, when its weights and the images
+                    change in the last bit of the file's precision; None for integers
     """
 
     path: str
@@ -48,15 +53,34 @@ class ExportReport:
     top1_agreement: float
     latency_ms: float
     peak_memory: int
+    sensitivity: float | None = None
 
 
 def synthetic_images(model, preprocessing):
     """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file takes them so."""
-    shape = model.inputs[0].shape[1:]
+    return _synthetic(model.inputs[0].shape[1:], preprocessing)
+
+
+def _synthetic(shape, preprocessing, count=SYNTHETIC_IMAGES):
     random = np.random.default_rng(0)
-    tint = random.uniform(0, 255, (SYNTHETIC_IMAGES, 1, 1, 1))
-    images = np.clip(tint + random.normal(0, 60, (SYNTHETIC_IMAGES, *shape)), 0, 255).astype("float32")
+    tint = random.uniform(0, 255, (count, 1, 1, 1))
+    images = np.clip(tint + random.normal(0, 60, (count, *shape)), 0, 255).astype("float32")
     return images if preprocessing is not None else images / 127.5 - 1
+
+
+def batches_to_compare(model, preprocessing, images):
+    """Images to compare on, a batch of each size: two sizes at least of a model for images of any size."""
+    if not is_of_any_size(model):
+        return [synthetic_images(model, preprocessing)] if images is None else checked_images("images", images, model)
+    batches = [] if images is None else checked_images("images", images, model)
+    own = own_sides(model, preprocessing) or (USUAL_SIZE, USUAL_SIZE)
+    for change in SIZES:
+        shape = with_sides(model, [side + added for side, added in zip(own, change, strict=True)])
+        if len(batches) < 2 and shape not in [batch.shape[1:] for batch in batches] and is_taken(model, shape):
+            batches.append(_synthetic(shape, preprocessing, SYNTHETIC_IMAGES // 2))
+    if not batches:
+        raise ValueError(f"`images` must be of a size that {model.name!r} takes: {own} is not. Received: images=None")
+    return batches
 
 
 @contextlib.contextmanager
@@ -138,29 +162,77 @@ def export(
     images,
     preprocessing,
     overwrite,
-    tolerance,
+    precision,
     layout="nhwc",
     references=None,
 ):
     """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees; returns the report.
 
-    `references` has, by name, what Keras answers where the file has further ways to be called:
-    functions of (model, preprocessing, images).
+    `references` has, by name, what Keras computes where the file has further ways to be called: functions of
+    (model, preprocessing, images), whose result is an array for each output's name.
     """
-    check_exportable(model, preprocessing)
     model = with_plain_ends(in_float32(model))
-    images = synthetic_images(model, preprocessing) if images is None else checked_images("images", images, model)
+    batches = batches_to_compare(model, preprocessing, images)
     with staged(path, overwrite, is_folder=kind == "savedmodel") as target:
         write(model, target)
-        measured = run_file(target, kind, laid_out(images, layout))
-        reference = laid_out(predict(model, preprocessing, images), layout)
-        outputs = measured.pop("outputs")
-        errors = compare(outputs.pop(kind), reference, tolerance, f"{kind} file of {model.name!r}")
-        for name, found in outputs.items():
-            expected = references[name](model, preprocessing, images)
-            compare(found, expected, tolerance, f"signature {name} of the {kind} file of {model.name!r}")
+        witness = Witness(model, preprocessing)
+        cut = precision.is_bounded and bool(witness.activations)
+        measured = run_file(target, kind, [laid_out(each, layout) for each in batches], cut)
+        found = measured.pop("outputs")
+        reference = witness.outputs(batches)
+        moved = witness.sensitivity(batches, reference, precision.unit) if precision.is_bounded else {}
+        reference = {name: [laid_out(each, layout) for each in arrays] for name, arrays in reference.items()}
+        what = f"{kind} file of {model.name!r}"
+        errors = check(found.pop(kind), found.pop("before", {}), reference, witness, moved, precision, what)
+        for signature, outputs in found.items():
+            for name, expected in references[signature](model, preprocessing, batches[0]).items():
+                label = f"signature {signature} of the {what}"
+                compare(outputs[name][0], expected, precision.accepted(moved[name]), label, moved[name])
         size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
-    return ExportReport(str(path), kind, quantization, size, **errors, **measured)
+    sensitivity = max(moved[name] for name in witness.names) if moved else None
+    return ExportReport(str(path), kind, quantization, size, **errors, **measured, sensitivity=sensitivity)
+
+
+def check(found, before, reference, witness, moved, precision, what):
+    """The errors of `ExportReport`, over all outputs and batches.
+
+    A softmax or sigmoid at the end enlarges or hides errors. So it is compared before that activation too, where a
+    difference that only this network's conditioning explains must be no more than rounding makes there.
+
+    Args:
+        found, before: arrays of each batch by the output's name, of the file and of the file cut before its end.
+        reference: those of the `witness`.
+        moved: its sensitivities.
+
+    Raises:
+        ParityError: if an output is missing, not finite, or differs by more.
+    """
+    errors = []
+    for name in witness.names:
+        label = what if len(witness.names) == 1 else f"output {name!r} of the {what}"
+        if len(found.get(name, ())) != len(reference[name]):
+            raise ParityError(f"The {what} was removed: it has no output {name!r}")
+        pairs = list(zip(found[name], reference[name], strict=True))
+        accepted = math.inf if name in before else precision.accepted(moved.get(name, 0.0))
+        errors += [compare(*pair, accepted, label, moved.get(name)) for pair in pairs]
+        if name in before:
+            is_usual = all(each["relative_error"] <= precision.tolerance for each in errors[-len(pairs) :])
+            inner = f"{name} (before)"
+            explained = precision.explained(moved[inner])
+            accepted = max(precision.tolerance, explained) if is_usual else explained
+            for values, expected in zip(before[name], reference[inner], strict=True):
+                compare(values, expected, accepted, f"{label}, before its last activation,", moved[inner])
+            for (outputs, _), values in zip(pairs, before[name], strict=True):
+                activated = witness.activations[name](values.astype("float64"))
+                compare(outputs, activated, precision.tolerance, f"last activation of the {label}")
+    counts = [len(array) for name in witness.names for array in found[name]]
+    sizes = [array.size for name in witness.names for array in found[name]]
+    return {
+        "max_abs_error": max(each["max_abs_error"] for each in errors),
+        "mean_abs_error": float(np.average([each["mean_abs_error"] for each in errors], weights=sizes)),
+        "relative_error": max(each["relative_error"] for each in errors),
+        "top1_agreement": float(np.average([each["top1_agreement"] for each in errors], weights=counts)),
+    }
 
 
 def laid_out(values, layout):
@@ -169,25 +241,36 @@ def laid_out(values, layout):
 
 
 def checked_images(argument, images, model):
-    """The images of any iterable as one float32 array (N, H, W, C).
+    """The images of any iterable as float32 arrays (N, H, W, C), one of each size that there is.
 
     Raises:
         ValueError: if there are none, they are not of the model's shape, or not finite.
     """
     shape = tuple(model.inputs[0].shape[1:])
+    named = ", ".join("any" if side is None else str(side) for side in shape)
     try:
-        images = np.asarray([np.asarray(image, "float32") for image in images])
+        arrays = [np.asarray(image, "float32") for image in images]
     except (TypeError, ValueError) as error:
-        raise ValueError(f"`{argument}` must be images of shape {shape}. Received: {type(images)} ({error})") from error
-    if images.shape[1:] != shape or len(images) == 0:
-        raise ValueError(f"`{argument}` must be of shape (N, {', '.join(map(str, shape))}). Received: {images.shape}")
-    if not np.isfinite(images).all():
+        raise ValueError(
+            f"`{argument}` must be images of shape ({named}). Received: {type(images)} ({error})"
+        ) from error
+    sizes = dict.fromkeys(array.shape for array in arrays)
+    wrong = [
+        each for each in sizes if len(each) != 3 or not all(a in (None, b) for a, b in zip(shape, each, strict=True))
+    ]
+    if wrong or not arrays:
+        given = (len(arrays), *(wrong[0] if wrong else ()))
+        raise ValueError(f"`{argument}` must be of shape (N, {named}). Received: {given}")
+    if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError(f"`{argument}` must be finite. Received: values that are not")
-    return images
+    return [np.stack([array for array in arrays if array.shape == size]) for size in sizes]
 
 
-def compare(outputs, reference, tolerance, what):
-    """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more than `tolerance`."""
+def compare(outputs, reference, tolerance, what, moved=None):
+    """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more than `tolerance`.
+
+    `moved` is how far rounding moves the reference itself, which an error then tells.
+    """
     if outputs.shape != reference.shape:
         raise ParityError(f"The {what} gives outputs of shape {outputs.shape}, Keras of shape {reference.shape}")
     difference = np.abs(outputs.astype("float64") - reference)
@@ -195,9 +278,10 @@ def compare(outputs, reference, tolerance, what):
     if not np.isfinite(outputs).all():  # argmax "agrees" on NaN
         raise ParityError(f"The {what} was removed: it gives outputs that are not finite")
     if not relative <= tolerance:  # written so that NaN fails
+        own = "" if moved is None else f"; rounding moves Keras' own by {moved:.1e}"
         raise ParityError(
             f"The {what} was removed: it differs from Keras by {relative:.2e} of the largest output, "
-            f"and {tolerance:.0e} is accepted"
+            f"and {tolerance:.1e} is accepted{own}"
         )
     flat = (len(outputs), -1)
     agreement = np.mean(outputs.reshape(flat).argmax(-1) == reference.reshape(flat).argmax(-1))
@@ -209,18 +293,32 @@ def compare(outputs, reference, tolerance, what):
     }
 
 
-def run_file(path, kind, images):
-    """`outputs` by name, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own runtime.
+def run_file(path, kind, batches, cut=False):
+    """`outputs`, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own runtime.
+
+    The outputs are, by the signature's name (the file's own is called `kind`) and the output's, an array a batch. With
+    `cut` there is also what each softmax or sigmoid at the end is computed from, as signature `before`.
 
     Raises:
         ParityError: if the runtime cannot load or run the file; its own message follows.
     """
     with tempfile.TemporaryDirectory() as folder:
-        np.save(f"{folder}/images.npy", images)
-        command = [sys.executable, "-P", str(Path(__file__).with_name("run_file.py")), kind, str(path), folder]
+        np.savez(f"{folder}/images.npz", *batches)
+        program = str(Path(__file__).with_name("run_file.py"))
+        command = [sys.executable, "-P", program, kind, str(path), folder, *(["before"] if cut else [])]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode != 0:
             reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
             raise ParityError(f"The {kind} file was removed: its runtime cannot run it ({reason})")
-        measured = json.loads(Path(folder, "measured.json").read_text())
-        return {"outputs": {path.stem: np.load(path) for path in Path(folder, "outputs").iterdir()}, **measured}
+        return read_outputs(folder)
+
+
+def read_outputs(folder):
+    """What `run_file.py` left in its folder, as `run_file` returns it."""
+    outputs = {}
+    with np.load(f"{folder}/outputs.npz") as archive:
+        for key in archive.files:  # SIGNATURE/OUTPUT/BATCH, the batches in their order
+            signature, rest = key.split("/", 1)
+            name, _ = rest.rsplit("/", 1)
+            outputs.setdefault(signature, {}).setdefault(name, []).append(archive[key])
+    return {"outputs": outputs, **json.loads(Path(folder, "measured.json").read_text())}

@@ -25,7 +25,10 @@ class PooledAverage(keras.layers.GlobalAveragePooling2D):
 
 
 def _mean(x):
-    return ops.average_pool(x, x.shape[1:3], padding="valid")
+    size = x.shape[1:3]
+    if None in size:  # of a model within a model, which only its call gives a size
+        return ops.mean(x, axis=(1, 2), keepdims=True)
+    return ops.average_pool(x, size, padding="valid")
 
 
 def with_average_pooling(model):

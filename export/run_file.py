@@ -1,6 +1,8 @@
-"""Runs an exported file in a process of its own: python run_file.py KIND PATH FOLDER.
+"""Runs an exported file in a process of its own: python run_file.py KIND PATH FOLDER [before].
 
-FOLDER has `images.npy` and gets `measured.json` and `outputs/`: KIND.npy, and a file for each further signature.
+FOLDER has `images.npz`, a batch of images of each size, and gets `measured.json` and `outputs.npz`: arrays called
+SIGNATURE/OUTPUT/BATCH. The file's own signature is called KIND. With `before` there is one more, `before`: what each
+output that is a softmax or a sigmoid is computed from.
 Nothing of keras_senet is imported here, which is part of the proof: a file must run where only its runtime is.
 """
 
@@ -15,14 +17,14 @@ import numpy as np
 
 
 def saved_model(path):
-    """images -> predictions, by the SavedModel in a folder; a function a signature."""
+    """images -> outputs by name, by the SavedModel in a folder; a function a signature."""
     import tensorflow as tf
 
     loaded = tf.saved_model.load(path)  # must outlive its signatures
 
     def runner(name, prepare):
         signature = loaded.signatures[name]
-        return lambda images: (loaded, signature(images=tf.constant(prepare(images)))["predictions"].numpy())[1]
+        return lambda images: (loaded, _arrays(signature(images=tf.constant(prepare(images)))))[1]
 
     def as_uint8(images):
         return np.clip(np.round(images), 0, 255).astype("uint8")
@@ -38,20 +40,84 @@ def saved_model(path):
     return {"savedmodel": runs.pop("serving_default"), **runs}
 
 
+def before_saved_model(path):
+    """The same, up to the last activation: the signature's graph with constants for variables, cut there."""
+    import tensorflow as tf
+    from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
+
+    loaded = tf.saved_model.load(path)  # must outlive its signatures
+    signature = loaded.signatures["serving_default"]
+    frozen = convert_variables_to_constants_v2(signature)
+    content = frozen.graph.as_graph_def()
+    whole = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(content, name=""), [])
+
+    def before(tensor):
+        while tensor.op.type == "Identity":
+            tensor = tensor.op.inputs[0]
+        return tensor.op.inputs[0] if tensor.op.type in ("Softmax", "Sigmoid") else None
+
+    results = zip(sorted(signature.structured_outputs), frozen.outputs, strict=True)  # in the order of their names
+    found = {name: before(whole.graph.get_tensor_by_name(tensor.name)) for name, tensor in results}
+    found = {name: tensor for name, tensor in found.items() if tensor is not None}
+    given = next(each.name for each in frozen.inputs if each.dtype == tf.float32)
+    cut = whole.prune([given], found)
+    return lambda images: _arrays(cut(tf.constant(images)))
+
+
+def _arrays(outputs):
+    """Those tensors of a dictionary that are numbers."""
+    return {name: each.numpy() for name, each in outputs.items() if each.dtype.is_floating}
+
+
 def tflite(path):
-    """images -> predictions, by LiteRT, one image at a time, in float32 at both ends."""
+    """images -> outputs by name, by LiteRT, one image at a time, in float32 at both ends."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(path, num_threads=os.cpu_count())
     interpreter.allocate_tensors()
-    (given,), (made,) = interpreter.get_input_details(), interpreter.get_output_details()
     runner = interpreter.get_signature_runner()
+    (given,), made = interpreter.get_input_details(), runner.get_output_details()
 
     def run(images):
-        outputs = [runner(images=_quantized(image[None], given))["predictions"] for image in images]
-        return _dequantized(np.concatenate(outputs), made)
+        answers = [runner(images=_quantized(image[None], given)) for image in images]
+        return {name: _dequantized(np.concatenate([each[name] for each in answers]), made[name]) for name in made}
 
     return {"tflite": run}
+
+
+def before_tflite(path):
+    """The same, up to the last activation: of a copy whose outputs are the inputs of those operations."""
+    from ai_edge_litert import schema_py_generated as schema
+    from ai_edge_litert.interpreter import Interpreter
+
+    with open(path, "rb") as file:
+        content = bytearray(file.read())
+    model = schema.Model.GetRootAs(content)
+    graph, signature = model.Subgraphs(0), model.SignatureDefs(0)
+    activations = (schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.LOGISTIC)
+    before = {}
+    for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
+        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in activations:
+            before[operator.Outputs(0)] = operator.Inputs(0)
+    names = [signature.Outputs(i) for i in range(signature.OutputsLength())]
+    names = {each.TensorIndex(): each.Name().decode() for each in names}
+    results = graph.OutputsAsNumpy()  # a view: the indices are changed in the bytes
+    found = {names[tensor]: before[tensor] for tensor in results if tensor in before}
+    results[:] = [before.get(tensor, tensor) for tensor in results]
+    interpreter = Interpreter(model_content=bytes(content), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    (given,) = interpreter.get_input_details()
+
+    def run(images):
+        answers = {name: [] for name in found}
+        for image in images:
+            interpreter.set_tensor(given["index"], image[None])
+            interpreter.invoke()
+            for name, tensor in found.items():
+                answers[name].append(interpreter.get_tensor(tensor))
+        return {name: np.concatenate(each) for name, each in answers.items()}
+
+    return run
 
 
 def _quantized(images, details):
@@ -70,11 +136,44 @@ def _dequantized(outputs, details):
 
 
 def onnx(path):
-    """images -> predictions, by ONNX Runtime on the CPU."""
+    """images -> outputs by name, by ONNX Runtime on the CPU."""
+    return {"onnx": _onnx_runner(path)}
+
+
+def before_onnx(path):
+    """The same, up to the last activation: of a copy whose outputs are the inputs of those operations."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    proto = onnx.load(path)
+    makers = {name: node for node in proto.graph.node for name in node.output}
+    names = [output.name for output in proto.graph.output]
+    del proto.graph.output[:]
+    for name in names:
+        maker = makers[name]
+        while maker.op_type in ("Cast", "Identity"):
+            maker = makers.get(maker.input[0], maker.__class__())
+        if maker.op_type in ("Softmax", "Sigmoid"):
+            # In float16 the tensor has another type; a name that the model does not use cannot clash.
+            result = f"before: {name}"
+            proto.graph.node.append(helper.make_node("Cast", [maker.input[0]], [result], to=TensorProto.FLOAT))
+            proto.graph.output.append(helper.make_tensor_value_info(result, TensorProto.FLOAT, None))
+    if not proto.graph.output:
+        return lambda _: {}
+    run = _onnx_runner(proto.SerializeToString())
+    return lambda images: {name.removeprefix("before: "): value for name, value in run(images).items()}
+
+
+def _onnx_runner(path_or_bytes):
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return {"onnx": lambda images: session.run(["predictions"], {"images": images})[0]}
+    session = onnxruntime.InferenceSession(path_or_bytes, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
+
+
+RUNS = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
+BEFORE = {"savedmodel": before_saved_model, "tflite": before_tflite, "onnx": before_onnx}
 
 
 def latency_ms(run, image, seconds=1.0, least=3, most=50):
@@ -95,15 +194,25 @@ def peak_memory():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
-def main(kind, path, folder):
-    """Runs the file on the folder's images, then times it on one."""
-    runs = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}[kind](path)
-    images = np.load(f"{folder}/images.npy")
-    os.mkdir(f"{folder}/outputs")
-    for name, run in runs.items():
-        outputs = [run(images[i : i + 16]) for i in range(0, len(images), 16)]
-        np.save(f"{folder}/outputs/{name}.npy", np.concatenate(outputs))
-    measured = {"latency_ms": latency_ms(runs[kind], images[:1]), "peak_memory": peak_memory()}
+def main(kind, path, folder, *before):
+    """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last activation."""
+    runs = RUNS[kind](path)
+    with np.load(f"{folder}/images.npz") as archive:
+        batches = [archive[name] for name in archive.files]
+    outputs = {}
+
+    def add(signature, run):
+        for i, images in enumerate(batches):
+            parts = [run(images[start : start + 16]) for start in range(0, len(images), 16)]
+            for name in parts[0]:
+                outputs[f"{signature}/{name}/{i}"] = np.concatenate([part[name] for part in parts])
+
+    for signature, run in runs.items():
+        add(signature, run)
+    measured = {"latency_ms": latency_ms(runs[kind], batches[0][:1]), "peak_memory": peak_memory()}
+    if before:
+        add("before", BEFORE[kind](path))
+    np.savez(f"{folder}/outputs.npz", **outputs)
     with open(f"{folder}/measured.json", "w") as file:
         json.dump(measured, file)
 

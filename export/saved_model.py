@@ -5,23 +5,27 @@ import tensorflow as tf
 
 from keras_senet.decoding import decode, orientation_of
 
+from .conditioning import FLOAT32
 from .graph import (
     check_exportable,
     check_tensorflow,
     checked_class_names,
     image_shape,
+    output_names,
     predict,
     prediction_function,
+    unused_name,
     write_saved_model,
 )
-from .parity import FLOAT_TOLERANCE, export
+from .parity import export
 
 
 def to_saved_model(model, path, *, features=False, images=None, preprocessing=None, class_names=None, overwrite=False):
     """Writes a SavedModel folder that runs without keras_senet and Keras, compared with the model.
 
-    Its signatures take `images` and give `predictions`, and with `class_names` also `classes`, the name of each image's
-    likeliest class; the batch is dynamic:
+    Its signatures take `images` and return `predictions`, and with `class_names` also `classes`, the name of each
+    image's top-1 class; the batch is dynamic. Several outputs have the names that the model has for them, those of a
+    dict or of layers; height and width are dynamic where the model leaves them open:
 
     serving_default  (batch, H, W, C) float32, as the model takes them, or 0..255 RGB with `preprocessing`
     serve_uint8      with `preprocessing`: the same as uint8
@@ -30,7 +34,7 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
                      (unless `preprocessing.upright` is False), resized and cropped as `Preprocessing.crop` does
 
     Args:
-        model: a functional Keras model with one input and one output.
+        model: a functional Keras model with one input, for images.
         path: the folder to write.
         features: whether there is an output `features`, too: what the model's last layer takes.
         images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded synthetic ones.
@@ -42,7 +46,8 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
         An `ExportReport`, of `serving_default`. The other signatures are run and compared, too.
 
     Raises:
-        ParityError: if the outputs are not within 1e-4 of the largest one; nothing is left at `path`.
+        ParityError: if the outputs are not within 1e-4 of the largest one, and further off than rounding moves the
+            model's own; nothing is left at `path`.
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that exists or cannot be
             written.
     """
@@ -68,15 +73,17 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
         images=images,
         preprocessing=preprocessing,
         overwrite=overwrite,
-        tolerance=FLOAT_TOLERANCE,
+        precision=FLOAT32,
         references=_REFERENCES if preprocessing is not None else {},
     )
 
 
 def _check_size(model, preprocessing):
     """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
+    if preprocessing is None:
+        return
     height, width, _ = image_shape(model)
-    if preprocessing is not None and (height, width) != (preprocessing.height, preprocessing.width):
+    if height not in (None, preprocessing.height) or width not in (None, preprocessing.width):
         raise ValueError(
             f"`preprocessing` must be for images of the model's size, {height} x {width}. "
             f"Received: preprocessing of size {preprocessing.size}"
@@ -90,8 +97,12 @@ class _Endpoints:
         self.preprocessing, self.class_names = preprocessing, class_names
         self.input_shape = tuple(model.inputs[0].shape[1:])
         self.channels = image_shape(model)[2]
-        outputs = {"predictions": model.outputs[0]} | ({"features": model.layers[-1].input} if features else {})
-        self.answer = prediction_function(keras.Model(model.inputs, outputs), preprocessing)
+        outputs = dict(zip(output_names(model), model.outputs, strict=True))
+        if features:
+            outputs[unused_name("features", outputs)] = model.layers[-1].input
+        self.compute = prediction_function(
+            keras.Model(model.inputs[0], list(outputs.values())), preprocessing, list(outputs)
+        )
 
     def all(self):
         found = {"serving_default": self._function(tf.float32, self.input_shape, lambda images: images)}
@@ -104,8 +115,8 @@ class _Endpoints:
     def _function(self, dtype, shape, prepare):
         @tf.function(input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")])
         def serve(images):
-            answers = self.answer(prepare(images))
-            outputs = {name: tf.cast(value, tf.float32) for name, value in answers.items()}
+            computed = self.compute(prepare(images))
+            outputs = {name: tf.cast(value, tf.float32) for name, value in computed.items()}
             if self.class_names is not None:
                 outputs["classes"] = tf.gather(self.class_names, tf.argmax(outputs["predictions"], axis=-1))
             return outputs
@@ -128,7 +139,7 @@ class _Endpoints:
 
 def _uint8_reference(model, preprocessing, images):
     """What Keras answers to the images as `serve_uint8` gets them from the runner."""
-    return predict(model, preprocessing, images.round().clip(0, 255))
+    return predict(prediction_function(model, preprocessing), images.round().clip(0, 255))
 
 
 def _jpeg_reference(model, preprocessing, images):
@@ -137,7 +148,8 @@ def _jpeg_reference(model, preprocessing, images):
     images = images.round().clip(0, 255)
     images = images if is_last else images.transpose(0, 2, 3, 1)
     cropped = tf.stack([preprocessing.crop(image) for image in images]).numpy()
-    return predict(model, preprocessing, cropped if is_last else cropped.transpose(0, 3, 1, 2))
+    cropped = cropped if is_last else cropped.transpose(0, 3, 1, 2)
+    return predict(prediction_function(model, preprocessing), cropped)
 
 
 _REFERENCES = {"serve_uint8": _uint8_reference, "serve_jpeg": _jpeg_reference}

@@ -1,19 +1,32 @@
 """TFLite, for LiteRT on phones."""
 
 import contextlib
-import math
 import re
 import tempfile
 import warnings
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.extras import require
 
+from .conditioning import FLOAT16, FLOAT32, INTEGERS, Precision
 from .gates import fix_idle_gates, gate_layers
-from .graph import check_exportable, check_tensorflow, checked_class_names, serving_function, write_saved_model
-from .parity import FLOAT_TOLERANCE, HALF_TOLERANCE, checked_images, export
+from .graph import (
+    check_exportable,
+    check_tensorflow,
+    checked_class_names,
+    image_shape,
+    is_of_any_size,
+    is_taken,
+    of_shape,
+    own_sides,
+    serving_function,
+    with_sides,
+    write_saved_model,
+)
+from .parity import checked_images, export
 from .pools import with_average_pooling
 from .tflite_metadata import with_metadata
 
@@ -26,21 +39,21 @@ class Quantization(NamedTuple):
 
     io_dtypes    what its input and output may be
     calibrates   whether it needs images for the ranges of activations
-    tolerance    the largest relative error; integer arithmetic has no bound of its own
+    precision    what it may differ by
     operators    the set of TFLite's operators that it may use
     weights      the dtype of the weights, where it is not the one that TFLite chooses
     """
 
     io_dtypes: tuple[str, ...] = ("float32",)
     calibrates: bool = False
-    tolerance: float = math.inf
+    precision: Precision = INTEGERS
     operators: tf.lite.OpsSet = tf.lite.OpsSet.TFLITE_BUILTINS
     weights: tf.DType | None = None
 
 
 QUANTIZATIONS = {
-    None: Quantization(tolerance=FLOAT_TOLERANCE),
-    "float16": Quantization(tolerance=HALF_TOLERANCE, weights=tf.float16),
+    None: Quantization(precision=FLOAT32),
+    "float16": Quantization(precision=FLOAT16, weights=tf.float16),
     "dynamic": Quantization(),
     "int8": Quantization(("float32", "int8", "uint8"), calibrates=True, operators=tf.lite.OpsSet.TFLITE_BUILTINS_INT8),
     "int16x8": Quantization(
@@ -60,6 +73,7 @@ def to_tflite(
     io_dtype="float32",
     squeeze_op="mean",
     float_gates=False,
+    input_size=None,
     images=None,
     preprocessing=None,
     class_names=None,
@@ -67,12 +81,13 @@ def to_tflite(
 ):
     """Writes a TFLite file of built-in operators alone, run by LiteRT and compared with the model.
 
-    Its signature maps `images` (1, H, W, C) to `predictions`. It computes in float32, or in integers, also where the
+    Its signature maps `images` (1, H, W, C) to `predictions`; several outputs have the names that the model has for
+    them, those of a dict or of layers. It computes in float32, or in integers, also where the
     model trains in mixed precision. Its metadata, which LiteRT's tools read, has the class names and what is known of
     the normalisation (`keras_senet.export.tflite_metadata`).
 
     Args:
-        model: a functional Keras model with one input and one output, in channels_last.
+        model: a functional Keras model with one input, for images, in channels_last.
         path: the file to write.
         quantization: None; "float16": weights in 16 bits, computed with in float32; "dynamic": weights in 8 bits,
             activations quantised as they come; "int8": weights (a channel each) and activations in 8 bits; "int16x8":
@@ -83,6 +98,8 @@ def to_tflite(
         squeeze_op: what computes the means over the image: "mean", or "avg_pool" for accelerators that lack MEAN.
         float_gates: with "int8", whether the two convolutions and the sigmoid of each SE block stay in float32. They
             are a small part of the work; their results are rounded to 8 bits where they rescale the channels.
+        input_size: of the file's images, (H, W) or a number for both, where the model takes images of any size; None
+            is the size of its preprocessing.
         images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded synthetic ones.
         preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255 RGB.
         class_names: the names of the classes, in the order of the model's output.
@@ -93,8 +110,8 @@ def to_tflite(
         report says how far they are off.
 
     Raises:
-        ParityError: if float outputs are not within 1e-4 of the largest one, or 1e-2 with "float16"; nothing is left
-            at `path`.
+        ParityError: if float outputs are not within 1e-4 of the largest one, or 1e-2 with "float16", and further off
+            than rounding moves the model's own; nothing is left at `path`.
         MissingExtraError: if LiteRT is not installed.
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that exists or cannot be
             written.
@@ -104,8 +121,11 @@ def to_tflite(
     check_tensorflow("A TFLite file")
     check_exportable(model, preprocessing)
     class_names = checked_class_names(model, class_names)
+    model = _of_one_size(model, input_size, preprocessing)
     chosen = QUANTIZATIONS[quantization]
-    calibration = checked_images("representative_images", representative_images, model) if chosen.calibrates else ()
+    calibration = ()
+    if chosen.calibrates:
+        (calibration,) = checked_images("representative_images", representative_images, model)
 
     def write(model, target):
         if squeeze_op == "avg_pool":
@@ -127,8 +147,42 @@ def to_tflite(
         images=images,
         preprocessing=preprocessing,
         overwrite=overwrite,
-        tolerance=chosen.tolerance,
+        precision=chosen.precision,
     )
+
+
+def _of_one_size(model, input_size, preprocessing):
+    """The model, for images of one size."""
+    size = (input_size, input_size) if _is_integer(input_size) else input_size
+    is_size = isinstance(size, list | tuple) and len(size) == 2 and all(_is_integer(n) and n > 0 for n in size)
+    if input_size is not None and not is_size:
+        raise ValueError(
+            "`input_size` must be (H, W), or a number of pixels for both, of at least 1. "
+            f"Received: input_size={input_size!r}"
+        )
+    if not is_of_any_size(model):
+        given = image_shape(model)[:2]
+        if input_size is not None and tuple(size) != given:
+            raise ValueError(
+                f"`input_size` is for models that take images of any size; {model.name!r} takes {given}. "
+                f"Received: input_size={input_size!r}"
+            )
+        return model
+    size = size or own_sides(model, preprocessing)
+    if size is None:
+        raise ValueError(
+            f"TFLite files take images of one size: pass `input_size`, such as 224 or (H, W), for {model.name!r}, "
+            "which takes any"
+        )
+    shape = with_sides(model, [int(side) for side in size])
+    if not is_taken(model, shape):
+        raise ValueError(f"`input_size` must be a size that {model.name!r} takes. Received: {tuple(size)}")
+    return of_shape(model, shape)
+
+
+def _is_integer(value):
+    """Whether this is a whole number, NumPy's too."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
 def _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates):

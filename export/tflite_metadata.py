@@ -19,13 +19,15 @@ LABELS = "labels.txt"
 ALIGNMENT = 16  # of each buffer, by the `force_align` of schema.fbs
 IDENTIFIERS = {"Model": b"TFL3", "ModelMetadata": b"M001"}
 
-# The fields of a table in the order of their slots, "-" where one is not used here; a union has two. The first five
+# The fields of a table in the order of their slots, "-" where one is not used here; a union has two. The first seven
 # are of LiteRT's schema.fbs, the others of MediaPipe's metadata_schema.fbs 1.5.0, the successor of TFLite Support's.
 SCHEMA = """
-Model                 version - subgraphs - buffers - metadata - - -
+Model                 version - subgraphs - buffers - metadata signature_defs - -
 SubGraph              tensors inputs outputs
 Tensor                shape type
 Buffer                data offset
+SignatureDef          - outputs
+TensorMap             name tensor_index
 Metadata              name buffer
 ModelMetadata         name - - subgraph_metadata - - - min_parser_version
 SubGraphMetadata      - - input_tensor_metadata output_tensor_metadata
@@ -91,8 +93,8 @@ def with_metadata(content, *, name, preprocessing, class_names):
     labels = None if class_names is None else _labels(class_names)
     with _parsing():
         model = _bare(content)
-        images, predictions = _ends(model)
-        metadata = _model_metadata(_line("name", name), images, predictions, preprocessing, class_names)
+        images, results = _ends(model)
+        metadata = _model_metadata(_line("name", name), images, results, preprocessing, class_names)
         front = _front(model, _flatbuffer("ModelMetadata", metadata))
     file = io.BytesIO()
     file.write(front)
@@ -144,12 +146,12 @@ def _class_names(content, predictions):
 # What is written
 
 
-def _model_metadata(name, images, predictions, preprocessing, class_names):
+def _model_metadata(name, images, results, preprocessing, class_names):
     """The table ModelMetadata."""
     graph = _table(
         "SubGraphMetadata",
         input_tensor_metadata=[_images_metadata(images, preprocessing)],
-        output_tensor_metadata=[_predictions_metadata(predictions, class_names)],
+        output_tensor_metadata=[_result_metadata(name, result, class_names) for name, result in results],
     )
     return _table("ModelMetadata", name=name, subgraph_metadata=[graph], min_parser_version=MIN_PARSER_VERSION)
 
@@ -188,9 +190,9 @@ def _pixels_as_they_are():
     return _table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
 
 
-def _predictions_metadata(predictions, class_names):
-    """The table TensorMetadata of the output."""
-    shape = predictions.ints("shape")
+def _result_metadata(name, result, class_names):
+    """The table TensorMetadata of an output."""
+    shape = result.ints("shape")
     if class_names is not None and (len(shape) != 2 or len(class_names) != shape[1]):
         raise ValueError(
             f"`class_names` must be a name for each output of the file, whose shape is {shape[1:]}. "
@@ -200,8 +202,8 @@ def _predictions_metadata(predictions, class_names):
     properties = _table("FeatureProperties")
     return _table(
         "TensorMetadata",
-        name="predictions",
-        description="A number for each class",
+        name=name,
+        description="A number for each class" if len(shape) == 2 else "A feature map",
         content=_table("Content", content_properties_type=FEATURE_PROPERTIES, content_properties=properties),
         associated_files=None if class_names is None else [labels],
     )
@@ -262,16 +264,23 @@ def _zip_place(content):
 
 
 def _ends(model):
-    """The tables Tensor of the model's input and output."""
-    graph = _root(model, "Model").tables("subgraphs", "SubGraph")[0]
+    """The table Tensor of the model's input, and (name, table Tensor) of each output, in the file's order."""
+    root = _root(model, "Model")
+    graph = root.tables("subgraphs", "SubGraph")[0]
     inputs, outputs = graph.ints("inputs"), graph.ints("outputs")
-    if (len(inputs), len(outputs)) != (1, 1):
+    if len(inputs) != 1 or not outputs:
         raise ValueError(
-            "`content` must be a TFLite file with one input and one output. "
+            "`content` must be a TFLite file with one input, and outputs. "
             f"Received: one with {len(inputs)} and {len(outputs)}"
         )
     tensors = graph.tables("tensors", "Tensor")
-    return tensors[inputs[0]], tensors[outputs[0]]
+    if len(outputs) == 1:
+        return tensors[inputs[0]], [("predictions", tensors[outputs[0]])]
+    names = {}
+    for signature in root.tables("signature_defs", "SignatureDef"):
+        maps = signature.tables("outputs", "TensorMap")
+        names |= {each.scalar("tensor_index", "I"): each.text("name") for each in maps}
+    return tensors[inputs[0]], [(names.get(index, f"output {index}"), tensors[index]) for index in outputs]
 
 
 def _entry(root):

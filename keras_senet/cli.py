@@ -225,16 +225,24 @@ def _add_model_arguments(parser):
     parser.add_argument("--model", required=True, metavar="NAME", help="a constructor's name, such as SEResNet50")
 
 
-def load_network(name, weights):
-    """A network with as many classes and channels as its weights have, and without a classifier if they have none."""
+def load_network(name, weights, size=None):
+    """A network with as many classes and channels as its weights have, and without a classifier if they have none.
+
+    `size` is (H, W) of its images, where None leaves a side open; None is the network's own.
+    """
+    import keras
+
     from keras_senet import models
     from keras_senet.weights import find, open_weights
 
     constructor = models.get(name)
     source = find(weights, constructor.base.name)
     with open_weights(source, constructor.spec, constructor.preprocessing) as stored:
-        classes = stored.classes()
+        classes, channels = stored.classes(), stored.channels()
     options = {} if classes is None else {"classes": classes}
+    if size is not None:
+        is_last = keras.config.image_data_format() == "channels_last"
+        options["input_shape"] = (*size, channels) if is_last else (channels, *size)
     return constructor(weights=weights, include_top=classes is not None, **options)
 
 
@@ -397,12 +405,15 @@ def read_report(path):
 
 def export_table(reports):
     """The reports as a table."""
-    table = make_table("Exports, beside Keras", "file", "KiB", "largest difference", "same class", "ms an image")
+    columns = ("file", "KiB", "largest difference", "relative", "sensitivity", "same class", "ms an image")
+    table = make_table("Exports, beside Keras", *columns)
     for report in reports:
         table.add_row(
             Path(report.path).name,
             f"{report.bytes / 1024:,.0f}",
             f"{report.max_abs_error:.1e}",
+            f"{report.relative_error:.1e}",
+            "-" if report.sensitivity is None else f"{report.sensitivity:.1e}",
             f"{100 * report.top1_agreement:.2f}%",
             f"{report.latency_ms:.2f}",
         )

@@ -4,6 +4,7 @@ import re
 
 import keras
 
+from keras_senet.graphs import Graph
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import channel_axis
@@ -59,7 +60,7 @@ def add_se(model, after, **options):
 
     Raises:
         ValueError: if the model is not functional, the pattern is not a regular expression, no layer matches, or one
-            that does has no four-dimensional output.
+            that does has no four-dimensional output or is called several times.
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
         raise ValueError(f"`model` must be a functional Keras model. Received: {type(model)}")
@@ -91,7 +92,13 @@ def _matching(model, pattern):
             f"No layer's name matches after={pattern!r}. "
             f"The {len(names)} names are {', '.join(names[:5])}, ..., {names[-1]}"
         )
+    graph = Graph(model)
     for layer in matched:
+        if graph.calls(layer) != 1:
+            raise ValueError(
+                f"`after` must match layers that the model calls once: {layer.name!r} is called {graph.calls(layer)} "
+                f"times. Received: after={pattern!r}"
+            )
         outputs = keras.tree.flatten(layer.output)
         if len(outputs) != 1 or len(outputs[0].shape) != 4:
             raise ValueError(f"SE blocks rescale four-dimensional maps; {layer.name!r} gives {layer.output}")

@@ -105,9 +105,7 @@ class Trainer:
         self.steps = recipe.epochs * self.steps_per_epoch
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self._check_strategy()
-        self.workdir = WorkDir(
-            workdir, recipe, environment(), images=images.by_split(), writable=self.is_chief
-        )
+        self.workdir = WorkDir(workdir, recipe, environment(), images=images.by_split(), writable=self.is_chief)
         self.skipped = self.workdir.read_skipped()
         self.schedule = make_schedule(recipe, self.steps_per_epoch)
         keras.utils.set_random_seed(recipe.seed)

@@ -12,6 +12,7 @@ import tensorflow as tf
 import keras_senet
 from keras_senet import cli, data
 from keras_senet.export import matrix, onnx
+from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import File
 from keras_senet.export.images import images_for
 
@@ -195,7 +196,7 @@ def test_the_matrix_goes_on_where_it_stopped(small_matrix, tmp_path, capsys, mon
 
 def test_a_failure_in_the_matrix_is_loud_and_tried_again(small_matrix, tmp_path, capsys, monkeypatch):
     with monkeypatch.context() as broken:
-        broken.setitem(onnx.QUANTIZATIONS, None, onnx.Quantization(0.0))
+        broken.setitem(onnx.QUANTIZATIONS, None, onnx.Quantization(Precision(0.0)))
         assert cli.main(["export", "--all", "--output", str(tmp_path)]) == 2
         assert "SEResNet20 model.onnx: The onnx file" in capsys.readouterr().err
         assert "| failed |" in (tmp_path / "export.md").read_text()

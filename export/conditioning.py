@@ -1,0 +1,143 @@
+"""How far rounding moves a network's outputs: what tells a file that rounds differently from one that is wrong.
+
+A softmax of logits of several hundred makes another probability of another rounding, and hides a wrong weight where
+it is 1 for one class. So files are compared before such an activation too, and the Keras model is run again with its
+weights and images changed in the last bit: no file can be asked for more than the model itself holds.
+"""
+
+import math
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from keras_senet.graphs import functional_of, with_config
+
+from .graph import output_names
+
+DRAWS = 2  # of the changes; the worst counts
+MOST_ACCEPTED = 0.1  # relative: a file further off cannot be told from a wrong one, whatever the network
+
+
+class Precision(NamedTuple):
+    """What a file that computes in this precision may differ by, relative to the largest output.
+
+    tolerance  accepted of every network
+    unit       the last bit, relative to the number
+    factor     of how far the last bit moves the model's own output, accepted beyond `tolerance`. In float32 a runtime
+               adds up thousands of products in an order of its own; in float16 the rounding of each weight prevails.
+    """
+
+    tolerance: float
+    unit: float = 0.0
+    factor: float = 0.0
+
+    @property
+    def is_bounded(self):
+        return self.tolerance < math.inf
+
+    def explained(self, sensitivity):
+        """How far rounding may move a file of a network with this sensitivity."""
+        return min(self.factor * sensitivity, MOST_ACCEPTED)
+
+    def accepted(self, sensitivity):
+        """What a file of such a network may differ by."""
+        return max(self.tolerance, self.explained(sensitivity))
+
+
+FLOAT32 = Precision(1e-4, unit=2.0**-23, factor=16)
+FLOAT16 = Precision(1e-2, unit=2.0**-11, factor=4)
+INTEGERS = Precision(math.inf)  # without a bound of its own
+
+
+def _softmax(values):
+    powers = np.exp(values - values.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
+def _sigmoid(values):
+    return np.exp(-np.logaddexp(0, -values))
+
+
+ACTIVATIONS = {keras.activations.softmax: _softmax, keras.activations.sigmoid: _sigmoid}
+
+
+class Witness:
+    """A model that also has, as `NAME (before)`, what a last softmax or sigmoid is computed from.
+
+    names        of the model's outputs
+    activations  NAME -> the same activation in NumPy, float64
+    """
+
+    def __init__(self, model, preprocessing):
+        functional = functional_of(model)
+        self.preprocessing, self.names, self.activations = preprocessing, output_names(model), {}
+        tensors = dict(zip(self.names, functional.outputs, strict=True))
+        for name in self.names:
+            activation, before = _last_activation(tensors[name])
+            if activation in ACTIVATIONS:
+                self.activations[name] = ACTIVATIONS[activation]
+                tensors[f"{name} (before)"] = before
+        self._tensors = list(tensors)
+        self._model = keras.Model(functional.inputs[0], list(tensors.values()))
+
+    def outputs(self, batches, change=lambda values: values):
+        """Arrays of each batch by name, of the model with its weights and images changed by a function."""
+        trainable, others = (
+            [ops.convert_to_tensor(_changed(variable, change)) for variable in variables]
+            for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
+        )
+        found = {name: [] for name in self._tensors}
+        for batch in batches:
+            images = batch if self.preprocessing is None else self.preprocessing.normalize(batch)
+            images = change(ops.convert_to_numpy(images))
+            starts = range(0, len(images), 16)
+            calls = (self._model.stateless_call(trainable, others, images[i : i + 16], training=False) for i in starts)
+            parts = [keras.tree.flatten(outputs) for outputs, _ in calls]
+            for name, values in zip(self._tensors, zip(*parts, strict=True), strict=True):
+                found[name].append(np.concatenate([ops.convert_to_numpy(value) for value in values]).astype("float32"))
+        return found
+
+    def sensitivity(self, batches, reference, unit):
+        """By name, the largest relative change of an output when weights and images change by up to `unit` of each."""
+        found = dict.fromkeys(self._tensors, 0.0)
+        for seed in range(DRAWS):
+            moved = self.outputs(batches, _changes(seed, unit))
+            for name, arrays in moved.items():
+                pairs = zip(arrays, reference[name], strict=True)
+                found[name] = max(found[name], *(_relative_difference(a, b) for a, b in pairs))
+        return found
+
+
+def _changes(seed, unit):
+    """A function that changes each number by up to `unit` of it."""
+    random = np.random.default_rng(seed)
+    return lambda values: (values * (1 + unit * random.uniform(-1, 1, values.shape))).astype(values.dtype)
+
+
+def _changed(variable, change):
+    values = ops.convert_to_numpy(variable.value)
+    return change(values) if values.dtype.kind == "f" else values
+
+
+def _relative_difference(values, reference):
+    """The largest |values - reference| over the largest |reference|."""
+    difference = np.abs(values.astype("float64") - reference).max()
+    return float(difference / max(np.abs(reference).max(), np.finfo("float32").tiny))
+
+
+def _last_activation(tensor):
+    """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a known one."""
+    layer, node_index, _ = tensor._keras_history
+    if len(tensor.shape) != 2 or type(layer) not in (layers.Dense, layers.Activation, layers.Softmax):
+        return None, None
+    (given,) = layer._inbound_nodes[node_index].input_tensors
+    if isinstance(layer, layers.Softmax):
+        return (keras.activations.softmax if layer.axis == -1 else None), given
+    if isinstance(layer, layers.Activation):
+        return layer.activation, given
+    linear = with_config(layer, activation="linear", name=f"{layer.name}_before")
+    before = linear(given)
+    linear.set_weights(layer.get_weights())
+    return layer.activation, before

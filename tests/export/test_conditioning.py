@@ -1,0 +1,112 @@
+"""A network whose logits are in the hundreds is exported, and a changed weight in it is still refused.
+
+Its probabilities are those of a softmax that makes 0.2 of a rounding in float16, and hides what is wrong where one
+class has all. The right values: TensorFlow's own rounding for the sensitivity, and the weights that the test changes.
+"""
+
+import contextlib
+
+import keras
+import numpy as np
+import pytest
+from runtimes import WRITERS, run_in_this_process
+
+import keras_senet
+from keras_senet import export
+from keras_senet.export import onnx, parity, saved_model, tflite
+from keras_senet.models.resnet import SmallResNet
+
+MODULES = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
+FILES = [("savedmodel", None), ("tflite", None), ("tflite", "float16"), ("onnx", None), ("onnx", "float16")]
+LARGEST = 300.0
+
+
+@pytest.fixture(autouse=True)
+def in_this_process(monkeypatch):
+    monkeypatch.setattr(parity, "run_file", run_in_this_process)
+
+
+def huge(scale=LARGEST, activation="softmax"):
+    """A tiny network with statistics as after training, and logits up to `scale`, the two largest of them close."""
+    keras.utils.set_random_seed(0)
+    constructor = keras_senet.application(SmallResNet((1, 1)), name="huge", input_size=32, classes=10)
+    model = constructor(weights=None, classifier_activation=activation)
+    images = parity.synthetic_images(model, None)
+    for _ in range(20):
+        model(images, training=True)
+    head = model.layers[-1]
+    logits = keras.Model(model.input, head.input)(images) @ head.kernel
+    kernel = head.kernel.numpy() * (scale / np.abs(logits).max())
+    kernel[:, 5:] = (1 - 1 / scale) * kernel[:, :5]  # at most 1 lower
+    head.kernel.assign(kernel)
+    return model
+
+
+@pytest.fixture(scope="module")
+def model():
+    return huge()
+
+
+@pytest.mark.parametrize(("kind", "quantization"), FILES)
+def test_a_network_of_huge_logits_is_exported(kind, quantization, model, tmp_path):
+    options = {"quantization": quantization} if quantization else {}
+    report = WRITERS[kind](model, tmp_path / "file", **options)
+    unit = {None: 2**-23, "float16": 2**-11}[quantization]
+    assert unit < report.sensitivity < 1e5 * unit
+    if quantization:
+        assert report.relative_error > 1e-2
+
+
+@contextlib.contextmanager
+def changed(variable, change):
+    before = variable.numpy()
+    variable.assign(change(before))
+    try:
+        yield
+    finally:
+        variable.assign(before)
+
+
+def export_changed(kind, model, path, variable, change, monkeypatch, **options):
+    """Writes a file of the model with another weight, compared with the model itself."""
+
+    def wrong(write, *given, **named):
+        def written(model, target):
+            with changed(variable, change):
+                write(model, target)
+
+        return parity.export(written, *given, **named)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MODULES[kind], "export", wrong)
+        return WRITERS[kind](model, path, **options)
+
+
+def negate_one(kernel):
+    """One number of the kernel, the largest, with the other sign."""
+    kernel = kernel.copy()
+    kernel.flat[np.abs(kernel).argmax()] *= -1
+    return kernel
+
+
+CHANGES = {
+    "stem's sign": ("stem_conv1", lambda kernel: -kernel, True),
+    "one sign": ("stem_conv1", negate_one, True),
+    "1% of a stem": ("stem_conv1", lambda kernel: 1.01 * kernel, False),
+    "1% of a stage": ("stage2_block1_conv2", lambda kernel: 1.01 * kernel, False),
+    "1% of a classifier": ("predictions", lambda kernel: 1.01 * kernel, False),
+    "a classifier's columns": ("predictions", lambda kernel: kernel[:, ::-1], True),
+}
+
+
+@pytest.mark.parametrize(("kind", "quantization"), FILES)
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_weight_is_refused(kind, quantization, name, model, tmp_path, monkeypatch):
+    layer, change, is_seen_in_half = CHANGES[name]
+    if quantization and not is_seen_in_half:
+        pytest.skip("float16 is accepted within 1e-2, of any network")
+    options = {"quantization": quantization} if quantization else {}
+    weight = model.get_layer(layer).kernel
+    with pytest.raises(export.ParityError, match="huge"):
+        export_changed(kind, model, tmp_path / "file", weight, change, monkeypatch, **options)
+    assert not list(tmp_path.iterdir())
