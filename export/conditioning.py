@@ -129,7 +129,7 @@ def _relative_difference(values, reference):
 
 def _last_activation(tensor):
     """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a known one."""
-    layer, node_index, _ = tensor._keras_history
+    layer, node_index = tensor._keras_history.operation, tensor._keras_history.node_index
     if len(tensor.shape) != 2 or type(layer) not in (layers.Dense, layers.Activation, layers.Softmax):
         return None, None
     (given,) = layer._inbound_nodes[node_index].input_tensors

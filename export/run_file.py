@@ -102,6 +102,7 @@ def before_tflite(path):
     names = [signature.Outputs(i) for i in range(signature.OutputsLength())]
     names = {each.TensorIndex(): each.Name().decode() for each in names}
     results = graph.OutputsAsNumpy()  # a view: the indices are changed in the bytes
+    assert isinstance(results, np.ndarray)
     found = {names[tensor]: before[tensor] for tensor in results if tensor in before}
     results[:] = [before.get(tensor, tensor) for tensor in results]
     interpreter = Interpreter(model_content=bytes(content), num_threads=os.cpu_count())
