@@ -8,6 +8,7 @@ from pathlib import Path
 from keras_senet import models
 from keras_senet.analysis.complexity import complexity
 from keras_senet.extras import require
+from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
 from keras_senet.weights.saving import save_weights
 
@@ -86,8 +87,8 @@ A Squeeze-and-Excitation network ([Hu et al., arXiv 1709.01507](https://arxiv.or
 
 ## Preprocessing
 
-RGB, 0..255: resized so that the short side is {size_before_crop} pixels ({interpolation}, antialiased), the middle
-{crop_size} x {crop_size} pixels, then `(x - {mean}) / {std}`. `model.preprocessing` does it.
+RGB, 0..255: resized in proportion to just cover {covered} pixels ({interpolation}, antialiased), the middle
+{crop} pixels, then `(x - {mean}) / {std}`. `model.preprocessing` does it.
 
 ## Training
 
@@ -118,9 +119,9 @@ def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=No
         classes=classes,
         accuracy=_accuracy(accuracy),
         spec=model.spec,
-        size_before_crop=int(preprocessing.size / preprocessing.crop_fraction),
+        covered="{} x {}".format(*sides(preprocessing.short_side)),
         interpolation=preprocessing.interpolation,
-        crop_size=preprocessing.size,
+        crop="{} x {}".format(*sides(preprocessing.size)),
         mean=preprocessing.mean,
         std=preprocessing.std,
         recipe=_recipe(recipe),

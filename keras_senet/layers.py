@@ -1,19 +1,17 @@
 """SqueezeExcite, drop-in layers for what Keras computes slowly on TensorFlow, and what single families need."""
 
 import functools
-import os
-import pathlib
 
 import keras
 from keras import ops
 
+from keras_senet.cpu import has_avx512, uses_onednn
 from keras_senet.fields import is_integer
 
 register = keras.saving.register_keras_serializable(package="keras_senet")
 
 SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
 GATES = ("sigmoid", "tanh", "relu")
-CPUINFO = pathlib.Path("/proc/cpuinfo")
 
 
 def check_excitation(reduction, squeeze, gate):
@@ -314,19 +312,7 @@ def _is_fused_slowly():
     TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
     has AVX-512: with AVX2 it takes 15 times the time of both, for which all larger batches give up 1 or 2%.
     """
-    from tensorflow.python.util import _pywrap_util_port  # pyright: ignore[reportMissingImports]
-
-    return _pywrap_util_port.IsMklEnabled() and not _has_gpu() and not _has_avx512()
-
-
-def _has_avx512():
-    """Whether oneDNN may use AVX-512 on this machine; False where that cannot be read."""
-    if not os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper().startswith(("ALL", "DEFAULT", "AVX512", "AVX10")):
-        return False
-    try:
-        return " avx512dq" in CPUINFO.read_text()
-    except OSError:
-        return False
+    return uses_onednn() and not _has_gpu() and not has_avx512()
 
 
 @register

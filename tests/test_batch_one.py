@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from keras_senet import layers
+import keras_senet_cli
+from keras_senet import cpu, layers
 from keras_senet.layers import BatchNormalization
 
 
@@ -65,6 +66,6 @@ def test_the_instructions_that_onednn_may_use(monkeypatch, tmp_path, limit, flag
     file = tmp_path / "cpuinfo"
     if flags is not None:
         file.write_text(f"processor\t: 0\nflags\t\t: {flags}\n")
-    monkeypatch.setattr(layers, "CPUINFO", file)
+    monkeypatch.setattr(keras_senet_cli, "CPUINFO", str(file))
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", limit or "ALL")
-    assert layers._has_avx512() is expected
+    assert cpu.has_avx512() is expected

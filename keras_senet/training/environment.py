@@ -4,8 +4,8 @@ import os
 
 import keras
 import tensorflow as tf
-from tensorflow.python.util import _pywrap_util_port
 
+from keras_senet.cpu import uses_onednn
 from keras_senet_cli import instruction_set
 
 
@@ -17,7 +17,7 @@ def environment():
         "backend": keras.backend.backend(),
         "tensorflow": tf.__version__,
         "keras": keras.__version__,
-        "onednn": bool(_pywrap_util_port.IsMklEnabled()),  # what is in force: by the user, the CPU, the launcher
+        "onednn": uses_onednn(),
         "instructions": instruction_set(),
     }
 
