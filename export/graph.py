@@ -75,8 +75,10 @@ def checked_class_names(model, class_names):
 
 def with_plain_ends(model):
     """The model itself, or one with a tensor for an input or output that is a list or a dict of a single one."""
+    if isinstance(model, keras.Sequential):  # its ends are tensors, which it does not tell before it was called
+        return model
     is_plain = len(model.outputs) != 1 or isinstance(model.output, keras.KerasTensor)
-    if isinstance(model, keras.Sequential) or (is_plain and isinstance(model.input, keras.KerasTensor)):
+    if is_plain and isinstance(model.input, keras.KerasTensor):
         return model
     outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
     return _like(model, keras.Model(model.inputs[0], outputs, name=model.name))
