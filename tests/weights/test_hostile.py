@@ -378,3 +378,18 @@ def test_a_missing_file_and_a_folder(tmp_path):
         constructor()(weights=tmp_path / "folder.pth")
     with pytest.raises(ValueError, match=r"must end in one of .*\.txt"), opened(tmp_path / "a.txt"):
         pass
+
+
+@pytest.mark.parametrize(("libver", "address"), [("earliest", 48), ("v108", 20), ("latest", 20)])
+def test_hdf5_takes_no_memory_by_what_the_file_says_of_a_driver(tmp_path, monkeypatch, libver, address):
+    path = tmp_path / "a.weights.h5"
+    with h5py.File(path, "w", libver=libver) as file:
+        file["layers/conv2d/vars/0"] = np.ones(4, "float32")
+    with opened(path) as found:
+        assert list(found.entries) == ["layers/conv2d/vars/0"]
+    content = bytearray(path.read_bytes())
+    content[address : address + 8] = (64).to_bytes(8, "little")
+    path.write_bytes(content)
+    monkeypatch.setattr(h5py, "File", None)  # HDF5 itself would take 1.3 GB for some such files
+    with pytest.raises(DamagedFileError, match="its beginning is not"), opened(path):
+        pass

@@ -12,11 +12,15 @@ from keras_senet.weights.readers import Contents, DamagedFileError, Entry
 ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
 MAX_DEPTH = 6  # of groups; Keras needs "layers/squeeze_excite/reduce/vars/0"
 MAX_ITEMS = 20_000  # SENet-154 has a fifth
+NOWHERE = b"\xff" * 8  # an address in HDF5 of what is not in a file
+# Version of the superblock -> where it has the address of what drivers and extensions would say of the file
+ADDRESSES = {0: 48, 1: 52, 2: 20, 3: 20}
 
 
 @contextlib.contextmanager
 def opened(path):
     """The variables of layers by their place, such as "layers/conv2d/vars/0", and this package's metadata."""
+    _check_beginning(path)
     try:
         file = h5py.File(path, "r")
     except ERRORS as error:
@@ -28,6 +32,15 @@ def opened(path):
         except ERRORS as error:
             raise DamagedFileError(str(error)[:300]) from error
         yield Contents(entries, metadata)
+
+
+def _check_beginning(path):
+    """The superblock: HDF5 would take as much memory as a driver's or an extension's length there says."""
+    with path.open("rb") as file:
+        beginning = file.read(64)
+    at = ADDRESSES.get(beginning[8] if len(beginning) == 64 else None)
+    if beginning[:8] != b"\x89HDF\r\n\x1a\n" or at is None or beginning[at : at + 8] != NOWHERE:
+        raise DamagedFileError("its beginning is not that of an HDF5 file as Keras writes it")
 
 
 def _metadata(file):
