@@ -18,6 +18,7 @@ from IPython.core.formatters import DisplayFormatter
 from run_here import run_files_here
 
 from keras_senet import data
+from keras_senet.training import RECIPES
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
@@ -70,12 +71,9 @@ def test_there_are_notebooks():
     assert [file.name[:2] for file in FILES] == ["01", "02", "03", "04", "05"]
 
 
-@pytest.mark.parametrize(
-    "file",
-    # The one in the default run takes 9 s, most of them to import TensorFlow and to build SE-ResNet-50.
-    [pytest.param(file, marks=pytest.mark.slow if file.stem[:2] != "03" else ()) for file in FILES],
-    ids=lambda file: file.stem,
-)
+# A kernel imports TensorFlow for each: below, their cells run in this process, and little notebooks in a kernel.
+@pytest.mark.slow
+@every_notebook
 def test_it_runs_in_a_kernel_and_gives_what_is_saved(file, tmp_path):
     finished = run("--quick", "--output", tmp_path, file)
     assert finished.returncode == 0, finished.stderr
@@ -86,7 +84,8 @@ def test_it_runs_in_a_kernel_and_gives_what_is_saved(file, tmp_path):
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
-    """This process as a notebook finds its kernel, but with an eighth of the digits; exported files run here too."""
+    """This process as a notebook finds its kernel, but with an eighth of the digits, and of the network those blocks
+    that a lesson names; exported files run here too."""
     digits = data.DATASETS["digits"]
 
     def fewer(split):
@@ -94,6 +93,7 @@ def lesson(tmp_path, monkeypatch):
         return data.Dataset(whole.images[::8], whole.labels[::8], whole.class_names)
 
     monkeypatch.setitem(data.DATASETS, "digits", fewer)
+    monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].override(depths=(1, 2, 3)))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)  # figures are shown at the end of their cell
@@ -131,8 +131,8 @@ def displayed(kind, value):
     return nbformat.v4.new_output(kind, data=DisplayFormatter().format(value)[0])
 
 
-# 01 and 04 take 6 s each, most of them to trace a training step of SE-ResNet-20; 03 runs in a kernel above.
-@pytest.mark.parametrize("file", [f for f in FILES if f.stem[:2] != "03"], ids=lambda file: file.stem)
+# 01 and 04 take 5 s each, most of them to trace a training step; 03 builds SE-ResNet-50.
+@every_notebook
 @pytest.mark.usefixtures("lesson")
 def test_it_gives_what_is_saved(file):
     fresh = execute(read(file))
