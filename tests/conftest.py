@@ -22,20 +22,26 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def collect_garbage(every):
+    """Tests leave networks, but a collection takes up to 1 s: one after `every` seconds of this process' time."""
+    last = time.process_time()
+    while True:
+        if time.process_time() - last > every:
+            gc.collect()
+            last = time.process_time()
+        yield
+
+
+garbage = collect_garbage(every=10)
+
+
 @pytest.fixture(autouse=True)
 def keras_defaults():
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
     keras.backend.clear_session(free_memory=False)
-    collect_garbage_at_times()
-
-
-def collect_garbage_at_times(every=10, last=[0.0]):  # noqa: B006 - what it remembers
-    """Tests leave networks, but a collection takes up to 1 s: one after `every` seconds of this process' time."""
-    if time.process_time() - last[0] > every:
-        gc.collect()
-        last[0] = time.process_time()
+    next(garbage)
 
 
 @pytest.fixture
