@@ -18,7 +18,6 @@ from IPython.core.formatters import DisplayFormatter
 from run_here import run_files_here
 
 from keras_senet import data
-from keras_senet.training import RECIPES
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
@@ -84,8 +83,7 @@ def test_it_runs_in_a_kernel_and_gives_what_is_saved(file, tmp_path):
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
-    """This process as a notebook finds its kernel, but with an eighth of the digits, and of the network those blocks
-    that a lesson names; exported files run here too."""
+    """This process as a notebook finds its kernel, but with an eighth of the digits; exported files run here too."""
     digits = data.DATASETS["digits"]
 
     def fewer(split):
@@ -93,7 +91,6 @@ def lesson(tmp_path, monkeypatch):
         return data.Dataset(whole.images[::8], whole.labels[::8], whole.class_names)
 
     monkeypatch.setitem(data.DATASETS, "digits", fewer)
-    monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].override(depths=(1, 2, 3)))
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)  # figures are shown at the end of their cell
