@@ -22,15 +22,26 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def collect_garbage(every):
+    """Tests leave networks, but a collection takes up to 1 s: one after `every` seconds of this process' time."""
+    last = time.process_time()
+    while True:
+        if time.process_time() - last > every:
+            gc.collect()
+            last = time.process_time()
+        yield
+
+
+garbage = collect_garbage(every=10)
+
+
 @pytest.fixture(autouse=True)
 def keras_defaults():
-    start = time.process_time()
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
     keras.backend.clear_session(free_memory=False)
-    if time.process_time() - start > 1:  # it may have left networks; a collection takes up to 0.5 s
-        gc.collect()
+    next(garbage)
 
 
 @pytest.fixture

@@ -33,6 +33,7 @@ from keras_senet.evaluation import (
 )
 from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.protocols import Crops, Whole
+from keras_senet.initializers import blank
 from keras_senet.preprocessing import IMAGENET, imagenet_classes
 
 NAMES = tuple("abcdefghij")
@@ -192,7 +193,8 @@ def test_a_network_runs_at_another_size(kind):
     """As one that was built for it, with the same weights."""
     model = TINY[kind].constructor(weights=None)
     size = {"bn_inception": 96}.get(kind, 49)
-    built = TINY[kind].constructor(weights=None, input_shape=(size, size, 3))
+    with blank():
+        built = TINY[kind].constructor(weights=None, input_shape=(size, size, 3))
     built.set_weights(model.get_weights())
     images = dataset(2, size, size).images
     result = prediction_step(model, (size, size))(images)

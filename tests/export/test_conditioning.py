@@ -99,12 +99,20 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("kind", "quantization"), FILES)
-@pytest.mark.parametrize("name", CHANGES)
+# All formats are compared by the same code: each change in ONNX, whose files are made fastest, and two in the others.
+# Float16 is accepted within 1e-2, of any network.
+CHANGED = [
+    pytest.param(kind, quantization, name, marks=() if shown else pytest.mark.slow)
+    for kind, quantization in FILES
+    for name, (_, _, is_seen_in_half) in CHANGES.items()
+    if is_seen_in_half or not quantization
+    for shown in [name == "one sign" or (not quantization and (kind == "onnx" or name == "1% of a stage"))]
+]
+
+
+@pytest.mark.parametrize(("kind", "quantization", "name"), CHANGED)
 def test_a_changed_weight_is_refused(kind, quantization, name, model, tmp_path, monkeypatch):
-    layer, change, is_seen_in_half = CHANGES[name]
-    if quantization and not is_seen_in_half:
-        pytest.skip("float16 is accepted within 1e-2, of any network")
+    layer, change, _ = CHANGES[name]
     options = {"quantization": quantization} if quantization else {}
     weight = model.get_layer(layer).kernel
     with pytest.raises(export.ParityError, match="huge"):

@@ -5,6 +5,7 @@ import signal
 
 import little
 import numpy as np
+import pytest
 import runs
 
 from keras_senet import cli
@@ -31,18 +32,28 @@ def test_two_workers_train_as_one_and_leave_one_run(tmp_path):
         np.testing.assert_allclose(value, second[name], rtol=1e-5, atol=1e-5, err_msg=name)
 
 
-def test_told_to_stop_both_stop_at_one_step_and_continue(tmp_path):
-    """SIGTERM reaches one of them, long before the end; both end with 75 behind the same checkpoint.
+LONG = ("--epochs", 24, "--evaluate-epochs", 0)
 
-    Three times two processes: what signals and servers do is of processes. 20 to 40 seconds.
-    """
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    long = ("--epochs", 24, "--evaluate-epochs", 0)
-    processes = start(broken, *long)
-    runs.wait_for_checkpoint(broken, set(), processes)
+
+def stop_and_continue(workdir):
+    """SIGTERM reaches one of them, long before the end; both end with 75, at the same checkpoint."""
+    processes = start(workdir, *LONG)
+    runs.wait_for_checkpoint(workdir, set(), processes)
     processes[1].send_signal(signal.SIGTERM)
-    assert runs.finish(*processes) == [75, 75], (tmp_path / "broken.log").read_text()[-2000:]
-    assert not (broken / "model.keras").exists()
-    assert runs.finish(*start(whole, *long)) == [0, 0]
-    assert runs.finish(*start(broken, *long)) == [0, 0]
-    runs.assert_equal_runs(whole, broken)
+    assert runs.finish(*processes) == [75, 75], workdir.with_suffix(".log").read_text()[-2000:]
+    assert not (workdir / "model.keras").exists()
+    assert runs.finish(*start(workdir, *LONG)) == [0, 0]
+
+
+def test_told_to_stop_both_stop_at_one_step_and_continue(tmp_path):
+    """Twice two processes: what signals and servers do is of processes. 15 to 30 seconds."""
+    stop_and_continue(tmp_path / "broken")
+    assert (tmp_path / "broken" / "model.keras").exists()
+
+
+@pytest.mark.slow
+def test_a_run_of_two_workers_that_was_stopped_is_as_one_that_was_not(tmp_path):
+    """Three times two processes. That one process does is in test_recovery.py."""
+    stop_and_continue(tmp_path / "broken")
+    assert runs.finish(*start(tmp_path / "whole", *LONG)) == [0, 0]
+    runs.assert_equal_runs(tmp_path / "whole", tmp_path / "broken")
