@@ -61,7 +61,12 @@ def _first_of_webp(raw, number):
     is_other = lambda at: (number(at, 4) != 0x414E4D46) & (at < length)  # noqa: E731 -- ANMF
     at = tf.nest.flatten(tf.while_loop(is_other, lambda at: (step(at),), (tf.constant(12),)))[0]
     size = number(at + 4, 4, True)
-    with tf.control_dependencies([check((size > 16) & (size <= length - at - 8), "the WebP is not complete")]):
+    pixels = (1 + tf.cast(number(at + 14, 3, True), tf.int64)) * (1 + tf.cast(number(at + 17, 3, True), tf.int64))
+    checks = [
+        check((size > 16) & (size <= length - at - 8), "the WebP is not complete"),
+        check(pixels <= headers.MAX_PIXELS, f"the WebP has more than {headers.MAX_PIXELS:,} pixels"),
+    ]
+    with tf.control_dependencies(checks):
         data = tf.strings.substr(raw, at + 24, size - 16)
     header = tf.strings.join([b"VP8X\x0a\0\0\0\x10\0\0\0", tf.strings.substr(raw, at + 14, 6)])
     begin = tf.strings.join([b"RIFF", _little_endian(4 + 18 + size - 16), b"WEBP"])
@@ -191,8 +196,9 @@ def decode_gif(raw):
         check(pixels <= headers.MAX_PIXELS, f"the GIF has more than {headers.MAX_PIXELS:,} pixels"),
     ]
     with tf.control_dependencies(checks):
-        head, rest = tf.strings.substr(raw, 0, at), tf.strings.substr(raw, at + 5, end - at - 5)
-    # TensorFlow would decode all pictures, and loses a part of one that is not in the corner.
+        head, rest = tf.strings.substr(raw, 0, begin), tf.strings.substr(raw, at + 5, end - at - 5)
+    # TensorFlow would decode all pictures, loses a part of one that is not in the corner, and makes black of pixels
+    # that an extension says are transparent.
     first = tf.strings.join([head, b",\0\0\0\0", rest, b";"])
     image = any_size(tf.io.decode_image(first, 3, expand_animations=False))
     colour = tf.maximum(transparent, 0)  # as Pillow: nobody draws the background

@@ -85,7 +85,8 @@ def _jpeg(file):
     """
     at, height, width, begin, end, more = 2, 0, 0, 0, 0, True
     while more and at + 4 <= file.length:
-        marker, step = file.number(at, 2) - 0xFF00, 2 + file.number(at + 2, 2)
+        marker, length = file.number(at, 2) - 0xFF00, file.number(at + 2, 2)
+        step = 2 + (length if length > 2 else 2)  # less than its own two bytes is an error that decoders overlook
         if marker == 0xFF:
             step = 1  # a fill byte
         elif marker < 0 or marker == 0xD9 or marker == 0xDA:
@@ -93,7 +94,8 @@ def _jpeg(file):
         elif marker < 2 or (marker > 0xCF and marker < 0xD9):
             step = 2  # a marker without a length
         elif marker == 0xE1:
-            if begin == 0 and file.number(at + 4, 4) == 0x45786966 and file.number(at + 8, 2) == 0:
+            is_exif = file.number(at + 4, 4) == 0x45786966 and file.number(at + 8, 2) == 0 and length > 8
+            if begin == 0 and is_exif:
                 begin, end = at + 10, at + step
         elif marker > 0xBF and marker < 0xD0 and marker != 0xC4 and marker != 0xC8 and marker != 0xCC:
             height, width = file.number(at + 5, 2), file.number(at + 7, 2)
@@ -137,8 +139,6 @@ def _webp(file):
         length = _least(file.number(at + 4, 4, True), file.length)
         if file.number(at, 4) == 0x45584946:  # EXIF
             begin, end = at + 8, at + 8 + length
-            if file.number(begin, 4) == 0x45786966 and file.number(begin + 4, 2) == 0:  # as some write it
-                begin += 6
         at += 8 + length + length % 2
     return height, width, begin, end
 
@@ -149,6 +149,8 @@ def _exif_orientation(file, begin, end):
     Source: TIFF 6.0, section 2; EXIF 2.3, 4.6.4.
     """
     found, end = 1, _least(end, file.length)
+    if file.number(begin, 4) == 0x45786966 and file.number(begin + 4, 2) == 0:
+        begin += 6  # JPEG's Exif\\0\\0, which some write into PNG and WebP
     order, mark = file.number(begin, 2), file.number(begin + 2, 2)
     little = order == 0x4949
     if begin + 8 <= end and (little or order == 0x4D4D) and (mark == 0x2A or mark == 0x2A00):
@@ -156,14 +158,12 @@ def _exif_orientation(file, begin, end):
         last = _least(entry + 12 * file.number(entry - 2, 2, little), end)
         while entry + 12 <= last:
             tag, kind = file.number(entry, 2, little), file.number(entry + 2, 2, little)
-            if tag == 0x112 and file.number(entry + 4, 4, little) == 1:
-                value = 0
-                if kind == 3:
+            if tag == 0x112:
+                value, count = 0, file.number(entry + 4, 4, little)
+                if (kind == 3 or kind == 8) and (count == 1 or count == 2):  # short, or with a sign; two fit in
                     value = file.number(entry + 8, 2, little)
-                elif kind == 4:
+                elif (kind == 4 or kind == 9) and count == 1:  # long
                     value = file.number(entry + 8, 4, little)
-                elif kind == 1:
-                    value = file.number(entry + 8, 1)
                 found = value if value > 0 and value < 9 else 1
             entry += 12
     return found

@@ -41,6 +41,16 @@ def gif_on_a_screen(**options):
     return bytes(raw)
 
 
+def webp_animation(width, height):
+    """A WebP whose first picture is larger than what its header says."""
+    picture = encode(Image.new("RGB", (width, height)), "WEBP", lossless=True, method=0)[12:]
+    sizes = b"".join((n - 1).to_bytes(3, "little") for n in (width, height))
+    frame = bytes(6) + sizes + bytes(4) + picture
+    parts = {b"VP8X": b"\2" + bytes(9), b"ANIM": bytes(6), b"ANMF": frame}
+    body = b"WEBP" + b"".join(name + struct.pack("<I", len(part)) + part for name, part in parts.items())
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 MORE = {"save_all": True, "append_images": [RGB.rotate(180), RGB.rotate(90)]}
 COLOURS = RANDOM.integers(0, 256, 1024, "uint8").tobytes()
 FILES = {
@@ -64,6 +74,7 @@ FILES = {
     "GIF": encode(PALETTE, "GIF"),
     "GIF animation": encode(PALETTE, "GIF", **MORE),
     "GIF with a transparent colour": encode(PALETTE, "GIF", transparency=5),
+    "GIF with pixels of a transparent colour": encode(RGB.quantize(16), "GIF", transparency=3),
     "GIF, interlaced": encode(PALETTE, "GIF", interlace=1),
     "GIF on a screen": gif_on_a_screen(),
     "GIF on a transparent screen": gif_on_a_screen(transparency=5),
@@ -98,6 +109,7 @@ REFUSED = {
     "cut PNG": (FILES["PNG of 4 bits"][:-60], "damaged or not complete"),
     "cut WebP": (FILES["WebP"][:-20], "damaged or not complete"),
     "cut WebP animation": (FILES["WebP animation"][:150], "not complete"),
+    "WebP animation that is larger than it says": (webp_animation(16000, 5600), "WebP has more than 89,478,485 pixels"),
     "TIFF": (encode(RGB, "TIFF"), "none of JPEG, PNG, GIF, BMP, WebP"),
     "text": (b"a text file", "none of JPEG, PNG, GIF, BMP, WebP"),
 }
