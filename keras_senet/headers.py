@@ -10,6 +10,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
 JPEG, PNG, GIF, BMP, WEBP, UNKNOWN = range(6)  # places in FORMATS
 # The most pixels of an image that is decoded: 256 MiB as RGB (89 megapixels, such as 9,459 x 9,459).
 MAX_PIXELS = 2**28 // 3
+MAX_STEPS = 2**16  # segments, chunks and bytes that fill; files that are made to take long have more
 LARGEST = 2**31 - 1  # numbers of four bytes above it are read as it
 
 
@@ -83,14 +84,14 @@ def _jpeg(file):
 
     Goes from segment to segment up to the data. Source: ITU-T T.81, Annex B; EXIF 2.3, 4.7.2.
     """
-    at, height, width, begin, end, more = 2, 0, 0, 0, 0, True
-    while more and at + 4 <= file.length:
+    at, height, width, begin, end, left = 2, 0, 0, 0, 0, MAX_STEPS
+    while left > 0 and at + 4 <= file.length:
         marker, length = file.number(at, 2) - 0xFF00, file.number(at + 2, 2)
         step = 2 + (length if length > 2 else 2)  # less than its own two bytes is an error that decoders overlook
         if marker == 0xFF:
             step = 1  # a fill byte
         elif marker < 0 or marker == 0xD9 or marker == 0xDA:
-            more = False  # the end, or the data
+            left = 0  # the end, or the data
         elif marker < 2 or (marker > 0xCF and marker < 0xD9):
             step = 2  # a marker without a length
         elif marker == 0xE1:
@@ -100,17 +101,19 @@ def _jpeg(file):
         elif marker > 0xBF and marker < 0xD0 and marker != 0xC4 and marker != 0xC8 and marker != 0xCC:
             height, width = file.number(at + 5, 2), file.number(at + 7, 2)
         at += step
+        left -= 1
     return height, width, begin, end
 
 
 def _png_exif(file):
     """(where EXIF begins, where it ends) of a PNG, zeros without it. Source: PNG, third edition, 11.3.4.5."""
-    at, begin, end, more = 33, 0, 0, True
-    while more and at + 12 <= file.length:
+    at, begin, end, left = 33, 0, 0, MAX_STEPS
+    while left > 0 and at + 12 <= file.length:
         kind, length = file.number(at + 4, 4), file.number(at, 4)
         if kind == 0x65584966:  # eXIf
             begin, end = at + 8, at + 8 + _least(length, file.length)
         more = begin == 0 and kind != 0x49454E44 and length < file.length  # IEND
+        left = left - 1 if more else 0
         at += 12 + _least(length, file.length)
     return begin, end
 
@@ -135,11 +138,13 @@ def _webp(file):
     elif kind == 0x56503820:  # VP8
         height, width = file.number(28, 2, True) % 16384, file.number(26, 2, True) % 16384
     has_exif = kind == 0x56503858 and file.number(20, 1) // 8 % 2 == 1
-    while has_exif and begin == 0 and at + 8 <= file.length:
+    left = MAX_STEPS if has_exif else 0
+    while left > 0 and begin == 0 and at + 8 <= file.length:
         length = _least(file.number(at + 4, 4, True), file.length)
         if file.number(at, 4) == 0x45584946:  # EXIF
             begin, end = at + 8, at + 8 + length
         at += 8 + length + length % 2
+        left -= 1
     return height, width, begin, end
 
 

@@ -75,6 +75,7 @@ FILES = {
     "GIF animation": encode(PALETTE, "GIF", **MORE),
     "GIF with a transparent colour": encode(PALETTE, "GIF", transparency=5),
     "GIF with pixels of a transparent colour": encode(RGB.quantize(16), "GIF", transparency=3),
+    "GIF of several parts": encode(Image.fromarray(RANDOM.integers(0, 256, (150, 200), "uint8")), "GIF"),
     "GIF, interlaced": encode(PALETTE, "GIF", interlace=1),
     "GIF on a screen": gif_on_a_screen(),
     "GIF on a transparent screen": gif_on_a_screen(transparency=5),
@@ -93,6 +94,19 @@ def test_values_are_pillow_s_in_three_channels_and_in_one(kind):
     expected = Image.open(io.BytesIO(FILES[kind])).convert("RGB")
     np.testing.assert_array_equal(decode(encoded, 3), np.asarray(expected))
     np.testing.assert_array_equal(decode(encoded, 1)[..., 0], np.asarray(expected.convert("L")))
+
+
+@pytest.mark.parametrize("length", [8000, 9000, 20000, 40000])
+def test_a_cut_gif_of_several_parts_is_not_complete(length):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        decode(tf.constant(FILES["GIF of several parts"][:length]), 3)
+    assert "GIF is damaged or not complete" in reason_of(error.value)
+
+
+def test_a_long_animation_costs_what_its_first_picture_costs():
+    """A part of it alone is gone through: the rest need not even be complete."""
+    long = FILES["GIF animation"] + bytes([0x2C, 1]) * 10**6
+    np.testing.assert_array_equal(decode(tf.constant(long), 3), decode(tf.constant(FILES["GIF animation"]), 3))
 
 
 def test_a_grey_network_reads_a_gif_of_any_size(tmp_path):

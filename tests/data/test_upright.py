@@ -86,6 +86,13 @@ def test_what_the_header_says_is_what_pillow_reads(kind):
     assert (header.width, header.height, header.orientation) == (*opened.size, expected)
 
 
+def test_a_file_that_is_made_to_take_long_does_not():
+    """A million bytes that fill: in a graph each takes as long as a segment."""
+    jpeg = with_segments(b"\xff" * 10)
+    slow = jpeg[:2] + b"\xff" * 10**6 + jpeg[2:]
+    assert headers.why_not(headers.read_header(slow)) == "its JPEG header is damaged"
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_images_are_decoded_upright_whole_and_in_parts(orientation, tmp_path):
     place = tmp_path / "train" / "a"
