@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.fields import is_integer, plain
-from keras_senet.files import read_bytes
+from keras_senet.files import printable, read_bytes
 
 INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}  # and what TensorFlow calls the kernels
 RADIUS = 2  # of the wider kernel, in pixels
@@ -134,13 +134,13 @@ class Preprocessing:
 
         channels = len(self.mean)
         if channels not in (1, 3):
-            raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {str(path)!r}")
+            raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {printable(path)!r}")
         content = read_bytes(path)
         try:
             orientation = orientation_of(content)
             return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"Not an image that can be decoded: {str(path)!r} ({reason_of(error)})") from error
+            raise ValueError(f"Not an image that can be decoded: {printable(path)!r} ({reason_of(error)})") from error
 
 
 def _are_numbers(values):
