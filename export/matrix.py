@@ -134,8 +134,9 @@ def _trained_networks(workdirs, data_dir):
 
 
 def _trained(run, data_dir):
-    test = data.load(run.dataset, "test", data_dir)
-    calibration, _ = images_of(run.model, data.load(run.dataset, "train", data_dir))
+    upright = run.model.preprocessing.upright
+    test = data.load(run.dataset, "test", data_dir, upright=upright)
+    calibration, _ = images_of(run.model, data.load(run.dataset, "train", data_dir, upright=upright))
     images, labels = images_of(run.model, test, most=None)
     accuracy = evaluate(run.model, test).top1
     weights = f"trained on {run.dataset}"

@@ -5,6 +5,8 @@ import tensorflow as tf
 
 from keras_senet import headers
 
+PART = 2**13  # bytes of a GIF that are gone through at once
+
 
 class InGraph:
     """The bytes of a file, a scalar string tensor, as `headers.parse` reads them."""
@@ -61,7 +63,12 @@ def _first_of_webp(raw, number):
     is_other = lambda at: (number(at, 4) != 0x414E4D46) & (at < length)  # noqa: E731 -- ANMF
     at = tf.nest.flatten(tf.while_loop(is_other, lambda at: (step(at),), (tf.constant(12),)))[0]
     size = number(at + 4, 4, True)
-    with tf.control_dependencies([check((size > 16) & (size <= length - at - 8), "the WebP is not complete")]):
+    pixels = (1 + tf.cast(number(at + 14, 3, True), tf.int64)) * (1 + tf.cast(number(at + 17, 3, True), tf.int64))
+    checks = [
+        check((size > 16) & (size <= length - at - 8), "the WebP is not complete"),
+        check(pixels <= headers.MAX_PIXELS, f"the WebP has more than {headers.MAX_PIXELS:,} pixels"),
+    ]
+    with tf.control_dependencies(checks):
         data = tf.strings.substr(raw, at + 24, size - 16)
     header = tf.strings.join([b"VP8X\x0a\0\0\0\x10\0\0\0", tf.strings.substr(raw, at + 14, 6)])
     begin = tf.strings.join([b"RIFF", _little_endian(4 + 18 + size - 16), b"WEBP"])
@@ -168,7 +175,6 @@ def decode_gif(raw):
     flags = content[10]
     begin = 13 + tf.where(flags > 127, 3 * 2 ** (flags % 8 + 1), 0)
     last = tf.shape(content)[0] - 1
-    ends = _ends_of_blocks(content)
 
     def is_extension(at, transparent):
         return content[tf.minimum(at, last)] == 0x21
@@ -176,13 +182,13 @@ def decode_gif(raw):
     def after(at, transparent):
         is_control = (content[tf.minimum(at + 1, last)] == 0xF9) & (content[tf.minimum(at + 3, last)] % 2 == 1)
         transparent = tf.where(is_control, content[tf.minimum(at + 6, last)], transparent)
-        return tf.gather(ends, tf.minimum(at + 2, last)), transparent
+        return _end_of_blocks(content, at + 2), transparent
 
     at, transparent = tf.while_loop(is_extension, after, (begin, tf.constant(-1)))
     field = lambda k: content[tf.minimum(at + k, last)]  # noqa: E731
     left, top, width, height = (field(k) + 256 * field(k + 1) for k in (1, 3, 5, 7))
     table = tf.where(field(9) > 127, 3 * 2 ** (field(9) % 8 + 1), 0)
-    end = tf.gather(ends, tf.minimum(at + 11 + table, last))
+    end = _end_of_blocks(content, at + 11 + table)
     beside = tf.maximum(content[6] + 256 * content[7], left + width) - left - width
     below = tf.maximum(content[8] + 256 * content[9], top + height) - top - height
     pixels = tf.cast(left + width + beside, tf.int64) * tf.cast(top + height + below, tf.int64)
@@ -191,8 +197,9 @@ def decode_gif(raw):
         check(pixels <= headers.MAX_PIXELS, f"the GIF has more than {headers.MAX_PIXELS:,} pixels"),
     ]
     with tf.control_dependencies(checks):
-        head, rest = tf.strings.substr(raw, 0, at), tf.strings.substr(raw, at + 5, end - at - 5)
-    # TensorFlow would decode all pictures, and loses a part of one that is not in the corner.
+        head, rest = tf.strings.substr(raw, 0, begin), tf.strings.substr(raw, at + 5, end - at - 5)
+    # TensorFlow would decode all pictures, loses a part of one that is not in the corner, and makes black of pixels
+    # that an extension says are transparent.
     first = tf.strings.join([head, b",\0\0\0\0", rest, b";"])
     image = any_size(tf.io.decode_image(first, 3, expand_animations=False))
     colour = tf.maximum(transparent, 0)  # as Pillow: nobody draws the background
@@ -205,16 +212,21 @@ def decode_gif(raw):
     return any_size(tf.cast(padded + empty, tf.uint8))
 
 
-def _ends_of_blocks(content):
-    """For each place (n,) where a row of sub-blocks may begin, where it ends: after the empty one.
+def _end_of_blocks(content, at):
+    """Where a row of sub-blocks that begins at a place ends: after the empty one; beyond `content` without one.
 
-    Each block says how long it is; following these from all places at once takes log(n) steps.
+    Each block says how long it is. Following these from all places of a part at once takes log(n) steps, and of an
+    animation only the parts of its first picture are gone through.
     """
-    length = tf.shape(content)[0]
-    places = tf.range(length)
-    following = tf.where(content > 0, tf.minimum(places + content + 1, length - 1), places)
-    steps = tf.cast(tf.math.ceil(tf.math.log(tf.cast(length, tf.float64)) / np.log(2.0)), tf.int32)
-    _, following = tf.while_loop(
-        lambda step, _: step < steps, lambda step, x: (step + 1, tf.gather(x, x)), (0, following)
-    )
-    return following + 1
+
+    def follow(at, _):
+        part = content[at : at + PART]
+        count = tf.shape(part)[0]
+        places = tf.range(count + 256)
+        following = places + tf.pad(tf.where(part > 0, part + 1, 0), [[0, 256]])
+        for _ in range(PART.bit_length()):
+            following = tf.gather(following, following)
+        return at + following[0], following[0] < count
+
+    at, _ = tf.while_loop(lambda at, ended: ~ended & (at < tf.shape(content)[0]), follow, (at, tf.constant(False)))
+    return at + 1

@@ -10,6 +10,7 @@ FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
 JPEG, PNG, GIF, BMP, WEBP, UNKNOWN = range(6)  # places in FORMATS
 # The most pixels of an image that is decoded: 256 MiB as RGB (89 megapixels, such as 9,459 x 9,459).
 MAX_PIXELS = 2**28 // 3
+MAX_STEPS = 2**16  # segments, chunks and bytes that fill; files that are made to take long have more
 LARGEST = 2**31 - 1  # numbers of four bytes above it are read as it
 
 
@@ -83,32 +84,36 @@ def _jpeg(file):
 
     Goes from segment to segment up to the data. Source: ITU-T T.81, Annex B; EXIF 2.3, 4.7.2.
     """
-    at, height, width, begin, end, more = 2, 0, 0, 0, 0, True
-    while more and at + 4 <= file.length:
-        marker, step = file.number(at, 2) - 0xFF00, 2 + file.number(at + 2, 2)
+    at, height, width, begin, end, left = 2, 0, 0, 0, 0, MAX_STEPS
+    while left > 0 and at + 4 <= file.length:
+        marker, length = file.number(at, 2) - 0xFF00, file.number(at + 2, 2)
+        step = 2 + (length if length > 2 else 2)  # less than its own two bytes is an error that decoders overlook
         if marker == 0xFF:
             step = 1  # a fill byte
         elif marker < 0 or marker == 0xD9 or marker == 0xDA:
-            more = False  # the end, or the data
+            left = 0  # the end, or the data
         elif marker < 2 or (marker > 0xCF and marker < 0xD9):
             step = 2  # a marker without a length
         elif marker == 0xE1:
-            if begin == 0 and file.number(at + 4, 4) == 0x45786966 and file.number(at + 8, 2) == 0:
+            is_exif = file.number(at + 4, 4) == 0x45786966 and file.number(at + 8, 2) == 0 and length > 8
+            if begin == 0 and is_exif:
                 begin, end = at + 10, at + step
         elif marker > 0xBF and marker < 0xD0 and marker != 0xC4 and marker != 0xC8 and marker != 0xCC:
             height, width = file.number(at + 5, 2), file.number(at + 7, 2)
         at += step
+        left -= 1
     return height, width, begin, end
 
 
 def _png_exif(file):
     """(where EXIF begins, where it ends) of a PNG, zeros without it. Source: PNG, third edition, 11.3.4.5."""
-    at, begin, end, more = 33, 0, 0, True
-    while more and at + 12 <= file.length:
+    at, begin, end, left = 33, 0, 0, MAX_STEPS
+    while left > 0 and at + 12 <= file.length:
         kind, length = file.number(at + 4, 4), file.number(at, 4)
         if kind == 0x65584966:  # eXIf
             begin, end = at + 8, at + 8 + _least(length, file.length)
         more = begin == 0 and kind != 0x49454E44 and length < file.length  # IEND
+        left = left - 1 if more else 0
         at += 12 + _least(length, file.length)
     return begin, end
 
@@ -133,13 +138,13 @@ def _webp(file):
     elif kind == 0x56503820:  # VP8
         height, width = file.number(28, 2, True) % 16384, file.number(26, 2, True) % 16384
     has_exif = kind == 0x56503858 and file.number(20, 1) // 8 % 2 == 1
-    while has_exif and begin == 0 and at + 8 <= file.length:
+    left = MAX_STEPS if has_exif else 0
+    while left > 0 and begin == 0 and at + 8 <= file.length:
         length = _least(file.number(at + 4, 4, True), file.length)
         if file.number(at, 4) == 0x45584946:  # EXIF
             begin, end = at + 8, at + 8 + length
-            if file.number(begin, 4) == 0x45786966 and file.number(begin + 4, 2) == 0:  # as some write it
-                begin += 6
         at += 8 + length + length % 2
+        left -= 1
     return height, width, begin, end
 
 
@@ -149,6 +154,8 @@ def _exif_orientation(file, begin, end):
     Source: TIFF 6.0, section 2; EXIF 2.3, 4.6.4.
     """
     found, end = 1, _least(end, file.length)
+    if file.number(begin, 4) == 0x45786966 and file.number(begin + 4, 2) == 0:
+        begin += 6  # JPEG's Exif\\0\\0, which some write into PNG and WebP
     order, mark = file.number(begin, 2), file.number(begin + 2, 2)
     little = order == 0x4949
     if begin + 8 <= end and (little or order == 0x4D4D) and (mark == 0x2A or mark == 0x2A00):
@@ -156,14 +163,12 @@ def _exif_orientation(file, begin, end):
         last = _least(entry + 12 * file.number(entry - 2, 2, little), end)
         while entry + 12 <= last:
             tag, kind = file.number(entry, 2, little), file.number(entry + 2, 2, little)
-            if tag == 0x112 and file.number(entry + 4, 4, little) == 1:
-                value = 0
-                if kind == 3:
+            if tag == 0x112:
+                value, count = 0, file.number(entry + 4, 4, little)
+                if (kind == 3 or kind == 8) and (count == 1 or count == 2):  # short, or with a sign; two fit in
                     value = file.number(entry + 8, 2, little)
-                elif kind == 4:
+                elif (kind == 4 or kind == 9) and count == 1:  # long
                     value = file.number(entry + 8, 4, little)
-                elif kind == 1:
-                    value = file.number(entry + 8, 1)
                 found = value if value > 0 and value < 9 else 1
             entry += 12
     return found

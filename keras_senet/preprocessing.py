@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
+from numbers import Real
 from typing import NamedTuple
 
 import keras
@@ -11,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.fields import is_integer, plain
-from keras_senet.files import read_bytes
+from keras_senet.files import printable, read_bytes
 
 INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}  # and what TensorFlow calls the kernels
 RADIUS = 2  # of the wider kernel, in pixels
@@ -40,11 +41,14 @@ class Preprocessing:
     upright: bool = True
 
     def __post_init__(self):
-        for name in ("mean", "std", "size"):
-            value = getattr(self, name)
+        for name, value in vars(self).items():
+            value = value.tolist() if isinstance(value, np.ndarray) else value
             object.__setattr__(self, name, plain(tuple(value) if isinstance(value, list) else value))
-        numbers = (*self.mean, *self.std)
-        if len(self.mean) != len(self.std) or not all(math.isfinite(n) for n in numbers) or min(self.std) <= 0:
+        if (
+            not (_are_numbers(self.mean) and _are_numbers(self.std))
+            or len(self.mean) != len(self.std)
+            or min(self.std) <= 0
+        ):
             raise ValueError(
                 "`mean` and `std` must be finite, one number a channel, `std` above 0. "
                 f"Received: mean={self.mean!r}, std={self.std!r}"
@@ -56,9 +60,9 @@ class Preprocessing:
             )
         if self.height == self.width:
             object.__setattr__(self, "size", self.height)  # so that equal ones compare equal
-        if not 0.1 <= self.crop_fraction <= 1:
+        if not _are_numbers((self.crop_fraction,)) or not 0.1 <= self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
-        if self.interpolation not in INTERPOLATIONS:
+        if self.interpolation not in list(INTERPOLATIONS):
             raise ValueError(
                 f"`interpolation` must be one of {list(INTERPOLATIONS)}. Received: interpolation={self.interpolation!r}"
             )
@@ -130,13 +134,18 @@ class Preprocessing:
 
         channels = len(self.mean)
         if channels not in (1, 3):
-            raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {str(path)!r}")
+            raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {printable(path)!r}")
         content = read_bytes(path)
         try:
             orientation = orientation_of(content)
             return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"Not an image that can be decoded: {str(path)!r} ({reason_of(error)})") from error
+            raise ValueError(f"Not an image that can be decoded: {printable(path)!r} ({reason_of(error)})") from error
+
+
+def _are_numbers(values):
+    """Whether it is a tuple of finite numbers, one at least."""
+    return isinstance(values, tuple) and bool(values) and all(isinstance(n, Real) and math.isfinite(n) for n in values)
 
 
 def sides(size):

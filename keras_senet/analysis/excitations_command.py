@@ -44,7 +44,8 @@ def run(options):
     folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
     output = output_folder(folder, "analysis")
     with console.status(f"opening {dataset_name}"):
-        dataset = data.load(dataset_name, options.split, options.data_dir, upright=model.preprocessing.upright)
+        split = data.resolve_split(dataset_name, options.split, options.data_dir)
+        dataset = data.load(dataset_name, split, options.data_dir, upright=model.preprocessing.upright)
     if options.classes:  # also looked at below; labels are another reading of large datasets, but no long work
         _shown(options.classes, dataset.class_names, _class_images(dataset))
     with working(options.batch_size) as progress:
@@ -52,7 +53,7 @@ def run(options):
             model, dataset, batch_size=options.batch_size, skip_corrupt=options.skip_corrupt, progress=progress
         )
     rows = excitation_tables.statistics(result)
-    title = f"{name} on {result.images:,} images of {dataset_name}, {options.split}"
+    title = f"{name} on {result.images:,} images of {dataset_name}, {split}"
     _print(title, rows, result.skipped)
     shown = _shown(options.classes, result.class_names, result.class_images)
     if output:

@@ -104,8 +104,10 @@ def run(options):
         _check_stages(blocks, stages)
     if options.keep:
         prunable(model)
-    dataset = None if options.count_only else _loaded(options, dataset_name, options.split)
-    images = _ranking_images(options, dataset_name)
+    upright = model.preprocessing.upright
+    split = options.split if options.count_only else data.resolve_split(dataset_name, options.split, options.data_dir)
+    dataset = None if options.count_only else _loaded(options, dataset_name, split, upright)
+    images = _ranking_images(options, dataset_name, upright)
     output = output_folder(options.output, "analysis")
     plain = complexity(remove_se(model))
     rows = []
@@ -117,10 +119,10 @@ def run(options):
             rows.append(Row(variant, counts, file))
     title = name
     if dataset is not None:
-        title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {options.split}"
+        title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {split}"
     console.print(_table(title, rows, plain))
     if output:
-        _write(output, title, rows, plain, _report(options, model, name, weights, dataset_name))
+        _write(output, title, rows, plain, _report(options, model, name, weights, dataset_name, split))
 
 
 def _check(options):
@@ -154,16 +156,16 @@ def _network(options):
     return name, weights, model, dataset_name
 
 
-def _loaded(options, dataset_name, split):
+def _loaded(options, dataset_name, split, upright):
     with console.status(f"opening {dataset_name}"):
-        return data.load(dataset_name, split, data_dir=options.data_dir)
+        return data.load(dataset_name, split, options.data_dir, upright=upright)
 
 
-def _ranking_images(options, dataset_name):
+def _ranking_images(options, dataset_name, upright):
     """The training images that means are taken over, or None where none are needed."""
     if options.count_only or not (options.constant or options.keep):
         return None
-    return spread(_loaded(options, dataset_name, "train"), options.images)
+    return spread(_loaded(options, dataset_name, "train", upright), options.images)
 
 
 def _variants(options, model, images, progress):
@@ -232,13 +234,13 @@ def _table(title, rows, plain):
     return table
 
 
-def _report(options, model, name, weights, dataset_name):
+def _report(options, model, name, weights, dataset_name, split):
     """What `pruning.json` says beside the figures."""
     return {
         "network": name,
         "weights": weights,
         "dataset": None if options.count_only else dataset_name,
-        "split": options.split,
+        "split": split,
         "ranked_by": options.images,
         "preprocessing": describe(model.preprocessing),
     }

@@ -87,8 +87,16 @@ def load_folder(path, split, upright=True):
 
 
 def split_folder(path, split):
-    """The folder of a split, by one of the names that it may have; None if there is none."""
-    return next((path / name for name in SPLITS[split] if (path / name).is_dir()), None)
+    """The folder of a split, by one of the names that it may have; None if there is none.
+
+    Raises:
+        ValueError: if there are several, of which one would be ignored.
+    """
+    folders = {(path / name).resolve(): path / name for name in SPLITS[split][::-1] if (path / name).is_dir()}
+    if len(folders) > 1:
+        names = " and ".join(sorted(repr(folder.name) for folder in folders.values()))
+        raise ValueError(f"{str(path)!r} must have one folder of validation images. Received: {names}")
+    return next(iter(folders.values()), None)
 
 
 def class_folders(folder):

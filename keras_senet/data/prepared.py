@@ -10,7 +10,7 @@ from keras_senet.data.records import RecordFiles
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.extras import require
 
-NAMES = {"train": "train", "val": "validation", "test": "test"}  # of the splits there
+NAMES = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}  # of the splits there
 IN_MEMORY = 1 << 30  # bytes of decoded images
 
 
@@ -106,7 +106,7 @@ def _split(info, split, label_key):
     """The split of tensorflow_datasets' that is meant."""
     found = _find(info, split, label_key)
     if found is None:
-        accepted = ["test", "validation"] if split == "test" else [NAMES[split]]
+        accepted = [NAMES[each][0] for each in (("test", "val") if split == "test" else (split,))]
         raise ValueError(
             f"The dataset {info.full_name!r} in {str(info.data_dir)!r} has no labelled split "
             f"{' or '.join(map(repr, accepted))}. Splits: {list(info.splits)}"
@@ -115,9 +115,8 @@ def _split(info, split, label_key):
 
 
 def _find(info, split, label_key):
-    wanted = NAMES[split]
-    is_there = wanted in info.splits and info.splits[wanted].num_examples
-    return wanted if is_there and (wanted != "test" or _is_labelled(info, label_key)) else None
+    there = (name for name in NAMES[split] if name in info.splits and info.splits[name].num_examples)
+    return next((name for name in there if name != "test" or _is_labelled(info, label_key)), None)
 
 
 def _is_labelled(info, label_key):

@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import itertools
+import math
 import re
 import statistics
 from dataclasses import dataclass
@@ -189,12 +190,12 @@ class Ablation:
                 return
 
     def _finished(self, variant, seed):
-        """The `Run` if its metrics go to the last epoch, else None; weights may have been removed since."""
+        """The `Run` if its metrics go to the last epoch and the test, else None; weights may be gone since."""
         recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
         if not (folder / "recipe.json").exists():
             return None
         rows = WorkDir(folder, recipe, environment(), writable=False).read_metrics()
-        if not rows or rows[-1]["epoch"] != recipe.epochs:
+        if not rows or rows[-1]["epoch"] != recipe.epochs or math.isnan(last_accuracy(rows)):
             return None
         test, training = (100 * (1 - accuracy) for accuracy in (last_accuracy(rows), rows[-1]["accuracy"]))
         return Run(seed, test, training)

@@ -59,6 +59,14 @@ def test_a_test_split_with_labels_is_taken(tmp_path):
     assert len(data.load("pictures", "test", tmp_path)) == 2
 
 
+@pytest.mark.parametrize("name", ["validation", "val", "valid"])
+def test_validation_images_are_found_by_each_usual_name(tmp_path, name):
+    record = example(encode(picture(9, 9)), 0)
+    prepare(tmp_path, {"train": [[record]], "test": [[record] * 2], name: [[record] * 3]})
+    assert data.splits("pictures", tmp_path) == ("train", "val", "test")
+    assert len(data.load("pictures", "val", tmp_path)) == 3
+
+
 def test_small_images_of_one_size_are_decoded_once(tmp_path):
     pictures = [picture(8, 8, i) for i in range(6)]
     records = [example(encode(image, "PNG"), i % 3) for i, image in enumerate(pictures)]

@@ -34,6 +34,16 @@ def test_hidden_files_and_folders_are_left_out(cats):
     assert not find_images(cats).left_out
 
 
+def test_two_folders_of_validation_images_are_refused_and_two_names_of_one_are_not(cats):
+    root = cats.parent.parent
+    shutil.copytree(root / "train", root / "val")
+    (root / "valid").symlink_to("val")
+    assert len(data.load(root, "val")) == 3
+    shutil.copytree(root / "train", root / "validation")
+    with pytest.raises(ValueError, match="one folder of validation images. Received: 'val' and 'validation'"):
+        data.load(root, "val")
+
+
 def link_to_itself(cats):
     (cats / "latest").symlink_to(".")
 

@@ -41,6 +41,16 @@ def gif_on_a_screen(**options):
     return bytes(raw)
 
 
+def webp_animation(width, height):
+    """A WebP whose first picture is larger than what its header says."""
+    picture = encode(Image.new("RGB", (width, height)), "WEBP", lossless=True, method=0)[12:]
+    sizes = b"".join((n - 1).to_bytes(3, "little") for n in (width, height))
+    frame = bytes(6) + sizes + bytes(4) + picture
+    parts = {b"VP8X": b"\2" + bytes(9), b"ANIM": bytes(6), b"ANMF": frame}
+    body = b"WEBP" + b"".join(name + struct.pack("<I", len(part)) + part for name, part in parts.items())
+    return b"RIFF" + struct.pack("<I", len(body)) + body
+
+
 MORE = {"save_all": True, "append_images": [RGB.rotate(180), RGB.rotate(90)]}
 COLOURS = RANDOM.integers(0, 256, 1024, "uint8").tobytes()
 FILES = {
@@ -64,6 +74,8 @@ FILES = {
     "GIF": encode(PALETTE, "GIF"),
     "GIF animation": encode(PALETTE, "GIF", **MORE),
     "GIF with a transparent colour": encode(PALETTE, "GIF", transparency=5),
+    "GIF with pixels of a transparent colour": encode(RGB.quantize(16), "GIF", transparency=3),
+    "GIF of several parts": encode(Image.fromarray(RANDOM.integers(0, 256, (150, 200), "uint8")), "GIF"),
     "GIF, interlaced": encode(PALETTE, "GIF", interlace=1),
     "GIF on a screen": gif_on_a_screen(),
     "GIF on a transparent screen": gif_on_a_screen(transparency=5),
@@ -84,6 +96,19 @@ def test_values_are_pillow_s_in_three_channels_and_in_one(kind):
     np.testing.assert_array_equal(decode(encoded, 1)[..., 0], np.asarray(expected.convert("L")))
 
 
+@pytest.mark.parametrize("length", [8000, 9000, 20000, 40000])
+def test_a_cut_gif_of_several_parts_is_not_complete(length):
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        decode(tf.constant(FILES["GIF of several parts"][:length]), 3)
+    assert "GIF is damaged or not complete" in reason_of(error.value)
+
+
+def test_a_long_animation_costs_what_its_first_picture_costs():
+    """A part of it alone is gone through: the rest need not even be complete."""
+    long = FILES["GIF animation"] + bytes([0x2C, 1]) * 10**6
+    np.testing.assert_array_equal(decode(tf.constant(long), 3), decode(tf.constant(FILES["GIF animation"]), 3))
+
+
 def test_a_grey_network_reads_a_gif_of_any_size(tmp_path):
     (tmp_path / "a.gif").write_bytes(FILES["GIF"])
     grey = IMAGENET.for_channels(1)
@@ -98,6 +123,7 @@ REFUSED = {
     "cut PNG": (FILES["PNG of 4 bits"][:-60], "damaged or not complete"),
     "cut WebP": (FILES["WebP"][:-20], "damaged or not complete"),
     "cut WebP animation": (FILES["WebP animation"][:150], "not complete"),
+    "WebP animation that is larger than it says": (webp_animation(16000, 5600), "WebP has more than 89,478,485 pixels"),
     "TIFF": (encode(RGB, "TIFF"), "none of JPEG, PNG, GIF, BMP, WebP"),
     "text": (b"a text file", "none of JPEG, PNG, GIF, BMP, WebP"),
 }

@@ -2,6 +2,7 @@
 
 import io
 import random
+import zlib
 
 import numpy as np
 import pytest
@@ -28,13 +29,25 @@ def shown(encoded):
     return np.asarray(ImageOps.exif_transpose(Image.open(io.BytesIO(encoded))).convert("RGB"))
 
 
-def with_exif(tiff):
+def with_segments(*segments):
     jpeg = encode(PICTURE)
-    segment = b"Exif\0\0" + tiff
-    return jpeg[:2] + b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment + jpeg[2:]
+    parts = [b"\xff\xe1" + (len(segment) + 2).to_bytes(2, "big") + segment for segment in segments]
+    return b"".join([jpeg[:2], *parts, jpeg[2:]])
+
+
+def with_exif(tiff):
+    return with_segments(b"Exif\0\0" + tiff)
+
+
+def png_with_exif(content, at=33):
+    png = encode(PICTURE, "PNG")
+    chunk = b"eXIf" + content
+    chunk = len(content).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big")
+    return png[:at] + chunk + png[at:]
 
 
 ENTRY = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"  # of a big-endian directory: orientation 6
+EXIF = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\1" + ENTRY + bytes(4)
 FILES = {
     "a directory far away": with_exif(b"MM\0\x2a\0\0\1\0" + bytes(248) + b"\0\1" + ENTRY + bytes(4)),
     "a directory beyond the end": with_exif(b"MM\0\x2a\0\0\x10\0" + b"\0\1" + ENTRY),
@@ -44,7 +57,17 @@ FILES = {
     "an orientation that is none": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\6", b"\11")),
     "two values": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\1\0\6", b"\2\0\6")),
     "a long number": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + b"\x01\x12\0\x04\0\0\0\x01\0\0\0\6" + bytes(4)),
+    "bytes": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + b"\x01\x12\0\x01\0\0\0\x01\6\0\0\0" + bytes(4)),
+    "a number with a sign": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\0\3", b"\0\10") + bytes(4)),
     "nothing": with_exif(b""),
+    "a segment of another kind first": with_segments(b"http://ns.adobe.com/xap/1.0/\0<xmp/>", EXIF),
+    "an empty one first": with_segments(b"Exif\0\0", EXIF),
+    "a second one that says another": with_segments(EXIF, EXIF.replace(b"\6", b"\3")),
+    "a segment without a length": with_segments(EXIF).replace(b"\xff\xdb", b"\xff\xe5\0\0\xff\xdb", 1),
+    "bytes that fill": with_segments(EXIF).replace(b"\xff\xc0", b"\xff\xff\xff\xc0", 1),
+    "a thumbnail": with_segments(EXIF + encode(picture(5, 8))),
+    "PNG with the beginning of a JPEG's": png_with_exif(EXIF),
+    "PNG after the data": png_with_exif(EXIF[6:], -12),
     "in another segment": encode(PICTURE, comment=b"Exif\0\0" + b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY),
 }
 FILES |= {
@@ -56,10 +79,18 @@ FILES |= {
 @pytest.mark.parametrize("kind", FILES)
 def test_what_the_header_says_is_what_pillow_reads(kind):
     opened = Image.open(io.BytesIO(FILES[kind]))
+    opened.load()  # of a PNG what comes after the data too
     expected = opened.getexif().get(0x0112, 1)
     expected = expected if expected in range(1, 9) else 1
     header = headers.read_header(FILES[kind])
     assert (header.width, header.height, header.orientation) == (*opened.size, expected)
+
+
+def test_a_file_that_is_made_to_take_long_does_not():
+    """A million bytes that fill: in a graph each takes as long as a segment."""
+    jpeg = with_segments(b"\xff" * 10)
+    slow = jpeg[:2] + b"\xff" * 10**6 + jpeg[2:]
+    assert headers.why_not(headers.read_header(slow)) == "its JPEG header is damaged"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

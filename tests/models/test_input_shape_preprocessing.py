@@ -49,7 +49,7 @@ def test_evaluation_shows_such_a_network_its_size(tmp_path):
         place.mkdir(parents=True)
         Image.fromarray(picture(70, 90)).save(place / "1.png")
     model = TINY_NETWORK(weights=None, classes=2, input_shape=(40, 64, 3))
-    for protocol in (None, evaluation.Protocol(crop="ten"), evaluation.Protocol((40,), (64,))):
+    for protocol in (None, evaluation.Protocol((), (80,), "ten"), evaluation.Protocol((40,), (64,))):
         result = evaluation.evaluate(model, data.load(tmp_path, "test"), protocol=protocol)
         assert result.images.sum() == 2
     ((view,),) = evaluation.evaluate(model, data.load(tmp_path, "test")).views
@@ -66,6 +66,15 @@ def test_metadata_of_a_pair_and_of_older_files():
     for size in ((0, 5), (5, 5, 5), (5, 2.5), True, (5, True)):
         with pytest.raises(ValueError, match="`size` must be"):
             replace(IMAGENET, size=size)
+
+
+def test_numpy_s_arrays_are_numbers():
+    ours = Preprocessing(np.float32((1, 2, 3)), np.ones(3), np.array([40, 64]), np.float32(0.5), upright=np.bool_(0))
+    assert ours == Preprocessing((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), (40, 64), 0.5, upright=False)
+    assert preprocessing_of({"preprocessing": json.loads(json.dumps(describe(ours)))}) == ours
+    for name, wrong in (("mean", 5), ("mean", "abc"), ("std", ()), ("crop_fraction", "a"), ("interpolation", ["a"])):
+        with pytest.raises(ValueError, match=f"`{name}`.* must be"):
+            replace(IMAGENET, **{name: wrong})
 
 
 def test_numpy_s_integers_are_integers(tmp_path):

@@ -101,6 +101,15 @@ def test_with_validation_images_only_the_figures_are_theirs(photos, tmp_path, mo
     assert "test_accuracy" not in last
 
 
+def test_a_run_that_was_stopped_in_its_test_has_no_accuracy_yet():
+    """`ablate` would take the validation images' accuracy for that of the test images."""
+    rows = [{"val_accuracy": 0.5, "test_accuracy": math.nan}, {"val_accuracy": 0.75, "test_accuracy": math.nan}]
+    assert math.isnan(splits.last_accuracy(rows))
+    rows[0]["test_accuracy"] = 0.25
+    assert splits.last_accuracy(rows) == 0.25
+    assert splits.last_accuracy([{"val_accuracy": 0.5}, {"val_accuracy": 0.75}]) == 0.75
+
+
 def test_keras_own_loop_tests_the_last_network(photos, tmp_path, monkeypatch):
     trainer = FitTrainer(recipe(photos, monkeypatch), tmp_path / "run", verbose=False)
     last = trainer.train()
