@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from keras_senet.graphs import functional_of, with_config
 
-from .graph import output_names
+from .graph import output_names, takes_integers
 
 DRAWS = 2  # of the changes; the worst counts
 MOST_ACCEPTED = 0.1  # relative: a file further off cannot be told from a wrong one, whatever the network
@@ -91,7 +91,9 @@ class Witness:
         found = {name: [] for name in self._tensors}
         for batch in batches:
             images = batch if self.preprocessing is None else self.preprocessing.normalize(batch)
-            images = change(ops.convert_to_numpy(images))
+            images = ops.convert_to_numpy(images)
+            if not takes_integers(self._model):  # to which what is a little less is one less
+                images = change(images)
             starts = range(0, len(images), 16)
             calls = (self._model.stateless_call(trainable, others, images[i : i + 16], training=False) for i in starts)
             parts = [keras.tree.flatten(outputs) for outputs, _ in calls]

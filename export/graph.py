@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.graphs import check_functional, with_config
+from keras_senet.graphs import check_functional, functional_of, set_weights, with_config
 from keras_senet.preprocessing import Preprocessing
 
 FLOAT32 = {"dtype": "float32"}
@@ -26,8 +26,26 @@ def check_exportable(model, preprocessing):
             "`model` must take images (N, H, W, C) of a known number of channels. "
             f"Received: {model.name!r} with input shape {shape}"
         )
+    _check_batch(model)
     if preprocessing is not None:
         _check_preprocessing(preprocessing, image_shape(model)[2])
+
+
+def _check_batch(model):
+    """Raises ValueError for a model that computes of one number of images alone, as in `ops.reshape(x, (4, -1))`."""
+    batch, *shape = model.inputs[0].shape
+    if batch is None:
+        return
+    try:
+        outputs = functional_of(model)([keras.KerasTensor((None, *shape), model.inputs[0].dtype)])
+        is_open = all(output.shape[0] is None for output in keras.tree.flatten(outputs))
+    except Exception:  # each layer has its own errors
+        is_open = False
+    if not is_open:
+        raise ValueError(
+            "`model` must take any number of images, as files do. "
+            f"Received: {model.name!r}, whose layers compute of {batch} at a time"
+        )
 
 
 def _check_preprocessing(preprocessing, channels):
@@ -111,6 +129,11 @@ def unused_name(name, taken):
     return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
+def takes_integers(model):
+    """Whether the model's images are integers, as those of `keras.Input(..., dtype="uint8")`."""
+    return keras.backend.is_int_dtype(model.inputs[0].dtype)
+
+
 def is_of_any_size(model):
     """Whether the height or the width of the images is open."""
     return None in image_shape(model)
@@ -142,7 +165,7 @@ def of_shape(model, shape):
     """A copy of a model for images of any size that takes those of one shape."""
     model = with_plain_ends(model)
     copy = keras.models.clone_model(model, keras.Input(shape, name="images"), clone_function=with_config)
-    copy.set_weights(model.get_weights())
+    set_weights(copy, model.get_weights())
     return _like(model, copy)
 
 
@@ -167,7 +190,7 @@ def in_float32(model):
 def copy_with(model, clone):
     """A copy with `clone(layer)` in place of each layer, nested ones too, and the model's weights."""
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    copy.set_weights(model.get_weights())
+    set_weights(copy, model.get_weights())
     return _like(model, copy)
 
 
@@ -205,6 +228,33 @@ def serving_function(model, preprocessing, batch=None):
     return serve
 
 
+def traced(function):
+    """The concrete function of a tf.function with an `input_signature`, without calls that XLA must compile.
+
+    Keras makes such calls of grouped convolutions, whose gradient TensorFlow's CPU kernels lack. ONNX has none, and
+    a SavedModel would compile again for each size of a batch, and run only where XLA is. What TensorFlow cannot trace
+    without them keeps them.
+    """
+    concrete = function.get_concrete_function()
+    if not _calls_xla(concrete):
+        return concrete
+    inlined = tf.function(function.python_function, input_signature=function.input_signature)
+    before = tf.config.functions_run_eagerly()
+    tf.config.run_functions_eagerly(True)  # functions within a function that is traced become part of it
+    try:
+        return inlined.get_concrete_function()
+    except (ValueError, TypeError):  # such as a tensor in an `if`, which only a function of its own can have
+        return concrete
+    finally:
+        tf.config.run_functions_eagerly(before)
+
+
+def _calls_xla(concrete):
+    """Whether it calls a function that XLA must compile; of a 3D convolution with groups TensorFlow has no other."""
+    compiled = [each for each in concrete.graph.as_graph_def().library.function if each.attr["_XlaMustCompile"].b]
+    return any("Conv3D" not in {node.op for node in each.node_def} for each in compiled)
+
+
 def frozen_graph(function):
     """(GraphDef, {`images` and each output's name: its tensor}) of a `serving_function`, with constants in its place.
 
@@ -213,7 +263,13 @@ def frozen_graph(function):
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = function.get_concrete_function()
+    concrete = traced(function)
+    assigning = [each.name for each in concrete.graph.get_operations() if each.type.startswith("Assign")]
+    if assigning:
+        raise ValueError(
+            "`model` must leave its variables as they are, which are constants in the file. "
+            f"Received: a model with {assigning[0]!r}"
+        )
     captured = {
         placeholder.op.name: tensor.numpy()
         for tensor, placeholder in concrete.graph.captures
@@ -238,6 +294,7 @@ def write_saved_model(model, functions, folder):
 
     `keras.export.ExportArchive` would write each variable twice: as Keras' object and as TensorFlow's within it.
     """
+    functions = {name: traced(function) for name, function in functions.items()}
     module = tf.Module()
     module.tensors = [variable.value for variable in model.variables]
     module.functions = functions

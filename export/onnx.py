@@ -22,6 +22,7 @@ from .graph import (
     image_shape,
     output_names,
     serving_function,
+    takes_integers,
 )
 from .onnx_graph import Graph, Tensor, UnsupportedLayerError, check_supported, emit_model
 from .parity import checked_images, export, laid_out
@@ -169,6 +170,8 @@ def _proto(model, preprocessing, layout, opset, gates):
 
 def _by_layers(model, preprocessing, layout, opset, gates):
     check_supported(model)  # before `fold`, which copies layers, as those of other libraries may not allow
+    from onnx import TensorProto
+
     names = output_names(model)
     graph = Graph(opset, names)
     given = (None, *image_shape(model))
@@ -179,6 +182,9 @@ def _by_layers(model, preprocessing, layout, opset, gates):
         for operator, value in (("Sub", preprocessing.mean), ("Div", preprocessing.std)):
             constant = graph.constant(np.reshape(value, (1, -1, 1, 1)), f"preprocessing/{operator}")
             images = graph.add(operator, images, constant, name=f"preprocessing/{operator.lower()}")
+    if takes_integers(model):  # as Keras does with images of float32
+        for kind in (TensorProto.INT32, TensorProto.FLOAT):
+            images = graph.add("Cast", images, to=kind, name="integers")
     shapes = {}
     outputs = emit_model(graph, fold(model), Tensor(images, given))
     for name, output in zip(names, outputs, strict=True):

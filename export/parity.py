@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from .conditioning import Witness
-from .graph import in_float32, is_of_any_size, is_taken, own_sides, with_plain_ends, with_sides
+from .graph import in_float32, is_of_any_size, is_taken, own_sides, takes_integers, with_plain_ends, with_sides
 
 SYNTHETIC_IMAGES = 8
 USUAL_SIZE = 224
@@ -58,14 +58,16 @@ class ExportReport:
 
 def synthetic_images(model, preprocessing):
     """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file takes them so."""
-    return _synthetic(model.inputs[0].shape[1:], preprocessing)
+    return _synthetic(model, model.inputs[0].shape[1:], preprocessing)
 
 
-def _synthetic(shape, preprocessing, count=SYNTHETIC_IMAGES):
+def _synthetic(model, shape, preprocessing, count=SYNTHETIC_IMAGES):
     random = np.random.default_rng(0)
     tint = random.uniform(0, 255, (count, 1, 1, 1))
     images = np.clip(tint + random.normal(0, 60, (count, *shape)), 0, 255).astype("float32")
-    return images if preprocessing is not None else images / 127.5 - 1
+    if takes_integers(model):
+        images = images.round()
+    return images if preprocessing is not None or takes_integers(model) else images / 127.5 - 1
 
 
 def batches_to_compare(model, preprocessing, images):
@@ -77,7 +79,7 @@ def batches_to_compare(model, preprocessing, images):
     for change in SIZES:
         shape = with_sides(model, [side + added for side, added in zip(own, change, strict=True)])
         if len(batches) < 2 and shape not in [batch.shape[1:] for batch in batches] and is_taken(model, shape):
-            batches.append(_synthetic(shape, preprocessing, SYNTHETIC_IMAGES // 2))
+            batches.append(_synthetic(model, shape, preprocessing, SYNTHETIC_IMAGES // 2))
     if not batches:
         raise ValueError(f"`images` must be of a size that {model.name!r} takes: {own} is not. Received: images=None")
     return batches

@@ -118,6 +118,17 @@ def with_config(layer, **changes):
         ) from error
 
 
+def set_weights(layer, values):
+    """Gives a layer or model new weights, and its `Normalization`s what they compute from these when they are adapted.
+
+    Without the second, such a layer goes on with the constants of its former weights.
+    """
+    layer.set_weights(values)
+    for each in layer._flatten_layers():
+        if isinstance(each, layers.Normalization):
+            each.finalize_state()
+
+
 def _weights(layer):
     """Those of a layer; operations of `keras.ops` have none."""
     return layer.get_weights() if isinstance(layer, keras.Layer) else []
@@ -164,5 +175,5 @@ def rebuilt(model, changed, gone=()):
     copy = copied(model)
     for layer, values in weights.items():
         if values:
-            layer.set_weights(values)
+            set_weights(layer, values)
     return copy

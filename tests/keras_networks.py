@@ -110,6 +110,15 @@ def _grouped(x):
     return _head(layers.Conv2D(8, 3, activation="hard_swish")(y))
 
 
+def _in_groups(x):
+    """By a network of layers that only tf2onnx converts, in two and in one dimension."""
+    y = layers.LayerNormalization()(layers.Conv2D(8, 1, strides=2)(x))
+    y = layers.Conv2D(8, 7, groups=8, padding="same", activation="gelu")(y)
+    y = layers.Conv2D(8, 3, groups=2, padding="same", dilation_rate=2)(y)
+    y = layers.Conv1D(8, 3, groups=4)(layers.Reshape((64, 8))(y))
+    return layers.Dense(4)(layers.GlobalAveragePooling1D()(y))
+
+
 def _nested(x):
     body = keras.Sequential([keras.Input(x.shape[1:]), layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3)])
     return _head(keras_senet.SqueezeExcite(2)(body(x)))
@@ -134,6 +143,7 @@ TINY = {
     "PReLU, LeakyReLU, ELU": _rectified,
     "attention": _attention,
     "GroupNormalization": _grouped,
+    "convolutions in groups": _in_groups,
     "nested, with SE": _nested,
 }
 APPLICATIONS = {

@@ -4,7 +4,7 @@ import re
 
 import keras
 
-from keras_senet.graphs import Graph
+from keras_senet.graphs import Graph, set_weights
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import channel_axis
@@ -73,7 +73,7 @@ def add_se(model, after, **options):
     inputs = keras.tree.map_structure(_same_input, model.input)
     copy = keras.models.clone_model(model, inputs, call_function=call)
     for layer in model.layers:
-        copy.get_layer(layer.name).set_weights(layer.get_weights())
+        set_weights(copy.get_layer(layer.name), layer.get_weights())
     return copy
 
 

@@ -99,6 +99,33 @@ CHANGES = {
 }
 
 
+NORM = "stage2_block1_conv2_bn"
+WEIGHTS = {
+    "1% of a scale": (NORM, "gamma", lambda gamma: 1.01 * gamma),
+    "a shift": (NORM, "beta", lambda beta: beta + 0.01),
+    "2% of a variance": (NORM, "moving_variance", lambda variance: 1.02 * variance),
+    "BGR": ("stem_conv1", "kernel", lambda kernel: kernel[:, :, ::-1]),
+    "two channels": ("stage2_block1_conv1", "kernel", lambda kernel: kernel[..., [1, 0, *range(2, 32)]]),
+}
+
+
+OTHER = [
+    pytest.param(kind, name, marks=() if kind == "onnx" or name == "1% of a scale" else pytest.mark.slow)
+    for kind in WRITERS
+    for name in WEIGHTS
+]
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHER)
+def test_other_weights_are_refused(kind, name, model, tmp_path, monkeypatch):
+    """Each moves the logits by 3e-3 of the largest or more, and rounding by 3e-7."""
+    layer, weight, change = WEIGHTS[name]
+    variable = getattr(model.get_layer(layer), weight)
+    with pytest.raises(export.ParityError, match="huge"):
+        export_changed(kind, model, tmp_path / "file", variable, change, monkeypatch)
+    assert not list(tmp_path.iterdir())
+
+
 # All formats are compared by the same code: each change in ONNX, whose files are made fastest, and two in the others.
 # Float16 is accepted within 1e-2, of any network.
 CHANGED = [

@@ -2,6 +2,7 @@
 
 import keras_networks as networks
 import pytest
+import tensorflow as tf
 from runtimes import WRITERS, run, run_in_this_process
 
 from keras_senet.export import parity
@@ -38,6 +39,21 @@ def test_constants_that_a_model_captures_are_in_onnx(name, tmp_path):
 @pytest.mark.parametrize("kind", ["savedmodel", "tflite"])
 def test_constants_in_the_other_formats(kind, tmp_path):
     check(kind, "Normalization, adapted", tmp_path / "file")
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_convolutions_in_groups(kind, tmp_path):
+    """Keras has XLA compile each of them, for which ONNX has no operator."""
+    check(kind, "convolutions in groups", tmp_path / "file")
+
+
+def test_a_saved_model_needs_no_xla(tmp_path):
+    model = networks.build("convolutions in groups")
+    WRITERS["savedmodel"](model, tmp_path / "file")
+    loaded = tf.saved_model.load(str(tmp_path / "file"))
+    library = loaded.signatures["serving_default"].graph.as_graph_def().library
+    assert "Conv2D" in {node.op for function in library.function for node in function.node_def}
+    assert not any(function.attr["_XlaMustCompile"].b for function in library.function)
 
 
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
