@@ -91,7 +91,7 @@ class Witness:
         found = {name: [] for name in self._tensors}
         for batch in batches:
             images = batch if self.preprocessing is None else self.preprocessing.normalize(batch)
-            images = ops.convert_to_numpy(images)
+            images = np.asarray(ops.convert_to_numpy(images))
             if not takes_integers(self._model):  # to which what is a little less is one less
                 images = change(images)
             starts = range(0, len(images), 16)
