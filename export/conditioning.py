@@ -96,7 +96,7 @@ class Witness:
                 images = change(images)
             starts = range(0, len(images), 16)
             calls = (self._model.stateless_call(trainable, others, images[i : i + 16], training=False) for i in starts)
-            parts = [keras.tree.flatten(outputs) for outputs, _ in calls]
+            parts = [keras.tree.flatten(outputs_and_state[0]) for outputs_and_state in calls]
             for name, values in zip(self._tensors, zip(*parts, strict=True), strict=True):
                 found[name].append(np.concatenate([ops.convert_to_numpy(value) for value in values]).astype("float32"))
         return found
