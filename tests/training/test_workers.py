@@ -19,7 +19,7 @@ def start(workdir, *flags):
 
 
 def test_two_workers_train_as_one_and_leave_one_run(tmp_path):
-    """Behind three steps of float32 the weights are those of one worker, here, with the whole batch.
+    """After three steps of float32 the weights are those of one worker, here, with the whole batch.
 
     Five to ten seconds, as each worker starts TensorFlow and a server.
     """
