@@ -223,7 +223,7 @@ def test_a_run_that_has_not_ended(tmp_path):
     assert "has not ended" in root.one(id="unfinished").text
     assert "epoch 3 of 10" in root.one(id="unfinished").text
     assert tiles(root) == {"Top-1 error": "75.00%", "Top-5 error": "50.00%", "Loss": "1.0000", "Epochs": "3 of 10"}
-    assert "behind epoch 3" in root.one("header").text
+    assert "after epoch 3" in root.one("header").text
     assert [each.attributes["id"] for each in root.all("section")] == ["training", "recipe"]
     assert [row[-1] for row in root.one("table", id="epochs").rows()] == ["50.00%", "–", "50.00%"]
 
@@ -335,8 +335,8 @@ def test_wrong_arguments(tmp_path, capsys):
         assert cli.main(["report", *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
-    with pytest.raises(ValueError, match="`split` must be one of train, test. Received: split='val'"):
-        write_page(workdir, split="val")
+    with pytest.raises(ValueError, match="`split` must be 'train', 'val' or 'test'. Received: split='eval'"):
+        write_page(workdir, split="eval")
 
 
 def test_a_thousand_classes(tmp_path, monkeypatch):
