@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from keras_senet import data
-from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network, read_report, write_report
+from keras_senet.cli import WEIGHTS_HELP, console, export_table, load_network, read_report, show, write_report
 from keras_senet.evaluation.runs import is_run, load_run, results_folder
 from keras_senet_cli import quiet
 
@@ -99,7 +99,7 @@ def run(options):
                 )
             )
     write_report(report, reports, **earlier)
-    console.print(export_table(reports))
+    show(export_table(reports))
 
 
 def _network(options):

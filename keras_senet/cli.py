@@ -15,6 +15,7 @@ from rich.table import Table
 from keras_senet_cli import COMMANDS, EXPECTED, quiet
 
 console = Console()
+WIDEST = 1000  # characters
 
 
 class Parser(argparse.ArgumentParser):
@@ -97,7 +98,7 @@ def list_models(options):
     errors = Console(stderr=True)
     for name in track(models.__all__, "counting", console=errors, transient=True, disable=not errors.is_terminal):
         table.add(name, models.get(name))
-    console.print(table.table)
+    show(table.table)
 
 
 def list_weights():
@@ -109,7 +110,7 @@ def list_weights():
     for w in list_weights():
         figures = (f"{w.top1:.2f}", f"{w.top5:.2f}", f"{w.input_size}", f"{w.parameters:.2f} M")
         table.add_row(w.model, w.tag, *figures, w.licence)
-    console.print(table)
+    show(table)
     for w in list_weights():
         console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True, highlight=False)
 
@@ -122,7 +123,7 @@ def list_recipes():
     for name, recipe in RECIPES.items():
         figures = (f"{recipe.epochs}", f"{recipe.batch_size}", f"{recipe.learning_rate:g}")
         table.add_row(name, recipe.model, recipe.dataset, *figures)
-    console.print(table)
+    show(table)
     for name, recipe in RECIPES.items():
         console.print(f"{name}: {recipe.source}. Result: {recipe.result}", soft_wrap=True, highlight=False)
 
@@ -133,6 +134,12 @@ def make_table(title, *columns):
     for column in table.columns[1:]:
         column.justify = "right"
     return table
+
+
+def show(table):
+    """Prints a table as wide as it is: a terminal that is narrower wraps it, and no name or figure is cut."""
+    own = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+    Console(width=max(own, console.width)).print(table)
 
 
 def _counts(constructor, **options):
@@ -204,7 +211,7 @@ def summary(options):
     table.add_section()
     table.add_row("total", "", *(f"{n:,}" for n in _counted(counts)))
     console.print(constructor.spec)
-    console.print(table)
+    show(table)
     console.print(
         f"with batch-normalisation statistics {counts.parameters_with_statistics:,} parameters; "
         f"with one for each rescaled element {counts.multiply_adds_with_rescaling:,} multiply-adds"
@@ -297,9 +304,9 @@ def predict(options):
         table = make_table(path, "class", "probability")
         for name, probability in _likeliest(probabilities, options.top):
             table.add_row(name, f"{100 * probability:.2f}%")
-        console.print(table)
+        show(table)
         if options.gates:
-            console.print(_gates_table(model, images))
+            show(_gates_table(model, images))
 
 
 def _likeliest(probabilities, top):
@@ -356,7 +363,7 @@ def quickstart(options):
     console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
     reports = _export_all(trainer, workdir / "exports")
     write_report(workdir / "report.json", reports, accuracy=float(result.top1), loss=result.loss)
-    console.print(export_table(reports))
+    show(export_table(reports))
 
 
 def _export_all(trainer, folder):

@@ -9,7 +9,7 @@ from rich import box
 from keras_senet import data
 from keras_senet.analysis import excitation_pictures, excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
-from keras_senet.cli import WEIGHTS_HELP, console, make_table
+from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
 from keras_senet.evaluation import readable
 from keras_senet.evaluation.command import WORKDIR_HELP, load_networks, output_folder, working
 from keras_senet.evaluation.runs import results_folder
@@ -95,7 +95,7 @@ def _print(title, rows, skipped):
         figures = (row.mean, row.std, row.specificity, row.closed, row.opened, row.constant)
         figures = (*figures, row.from_identity, row.variation)
         table.add_row(row.block, f"{row.channels:,}", *("-" if n is None else f"{n:.3f}" for n in figures))
-    console.print(table)
+    show(table)
     console.print("class: part of the gates' variance between classes; const: part of the channels that hardly change")
     console.print("from 1: mean |gate - 1|; vary: relative error of the gates if each channel's were its mean")
     if any(row.specificity is None for row in rows):

@@ -18,7 +18,7 @@ from keras_senet.analysis.complexity import complexity
 from keras_senet.analysis.means import mean_gates, spread
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
-from keras_senet.cli import WEIGHTS_HELP, console, make_table
+from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
 from keras_senet.evaluation.command import WORKDIR_HELP, load_networks, output_folder, working
 from keras_senet.extras import require
 from keras_senet.training.workdir import write_atomically
@@ -120,7 +120,7 @@ def run(options):
     title = name
     if dataset is not None:
         title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {split}"
-    console.print(_table(title, rows, plain))
+    show(_table(title, rows, plain))
     if output:
         _write(output, title, rows, plain, _report(options, model, name, weights, dataset_name, split))
 

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_senet import data
-from keras_senet.cli import WEIGHTS_HELP, console, load_network, read_report
+from keras_senet.cli import WEIGHTS_HELP, console, load_network, read_report, show
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.runs import is_run, load_run, results_folder
@@ -198,7 +198,7 @@ def _print(report, result):
     if len(names) > 1:
         table.add_section()
         table.add_row(f"average of {len(names)}", "", *figures)
-    console.print(table)
+    show(table)
     if result.skipped:
         console.print(f"left out, as they cannot be used: {', '.join(each.name for each in result.skipped)}")
     if result.not_finite:

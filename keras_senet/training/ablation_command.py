@@ -3,7 +3,7 @@
 import dataclasses
 import sys
 
-from keras_senet.cli import console, make_table
+from keras_senet.cli import console, make_table, show
 from keras_senet.extras import require
 from keras_senet.training.ablation import DEFAULTS, HEADER, VARIANTS, Ablation, table, variant_of, write_results
 from keras_senet.training.command import add_recipe_arguments, recipe_of
@@ -46,7 +46,7 @@ def run(options):
     printed = make_table(title, *narrow(HEADER))
     for cells in table(rows):
         printed.add_row(*narrow(cells))
-    console.print(printed)
+    show(printed)
     console.print(f"errors in %; the paper's are of SE-ResNet-50 on ImageNet; results in {options.workdir}/")
 
 

@@ -1,0 +1,14 @@
+"""Tables of the commands."""
+
+from rich.console import Console
+
+from keras_senet import cli
+
+
+def test_no_name_or_figure_is_cut_on_a_narrow_terminal(monkeypatch, capsys):
+    monkeypatch.setattr(cli, "console", Console(width=30))
+    table = cli.make_table("Exports", "file", "largest difference", "ms an image")
+    table.add_row("model.float16.tflite", "1.1e-06", "12.34")
+    cli.show(table)
+    printed = capsys.readouterr().out
+    assert all(text in printed for text in ("model.float16.tflite", "1.1e-06", "12.34", "largest difference"))
