@@ -1,8 +1,8 @@
 """Networks by batch size: batch normalisation after a convolution by the fused operation (before) and as it is now.
 
-`python benchmarks/batch_one.py`, or with `--network`, `--batch`, `--rounds`, `--quick`; `TF_ENABLE_ONEDNN_OPTS` is 0 or
+`python benchmarks/batch_one.py`, or with `--network`, `--batch`, `--rounds`, `--training`, `--quick`; `TF_ENABLE_ONEDNN_OPTS` is 0 or
 1 from outside, and `ONEDNN_MAX_CPU_ISA=AVX2` makes a newer CPU compute as one without AVX-512. Inference is a
-`tf.function` of a dynamic batch, training a step with gradients. Both sides are in one process and take turns.
+`tf.function` of a dynamic batch. Both sides are in one process and take turns.
 """
 
 import argparse
@@ -62,9 +62,9 @@ def call(function, images):
     return function(images).numpy()
 
 
-def compare(name, batches, rounds):
+def compare(name, makers, batches, rounds):
     model = getattr(keras_senet, name)(weights=None)
-    for make in (inference, training):
+    for make in makers:
         sides = [traced(make, model, is_fused) for is_fused in (True, False)]
         for batch in batches:
             images = tf.random.stateless_normal((batch, SIZE, SIZE, 3), (0, 0))
@@ -78,6 +78,9 @@ def main():
     parser.add_argument("--network", choices=NETWORKS, action="append")
     parser.add_argument("--batch", type=int, action="append", help="default: 1, 2 and 16")
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument(
+        "--training", action="store_true", help="also training steps, which compute the same on both sides"
+    )
     parser.add_argument("--quick", action="store_true", help="SEMobileNet, batch 1 and 2, 2 rounds")
     options = parser.parse_args()
     setting = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
@@ -87,7 +90,8 @@ def main():
     if options.quick:
         options.network, options.batch, options.rounds = ["SEMobileNet"], [1, 2], 2
     for name in options.network or NETWORKS:
-        compare(name, options.batch or [1, 2, 16], options.rounds)
+        makers = (inference, training) if options.training else (inference,)
+        compare(name, makers, options.batch or [1, 2, 16], options.rounds)
 
 
 if __name__ == "__main__":
