@@ -1,8 +1,8 @@
 """Networks by batch size: batch normalisation after a convolution by the fused operation (before) and as it is now.
 
 `python benchmarks/batch_one.py`, or with `--network`, `--batch`, `--rounds`, `--training`, `--quick`;
-`TF_ENABLE_ONEDNN_OPTS` is 0 or 1 from outside, and `ONEDNN_MAX_CPU_ISA=AVX2` makes a newer CPU compute as one without AVX-512. Inference is a
-`tf.function` of a dynamic batch. Both sides are in one process and take turns.
+`TF_ENABLE_ONEDNN_OPTS` is 0 or 1 from outside, and `ONEDNN_MAX_CPU_ISA=AVX2` makes a newer CPU compute as one without
+AVX-512. Inference is a `tf.function` of a dynamic batch. Both sides are in one process and take turns.
 """
 
 import argparse
@@ -78,9 +78,7 @@ def main():
     parser.add_argument("--network", choices=NETWORKS, action="append")
     parser.add_argument("--batch", type=int, action="append", help="default: 1, 2 and 16")
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument(
-        "--training", action="store_true", help="also training steps, equal on both sides"
-    )
+    parser.add_argument("--training", action="store_true", help="also training steps, equal on both sides")
     parser.add_argument("--quick", action="store_true", help="SEMobileNet, batch 1 and 2, 2 rounds")
     options = parser.parse_args()
     setting = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
