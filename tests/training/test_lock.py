@@ -19,7 +19,8 @@ RECIPE = Recipe(epochs=2, batch_size=16)
 
 # Needs no TensorFlow: the module is run by itself
 HOLD = f"""
-import runpy, sys, time
+import runpy, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # in the background a shell has it ignored
 with runpy.run_path({lock.__file__!r})["locked"](sys.argv[1]):
     print("held", flush=True)
     time.sleep(600)
@@ -55,7 +56,7 @@ def test_a_folder_is_one_processes_until_it_ends(tmp_path, hold, number):
     with pytest.raises(FileNotFoundError, match="holds no training run"):  # is asked, and not kept from it
         read_run(tmp_path)
     process.send_signal(number)
-    process.wait()
+    process.wait(timeout=60)
     WorkDir(tmp_path, RECIPE, {})
     assert [file.name for file in tmp_path.iterdir()] == ["recipe.json"]
 
