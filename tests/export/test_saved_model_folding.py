@@ -20,7 +20,7 @@ def normalizations(path):
 @pytest.mark.parametrize("family", ["basic", "resnext", "mobilenet"])
 def test_no_convolution_is_followed_by_batch_normalisation(tmp_path, family):
     model = build(TINY[family].spec)
-    report = export.to_saved_model(model, tmp_path / "saved", preprocessing=model.preprocessing)
+    report = export.to_saved_model(model, tmp_path / "saved")
     assert report.relative_error < 1e-4  # folding rounds the kernels again
     assert not normalizations(tmp_path / "saved")
 
