@@ -14,7 +14,7 @@ from keras import layers, ops
 
 from keras_senet.graphs import functional_of, with_config
 
-from .graph import output_names, takes_integers
+from .graph import output_names, predict, takes_integers
 
 DRAWS = 2  # of the changes; the worst counts
 MOST_ACCEPTED = 0.1  # relative: a file further off cannot be told from a wrong one, whatever the network
@@ -88,18 +88,19 @@ class Witness:
             [ops.convert_to_tensor(_changed(variable, change)) for variable in variables]
             for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
         )
-        found = {name: [] for name in self._tensors}
+
+        def compute(images):
+            outputs = self._model.stateless_call(trainable, others, images, training=False)[0]
+            return dict(zip(self._tensors, keras.tree.flatten(outputs), strict=True))
+
+        found = []
         for batch in batches:
             images = batch if self.preprocessing is None else self.preprocessing.normalize(batch)
             images = np.asarray(ops.convert_to_numpy(images))
             if not takes_integers(self._model):  # to which what is a little less is one less
                 images = change(images)
-            starts = range(0, len(images), 16)
-            calls = (self._model.stateless_call(trainable, others, images[i : i + 16], training=False) for i in starts)
-            parts = [keras.tree.flatten(outputs_and_state[0]) for outputs_and_state in calls]
-            for name, values in zip(self._tensors, zip(*parts, strict=True), strict=True):
-                found[name].append(np.concatenate([ops.convert_to_numpy(value) for value in values]).astype("float32"))
-        return found
+            found.append(predict(compute, images))
+        return {name: [each[name] for each in found] for name in self._tensors}
 
     def sensitivity(self, batches, reference, unit):
         """By name, the largest relative change of an output when weights and images change by up to `unit` of each."""

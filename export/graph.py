@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.graphs import check_functional, functional_of, set_weights, with_config
-from keras_senet.preprocessing import Preprocessing
+from keras_senet.preprocessing import Preprocessing, sides
 
 FLOAT32 = {"dtype": "float32"}
 
@@ -142,13 +142,13 @@ def is_of_any_size(model):
 def own_sides(model, preprocessing):
     """(H, W) of the images that a network for any size was made for, by its preprocessing; None if nothing tells."""
     size = getattr(preprocessing or getattr(model, "preprocessing", None), "size", None)
-    return (size, size) if isinstance(size, int) else size
+    return None if size is None else sides(size)
 
 
-def with_sides(model, sides):
+def with_sides(model, missing):
     """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
     height, width, channels = image_shape(model)
-    size = (height or sides[0], width or sides[1])
+    size = (height or missing[0], width or missing[1])
     return (*size, channels) if keras.config.image_data_format() == "channels_last" else (channels, *size)
 
 

@@ -28,6 +28,7 @@ class InGraph:
 
 
 def any_size(image):
+    """The image, known to have three channels and neither height nor width: what all branches return."""
     return tf.ensure_shape(image, (None, None, 3))
 
 

@@ -524,6 +524,7 @@ def describe(value):
 
 
 def describe_leaf(value):
+    """What a value in a pickle is, in a few words: "a tensor", "a float"."""
     if isinstance(value, Unknown):
         return f"an object of {_name_of(value)}"
     if isinstance(value, (Tensor, Unreadable)):
