@@ -24,8 +24,12 @@ def images_for(model, source, data_dir=None):
     """
     is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
     if not is_named and os.path.isdir(source) and (files := _image_files(source)):
-        return np.stack([model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)])
-    images, _ = images_of(model, data.load(source, "train", data_dir, upright=model.preprocessing.upright))
+        return np.stack(
+            [model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)]
+        )
+    images, _ = images_of(
+        model, data.load(source, "train", data_dir, upright=model.preprocessing.upright)
+    )
     return images
 
 

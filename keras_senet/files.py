@@ -4,9 +4,16 @@ import os
 import stat
 from dataclasses import dataclass, field
 
-from keras_senet.headers import FORMATS, UNKNOWN, Content, parse
+from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")  # taken as images without a look at the content
+ENDINGS = (
+    ".jpg",
+    ".jpeg",
+    ".png",
+    ".bmp",
+    ".gif",
+    ".webp",
+)  # taken as images without a look at the content
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
 BEGINNING = 64  # bytes: the format of an image is in them
 
@@ -20,10 +27,12 @@ class Found:
 
 
 def find_images(folder):
-    """The `Found` of a folder and those below: regular files that are images, by ending or else by content.
+    """The `Found` of a folder and those below: regular files that are images, by ending or else by
+    content.
 
-    Hidden files and folders are left out. Links are followed, also to folders, but no folder is gone through twice, nor
-    one that the first one is in: real folders come first, so that the links are those that are left out.
+    Hidden files and folders are left out. Links are followed, also to folders, but no folder is
+    gone through twice, nor one that the first one is in: real folders come first, so that the links
+    are those that are left out.
 
     Raises:
         ValueError: for an image of a format that is not decoded, by its ending.
@@ -59,7 +68,10 @@ def _walk(folder, found, linked, seen):
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda entry: entry.name)
+        entries = sorted(
+            (entry for entry in scanned if not entry.name.startswith(".")),
+            key=lambda entry: entry.name,
+        )
     folders, files = [], []
     for entry in entries:
         (folders if _is_folder(entry) else files).append(entry)
@@ -73,7 +85,9 @@ def _walk(folder, found, linked, seen):
 
 
 def _is_folder(entry):
-    """Whether it is one, or a link to one; of links that lead to each other `entry.is_dir()` raises an error."""
+    """Whether it is one, or a link to one; of links that lead to each other `entry.is_dir()` raises
+    an error.
+    """
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
@@ -87,7 +101,9 @@ def _take(entry, found):
     elif ending in ENDINGS or _is_image(entry.path):
         found.images.append(entry.path)
     elif ending in NOT_DECODED:
-        raise ValueError(f"{printable(entry.path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}")
+        raise ValueError(
+            f"{printable(entry.path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}"
+        )
     else:
         found.left_out[entry.path] = "no image"
 
@@ -125,5 +141,8 @@ def summary(left_out):
     reasons = {}
     for path, reason in left_out.items():
         reasons.setdefault(reason, []).append(path)
-    parts = [f"{len(paths)} ({reason}), such as {printable(paths[0])!r}" for reason, paths in reasons.items()]
+    parts = [
+        f"{len(paths)} ({reason}), such as {printable(paths[0])!r}"
+        for reason, paths in reasons.items()
+    ]
     return f"files left out: {'; '.join(parts)}" if parts else ""
