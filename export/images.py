@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_senet import data
 from keras_senet.evaluation.networks import views_of
-from keras_senet.files import find_images, summary
+from keras_senet.images.walk import find_images, summary
 
 MOST_IMAGES = 200
 

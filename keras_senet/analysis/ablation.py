@@ -15,10 +15,11 @@ import keras
 
 from keras_senet import data
 from keras_senet.complexity import complexity
+from keras_senet.files import replacing, write_atomically
 from keras_senet.runs.environment import environment
 from keras_senet.runs.lock import locked
 from keras_senet.runs.splits import last_accuracy
-from keras_senet.runs.workdir import WorkDir, replacing, write_atomically
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images
 from keras_senet.training.network import make_network
 from keras_senet.training.trainer import Trainer

@@ -441,7 +441,7 @@ def write_report(path, reports, **figures):
     """`report.json`: some figures, and the fields of each ExportReport, in the place of an earlier
     one of its file.
     """
-    from keras_senet.runs.workdir import write_atomically
+    from keras_senet.files import write_atomically
 
     exports = {
         each["path"]: each

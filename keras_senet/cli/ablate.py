@@ -68,7 +68,7 @@ def run(options):
     narrow = lambda cells: (
         *cells[:2],
         *cells[3:],
-    )  # without multiply-adds, for terminals of 80 columns  # noqa: E731
+    )  # without multiply-adds, for terminals of 80 columns
     printed = make_table(title, *narrow(HEADER))
     for cells in table(rows):
         printed.add_row(*narrow(cells))

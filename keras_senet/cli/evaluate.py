@@ -163,7 +163,7 @@ def output_folder(path, extra):
     Raises:
         OSError: if it cannot be written, which is known before the long work.
     """
-    from keras_senet.runs.workdir import check_folder
+    from keras_senet.files import check_folder
 
     if path is None:
         return None
@@ -278,8 +278,8 @@ def _write(folder, report, result, class_names):
     """`report.json`, whose other entries stay as training left them, `per_class.csv` and
     `confusion.png`.
     """
+    from keras_senet.files import write_atomically
     from keras_senet.plots import training as pictures
-    from keras_senet.runs.workdir import write_atomically
 
     folder.mkdir(parents=True, exist_ok=True)
     title = (

@@ -20,8 +20,8 @@ from keras_senet.export.files import FORMATS, planned
 from keras_senet.export.images import images_of
 from keras_senet.export.parity import ParityError, run_file, synthetic_images
 from keras_senet.export.tflite import QUANTIZATIONS
+from keras_senet.files import write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs
-from keras_senet.runs.workdir import write_atomically
 from keras_senet_cli import quiet
 
 COLUMNS = (

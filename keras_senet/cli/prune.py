@@ -23,7 +23,7 @@ from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
 from keras_senet.cli.evaluate import WORKDIR_HELP, load_networks, output_folder, working
 from keras_senet.complexity import complexity
 from keras_senet.extras import require
-from keras_senet.runs.workdir import write_atomically
+from keras_senet.files import write_atomically
 from keras_senet.weights.metadata import describe
 from keras_senet_cli import quiet
 

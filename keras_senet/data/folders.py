@@ -8,7 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_senet.data.sources import Encoded
-from keras_senet.files import find_images, printable, read_bytes, summary
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.walk import find_images, summary
 
 SPLITS = {
     "train": ("train",),

@@ -43,7 +43,7 @@ class TrainingData:
         seed,
         augmentation=Augmentation(),
         class_balanced=False,
-    ):  # noqa: B008
+    ):
         if not 1 <= batch_size <= len(dataset):
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "

@@ -12,12 +12,12 @@ from keras_senet import data
 from keras_senet.cli.train import NOT_FLAGS, meanings
 from keras_senet.data import Augmentation
 from keras_senet.extras import require
+from keras_senet.files import check_folder, write_atomically
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.report.answers import answers
 from keras_senet.report.charts import Axis, line_chart
 from keras_senet.report.record import read_record
 from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
-from keras_senet.runs.workdir import check_folder, write_atomically
 from keras_senet.training.network import describe
 from keras_senet_cli import __version__
 

@@ -6,10 +6,10 @@ import dataclasses
 import io
 import json
 import math
-import os
 import shlex
 from pathlib import Path
 
+from keras_senet.files import replacing, write_atomically
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import listing as image_lists
 from keras_senet.runs.lock import locked
@@ -298,49 +298,3 @@ def _table(rows, header=True):
         for row in rows
     )
     return text.getvalue()
-
-
-def check_folder(folder, argument):
-    """Raises OSError unless files can be written to a folder, which need not exist: before long
-    work, it makes none.
-    """
-    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
-    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
-        return
-    reason = (
-        f"no permission for {str(there)!r}" if there.is_dir() else f"{str(there)!r} is no folder"
-    )
-    raise OSError(f"{argument} cannot be written: {str(folder)!r} ({reason})")
-
-
-def write_atomically(path, text):
-    """Writes the text so that the file is the old or the new one at any moment. Raises OSError if
-    it cannot.
-    """
-    with replacing(path) as partial:
-        partial.write_text(text, newline="")
-
-
-@contextlib.contextmanager
-def replacing(path):
-    """Gives the path of a file to write, which then takes the place of `path`: whole, or not at
-    all.
-
-    Raises:
-        OSError: if it cannot be written, such as when the disk is full; names `path`.
-    """
-    path = Path(path)
-    partial = path.with_name(
-        f".partial-{os.getpid()}-{path.name}"
-    )  # endings mean something to what writes it
-    try:
-        yield partial
-        with partial.open("rb+") as file:
-            os.fsync(file.fileno())  # a power cut, too, leaves the old or the new one
-        os.replace(partial, path)
-    except OSError as error:
-        partial.unlink(missing_ok=True)
-        raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-    except BaseException:
-        partial.unlink(missing_ok=True)
-        raise

@@ -6,7 +6,7 @@ import time
 
 import tensorflow as tf
 
-from keras_senet.runs.workdir import write_atomically
+from keras_senet.files import write_atomically
 
 FILE = re.compile(r"ckpt-(\d+)\.(index|data-\d+-of-\d+)")
 

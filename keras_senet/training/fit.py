@@ -12,10 +12,11 @@ import tensorflow as tf
 
 from keras_senet import data
 from keras_senet.evaluation.networks import views_of
+from keras_senet.files import replacing
 from keras_senet.plots import training as pictures
 from keras_senet.runs.environment import environment
 from keras_senet.runs.splits import FIGURES
-from keras_senet.runs.workdir import WorkDir, replacing
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images
 from keras_senet.training.logs import TensorBoard
 from keras_senet.training.network import describe, make_network

@@ -9,11 +9,12 @@ import tensorflow as tf
 
 from keras_senet import data
 from keras_senet.evaluation import evaluate, prediction_step
+from keras_senet.files import replacing
 from keras_senet.images.decoding import reason_of
 from keras_senet.plots import training as pictures
 from keras_senet.runs.environment import environment
 from keras_senet.runs.splits import best_row
-from keras_senet.runs.workdir import WorkDir, replacing
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.checkpoints import Checkpoints
 from keras_senet.training.inputs import load_images
 from keras_senet.training.logs import TensorBoard

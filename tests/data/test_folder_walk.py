@@ -11,7 +11,8 @@ from data.files import encode, picture
 
 from keras_senet import data
 from keras_senet.export.images import images_for
-from keras_senet.files import find_images, printable, read_bytes
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.walk import find_images
 
 
 @pytest.fixture
