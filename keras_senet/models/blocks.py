@@ -4,63 +4,16 @@ heads.
 
 import abc
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import keras
 from keras import layers
 
-from keras_senet.fields import is_integer, plain
 from keras_senet.initializers import HeNormal
-from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
+from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
 
-POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
 EPSILON = 1e-5  # Caffe's default, which the authors' prototxts keep
-
-
-@dataclass(frozen=True)
-class SE:
-    """Where a network's SE blocks are and what they compute; `None` in its place gives the plain
-    network.
-
-    `reduction`, `squeeze`, `gate` and `use_bias` are those of `SqueezeExcite`. `position` is where
-    in a residual unit the block stands (paper, Figure 5 and Tables 14 and 15), with F the unit's
-    residual branch:
-
-    standard        relu(se(F(x)) + shortcut(x))
-    pre             relu(F(se(x)) + shortcut(x))
-    post            se(relu(F(x) + shortcut(x)))
-    identity        relu(F(x) + se(shortcut(x)))
-    conv3x3         inside F, behind the first 3x3 convolution, its batch normalisation and ReLU
-    conv3x3_linear  the same in front of batch normalisation: the paper does not say which of the
-                    two it means
-
-    `stages` restricts the blocks to some stages, by the numbers in the layers' names; None is all
-    of them.
-    """
-
-    reduction: int = 16
-    squeeze: str | None = "avg"
-    gate: str = "sigmoid"
-    use_bias: bool = True
-    position: str = "standard"
-    stages: tuple[int, ...] | None = None
-
-    def __post_init__(self):
-        if self.position not in POSITIONS:
-            raise ValueError(
-                f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}"
-            )
-        check_excitation(self.reduction, self.squeeze, self.gate)
-        object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
-        if self.stages is not None:
-            if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
-                raise ValueError(
-                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
-                )
-            object.__setattr__(
-                self, "stages", plain(tuple(self.stages))
-            )  # so that equal ones compare equal
 
 
 class Spec(abc.ABC):

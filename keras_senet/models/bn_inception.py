@@ -9,7 +9,6 @@ from typing import ClassVar, NamedTuple
 from keras import layers
 
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     ceil_max_pool,
     channel_axis,
@@ -18,6 +17,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
 )
 from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 
 class Module(NamedTuple):

@@ -12,7 +12,6 @@ from keras import layers
 
 from keras_senet.initializers import HeNormal
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn_relu,
     channel_axis,
@@ -21,6 +20,7 @@ from keras_senet.models.blocks import (
 )
 from keras_senet.models.constructor import application
 from keras_senet.preprocessing import IMAGENET
+from keras_senet.se import SE
 
 Path = tuple[
     tuple, ...

@@ -8,7 +8,6 @@ from functools import partial
 from keras import layers
 
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn_relu,
     conv_bn,
@@ -18,6 +17,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
 )
 from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 # Blocks of a stage: their widths. Stage n is at a stride of 2^n; its first block has the stride.
 STAGES = {

@@ -13,7 +13,6 @@ from keras import layers
 
 from keras_senet.layers import PadChannels
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn_relu,
     channel_axis,
@@ -24,6 +23,7 @@ from keras_senet.models.blocks import (
     stages,
 )
 from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 SHORTCUTS = ("conv", "pad")
 

@@ -12,7 +12,6 @@ from typing import ClassVar
 from keras import layers
 
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     ceil_max_pool,
     channel_axis,
@@ -25,6 +24,7 @@ from keras_senet.models.blocks import (
     stages,
 )
 from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 STEM_POOLS = {"ceil": ceil_max_pool, "padded": max_pool, None: None}
 

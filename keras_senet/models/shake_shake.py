@@ -13,7 +13,6 @@ from keras import layers
 
 from keras_senet.layers import ShakeShake
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn,
     channel_axis,
@@ -25,6 +24,7 @@ from keras_senet.models.blocks import (
 )
 from keras_senet.models.constructor import application
 from keras_senet.models.resnet import ResNet
+from keras_senet.se import SE
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,6 @@ from keras import layers
 
 from keras_senet.layers import ShuffleChannels
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn,
     channel_axis,
@@ -19,6 +18,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
 )
 from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 # 1707.01083, Table 1: the first stage's width by the number of groups; units in stages 3, 4 and 5.
 WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}

@@ -8,7 +8,6 @@ from keras import layers
 
 from keras_senet.initializers import HeNormal
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     classifier,
     conv_bn_relu,
@@ -16,6 +15,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
 )
 from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 
 @dataclass(frozen=True)

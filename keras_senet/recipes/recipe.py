@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from keras_senet import models
 from keras_senet.data import Augmentation
 from keras_senet.fields import require, require_types
-from keras_senet.models.blocks import SE
+from keras_senet.se import SE
 
 SCHEDULES = ("constant", "step", "cosine", "linear")
 OPTIMIZERS = ("sgd", "adamw", "lamb")

@@ -19,10 +19,10 @@ import keras_senet
 from keras_senet import cli, export
 from keras_senet.export import parity
 from keras_senet.export.graph import output_names
-from keras_senet.models.blocks import SE
 from keras_senet.models.bn_inception import MODULES, BNInception
 from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet
 from keras_senet.models.shufflenet import ShuffleNet
+from keras_senet.se import SE
 
 SIZES = ((32, 32), (45, 38))
 SMALL = SmallResNet((1, 1))

@@ -17,8 +17,8 @@ import keras_senet
 from keras_senet import analysis, export
 from keras_senet.export import onnx as writer
 from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
-from keras_senet.models.blocks import SE
 from keras_senet.models.resnet import ResNet, SmallResNet, resnext
+from keras_senet.se import SE
 
 RANDOM = np.random.default_rng(0)
 

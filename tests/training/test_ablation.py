@@ -10,8 +10,8 @@ import pytest
 from keras_senet import cli
 from keras_senet.analysis import ablation
 from keras_senet.analysis.ablation import VARIANTS, Row, Run, as_csv, table, variant_of
-from keras_senet.models.blocks import SE
 from keras_senet.runs.workdir import read_metrics
+from keras_senet.se import SE
 from keras_senet.training import RECIPES, Ablation, Recipe, Trainer, Variant
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)

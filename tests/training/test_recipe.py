@@ -7,7 +7,7 @@ import pytest
 
 from keras_senet import models
 from keras_senet.data import Augmentation
-from keras_senet.models.blocks import SE
+from keras_senet.se import SE
 from keras_senet.training import RECIPES, Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=16)
