@@ -4,7 +4,6 @@ image.
 Images are uint8 of 0..255. Everything random is a function of the seed.
 """
 
-import contextlib
 from collections.abc import Callable
 
 import keras
@@ -178,33 +177,47 @@ def _luminance(image):
     return tf.tensordot(image, tf.constant([0.299, 0.587, 0.114]), 1)[..., None]
 
 
+# The layers of Keras' RandAugment, in its order.
+RANDAUGMENT_LAYERS = (
+    "random_shear",
+    "random_translation",
+    "random_rotation",
+    "random_brightness",
+    "random_color_degeneration",
+    "random_contrast",
+    "random_sharpness",
+    "random_posterization",
+    "solarization",
+    "auto_contrast",
+    "equalization",
+)
+
+
 def rand_augment(count: int, magnitude: float) -> Operation:
     """`count` of the 11 operations of Keras' RandAugment in sequence, drawn with replacement.
 
     `magnitude` 0..1 is Keras' `factor`, but it rotates by 30 degrees at 1, as the paper does: Keras
     by 360. Source: Cubuk et al. 2019, arXiv 1909.13719.
     """
-    layer = keras.layers.RandAugment(
+    whole = keras.layers.RandAugment(
         num_ops=count, factor=magnitude, dtype="float32", data_format="channels_last"
     )
-    layer.random_rotation = keras.layers.RandomRotation(
+    whole.random_rotation = keras.layers.RandomRotation(
         magnitude * 30 / 360, dtype="float32", data_format="channels_last"
     )
-
-    def transform(name, drawn, images):
-        changed = getattr(layer, name).transform_images(images, drawn)
-        return tf.ensure_shape(changed, images.shape)
+    layers = [getattr(whole, name) for name in RANDAUGMENT_LAYERS]
 
     def operation(image, seed):
-        images = tf.cast(image, tf.float32)[None]
-        with _drawing_from(layer, seed):
-            drawn = layer.get_random_transformation(images)
-        for index in tf.unstack(drawn["layer_idxes"]):
+        images, seeds = tf.cast(image, tf.float32)[None], DerivedSeeds(seed)
+        chosen = keras.random.randint((count,), 0, len(layers), seed=seeds)
+        drawn = [layer.get_random_transformation(images, seed=seeds) for layer in layers]
+
+        def transform(i, images):
+            return tf.ensure_shape(layers[i].transform_images(images, drawn[i]), images.shape)
+
+        for index in tf.unstack(chosen):
             # The layer itself computes all 11 and keeps one.
-            branches = [
-                lambda name=name, values=values, x=images: transform(name, values, x)
-                for name, values in drawn["transforms"].items()
-            ]
+            branches = [lambda i=i, x=images: transform(i, x) for i in range(len(layers))]
             images = tf.switch_case(index, branches)
         return to_uint8(images[0])
 
@@ -241,38 +254,23 @@ def cut_out(side: int) -> Operation:
     return operation
 
 
-def from_layer(layer: keras.Layer) -> Operation:
+def from_layer(layer) -> Operation:
     """A Keras image layer as an operation whose random draws are a function of its seed."""
 
     def operation(image, seed):
         images = tf.cast(image, tf.float32)[None]
-        with _drawing_from(layer, seed):
-            drawn = layer.get_random_transformation(images)
+        drawn = layer.get_random_transformation(images, seed=DerivedSeeds(seed))
         return to_uint8(layer.transform_images(images, drawn)[0])
 
     return operation
 
 
-@contextlib.contextmanager
-def _drawing_from(layer, seed):
-    """Within this context, the draws of a layer and of its sublayers are a function of a seed."""
-    inner = [each for each in vars(layer).values() if hasattr(each, "_get_seed_generator")]
-    seeds = _Seeds(seed)
-    for each in (layer, *inner):
-        object.__setattr__(each, "_get_seed_generator", lambda backend=None: seeds)
-    try:
-        yield
-    finally:
-        for each in (layer, *inner):
-            object.__delattr__(each, "_get_seed_generator")
-
-
-class _Seeds(keras.random.SeedGenerator):
+class DerivedSeeds(keras.random.SeedGenerator):
     """Keras' SeedGenerator without a state: its n-th seed is a function of n and a seed (2,)."""
 
-    def __init__(self, seed):
-        self.seed_of_all, self.drawn = seed, 0
+    def __init__(self, first):
+        self.first, self.drawn = first, 0
 
     def next(self, ordered=True):
         self.drawn += 1
-        return derive_seed(self.seed_of_all, self.drawn)
+        return derive_seed(self.first, self.drawn)
