@@ -344,7 +344,7 @@ def predict(options):
 
 def _likeliest(probabilities, top):
     """Pairs of (name, probability), by ImageNet's names where there are 1,000 classes."""
-    from keras_senet import decode_predictions
+    from keras_senet.imagenet import decode_predictions
 
     if len(probabilities) == 1000:
         (found,) = decode_predictions(probabilities[None], top)

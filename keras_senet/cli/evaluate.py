@@ -14,8 +14,9 @@ from keras_senet import data
 from keras_senet.cli import WEIGHTS_HELP, console, load_network, read_report, show
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
-from keras_senet.evaluation.tables import per_class_csv, readable
+from keras_senet.evaluation.tables import per_class_csv
 from keras_senet.extras import require
+from keras_senet.imagenet import readable
 from keras_senet.runs.load import is_run, load_run, results_folder
 from keras_senet.weights import Checkpoint, find
 from keras_senet_cli import quiet

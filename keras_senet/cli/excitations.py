@@ -11,8 +11,8 @@ from keras_senet.analysis import excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
 from keras_senet.cli.evaluate import WORKDIR_HELP, load_networks, output_folder, working
-from keras_senet.evaluation import readable
 from keras_senet.files import write_atomically
+from keras_senet.imagenet import readable
 from keras_senet.plots import excitations as excitation_pictures
 from keras_senet.runs.load import results_folder
 

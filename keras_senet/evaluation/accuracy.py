@@ -9,7 +9,7 @@ from keras_senet.data import Corrupt, evaluation_batches
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import is_integer
-from keras_senet.preprocessing import imagenet_classes
+from keras_senet.imagenet import imagenet_classes
 
 
 @dataclass(frozen=True, eq=False)

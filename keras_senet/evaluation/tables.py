@@ -4,7 +4,7 @@ import csv
 import io
 from typing import NamedTuple
 
-from keras_senet.preprocessing import imagenet_classes
+from keras_senet.imagenet import readable
 
 
 class ClassRow(NamedTuple):
@@ -45,12 +45,6 @@ def per_class(result, class_names):
             )
         )
     return rows
-
-
-def readable(class_names):
-    """The names of classes, with ImageNet's words behind WordNet ids: "n01440764 tench"."""
-    words = {c.wordnet_id: f"{c.wordnet_id} {c.name}" for c in imagenet_classes()}
-    return tuple(words.get(name, name) for name in class_names)
 
 
 def per_class_csv(result, class_names):

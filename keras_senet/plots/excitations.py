@@ -8,8 +8,8 @@ import math
 import numpy as np
 
 from keras_senet.analysis.excitations import stage_name
-from keras_senet.evaluation import readable
 from keras_senet.extras import require
+from keras_senet.imagenet import readable
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
 PANELS = 12  # blocks that all fit into a picture

@@ -3,7 +3,6 @@
 import math
 from dataclasses import dataclass
 
-from keras_senet.data import images as operations
 from keras_senet.fields import require, require_types
 
 LARGEST = 4096  # pixels, operations: more is a mistake
@@ -70,24 +69,3 @@ class Augmentation:
     def mixes(self):
         """Whether images are mixed in pairs."""
         return bool(self.mixup or self.cutmix)
-
-    def operation(self):
-        """What is done to one image of its final size: (uint8 (H, W, C), seed (2,)) -> the same.
-
-        Each operation has a seed of its own that does not depend on which others there are.
-        """
-        mode = "REFLECT" if self.reflect else "CONSTANT"
-        chosen = [
-            (self.pad_and_crop, lambda: operations.pad_and_crop(self.pad_and_crop, mode)),
-            (self.flip, operations.flip),
-            (self.rotation, lambda: operations.rotation(self.rotation)),
-            (
-                self.randaugment,
-                lambda: operations.random_augment(self.randaugment, self.randaugment_magnitude),
-            ),
-            (self.color_jitter, lambda: operations.color_jitter(self.color_jitter)),
-            (self.pixel_jitter, lambda: operations.pixel_jitter(self.pixel_jitter)),
-            (self.random_erasing, lambda: operations.random_erasing(self.random_erasing)),
-            (self.cutout, lambda: operations.cutout(self.cutout)),
-        ]
-        return operations.chain([make() if wanted else None for wanted, make in chosen])

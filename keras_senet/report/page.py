@@ -251,7 +251,8 @@ def _of_network(model):
 
 def _of_answers(found, dataset, thumbnails):
     """The sections that need images."""
-    from keras_senet.evaluation import per_class, readable
+    from keras_senet.evaluation import per_class
+    from keras_senet.imagenet import readable
 
     result, names = found.evaluation, readable(dataset.class_names)
     figures = {
