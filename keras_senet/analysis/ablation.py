@@ -1,8 +1,6 @@
 """Ablations: variants of the SE block, each trained by the same recipe with several seeds."""
 
-import csv
 import functools
-import io
 import itertools
 import math
 import re
@@ -15,8 +13,10 @@ import keras
 
 from keras_senet import data
 from keras_senet.complexity import complexity
-from keras_senet.files import replacing, write_atomically
+from keras_senet.files import to_csv, write_atomically
+from keras_senet.plots.ablation import VariantErrors, variant_errors
 from keras_senet.runs.environment import environment
+from keras_senet.runs.load import is_run
 from keras_senet.runs.lock import locked
 from keras_senet.runs.splits import last_accuracy
 from keras_senet.runs.workdir import WorkDir
@@ -208,7 +208,7 @@ class Ablation:
         """Runs are compared only if all have the same images: one stands for those that are there."""
         for seed, variant in itertools.product(self.seeds, self.variants):
             recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-            if (folder / "recipe.json").exists():
+            if is_run(folder):
                 images = load_images(recipe, self.data_dir).by_split()
                 WorkDir(folder, recipe, environment(), images=images, writable=False)
                 return
@@ -218,9 +218,9 @@ class Ablation:
         gone since.
         """
         recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-        if not (folder / "recipe.json").exists():
+        if not is_run(folder):
             return None
-        rows = WorkDir(folder, recipe, environment(), writable=False).read_metrics()
+        rows = WorkDir(folder, recipe, environment(), writable=False).metrics.read()
         if not rows or rows[-1]["epoch"] != recipe.epochs or math.isnan(last_accuracy(rows)):
             return None
         test, training = (
@@ -267,17 +267,15 @@ COLUMNS = (
 
 def as_csv(rows):
     """The runs of all rows as the text of a CSV file; errors in %."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = []
     for row in rows:
-        v, paper = row.variant, "" if row.variant.paper is None else row.variant.paper
+        v = row.variant
         for run in row.runs:
             errors = (f"{run.test_error:.2f}", f"{run.training_error:.2f}")
-            writer.writerow(
-                (v.name, v.se, run.seed, *errors, row.parameters, row.multiply_adds, paper, v.table)
-            )
-    return text.getvalue()
+            counts = (row.parameters, row.multiply_adds)
+            values = (v.name, v.se, run.seed, *errors, *counts, v.paper, v.table)
+            lines.append(dict(zip(COLUMNS, values, strict=True)))
+    return to_csv(lines, COLUMNS, newline="\n")
 
 
 HEADER = (
@@ -323,17 +321,24 @@ def _signed(points):
 
 
 def write_results(rows, workdir, title):
-    """Leaves `ablation.csv`, `ablation.md` and, once a run has ended, `ablation.png` in a folder."""
-    from keras_senet.plots.training import ablation
-
+    """Writes `ablation.csv`, `ablation.md` and, once a run has ended, `ablation.png` to a folder."""
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "ablation.csv", as_csv(rows))
     lines = [f"| {' | '.join(cells)} |" for cells in (HEADER, ("---",) * len(HEADER), *table(rows))]
     write_atomically(workdir / "ablation.md", f"# {title}\n\n{NOTE}\n\n" + "\n".join(lines) + "\n")
     if any(row.runs for row in rows):
-        with replacing(workdir / "ablation.png") as partial:
-            ablation(rows, partial, title)
+        variants = [
+            VariantErrors(
+                name=row.variant.name,
+                errors=[run.test_error for run in row.runs],
+                mean=row.mean,
+                paper=row.variant.paper,
+                is_base=row.variant.name == BASE,
+            )
+            for row in rows
+        ]
+        variant_errors(variants, workdir / "ablation.png", title)
 
 
 NOTE = (
