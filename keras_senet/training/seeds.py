@@ -7,6 +7,8 @@ import threading
 import keras
 import tensorflow as tf
 
+from keras_senet.graphs import flat_layers
+
 
 class Draws(contextlib.AbstractContextManager):
     """Within, each draw of a model's layers follows from a seed that `seeded` gives.
@@ -17,8 +19,7 @@ class Draws(contextlib.AbstractContextManager):
     """
 
     def __init__(self, model):
-        layers = model._flatten_layers()
-        found = [value for layer in layers for value in vars(layer).values()]
+        found = [value for layer in flat_layers(model) for value in vars(layer).values()]
         self.generators = [
             value for value in found if isinstance(value, keras.random.SeedGenerator)
         ]

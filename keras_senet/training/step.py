@@ -6,6 +6,7 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
+from keras_senet.graphs import flat_layers, keep_gradients_local
 from keras_senet.training.seeds import Draws
 
 
@@ -78,13 +79,10 @@ class TrainStep:
         self.replicas = strategy.num_replicas_in_sync
         self.norms = [
             layer
-            for layer in model._flatten_layers()
+            for layer in flat_layers(model)
             if isinstance(layer, keras.layers.BatchNormalization)
         ]
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
-        inner._all_reduce_sum_gradients = lambda pairs: (
-            pairs
-        )  # Keras sums behind clipping and decay; done here before
+        keep_gradients_local(optimizer)  # they are summed here, before clipping and decay
         self.draws = Draws(model)
         self._compiled = tf.function(self._run, autograph=False, jit_compile=recipe.xla or None)
 
