@@ -6,6 +6,7 @@ import dataclasses
 import keras
 
 from keras_senet import models
+from keras_senet.recipes.se_text import write_se
 from keras_senet.training.inputs import image_size
 
 
@@ -20,11 +21,18 @@ def precision(policy):
         keras.config.set_dtype_policy(before)
 
 
+def spec_of(recipe):
+    """The architecture: that of `model`, with the recipe's `depths` and SE blocks."""
+    depths = {"depths": recipe.depths} if recipe.depths else {}
+    return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)
+
+
 def make_network(recipe, dataset):
     """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
     constructor = models.get(recipe.model)
-    if recipe.spec != constructor.spec:
-        constructor = constructor.variant(recipe.spec)
+    spec = spec_of(recipe)
+    if spec != constructor.spec:
+        constructor = constructor.variant(spec)
     size, channels = image_size(recipe, dataset), dataset.image_shape[-1]
     shape = (size, size, channels)
     if keras.config.image_data_format() == "channels_first":
@@ -41,5 +49,5 @@ def make_network(recipe, dataset):
 def describe(recipe):
     """The recipe's network and dataset, for titles."""
     depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
-    plain = {"default": "", "none": ", plain"}.get(recipe.se, f", {recipe.se}")
-    return f"{recipe.model}{depths}{plain} on {recipe.dataset}"
+    se = {"default": "", "none": ", plain"}.get(text := write_se(recipe.se), f", {text}")
+    return f"{recipe.model}{depths}{se} on {recipe.dataset}"
