@@ -321,3 +321,25 @@ def chain(operations):
         return image
 
     return operation
+
+
+def augment(options):
+    """What an `Augmentation` does to one image of its final size: (uint8 (H, W, C), seed (2,)) ->
+    the same.
+
+    Each operation has a seed of its own that does not depend on which others there are.
+    """
+    mode = "REFLECT" if options.reflect else "CONSTANT"
+    strength = options.randaugment_magnitude
+    return chain(
+        [
+            pad_and_crop(options.pad_and_crop, mode) if options.pad_and_crop else None,
+            flip() if options.flip else None,
+            rotation(options.rotation) if options.rotation else None,
+            random_augment(options.randaugment, strength) if options.randaugment else None,
+            color_jitter(options.color_jitter) if options.color_jitter else None,
+            pixel_jitter(options.pixel_jitter) if options.pixel_jitter else None,
+            random_erasing(options.random_erasing) if options.random_erasing else None,
+            cutout(options.cutout) if options.cutout else None,
+        ]
+    )

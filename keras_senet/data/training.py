@@ -58,7 +58,7 @@ class TrainingData:
         self.augmentation = augmentation
         self.steps_per_epoch = len(dataset) // batch_size
         self._check_augmentation()
-        self._operation = augmentation.operation()
+        self._operation = images.augment(augmentation)
         self._boxes = (
             boxes.random_boxes(augmentation.min_area, seed)
             if augmentation.min_area

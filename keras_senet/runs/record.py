@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.recipes.se_text import write_se
 from keras_senet.runs import METRICS, NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.results import Export, list_exports
 from keras_senet.runs.tables import Metrics, Row
@@ -75,5 +76,5 @@ def read_recipe(path: str | Path) -> Recipe:
 def describe_recipe(recipe: Recipe) -> str:
     """The recipe's network and dataset, for titles."""
     depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
-    blocks = {"default": "", "none": ", plain"}.get(recipe.se, f", {recipe.se}")
+    blocks = {"default": "", "none": ", plain"}.get(text := write_se(recipe.se), f", {text}")
     return f"{recipe.model}{depths}{blocks} on {recipe.dataset}"

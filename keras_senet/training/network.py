@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -22,11 +23,18 @@ def precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
+def spec_of(recipe: Recipe) -> Any:
+    """The architecture: that of `model`, with the recipe's `depths` and SE blocks."""
+    depths = {"depths": recipe.depths} if recipe.depths else {}
+    return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)
+
+
 def make_network(recipe: Recipe, dataset: Images) -> keras.Model:
     """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
     constructor = models.get(recipe.model)
-    if recipe.spec != constructor.spec:
-        constructor = constructor.variant(recipe.spec)
+    spec = spec_of(recipe)
+    if spec != constructor.spec:
+        constructor = constructor.variant(spec)
     size, channels = image_size(recipe, dataset), dataset.image_shape[-1]
     shape = (size, size, channels)
     if keras.config.image_data_format() == "channels_first":

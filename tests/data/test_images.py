@@ -15,7 +15,7 @@ IMAGE = picture(24, 24)
 
 def made(augmentation, image=IMAGE, count=60):
     """Results for different seeds, uint8 (count, H, W, C)."""
-    operation = tf.function(augmentation.operation())
+    operation = tf.function(images.augment(augmentation))
     return np.stack(
         [operation(tf.constant(image), tf.constant([0, seed], tf.int64)) for seed in range(count)]
     )
