@@ -16,6 +16,8 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
+parsing = False  # whether a command line is being read: `import keras_senet` is then without Keras
+
 COMMANDS = {
     "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
     "list": "every network with input size, parameters and multiply-adds, or the published weights",

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_senet.graphs import flat_layers
 from keras_senet.images.decoding import decode, orientation_of
 
 from .conditioning import FLOAT32

@@ -1,11 +1,8 @@
 """Ablations: variants of the SE block, each trained by the same recipe with several seeds."""
 
-import csv
 import functools
-import io
 import itertools
 import math
-import re
 import statistics
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,99 +12,17 @@ import keras
 
 from keras_senet import data
 from keras_senet.complexity import complexity
-from keras_senet.files import replacing, write_atomically
+from keras_senet.files import to_csv, write_atomically
+from keras_senet.plots.ablation import VariantErrors, variant_errors
+from keras_senet.recipes.variants import BASE, DEFAULTS, VARIANTS, Variant
 from keras_senet.runs.environment import environment
+from keras_senet.runs.load import is_run
 from keras_senet.runs.lock import locked
 from keras_senet.runs.splits import last_accuracy
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images
 from keras_senet.training.network import make_network
 from keras_senet.training.trainer import Trainer
-
-BASE = "se"  # the variant that the others are compared with
-
-
-@dataclass(frozen=True)
-class Variant:
-    """A network to train: its name, its SE blocks as a recipe's `se` describes them, and the
-    paper's figures.
-
-    The name is that of the folder of its runs, too: letters, digits, "_", ".", "+" and "-".
-
-    paper  top-1 error (%) of SE-ResNet-50 on ImageNet with such blocks, or None
-    table  where the paper (version 4) has it
-
-    Raises:
-        ValueError: for another name.
-    """
-
-    name: str
-    se: str
-    paper: float | None = None
-    table: str = ""
-
-    def __post_init__(self):
-        if not re.fullmatch(r"[\w.+-]+", self.name) or self.name in (".", ".."):
-            raise ValueError(
-                'The name of a variant must be of letters, digits, "_", ".", "+" and "-", and not "." or "..". '
-                f"Received: {self.name!r}"
-            )
-
-
-VARIANTS = {
-    variant.name: variant
-    for variant in (
-        # name          se               paper  table
-        Variant("plain", "none", 23.30, "Table 10"),
-        Variant(BASE, "default", 22.28, "Table 10"),
-        Variant("r2", "reduction=2", 22.29, "Table 10"),
-        Variant("r4", "reduction=4", 22.25, "Table 10"),
-        Variant("r8", "reduction=8", 22.26, "Table 10"),
-        Variant("r32", "reduction=32", 22.72, "Table 10"),
-        Variant("max", "squeeze=max", 22.57, "Table 11"),
-        Variant("relu", "gate=relu", 23.47, "Table 12"),
-        Variant("tanh", "gate=tanh", 23.00, "Table 12"),
-        Variant("stage2", "stages=2", 23.03, "Table 13"),
-        Variant("stage3", "stages=3", 23.04, "Table 13"),
-        Variant("stage4", "stages=4", 22.68, "Table 13"),
-        Variant("pre", "position=pre", 22.23, "Table 14"),
-        Variant("post", "position=post", 22.78, "Table 14"),
-        Variant("identity", "position=identity", 22.20, "Table 14"),
-        Variant("conv3x3", "position=conv3x3", 22.48, "Table 15"),
-        Variant("no-squeeze", "squeeze=none", 22.93, "Table 16"),
-    )
-}
-DEFAULTS = (
-    "plain",
-    BASE,
-    "no-squeeze",
-    "max",
-    "tanh",
-    "relu",
-    "r8",
-    "r4",
-    "pre",
-    "post",
-    "identity",
-)
-
-
-def variant_of(text):
-    """The `Variant` of a name in VARIANTS, or of "NAME:SE" with SE blocks as a recipe's `se`
-    describes them.
-
-    Raises:
-        ValueError: for another name.
-    """
-    name, has_se, se = text.partition(":")
-    if not has_se and name in VARIANTS:
-        return VARIANTS[name]
-    if not se:
-        raise ValueError(
-            f"A variant must be one of {', '.join(VARIANTS)}, or NAME:FIELDS such as r64:reduction=64. "
-            f"Received: {text!r}"
-        )
-    return Variant(name, se)
 
 
 class Run(NamedTuple):
@@ -208,7 +123,7 @@ class Ablation:
         """Runs are compared only if all have the same images: one stands for those that are there."""
         for seed, variant in itertools.product(self.seeds, self.variants):
             recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-            if (folder / "recipe.json").exists():
+            if is_run(folder):
                 images = load_images(recipe, self.data_dir).by_split()
                 WorkDir(folder, recipe, environment(), images=images, writable=False)
                 return
@@ -218,9 +133,9 @@ class Ablation:
         gone since.
         """
         recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
-        if not (folder / "recipe.json").exists():
+        if not is_run(folder):
             return None
-        rows = WorkDir(folder, recipe, environment(), writable=False).read_metrics()
+        rows = WorkDir(folder, recipe, environment(), writable=False).metrics.read()
         if not rows or rows[-1]["epoch"] != recipe.epochs or math.isnan(last_accuracy(rows)):
             return None
         test, training = (
@@ -267,17 +182,15 @@ COLUMNS = (
 
 def as_csv(rows):
     """The runs of all rows as the text of a CSV file; errors in %."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+    lines = []
     for row in rows:
-        v, paper = row.variant, "" if row.variant.paper is None else row.variant.paper
+        v = row.variant
         for run in row.runs:
             errors = (f"{run.test_error:.2f}", f"{run.training_error:.2f}")
-            writer.writerow(
-                (v.name, v.se, run.seed, *errors, row.parameters, row.multiply_adds, paper, v.table)
-            )
-    return text.getvalue()
+            counts = (row.parameters, row.multiply_adds)
+            values = (v.name, v.se, run.seed, *errors, *counts, v.paper, v.table)
+            lines.append(dict(zip(COLUMNS, values, strict=True)))
+    return to_csv(lines, COLUMNS, newline="\n")
 
 
 HEADER = (
@@ -323,17 +236,24 @@ def _signed(points):
 
 
 def write_results(rows, workdir, title):
-    """Leaves `ablation.csv`, `ablation.md` and, once a run has ended, `ablation.png` in a folder."""
-    from keras_senet.plots.training import ablation
-
+    """Writes `ablation.csv`, `ablation.md` and, once a run has ended, `ablation.png` to a folder."""
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)
     write_atomically(workdir / "ablation.csv", as_csv(rows))
     lines = [f"| {' | '.join(cells)} |" for cells in (HEADER, ("---",) * len(HEADER), *table(rows))]
     write_atomically(workdir / "ablation.md", f"# {title}\n\n{NOTE}\n\n" + "\n".join(lines) + "\n")
     if any(row.runs for row in rows):
-        with replacing(workdir / "ablation.png") as partial:
-            ablation(rows, partial, title)
+        variants = [
+            VariantErrors(
+                name=row.variant.name,
+                errors=[run.test_error for run in row.runs],
+                mean=row.mean,
+                paper=row.variant.paper,
+                is_base=row.variant.name == BASE,
+            )
+            for row in rows
+        ]
+        variant_errors(variants, workdir / "ablation.png", title)
 
 
 NOTE = (

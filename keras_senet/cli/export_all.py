@@ -183,7 +183,7 @@ def _settle(model, images):
     (graph,) = graphs(model)
     calls = [node for node in graph.nodes if isinstance(node.operation, NORMALIZATIONS)]
     with contextlib.ExitStack() as stack:
-        for norm, reader in ((node.operation, graph.reader(node)) for node in calls):
+        for norm, reader in ((node.operation, graph.consumer(node)) for node in calls):
             stack.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = 0.0
             is_shortcut = reader is not None and isinstance(reader.operation, keras.layers.Add)

@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_senet.graphs import operation_of
 from keras_senet.evaluation.protocols import Protocol, Whole
 from keras_senet.preprocessing import Preprocessing, sides
 
@@ -101,7 +102,7 @@ def _final_activation(model):
     """
     layer = model
     while isinstance(layer, keras.Model):
-        layer = layer.outputs[0]._keras_history.operation
+        layer = operation_of(layer.outputs[0])
     activation = getattr(layer, "activation", None)
     if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
         return tf.identity

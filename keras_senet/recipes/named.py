@@ -2,8 +2,9 @@
 
 from dataclasses import replace
 
-from keras_senet.data import Augmentation
+from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.se import SE
 
 CROP_AND_FLIP = Augmentation(min_area=0.08, flip=True)
 PAD_AND_FLIP = Augmentation(pad_and_crop=4, flip=True)
@@ -89,7 +90,7 @@ RECIPES = {
     ),
     "imagenet-ablation": replace(
         IMAGENET_256,
-        se="use_bias=False",
+        se=SE(use_bias=False),
         epochs=270,
         milestones=(125.0, 200.0, 250.0),
         label_smoothing=0.1,

@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.graphs import stage_of
 from keras_senet.analysis import gates
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
 
@@ -51,7 +52,7 @@ class Gate(NamedTuple):
 
     @property
     def stage(self):
-        return self.block.rpartition("/")[-1].split("_")[0]
+        return stage_of(self.block)
 
 
 @dataclass(frozen=True)
