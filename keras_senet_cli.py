@@ -1,4 +1,5 @@
-"""The launcher of `keras-senet`: imports nothing heavy, so that help and typing errors come at once.
+"""The launcher of `keras-senet`: imports nothing heavy, so that help and typing errors come at
+once.
 
 It also knows the CPU, because what TensorFlow is to use must be said before it is imported.
 """
@@ -36,11 +37,26 @@ EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # "1" or "0"; TensorFlow reads it when it is imported
 CPUINFO = "/proc/cpuinfo"
-DEFAULT_WORKDIRS = {"train": None, "ablate": None, "quickstart": "quickstart"}  # of the commands that train
+DEFAULT_WORKDIRS = {
+    "train": None,
+    "ablate": None,
+    "quickstart": "quickstart",
+}  # of the commands that train
 
 # What kernels are chosen by, on x86 and on ARM, as Linux names it
 INSTRUCTIONS = (
-    *("avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw", "avx512dq", "avx512vl", "avx512_vnni"),
+    *(
+        "avx",
+        "f16c",
+        "fma",
+        "avx2",
+        "avx_vnni",
+        "avx512f",
+        "avx512bw",
+        "avx512dq",
+        "avx512vl",
+        "avx512_vnni",
+    ),
     *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
     *("asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
@@ -78,27 +94,34 @@ def main(arguments=None):
 
 
 def choose_onednn(arguments):
-    """Says in the environment, which workers inherit, whether TensorFlow is to use oneDNN, unless the user has."""
+    """Says in the environment, which workers inherit, whether TensorFlow is to use oneDNN, unless
+    the user has.
+    """
     value = onednn_for(arguments)
     if value is not None and "tensorflow" not in sys.modules:
         os.environ.setdefault(ONEDNN, value)
 
 
 def onednn_for(arguments):
-    """ "1" or "0", or None for TensorFlow's own default: what a run was begun with, and with AVX2 a new one "1".
+    """ "1" or "0", or None for TensorFlow's own default: what a run was begun with, and with AVX2 a
+    new one "1".
 
-    TensorFlow leaves oneDNN off on CPUs that have AVX2 and nothing newer, where training takes up to twice the time
-    without it.
+    TensorFlow leaves oneDNN off on CPUs that have AVX2 and nothing newer, where training takes up
+    to twice the time without it.
     """
     begun = _environment_of(_workdir(arguments))
     if begun is None:
         begun = {"onednn": True} if "avx2" in instruction_set().split() else {}
-    onednn = begun.get("onednn")  # runs of earlier versions do not say: they had TensorFlow's default
+    onednn = begun.get(
+        "onednn"
+    )  # runs of earlier versions do not say: they had TensorFlow's default
     return None if onednn is None else str(int(bool(onednn)))
 
 
 def _workdir(arguments):
-    """The work directory of a command that trains, else None; the command itself says what is wrong with it."""
+    """The work directory of a command that trains, else None; the command itself says what is wrong
+    with it.
+    """
     command, *rest = arguments
     if command not in DEFAULT_WORKDIRS:
         return None
@@ -111,7 +134,9 @@ def _workdir(arguments):
 
 
 def _environment_of(workdir):
-    """What the run in a work directory, or the first one of an ablation, recorded; None without one."""
+    """What the run in a work directory, or the first one of an ablation, recorded; None without
+    one.
+    """
     if not workdir:
         return None
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
@@ -122,7 +147,9 @@ def _environment_of(workdir):
 
 
 def instruction_set():
-    """The kind of this CPU and those of its extensions that results can depend on: "x86_64 avx fma avx2"."""
+    """The kind of this CPU and those of its extensions that results can depend on: "x86_64 avx fma
+    avx2".
+    """
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         has = _cpu_flags()
         return " ".join((platform.machine(), *(name for name in INSTRUCTIONS if name in has)))
@@ -133,7 +160,9 @@ def _cpu_flags():
     """Names of extensions as the system says them; none where it is not known how to ask."""
     if sys.platform == "darwin" and platform.machine() == "x86_64":
         keys = ("machdep.cpu.features", "machdep.cpu.leaf7_features")
-        said = subprocess.run(["sysctl", "-n", *keys], capture_output=True, text=True, timeout=10, check=True).stdout
+        said = subprocess.run(
+            ["sysctl", "-n", *keys], capture_output=True, text=True, timeout=10, check=True
+        ).stdout
         return frozenset(said.lower().replace("avx1.0", "avx").split())
     if sys.platform != "linux":
         return frozenset()
@@ -147,11 +176,15 @@ def _cpu_flags():
 
 @contextlib.contextmanager
 def quiet():
-    """Holds back what libraries write to the error stream from C++, unless an unexpected exception leaves the block.
+    """Holds back what libraries write to the error stream from C++, unless an unexpected exception
+    leaves the block.
 
-    What this package says there itself, in lines that begin with its name, comes when the block is left.
+    What this package says there itself, in lines that begin with its name, comes when the block is
+    left.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # some of TensorFlow's messages; read when it loads
+    os.environ.setdefault(
+        "TF_CPP_MIN_LOG_LEVEL", "3"
+    )  # some of TensorFlow's messages; read when it loads
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

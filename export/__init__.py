@@ -1,7 +1,11 @@
-"""Files for other runtimes, each run again in that runtime and compared with the Keras model before it is kept."""
+"""Files for other runtimes, each run again in that runtime and compared with the Keras model before
+it is kept.
+"""
 
 if __name__ != "keras_senet.export":
-    raise ImportError(f"This package is keras_senet.export; import it by that name, not as {__name__!r}")
+    raise ImportError(
+        f"This package is keras_senet.export; import it by that name, not as {__name__!r}"
+    )
 
 from .folding import fold
 from .onnx import to_onnx

@@ -1,8 +1,10 @@
-"""How far rounding moves a network's outputs: what tells a file that rounds differently from one that is wrong.
+"""How far rounding moves a network's outputs: what tells a file that rounds differently from one
+that is wrong.
 
-A softmax of logits of several hundred makes another probability of another rounding, and hides a wrong weight where
-it is 1 for one class. So files are compared before such an activation too, and the Keras model is run again with its
-weights and images changed in the last bit: no file can be asked for more than the model itself holds.
+A softmax of logits of several hundred makes another probability of another rounding, and hides a
+wrong weight where it is 1 for one class. So files are compared before such an activation too, and
+the Keras model is run again with its weights and images changed in the last bit: no file can be
+asked for more than the model itself holds.
 """
 
 import math
@@ -17,7 +19,9 @@ from keras_senet.graphs import functional_of, with_config
 from .graph import output_names, predict, takes_integers
 
 DRAWS = 2  # of the changes; the worst counts
-MOST_ACCEPTED = 0.1  # relative: a file further off cannot be told from a wrong one, whatever the network
+MOST_ACCEPTED = (
+    0.1  # relative: a file further off cannot be told from a wrong one, whatever the network
+)
 
 
 class Precision(NamedTuple):
@@ -25,8 +29,9 @@ class Precision(NamedTuple):
 
     tolerance  accepted of every network
     unit       the last bit, relative to the number
-    factor     of how far the last bit moves the model's own output, accepted beyond `tolerance`. In float32 a runtime
-               adds up thousands of products in an order of its own; in float16 the rounding of each weight prevails.
+    factor     of how far the last bit moves the model's own output, accepted beyond `tolerance`. In
+               float32 a runtime adds up thousands of products in an order of its own; in float16
+               the rounding of each weight prevails.
     """
 
     tolerance: float
@@ -83,7 +88,9 @@ class Witness:
         self._model = keras.Model(functional.inputs[0], list(tensors.values()))
 
     def outputs(self, batches, change=lambda values: values):
-        """Arrays of each batch by name, of the model with its weights and images changed by a function."""
+        """Arrays of each batch by name, of the model with its weights and images changed by a
+        function.
+        """
         trainable, others = (
             [ops.convert_to_tensor(_changed(variable, change)) for variable in variables]
             for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
@@ -103,7 +110,9 @@ class Witness:
         return {name: [each[name] for each in found] for name in self._tensors}
 
     def sensitivity(self, batches, reference, unit):
-        """By name, the largest relative change of an output when weights and images change by up to `unit` of each."""
+        """By name, the largest relative change of an output when weights and images change by up to
+        `unit` of each.
+        """
         found = dict.fromkeys(self._tensors, 0.0)
         for seed in range(DRAWS):
             moved = self.outputs(batches, _changes(seed, unit))
@@ -116,7 +125,9 @@ class Witness:
 def _changes(seed, unit):
     """A function that changes each number by up to `unit` of it."""
     random = np.random.default_rng(seed)
-    return lambda values: (values * (1 + unit * random.uniform(-1, 1, values.shape))).astype(values.dtype)
+    return lambda values: (values * (1 + unit * random.uniform(-1, 1, values.shape))).astype(
+        values.dtype
+    )
 
 
 def _changed(variable, change):
@@ -131,9 +142,15 @@ def _relative_difference(values, reference):
 
 
 def _last_activation(tensor):
-    """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a known one."""
+    """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a
+    known one.
+    """
     layer, node_index = tensor._keras_history.operation, tensor._keras_history.node_index
-    if len(tensor.shape) != 2 or type(layer) not in (layers.Dense, layers.Activation, layers.Softmax):
+    if len(tensor.shape) != 2 or type(layer) not in (
+        layers.Dense,
+        layers.Activation,
+        layers.Softmax,
+    ):
         return None, None
     (given,) = layer._inbound_nodes[node_index].input_tensors
     if isinstance(layer, layers.Softmax):

@@ -16,7 +16,9 @@ MOST_COMPARED_SLOW = 4
 
 
 class Format(NamedTuple):
-    """A format: its function, the file's name and ending, and whether each quantisation needs images."""
+    """A format: its function, the file's name and ending, and whether each quantisation needs
+    images.
+    """
 
     function: object
     stem: str
@@ -60,10 +62,14 @@ class File(NamedTuple):
 
     def check_free(self, folder, overwrite):
         """Raises FileExistsError unless it can be written into the folder."""
-        check_replaceable(Path(folder, self.name), overwrite, is_folder=FORMATS[self.kind].suffix == "")
+        check_replaceable(
+            Path(folder, self.name), overwrite, is_folder=FORMATS[self.kind].suffix == ""
+        )
 
     def write(self, model, folder, *, images, calibration, class_names, overwrite):
-        """Writes it into a folder with the model's own preprocessing; the report. `images` None is synthetic ones."""
+        """Writes it into a folder with the model's own preprocessing; the report. `images` None is
+        synthetic ones.
+        """
         options = {"quantization": self.quantization} if self.quantization else {}
         if self.calibrates:
             options["representative_images"] = calibration
@@ -87,7 +93,9 @@ def planned(kinds, quantizations):
     plain = [File(kind, None) for kind in FORMATS if kind in kinds]
     smaller = []
     for quantization in dict.fromkeys(quantizations):
-        having = [kind for kind in FORMATS if kind in kinds and quantization in FORMATS[kind].calibrates]
+        having = [
+            kind for kind in FORMATS if kind in kinds and quantization in FORMATS[kind].calibrates
+        ]
         if not having:
             raise ValueError(f"--quantization {quantization} is not for --format {' '.join(kinds)}")
         smaller += [File(kind, quantization) for kind in having]

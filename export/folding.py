@@ -10,40 +10,57 @@ FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
 
 def fold(model):
-    """A functional model for inference that is equal up to rounding, with batch normalisation inside its convolutions.
+    """A functional model for inference that is equal up to rounding, with batch normalisation
+    inside its convolutions.
 
-    A `BatchNormalization` behind a `Conv2D`, `GroupedConv2D`, `DepthwiseConv2D` or `Dense` without an activation, which
-    nothing else reads, is gone: kernel and bias have its scale and shift. Others stay, such as those in front of a
-    convolution (pre-activation networks), those called several times, and those called with `training=True`. Works on
-    every backend, in nested models too. The new model has weights of its own; `preprocessing` goes over to it.
+    A `BatchNormalization` behind a `Conv2D`, `GroupedConv2D`, `DepthwiseConv2D` or `Dense` without
+    an activation, which nothing else reads, is gone: kernel and bias have its scale and shift.
+    Others stay, such as those in front of a convolution (pre-activation networks), those called
+    several times, and those called with `training=True`. Works on every backend, in nested models
+    too. The new model has weights of its own; `preprocessing` goes over to it.
 
     Raises:
-        ValueError: for a model that is neither functional nor a built sequential one, or has a layer of another
+        ValueError: for a model that is neither functional nor a built sequential one, or has a
+        layer of another
             library that `get_config` does not describe.
     """
     found = graphs.graphs(model)
     kept = _called_otherwise(found)
     folded = {norm: conv for graph in found for norm, conv in _foldable(graph) if norm not in kept}
     changed = {
-        conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm)) for norm, conv in folded.items()
+        conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm))
+        for norm, conv in folded.items()
     }
     return graphs.rebuilt(model, changed, gone=folded)
 
 
 def _called_otherwise(found):
     """The layers called with `training=True` or a mask, and those within them."""
-    called = [node.operation for graph in found for node in graph.nodes if not graphs.is_plain(node)]
-    return {each for layer in called if isinstance(layer, keras.Layer) for each in layer._flatten_layers()}
+    called = [
+        node.operation for graph in found for node in graph.nodes if not graphs.is_plain(node)
+    ]
+    return {
+        each
+        for layer in called
+        if isinstance(layer, keras.Layer)
+        for each in layer._flatten_layers()
+    }
 
 
 def _foldable(graph):
     """Pairs of a batch normalisation and the convolution that can take it over."""
     for node in graph.nodes:
         conv, behind = node.operation, graph.reader(node)
-        if behind is None or type(conv) not in FOLDING or conv.activation is not keras.activations.linear:
+        if (
+            behind is None
+            or type(conv) not in FOLDING
+            or conv.activation is not keras.activations.linear
+        ):
             continue
         norm, data_format = behind.operation, getattr(conv, "data_format", "channels_last")
-        if type(norm) in graphs.NORMALIZATIONS and graphs.over_channels(norm, node.outputs[0], data_format):
+        if type(norm) in graphs.NORMALIZATIONS and graphs.over_channels(
+            norm, node.outputs[0], data_format
+        ):
             yield norm, conv
 
 

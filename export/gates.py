@@ -10,13 +10,16 @@ from keras_senet.layers import SqueezeExcite
 
 from .graph import copy_with, predict, prediction_function
 
-# XNNPACK refuses an int8 convolution whose input scale times kernel scale is over 2^8 of its output scale. With
-# 2^8 steps to the input's range and 2^7 to the kernel's, that is an output range below input x kernel / 2^15.
+# XNNPACK refuses an int8 convolution whose input scale times kernel scale is over 2^8 of its output
+# scale. With 2^8 steps to the input's range and 2^7 to the kernel's, that is an output range below
+# input x kernel / 2^15.
 NARROWEST = 2.0**-14
 
 
 class FixedGate(SqueezeExcite):
-    """An SE block whose hidden units are idle: its gate is constant, that of the expansion's biases."""
+    """An SE block whose hidden units are idle: its gate is constant, that of the expansion's
+    biases.
+    """
 
     def excitation(self, x):
         idle = ops.zeros((1, 1, 1, self.reduce.filters), self.reduce.compute_dtype)
@@ -24,10 +27,12 @@ class FixedGate(SqueezeExcite):
 
 
 def fix_idle_gates(model, preprocessing, images):
-    """The model, with a constant in place of each gate whose hidden units stay at zero for all `images`.
+    """The model, with a constant in place of each gate whose hidden units stay at zero for all
+    `images`.
 
-    That happens to blocks of one or two hidden units. Calibration gives such units the range 0..0, for which
-    there is no integer scale: LiteRT refuses the file. A unit held in that range is a constant in any case.
+    That happens to blocks of one or two hidden units. Calibration gives such units the range 0..0,
+    for which there is no integer scale: LiteRT refuses the file. A unit held in that range is a
+    constant in any case.
     """
     idle = _idle_blocks(model, preprocessing, images)
     if not idle:
@@ -57,12 +62,18 @@ def _idle_blocks(model, preprocessing, images):
         ranges = {block: stack.enter_context(_observed(block)) for block in blocks}
         predict(prediction_function(model, preprocessing), images)
     kernels = {block: np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks}
-    return {block for block, (given, made) in ranges.items() if made <= given * kernels[block] * NARROWEST}
+    return {
+        block
+        for block, (given, made) in ranges.items()
+        if made <= given * kernels[block] * NARROWEST
+    }
 
 
 @contextlib.contextmanager
 def _observed(block):
-    """The largest magnitudes [squeezed, hidden] that a block meets in eager calls within, in nested models too."""
+    """The largest magnitudes [squeezed, hidden] that a block meets in eager calls within, in nested
+    models too.
+    """
     largest = [0.0, 0.0]
 
     def excitation(x):

@@ -14,7 +14,9 @@ FLOAT32 = {"dtype": "float32"}
 
 
 def check_exportable(model, preprocessing):
-    """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to tensors."""
+    """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to
+    tensors.
+    """
     check_functional(model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -32,7 +34,9 @@ def check_exportable(model, preprocessing):
 
 
 def _check_batch(model):
-    """Raises ValueError for a model that computes of one number of images alone, as in `ops.reshape(x, (4, -1))`."""
+    """Raises ValueError for a model that computes of one number of images alone, as in
+    `ops.reshape(x, (4, -1))`.
+    """
     batch, *shape = model.inputs[0].shape
     if batch is None:
         return
@@ -50,7 +54,9 @@ def _check_batch(model):
 
 def _check_preprocessing(preprocessing, channels):
     if not isinstance(preprocessing, Preprocessing):
-        raise ValueError(f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}")
+        raise ValueError(
+            f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}"
+        )
     if len(preprocessing.mean) not in (1, channels):
         raise ValueError(
             f"`preprocessing` must be for images of {channels} channels, as the model takes them. "
@@ -92,8 +98,12 @@ def checked_class_names(model, class_names):
 
 
 def with_plain_ends(model):
-    """The model itself, or one with a tensor for an input or output that is a list or a dict of a single one."""
-    if isinstance(model, keras.Sequential):  # its ends are tensors, which it does not tell before it was called
+    """The model itself, or one with a tensor for an input or output that is a list or a dict of a
+    single one.
+    """
+    if isinstance(
+        model, keras.Sequential
+    ):  # its ends are tensors, which it does not tell before it was called
         return model
     is_plain = len(model.outputs) != 1 or isinstance(model.output, keras.KerasTensor)
     if is_plain and isinstance(model.input, keras.KerasTensor):
@@ -112,13 +122,18 @@ def _like(model, copy):
 def output_names(model):
     """The outputs' names in a file, in the order of `model.outputs`.
 
-    A single one is called `predictions`. Several have the keys of a dict, or the names of the layers that make them.
+    A single one is called `predictions`. Several have the keys of a dict, or the names of the
+    layers that make them.
     """
     if len(model.outputs) == 1:
         return ["predictions"]
     names = []
     for path, tensor in keras.tree.flatten_with_path(model.output):
-        keys = [str(key) for key in path] if isinstance(model.output, dict) else [tensor._keras_history.operation.name]
+        keys = (
+            [str(key) for key in path]
+            if isinstance(model.output, dict)
+            else [tensor._keras_history.operation.name]
+        )
         names.append(unused_name("_".join(keys), {"images", *names}))
     return names
 
@@ -140,7 +155,9 @@ def is_of_any_size(model):
 
 
 def own_sides(model, preprocessing):
-    """(H, W) of the images that a network for any size was made for, by its preprocessing; None if nothing tells."""
+    """(H, W) of the images that a network for any size was made for, by its preprocessing; None if
+    nothing tells.
+    """
     size = getattr(preprocessing or getattr(model, "preprocessing", None), "size", None)
     return None if size is None else sides(size)
 
@@ -149,7 +166,11 @@ def with_sides(model, missing):
     """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
     height, width, channels = image_shape(model)
     size = (height or missing[0], width or missing[1])
-    return (*size, channels) if keras.config.image_data_format() == "channels_last" else (channels, *size)
+    return (
+        (*size, channels)
+        if keras.config.image_data_format() == "channels_last"
+        else (channels, *size)
+    )
 
 
 def is_taken(model, shape):
@@ -164,7 +185,9 @@ def is_taken(model, shape):
 def of_shape(model, shape):
     """A copy of a model for images of any size that takes those of one shape."""
     model = with_plain_ends(model)
-    copy = keras.models.clone_model(model, keras.Input(shape, name="images"), clone_function=with_config)
+    copy = keras.models.clone_model(
+        model, keras.Input(shape, name="images"), clone_function=with_config
+    )
     set_weights(copy, model.get_weights())
     return _like(model, copy)
 
@@ -176,13 +199,17 @@ def image_shape(model):
 
 
 def in_float32(model):
-    """The model itself, or with layers of mixed precision a copy that computes in float32, the variables' dtype."""
+    """The model itself, or with layers of mixed precision a copy that computes in float32, the
+    variables' dtype.
+    """
     if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
         return model
 
     def clone(layer):
         computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
-        return with_config(layer, **FLOAT32 if computes else {})  # operations of `keras.ops` follow their inputs
+        return with_config(
+            layer, **FLOAT32 if computes else {}
+        )  # operations of `keras.ops` follow their inputs
 
     return copy_with(model, clone)
 
@@ -195,7 +222,9 @@ def copy_with(model, clone):
 
 
 def prediction_function(model, preprocessing, names=None):
-    """The outputs by name of a batch of images: 0..255 RGB with `preprocessing`, else as the model takes them."""
+    """The outputs by name of a batch of images: 0..255 RGB with `preprocessing`, else as the model
+    takes them.
+    """
     names = names or output_names(model)
 
     def predictions(images):
@@ -207,17 +236,23 @@ def prediction_function(model, preprocessing, names=None):
 
 
 def predict(function, images, batch_size=16):
-    """What a function like `prediction_function` computes of all images, a batch at a time: float32 by name."""
+    """What a function like `prediction_function` computes of all images, a batch at a time: float32
+    by name.
+    """
     parts = np.split(images, range(batch_size, len(images), batch_size))
     outputs = [function(part) for part in parts]
     return {
-        name: np.concatenate([keras.ops.convert_to_numpy(each[name]) for each in outputs]).astype("float32")
+        name: np.concatenate([keras.ops.convert_to_numpy(each[name]) for each in outputs]).astype(
+            "float32"
+        )
         for name in outputs[0]
     }
 
 
 def serving_function(model, preprocessing, batch=None):
-    """A tf.function from `images` (batch, H, W, C) float32 to float32 outputs by name; None is a dynamic batch."""
+    """A tf.function from `images` (batch, H, W, C) float32 to float32 outputs by name; None is a
+    dynamic batch.
+    """
     predictions = prediction_function(model, preprocessing)
     images = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name="images")
 
@@ -229,42 +264,58 @@ def serving_function(model, preprocessing, batch=None):
 
 
 def traced(function):
-    """The concrete function of a tf.function with an `input_signature`, without calls that XLA must compile.
+    """The concrete function of a tf.function with an `input_signature`, without calls that XLA must
+    compile.
 
-    Keras makes such calls of grouped convolutions, whose gradient TensorFlow's CPU kernels lack. ONNX has none, and
-    a SavedModel would compile again for each size of a batch, and run only where XLA is. What TensorFlow cannot trace
-    without them keeps them.
+    Keras makes such calls of grouped convolutions, whose gradient TensorFlow's CPU kernels lack.
+    ONNX has none, and a SavedModel would compile again for each size of a batch, and run only where
+    XLA is. What TensorFlow cannot trace without them keeps them.
     """
     concrete = function.get_concrete_function()
     if not _calls_xla(concrete):
         return concrete
     inlined = tf.function(function.python_function, input_signature=function.input_signature)
     before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(True)  # functions within a function that is traced become part of it
+    tf.config.run_functions_eagerly(
+        True
+    )  # functions within a function that is traced become part of it
     try:
         return inlined.get_concrete_function()
-    except (ValueError, TypeError):  # such as a tensor in an `if`, which only a function of its own can have
+    except (
+        ValueError,
+        TypeError,
+    ):  # such as a tensor in an `if`, which only a function of its own can have
         return concrete
     finally:
         tf.config.run_functions_eagerly(before)
 
 
 def _calls_xla(concrete):
-    """Whether it calls a function that XLA must compile; of a 3D convolution with groups TensorFlow has no other."""
-    compiled = [each for each in concrete.graph.as_graph_def().library.function if each.attr["_XlaMustCompile"].b]
+    """Whether it calls a function that XLA must compile; of a 3D convolution with groups TensorFlow
+    has no other.
+    """
+    compiled = [
+        each
+        for each in concrete.graph.as_graph_def().library.function
+        if each.attr["_XlaMustCompile"].b
+    ]
     return any("Conv3D" not in {node.op for node in each.node_def} for each in compiled)
 
 
 def frozen_graph(function):
-    """(GraphDef, {`images` and each output's name: its tensor}) of a `serving_function`, with constants in its place.
+    """(GraphDef, {`images` and each output's name: its tensor}) of a `serving_function`, with
+    constants in its place.
 
-    Variables become constants, and so do tensors that were computed where the model was built, such as the mean of a
-    `Normalization` or the numbers in `x / 127.5 - 1`: to TensorFlow these are further inputs.
+    Variables become constants, and so do tensors that were computed where the model was built, such
+    as the mean of a `Normalization` or the numbers in `x / 127.5 - 1`: to TensorFlow these are
+    further inputs.
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     concrete = traced(function)
-    assigning = [each.name for each in concrete.graph.get_operations() if each.type.startswith("Assign")]
+    assigning = [
+        each.name for each in concrete.graph.get_operations() if each.type.startswith("Assign")
+    ]
     if assigning:
         raise ValueError(
             "`model` must leave its variables as they are, which are constants in the file. "
@@ -275,7 +326,9 @@ def frozen_graph(function):
         for tensor, placeholder in concrete.graph.captures
         if tensor.dtype != tf.resource
     }
-    frozen = convert_variables_to_constants_v2(concrete, lower_control_flow=False, aggressive_inlining=True)
+    frozen = convert_variables_to_constants_v2(
+        concrete, lower_control_flow=False, aggressive_inlining=True
+    )
     content = frozen.graph.as_graph_def(add_shapes=True)
     for node in content.node:
         if node.name in captured:
@@ -285,14 +338,20 @@ def frozen_graph(function):
             node.attr["dtype"].type = constant.dtype
             node.attr["value"].tensor.CopyFrom(constant)
     # TensorFlow has the values of a dictionary in the order of its keys.
-    outputs = dict(zip(sorted(concrete.structured_outputs), (each.name for each in frozen.outputs), strict=True))
+    outputs = dict(
+        zip(
+            sorted(concrete.structured_outputs), (each.name for each in frozen.outputs), strict=True
+        )
+    )
     return content, {"images": "images:0"} | outputs
 
 
 def write_saved_model(model, functions, folder):
-    """Writes tf.functions by the names of their signatures, and the model's variables, as a SavedModel.
+    """Writes tf.functions by the names of their signatures, and the model's variables, as a
+    SavedModel.
 
-    `keras.export.ExportArchive` would write each variable twice: as Keras' object and as TensorFlow's within it.
+    `keras.export.ExportArchive` would write each variable twice: as Keras' object and as
+    TensorFlow's within it.
     """
     functions = {name: traced(function) for name, function in functions.items()}
     module = tf.Module()

@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_senet import data
 from keras_senet.evaluation.networks import views_of
-from keras_senet.files import find_images, summary
+from keras_senet.images.walk import find_images, summary
 
 MOST_IMAGES = 200
 
@@ -24,8 +24,12 @@ def images_for(model, source, data_dir=None):
     """
     is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
     if not is_named and os.path.isdir(source) and (files := _image_files(source)):
-        return np.stack([model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)])
-    images, _ = images_of(model, data.load(source, "train", data_dir, upright=model.preprocessing.upright))
+        return np.stack(
+            [model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)]
+        )
+    images, _ = images_of(
+        model, data.load(source, "train", data_dir, upright=model.preprocessing.upright)
+    )
     return images
 
 

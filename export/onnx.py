@@ -32,7 +32,9 @@ OPSETS = range(13, 19)
 
 
 class Quantization(NamedTuple):
-    """One way to make a file smaller: what it may differ by, and whether it is calibrated on images."""
+    """One way to make a file smaller: what it may differ by, and whether it is calibrated on
+    images.
+    """
 
     precision: Precision
     calibrates: bool = False
@@ -59,36 +61,39 @@ def to_onnx(
     class_names=None,
     overwrite=False,
 ):
-    """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX Runtime and compared.
+    """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX
+    Runtime and compared.
 
-    Several outputs have the names that the model has for them, those of a dict or of layers. `height` and `width` are
-    dynamic, too, where the model leaves them open.
+    Several outputs have the names that the model has for them, those of a dict or of layers.
+    `height` and `width` are dynamic, too, where the model leaves them open.
 
-    It computes in float32, also where the model trains in mixed precision, on channels first, with batch normalisation
-    inside the convolutions. Its metadata has `source`, and, where they are given, `preprocessing` (the fields, as JSON)
-    and `class_names` (a list, as JSON). A model with layers that this module does not know goes through tf2onnx.
+    It computes in float32, also where the model trains in mixed precision, on channels first, with
+    batch normalisation inside the convolutions. Its metadata has `source`, and, where they are
+    given, `preprocessing` (the fields, as JSON) and `class_names` (a list, as JSON). A model with
+    layers that this module does not know goes through tf2onnx.
 
     Args:
         model: a functional Keras model with one input, for images, in channels_last.
         path: the file to write.
-        layout: of the file's input, and of its output if that is a map: "nhwc", as the model, or "nchw".
-        opset: of ONNX' operators, 13 to 18.
-        quantization: None; "float16": weights and arithmetic in 16 bits, input and output in float32; "int8": weights
-            (a channel each) and activations in 8 bits, by ONNX Runtime's static quantiser as pairs of QuantizeLinear
-            and DequantizeLinear; a softmax stays in float.
-        representative_images: (N, H, W, C) to calibrate "int8" on, as the exported model takes them.
-        gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too; without a squeeze, its mean.
-        images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded synthetic ones.
-        preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255 RGB.
-        class_names: the names of the classes, in the order of the model's output.
-        overwrite: whether to replace what is at `path`.
+        layout: of the file's input, and of its output if that is a map: "nhwc", as the model, or
+        "nchw". opset: of ONNX' operators, 13 to 18. quantization: None; "float16": weights and
+        arithmetic in 16 bits, input and output in float32; "int8": weights
+            (a channel each) and activations in 8 bits, by ONNX Runtime's static quantiser as pairs
+            of QuantizeLinear and DequantizeLinear; a softmax stays in float.
+        representative_images: (N, H, W, C) to calibrate "int8" on, as the exported model takes
+        them. gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too;
+        without a squeeze, its mean. images: (N, H, W, C) to compare on, as the exported model takes
+        them; None makes seeded synthetic ones. preprocessing: a `Preprocessing` to put into the
+        graph: the exported model then takes 0..255 RGB. class_names: the names of the classes, in
+        the order of the model's output. overwrite: whether to replace what is at `path`.
 
     Returns:
-        An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be finite, and the
-        report says how far they are off.
+        An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
+        finite, and the report says how far they are off.
 
     Raises:
-        ParityError: if the outputs are not within 1e-4 of the largest one, or 1e-2 with "float16", and further off
+        ParityError: if the outputs are not within 1e-4 of the largest one, or 1e-2 with "float16",
+        and further off
             than rounding moves the model's own; nothing is left at `path`.
         MissingExtraError: if onnx or onnxruntime are not installed, or tf2onnx where it is needed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
@@ -98,7 +103,9 @@ def to_onnx(
     if layout not in LAYOUTS:
         raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={layout!r}")
     if not is_integer(opset) or opset not in OPSETS:
-        raise ValueError(f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}")
+        raise ValueError(
+            f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. Received: opset={opset!r}"
+        )
     opset = int(opset)
     if not isinstance(quantization, str | None) or quantization not in QUANTIZATIONS:
         raise ValueError(
@@ -113,7 +120,10 @@ def to_onnx(
     class_names = checked_class_names(model, class_names)
     calibration = representative_images
     if calibration is not None:
-        calibration = [laid_out(batch, layout) for batch in checked_images("representative_images", calibration, model)]
+        calibration = [
+            laid_out(batch, layout)
+            for batch in checked_images("representative_images", calibration, model)
+        ]
 
     def write(model, target):
         proto = _proto(model, preprocessing, layout, opset, gates)
@@ -141,7 +151,9 @@ def to_onnx(
 
 
 def _check(proto, model):
-    """Raises ValueError for a graph that is not valid, as tf2onnx makes of operations that ONNX lacks."""
+    """Raises ValueError for a graph that is not valid, as tf2onnx makes of operations that ONNX
+    lacks.
+    """
     onnx = require("onnx", "export")
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -169,7 +181,9 @@ def _proto(model, preprocessing, layout, opset, gates):
 
 
 def _by_layers(model, preprocessing, layout, opset, gates):
-    check_supported(model)  # before `fold`, which copies layers, as those of other libraries may not allow
+    check_supported(
+        model
+    )  # before `fold`, which copies layers, as those of other libraries may not allow
     from onnx import TensorProto
 
     names = output_names(model)
@@ -203,9 +217,14 @@ def _dims(shape, layout, prefix=""):
     if len(shape) != 4:
         return ["batch", *shape[1:]]
     height, width = (
-        f"{prefix}{name}" if side is None else side for side, name in zip(shape[1:3], ("height", "width"), strict=True)
+        f"{prefix}{name}" if side is None else side
+        for side, name in zip(shape[1:3], ("height", "width"), strict=True)
     )
-    return ["batch", height, width, shape[3]] if layout == "nhwc" else ["batch", shape[3], height, width]
+    return (
+        ["batch", height, width, shape[3]]
+        if layout == "nhwc"
+        else ["batch", shape[3], height, width]
+    )
 
 
 def _by_tf2onnx(model, preprocessing, layout, opset):
@@ -213,8 +232,13 @@ def _by_tf2onnx(model, preprocessing, layout, opset):
     tf2onnx = require("tf2onnx", "export")
     content, tensors = frozen_graph(serving_function(model, preprocessing))
     names = output_names(model)
-    is_map = {name: len(output.shape) == 4 for name, output in zip(names, model.outputs, strict=True)}
-    channels_first = {"inputs_as_nchw": ["images"], "outputs_as_nchw": [name for name in names if is_map[name]]}
+    is_map = {
+        name: len(output.shape) == 4 for name, output in zip(names, model.outputs, strict=True)
+    }
+    channels_first = {
+        "inputs_as_nchw": ["images"],
+        "outputs_as_nchw": [name for name in names if is_map[name]],
+    }
     with _without_advice():
         proto, _ = tf2onnx.convert.from_graph_def(
             content,
@@ -229,7 +253,10 @@ def _by_tf2onnx(model, preprocessing, layout, opset):
     ends = {"images": (None, *image_shape(model))}
     ends |= {name: output.shape for name, output in zip(names, model.outputs, strict=True)}
     for value in (*proto.graph.input, *proto.graph.output):
-        _set_shape(value, _dims(ends[value.name], layout, "" if value.name == "images" else f"{value.name}_"))
+        _set_shape(
+            value,
+            _dims(ends[value.name], layout, "" if value.name == "images" else f"{value.name}_"),
+        )
     return proto
 
 
@@ -286,10 +313,18 @@ def _in_int8(proto, calibration, target):
             image = next(self.images, None)
             return None if image is None else {"images": image[None]}
 
-    # Both unsigned: with signed weights ONNX Runtime adds pairs of products in 16 bits on CPUs without VNNI, and these
-    # overflow. A network trained on CIFAR-10 then agreed with itself for 93% of the images, with these for 99%.
-    options = {"activation_type": QuantType.QUInt8, "weight_type": QuantType.QUInt8, "per_channel": True}
-    # In 8 bits a probability is a multiple of 1/256: of a thousand classes nearly all would be 0, or equal.
-    options["nodes_to_exclude"] = [node.name for node in proto.graph.node if node.op_type == "Softmax"]
+    # Both unsigned: with signed weights ONNX Runtime adds pairs of products in 16 bits on CPUs
+    # without VNNI, and these overflow. A network trained on CIFAR-10 then agreed with itself for
+    # 93% of the images, with these for 99%.
+    options = {
+        "activation_type": QuantType.QUInt8,
+        "weight_type": QuantType.QUInt8,
+        "per_channel": True,
+    }
+    # In 8 bits a probability is a multiple of 1/256: of a thousand classes nearly all would be 0,
+    # or equal.
+    options["nodes_to_exclude"] = [
+        node.name for node in proto.graph.node if node.op_type == "Softmax"
+    ]
     quantize_static(onnx.shape_inference.infer_shapes(proto), target, Reader(), **options)
     return onnx.load(str(target))

@@ -1,7 +1,8 @@
 """A functional Keras model as an ONNX graph, layer by layer: images are (N, C, H, W) throughout.
 
-`EMITTERS` has a function for each layer that is known: the networks of keras_senet and the usual ones of Keras. Each
-gets the `Graph` to add to, the layer, and a `Tensor` for each input, and returns one.
+`EMITTERS` has a function for each layer that is known: the networks of keras_senet and the usual
+ones of Keras. Each gets the `Graph` to add to, the layer, and a `Tensor` for each input, and
+returns one.
 """
 
 import collections
@@ -35,7 +36,9 @@ class UnsupportedLayerError(Exception):
 
 
 class Pointwise(NamedTuple):
-    """A 1x1 convolution with a stride of 1: the name of its input, its kernel (O, I) and bias (O,) or None."""
+    """A 1x1 convolution with a stride of 1: the name of its input, its kernel (O, I) and bias (O,)
+    or None.
+    """
 
     source: str
     kernel: np.ndarray
@@ -48,7 +51,8 @@ class Tensor(NamedTuple):
     name         its ONNX name
     shape        as Keras has it, channels last, with None for the batch and for open sides
     pads         zeros around it that are still to be added: top, left, bottom, right
-    nonnegative  whether it is at least 0 everywhere, so that zeros around it cannot be a window's maximum
+    nonnegative  whether it is at least 0 everywhere, so that zeros around it cannot be a window's
+                 maximum
     """
 
     name: str
@@ -82,7 +86,9 @@ class Graph:
     def add(self, operator, *inputs, name, **attributes):
         """The name of the output of a new node."""
         output = self._unique(name)
-        self.nodes.append(self.onnx.helper.make_node(operator, list(inputs), [output], name=output, **attributes))
+        self.nodes.append(
+            self.onnx.helper.make_node(operator, list(inputs), [output], name=output, **attributes)
+        )
         return output
 
     def constant(self, value, name, dtype="float32"):
@@ -96,10 +102,14 @@ class Graph:
         if x.pads == NO_PADS:
             return x
         top, left, bottom, right = x.pads
-        return self.pad(x._replace(pads=NO_PADS), [0, 0, top, left, 0, 0, bottom, right], f"{x.name}/padded")
+        return self.pad(
+            x._replace(pads=NO_PADS), [0, 0, top, left, 0, 0, bottom, right], f"{x.name}/padded"
+        )
 
     def pad(self, x, amounts, name):
-        """x with zeros at the begins, then the ends, of its four axes; the shape is the caller's to set."""
+        """x with zeros at the begins, then the ends, of its four axes; the shape is the caller's to
+        set.
+        """
         pads = self.constant(amounts, f"{name}/amounts", "int64")
         return x._replace(name=self.add("Pad", x.name, pads, name=name))
 
@@ -125,7 +135,11 @@ class Graph:
         readers = collections.Counter(name for node in self.nodes for name in node.input)
         makers = {name: node for node in self.nodes for name in node.output}
         for node in list(self.nodes):
-            if node.op_type == "Identity" and node.output[0] in results and readers[node.input[0]] == 1:
+            if (
+                node.op_type == "Identity"
+                and node.output[0] in results
+                and readers[node.input[0]] == 1
+            ):
                 maker = makers.get(node.input[0])
                 if maker is not None and maker.op_type != "Identity":
                     maker.output[0] = node.output[0]
@@ -139,10 +153,14 @@ class Graph:
             [helper.make_tensor_value_info(name, kind, shape) for name, shape in each.items()]
             for each in (inputs, outputs)
         ]
-        constants = [self.onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items()]
+        constants = [
+            self.onnx.numpy_helper.from_array(value, name) for name, value in self.constants.items()
+        ]
         graph = helper.make_graph(self.nodes, name, *values, initializer=constants)
         opsets = [helper.make_opsetid("", self.opset)]
-        return helper.make_model(graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets))
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=helper.find_min_ir_version_for(opsets)
+        )
 
 
 EMITTERS = {}
@@ -159,7 +177,9 @@ def emits(*kinds):
 
 
 def check_supported(model):
-    """Raises UnsupportedLayerError if a layer has no emitter, or is called as none expects; also in nested models."""
+    """Raises UnsupportedLayerError if a layer has no emitter, or is called as none expects; also in
+    nested models.
+    """
     for node in graphs.Graph(graphs.functional_of(model)).nodes:
         layer = node.operation
         if node.is_input:
@@ -175,7 +195,10 @@ def check_supported(model):
 def _has_emitter(layer):
     if isinstance(layer, keras.Model):
         return graphs.is_functional(layer) and len(layer.inputs) == 1
-    return type(layer) in EMITTERS and getattr(layer, "data_format", "channels_last") == "channels_last"
+    return (
+        type(layer) in EMITTERS
+        and getattr(layer, "data_format", "channels_last") == "channels_last"
+    )
 
 
 def emit_model(graph, model, x):
@@ -186,7 +209,9 @@ def emit_model(graph, model, x):
         for node in functional._nodes_by_depth[depth]:
             if not node.is_input:
                 (output,) = node.outputs
-                found[id(output)] = _emit(graph, node, [found[id(tensor)] for tensor in node.input_tensors])
+                found[id(output)] = _emit(
+                    graph, node, [found[id(tensor)] for tensor in node.input_tensors]
+                )
     return [graph.padded(found[id(output)]) for output in functional.outputs]
 
 
@@ -242,8 +267,12 @@ def _activated(graph, x, activation, name):
     if activation is keras.activations.linear:
         return x
     if activation not in ACTIVATIONS:
-        raise UnsupportedLayerError(f"{name} with activation {getattr(activation, '__name__', activation)}")
-    return Tensor(ACTIVATIONS[activation](graph, x.name, name), x.shape, nonnegative=activation in NONNEGATIVE)
+        raise UnsupportedLayerError(
+            f"{name} with activation {getattr(activation, '__name__', activation)}"
+        )
+    return Tensor(
+        ACTIVATIONS[activation](graph, x.name, name), x.shape, nonnegative=activation in NONNEGATIVE
+    )
 
 
 @emits(layers.Activation)
@@ -255,7 +284,9 @@ def _activation(graph, layer, x):
 def _relu(graph, layer, x):
     if layer.threshold or layer.negative_slope or layer.max_value not in (None, 6):
         raise UnsupportedLayerError(f"{layer.name} with {layer.get_config()}")
-    return _activated(graph, x, keras.activations.relu6 if layer.max_value else keras.activations.relu, layer.name)
+    return _activated(
+        graph, x, keras.activations.relu6 if layer.max_value else keras.activations.relu, layer.name
+    )
 
 
 @emits(layers.Softmax)
@@ -302,32 +333,47 @@ def _bias(layer):
 
 
 def _convolved(graph, source, kernel, bias, name, **attributes):
-    """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has them."""
+    """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has
+    them.
+    """
     inputs = [graph.constant(kernel, f"{name}/kernel")]
     if bias is not None:
         inputs.append(graph.constant(bias, f"{name}/bias"))
-    return graph.add("Conv", source, *inputs, name=name, kernel_shape=kernel.shape[2:], **attributes)
+    return graph.add(
+        "Conv", source, *inputs, name=name, kernel_shape=kernel.shape[2:], **attributes
+    )
 
 
 def _emit_convolution(graph, layer, x, kernel, groups):
     x, pads = _window(graph, layer, x, kernel.shape[2:], layer.dilation_rate)
     bias = _bias(layer)
-    sampling = {"strides": layer.strides, "dilations": layer.dilation_rate, "group": groups, **_pads(pads)}
+    sampling = {
+        "strides": layer.strides,
+        "dilations": layer.dilation_rate,
+        "group": groups,
+        **_pads(pads),
+    }
     output = _convolved(graph, x.name, kernel, bias, layer.name, **sampling)
     if (kernel.shape[2:], tuple(layer.strides), pads, groups) == ((1, 1), (1, 1), NO_PADS, 1):
         graph.pointwise[output] = Pointwise(x.name, kernel[:, :, 0, 0], bias)
-    return _activated(graph, Tensor(output, (None,) * 4), layer.activation, f"{layer.name}/activation")
+    return _activated(
+        graph, Tensor(output, (None,) * 4), layer.activation, f"{layer.name}/activation"
+    )
 
 
 @emits(layers.Conv2D, GroupedConv2D)
 def _conv(graph, layer, x):
-    return _emit_convolution(graph, layer, x, _numpy(layer.kernel).transpose(3, 2, 0, 1), layer.groups)
+    return _emit_convolution(
+        graph, layer, x, _numpy(layer.kernel).transpose(3, 2, 0, 1), layer.groups
+    )
 
 
 @emits(layers.DepthwiseConv2D)
 def _depthwise(graph, layer, x):
     height, width, channels, multiplier = layer.kernel.shape
-    kernel = _numpy(layer.kernel).reshape(height, width, 1, channels * multiplier).transpose(3, 2, 0, 1)
+    kernel = (
+        _numpy(layer.kernel).reshape(height, width, 1, channels * multiplier).transpose(3, 2, 0, 1)
+    )
     return _emit_convolution(graph, layer, x, kernel, channels)
 
 
@@ -336,22 +382,34 @@ def _dense(graph, layer, x):
     if len(x.shape) != 2:
         raise UnsupportedLayerError(f"{layer.name} behind a tensor of shape {x.shape}")
     bias = _numpy(layer.bias) if layer.use_bias else np.zeros(layer.units)
-    constants = [graph.constant(v, f"{layer.name}/{n}") for n, v in (("kernel", _numpy(layer.kernel)), ("bias", bias))]
+    constants = [
+        graph.constant(v, f"{layer.name}/{n}")
+        for n, v in (("kernel", _numpy(layer.kernel)), ("bias", bias))
+    ]
     output = graph.add("Gemm", x.name, *constants, name=layer.name)
-    return _activated(graph, Tensor(output, (None, layer.units)), layer.activation, f"{layer.name}/activation")
+    return _activated(
+        graph, Tensor(output, (None, layer.units)), layer.activation, f"{layer.name}/activation"
+    )
 
 
 @emits(layers.BatchNormalization, BatchNormalization)
 def _batch_normalization(graph, layer, x):
     if len(x.shape) != 4 or layer.axis not in (-1, 3):
         raise UnsupportedLayerError(f"{layer.name} with axis={layer.axis}")
-    weights = {"gamma": layer.gamma, "beta": layer.beta, "mean": layer.moving_mean, "variance": layer.moving_variance}
+    weights = {
+        "gamma": layer.gamma,
+        "beta": layer.beta,
+        "mean": layer.moving_mean,
+        "variance": layer.moving_variance,
+    }
     default = {"gamma": np.ones(x.channels), "beta": np.zeros(x.channels)}
     constants = [
         graph.constant(default[name] if weight is None else _numpy(weight), f"{layer.name}/{name}")
         for name, weight in weights.items()
     ]
-    output = graph.add("BatchNormalization", x.name, *constants, epsilon=layer.epsilon, name=layer.name)
+    output = graph.add(
+        "BatchNormalization", x.name, *constants, epsilon=layer.epsilon, name=layer.name
+    )
     return Tensor(output, x.shape)
 
 
@@ -375,17 +433,24 @@ def _reduced(graph, block, x):
 
 
 def _reduced_before(graph, block, conv):
-    """The same from the input of the 1x1 convolution in front of the block, whose mean is that of its input convolved.
+    """The same from the input of the 1x1 convolution in front of the block, whose mean is that of
+    its input convolved.
 
     In a bottleneck that input has a quarter of the channels; both kernels become one.
     """
     layer = block.reduce
     reduce = _numpy(layer.kernel)[0, 0].T
     biases = [_bias(layer), None if conv.bias is None else reduce @ conv.bias]
-    bias = sum(part for part in biases if part is not None) if any(b is not None for b in biases) else None
+    bias = (
+        sum(part for part in biases if part is not None)
+        if any(b is not None for b in biases)
+        else None
+    )
     pooled = graph.add("GlobalAveragePool", conv.source, name=f"{block.name}/squeeze")
     output = _convolved(graph, pooled, (reduce @ conv.kernel)[:, :, None, None], bias, layer.name)
-    return _activated(graph, Tensor(output, (None,) * 4), layer.activation, f"{layer.name}/activation")
+    return _activated(
+        graph, Tensor(output, (None,) * 4), layer.activation, f"{layer.name}/activation"
+    )
 
 
 # Pooling
@@ -393,8 +458,11 @@ def _reduced_before(graph, block, conv):
 
 @emits(layers.MaxPooling2D)
 def _max_pool(graph, layer, x):
-    # ONNX pads a maximum with minus infinity. Zeros are the same where something of x >= 0 is in each window.
-    if not (x.nonnegative and all(pad < k for pad, k in zip(x.pads, 2 * layer.pool_size, strict=True))):
+    # ONNX pads a maximum with minus infinity. Zeros are the same where something of x >= 0 is in
+    # each window.
+    if not (
+        x.nonnegative and all(pad < k for pad, k in zip(x.pads, 2 * layer.pool_size, strict=True))
+    ):
         x = graph.padded(x)
     x, pads = _window(graph, layer, x, layer.pool_size)
     shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, **_pads(pads)}
@@ -408,7 +476,9 @@ def _average_pool(graph, layer, x):
         x = graph.padded(x)
     x, pads = _window(graph, layer, x, layer.pool_size)
     shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, **_pads(pads)}
-    output = graph.add("AveragePool", x.name, name=layer.name, count_include_pad=counts_zeros, **shape)
+    output = graph.add(
+        "AveragePool", x.name, name=layer.name, count_include_pad=counts_zeros, **shape
+    )
     return x._replace(name=output, pads=NO_PADS)
 
 
@@ -443,7 +513,10 @@ def _cropping(graph, layer, x):
 @emits(layers.Flatten)
 def _flatten(graph, layer, x):
     name = x.name
-    if len(x.shape) == 4 and x.size != (1, 1):  # Keras' order of the features is that of channels_last
+    if len(x.shape) == 4 and x.size != (
+        1,
+        1,
+    ):  # Keras' order of the features is that of channels_last
         name = graph.add("Transpose", name, perm=(0, 2, 3, 1), name=f"{layer.name}/channels_last")
     return x._replace(name=graph.add("Flatten", name, axis=1, name=layer.name))
 
@@ -496,9 +569,16 @@ def _shake_shake(graph, layer, a, b):
 def _rescaling(graph, layer, x):
     if not all(isinstance(value, (int, float)) for value in (layer.scale, layer.offset)):
         raise UnsupportedLayerError(f"{layer.name} with several scales")
-    name = graph.add("Mul", x.name, graph.constant(layer.scale, f"{layer.name}/scale"), name=layer.name)
+    name = graph.add(
+        "Mul", x.name, graph.constant(layer.scale, f"{layer.name}/scale"), name=layer.name
+    )
     if layer.offset:
-        name = graph.add("Add", name, graph.constant(layer.offset, f"{layer.name}/offset"), name=f"{layer.name}/moved")
+        name = graph.add(
+            "Add",
+            name,
+            graph.constant(layer.offset, f"{layer.name}/offset"),
+            name=f"{layer.name}/moved",
+        )
     return Tensor(name, x.shape)
 
 
@@ -509,4 +589,10 @@ def _identity(graph, layer, x):
 
 
 # The layers that can take over the zeros of a ZeroPadding2D in front of them.
-TAKE_PADS = (layers.Conv2D, GroupedConv2D, layers.DepthwiseConv2D, layers.MaxPooling2D, layers.AveragePooling2D)
+TAKE_PADS = (
+    layers.Conv2D,
+    GroupedConv2D,
+    layers.DepthwiseConv2D,
+    layers.MaxPooling2D,
+    layers.AveragePooling2D,
+)

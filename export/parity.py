@@ -1,4 +1,6 @@
-"""The proof of an export: the written file, run in its own runtime, against the Keras model on the same images."""
+"""The proof of an export: the written file, run in its own runtime, against the Keras model on the
+same images.
+"""
 
 import contextlib
 import dataclasses
@@ -13,11 +15,20 @@ from pathlib import Path
 import numpy as np
 
 from .conditioning import Witness
-from .graph import in_float32, is_of_any_size, is_taken, own_sides, takes_integers, with_plain_ends, with_sides
+from .graph import (
+    in_float32,
+    is_of_any_size,
+    is_taken,
+    own_sides,
+    takes_integers,
+    with_plain_ends,
+    with_sides,
+)
 
 SYNTHETIC_IMAGES = 8
 USUAL_SIZE = 224
-# Added to the own size of a network for images of any size. What strides do not divide is tried before what they do.
+# Added to the own size of a network for images of any size. What strides do not divide is tried
+# before what they do.
 SIZES = ((0, 0), (13, -5), (32, 0), (0, -32), (64, 128))
 
 
@@ -38,9 +49,11 @@ class ExportReport:
     relative_error  largest difference over the largest output
     top1_agreement  fraction of the images, 0..1, whose largest output is of the same class
     latency_ms      median time for one image, milliseconds, on all cores of this machine
-    peak_memory     bytes, of a fresh process that holds the runtime and the file and runs the images
-    sensitivity     how far the Keras model's own outputs move, as `relative_error`, when its weights and the images
-                    change in the last bit of the file's precision; None for integers
+    peak_memory     bytes, of a fresh process that holds the runtime and the file and runs the
+                    images
+    sensitivity     how far the Keras model's own outputs move, as `relative_error`, when its
+                    weights and the images change in the last bit of the file's precision; None for
+                    integers
     """
 
     path: str
@@ -57,7 +70,9 @@ class ExportReport:
 
 
 def synthetic_images(model, preprocessing):
-    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file takes them so."""
+    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file
+    takes them so.
+    """
     return _synthetic(model, model.inputs[0].shape[1:], preprocessing)
 
 
@@ -71,31 +86,47 @@ def _synthetic(model, shape, preprocessing, count=SYNTHETIC_IMAGES):
 
 
 def batches_to_compare(model, preprocessing, images):
-    """Images to compare on, a batch of each size: two sizes at least of a model for images of any size."""
+    """Images to compare on, a batch of each size: two sizes at least of a model for images of any
+    size.
+    """
     if not is_of_any_size(model):
-        return [synthetic_images(model, preprocessing)] if images is None else checked_images("images", images, model)
+        return (
+            [synthetic_images(model, preprocessing)]
+            if images is None
+            else checked_images("images", images, model)
+        )
     batches = [] if images is None else checked_images("images", images, model)
     own = own_sides(model, preprocessing) or (USUAL_SIZE, USUAL_SIZE)
     for change in SIZES:
         shape = with_sides(model, [side + added for side, added in zip(own, change, strict=True)])
-        if len(batches) < 2 and shape not in [batch.shape[1:] for batch in batches] and is_taken(model, shape):
+        if (
+            len(batches) < 2
+            and shape not in [batch.shape[1:] for batch in batches]
+            and is_taken(model, shape)
+        ):
             batches.append(_synthetic(model, shape, preprocessing, SYNTHETIC_IMAGES // 2))
     if not batches:
-        raise ValueError(f"`images` must be of a size that {model.name!r} takes: {own} is not. Received: images=None")
+        raise ValueError(
+            f"`images` must be of a size that {model.name!r} takes: {own} is not. Received: images=None"
+        )
     return batches
 
 
 @contextlib.contextmanager
 def staged(path, overwrite, is_folder):
-    """A path to write to, beside `path`; what is there at the end replaces `path`, and an error leaves `path` alone.
+    """A path to write to, beside `path`; what is there at the end replaces `path`, and an error
+    leaves `path` alone.
 
     Raises:
-        FileExistsError: if there is something at `path` and `overwrite` is False, or something of another kind.
-        OSError: if the folder cannot be written.
+        FileExistsError: if there is something at `path` and `overwrite` is False, or something of
+        another kind. OSError: if the folder cannot be written.
     """
     given, path = str(path), Path(os.path.realpath(path))
     check_replaceable(given, overwrite, is_folder)
-    with _folders_of(path, given), tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
+    with (
+        _folders_of(path, given),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder,
+    ):
         target, former = Path(folder, "new", path.name), Path(folder, "former")
         target.parent.mkdir()
         yield target
@@ -138,7 +169,9 @@ def _remove(folders):
 
 
 def check_replaceable(path, overwrite, is_folder):
-    """Raises FileExistsError unless `path` is free, or, with `overwrite`, holds what an export of its kind wrote."""
+    """Raises FileExistsError unless `path` is free, or, with `overwrite`, holds what an export of
+    its kind wrote.
+    """
     given, path = str(path), Path(os.path.realpath(path))
     if not path.exists():
         return
@@ -149,9 +182,13 @@ def check_replaceable(path, overwrite, is_folder):
     if is_folder and not any(path.iterdir()) and path not in (Path.cwd(), *Path.cwd().parents):
         return
     if is_folder and not (path / "saved_model.pb").exists():
-        raise FileExistsError(f"{given!r} is a folder with other things in it; choose another `path`")
+        raise FileExistsError(
+            f"{given!r} is a folder with other things in it; choose another `path`"
+        )
     if not overwrite:
-        raise FileExistsError(f"{given!r} exists; pass `overwrite=True` (--overwrite) to replace it")
+        raise FileExistsError(
+            f"{given!r} exists; pass `overwrite=True` (--overwrite) to replace it"
+        )
 
 
 def export(
@@ -168,10 +205,11 @@ def export(
     layout="nhwc",
     references=None,
 ):
-    """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees; returns the report.
+    """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees;
+    returns the report.
 
-    `references` has, by name, what Keras computes where the file has further ways to be called: functions of
-    (model, preprocessing, images), whose result is an array for each output's name.
+    `references` has, by name, what Keras computes where the file has further ways to be called:
+    functions of (model, preprocessing, images), whose result is an array for each output's name.
     """
     model = with_plain_ends(in_float32(model))
     batches = batches_to_compare(model, preprocessing, images)
@@ -182,29 +220,43 @@ def export(
         measured = run_file(target, kind, [laid_out(each, layout) for each in batches], cut)
         found = measured.pop("outputs")
         reference = witness.outputs(batches)
-        moved = witness.sensitivity(batches, reference, precision.unit) if precision.is_bounded else {}
-        reference = {name: [laid_out(each, layout) for each in arrays] for name, arrays in reference.items()}
+        moved = (
+            witness.sensitivity(batches, reference, precision.unit) if precision.is_bounded else {}
+        )
+        reference = {
+            name: [laid_out(each, layout) for each in arrays] for name, arrays in reference.items()
+        }
         what = f"{kind} file of {model.name!r}"
-        errors = check(found.pop(kind), found.pop("before", {}), reference, witness, moved, precision, what)
+        errors = check(
+            found.pop(kind), found.pop("before", {}), reference, witness, moved, precision, what
+        )
         for signature, outputs in found.items():
             for name, expected in references[signature](model, preprocessing, batches[0]).items():
                 label = f"signature {signature} of the {what}"
-                compare(outputs[name][0], expected, precision.accepted(moved[name]), label, moved[name])
-        size = sum(f.stat().st_size for f in (target.rglob("*") if target.is_dir() else [target]) if f.is_file())
+                compare(
+                    outputs[name][0], expected, precision.accepted(moved[name]), label, moved[name]
+                )
+        size = sum(
+            f.stat().st_size
+            for f in (target.rglob("*") if target.is_dir() else [target])
+            if f.is_file()
+        )
     sensitivity = max(moved[name] for name in witness.names) if moved else None
-    return ExportReport(str(path), kind, quantization, size, **errors, **measured, sensitivity=sensitivity)
+    return ExportReport(
+        str(path), kind, quantization, size, **errors, **measured, sensitivity=sensitivity
+    )
 
 
 def check(found, before, reference, witness, moved, precision, what):
     """The errors of `ExportReport`, over all outputs and batches.
 
-    A softmax or sigmoid at the end enlarges or hides errors. So it is compared before that activation too, where a
-    difference that only this network's conditioning explains must be no more than rounding makes there.
+    A softmax or sigmoid at the end enlarges or hides errors. So it is compared before that
+    activation too, where a difference that only this network's conditioning explains must be no
+    more than rounding makes there.
 
     Args:
-        found, before: arrays of each batch by the output's name, of the file and of the file cut before its end.
-        reference: those of the `witness`.
-        moved: its sensitivities.
+        found, before: arrays of each batch by the output's name, of the file and of the file cut
+        before its end. reference: those of the `witness`. moved: its sensitivities.
 
     Raises:
         ParityError: if an output is missing, not finite, or differs by more.
@@ -218,12 +270,20 @@ def check(found, before, reference, witness, moved, precision, what):
         accepted = math.inf if name in before else precision.accepted(moved.get(name, 0.0))
         errors += [compare(*pair, accepted, label, moved.get(name)) for pair in pairs]
         if name in before:
-            is_usual = all(each["relative_error"] <= precision.tolerance for each in errors[-len(pairs) :])
+            is_usual = all(
+                each["relative_error"] <= precision.tolerance for each in errors[-len(pairs) :]
+            )
             inner = f"{name} (before)"
             explained = precision.explained(moved[inner])
             accepted = max(precision.tolerance, explained) if is_usual else explained
             for values, expected in zip(before[name], reference[inner], strict=True):
-                compare(values, expected, accepted, f"{label}, before its last activation,", moved[inner])
+                compare(
+                    values,
+                    expected,
+                    accepted,
+                    f"{label}, before its last activation,",
+                    moved[inner],
+                )
             for (outputs, _), values in zip(pairs, before[name], strict=True):
                 activated = witness.activations[name](values.astype("float64"))
                 compare(outputs, activated, precision.tolerance, f"last activation of the {label}")
@@ -231,9 +291,13 @@ def check(found, before, reference, witness, moved, precision, what):
     sizes = [array.size for name in witness.names for array in found[name]]
     return {
         "max_abs_error": max(each["max_abs_error"] for each in errors),
-        "mean_abs_error": float(np.average([each["mean_abs_error"] for each in errors], weights=sizes)),
+        "mean_abs_error": float(
+            np.average([each["mean_abs_error"] for each in errors], weights=sizes)
+        ),
         "relative_error": max(each["relative_error"] for each in errors),
-        "top1_agreement": float(np.average([each["top1_agreement"] for each in errors], weights=counts)),
+        "top1_agreement": float(
+            np.average([each["top1_agreement"] for each in errors], weights=counts)
+        ),
     }
 
 
@@ -258,7 +322,9 @@ def checked_images(argument, images, model):
         ) from error
     sizes = dict.fromkeys(array.shape for array in arrays)
     wrong = [
-        each for each in sizes if len(each) != 3 or not all(a in (None, b) for a, b in zip(shape, each, strict=True))
+        each
+        for each in sizes
+        if len(each) != 3 or not all(a in (None, b) for a, b in zip(shape, each, strict=True))
     ]
     if wrong or not arrays:
         given = (len(arrays), *(wrong[0] if wrong else ()))
@@ -269,12 +335,15 @@ def checked_images(argument, images, model):
 
 
 def compare(outputs, reference, tolerance, what, moved=None):
-    """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more than `tolerance`.
+    """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more
+    than `tolerance`.
 
     `moved` is how far rounding moves the reference itself, which an error then tells.
     """
     if outputs.shape != reference.shape:
-        raise ParityError(f"The {what} gives outputs of shape {outputs.shape}, Keras of shape {reference.shape}")
+        raise ParityError(
+            f"The {what} gives outputs of shape {outputs.shape}, Keras of shape {reference.shape}"
+        )
     difference = np.abs(outputs.astype("float64") - reference)
     relative = difference.max() / max(np.abs(reference).max(), np.finfo("float32").tiny)
     if not np.isfinite(outputs).all():  # argmax "agrees" on NaN
@@ -296,10 +365,12 @@ def compare(outputs, reference, tolerance, what, moved=None):
 
 
 def run_file(path, kind, batches, cut=False):
-    """`outputs`, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own runtime.
+    """`outputs`, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own
+    runtime.
 
-    The outputs are, by the signature's name (the file's own is called `kind`) and the output's, an array a batch. With
-    `cut` there is also what each softmax or sigmoid at the end is computed from, as signature `before`.
+    The outputs are, by the signature's name (the file's own is called `kind`) and the output's, an
+    array a batch. With `cut` there is also what each softmax or sigmoid at the end is computed
+    from, as signature `before`.
 
     Raises:
         ParityError: if the runtime cannot load or run the file; its own message follows.
@@ -307,7 +378,15 @@ def run_file(path, kind, batches, cut=False):
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/images.npz", *batches)
         program = str(Path(__file__).with_name("run_file.py"))
-        command = [sys.executable, "-P", program, kind, str(path), folder, *(["before"] if cut else [])]
+        command = [
+            sys.executable,
+            "-P",
+            program,
+            kind,
+            str(path),
+            folder,
+            *(["before"] if cut else []),
+        ]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode != 0:
             reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]

@@ -1,9 +1,9 @@
 """Runs an exported file in a process of its own: python run_file.py KIND PATH FOLDER [before].
 
-FOLDER has `images.npz`, a batch of images of each size, and gets `measured.json` and `outputs.npz`: arrays called
-SIGNATURE/OUTPUT/BATCH. The file's own signature is called KIND. With `before` there is one more, `before`: what each
-output that is a softmax or a sigmoid is computed from.
-Nothing of keras_senet is imported here, which is part of the proof: a file must run where only its runtime is.
+FOLDER has `images.npz`, a batch of images of each size, and gets `measured.json` and `outputs.npz`:
+arrays called SIGNATURE/OUTPUT/BATCH. The file's own signature is called KIND. With `before` there
+is one more, `before`: what each output that is a softmax or a sigmoid is computed from. Nothing of
+keras_senet is imported here, which is part of the proof: a file must run where only its runtime is.
 """
 
 import json
@@ -36,12 +36,16 @@ def saved_model(path):
         return [tf.io.encode_png(image).numpy() for image in pixels]
 
     ways = {"serving_default": np.asarray, "serve_uint8": as_uint8, "serve_jpeg": as_png}
-    runs = {name: runner(name, prepare) for name, prepare in ways.items() if name in loaded.signatures}
+    runs = {
+        name: runner(name, prepare) for name, prepare in ways.items() if name in loaded.signatures
+    }
     return {"savedmodel": runs.pop("serving_default"), **runs}
 
 
 def before_saved_model(path):
-    """The same, up to the last activation: the signature's graph with constants for variables, cut there."""
+    """The same, up to the last activation: the signature's graph with constants for variables, cut
+    there.
+    """
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -56,7 +60,9 @@ def before_saved_model(path):
             tensor = tensor.op.inputs[0]
         return tensor.op.inputs[0] if tensor.op.type in ("Softmax", "Sigmoid") else None
 
-    results = zip(sorted(signature.structured_outputs), frozen.outputs, strict=True)  # in the order of their names
+    results = zip(
+        sorted(signature.structured_outputs), frozen.outputs, strict=True
+    )  # in the order of their names
     found = {name: before(whole.graph.get_tensor_by_name(tensor.name)) for name, tensor in results}
     found = {name: tensor for name, tensor in found.items() if tensor is not None}
     given = next(each.name for each in frozen.inputs if each.dtype == tf.float32)
@@ -80,13 +86,18 @@ def tflite(path):
 
     def run(images):
         answers = [runner(images=_quantized(image[None], given)) for image in images]
-        return {name: _dequantized(np.concatenate([each[name] for each in answers]), made[name]) for name in made}
+        return {
+            name: _dequantized(np.concatenate([each[name] for each in answers]), made[name])
+            for name in made
+        }
 
     return {"tflite": run}
 
 
 def before_tflite(path):
-    """The same, up to the last activation: of a copy whose outputs are the inputs of those operations."""
+    """The same, up to the last activation: of a copy whose outputs are the inputs of those
+    operations.
+    """
     from ai_edge_litert import schema_py_generated as schema
     from ai_edge_litert.interpreter import Interpreter
 
@@ -142,7 +153,9 @@ def onnx(path):
 
 
 def before_onnx(path):
-    """The same, up to the last activation: of a copy whose outputs are the inputs of those operations."""
+    """The same, up to the last activation: of a copy whose outputs are the inputs of those
+    operations.
+    """
     import onnx
     from onnx import TensorProto, helper
 
@@ -155,14 +168,21 @@ def before_onnx(path):
         while maker.op_type in ("Cast", "Identity"):
             maker = makers.get(maker.input[0], maker.__class__())
         if maker.op_type in ("Softmax", "Sigmoid"):
-            # In float16 the tensor has another type; a name that the model does not use cannot clash.
+            # In float16 the tensor has another type; a name that the model does not use cannot
+            # clash.
             result = f"before: {name}"
-            proto.graph.node.append(helper.make_node("Cast", [maker.input[0]], [result], to=TensorProto.FLOAT))
-            proto.graph.output.append(helper.make_tensor_value_info(result, TensorProto.FLOAT, None))
+            proto.graph.node.append(
+                helper.make_node("Cast", [maker.input[0]], [result], to=TensorProto.FLOAT)
+            )
+            proto.graph.output.append(
+                helper.make_tensor_value_info(result, TensorProto.FLOAT, None)
+            )
     if not proto.graph.output:
         return lambda _: {}
     run = _onnx_runner(proto.SerializeToString())
-    return lambda images: {name.removeprefix("before: "): value for name, value in run(images).items()}
+    return lambda images: {
+        name.removeprefix("before: "): value for name, value in run(images).items()
+    }
 
 
 def _onnx_runner(path_or_bytes):
@@ -188,15 +208,21 @@ def latency_ms(run, image, seconds=1.0, least=3, most=50):
 
 
 def peak_memory():
-    """Bytes. Linux' getrusage would count the parent's memory too, from before this program was loaded."""
+    """Bytes. Linux' getrusage would count the parent's memory too, from before this program was
+    loaded.
+    """
     if sys.platform == "linux":
         with open("/proc/self/status") as status:
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (
+        1 if sys.platform == "darwin" else 1024
+    )
 
 
 def main(kind, path, folder, *before):
-    """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last activation."""
+    """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last
+    activation.
+    """
     runs = RUNS[kind](path)
     with np.load(f"{folder}/images.npz") as archive:
         batches = [archive[name] for name in archive.files]

@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from keras_senet.decoding import decode, orientation_of
+from keras_senet.images.decoding import decode, orientation_of
 
 from .conditioning import FLOAT32
 from .folding import fold
@@ -31,7 +31,7 @@ def to_saved_model(model, path, *, features=False, images=None, preprocessing=No
     serving_default  (batch, H, W, C) float32, as the model takes them, or 0..255 RGB with `preprocessing`
     serve_uint8      with `preprocessing`: the same as uint8
     serve_jpeg       with `preprocessing` of 1 or 3 channels: (batch,) strings, encoded JPEG, PNG, BMP, GIF or WebP
-                     images of up to `keras_senet.headers.MAX_PIXELS`, each upright as its EXIF orientation says
+                     images of up to `keras_senet.images.headers.MAX_PIXELS`, each upright as its EXIF orientation says
                      (unless `preprocessing.upright` is False), resized and cropped as `Preprocessing.crop` does
 
     Args:

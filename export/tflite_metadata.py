@@ -1,7 +1,9 @@
-"""Metadata of a TFLite file, as LiteRT's and MediaPipe's tools read it: name, preparation of images, classes.
+"""Metadata of a TFLite file, as LiteRT's and MediaPipe's tools read it: name, preparation of
+images, classes.
 
-A file's metadata are a flatbuffer of their own in one of the model's buffers, named TFLITE_METADATA, and files that it
-names in a zip archive behind the model: https://ai.google.dev/edge/litert/models/metadata.
+A file's metadata are a flatbuffer of their own in one of the model's buffers, named
+TFLITE_METADATA, and files that it names in a zip archive behind the model:
+https://ai.google.dev/edge/litert/models/metadata.
 """
 
 import contextlib
@@ -19,8 +21,9 @@ LABELS = "labels.txt"
 ALIGNMENT = 16  # of each buffer, by the `force_align` of schema.fbs
 IDENTIFIERS = {"Model": b"TFL3", "ModelMetadata": b"M001"}
 
-# The fields of a table in the order of their slots, "-" where one is not used here; a union has two. The first seven
-# are of LiteRT's schema.fbs, the others of MediaPipe's metadata_schema.fbs 1.5.0, the successor of TFLite Support's.
+# The fields of a table in the order of their slots, "-" where one is not used here; a union has
+# two. The first seven are of LiteRT's schema.fbs, the others of MediaPipe's metadata_schema.fbs
+# 1.5.0, the successor of TFLite Support's.
 SCHEMA = """
 Model                 version - subgraphs - buffers - metadata signature_defs - -
 SubGraph              tensors inputs outputs
@@ -50,8 +53,9 @@ TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 # All fields that are written are of the schema's first version.
 MIN_PARSER_VERSION = "1.0.0"
 
-# The normalisation inside the graph is told in the description of `images`, because NormalizationOptions are what a
-# tool does before it calls the graph, and CustomMetadata would need parsers of version 1.5.0. Any tool shows this text.
+# The normalisation inside the graph is told in the description of `images`, because
+# NormalizationOptions are what a tool does before it calls the graph, and CustomMetadata would need
+# parsers of version 1.5.0. Any tool shows this text.
 IN_GRAPH = "Pixels of 0..255. The graph itself computes (x - mean) / std: mean {}, std {}"
 IN_GRAPH_PATTERN = re.compile(re.escape(IN_GRAPH).replace(r"\{\}", r"\[([^]]+)\]"))
 AS_TRAINED = "Images normalised as in training"
@@ -61,7 +65,8 @@ class Metadata(NamedTuple):
     """What a file says of its model.
 
     name         of the model
-    mean, std    of 0..255, a number a channel, where the graph itself computes (x - mean) / std; else None
+    mean, std    of 0..255, a number a channel, where the graph itself computes (x - mean) / std;
+                 else None
     class_names  in the order of the output; None if there are none
     """
 
@@ -72,12 +77,14 @@ class Metadata(NamedTuple):
 
 
 def with_metadata(content, *, name, preprocessing, class_names):
-    """The bytes of a TFLite file with metadata, in place of those that it may have; the model's own are untouched.
+    """The bytes of a TFLite file with metadata, in place of those that it may have; the model's own
+    are untouched.
 
-    With `preprocessing` the metadata ask tools to feed pixels of 0..255 as they are: NormalizationOptions of mean 0 and
-    std 1. They are the same for integer inputs: tools quantise what they have normalised, by the tensor's own scale,
-    save that MediaPipe copies pixels into uint8 inputs. Without `preprocessing` there are no NormalizationOptions,
-    and MediaPipe refuses a float32 input.
+    With `preprocessing` the metadata ask tools to feed pixels of 0..255 as they are:
+    NormalizationOptions of mean 0 and std 1. They are the same for integer inputs: tools quantise
+    what they have normalised, by the tensor's own scale, save that MediaPipe copies pixels into
+    uint8 inputs. Without `preprocessing` there are no NormalizationOptions, and MediaPipe refuses a
+    float32 input.
 
     Args:
         content: bytes of a TFLite file with one input (1, H, W, C) and one output.
@@ -87,7 +94,8 @@ def with_metadata(content, *, name, preprocessing, class_names):
 
     Raises:
         MissingExtraError: if flatbuffers is not installed.
-        ValueError: for bytes that are not such a file or are damaged, a file over 2 GB, a name that is not one line
+        ValueError: for bytes that are not such a file or are damaged, a file over 2 GB, a name that
+        is not one line
             of text, or another number of names or channels than the file has.
     """
     labels = None if class_names is None else _labels(class_names)
@@ -113,7 +121,9 @@ def read_metadata(content):
     with _parsing():
         packed = _metadata_bytes(_root(content, "Model"))
         if packed is None:
-            raise ValueError(f"`content` must have metadata. Received: a TFLite file without {ENTRY}")
+            raise ValueError(
+                f"`content` must have metadata. Received: a TFLite file without {ENTRY}"
+            )
         metadata = _root(packed, "ModelMetadata")
         graph = metadata.tables("subgraph_metadata", "SubGraphMetadata")[0]
         images = graph.tables("input_tensor_metadata", "TensorMetadata")[0]
@@ -123,15 +133,24 @@ def read_metadata(content):
 
 
 def _normalization(description):
-    """(mean, std) inside the graph, from the description of `images`; (None, None) if it tells none."""
+    """(mean, std) inside the graph, from the description of `images`; (None, None) if it tells
+    none.
+    """
     found = IN_GRAPH_PATTERN.fullmatch(description)
-    return [tuple(map(float, json.loads(f"[{values}]"))) for values in found.groups()] if found else (None, None)
+    return (
+        [tuple(map(float, json.loads(f"[{values}]"))) for values in found.groups()]
+        if found
+        else (None, None)
+    )
 
 
 def _class_names(content, predictions):
     """The lines of the file of labels that the output's metadata name; None if they name none."""
     files = predictions.tables("associated_files", "AssociatedFile")
-    labels = next((file.text("name") for file in files if file.scalar("type", "b") == TENSOR_AXIS_LABELS), None)
+    labels = next(
+        (file.text("name") for file in files if file.scalar("type", "b") == TENSOR_AXIS_LABELS),
+        None,
+    )
     if labels is None:
         return None
     try:
@@ -151,32 +170,45 @@ def _model_metadata(name, images, results, preprocessing, class_names):
     graph = _table(
         "SubGraphMetadata",
         input_tensor_metadata=[_images_metadata(images, preprocessing)],
-        output_tensor_metadata=[_result_metadata(name, result, class_names) for name, result in results],
+        output_tensor_metadata=[
+            _result_metadata(name, result, class_names) for name, result in results
+        ],
     )
-    return _table("ModelMetadata", name=name, subgraph_metadata=[graph], min_parser_version=MIN_PARSER_VERSION)
+    return _table(
+        "ModelMetadata", name=name, subgraph_metadata=[graph], min_parser_version=MIN_PARSER_VERSION
+    )
 
 
 def _images_metadata(images, preprocessing):
     """The table TensorMetadata of the input."""
     shape, dtype = images.ints("shape"), images.scalar("type", "b")
     if len(shape) != 4:
-        raise ValueError(f"`content` must be a TFLite file whose input is (1, H, W, C). Received: one of {shape}")
+        raise ValueError(
+            f"`content` must be a TFLite file whose input is (1, H, W, C). Received: one of {shape}"
+        )
     properties = _table("ImageProperties", color_space=COLOR_SPACES.get(shape[3]))
-    # Stats are of the tensor's own values, integers where it is quantised; MediaPipe's writer knows the same two.
+    # Stats are of the tensor's own values, integers where it is quantised; MediaPipe's writer knows
+    # the same two.
     is_of_pixels = dtype == UINT8 or (preprocessing is not None and dtype == FLOAT32)
     return _table(
         "TensorMetadata",
         name="images",
         description=AS_TRAINED if preprocessing is None else _in_graph(preprocessing, shape[3]),
-        content=_table("Content", content_properties_type=IMAGE_PROPERTIES, content_properties=properties),
+        content=_table(
+            "Content", content_properties_type=IMAGE_PROPERTIES, content_properties=properties
+        ),
         process_units=None if preprocessing is None else [_pixels_as_they_are()],
         stats=_table("Stats", max=[255.0], min=[0.0]) if is_of_pixels else None,
     )
 
 
 def _in_graph(preprocessing, channels):
-    """The description of the normalisation that `_normalization` reads; `repr` keeps each number exact."""
-    mean, std = ([float(value) for value in values] for values in (preprocessing.mean, preprocessing.std))
+    """The description of the normalisation that `_normalization` reads; `repr` keeps each number
+    exact.
+    """
+    mean, std = (
+        [float(value) for value in values] for values in (preprocessing.mean, preprocessing.std)
+    )
     if len(mean) != channels:
         raise ValueError(
             f"`preprocessing` must be of {channels} channels, as the file's input is. Received: {preprocessing!r}"
@@ -198,13 +230,17 @@ def _result_metadata(name, result, class_names):
             f"`class_names` must be a name for each output of the file, whose shape is {shape[1:]}. "
             f"Received: {len(class_names)} names"
         )
-    labels = _table("AssociatedFile", name=LABELS, description="The classes' names", type=TENSOR_AXIS_LABELS)
+    labels = _table(
+        "AssociatedFile", name=LABELS, description="The classes' names", type=TENSOR_AXIS_LABELS
+    )
     properties = _table("FeatureProperties")
     return _table(
         "TensorMetadata",
         name=name,
         description="A number for each class" if len(shape) == 2 else "A feature map",
-        content=_table("Content", content_properties_type=FEATURE_PROPERTIES, content_properties=properties),
+        content=_table(
+            "Content", content_properties_type=FEATURE_PROPERTIES, content_properties=properties
+        ),
         associated_files=None if class_names is None else [labels],
     )
 
@@ -215,15 +251,21 @@ def _labels(class_names):
 
 
 def _append(file, labels):
-    """Appends the zip archive: uncompressed, MediaPipe reads no other, and with offsets from the file's beginning."""
+    """Appends the zip archive: uncompressed, MediaPipe reads no other, and with offsets from the
+    file's beginning.
+    """
     entry = zipfile.ZipInfo(LABELS)  # of 1980: the same model gives the same bytes
     entry.external_attr = 0o644 << 16
-    with zipfile.ZipFile(file, "w") as archive:  # "w" begins where the file is; "a" would search the weights for a zip
+    with zipfile.ZipFile(
+        file, "w"
+    ) as archive:  # "w" begins where the file is; "a" would search the weights for a zip
         archive.writestr(entry, labels)
 
 
 def _line(argument, text):
-    """The text. Raises ValueError unless it is one line that UTF-8 can hold, also for tools that split at U+2028."""
+    """The text. Raises ValueError unless it is one line that UTF-8 can hold, also for tools that
+    split at U+2028.
+    """
     is_line = isinstance(text, str) and text.splitlines() == [text]
     if not is_line or text.encode("utf-8", "ignore").decode() != text:
         raise ValueError(f"`{argument}` must be text of one line, not empty. Received: {text!r}")
@@ -247,14 +289,20 @@ def _bare(content):
     if read_metadata(content).class_names is not None:
         model = model[: _zip_place(content)]
     data, length = root.tables("buffers", "Buffer")[index].vector("data")
-    # The metadata are the first that `_front` writes, from the back: behind them the former file begins.
+    # The metadata are the first that `_front` writes, from the back: behind them the former file
+    # begins.
     place = -(-(data + length) // ALIGNMENT) * ALIGNMENT
-    return model[place:] if _is_former(model[place:], root.vector("subgraphs")[0] - place) else model
+    return (
+        model[place:] if _is_former(model[place:], root.vector("subgraphs")[0] - place) else model
+    )
 
 
 def _is_former(model, subgraphs):
     """Whether this is a TFLite file by itself, with the subgraphs at that place."""
-    return model[4:8] == IDENTIFIERS["Model"] and _root(model, "Model").vector("subgraphs")[0] == subgraphs
+    return (
+        model[4:8] == IDENTIFIERS["Model"]
+        and _root(model, "Model").vector("subgraphs")[0] == subgraphs
+    )
 
 
 def _zip_place(content):
@@ -264,7 +312,9 @@ def _zip_place(content):
 
 
 def _ends(model):
-    """The table Tensor of the model's input, and (name, table Tensor) of each output, in the file's order."""
+    """The table Tensor of the model's input, and (name, table Tensor) of each output, in the file's
+    order.
+    """
     root = _root(model, "Model")
     graph = root.tables("subgraphs", "SubGraph")[0]
     inputs, outputs = graph.ints("inputs"), graph.ints("outputs")
@@ -280,13 +330,17 @@ def _ends(model):
     for signature in root.tables("signature_defs", "SignatureDef"):
         maps = signature.tables("outputs", "TensorMap")
         names |= {each.scalar("tensor_index", "I"): each.text("name") for each in maps}
-    return tensors[inputs[0]], [(names.get(index, f"output {index}"), tensors[index]) for index in outputs]
+    return tensors[inputs[0]], [
+        (names.get(index, f"output {index}"), tensors[index]) for index in outputs
+    ]
 
 
 def _entry(root):
     """The index of the buffer with the metadata, None if there is none."""
     entries = root.tables("metadata", "Metadata")
-    return next((entry.scalar("buffer", "I") for entry in entries if entry.text("name") == ENTRY), None)
+    return next(
+        (entry.scalar("buffer", "I") for entry in entries if entry.text("name") == ENTRY), None
+    )
 
 
 def _metadata_bytes(root):
@@ -299,15 +353,21 @@ def _metadata_bytes(root):
 
 
 def _front(model, metadata):
-    """What before `model` makes a TFLite file with `metadata`: a new root, whose other parts are those of the old one.
+    """What before `model` makes a TFLite file with `metadata`: a new root, whose other parts are
+    those of the old one.
 
-    Offsets in a flatbuffer are relative and point ahead, so that the model's bytes stay as they are. Packing the model
-    again by LiteRT's `ModelT` took 8.7 s and four times the memory of a file of 462 MB; this took 2.4 s and its size.
+    Offsets in a flatbuffer are relative and point ahead, so that the model's bytes stay as they
+    are. Packing the model again by LiteRT's `ModelT` took 8.7 s and four times the memory of a file
+    of 462 MB; this took 2.4 s and its size.
     """
     root = _root(model, "Model")
     buffers = root.tables("buffers", "Buffer")
-    if root.slots > len(FIELDS["Model"]) or any(buffer.scalar("offset", "Q") > 1 for buffer in buffers):
-        raise ValueError("`content` must be a flatbuffer of at most 2 GB. Received: one with parts outside of it")
+    if root.slots > len(FIELDS["Model"]) or any(
+        buffer.scalar("offset", "Q") > 1 for buffer in buffers
+    ):
+        raise ValueError(
+            "`content` must be a flatbuffer of at most 2 GB. Received: one with parts outside of it"
+        )
     builder = require("flatbuffers", "export").Builder()
     builder.StartVector(1, len(metadata), ALIGNMENT)
     for byte in reversed(metadata):
@@ -319,12 +379,16 @@ def _front(model, metadata):
     index = _entry(root)
     index = len(places) if index is None else index
     places[index : index + 1] = [buffer]
-    entries = [-entry.place for entry in root.tables("metadata", "Metadata") if entry.text("name") != ENTRY]
+    entries = [
+        -entry.place for entry in root.tables("metadata", "Metadata") if entry.text("name") != ENTRY
+    ]
     entries.append(_written_entry(builder, index))
     parts = {slot: -root.target(slot) for slot in range(1, root.slots) if root.has(slot)}
     parts[FIELDS["Model"].index("buffers")] = _written_vector(builder, places)
     parts[FIELDS["Model"].index("metadata")] = _written_vector(builder, entries)
-    builder.Finish(_written_offsets(builder, parts, version=root.scalar("version", "I")), IDENTIFIERS["Model"])
+    builder.Finish(
+        _written_offsets(builder, parts, version=root.scalar("version", "I")), IDENTIFIERS["Model"]
+    )
     return bytes(builder.Output())
 
 
@@ -379,7 +443,11 @@ class Table:
     def vector(self, field):
         """(place, length) of the elements."""
         slot = self.fields.index(field)
-        return (self.target(slot) + 4, self._number("I", self.target(slot))) if self.has(slot) else (0, 0)
+        return (
+            (self.target(slot) + 4, self._number("I", self.target(slot)))
+            if self.has(slot)
+            else (0, 0)
+        )
 
     def ints(self, field):
         """A vector of int32, as a tuple."""
@@ -414,23 +482,31 @@ def _parsing():
     try:
         yield
     except (struct.error, IndexError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"`content` must be a whole TFLite file. Received: a damaged one ({error})") from error
+        raise ValueError(
+            f"`content` must be a whole TFLite file. Received: a damaged one ({error})"
+        ) from error
 
 
 def _table(kind, **fields):
     """A table to write: values by slot."""
-    return {FIELDS[kind].index(field): value for field, value in fields.items() if value is not None}
+    return {
+        FIELDS[kind].index(field): value for field, value in fields.items() if value is not None
+    }
 
 
 def _flatbuffer(kind, table):
-    """The bytes of a root to write, of texts, integers of one byte, lists of floats, and tables alone or in lists."""
+    """The bytes of a root to write, of texts, integers of one byte, lists of floats, and tables
+    alone or in lists.
+    """
     builder = require("flatbuffers", "export").Builder()
     builder.Finish(_written(builder, table), IDENTIFIERS[kind])
     return bytes(builder.Output())
 
 
 def _written(builder, value):
-    """The offset of a text, list or table. What it consists of is written before: the builder goes from the back."""
+    """The offset of a text, list or table. What it consists of is written before: the builder goes
+    from the back.
+    """
     match value:
         case str():
             return builder.CreateString(value)
@@ -446,10 +522,17 @@ def _written(builder, value):
 
 def _written_table(builder, table):
     """The offset of a table."""
-    values = {slot: value if isinstance(value, int) else _written(builder, value) for slot, value in table.items()}
+    values = {
+        slot: value if isinstance(value, int) else _written(builder, value)
+        for slot, value in table.items()
+    }
     builder.StartObject(max(values, default=-1) + 1)
     for slot, value in values.items():
-        write = builder.PrependInt8Slot if isinstance(table[slot], int) else builder.PrependUOffsetTRelativeSlot
+        write = (
+            builder.PrependInt8Slot
+            if isinstance(table[slot], int)
+            else builder.PrependUOffsetTRelativeSlot
+        )
         write(slot, value, 0)
     return builder.EndObject()
 

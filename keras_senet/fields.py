@@ -1,4 +1,6 @@
-"""Checks of the fields of plain-data classes, with messages that name the field, its value and what is accepted."""
+"""Checks of the fields of plain-data classes, with messages that name the field, its value and what
+is accepted.
+"""
 
 import dataclasses
 import numbers
@@ -10,7 +12,9 @@ import numpy as np
 def require(instance, name, holds, accepted):
     """Raises ValueError unless the field `name` holds what is accepted."""
     if not holds:
-        raise ValueError(f"`{name}` must be {accepted}. Received: {name}={getattr(instance, name)!r}")
+        raise ValueError(
+            f"`{name}` must be {accepted}. Received: {name}={getattr(instance, name)!r}"
+        )
 
 
 def is_integer(value):
@@ -26,14 +30,17 @@ def plain(value):
 
 
 def require_types(instance):
-    """Raises ValueError for the first field whose value is not of its annotated type; integers are floats, too.
+    """Raises ValueError for the first field whose value is not of its annotated type; integers are
+    floats, too.
 
     NumPy's numbers become Python's.
     """
     for field in dataclasses.fields(instance):
         value = plain(getattr(instance, field.name))
         object.__setattr__(instance, field.name, value)
-        require(instance, field.name, _is_of(value, field.type), f"of type {_type_name(field.type)}")
+        require(
+            instance, field.name, _is_of(value, field.type), f"of type {_type_name(field.type)}"
+        )
 
 
 def _is_of(value, kind):

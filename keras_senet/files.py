@@ -1,100 +1,11 @@
-"""Files of images: one walk over folders, which all commands share, and reading what it finds."""
+"""Reading and writing files: atomically, as CSV, and without waiting for pipes."""
 
+import contextlib
+import csv
+import io
 import os
 import stat
-from dataclasses import dataclass, field
-
-from keras_senet.headers import FORMATS, UNKNOWN, Content, parse
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")  # taken as images without a look at the content
-NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
-BEGINNING = 64  # bytes: the format of an image is in them
-
-
-@dataclass
-class Found:
-    """The image files of a folder, in order, and what is no image: path -> why it was left out."""
-
-    images: list[str] = field(default_factory=list)
-    left_out: dict[str, str] = field(default_factory=dict)
-
-
-def find_images(folder):
-    """The `Found` of a folder and those below: regular files that are images, by ending or else by content.
-
-    Hidden files and folders are left out. Links are followed, also to folders, but no folder is gone through twice, nor
-    one that the first one is in: real folders come first, so that the links are those that are left out.
-
-    Raises:
-        ValueError: for an image of a format that is not decoded, by its ending.
-        OSError: for a folder that cannot be read.
-    """
-    found, linked, seen = Found(), [], _identities_above(folder)
-    _walk(os.fspath(folder), found, linked, seen)
-    while linked:
-        _walk(linked.pop(0), found, linked, seen)
-    return found
-
-
-def _identities_above(folder):
-    """Those of the folders that a folder is in, by its name and by where that leads."""
-    places = {os.path.abspath(folder), os.path.realpath(folder)}
-    above = set()
-    for place in places:
-        while place != (parent := os.path.dirname(place)):
-            place = parent
-            above.add(_identity(place))
-    return above
-
-
-def _identity(path):
-    found = os.stat(path)
-    return found.st_dev, found.st_ino
-
-
-def _walk(folder, found, linked, seen):
-    """Adds what is in a folder that has not been seen: first its files, then its folders, by name."""
-    identity = _identity(folder)
-    if identity in seen:
-        return
-    seen.add(identity)
-    with os.scandir(folder) as scanned:
-        entries = sorted((entry for entry in scanned if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    folders, files = [], []
-    for entry in entries:
-        (folders if _is_folder(entry) else files).append(entry)
-    for entry in files:
-        _take(entry, found)
-    for entry in folders:
-        if entry.is_symlink():
-            linked.append(entry.path)
-        else:
-            _walk(entry.path, found, linked, seen)
-
-
-def _is_folder(entry):
-    """Whether it is one, or a link to one; of links that lead to each other `entry.is_dir()` raises an error."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
-
-
-def _take(entry, found):
-    """Adds a file that is an image, or why it is none."""
-    ending = os.path.splitext(entry.name)[1].lower()
-    is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
-    if not is_file:
-        is_lost = entry.is_symlink() and not os.path.exists(entry.path)
-        found.left_out[entry.path] = "a link to nothing" if is_lost else "no regular file"
-    elif ending in ENDINGS or _is_image(entry.path):
-        found.images.append(entry.path)
-    elif ending in NOT_DECODED:
-        raise ValueError(f"{printable(entry.path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}")
-    else:
-        found.left_out[entry.path] = "no image"
-
-
-def _is_image(path):
-    """Whether the content of a regular file begins as an image that is decoded."""
-    return parse(Content(read_bytes(path, BEGINNING)))[0] != UNKNOWN
+from pathlib import Path
 
 
 def read_bytes(path, most=-1):
@@ -120,10 +31,68 @@ def printable(path):
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def summary(left_out):
-    """One line about the files that were left out, by reason, with an example of each; "" for none."""
-    reasons = {}
-    for path, reason in left_out.items():
-        reasons.setdefault(reason, []).append(path)
-    parts = [f"{len(paths)} ({reason}), such as {printable(paths[0])!r}" for reason, paths in reasons.items()]
-    return f"files left out: {'; '.join(parts)}" if parts else ""
+def check_folder(folder, argument):
+    """Raises OSError unless files can be written to a folder, which need not exist: before long
+    work, it makes none.
+    """
+    there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
+    if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
+        return
+    reason = (
+        f"no permission for {str(there)!r}" if there.is_dir() else f"{str(there)!r} is no folder"
+    )
+    raise OSError(f"{argument} cannot be written: {str(folder)!r} ({reason})")
+
+
+def write_atomically(path, content):
+    """Writes text or bytes so that the file has its old or its new content at any moment.
+
+    Raises:
+        OSError: if it cannot be written; names `path`.
+    """
+    with replacing(path) as partial:
+        if isinstance(content, bytes):
+            partial.write_bytes(content)
+        else:
+            partial.write_text(content, newline="")
+
+
+@contextlib.contextmanager
+def replacing(path):
+    """Gives the path of a file to write, which then takes the place of `path`: whole, or not at
+    all.
+
+    Raises:
+        OSError: if it cannot be written, such as when the disk is full; names `path`.
+    """
+    path = Path(path)
+    partial = path.with_name(
+        f".partial-{os.getpid()}-{path.name}"
+    )  # endings mean something to what writes it
+    try:
+        yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())  # a power cut, too, leaves the old or the new one
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
+    except BaseException:
+        partial.unlink(missing_ok=True)
+        raise
+
+
+def to_csv(rows, columns=None, *, header=True):
+    """Mappings as CSV text, lines ending in "\\r\\n" (RFC 4180).
+
+    Args:
+        rows: column -> value; at least one row unless `columns` are given.
+        columns: their names in order; None takes those of the first row.
+        header: whether the first line names the columns.
+    """
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if columns is None else columns)
+    if header:
+        writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -14,7 +14,9 @@ NORMALIZATIONS = (layers.BatchNormalization, BatchNormalization)
 
 def is_functional(model):
     """Whether this is a model, and a graph of layers."""
-    return isinstance(model, keras.Model) and hasattr(getattr(model, "_functional", model), "operations")
+    return isinstance(model, keras.Model) and hasattr(
+        getattr(model, "_functional", model), "operations"
+    )
 
 
 def check_functional(model):
@@ -29,7 +31,9 @@ def check_functional(model):
 def functional_of(model):
     """The model itself, or a sequential one as a functional model of the same layers."""
     is_sequential = isinstance(model, keras.Sequential)
-    return keras.Model(model.inputs[0], model.outputs[0], name=model.name) if is_sequential else model
+    return (
+        keras.Model(model.inputs[0], model.outputs[0], name=model.name) if is_sequential else model
+    )
 
 
 def graphs(model):
@@ -52,7 +56,8 @@ def _models(model):
 class Graph:
     """The calls of a functional model's layers. A node is one call of one layer, its `operation`.
 
-    Graphs of one model share `calls`, how often each operation is called in all of them: layers can be in several.
+    Graphs of one model share `calls`, how often each operation is called in all of them: layers can
+    be in several.
     """
 
     def __init__(self, functional, calls=None):
@@ -69,14 +74,19 @@ class Graph:
         self._results = {id(tensor) for tensor in functional.outputs}
 
     def reader(self, node):
-        """The node that alone reads what this one gives; None if there are several, or the model answers it.
+        """The node that alone reads what this one gives; None if there are several, or the model
+        answers it.
 
-        None, too, if the layer of either node is called more than once: what it does is then not for one reader alone.
+        None, too, if the layer of either node is called more than once: what it does is then not
+        for one reader alone.
         """
         if len(node.outputs) != 1 or id(node.outputs[0]) in self._results:
             return None
         readers = self._readers[id(node.outputs[0])]
-        once = len(readers) == 1 and self.calls(node.operation) == self.calls(readers[0].operation) == 1
+        once = (
+            len(readers) == 1
+            and self.calls(node.operation) == self.calls(readers[0].operation) == 1
+        )
         return readers[0] if once else None
 
     def maker(self, tensor):
@@ -89,12 +99,18 @@ class Graph:
 
     def call(self, layer):
         """The node of a layer that is called once, else None."""
-        return next(node for node in self.nodes if node.operation is layer) if self.calls(layer) == 1 else None
+        return (
+            next(node for node in self.nodes if node.operation is layer)
+            if self.calls(layer) == 1
+            else None
+        )
 
 
 def is_plain(node):
     """Whether a layer is called with tensors alone, and not with `training=True` or a mask."""
-    return all(value is None or value is False for value in keras.tree.flatten(node.arguments.kwargs))
+    return all(
+        value is None or value is False for value in keras.tree.flatten(node.arguments.kwargs)
+    )
 
 
 def over_channels(norm, tensor, data_format="channels_last"):
@@ -119,7 +135,8 @@ def with_config(layer, **changes):
 
 
 def set_weights(layer, values):
-    """Gives a layer or model new weights, and its `Normalization`s what they compute from these when they are adapted.
+    """Gives a layer or model new weights, and its `Normalization`s what they compute from these
+    when they are adapted.
 
     Without the second, such a layer goes on with the constants of its former weights.
     """
@@ -135,7 +152,8 @@ def _weights(layer):
 
 
 def rebuilt(model, changed, gone=()):
-    """A functional model of the same graph and weights with other layers, also in the models within it.
+    """A functional model of the same graph and weights with other layers, also in the models within
+    it.
 
     A layer that several of these models call has one copy, which they call.
 
@@ -167,7 +185,9 @@ def rebuilt(model, changed, gone=()):
 
     def copied(model) -> keras.Model:
         check_functional(model)
-        copy = keras.models.clone_model(functional_of(model), clone_function=clone, call_function=call)
+        copy = keras.models.clone_model(
+            functional_of(model), clone_function=clone, call_function=call
+        )
         if hasattr(model, "preprocessing"):
             copy.preprocessing = model.preprocessing
         return copy

@@ -1,4 +1,6 @@
-"""Publishing a network on the Hugging Face Hub, with a card that says what it is; loading is `weights="hf://..."`."""
+"""Publishing a network on the Hugging Face Hub, with a card that says what it is; loading is
+`weights="hf://..."`.
+"""
 
 import dataclasses
 import math
@@ -6,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from keras_senet import models
-from keras_senet.analysis.complexity import complexity
+from keras_senet.complexity import complexity
 from keras_senet.extras import require
 from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
@@ -18,11 +20,21 @@ class HubError(OSError):
 
 
 def push_to_hub(
-    model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=None, dataset=None, private=False, token=None
+    model,
+    repo_id,
+    *,
+    licence="apache-2.0",
+    accuracy=None,
+    recipe=None,
+    dataset=None,
+    private=False,
+    token=None,
 ):
-    """Uploads a network as `model.safetensors` with a generated model card; returns the repository's address.
+    """Uploads a network as `model.safetensors` with a generated model card; returns the
+    repository's address.
 
-    Afterwards `SEResNet50(weights="hf://owner/name")` loads it, with its architecture checked and its preprocessing.
+    Afterwards `SEResNet50(weights="hf://owner/name")` loads it, with its architecture checked and
+    its preprocessing.
 
     Args:
         model: a network that a constructor of this package made.
@@ -42,7 +54,9 @@ def push_to_hub(
     hub = require("huggingface_hub", "weights")
     constants = require("huggingface_hub.constants", "weights")
     require("safetensors", "weights")
-    card = model_card(model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset)
+    card = model_card(
+        model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset
+    )
     try:
         reach(constants.ENDPOINT, PATIENCE)
         with tempfile.TemporaryDirectory() as folder:
@@ -50,9 +64,15 @@ def push_to_hub(
             (Path(folder) / "README.md").write_text(card, encoding="utf-8")
             api = hub.HfApi(token=token)
             api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}")
-    except Exception as error:  # those of the library and of what it uses for HTTP have no common class
-        raise HubError(f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}") from error
+            api.upload_folder(
+                repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}"
+            )
+    except (
+        Exception
+    ) as error:  # those of the library and of what it uses for HTTP have no common class
+        raise HubError(
+            f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}"
+        ) from error
     return f"{constants.ENDPOINT}/{repo_id}"
 
 
@@ -97,17 +117,32 @@ RGB, 0..255: resized in proportion to just cover {covered} pixels ({interpolatio
 
 
 def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=None, dataset=None):
-    """The text of the card of a network: how to load it, what it costs, its preprocessing, recipe and accuracy."""
+    """The text of the card of a network: how to load it, what it costs, its preprocessing, recipe
+    and accuracy.
+    """
     if not hasattr(model, "spec"):
-        raise ValueError(f"`model` must be a network that a constructor of keras_senet made. Received: {model.name!r}")
-    _check_name("repo_id", repo_id, "'owner/name'", repo_id.count("/") == 1 if isinstance(repo_id, str) else False)
+        raise ValueError(
+            f"`model` must be a network that a constructor of keras_senet made. Received: {model.name!r}"
+        )
+    _check_name(
+        "repo_id",
+        repo_id,
+        "'owner/name'",
+        repo_id.count("/") == 1 if isinstance(repo_id, str) else False,
+    )
     _check_name("licence", licence, "the Hub's identifier of a licence", True)
     if dataset is not None:
         _check_name("dataset", dataset, "the Hub's identifier of a dataset", True)
-    classes = model.output_shape[-1] if any(layer.name == "predictions" for layer in model.layers) else "none"
+    classes = (
+        model.output_shape[-1]
+        if any(layer.name == "predictions" for layer in model.layers)
+        else "none"
+    )
     preprocessing = model.preprocessing
     height, width = (
-        model.input_shape[1:3] if model.input_shape[-1] == len(preprocessing.mean) else model.input_shape[2:]
+        model.input_shape[1:3]
+        if model.input_shape[-1] == len(preprocessing.mean)
+        else model.input_shape[2:]
     )
     return CARD.format(
         licence=licence,
@@ -115,7 +150,9 @@ def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=No
         name=repo_id.split("/")[1],
         code=loading_code(model, repo_id),
         parameters=sum(math.prod(weight.shape) for weight in model.trainable_weights),
-        multiply_adds=f"{complexity(model).multiply_adds:,} at {height} x {width}" if height and width else "by size",
+        multiply_adds=f"{complexity(model).multiply_adds:,} at {height} x {width}"
+        if height and width
+        else "by size",
         classes=classes,
         accuracy=_accuracy(accuracy),
         spec=model.spec,
@@ -130,18 +167,28 @@ def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=No
 
 def _check_name(argument, value, accepted, valid):
     """A name that goes into the card's front matter: one line without blanks."""
-    if not isinstance(value, str) or not value or not valid or not all(c.isalnum() or c in "-_./" for c in value):
+    if (
+        not isinstance(value, str)
+        or not value
+        or not valid
+        or not all(c.isalnum() or c in "-_./" for c in value)
+    ):
         raise ValueError(f"`{argument}` must be {accepted}. Received: {argument}={value!r}")
 
 
 def loading_code(model, repo_id):
     """The lines that load the network from the Hub."""
     name, constructor = _constructor(model.spec)
-    published = (constructor.spec, *(constructor.spec.published_by(family) for family in constructor.spec.families))
+    published = (
+        constructor.spec,
+        *(constructor.spec.published_by(family) for family in constructor.spec.families),
+    )
     variant = "" if model.spec in published else f".variant({model.spec})"
     module = type(model.spec).__module__
     imports = f"from keras_senet import SE\nfrom {module} import *\n" if variant else ""
-    options = "".join(f", {argument}={value!r}" for argument, value in _options(model, constructor).items())
+    options = "".join(
+        f", {argument}={value!r}" for argument, value in _options(model, constructor).items()
+    )
     return f'import keras_senet\n{imports}\nmodel = keras_senet.{name}{variant}(weights="hf://{repo_id}"{options})'
 
 
@@ -149,7 +196,11 @@ def _constructor(spec):
     """The name and the constructor of the network that is this spec, or of one whose variant it is."""
     constructors = [(name, models.get(name)) for name in models.__all__]
     same = [pair for pair in constructors if pair[1].spec == spec]
-    forms = [pair for pair in constructors if spec in map(pair[1].spec.published_by, pair[1].spec.families)]
+    forms = [
+        pair
+        for pair in constructors
+        if spec in map(pair[1].spec.published_by, pair[1].spec.families)
+    ]
     variants = [pair for pair in constructors if type(pair[1].spec) is type(spec)]
     if not variants:
         raise ValueError(f"`model` must be a variant of a network of keras_senet. Received: {spec}")
@@ -175,12 +226,16 @@ def _accuracy(accuracy):
     if not all(isinstance(name, str) and name.isprintable() and "|" not in name for name in values):
         raise ValueError(f"`accuracy` must have names of one line. Received: accuracy={accuracy!r}")
     if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values.values()):
-        raise ValueError(f"`accuracy` must map names to numbers of 0..1. Received: accuracy={accuracy!r}")
+        raise ValueError(
+            f"`accuracy` must map names to numbers of 0..1. Received: accuracy={accuracy!r}"
+        )
     return ", ".join(f"{name} {100 * value:.2f}%" for name, value in values.items())
 
 
 def _recipe(recipe):
     if recipe is None:
         return "Not stated."
-    rows = "".join(f"| {name} | `{value}` |\n" for name, value in dataclasses.asdict(recipe).items())
+    rows = "".join(
+        f"| {name} | `{value}` |\n" for name, value in dataclasses.asdict(recipe).items()
+    )
     return f"| field | value |\n|---|---|\n{rows}"

@@ -1,5 +1,5 @@
-"""He initialisation, and how to leave it out where its numbers are not used: for SENet-154 it is half the time of
-loading weights, and most of the time of building."""
+"""He initialisation, and how to leave it out where its numbers are not used: for SENet-154 it is
+half the time of loading weights, and most of the time of building."""
 
 import contextlib
 import contextvars
@@ -27,7 +27,9 @@ def shapes_only():
 
 @keras.utils.register_keras_serializable("keras_senet")
 class HeNormal(keras.initializers.HeNormal):
-    """He et al., 1502.01852, as `keras.initializers.HeNormal` has it (the paper's Section 6.1 and Caffe's "msra")."""
+    """He et al., 1502.01852, as `keras.initializers.HeNormal` has it (the paper's Section 6.1 and
+    Caffe's "msra").
+    """
 
     def __call__(self, shape, dtype=None):
         return ops.zeros(shape, dtype) if _blank.get() else super().__call__(shape, dtype)

@@ -1,4 +1,6 @@
-"""From images of 0..255 RGB to what a network takes, and from its answers to the names of ImageNet's classes."""
+"""From images of 0..255 RGB to what a network takes, and from its answers to the names of
+ImageNet's classes.
+"""
 
 import math
 from dataclasses import dataclass, replace
@@ -14,7 +16,10 @@ from keras import ops
 from keras_senet.fields import is_integer, plain
 from keras_senet.files import printable, read_bytes
 
-INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}  # and what TensorFlow calls the kernels
+INTERPOLATIONS = {
+    "bilinear": "triangle",
+    "bicubic": "keyscubic",
+}  # and what TensorFlow calls the kernels
 RADIUS = 2  # of the wider kernel, in pixels
 MAX_ASPECT = 4  # of longer images only the middle is resized
 MAX_SIZE = 4096  # pixels: more is a mistake, or a file that wants the memory
@@ -22,12 +27,13 @@ MAX_SIZE = 4096  # pixels: more is a mistake, or a file that wants the memory
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns an image into a network's input: `(x - mean) / std` a channel, of an image of `size` pixels a side.
+    """What turns an image into a network's input: `(x - mean) / std` a channel, of an image of
+    `size` pixels a side.
 
-    `mean` and `std` are in units of 0..255 RGB. `size` is the height and width of a square, or a pair of both.
-    `crop_fraction` is the part of the resized image's side that the centre crop keeps; `interpolation` ("bilinear" or
-    "bicubic") is that of the resizing, antialiased. `upright` says whether an image file is turned as its EXIF
-    orientation says, as viewers show it.
+    `mean` and `std` are in units of 0..255 RGB. `size` is the height and width of a square, or a
+    pair of both. `crop_fraction` is the part of the resized image's side that the centre crop
+    keeps; `interpolation` ("bilinear" or "bicubic") is that of the resizing, antialiased. `upright`
+    says whether an image file is turned as its EXIF orientation says, as viewers show it.
 
     Raises:
         ValueError: for any other value, naming it.
@@ -43,7 +49,9 @@ class Preprocessing:
     def __post_init__(self):
         for name, value in vars(self).items():
             value = value.tolist() if isinstance(value, np.ndarray) else value
-            object.__setattr__(self, name, plain(tuple(value) if isinstance(value, list) else value))
+            object.__setattr__(
+                self, name, plain(tuple(value) if isinstance(value, list) else value)
+            )
         if (
             not (_are_numbers(self.mean) and _are_numbers(self.std))
             or len(self.mean) != len(self.std)
@@ -85,7 +93,9 @@ class Preprocessing:
         return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), size, crop_fraction=1.0)
 
     def for_channels(self, channels):
-        """The same for images of another number of channels: each gets the average of mean and of std."""
+        """The same for images of another number of channels: each gets the average of mean and of
+        std.
+        """
         if channels == len(self.mean):
             return self
         mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
@@ -95,12 +105,16 @@ class Preprocessing:
         """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the networks' input."""
         data_format = data_format or keras.config.image_data_format()
         shape = (-1,) if data_format == "channels_last" else (-1, 1, 1)
-        mean, std = (ops.reshape(ops.convert_to_tensor(v, "float32"), shape) for v in (self.mean, self.std))
+        mean, std = (
+            ops.reshape(ops.convert_to_tensor(v, "float32"), shape) for v in (self.mean, self.std)
+        )
         return (ops.cast(images, "float32") - mean) / std
 
     @property
     def short_side(self):
-        """The short side of the resized image that the centre crop is cut from, in pixels; of a pair see `covered`."""
+        """The short side of the resized image that the centre crop is cut from, in pixels; of a
+        pair see `covered`.
+        """
         return self.short_side_for(self.size)
 
     def short_side_for(self, size):
@@ -110,42 +124,54 @@ class Preprocessing:
         return math.floor(size / self.crop_fraction)
 
     def crop(self, image):
-        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its middle, antialiased.
+        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its middle,
+        antialiased.
 
-        The image is resized in proportion, until it just covers `size / crop_fraction`, rounded down: of a square the
-        short side becomes that. Values are whole numbers again. Works on TensorFlow's tensors, also inside `tf.data`
-        and exported graphs. Of thin images only the part that is kept is resized.
+        The image is resized in proportion, until it just covers `size / crop_fraction`, rounded
+        down: of a square the short side becomes that. Values are whole numbers again. Works on
+        TensorFlow's tensors, also inside `tf.data` and exported graphs. Of thin images only the
+        part that is kept is resized.
         """
         return middle(resize(image, self.short_side, self.interpolation), self.size)
 
     def read(self, path):
-        """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32 (height, width, C).
+        """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32
+        (height, width, C).
 
-        Values are 0..255; C is 3, RGB, or 1, grey, as `mean` has it. The image is upright, as its EXIF orientation
-        says, unless `upright` is False; it may have `keras_senet.headers.MAX_PIXELS` at most.
+        Values are 0..255; C is 3, RGB, or 1, grey, as `mean` has it. The image is upright, as its
+        EXIF orientation says, unless `upright` is False; it may have
+        `keras_senet.images.headers.MAX_PIXELS` at most.
 
         Raises:
-            ValueError: if it is not an image that can be decoded, or for another number of channels.
-            OSError: if it cannot be read.
+            ValueError: if it is not an image that can be decoded, or for another number of
+            channels. OSError: if it cannot be read.
         """
         import tensorflow as tf
 
-        from keras_senet.decoding import decode, orientation_of, reason_of
+        from keras_senet.images.decoding import decode, orientation_of, reason_of
 
         channels = len(self.mean)
         if channels not in (1, 3):
-            raise ValueError(f"An image file has 1 or 3 channels, this network takes {channels}: {printable(path)!r}")
+            raise ValueError(
+                f"An image file has 1 or 3 channels, this network takes {channels}: {printable(path)!r}"
+            )
         content = read_bytes(path)
         try:
             orientation = orientation_of(content)
             return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
         except tf.errors.InvalidArgumentError as error:
-            raise ValueError(f"Not an image that can be decoded: {printable(path)!r} ({reason_of(error)})") from error
+            raise ValueError(
+                f"Not an image that can be decoded: {printable(path)!r} ({reason_of(error)})"
+            ) from error
 
 
 def _are_numbers(values):
     """Whether it is a tuple of finite numbers, one at least."""
-    return isinstance(values, tuple) and bool(values) and all(isinstance(n, Real) and math.isfinite(n) for n in values)
+    return (
+        isinstance(values, tuple)
+        and bool(values)
+        and all(isinstance(n, Real) and math.isfinite(n) for n in values)
+    )
 
 
 def sides(size):
@@ -160,22 +186,28 @@ def is_size(value):
 
 
 def resize(image, short, interpolation):
-    """One image (H, W, C) of 0..255 -> float32 of 0..255 whose short side has `short` pixels: antialiased, rounded.
+    """One image (H, W, C) of 0..255 -> float32 of 0..255 whose short side has `short` pixels:
+    antialiased, rounded.
 
-    The long side is in proportion, rounded down. With a pair the image covers this height and width: one side is the
-    pair's, the other one at least. Works on TensorFlow's tensors, also inside `tf.data`. Of an image that is more than
-    `MAX_ASPECT` times as long as that, only the middle is made, as it is in the whole: the others would take gigabytes.
+    The long side is in proportion, rounded down. With a pair the image covers this height and
+    width: one side is the pair's, the other one at least. Works on TensorFlow's tensors, also
+    inside `tf.data`. Of an image that is more than `MAX_ASPECT` times as long as that, only the
+    middle is made, as it is in the whole: the others would take gigabytes.
     """
     import tensorflow as tf
 
     image = tf.convert_to_tensor(image)
     size, covered = tf.cast(tf.shape(image)[:2], tf.int64), tf.constant(sides(short), tf.int64)
-    fixed = tf.where(size[0] * covered[1] <= size[1] * covered[0], 0, 1)  # the side that is just covered
+    fixed = tf.where(
+        size[0] * covered[1] <= size[1] * covered[0], 0, 1
+    )  # the side that is just covered
     whole = size * covered[fixed] // size[fixed]
     # What is left out before and after is even, so that the middle stays where it is.
     kept = tf.minimum(whole, MAX_ASPECT * covered + (whole - MAX_ASPECT * covered) % 4)
     ahead = (whole - kept) // 2
-    pixel = tf.cast(size, tf.float64) / tf.cast(whole, tf.float64)  # of the result, in pixels of the image
+    pixel = tf.cast(size, tf.float64) / tf.cast(
+        whole, tf.float64
+    )  # of the result, in pixels of the image
     margin = RADIUS * tf.maximum(pixel, 1) + 1
     first = tf.cast(tf.maximum(tf.floor(tf.cast(ahead, tf.float64) * pixel - margin), 0), tf.int64)
     last = tf.cast(tf.math.ceil(tf.cast(ahead + kept, tf.float64) * pixel + margin), tf.int64)
@@ -183,15 +215,21 @@ def resize(image, short, interpolation):
         images=image[None, first[0] : last[0], first[1] : last[1]],
         size=tf.cast(kept, tf.int32),
         scale=tf.cast(whole, tf.float32) / tf.cast(size, tf.float32),
-        translation=tf.cast(tf.cast(first, tf.float64) / pixel - tf.cast(ahead, tf.float64), tf.float32),
+        translation=tf.cast(
+            tf.cast(first, tf.float64) / pixel - tf.cast(ahead, tf.float64), tf.float32
+        ),
         kernel_type=INTERPOLATIONS[interpolation],
         antialias=True,
     )
-    return tf.clip_by_value(tf.round(tf.ensure_shape(resized[0], (None, None, image.shape[-1]))), 0, 255)
+    return tf.clip_by_value(
+        tf.round(tf.ensure_shape(resized[0], (None, None, image.shape[-1]))), 0, 255
+    )
 
 
 def middle(image, size):
-    """The middle (height, width, C) of one image (H, W, C), which is at least as large; `size` as `Preprocessing`'s."""
+    """The middle (height, width, C) of one image (H, W, C), which is at least as large; `size` as
+    `Preprocessing`'s.
+    """
     import tensorflow as tf
 
     (top, left), (height, width) = middle_offset(image, size), sides(size)
@@ -203,7 +241,10 @@ def middle_offset(image, size):
     import tensorflow as tf
 
     whole = tf.unstack(tf.shape(image)[:2])
-    return [tf.cast(tf.round((side - part) / 2), tf.int32) for side, part in zip(whole, sides(size), strict=True)]
+    return [
+        tf.cast(tf.round((side - part) / 2), tf.int32)
+        for side, part in zip(whole, sides(size), strict=True)
+    ]
 
 
 # timm's legacy_se* checkpoints (0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 of 0..1)
@@ -221,7 +262,8 @@ def preprocess_input(x, data_format=None, mode="torch"):
     Args:
         x: an array or tensor (..., H, W, 3), or (..., 3, H, W) with "channels_first".
         data_format: None is `keras.config.image_data_format()`.
-        mode: "torch" subtracts the mean and divides by the standard deviation; "caffe", for weights read from
+        mode: "torch" subtracts the mean and divides by the standard deviation; "caffe", for weights
+        read from
             `.caffemodel` files, subtracts (123, 117, 104). Both keep the order RGB.
 
     Raises:
@@ -248,18 +290,29 @@ class ImageNetClass(NamedTuple):
 @cache
 def imagenet_classes():
     """The 1,000 classes in the standard order, that of their WordNet ids."""
-    rows = files("keras_senet").joinpath("imagenet_classes.txt").read_text(encoding="ascii").splitlines()
-    return tuple(ImageNetClass(wordnet_id, name, int(index)) for wordnet_id, name, index in map(str.split, rows))
+    rows = (
+        files("keras_senet")
+        .joinpath("imagenet_classes.txt")
+        .read_text(encoding="ascii")
+        .splitlines()
+    )
+    return tuple(
+        ImageNetClass(wordnet_id, name, int(index))
+        for wordnet_id, name, index in map(str.split, rows)
+    )
 
 
 @cache
 def class_order():
-    """For each class of the standard order its place in the authors' outputs: `caffe_outputs[..., class_order()]`."""
+    """For each class of the standard order its place in the authors' outputs: `caffe_outputs[...,
+    class_order()]`.
+    """
     return np.array([imagenet_class.caffe_index for imagenet_class in imagenet_classes()])
 
 
 def decode_predictions(preds, top=5):
-    """The likeliest classes of each image: lists of (WordNet id, name, score), the highest score first.
+    """The likeliest classes of each image: lists of (WordNet id, name, score), the highest score
+    first.
 
     Args:
         preds: probabilities or logits (N, 1000) of a network for ImageNet.
@@ -271,7 +324,9 @@ def decode_predictions(preds, top=5):
     scores = np.asarray(ops.convert_to_numpy(preds))
     classes = imagenet_classes()
     if scores.ndim != 2 or scores.shape[1] != len(classes):
-        raise ValueError(f"`preds` must have the shape (N, {len(classes)}). Received: preds of shape {scores.shape}")
+        raise ValueError(
+            f"`preds` must have the shape (N, {len(classes)}). Received: preds of shape {scores.shape}"
+        )
     if not is_integer(top) or not 1 <= top <= len(classes):
         raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]

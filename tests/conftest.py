@@ -4,7 +4,8 @@ import gc
 import os
 import time
 
-# TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said before it is imported.
+# TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said
+# before it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
@@ -17,13 +18,17 @@ tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfigur
 
 
 def pytest_collection_finish():
-    """What is imported by now stays: the garbage collector need not look through all of TensorFlow again and again."""
+    """What is imported by now stays: the garbage collector need not look through all of TensorFlow
+    again and again.
+    """
     gc.collect()
     gc.freeze()
 
 
 def collect_garbage(every):
-    """Tests leave networks, but a collection takes up to 1 s: one after `every` seconds of this process' time."""
+    """Tests leave networks, but a collection takes up to 1 s: one after `every` seconds of this
+    process' time.
+    """
     last = time.process_time()
     while True:
         if time.process_time() - last > every:

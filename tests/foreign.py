@@ -1,4 +1,6 @@
-"""Files of other frameworks, written byte by byte: what PyTorch and Caffe write, and what they never would."""
+"""Files of other frameworks, written byte by byte: what PyTorch and Caffe write, and what they
+never would.
+"""
 
 import io
 import pickle as pickles
@@ -10,7 +12,9 @@ from collections import OrderedDict
 import ml_dtypes
 import numpy as np
 
-MAGIC = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of torch.serialization.MAGIC_NUMBER
+MAGIC = (
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of torch.serialization.MAGIC_NUMBER
+)
 KINDS = {
     "float64": "DoubleStorage",
     "float32": "FloatStorage",
@@ -38,9 +42,22 @@ def tensor(key, shape, kind="FloatStorage", count=None, offset=0, strides=None, 
     """The pickle of a tensor, as torch.save writes it."""
     count = int(np.prod(shape)) if count is None else count
     strides = strides or [int(np.prod(shape[i + 1 :])) for i in range(len(shape))]
-    storage = b"(" + text("storage") + f"ctorch\n{kind}\n".encode() + text(key) + text("cpu") + number(count)
+    storage = (
+        b"("
+        + text("storage")
+        + f"ctorch\n{kind}\n".encode()
+        + text(key)
+        + text("cpu")
+        + number(count)
+    )
     storage += (b"N" if stream else b"") + b"tQ"
-    rest = number(offset) + numbers(shape) + numbers(strides) + b"\x89" + b"ccollections\nOrderedDict\n)R"
+    rest = (
+        number(offset)
+        + numbers(shape)
+        + numbers(strides)
+        + b"\x89"
+        + b"ccollections\nOrderedDict\n)R"
+    )
     return b"ctorch._utils\n_rebuild_tensor_v2\n(" + storage + rest + b"tR"
 
 
@@ -106,13 +123,22 @@ class Pickler(pickles._Pickler):
     def reducer_override(self, value):
         if isinstance(value, np.ndarray):
             value = Strided(
-                value, value.shape, [n // value.itemsize for n in np.empty(value.shape, value.dtype).strides]
+                value,
+                value.shape,
+                [n // value.itemsize for n in np.empty(value.shape, value.dtype).strides],
             )
         if not isinstance(value, Strided):
             return NotImplemented
         offset, shape, strides = value.rest
         storage = Block(value.storage)
-        arguments = (storage, offset, tuple(shape), tuple(strides), False, Called("collections", "OrderedDict"))
+        arguments = (
+            storage,
+            offset,
+            tuple(shape),
+            tuple(strides),
+            False,
+            Called("collections", "OrderedDict"),
+        )
         return Global("torch._utils", "_rebuild_tensor_v2"), arguments
 
     def persistent_id(self, value):
@@ -132,19 +158,30 @@ class Block:
 
 
 def torch_save(content, stream=False, protocol=2):
-    """A file with any content, in which arrays are tensors: in the zip format, or in the stream format of 2018."""
+    """A file with any content, in which arrays are tensors: in the zip format, or in the stream
+    format of 2018.
+    """
     file = io.BytesIO()
     pickler = Pickler(file, protocol, stream)
     pickler.dump(content)
     storages = dict(pickler.storages.values())
     if stream:
         keys = pickles.dumps(list(storages), 2)
-        blocks = b"".join(struct.pack("<q", array.size) + array.tobytes() for array in storages.values())
+        blocks = b"".join(
+            struct.pack("<q", array.size) + array.tobytes() for array in storages.values()
+        )
         return (
-            MAGIC + b"\x80\x02M\xe9\x03." + pickles.dumps({"little_endian": True}, 2) + file.getvalue() + keys + blocks
+            MAGIC
+            + b"\x80\x02M\xe9\x03."
+            + pickles.dumps({"little_endian": True}, 2)
+            + file.getvalue()
+            + keys
+            + blocks
         )
     blocks = {f"data/{key}": array.tobytes() for key, array in storages.items()}
-    return zipped({"data.pkl": file.getvalue(), "byteorder": b"little", **blocks, "version": b"3\n"})
+    return zipped(
+        {"data.pkl": file.getvalue(), "byteorder": b"little", **blocks, "version": b"3\n"}
+    )
 
 
 def pth(arrays):
@@ -178,7 +215,9 @@ def torch_state(model):
 
 
 def caffe_layers(model, stems=None):
-    """The weights of a ResNet here as blobs of the authors' layers, with a factor of 2 for the statistics."""
+    """The weights of a ResNet here as blobs of the authors' layers, with a factor of 2 for the
+    statistics.
+    """
     stems = stems or {"stem_conv1": "conv1/7x7_s2"}
     rows = (
         *((f"^{ours}", theirs) for ours, theirs in stems.items()),
@@ -237,7 +276,9 @@ def blob(array, shape=None):
 def caffemodel(layers):
     """A NetParameter with the blobs of its layers."""
     described = (
-        field(1, name.encode()) + field(2, b"Any") + b"".join(field(7, blob(array)) for array in blobs)
+        field(1, name.encode())
+        + field(2, b"Any")
+        + b"".join(field(7, blob(array)) for array in blobs)
         for name, blobs in layers.items()
     )
     return field(1, b"net") + b"".join(field(100, layer) for layer in described)

@@ -1,4 +1,6 @@
-"""Tiny networks whose weights are all random, what they answer with gates held fast, and images for them."""
+"""Tiny networks whose weights are all random, what they answer with gates held fast, and images for
+them.
+"""
 
 import contextlib
 import dataclasses
@@ -23,11 +25,14 @@ SLOW = (
     "preact_bottleneck",
     "shufflenet",
 )
-FAMILIES = [pytest.param(name, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY]
+FAMILIES = [
+    pytest.param(name, id=name, marks=pytest.mark.slow if name in SLOW else ()) for name in TINY
+]
 
 
 def network(spec="small", **se):
-    """A tiny network whose weights and statistics are all random: none is left that hides a mistake.
+    """A tiny network whose weights and statistics are all random: none is left that hides a
+    mistake.
 
     It is made once for each specification: tests must leave it as it is.
     """
@@ -40,7 +45,9 @@ def _network(spec, se, _):
     if se:
         tiny = tiny._replace(spec=dataclasses.replace(tiny.spec, se=SE(**dict(se))))
     without_top = spec == "vgg"  # whose top is large
-    return with_random_weights(tiny.constructor(weights=None, include_top=not without_top, classifier_activation=None))
+    return with_random_weights(
+        tiny.constructor(weights=None, include_top=not without_top, classifier_activation=None)
+    )
 
 
 def with_random_weights(model):
@@ -77,9 +84,12 @@ def ones(blocks):
 
 def own_means(model, images):
     """The mean gates by the layers' own computation, image by image."""
-    outputs = keras.Model(model.input, {block.name: block.input for block in se_blocks(model)})(images)
+    outputs = keras.Model(model.input, {block.name: block.input for block in se_blocks(model)})(
+        images
+    )
     return {
-        block: np.mean(np.array(block.excitation(outputs[block.name])), axis=(0, 1, 2)) for block in se_blocks(model)
+        block: np.mean(np.array(block.excitation(outputs[block.name])), axis=(0, 1, 2))
+        for block in se_blocks(model)
     }
 
 

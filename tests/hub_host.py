@@ -1,4 +1,6 @@
-"""A small Hugging Face Hub: repositories are made, files committed and fetched, by the addresses of the real one."""
+"""A small Hugging Face Hub: repositories are made, files committed and fetched, by the addresses of
+the real one.
+"""
 
 import base64
 import hashlib
@@ -46,13 +48,27 @@ class Hub(http.server.BaseHTTPRequestHandler):
             self.json({"errors": [], "warnings": []})
         elif "/preupload/" in self.path:
             paths = [file["path"] for file in json.loads(content)["files"]]
-            self.json({"files": [{"path": path, "uploadMode": "regular", "shouldIgnore": False} for path in paths]})
+            self.json(
+                {
+                    "files": [
+                        {"path": path, "uploadMode": "regular", "shouldIgnore": False}
+                        for path in paths
+                    ]
+                }
+            )
         elif "/commit/" in self.path:
             repository = self.path.split("/commit/")[0].removeprefix("/api/models/")
             for line in map(json.loads, content.splitlines()):
                 if line["key"] == "file":
-                    self.files[f"{repository}/{line['value']['path']}"] = base64.b64decode(line["value"]["content"])
-            self.json({"commitUrl": f"http://{self.headers['Host']}/{repository}/commit/{COMMIT}", "commitOid": COMMIT})
+                    self.files[f"{repository}/{line['value']['path']}"] = base64.b64decode(
+                        line["value"]["content"]
+                    )
+            self.json(
+                {
+                    "commitUrl": f"http://{self.headers['Host']}/{repository}/commit/{COMMIT}",
+                    "commitOid": COMMIT,
+                }
+            )
         else:
             self.answer(b"", status=404)
 

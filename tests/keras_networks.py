@@ -1,6 +1,8 @@
-"""Networks that are not ours, for the exporters: those of `keras.applications`, and tiny ones of one thing each.
+"""Networks that are not ours, for the exporters: those of `keras.applications`, and tiny ones of
+one thing each.
 
-As a program it writes the table of all of them in all formats: `python tests/keras_networks.py results/foreign.md`.
+As a program it writes the table of all of them in all formats: `python tests/keras_networks.py
+results/foreign.md`.
 """
 
 import sys
@@ -35,12 +37,16 @@ def _normalized(x):
 
 
 def _variances(x):
-    return _head(layers.Conv2D(8, 3)(layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0])(x)))
+    return _head(
+        layers.Conv2D(8, 3)(layers.Normalization(mean=[1.0, 2.0, 3.0], variance=[1.0, 4.0, 9.0])(x))
+    )
 
 
 def _preprocessed(mode):
     def build(x):
-        return _head(layers.Conv2D(8, 3)(keras.applications.imagenet_utils.preprocess_input(x, mode=mode)))
+        return _head(
+            layers.Conv2D(8, 3)(keras.applications.imagenet_utils.preprocess_input(x, mode=mode))
+        )
 
     return build
 
@@ -54,7 +60,11 @@ def _normalize(x):
 
 
 def _captured_map(x):
-    return _head(layers.Conv2D(8, 3)(x * ops.convert_to_tensor(RANDOM.normal(size=(16, 16, 3)).astype("float32"))))
+    return _head(
+        layers.Conv2D(8, 3)(
+            x * ops.convert_to_tensor(RANDOM.normal(size=(16, 16, 3)).astype("float32"))
+        )
+    )
 
 
 def _rescaled(x):
@@ -62,7 +72,12 @@ def _rescaled(x):
 
 
 def _augmented(x):
-    for layer in (layers.RandomFlip(), layers.RandomRotation(0.1), layers.RandomZoom(0.1), layers.RandomContrast(0.1)):
+    for layer in (
+        layers.RandomFlip(),
+        layers.RandomRotation(0.1),
+        layers.RandomZoom(0.1),
+        layers.RandomContrast(0.1),
+    ):
         x = layer(x)
     return _head(layers.Conv2D(8, 3)(x))
 
@@ -79,7 +94,11 @@ def _shared(x):
 
 def _several(x):
     y = layers.Conv2D(8, 3, activation="relu")(x)
-    return {"classes": _head(y), "box": layers.Dense(4, activation="sigmoid")(layers.GlobalMaxPooling2D()(y)), "map": y}
+    return {
+        "classes": _head(y),
+        "box": layers.Dense(4, activation="sigmoid")(layers.GlobalMaxPooling2D()(y)),
+        "map": y,
+    }
 
 
 def _separable(x):
@@ -89,12 +108,17 @@ def _separable(x):
 
 def _upsampled(x):
     y = layers.Conv2D(8, 3, strides=2, padding="same", activation="relu")(x)
-    up = [layers.Conv2DTranspose(4, 3, strides=2, padding="same")(y), layers.UpSampling2D(interpolation="bilinear")(y)]
+    up = [
+        layers.Conv2DTranspose(4, 3, strides=2, padding="same")(y),
+        layers.UpSampling2D(interpolation="bilinear")(y),
+    ]
     return layers.Conv2D(2, 1, activation="sigmoid")(layers.Concatenate()([*up, x]))
 
 
 def _rectified(x):
-    y = layers.PReLU(shared_axes=[1, 2], alpha_initializer=keras.initializers.RandomUniform(0.1, 0.4, seed=0))(x)
+    y = layers.PReLU(
+        shared_axes=[1, 2], alpha_initializer=keras.initializers.RandomUniform(0.1, 0.4, seed=0)
+    )(x)
     y = layers.LeakyReLU(0.1)(layers.Conv2D(8, 3)(y))
     return _head(layers.ELU()(layers.Conv2D(8, 3)(y)))
 
@@ -120,7 +144,9 @@ def _in_groups(x):
 
 
 def _nested(x):
-    body = keras.Sequential([keras.Input(x.shape[1:]), layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3)])
+    body = keras.Sequential(
+        [keras.Input(x.shape[1:]), layers.Rescaling(1 / 127.5, -1), layers.Conv2D(8, 3)]
+    )
     return _head(keras_senet.SqueezeExcite(2)(body(x)))
 
 
@@ -177,7 +203,9 @@ def build(name):
 
 def images_for(model, count=3):
     """Pixels (N, H, W, 3) of 0..255, which some of the networks expect."""
-    return np.random.default_rng(1).uniform(0, 255, (count, *model.input_shape[1:])).astype("float32")
+    return (
+        np.random.default_rng(1).uniform(0, 255, (count, *model.input_shape[1:])).astype("float32")
+    )
 
 
 def expected(model, images):
@@ -190,7 +218,10 @@ def relative_error(found, right):
     """The largest difference over the largest number of an output, over all outputs."""
     assert set(found) == set(right)
     assert all(found[name].shape == values.shape for name, values in right.items())
-    return max(float(np.abs(found[name] - values).max() / np.abs(values).max()) for name, values in right.items())
+    return max(
+        float(np.abs(found[name] - values).max() / np.abs(values).max())
+        for name, values in right.items()
+    )
 
 
 def _cell(kind, model, images):

@@ -1,6 +1,7 @@
 """Little data and a little network in the places of the digits and of SE-ResNet-20.
 
-As a program it is `keras-senet` with them, for runs in processes of their own: `python little.py train ...`.
+As a program it is `keras-senet` with them, for runs in processes of their own: `python little.py
+train ...`.
 """
 
 import sys
@@ -12,7 +13,9 @@ from keras_senet import data, models
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import Recipe
 
-NETWORK = keras_senet.application(SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10)
+NETWORK = keras_senet.application(
+    SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10
+)
 
 
 RECIPE = Recipe(

@@ -1,4 +1,6 @@
-"""Work directories for tests of their pages, made by hand, and images whose classes have names like markup."""
+"""Work directories for tests of their pages, made by hand, and images whose classes have names like
+markup.
+"""
 
 import csv
 import dataclasses
@@ -18,13 +20,19 @@ NAMES = ("<script>alert(1)</script>", 'a"b&c', "' onload='alert(1)", "{{ 7 * 7 }
 def digits(split):
     """Little's images, of which as many more are for testing that all kinds of mistakes occur."""
     random, count = np.random.default_rng(2), {"train": 80, "test": 150}[split]
-    return data.Dataset(random.integers(0, 256, (count, 8, 8, 3), "uint8"), np.arange(count) % 10, NAMES)
+    return data.Dataset(
+        random.integers(0, 256, (count, 8, 8, 3), "uint8"), np.arange(count) % 10, NAMES
+    )
 
 
 def leave(folder, model=None, rows=(), **fields):
     """A work directory as training leaves it, made by hand; without a model the run has not ended."""
     folder.mkdir(exist_ok=True)
-    content = {"recipe": dataclasses.asdict(Recipe(**fields)), "engine": "trainer", "environment": {"threads": 2}}
+    content = {
+        "recipe": dataclasses.asdict(Recipe(**fields)),
+        "engine": "trainer",
+        "environment": {"threads": 2},
+    }
     (folder / "recipe.json").write_text(json.dumps(content))
     if rows:
         with (folder / "metrics.csv").open("w", newline="") as file:

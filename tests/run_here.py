@@ -7,7 +7,9 @@ from keras_senet.export import parity, run_file
 
 
 def run_files_here(monkeypatch):
-    """Has `run_file.py` called where it would be started: a SavedModel's process takes 5 s to import TensorFlow."""
+    """Has `run_file.py` called where it would be started: a SavedModel's process takes 5 s to
+    import TensorFlow.
+    """
 
     def run(command, **_):
         _, _, _, *arguments = command  # python -P run_file.py ...

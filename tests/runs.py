@@ -17,9 +17,19 @@ PATIENCE = 600  # seconds
 
 def start(workdir, *flags, environment=None, program=("-m", "keras_senet_cli")):
     """One process that trains into `workdir`; its output goes to `workdir`.log."""
-    command = [sys.executable, *program, "train", "--workdir", str(workdir), "--quiet", *map(str, flags)]
+    command = [
+        sys.executable,
+        *program,
+        "train",
+        "--workdir",
+        str(workdir),
+        "--quiet",
+        *map(str, flags),
+    ]
     with open(f"{workdir}.log", "a") as log:
-        return subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | (environment or {}))
+        return subprocess.Popen(
+            command, stdout=log, stderr=log, env=os.environ | (environment or {})
+        )
 
 
 def start_workers(workdir, count, *flags, **options):
@@ -27,7 +37,10 @@ def start_workers(workdir, count, *flags, **options):
     ports = [free_port() for _ in range(count)]
     cluster = {"worker": [f"localhost:{port}" for port in ports]}
     configs = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
-    return [start(workdir, *flags, environment={"TF_CONFIG": json.dumps(config)}, **options) for config in configs]
+    return [
+        start(workdir, *flags, environment={"TF_CONFIG": json.dumps(config)}, **options)
+        for config in configs
+    ]
 
 
 def free_port():
@@ -42,8 +55,9 @@ def finish(*processes):
 
 
 def run_and_stop(begin, workdir, number, times, seed=0):
-    """Begins the run so often, and each time sends one of its processes a signal at a random moment behind its first
-    new checkpoint; returns the exit statuses of those processes, and how many checkpoints each begin added."""
+    """Begins the run so often, and each time sends one of its processes a signal at a random moment
+    behind its first new checkpoint; returns the exit statuses of those processes, and how many
+    checkpoints each begin added."""
     moments = random.Random(seed)
     statuses, added = [], []
     for _ in range(times):
@@ -75,7 +89,9 @@ def checkpoints(workdir):
 
 def wait_for_checkpoint(workdir, before, processes):
     deadline = time.monotonic() + PATIENCE
-    while not checkpoints(workdir) - before and all(process.poll() is None for process in processes):
+    while not checkpoints(workdir) - before and all(
+        process.poll() is None for process in processes
+    ):
         assert time.monotonic() < deadline
         time.sleep(0.05)
 
@@ -84,7 +100,11 @@ def weights(workdir):
     """All arrays of `model.weights.h5` by name."""
     arrays = {}
     with h5py.File(workdir / "model.weights.h5") as file:
-        file.visititems(lambda name, item: arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None)
+        file.visititems(
+            lambda name, item: (
+                arrays.update({name: item[()]}) if isinstance(item, h5py.Dataset) else None
+            )
+        )
     assert arrays
     return arrays
 
@@ -95,5 +115,8 @@ def assert_equal_runs(a, b):
     assert first.keys() == second.keys()
     for name, value in first.items():
         np.testing.assert_array_equal(value, second[name], err_msg=name)
-    tables = [path.read_text() if path.exists() else None for path in (a / "metrics.csv", b / "metrics.csv")]
+    tables = [
+        path.read_text() if path.exists() else None
+        for path in (a / "metrics.csv", b / "metrics.csv")
+    ]
     assert tables[0] == tables[1]

@@ -1,4 +1,6 @@
-"""Exported files in their own runtimes, without the exporters' code: what the tests compare with NumPy."""
+"""Exported files in their own runtimes, without the exporters' code: what the tests compare with
+NumPy.
+"""
 
 import tempfile
 from unittest import mock
@@ -30,8 +32,13 @@ def run(kind, path, images):
 
 
 def run_in_this_process(path, kind, batches, cut=False):
-    """`parity.run_file` without a process of its own, and without timing: for tests of what it is compared with."""
-    with tempfile.TemporaryDirectory() as folder, mock.patch.object(run_file, "latency_ms", return_value=1.0):
+    """`parity.run_file` without a process of its own, and without timing: for tests of what it is
+    compared with.
+    """
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        mock.patch.object(run_file, "latency_ms", return_value=1.0),
+    ):
         np.savez(f"{folder}/images.npz", *batches)
         run_file.main(kind, str(path), folder, *(["before"] if cut else []))
         return parity.read_outputs(folder)

@@ -1,5 +1,5 @@
-"""Small networks whose batch normalisation has statistics of its own, as after training: activations then have usual
-magnitudes, and a wrong fold would be seen."""
+"""Small networks whose batch normalisation has statistics of its own, as after training:
+activations then have usual magnitudes, and a wrong fold would be seen."""
 
 import functools
 
@@ -13,7 +13,8 @@ SMALL = SmallResNet((1, 1))
 
 
 def network(spec=SMALL, **options):
-    """A network for images (32, 32, 3) of ten classes, made once for each specification and precision.
+    """A network for images (32, 32, 3) of ten classes, made once for each specification and
+    precision.
 
     Tests must leave it as it is; `build` makes one that may be changed.
     """
@@ -28,7 +29,9 @@ def _network(spec, options, _):
 def build(spec=SMALL, **options):
     """The same, for its test only."""
     keras.utils.set_random_seed(0)
-    model = keras_senet.application(spec, name="tiny", input_size=32, classes=10)(weights=None, **options)
+    model = keras_senet.application(spec, name="tiny", input_size=32, classes=10)(
+        weights=None, **options
+    )
     norms = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     momentum = {norm: norm.momentum for norm in norms}
     for norm in norms:

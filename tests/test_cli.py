@@ -1,4 +1,6 @@
-"""The command line as a user runs it: most of it in this process, and as a process what only a process shows."""
+"""The command line as a user runs it: most of it in this process, and as a process what only a
+process shows.
+"""
 
 import csv
 import json
@@ -27,7 +29,9 @@ COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 def start_process(*arguments):
     """A process: for what is printed before and beside our own code, and exit statuses."""
     environment = os.environ | {"COLUMNS": "120"}
-    return subprocess.run([COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment)
+    return subprocess.run(
+        [COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment
+    )
 
 
 @pytest.fixture
@@ -48,11 +52,17 @@ def run(capsys, monkeypatch):
 
 def cells(output):
     """The rows of a printed table."""
-    return [[cell.strip() for cell in line.split("│")[1:-1]] for line in output.splitlines() if "│" in line]
+    return [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in output.splitlines()
+        if "│" in line
+    ]
 
 
 def test_help_is_there_at_once_without_tensorflow():
-    """Half a second is what the issue asks of a quiet machine; what a test can hold is that nothing heavy loads."""
+    """Half a second is what the issue asks of a quiet machine; what a test can hold is that nothing
+    heavy loads.
+    """
     heavy = ("tensorflow", "keras", "numpy", "rich")
     code = f"import sys, keras_senet_cli as c; c.main(['--help']); sys.exit(any(m in sys.modules for m in {heavy}))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
@@ -106,9 +116,22 @@ def test_summary_adds_up(run):
     result = run("summary", "SEResNet50")
     assert result.returncode == 0, result.stderr
     table = cells(result.stdout)
-    assert [row[0] for row in table] == ["stem", "stage2", "stage3", "stage4", "stage5", "avg", "predictions", "total"]
+    assert [row[0] for row in table] == [
+        "stem",
+        "stage2",
+        "stage3",
+        "stage4",
+        "stage5",
+        "avg",
+        "predictions",
+        "total",
+    ]
     numbers = [[int(c.replace(",", "")) for c in row[2:]] for row in table]
-    assert [sum(column) for column in zip(*numbers[:-1], strict=True)] == numbers[-1] == [28088024, 3860488192, 5519360]
+    assert (
+        [sum(column) for column in zip(*numbers[:-1], strict=True)]
+        == numbers[-1]
+        == [28088024, 3860488192, 5519360]
+    )
     assert table[1][1] == "56 x 56 x 256"
     assert "28,141,144 parameters" in result.stdout
 
@@ -159,7 +182,9 @@ def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path, r
 
 @pytest.mark.slow
 def test_quickstart(tmp_path):
-    """The main job on the real digits, to the accuracy that it promises: about two minutes on two cores."""
+    """The main job on the real digits, to the accuracy that it promises: about two minutes on two
+    cores.
+    """
     result = start_process("quickstart", "--workdir", tmp_path / "work")
     assert result.returncode == 0, result.stderr
     report = check_quickstart(tmp_path / "work", epochs=14)
@@ -182,12 +207,24 @@ def test_quickstart_with_a_little_network(tmp_path, run, monkeypatch):
 def check_quickstart(work, epochs):
     """What it left; returns its report."""
     assert {p.name for p in work.iterdir()} == {
-        *("recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5", "best.weights.h5"),
+        *(
+            "recipe.json",
+            "metrics.csv",
+            "checkpoints",
+            "model.keras",
+            "model.weights.h5",
+            "best.weights.h5",
+        ),
         *("report.json", "curves.png", "confusion.png", "exports"),
     }
     report = json.loads((work / "report.json").read_text())
     exports = {(e["format"], e["quantization"]): e for e in report["exports"]}
-    assert set(exports) == {("savedmodel", None), ("tflite", None), ("tflite", "int8"), ("onnx", None)}
+    assert set(exports) == {
+        ("savedmodel", None),
+        ("tflite", None),
+        ("tflite", "int8"),
+        ("onnx", None),
+    }
     for (_, quantization), entry in exports.items():
         assert Path(entry["path"]).exists()
         assert entry["relative_error"] <= (1e-4 if quantization is None else 0.5)
@@ -196,7 +233,11 @@ def check_quickstart(work, epochs):
     with (work / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == list(range(1, epochs + 1))
-    assert (work / "curves.png").read_bytes()[:4] == (work / "confusion.png").read_bytes()[:4] == b"\x89PNG"
+    assert (
+        (work / "curves.png").read_bytes()[:4]
+        == (work / "confusion.png").read_bytes()[:4]
+        == b"\x89PNG"
+    )
     return report
 
 
@@ -241,15 +282,29 @@ def test_list_weights_shows_the_registry(run):
 def test_convert_and_predict(tmp_path, run):
     model = saved(tmp_path, classes=4)
     output = tmp_path / "out.weights.h5"
-    result = run("convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output)
+    result = run(
+        "convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output
+    )
     assert result.returncode == 0, result.stderr
     again = keras_senet.SEResNet20(weights=output, classes=4)
     for value, expected in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
-    repeated = run("convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output)
+    repeated = run(
+        "convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output
+    )
     assert repeated.returncode == 2
     assert "--output exists" in repeated.stderr
-    arguments = ("predict", picture(tmp_path), "--model", "SEResNet20", "--weights", output, "--top", 2, "--gates")
+    arguments = (
+        "predict",
+        picture(tmp_path),
+        "--model",
+        "SEResNet20",
+        "--weights",
+        output,
+        "--top",
+        2,
+        "--gates",
+    )
     result = run(*arguments)
     assert result.returncode == 0, result.stderr
     images = model.preprocessing.normalize(model.preprocessing.read(tmp_path / "picture.png")[None])
@@ -259,24 +314,37 @@ def test_convert_and_predict(tmp_path, run):
     assert rows[:2] == [[f"class {i}", f"{100 * probabilities[i]:.2f}%"] for i in best]
     gates = gates_by_stage(model, images)
     assert rows[2:] == [
-        [stage, f"{mean:.3f}", "most excited" if mean == max(gates.values()) else ""] for stage, mean in gates.items()
+        [stage, f"{mean:.3f}", "most excited" if mean == max(gates.values()) else ""]
+        for stage, mean in gates.items()
     ]
 
 
 def test_predict_names_the_classes_of_imagenet(tmp_path, run):
     model = saved(tmp_path, "SEMobileNet")
-    result = run("predict", picture(tmp_path), "--model", "SEMobileNet", "--weights", tmp_path / "own.safetensors")
+    result = run(
+        "predict",
+        picture(tmp_path),
+        "--model",
+        "SEMobileNet",
+        "--weights",
+        tmp_path / "own.safetensors",
+    )
     images = model.preprocessing.normalize(model.preprocessing.read(tmp_path / "picture.png")[None])
     (expected,) = keras_senet.decode_predictions(model(images))
-    assert cells(result.stdout) == [[f"{name} ({wnid})", f"{100 * score:.2f}%"] for wnid, name, score in expected]
+    assert cells(result.stdout) == [
+        [f"{name} ({wnid})", f"{100 * score:.2f}%"] for wnid, name, score in expected
+    ]
 
 
 def test_a_headless_network_of_one_channel_converts(tmp_path, run):
     keras_senet.save_weights(
-        keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1)), tmp_path / "grey.safetensors"
+        keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1)),
+        tmp_path / "grey.safetensors",
     )
     output = tmp_path / "out.weights.h5"
-    result = run("convert", tmp_path / "grey.safetensors", "--model", "SEResNet20", "--output", output)
+    result = run(
+        "convert", tmp_path / "grey.safetensors", "--model", "SEResNet20", "--output", output
+    )
     assert result.returncode == 0, result.stderr
     assert keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1), weights=output)
 
@@ -292,13 +360,34 @@ def test_a_headless_network_of_one_channel_converts(tmp_path, run):
             "cannot be decoded|can be decoded",
         ),
         (
-            ("predict", "{picture}", "--model", "SEResNet20", "--weights", "{weights}", "--top", "11"),
+            (
+                "predict",
+                "{picture}",
+                "--model",
+                "SEResNet20",
+                "--weights",
+                "{weights}",
+                "--top",
+                "11",
+            ),
             "--top must be 1..10",
         ),
-        (("predict", "{picture}", "--model", "SEResNet32", "--weights", "{weights}"), "another architecture"),
-        (("convert", "{weights}", "--model", "SEResNet20", "--output", "a.bin"), "must end in one of .weights.h5"),
-        (("convert", "{weights}", "--model", "SEResNet20", "--output", "gone/a.safetensors"), "folder of"),
-        (("convert", "{picture}", "--model", "SEResNet20", "--output", "a.safetensors"), "picture.png"),
+        (
+            ("predict", "{picture}", "--model", "SEResNet32", "--weights", "{weights}"),
+            "another architecture",
+        ),
+        (
+            ("convert", "{weights}", "--model", "SEResNet20", "--output", "a.bin"),
+            "must end in one of .weights.h5",
+        ),
+        (
+            ("convert", "{weights}", "--model", "SEResNet20", "--output", "gone/a.safetensors"),
+            "folder of",
+        ),
+        (
+            ("convert", "{picture}", "--model", "SEResNet20", "--output", "a.safetensors"),
+            "picture.png",
+        ),
     ],
 )
 def test_bad_input_is_one_line(arguments, message, folder, run):

@@ -18,7 +18,7 @@ from rich.console import Console
 from tiny import TINY
 
 import keras_senet
-from keras_senet import cli, pictures
+from keras_senet import cli
 from keras_senet.data import Dataset
 from keras_senet.evaluation import (
     PROTOCOLS,
@@ -34,6 +34,7 @@ from keras_senet.evaluation import (
 from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.protocols import Crops, Whole
 from keras_senet.initializers import blank
+from keras_senet.plots import training as pictures
 from keras_senet.preprocessing import IMAGENET, imagenet_classes
 
 NAMES = tuple("abcdefghij")
@@ -43,12 +44,19 @@ def dataset(count=23, height=48, width=60, classes=10, seed=0):
     """Smooth random images, as photographs are, and random labels."""
     random = np.random.default_rng(seed)
     small = random.integers(0, 256, (count, 6, 6, 3), "uint8")
-    images = np.stack([np.asarray(Image.fromarray(i).resize((width, height), Image.Resampling.BICUBIC)) for i in small])
+    images = np.stack(
+        [
+            np.asarray(Image.fromarray(i).resize((width, height), Image.Resampling.BICUBIC))
+            for i in small
+        ]
+    )
     return Dataset(images, random.integers(0, classes, count), NAMES[:classes])
 
 
 def network(kind="small", seed=0, **options):
-    """A tiny network whose answers differ from image to image, made once: tests must leave it as it is."""
+    """A tiny network whose answers differ from image to image, made once: tests must leave it as it
+    is.
+    """
     policy, layout = keras.config.dtype_policy().name, keras.config.image_data_format()
     return _network(kind, seed, tuple(options.items()), policy, layout)
 
@@ -77,7 +85,9 @@ def resized(image, short):
     """The short side `short`, the other one in proportion, antialiased."""
     height, width = image.shape[:2]
     size = [short * side // min(height, width) for side in (height, width)]
-    return np.round(tf.image.resize(image.astype("float32"), size, antialias=True).numpy()).clip(0, 255)
+    return np.round(tf.image.resize(image.astype("float32"), size, antialias=True).numpy()).clip(
+        0, 255
+    )
 
 
 def centre(image, size):
@@ -151,7 +161,9 @@ def test_a_progress_bar_is_for_terminals():
 
 
 def test_ten_crops():
-    """Krizhevsky: the corners of the middle square, the centre, and their mirror images; probabilities averaged."""
+    """Krizhevsky: the corners of the middle square, the centre, and their mirror images;
+    probabilities averaged.
+    """
     model, data = network(), dataset()
     expected = []
     for image in data.images:
@@ -161,7 +173,9 @@ def test_ten_crops():
         crops += [crop[:, ::-1] for crop in crops]
         expected.append(probabilities(model, np.stack(crops)).mean(axis=0))
     for batch_size in (128, 25, 3):
-        result = evaluate(model, data, protocol=Protocol(short_sides=(40,), crop="ten"), batch_size=batch_size)
+        result = evaluate(
+            model, data, protocol=Protocol(short_sides=(40,), crop="ten"), batch_size=batch_size
+        )
         assert_counts(result, np.stack(expected), data.labels)
 
 
@@ -184,11 +198,18 @@ def test_several_scales_and_sizes():
         for short in (44, 56)
     ]
     result = evaluate(model, data, protocol=Protocol((32, 40), (44, 56)))
-    assert [(view.size, view.short_side) for view in result.views[0]] == [(32, 44), (32, 56), (40, 44), (40, 56)]
+    assert [(view.size, view.short_side) for view in result.views[0]] == [
+        (32, 44),
+        (32, 56),
+        (40, 44),
+        (40, 56),
+    ]
     assert_counts(result, np.mean(parts, axis=0), data.labels)
 
 
-@pytest.mark.parametrize("kind", ["senet", "preact_pad", "shake_shake", "bn_inception", "mobilenet", "shufflenet"])
+@pytest.mark.parametrize(
+    "kind", ["senet", "preact_pad", "shake_shake", "bn_inception", "mobilenet", "shufflenet"]
+)
 def test_a_network_runs_at_another_size(kind):
     """As one that was built for it, with the same weights."""
     model = TINY[kind].constructor(weights=None)
@@ -211,7 +232,10 @@ def test_an_ensemble_averages_networks_that_each_see_their_own_image():
     first, second = network(), new_network("basic", 1, input_shape=(40, 40, 3))
     second.preprocessing = keras_senet.Preprocessing((127.5,) * 3, (127.5,) * 3, 40, 1.0)
     data = dataset()
-    parts = probabilities(first, centre_crops(data, 32, 36)), probabilities(second, centre_crops(data, 40, 40))
+    parts = (
+        probabilities(first, centre_crops(data, 32, 36)),
+        probabilities(second, centre_crops(data, 40, 40)),
+    )
     result = evaluate([first, second], data)
     assert_counts(result, (parts[0] + parts[1]) / 2, data.labels)
     single = evaluate([first], data)
@@ -254,7 +278,9 @@ def test_mixed_precision():
 
 
 def test_equally_likely_classes_rank_by_their_number():
-    """As a stable sort ranks them: a network that always answers the same is right by chance, not always."""
+    """As a stable sort ranks them: a network that always answers the same is right by chance, not
+    always.
+    """
     counts = Counts(10)
     counts.add(np.full((10, 10), 0.1, "float32"), np.arange(10))
     result = counts.evaluation((), ())
@@ -279,7 +305,9 @@ def test_the_table_of_classes():
         [[0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0], [2, 1, 0, 3, 4, 5]]
     )  # the likeliest first
     scores = np.zeros((4, 6), "float32")
-    np.put_along_axis(scores, answers, np.array([0.4, 0.2, 0.15, 0.12, 0.08, 0.05], "float32"), axis=1)
+    np.put_along_axis(
+        scores, answers, np.array([0.4, 0.2, 0.15, 0.12, 0.08, 0.05], "float32"), axis=1
+    )
     counts.add(scores, np.array([0, 0, 0, 2]))
     result = counts.evaluation((), ())
     rows = per_class(result, tuple("abcdef"))
@@ -290,7 +318,14 @@ def test_the_table_of_classes():
     assert list(table[0]) == ["class", "images", "correct", "top1", "top5", "most_confused_with"]
     assert table[0]["class"] == "a"
     assert float(table[0]["top5"]) == pytest.approx(2 / 3)
-    assert table[1] == {"class": "b", "images": "0", "correct": "0", "top1": "", "top5": "", "most_confused_with": ""}
+    assert table[1] == {
+        "class": "b",
+        "images": "0",
+        "correct": "0",
+        "top1": "",
+        "top5": "",
+        "most_confused_with": "",
+    }
 
 
 def test_classes_by_their_words():
@@ -316,7 +351,9 @@ def test_the_papers_protocols():
     constructor = keras_senet.SEResNet50
     own = PROTOCOLS["own"].views(constructor.preprocessing, 224)
     assert (
-        own == PROTOCOLS["paper-224"].views(constructor.preprocessing, 224) == (Crops(224, 256, "bilinear", "centre"),)
+        own
+        == PROTOCOLS["paper-224"].views(constructor.preprocessing, 224)
+        == (Crops(224, 256, "bilinear", "centre"),)
     )
     inception = keras_senet.SEInceptionResNetV2.preprocessing
     assert PROTOCOLS["own"].views(inception, 299) == PROTOCOLS["paper-299"].views(inception, 299)
@@ -356,21 +393,61 @@ SHUFFLED = Dataset(np.zeros((1, 32, 32, 3), "uint8"), [0], [*STANDARD[1:], STAND
     ("model", "data", "options", "message"),
     [
         (network, dataset(classes=7), {}, "'tiny' has 10 classes, the dataset 7"),
-        (lambda: network(classes=1000), SHUFFLED, {}, "in another order .* class 0 is n01443537, not n01440764"),
-        (lambda: network(input_shape=(32, 32, 1)), dataset(), {}, "takes 1 channels, the dataset's images have 3"),
+        (
+            lambda: network(classes=1000),
+            SHUFFLED,
+            {},
+            "in another order .* class 0 is n01443537, not n01440764",
+        ),
+        (
+            lambda: network(input_shape=(32, 32, 1)),
+            dataset(),
+            {},
+            "takes 1 channels, the dataset's images have 3",
+        ),
         (network, EMPTY, {}, "The dataset has no images"),
         (without_preprocessing, dataset(), {}, "attribute `preprocessing`"),
         (headless, dataset(), {}, "must be a classifier; 'tiny' has the output"),
         (sigmoids, dataset(), {}, "must end in a softmax or in logits .* 'predictions', a Dense"),
-        (lambda: "SEResNet50", dataset(), {}, "functional Keras model with one input. Received: 'SEResNet50'"),
+        (
+            lambda: "SEResNet50",
+            dataset(),
+            {},
+            "functional Keras model with one input. Received: 'SEResNet50'",
+        ),
         (list, dataset(), {}, "There must be a network"),
-        (lambda: [network(), new_network()], dataset(), {"protocol": [Protocol()]}, "2 and 1 given"),
-        (lambda: [network(), new_network()], dataset(), {"step": abs}, "`step` is of a single network"),
+        (
+            lambda: [network(), new_network()],
+            dataset(),
+            {"protocol": [Protocol()]},
+            "2 and 1 given",
+        ),
+        (
+            lambda: [network(), new_network()],
+            dataset(),
+            {"step": abs},
+            "`step` is of a single network",
+        ),
         (network, dataset(), {"batch_size": 0}, "batch_size=0"),
         (network, dataset(), {"protocol": "ten"}, "protocol='ten'"),
-        (network, dataset(), {"protocol": Protocol((40,), (36,))}, "at least the size of the crops, 40. Received: 36"),
-        (network, dataset(), {"protocol": Protocol((), (32,), "ten")}, "above the size of the crops, 32"),
-        (lambda: network("vgg"), dataset(), {"protocol": Protocol((64,))}, "cannot run at 64 x 64; .* for 32 x 32"),
+        (
+            network,
+            dataset(),
+            {"protocol": Protocol((40,), (36,))},
+            "at least the size of the crops, 40. Received: 36",
+        ),
+        (
+            network,
+            dataset(),
+            {"protocol": Protocol((), (32,), "ten")},
+            "above the size of the crops, 32",
+        ),
+        (
+            lambda: network("vgg"),
+            dataset(),
+            {"protocol": Protocol((64,))},
+            "cannot run at 64 x 64; .* for 32 x 32",
+        ),
     ],
 )
 def test_what_does_not_fit_is_one_clear_error(model, data, options, message):
@@ -401,7 +478,9 @@ def test_images_that_cannot_be_decoded(tmp_path):
     assert result.images.tolist() == [2, 2, 3]
     assert sorted(Path(each.name).parent.name for each in result.skipped) == ["a", "b"]
     data = keras_senet.data.load(str(tree(tmp_path / "all", count=1, corrupt=3)), "test")
-    with pytest.raises(ValueError, match="No image of the dataset could be decoded: 3 were left out"):
+    with pytest.raises(
+        ValueError, match="No image of the dataset could be decoded: 3 were left out"
+    ):
         evaluate(model, data, skip_corrupt=True)
 
 
@@ -409,7 +488,9 @@ def test_images_that_cannot_be_decoded(tmp_path):
 def test_the_picture_of_confusions(classes, tmp_path):
     counts = np.random.default_rng(0).integers(0, 2, (classes, classes))
     counts[0] = 0  # a class without images
-    pictures.confusion_matrix(counts, tuple(f"class {i}" for i in range(classes)), tmp_path / "a.png", "random")
+    pictures.confusion_matrix(
+        counts, tuple(f"class {i}" for i in range(classes)), tmp_path / "a.png", "random"
+    )
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).reshape(-1, 3).astype(int)
     assert (pixels[:, 0] - pixels[:, 1] > 50).sum() > 20  # what is wrong is red
 
@@ -433,7 +514,17 @@ def weights(tmp_path_factory):
 def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
     monkeypatch.setattr(cli.console, "width", 200)
     images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
-    options = ("--dataset", images, "--skip-corrupt", "--short-side", 40, 48, "--ten-crop", "--output", output)
+    options = (
+        "--dataset",
+        images,
+        "--skip-corrupt",
+        "--short-side",
+        40,
+        48,
+        "--ten-crop",
+        "--output",
+        output,
+    )
     assert in_this_process(*2 * ("--model", "SEResNet20", "--weights", weights), *options) == 0
     printed = capfd.readouterr()
     assert printed.err == ""
@@ -501,7 +592,9 @@ def test_a_run_that_is_damaged(tmp_path):
     with pytest.raises(ValueError, match=r"recipe\.json' is damaged"):
         load_run(folder)
     (tmp_path / "other" / "model.keras").unlink()
-    with pytest.raises(FileNotFoundError, match="holds a run that has not ended: there is no model.keras"):
+    with pytest.raises(
+        FileNotFoundError, match="holds a run that has not ended: there is no model.keras"
+    ):
         load_run(tmp_path / "other")
 
 
@@ -513,14 +606,41 @@ def test_a_run_that_is_damaged(tmp_path):
         (("--workdir", "gone", "--model", "SEResNet20"), "--workdir is in place of --model"),
         (("--model", "SEResNet21"), "There is no model 'SEResNet21'"),
         (("--model", "SEResNet20", "--weights", "gone.pth"), "gone.pth"),
-        (("--model", "SEResNet20", "--weights", "a", "--weights", "b"), "once for each --model: 2 for 1"),
+        (
+            ("--model", "SEResNet20", "--weights", "a", "--weights", "b"),
+            "once for each --model: 2 for 1",
+        ),
         (("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "gone/"), "gone/"),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "{images}", "--split", "dev"), "'dev'"),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "digits"), "has 3 classes, the dataset 10"),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "best"), "--protocol must be one of own, "),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"), "is for published weights"),
+        (
+            (
+                "--model",
+                "SEResNet20",
+                "--weights",
+                "{weights}",
+                "--dataset",
+                "{images}",
+                "--split",
+                "dev",
+            ),
+            "'dev'",
+        ),
+        (
+            ("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "digits"),
+            "has 3 classes, the dataset 10",
+        ),
+        (
+            ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "best"),
+            "--protocol must be one of own, ",
+        ),
+        (
+            ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"),
+            "is for published weights",
+        ),
         (("--model", "SEResNet20", "--weights", "{weights}", "--size", "0"), "`sizes`"),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--output", "{weights}/a"), "--output cannot be written"),
+        (
+            ("--model", "SEResNet20", "--weights", "{weights}", "--output", "{weights}/a"),
+            "--output cannot be written",
+        ),
         (("--model", "SEResNet20", "--size", "big"), "big"),
     ],
 )

@@ -1,4 +1,6 @@
-"""A network is published on a Hub of the tests' own, and loaded from it by a process without a network afterwards."""
+"""A network is published on a Hub of the tests' own, and loaded from it by a process without a
+network afterwards.
+"""
 
 import contextlib
 import dataclasses
@@ -37,7 +39,12 @@ def hub(monkeypatch):
 
 def settings(hub, folder, **more):
     """The environment with the tests' Hub in the place of the real one."""
-    return {"HF_ENDPOINT": hub, "HF_HOME": str(folder), "HF_TOKEN": "hf_x", "HF_HUB_DISABLE_PROGRESS_BARS": "1"} | more
+    return {
+        "HF_ENDPOINT": hub,
+        "HF_HOME": str(folder),
+        "HF_TOKEN": "hf_x",
+        "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    } | more
 
 
 @contextlib.contextmanager
@@ -67,7 +74,9 @@ def network(seed):
 
 def push(hub, folder, seed=3):
     with library(hub, folder):
-        return keras_senet.push_to_hub(network(seed), "me/net", licence="cc-by-4.0", accuracy={"top-1": 0.5})
+        return keras_senet.push_to_hub(
+            network(seed), "me/net", licence="cc-by-4.0", accuracy={"top-1": 0.5}
+        )
 
 
 def load(hub, folder, **more):
@@ -116,7 +125,9 @@ def test_what_is_not_on_the_hub_says_so(hub, more, tmp_path):
     with pytest.raises(DownloadError, match="^Weights cannot be downloaded") as error:
         load(hub, tmp_path, **more)
     assert "\n" not in str(error.value)
-    assert "hf://me/net, model.safetensors elsewhere and pass its path as `weights`" in str(error.value)
+    assert "hf://me/net, model.safetensors elsewhere and pass its path as `weights`" in str(
+        error.value
+    )
 
 
 def test_an_upload_that_the_hub_refuses(hub, tmp_path):
@@ -132,12 +143,18 @@ def test_an_upload_without_a_network(tmp_path):
 
 
 def small(**options):
-    return keras_senet.application(SmallResNet((1, 1)), name="mine", input_size=32, classes=10)(weights=None, **options)
+    return keras_senet.application(SmallResNet((1, 1)), name="mine", input_size=32, classes=10)(
+        weights=None, **options
+    )
 
 
 def test_the_card():
     card = model_card(
-        small(), "me/net", accuracy={"top-1": 0.9123, "top-5": 1}, recipe=RECIPES["digits"], dataset="mnist"
+        small(),
+        "me/net",
+        accuracy={"top-1": 0.9123, "top-5": 1},
+        recipe=RECIPES["digits"],
+        dataset="mnist",
     )
     front = yaml.safe_load(card.split("---")[1])
     assert front == {
@@ -147,7 +164,13 @@ def test_the_card():
         "tags": ["keras", "squeeze-and-excitation"],
         "datasets": ["mnist"],
     }
-    for part in ("top-1 91.23%, top-5 100.00%", "SmallResNet(depths=(1, 1)", "| epochs | `", "32 x 32", "127.5"):
+    for part in (
+        "top-1 91.23%, top-5 100.00%",
+        "SmallResNet(depths=(1, 1)",
+        "| epochs | `",
+        "32 x 32",
+        "127.5",
+    ):
         assert part in card
     assert "not stated" in model_card(small(), "me/net")
 
@@ -165,8 +188,12 @@ MODELS = {
     "grey": lambda: keras_senet.SEResNet20(input_shape=(32, 32, 1)),
     "headless": lambda: keras_senet.SEResNet20(include_top=False, pooling="avg"),
     "feature map": lambda: keras_senet.SEResNet20(include_top=False, input_shape=(None, None, 3)),
-    "later": lambda: keras_senet.SEResNet18.variant(keras_senet.SEResNet18.spec.published_by("later"))(weights=None),
-    "vgg": lambda: of_its_size(keras_senet.SEVGG16.variant(VGG)(weights=None, input_shape=(32, 32, 3))),
+    "later": lambda: keras_senet.SEResNet18.variant(
+        keras_senet.SEResNet18.spec.published_by("later")
+    )(weights=None),
+    "vgg": lambda: of_its_size(
+        keras_senet.SEVGG16.variant(VGG)(weights=None, input_shape=(32, 32, 3))
+    ),
 }
 
 

@@ -1,4 +1,6 @@
-"""What the launcher says to TensorFlow before it is imported: oneDNN, by the CPU and by the run that is continued."""
+"""What the launcher says to TensorFlow before it is imported: oneDNN, by the CPU and by the run
+that is continued.
+"""
 
 import json
 import os
@@ -9,16 +11,15 @@ import pytest
 import tensorflow as tf
 
 import keras_senet_cli as launcher
-from keras_senet.training.environment import environment
+from keras_senet.runs.environment import environment
 
-# Of /proc/cpuinfo on Linux: an AMD Zen 2, an Intel Ice Lake, an ARM Neoverse V1 and a CPU from before AVX, shortened
-ZEN2 = (
-    "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_2 avx f16c rdrand bmi1 avx2 fma\n\nprocessor\t: 1\n"
+# Of /proc/cpuinfo on Linux: an AMD Zen 2, an Intel Ice Lake, an ARM Neoverse V1 and a CPU from
+# before AVX, shortened
+ZEN2 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_2 avx f16c rdrand bmi1 avx2 fma\n\nprocessor\t: 1\n"
+ICE_LAKE = "processor\t: 0\nflags\t\t: fpu avx f16c avx2 fma avx512f avx512dq avx512bw avx512vl avx512_vnni amx\nbugs\t: x\n"
+NEOVERSE = (
+    "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd asimdhp asimddp sve i8mm bf16\n"
 )
-ICE_LAKE = (
-    "processor\t: 0\nflags\t\t: fpu avx f16c avx2 fma avx512f avx512dq avx512bw avx512vl avx512_vnni amx\nbugs\t: x\n"
-)
-NEOVERSE = "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd asimdhp asimddp sve i8mm bf16\n"
 CORE2 = "processor\t: 0\nflags\t\t: fpu sse sse2 ssse3 sse4_1\n"
 
 
@@ -58,7 +59,11 @@ def cpu(monkeypatch, tmp_path):
 def test_a_new_run_has_onednn_where_the_cpu_has_avx2(cpu, text, machine, instructions, onednn):
     cpu(text, machine)
     assert launcher.instruction_set() == instructions
-    for command in (["train", "--workdir", "/nowhere"], ["train", "--workdir"], ["predict", "cat.jpg"]):
+    for command in (
+        ["train", "--workdir", "/nowhere"],
+        ["train", "--workdir"],
+        ["predict", "cat.jpg"],
+    ):
         assert launcher.onednn_for(command) == onednn
 
 
@@ -67,7 +72,9 @@ def record(folder, **environment):
     (folder / "recipe.json").write_text(json.dumps({"recipe": {}, "environment": environment}))
 
 
-@pytest.mark.parametrize(("recorded", "onednn"), [({"onednn": False}, "0"), ({"onednn": True}, "1"), ({}, None)])
+@pytest.mark.parametrize(
+    ("recorded", "onednn"), [({"onednn": False}, "0"), ({"onednn": True}, "1"), ({}, None)]
+)
 def test_a_run_keeps_what_it_was_begun_with(cpu, tmp_path, monkeypatch, recorded, onednn):
     """A run of an earlier version, which does not say, had TensorFlow's default."""
     cpu(ZEN2)
@@ -86,7 +93,9 @@ def test_a_run_keeps_what_it_was_begun_with(cpu, tmp_path, monkeypatch, recorded
     assert launcher.onednn_for(["evaluate", "--workdir", "run"]) == "1"  # trains nothing
 
 
-@pytest.mark.parametrize("content", ["", "[]", "<html>", '{"environment": [1]}', '{"environment": null}'])
+@pytest.mark.parametrize(
+    "content", ["", "[]", "<html>", '{"environment": [1]}', '{"environment": null}']
+)
 def test_a_damaged_recipe_is_the_commands_to_refuse(cpu, tmp_path, content):
     cpu(ZEN2)
     (tmp_path / "recipe.json").write_text(content)
@@ -104,7 +113,9 @@ def test_what_the_user_says_counts(cpu, monkeypatch):
 
 
 def has_onednn():
-    """Whether a convolution of NCHW images, which TensorFlow has on a CPU by oneDNN alone, can be done."""
+    """Whether a convolution of NCHW images, which TensorFlow has on a CPU by oneDNN alone, can be
+    done.
+    """
     try:
         tf.nn.conv2d(tf.ones((1, 1, 1, 1)), tf.ones((1, 1, 1, 1)), 1, "VALID", data_format="NCHW")
     except tf.errors.UnimplementedError:
@@ -118,7 +129,9 @@ def test_what_is_recorded_is_in_force():
 
 
 def test_a_run_without_onednn_is_continued_without_it(tmp_path):
-    """In a process of its own, as TensorFlow reads the variable when it is imported: 5 s and more, most of it that."""
+    """In a process of its own, as TensorFlow reads the variable when it is imported: 5 s and more,
+    most of it that.
+    """
     record(tmp_path / "run", onednn=False)
     code = (
         f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
@@ -127,5 +140,7 @@ def test_a_run_without_onednn_is_continued_without_it(tmp_path):
         "import test_launcher as t; print(t.environment()['onednn'], t.has_onednn())"
     )
     without = {name: value for name, value in os.environ.items() if name != launcher.ONEDNN}
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=without)
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=without
+    )
     assert result.stdout == "False False\n", result.stderr

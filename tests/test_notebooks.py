@@ -22,7 +22,9 @@ from keras_senet import data
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
 LARGEST = 300 * 1024  # bytes of a file with its pictures
-PATH = re.compile(r"(?<![\w.:/~-])(/(?:[\w.+-]+/)+[\w.+-]+|[A-Z]:\\)")  # absolute; addresses on the web have a scheme
+PATH = re.compile(
+    r"(?<![\w.:/~-])(/(?:[\w.+-]+/)+[\w.+-]+|[A-Z]:\\)"
+)  # absolute; addresses on the web have a scheme
 
 every_notebook = pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
 
@@ -33,7 +35,9 @@ def read(file):
 
 def run(*arguments):
     """Runs notebooks/run.py in a process of its own."""
-    return subprocess.run([sys.executable, FOLDER / "run.py", *arguments], capture_output=True, text=True)
+    return subprocess.run(
+        [sys.executable, FOLDER / "run.py", *arguments], capture_output=True, text=True
+    )
 
 
 def code_cells(notebook):
@@ -42,19 +46,27 @@ def code_cells(notebook):
 
 def texts(output):
     """What a reader sees of an output as text."""
-    return [output.get("text", ""), *(text for kind, text in output.get("data", {}).items() if kind != "image/png")]
+    return [
+        output.get("text", ""),
+        *(text for kind, text in output.get("data", {}).items() if kind != "image/png"),
+    ]
 
 
 def kinds(notebook):
     """For each code cell the kinds of its outputs."""
     return [
-        [(output.output_type, output.get("name"), sorted(output.get("data", ()))) for output in cell.outputs]
+        [
+            (output.output_type, output.get("name"), sorted(output.get("data", ())))
+            for output in cell.outputs
+        ]
         for cell in code_cells(notebook)
     ]
 
 
 def check_clean(notebook):
-    """The cells were run once, in their order, without errors and warnings, and name no place of a machine."""
+    """The cells were run once, in their order, without errors and warnings, and name no place of a
+    machine.
+    """
     cells = code_cells(notebook)
     assert [cell.execution_count for cell in cells] == list(range(1, len(cells) + 1))
     machine = {str(FOLDER.parent), str(Path.home()), sys.prefix, tempfile.gettempdir()}
@@ -72,7 +84,8 @@ def test_there_are_notebooks():
 
 @pytest.mark.parametrize(
     "file",
-    # The one in the default run takes 9 s, most of them to import TensorFlow and to build SE-ResNet-50.
+    # The one in the default run takes 9 s, most of them to import TensorFlow and to build
+    # SE-ResNet-50.
     [pytest.param(file, marks=pytest.mark.slow if file.stem[:2] != "03" else ()) for file in FILES],
     ids=lambda file: file.stem,
 )
@@ -86,7 +99,9 @@ def test_it_runs_in_a_kernel_and_gives_what_is_saved(file, tmp_path):
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
-    """This process as a notebook finds its kernel, but with an eighth of the digits; exported files run here too."""
+    """This process as a notebook finds its kernel, but with an eighth of the digits; exported files
+    run here too.
+    """
     digits = data.DATASETS["digits"]
 
     def fewer(split):
@@ -105,16 +120,32 @@ def lesson(tmp_path, monkeypatch):
 
 
 def execute(notebook):
-    """Runs the quick source of each code cell here, which saves its process, and puts its outputs into the cell."""
+    """Runs the quick source of each code cell here, which saves its process, and puts its outputs
+    into the cell.
+    """
     names = {"__name__": "__main__"}
     for count, cell in enumerate(code_cells(notebook), start=1):
         *statements, last = ast.parse(cell.metadata.get("quick", cell.source)).body
         shown = isinstance(last, ast.Expr)
-        with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as warned:
-            exec(compile(ast.Module(statements if shown else [*statements, last], []), "cell", "exec"), names)
-            value = eval(compile(ast.Expression(last.value), "cell", "eval"), names) if shown else None
+        with (
+            contextlib.redirect_stdout(io.StringIO()) as said,
+            contextlib.redirect_stderr(io.StringIO()) as warned,
+        ):
+            exec(
+                compile(
+                    ast.Module(statements if shown else [*statements, last], []), "cell", "exec"
+                ),
+                names,
+            )
+            value = (
+                eval(compile(ast.Expression(last.value), "cell", "eval"), names) if shown else None
+            )
         texts = {"stdout": said.getvalue(), "stderr": warned.getvalue()}
-        results = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in texts.items() if text]
+        results = [
+            nbformat.v4.new_output("stream", name=name, text=text)
+            for name, text in texts.items()
+            if text
+        ]
         if value is not None:
             results.append(displayed("execute_result", value))
         results += [displayed("display_data", plt.figure(number)) for number in plt.get_fignums()]
@@ -131,8 +162,11 @@ def displayed(kind, value):
     return nbformat.v4.new_output(kind, data=DisplayFormatter().format(value)[0])
 
 
-# 01 and 04 take 6 s each, most of them to trace a training step of SE-ResNet-20; 03 runs in a kernel above.
-@pytest.mark.parametrize("file", [f for f in FILES if f.stem[:2] != "03"], ids=lambda file: file.stem)
+# 01 and 04 take 6 s each, most of them to trace a training step of SE-ResNet-20; 03 runs in a
+# kernel above.
+@pytest.mark.parametrize(
+    "file", [f for f in FILES if f.stem[:2] != "03"], ids=lambda file: file.stem
+)
 @pytest.mark.usefixtures("lesson")
 def test_it_gives_what_is_saved(file):
     fresh = execute(read(file))
@@ -186,7 +220,9 @@ def saved(path, *sources, **metadata):
 
 
 def test_the_kernel_is_this_interpreter_in_an_empty_folder(tmp_path):
-    file = saved(tmp_path / "a.ipynb", "import os, sys\nprint(sys.executable, os.listdir())", quick="")
+    file = saved(
+        tmp_path / "a.ipynb", "import os, sys\nprint(sys.executable, os.listdir())", quick=""
+    )
     assert run(file).returncode == 0
     (cell,) = read(file).cells
     assert cell.outputs[0].text == f"{sys.executable} []\n"

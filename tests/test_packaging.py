@@ -16,9 +16,19 @@ ROOT = Path(__file__).parents[1]
 def built(tmp_path_factory):
     """A wheel built from an sdist, by the tools of the environment."""
     folder = tmp_path_factory.mktemp("dist")
-    leftovers = shutil.ignore_patterns(".*", "*.egg-info", "build", "dist", "__pycache__", "node_modules", "ort")
+    leftovers = shutil.ignore_patterns(
+        ".*", "*.egg-info", "build", "dist", "__pycache__", "node_modules", "ort"
+    )
     checkout = shutil.copytree(ROOT, folder / "checkout", ignore=leftovers)
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(checkout)]
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--outdir",
+        str(folder),
+        str(checkout),
+    ]
     subprocess.run(command, check=True, capture_output=True)
     (wheel,), (sdist,) = folder.glob("*.whl"), folder.glob("*.tar.gz")
     return zipfile.ZipFile(wheel), tarfile.open(sdist)
@@ -26,37 +36,64 @@ def built(tmp_path_factory):
 
 def sources():
     """Where each module of the checkout belongs in the wheel."""
-    for path in (*ROOT.glob("keras_senet/**/*.py"), *ROOT.glob("export/**/*.py"), ROOT / "keras_senet_cli.py"):
+    for path in (
+        *ROOT.glob("keras_senet/**/*.py"),
+        *ROOT.glob("export/**/*.py"),
+        ROOT / "keras_senet_cli.py",
+    ):
         relative = path.relative_to(ROOT)
         yield relative, Path("keras_senet", relative) if relative.parts[0] == "export" else relative
 
 
 def test_the_wheel_has_every_module_where_it_is_imported_from(built):
     names = built[0].namelist()
-    expected = {str(target) for _, target in sources()} | {"keras_senet/py.typed", "keras_senet/imagenet_classes.txt"}
-    expected |= {f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")}
+    expected = {str(target) for _, target in sources()} | {
+        "keras_senet/py.typed",
+        "keras_senet/imagenet_classes.txt",
+    }
+    expected |= {
+        f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")
+    }
     assert expected == {name for name in names if ".dist-info" not in name}
 
 
 def test_the_sdist_has_every_source(built):
     names = {name.partition("/")[2] for name in built[1].getnames()}
-    assert {str(source) for source, _ in sources()} | {"README.md", "LICENSE", "setup.cfg", "pyproject.toml"} <= names
+    assert {str(source) for source, _ in sources()} | {
+        "README.md",
+        "LICENSE",
+        "setup.cfg",
+        "pyproject.toml",
+    } <= names
 
 
 def test_an_installed_wheel_imports(built, tmp_path):
-    """The core alone names the extra for what it lacks; here every library is there. Its process imports TensorFlow."""
+    """The core alone names the extra for what it lacks; here every library is there. Its process
+    imports TensorFlow.
+    """
     built[0].extractall(tmp_path)
     code = "import keras_senet.export as e, keras_senet; print(e.__file__); print(keras_senet.__file__)"
     run = subprocess.run(
-        [sys.executable, "-P", "-c", code], env={"PYTHONPATH": str(tmp_path)}, capture_output=True, text=True
+        [sys.executable, "-P", "-c", code],
+        env={"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
     )
     assert run.returncode == 0, run.stderr
-    assert run.stdout.split() == [str(tmp_path / "keras_senet" / p / "__init__.py") for p in ("export", "")]
+    assert run.stdout.split() == [
+        str(tmp_path / "keras_senet" / p / "__init__.py") for p in ("export", "")
+    ]
 
 
 def test_extras_and_script(built):
-    metadata = next(built[0].read(n).decode() for n in built[0].namelist() if n.endswith("METADATA"))
-    extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")}
+    metadata = next(
+        built[0].read(n).decode() for n in built[0].namelist() if n.endswith("METADATA")
+    )
+    extras = {
+        line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
+    }
     assert extras == {"train", "export", "weights", "analysis", "all", "backends", "peers", "dev"}
-    scripts = next(built[0].read(n).decode() for n in built[0].namelist() if n.endswith("entry_points.txt"))
+    scripts = next(
+        built[0].read(n).decode() for n in built[0].namelist() if n.endswith("entry_points.txt")
+    )
     assert "keras-senet = keras_senet_cli:main" in scripts

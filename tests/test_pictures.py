@@ -5,10 +5,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_senet import pictures
+from keras_senet.plots import training as pictures
 
 ROWS = [
-    {"epoch": e, "loss": 2.0 / e, "accuracy": 0.5, "test_loss": 3.0 / e, "test_accuracy": 0.25 if e != 2 else np.nan}
+    {
+        "epoch": e,
+        "loss": 2.0 / e,
+        "accuracy": 0.5,
+        "test_loss": 3.0 / e,
+        "test_accuracy": 0.25 if e != 2 else np.nan,
+    }
     for e in (1.0, 2.0, 3.0)
 ]
 
@@ -17,7 +23,9 @@ ROWS = [
 def drawn(monkeypatch):
     """The figures that were saved."""
     figures, save = [], matplotlib.figure.Figure.savefig
-    monkeypatch.setattr(matplotlib.figure.Figure, "savefig", lambda f, path: (figures.append(f), save(f, path))[1])
+    monkeypatch.setattr(
+        matplotlib.figure.Figure, "savefig", lambda f, path: (figures.append(f), save(f, path))[1]
+    )
     return figures
 
 
@@ -34,7 +42,9 @@ def test_training_curves(tmp_path, drawn):
 
 
 def test_compared_curves_have_a_colour_for_each_network(tmp_path, drawn):
-    pictures.compared_curves({"SE": [ROWS, ROWS], "plain": [ROWS]}, tmp_path / "curves.png", "a title")
+    pictures.compared_curves(
+        {"SE": [ROWS, ROWS], "plain": [ROWS]}, tmp_path / "curves.png", "a title"
+    )
     (axes,) = drawn[0].axes
     assert len(axes.lines) == 6
     assert [line.get_color() for line in axes.lines] == ["C0"] * 4 + ["C1"] * 2

@@ -14,22 +14,32 @@ from keras_senet.preprocessing import IMAGENET, class_order, imagenet_classes
 
 def picture(height, width, seed=0):
     """A smooth random image, as photographs are."""
-    small = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), "uint8")
+    small = np.random.default_rng(seed).integers(
+        0, 256, (height // 16 + 2, width // 16 + 2, 3), "uint8"
+    )
     return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-@pytest.mark.parametrize(("height", "width"), [(300, 400), (400, 300), (256, 256), (127, 640), (64, 64), (1, 1)])
+@pytest.mark.parametrize(
+    ("height", "width"), [(300, 400), (400, 300), (256, 256), (127, 640), (64, 64), (1, 1)]
+)
 @pytest.mark.parametrize(("size", "fraction"), [(224, 0.875), (160, 0.95), (32, 1.0)])
 def test_the_crop_is_that_of_pillow_and_torchvision(height, width, size, fraction, interpolation):
-    """timm and torchvision: the short side floor(size / fraction), the long one in proportion, then the middle."""
+    """timm and torchvision: the short side floor(size / fraction), the long one in proportion, then
+    the middle.
+    """
     image = picture(height, width)
     short = int(size / fraction)
     new_height, new_width = (short * side // min(height, width) for side in (height, width))
-    resized = Image.fromarray(image).resize((new_width, new_height), Image.Resampling[interpolation.upper()])
+    resized = Image.fromarray(image).resize(
+        (new_width, new_height), Image.Resampling[interpolation.upper()]
+    )
     top, left = round((new_height - size) / 2), round((new_width - size) / 2)
     expected = np.asarray(resized)[top : top + size, left : left + size]
-    ours = dataclasses.replace(IMAGENET, size=size, crop_fraction=fraction, interpolation=interpolation).crop(image)
+    ours = dataclasses.replace(
+        IMAGENET, size=size, crop_fraction=fraction, interpolation=interpolation
+    ).crop(image)
     assert ours.shape == (size, size, 3)
     difference = np.abs(ours.numpy() - expected)
     assert difference.max() <= 3  # Pillow rounds to eight bits between its two passes
@@ -39,7 +49,9 @@ def test_the_crop_is_that_of_pillow_and_torchvision(height, width, size, fractio
 def test_the_crop_in_a_graph_and_with_one_channel():
     preprocessing = dataclasses.replace(IMAGENET, size=32)
     image = picture(50, 70)
-    traced = tf.function(preprocessing.crop, input_signature=[tf.TensorSpec((None, None, None), tf.uint8)])
+    traced = tf.function(
+        preprocessing.crop, input_signature=[tf.TensorSpec((None, None, None), tf.uint8)]
+    )
     np.testing.assert_array_equal(traced(image), preprocessing.crop(image))
     assert preprocessing.crop(image[..., :1]).shape == (32, 32, 1)
 
@@ -66,11 +78,17 @@ def test_preprocess_input():
     assert isinstance(result, np.ndarray)
     assert result.dtype == "float32"
     np.testing.assert_allclose(result, torch, atol=1e-5)
-    np.testing.assert_allclose(preprocess_input(images, mode="caffe"), images - np.array([123.0, 117, 104]))
+    np.testing.assert_allclose(
+        preprocess_input(images, mode="caffe"), images - np.array([123.0, 117, 104])
+    )
     first = images.transpose(0, 3, 1, 2)
-    np.testing.assert_allclose(preprocess_input(first, "channels_first").transpose(0, 2, 3, 1), torch, atol=1e-5)
+    np.testing.assert_allclose(
+        preprocess_input(first, "channels_first").transpose(0, 2, 3, 1), torch, atol=1e-5
+    )
     keras.config.set_image_data_format("channels_first")
-    np.testing.assert_allclose(preprocess_input(tf.constant(first)), torch.transpose(0, 3, 1, 2), atol=1e-5)
+    np.testing.assert_allclose(
+        preprocess_input(tf.constant(first)), torch.transpose(0, 3, 1, 2), atol=1e-5
+    )
     with pytest.raises(ValueError, match="mode='tf'"):
         preprocess_input(images, mode="tf")
     with pytest.raises(ValueError, match="data_format='first'"):

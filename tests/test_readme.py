@@ -20,12 +20,16 @@ def blocks(language):
 
 
 def put_published_weights(tmp_path, monkeypatch):
-    """Random weights at the place where those that the example asks for would be put by hand, and a photo."""
+    """Random weights at the place where those that the example asks for would be put by hand, and a
+    photo.
+    """
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     spec = keras_senet.SEResNet50.spec.published_by("later")
     (checkpoint,) = (c for c in keras_senet.list_weights("SEResNet50") if c.tag == "imagenet-ra2")
     cache_folder().mkdir(parents=True)
-    keras_senet.save_weights(keras_senet.SEResNet50.variant(spec)(weights=None), cache_folder() / checkpoint.file_name)
+    keras_senet.save_weights(
+        keras_senet.SEResNet50.variant(spec)(weights=None), cache_folder() / checkpoint.file_name
+    )
     Image.fromarray(np.zeros((300, 400, 3), "uint8")).save(tmp_path / "photo.jpg")
 
 

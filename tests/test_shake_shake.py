@@ -1,4 +1,6 @@
-"""Shake-Shake's mixture: random in training, forward and backward apart, and even in inference; on any backend."""
+"""Shake-Shake's mixture: random in training, forward and backward apart, and even in inference; on
+any backend.
+"""
 
 import keras
 import numpy as np
@@ -28,9 +30,13 @@ def test_coefficients_are_one_an_image_and_apart(forward, backward):
     mixed, gradients = value_and_gradients(layer, [a, b], training=True)
     alpha = coefficients(mixed, a, b)
     alphas = np.median(alpha, axis=(1, 2, 3))
-    np.testing.assert_allclose(alpha, np.broadcast_to(alphas[:, None, None, None], SHAPE), atol=2e-3)
+    np.testing.assert_allclose(
+        alpha, np.broadcast_to(alphas[:, None, None, None], SHAPE), atol=2e-3
+    )
     betas, rest = (g[:, 0, 0, 0] for g in gradients)
-    np.testing.assert_allclose(gradients[0], np.broadcast_to(betas[:, None, None, None], SHAPE), atol=1e-6)
+    np.testing.assert_allclose(
+        gradients[0], np.broadcast_to(betas[:, None, None, None], SHAPE), atol=1e-6
+    )
     np.testing.assert_allclose(betas + rest, 1, atol=1e-6)
     for values, is_random in ((alphas, forward), (betas, backward)):
         if is_random:
@@ -69,7 +75,9 @@ def test_channels_are_padded_and_shuffled(data_format):
     axis = 3 if data_format == "channels_last" else 1
     x = np.random.default_rng(0).normal(size=(2, 6, 6, 6)).astype("float32")
     padded = keras.ops.convert_to_numpy(PadChannels(9, data_format=data_format)(x))
-    np.testing.assert_array_equal(padded, np.concatenate([x, np.zeros_like(np.take(x, range(3), axis))], axis))
+    np.testing.assert_array_equal(
+        padded, np.concatenate([x, np.zeros_like(np.take(x, range(3), axis))], axis)
+    )
     shuffled = keras.ops.convert_to_numpy(ShuffleChannels(3, data_format=data_format)(x))
     np.testing.assert_array_equal(shuffled, np.take(x, [0, 2, 4, 1, 3, 5], axis))
 

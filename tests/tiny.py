@@ -23,7 +23,9 @@ class Tiny(NamedTuple):
 
     @property
     def constructor(self):
-        return keras_senet.application(self.spec, name="tiny", input_size=self.size, classes=10, head=self.head)
+        return keras_senet.application(
+            self.spec, name="tiny", input_size=self.size, classes=10, head=self.head
+        )
 
 
 TINY = {

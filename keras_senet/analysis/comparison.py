@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from keras_senet.analysis.complexity import complexity
+from keras_senet.complexity import complexity
 from keras_senet.evaluation import evaluate
 
 
@@ -28,7 +28,8 @@ class Comparison:
     """A network before and after something was removed from it.
 
     parameters, multiply_adds  what is left of them, 0..1
-    top1, top5                 what is gained (negative: lost), as parts of the images; None without an evaluation
+    top1, top5                 what is gained (negative: lost), as parts of the images; None without
+                               an evaluation
     """
 
     before: Cost
@@ -61,9 +62,13 @@ def cost(model, dataset=None, **options):
     if dataset is None:
         return Cost(counts.parameters, counts.multiply_adds)
     result = evaluate(model, dataset, **options)
-    return Cost(counts.parameters, counts.multiply_adds, result.top1, result.top5, int(result.images.sum()))
+    return Cost(
+        counts.parameters, counts.multiply_adds, result.top1, result.top5, int(result.images.sum())
+    )
 
 
 def compare(before, after, dataset=None, **options):
-    """The `Comparison` of two networks, on a dataset of `keras_senet.data` if there is one; see `cost`."""
+    """The `Comparison` of two networks, on a dataset of `keras_senet.data` if there is one; see
+    `cost`.
+    """
     return Comparison(*(cost(model, dataset, **options) for model in (before, after)))

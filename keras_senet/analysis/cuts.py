@@ -24,7 +24,9 @@ SUMS = (layers.Add, layers.Rescaling, ShakeShake)
 
 
 class Link(NamedTuple):
-    """Channels that one convolution makes and one takes, through layers that treat each channel for itself."""
+    """Channels that one convolution makes and one takes, through layers that treat each channel for
+    itself.
+    """
 
     maker: layers.Layer
     between: tuple[layers.Layer, ...]
@@ -43,11 +45,13 @@ class Link(NamedTuple):
 class Cut(NamedTuple):
     """A place to cut: units of channels that go or stay together.
 
-    links       the `Link` in question, its units single channels; or those in front of and behind a grouped
-                convolution, a unit then being one of its groups
-    units       how many there are: unit i is the i-th of as many equal parts of each link's channels
-    importance  how much the gates let through of what each channel of the last link contributes, (C,): a function of
-                {SE block: (C,) mean magnitude of its gate}; None if no gate tells
+    links       the `Link` in question, its units single channels; or those in front of and behind a
+                grouped convolution, a unit then being one of its groups
+    units       how many there are: unit i is the i-th of as many equal parts of each link's
+                channels
+    importance  how much the gates let through of what each channel of the last link contributes,
+                (C,): a function of {SE block: (C,) mean magnitude of its gate}; None if no gate
+                tells
     """
 
     links: tuple[Link, ...]
@@ -70,8 +74,12 @@ class Cut(NamedTuple):
         return scores.reshape(self.units, -1).mean(axis=1)
 
     def kept(self, keep):
-        """How many units stay, near a part 0..1 of them: a number for which SE blocks can keep their hidden width."""
-        possible = [n for n in range(1, self.units + 1) if all(self._fits(n, link) for link in self.links)]
+        """How many units stay, near a part 0..1 of them: a number for which SE blocks can keep
+        their hidden width.
+        """
+        possible = [
+            n for n in range(1, self.units + 1) if all(self._fits(n, link) for link in self.links)
+        ]
         return min(possible, key=lambda n: (abs(n - keep * self.units), -n))
 
     def _fits(self, n, link):
@@ -85,7 +93,9 @@ class Cut(NamedTuple):
 
 
 def reduction_for(block, channels):
-    """The reduction by which this many channels give the block's hidden width; None if there is none."""
+    """The reduction by which this many channels give the block's hidden width; None if there is
+    none.
+    """
     width = block.reduce.filters
     reduction = channels // width
     return reduction if reduction and channels // reduction == width else None
@@ -105,7 +115,9 @@ def cuts(model):
 
 def _links(graph):
     for node in graph.nodes:
-        if type(node.operation) not in graphs.CONVOLUTIONS or not _is_channelwise_activation(node.operation):
+        if type(node.operation) not in graphs.CONVOLUTIONS or not _is_channelwise_activation(
+            node.operation
+        ):
             continue
         between, reader = [], graph.reader(node)
         while reader is not None and _keeps_channels(reader):
@@ -150,7 +162,9 @@ def _importance_of(graph, link):
 
 
 def _behind(graph, node):
-    """How much of each channel that a node gives goes through gates: a function as `Cut.importance`, or None."""
+    """How much of each channel that a node gives goes through gates: a function as
+    `Cut.importance`, or None.
+    """
     reader = graph.reader(node)
     if reader is None:
         return None
@@ -170,7 +184,9 @@ def _behind(graph, node):
 
 
 def _factor(node):
-    """What a layer multiplies each channel by, in magnitude: a number or (C,); None for one that mixes channels."""
+    """What a layer multiplies each channel by, in magnitude: a number or (C,); None for one that
+    mixes channels.
+    """
     layer = node.operation
     if type(layer) in graphs.NORMALIZATIONS:
         gamma = 1.0 if layer.gamma is None else np.abs(_array(layer.gamma))
@@ -181,13 +197,17 @@ def _factor(node):
 
 
 def _is_sum(node):
-    return type(node.operation) in SUMS and all(t.shape == node.outputs[0].shape for t in node.input_tensors)
+    return type(node.operation) in SUMS and all(
+        t.shape == node.outputs[0].shape for t in node.input_tensors
+    )
 
 
 def contributions(conv, importance):
-    """What each input channel of a convolution gives to its output channels, weighted by their importance: (C,).
+    """What each input channel of a convolution gives to its output channels, weighted by their
+    importance: (C,).
 
-    The weighted sum, over output channels c, of the norm of the kernel's [:, :, j, c] for each input channel j.
+    The weighted sum, over output channels c, of the norm of the kernel's [:, :, j, c] for each
+    input channel j.
     """
     norms = np.sqrt((_array(conv.kernel) ** 2).sum(axis=(0, 1)))  # (inputs of a group, outputs)
     shape = norms.shape[0], conv.groups, -1
@@ -199,7 +219,9 @@ def _array(variable):
 
 
 def _place(node, before):
-    """Where in the channels of a concatenation those of one of its inputs are; None if it joins another axis."""
+    """Where in the channels of a concatenation those of one of its inputs are; None if it joins
+    another axis.
+    """
     axis = channel_axis()
     if node.operation.axis % 4 != axis % 4:
         return None

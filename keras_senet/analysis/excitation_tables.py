@@ -9,7 +9,9 @@ import numpy as np
 
 from keras_senet.evaluation import readable
 
-CONSTANT = 0.01  # the standard deviation below which a channel's gate counts as the same for all images
+CONSTANT = (
+    0.01  # the standard deviation below which a channel's gate counts as the same for all images
+)
 
 
 class BlockStatistics(NamedTuple):
@@ -18,17 +20,21 @@ class BlockStatistics(NamedTuple):
     block          the layer's name
     channels       how many gates there are
     mean           the mean gate
-    std            the root of the mean over channels of the gates' variance over images: how much a gate changes
-    specificity    the part of that variance that is between classes: see `specificity`; None where it is not known
-    closed         the part of the gates with a magnitude below 0.1. Low sigmoids and ReLUs suppress their channel;
-                   so do tanh gates around 0, their middle
-    opened         the part with a magnitude above 0.9: sigmoids and tanhs that saturate. A ReLU does not saturate
+    std            the root of the mean over channels of the gates' variance over images: how much a
+                   gate changes
+    specificity    the part of that variance that is between classes: see `specificity`; None where
+                   it is not known
+    closed         the part of the gates with a magnitude below 0.1. Low sigmoids and ReLUs suppress
+                   their channel; so do tanh gates around 0, their middle
+    opened         the part with a magnitude above 0.9: sigmoids and tanhs that saturate. A ReLU
+                   does not saturate
     from_identity  the mean of |gate - 1|: 0 for a block that changes nothing
-    constant       the part of the channels whose gate is nearly the same for all images: its standard deviation over
-                   them is below 0.01. Such a gate could be a factor of the convolution before it
-    variation      how far the block is from one constant gate a channel, 0..1: the relative error (root mean square) of
-                   the gates if each were its mean over images. 0 for a block that `remove_se(constant_from=...)`
-                   could fold away, whatever its constants are
+    constant       the part of the channels whose gate is nearly the same for all images: its
+                   standard deviation over them is below 0.01. Such a gate could be a factor of the
+                   convolution before it
+    variation      how far the block is from one constant gate a channel, 0..1: the relative error
+                   (root mean square) of the gates if each were its mean over images. 0 for a block
+                   that `remove_se(constant_from=...)` could fold away, whatever its constants are
     """
 
     block: str
@@ -65,11 +71,12 @@ def statistics(result):
 def specificity(means, stds, images):
     """How much a block's gates depend on the class, B / (B + W): 0 not at all, 1 on nothing else.
 
-    W is the variance of a channel's gate within a class, averaged over classes; B is the variance of the classes' mean
-    gates. Both are sums over channels, so that channels count by how much they vary, and both are without bias: W_k of
-    class k is divided by n_k - 1, and from B is taken the mean of W_k / n_k, by which the means of n_k images differ
-    by chance; a B below 0 is 0. All classes count alike. This is the intraclass correlation of the analysis of
-    variance. Constant gates have specificity 0.
+    W is the variance of a channel's gate within a class, averaged over classes; B is the variance
+    of the classes' mean gates. Both are sums over channels, so that channels count by how much they
+    vary, and both are without bias: W_k of class k is divided by n_k - 1, and from B is taken the
+    mean of W_k / n_k, by which the means of n_k images differ by chance; a B below 0 is 0. All
+    classes count alike. This is the intraclass correlation of the analysis of variance. Constant
+    gates have specificity 0.
 
     Args:
         means, stds: (classes, C), as in `BlockExcitations`.
@@ -89,9 +96,11 @@ def specificity(means, stds, images):
 
 
 def variation(means, stds):
-    """The root of the part 0..1 of gates' mean square that is variance over images; both are sums over channels.
+    """The root of the part 0..1 of gates' mean square that is variance over images; both are sums
+    over channels.
 
-    As a ratio it compares blocks whose gates are of any size. Gates that are all 0 have variation 0.
+    As a ratio it compares blocks whose gates are of any size. Gates that are all 0 have variation
+    0.
 
     Args:
         means, stds: (C,), over all images.
@@ -107,7 +116,9 @@ def statistics_csv(rows):
 
 
 def class_csv(result, classes):
-    """block, channel, class, mean, std for each gate over all images (class "") and in some classes, by their rows."""
+    """block, channel, class, mean, std for each gate over all images (class "") and in some
+    classes, by their rows.
+    """
     names = readable(result.class_names)
     rows = (
         (name, channel, text, mean, std)
@@ -130,9 +141,13 @@ def _csv(header, rows):
 
 
 def arrays(result):
-    """All figures as arrays by name, for `np.savez`: "<block>/class_means" and so on in float32, classes and images."""
+    """All figures as arrays by name, for `np.savez`: "<block>/class_means" and so on in float32,
+    classes and images.
+    """
     found = {"class_names": np.array(result.class_names), "class_images": result.class_images}
     for name, block in result.blocks.items():
         for field, value in vars(block).items():
-            found[f"{name}/{field}"] = np.asarray(value, None if isinstance(value, str) else "float32")
+            found[f"{name}/{field}"] = np.asarray(
+                value, None if isinstance(value, str) else "float32"
+            )
     return found

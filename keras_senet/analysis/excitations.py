@@ -22,9 +22,11 @@ CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 
 def gates(model):
-    """A model of the same input that returns the gates of every SE block, by the layers' names: (N, 1, 1, C) each.
+    """A model of the same input that returns the gates of every SE block, by the layers' names: (N,
+    1, 1, C) each.
 
-    A block within a nested model is called "<model>/<layer>"; the second call of one is "<layer>:2".
+    A block within a nested model is called "<model>/<layer>"; the second call of one is
+    "<layer>:2".
 
     Raises:
         ValueError: for a model that is not functional, or has no SE blocks.
@@ -34,7 +36,9 @@ def gates(model):
 
 
 def gates_by_stage(model, images):
-    """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2": 0.48, ...}."""
+    """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2":
+    0.48, ...}.
+    """
     found = {}
     for name, gate in gates(model)(images, training=False).items():
         found.setdefault(stage_name(name), []).append(float(ops.mean(gate)))
@@ -47,7 +51,9 @@ def stage_name(name):
 
 
 def _gates(model):
-    """(name, SE block, its symbolic gate) for each call of a block in a model, in the order of the graph."""
+    """(name, SE block, its symbolic gate) for each call of a block in a model, in the order of the
+    graph.
+    """
     check_functional(model)
     found = list(_walk(model))
     if not found:
@@ -85,8 +91,10 @@ class BlockExcitations:
     """The gates of one SE block over a dataset's images; all figures are float64.
 
     gate           "sigmoid" (0..1), "tanh" (-1..1) or "relu" (at least 0)
-    class_means    (classes, C): the mean over the images of each class; NaN for a class without images
-    class_stds     (classes, C): the standard deviation within each class, as `np.std`; NaN for one without images
+    class_means    (classes, C): the mean over the images of each class; NaN for a class without
+                   images
+    class_stds     (classes, C): the standard deviation within each class, as `np.std`; NaN for one
+                   without images
     mean           (C,): the mean over all images
     std            (C,): the standard deviation over all images
     closed         (C,): the part 0..1 of the images for which the gate's magnitude is below 0.1
@@ -112,7 +120,8 @@ class Excitations:
     class_images  (classes,): how many images of each of them there are
     images        how many images there are in all
     blocks        the `BlockExcitations` by the layers' names, in the order of the graph
-    skipped       the images that could not be decoded and were left out: `Corrupt` of `keras_senet.data`
+    skipped       the images that could not be decoded and were left out: `Corrupt` of
+                  `keras_senet.data`
     """
 
     class_names: tuple[str, ...]
@@ -122,18 +131,24 @@ class Excitations:
     skipped: tuple[Corrupt, ...]
 
 
-def excitations(model, dataset, *, classes=None, batch_size=128, skip_corrupt=False, progress=False):
-    """The `Excitations` of a network over all images of a dataset, each shown once, as for evaluation.
+def excitations(
+    model, dataset, *, classes=None, batch_size=128, skip_corrupt=False, progress=False
+):
+    """The `Excitations` of a network over all images of a dataset, each shown once, as for
+    evaluation.
 
-    The gates of blocks without a squeeze, which differ from place to place, are averaged over an image's places first.
-    Memory does not grow with the number of images: beside a batch it is 16 bytes a class and channel, for SE-ResNet-50
-    and ImageNet's 1,000 classes 242 MB.
+    The gates of blocks without a squeeze, which differ from place to place, are averaged over an
+    image's places first. Memory does not grow with the number of images: beside a batch it is 16
+    bytes a class and channel, for SE-ResNet-50 and ImageNet's 1,000 classes 242 MB.
 
     Args:
-        model: a functional Keras model with SE blocks and the attribute `preprocessing`. What is behind its last block
-            does not matter: it needs no classifier, or may have one for other classes than the dataset's.
+        model: a functional Keras model with SE blocks and the attribute `preprocessing`. What is
+        behind its last block
+            does not matter: it needs no classifier, or may have one for other classes than the
+            dataset's.
         dataset: a dataset of `keras_senet.data`.
-        classes: names of the dataset's classes that are kept one by one; None is all. The figures over all images are
+        classes: names of the dataset's classes that are kept one by one; None is all. The figures
+        over all images are
             of all classes' images in any case.
         batch_size: images a step.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
@@ -141,24 +156,35 @@ def excitations(model, dataset, *, classes=None, batch_size=128, skip_corrupt=Fa
             or the `rich` console for it.
 
     Raises:
-        ValueError: if the model has no SE blocks or does not take the dataset's images, there are no images or no such
+        ValueError: if the model has no SE blocks or does not take the dataset's images, there are
+        no images or no such
             class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
     if not is_integer(batch_size) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}")
+        raise ValueError(
+            f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
+        )
     if not hasattr(dataset, "fetch"):
         kind = type(dataset).__name__
-        raise ValueError(f"`dataset` must be a dataset of `keras_senet.data`. Received: dataset of type {kind}")
+        raise ValueError(
+            f"`dataset` must be a dataset of `keras_senet.data`. Received: dataset of type {kind}"
+        )
     if not len(dataset):
         raise ValueError("The dataset has no images")
-    kept = range(len(dataset.class_names)) if classes is None else find_classes(classes, dataset.class_names)
+    kept = (
+        range(len(dataset.class_names))
+        if classes is None
+        else find_classes(classes, dataset.class_names)
+    )
     rows = np.full(len(dataset.class_names), -1)
     rows[list(kept)] = range(len(kept))
     networks.check_images(model, dataset)
     step, blocks = gates_step(model)
     (view,) = networks.views_of(model, dataset, None)
-    batches = evaluation_batches(dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt)
+    batches = evaluation_batches(
+        dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
+    )
     counts = Counts(blocks, len(kept))
     for images, labels in track(batches, progress, "measuring gates"):
         counts.add(step(images).numpy(), rows[labels.numpy()])
@@ -166,14 +192,18 @@ def excitations(model, dataset, *, classes=None, batch_size=128, skip_corrupt=Fa
 
 
 def find_classes(names, class_names):
-    """The indices of classes that are given by their names; ImageNet's also by a word, "goldfish" for "n01443537".
+    """The indices of classes that are given by their names; ImageNet's also by a word, "goldfish"
+    for "n01443537".
 
     Raises:
-        ValueError: for a name of no class or of several, with those that are like it; or without any name.
+        ValueError: for a name of no class or of several, with those that are like it; or without
+        any name.
     """
     given = list(names) if isinstance(names, Collection) and not isinstance(names, str) else []
     if not given or not all(isinstance(name, str) for name in given):
-        raise ValueError(f"`classes` must be the names of one class or more. Received: classes={names!r}")
+        raise ValueError(
+            f"`classes` must be the names of one class or more. Received: classes={names!r}"
+        )
     indices = {}
     for i, (name, text) in enumerate(zip(class_names, readable(class_names), strict=True)):
         for alias in {name, text, text.removeprefix(f"{name} ")}:
@@ -186,17 +216,21 @@ def _index(name, indices, class_names):
     if len(found) == 1:
         return found[0]
     if found:
-        raise ValueError(f"{len(found)} classes are called {name!r}: {', '.join(class_names[i] for i in found)}")
+        raise ValueError(
+            f"{len(found)} classes are called {name!r}: {', '.join(class_names[i] for i in found)}"
+        )
     like = difflib.get_close_matches(str(name), indices, n=5)
     listed = f"like it: {', '.join(like)}" if like else f"the first: {', '.join(class_names[:5])}"
-    raise ValueError(f"The dataset has no class {name!r}; of its {len(class_names)} classes {listed}")
+    raise ValueError(
+        f"The dataset has no class {name!r}; of its {len(class_names)} classes {listed}"
+    )
 
 
 def gates_step(model):
     """What computes all gates: a tf.function, and (name, kind of gate, channels) of each block.
 
-    The function maps images uint8 (N, H, W, C) of 0..255 RGB to the gates of all blocks side by side, averaged over
-    places: float32 (N, channels of all blocks).
+    The function maps images uint8 (N, H, W, C) of 0..255 RGB to the gates of all blocks side by
+    side, averaged over places: float32 (N, channels of all blocks).
 
     Raises:
         ValueError: for a model that is not functional, or has no SE blocks.
@@ -213,9 +247,14 @@ def gates_step(model):
         excited = network(model.preprocessing.normalize(images), training=False)
         return tf.concat(keras.tree.flatten(excited), axis=-1)
 
-    images = tf.TensorSpec((None, *networks.input_size(model), networks.input_channels(model)), tf.uint8)
+    images = tf.TensorSpec(
+        (None, *networks.input_size(model), networks.input_channels(model)), tf.uint8
+    )
     step = tf.function(excite, input_signature=[images], autograph=False)
-    return step, [(name, block.gate, mean.shape[-1]) for (name, block, _), mean in zip(found, means, strict=True)]
+    return step, [
+        (name, block.gate, mean.shape[-1])
+        for (name, block, _), mean in zip(found, means, strict=True)
+    ]
 
 
 def _mean_over_places(block, gate):
@@ -224,20 +263,30 @@ def _mean_over_places(block, gate):
 
 
 class Counts:
-    """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels) side by side."""
+    """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels) side
+    by side.
+    """
 
     def __init__(self, blocks, classes):
         self.kinds = {name: kind for name, kind, _ in blocks}
         ends = itertools.accumulate(channels for _, _, channels in blocks)
-        self.columns = {name: slice(end - n, end) for (name, _, n), end in zip(blocks, ends, strict=True)}
+        self.columns = {
+            name: slice(end - n, end) for (name, _, n), end in zip(blocks, ends, strict=True)
+        }
         channels = sum(channels for _, _, channels in blocks)
         self.moments = Moments(classes, channels)
         self.closed, self.opened, self.from_identity = np.zeros((3, channels))
 
     def add(self, gates, classes):
-        """Counts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept one by one."""
+        """Counts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
+        one by one.
+        """
         if not np.isfinite(gates).all():
-            name = next(name for name, columns in self.columns.items() if not np.isfinite(gates[:, columns]).all())
+            name = next(
+                name
+                for name, columns in self.columns.items()
+                if not np.isfinite(gates[:, columns]).all()
+            )
             raise ValueError(f"The gates of {name!r} are not finite for an image of the dataset")
         self.moments.add(gates, classes)
         self.closed += (np.abs(gates) < CLOSED).sum(axis=0)
@@ -248,13 +297,23 @@ class Counts:
         """The `Excitations` of all batches. Raises ValueError if there was no image."""
         *class_images, images = self.moments.counts.tolist()
         if not images:
-            raise ValueError(f"No image of the dataset could be decoded: {len(skipped)} were left out")
+            raise ValueError(
+                f"No image of the dataset could be decoded: {len(skipped)} were left out"
+            )
         means, stds = self.moments.finish()
         by_class = means[:-1], stds[:-1]
-        overall = means[-1], stds[-1], self.closed / images, self.opened / images, self.from_identity / images
+        overall = (
+            means[-1],
+            stds[-1],
+            self.closed / images,
+            self.opened / images,
+            self.from_identity / images,
+        )
         blocks = {
             name: BlockExcitations(
-                self.kinds[name], *(rows[:, columns] for rows in by_class), *(row[columns] for row in overall)
+                self.kinds[name],
+                *(rows[:, columns] for rows in by_class),
+                *(row[columns] for row in overall),
             )
             for name, columns in self.columns.items()
         }

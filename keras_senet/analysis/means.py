@@ -43,12 +43,14 @@ def spread(dataset, most):
 
 
 def mean_gates(model, blocks, images, *, progress=False):
-    """The mean gate of each SE block over images, and over places where it has no squeeze: float64 (C,).
+    """The mean gate of each SE block over images, and over places where it has no squeeze: float64
+    (C,).
 
     Args:
         model: a functional Keras model.
         blocks: its SE blocks that are asked for.
-        images: a dataset of `keras_senet.data`, shown as for evaluation, or images (N, H, W, C) as the network takes
+        images: a dataset of `keras_senet.data`, shown as for evaluation, or images (N, H, W, C) as
+        the network takes
             them.
         progress: as `evaluate` has it.
 
@@ -60,7 +62,8 @@ def mean_gates(model, blocks, images, *, progress=False):
 
 
 def mean_magnitudes(model, watched, images, *, progress=False):
-    """The mean magnitude, over images and places, of each SE block's gate and each convolution's input: float64 (C,).
+    """The mean magnitude, over images and places, of each SE block's gate and each convolution's
+    input: float64 (C,).
 
     Arguments and errors as for `mean_gates`.
     """
@@ -98,12 +101,16 @@ def _step(model, watched, function):
 
 def _channel_mean(value, layer):
     channels = 3 if layer.data_format == "channels_last" else 1
-    return ops.mean(ops.cast(value, "float32"), axis=[axis for axis in range(4) if axis != channels])
+    return ops.mean(
+        ops.cast(value, "float32"), axis=[axis for axis in range(4) if axis != channels]
+    )
 
 
 @contextlib.contextmanager
 def _observed(layer):
-    """What a layer meets in calls within, one value a call: an SE block's gate, another layer's input."""
+    """What a layer meets in calls within, one value a call: an SE block's gate, another layer's
+    input.
+    """
     name = "excitation" if isinstance(layer, SqueezeExcite) else "call"
     own, values = getattr(layer, name), []
 
@@ -125,8 +132,12 @@ def _batches(model, images, progress):
         yield from _prepared(model, images, progress)
         return
     images, shape = np.asarray(images), tuple(model.inputs[0].shape)
-    if images.ndim != 4 or any(n not in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True)):
-        raise ValueError(f"`images` must be of shape {shape}. Received: images of shape {images.shape}")
+    if images.ndim != 4 or any(
+        n not in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True)
+    ):
+        raise ValueError(
+            f"`images` must be of shape {shape}. Received: images of shape {images.shape}"
+        )
     for first in range(0, len(images), BATCH):
         yield ops.convert_to_tensor(images[first : first + BATCH], "float32")
 
@@ -140,4 +151,6 @@ def _prepared(model, dataset, progress):
     batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])
     channels_first = keras.config.image_data_format() == "channels_first"
     for images, _ in track(batches, progress, "looking"):
-        yield model.preprocessing.normalize(ops.transpose(images, (0, 3, 1, 2)) if channels_first else images)
+        yield model.preprocessing.normalize(
+            ops.transpose(images, (0, 3, 1, 2)) if channels_first else images
+        )

@@ -4,10 +4,12 @@ import numpy as np
 
 
 class Moments:
-    """Means and deviations of rows of numbers (N, channels), by class and over all, as the rows arrive.
+    """Means and deviations of rows of numbers (N, channels), by class and over all, as the rows
+    arrive.
 
-    Parts are merged by the formula of Chan, Golub and LeVeque (1979) in float64, as a sum of squares would lose the
-    deviations of numbers that hardly differ. The last row of each array is of all classes.
+    Parts are merged by the formula of Chan, Golub and LeVeque (1979) in float64, as a sum of
+    squares would lose the deviations of numbers that hardly differ. The last row of each array is
+    of all classes.
 
     counts   (classes + 1,)
     means    (classes + 1, channels)
@@ -38,7 +40,9 @@ class Moments:
         self.counts[rows] = total
 
     def finish(self):
-        """(means, standard deviations as `np.std`), NaN for a class that did not arrive; the arrays become these."""
+        """(means, standard deviations as `np.std`), NaN for a class that did not arrive; the arrays
+        become these.
+        """
         self.means[self.counts == 0] = np.nan
         with np.errstate(invalid="ignore"):
             self.squares /= self.counts[:, None]

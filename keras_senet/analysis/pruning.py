@@ -15,43 +15,49 @@ from keras_senet.layers import SqueezeExcite
 
 
 def prune(model, keep=0.75, *, images=None, ranking="gates", seed=0, progress=False):
-    """A smaller functional model, without those channels inside its units that its gates rank lowest.
+    """A smaller functional model, without those channels inside its units that its gates rank
+    lowest.
 
-    Cut are channels between two convolutions, with nothing but batch normalisation, ReLU, pooling, depthwise
-    convolutions and SE blocks in between: the outputs of `conv1` and `conv2` of bottlenecks, of `conv1` of units of two
-    convolutions (also with pre-activation), and the like in other networks. Both convolutions, and what is in
-    between, keep the weights of the channels that stay. An SE block in between keeps its hidden width; for its sake
-    the number that stays may be the nearest for which a whole `reduction` gives that width. Of a grouped convolution
-    whole groups go, with their inputs and outputs.
+    Cut are channels between two convolutions, with nothing but batch normalisation, ReLU, pooling,
+    depthwise convolutions and SE blocks in between: the outputs of `conv1` and `conv2` of
+    bottlenecks, of `conv1` of units of two convolutions (also with pre-activation), and the like in
+    other networks. Both convolutions, and what is in between, keep the weights of the channels that
+    stay. An SE block in between keeps its hidden width; for its sake the number that stays may be
+    the nearest for which a whole `reduction` gives that width. Of a grouped convolution whole
+    groups go, with their inputs and outputs.
 
-    The score of channel j, where an SE block stands in between (position "conv3x3", VGG), is the mean magnitude of
-    its gate over images. Else it is what the channel contributes to what gates let through:
+    The score of channel j, where an SE block stands in between (position "conv3x3", VGG), is the
+    mean magnitude of its gate over images. Else it is what the channel contributes to what gates
+    let through:
 
         mean |a_j| * sum over c of i_c * norm of kernel[:, :, j, c]
 
-    where a_j is the channel as the second convolution takes it, in the mean over images and places, kernel is that
-    convolution's, and i_c the importance of its output c: |gamma_c| / sqrt(variance_c + epsilon) of batch normalisation
-    behind it, times the mean magnitude of gate c. Where another convolution stands before the gate (conv3, for conv1 of
-    a bottleneck), that sum over its outputs is the importance of its inputs. A group's score is the mean over its
-    outputs.
+    where a_j is the channel as the second convolution takes it, in the mean over images and places,
+    kernel is that convolution's, and i_c the importance of its output c: |gamma_c| /
+    sqrt(variance_c + epsilon) of batch normalisation behind it, times the mean magnitude of gate c.
+    Where another convolution stands before the gate (conv3, for conv1 of a bottleneck), that sum
+    over its outputs is the importance of its inputs. A group's score is the mean over its outputs.
 
     Args:
         model: a functional Keras model with SE blocks. It is left as it is.
-        keep: the part of the channels that stays, above 0 and at most 1: for all stages, or {stage number: part}, other
+        keep: the part of the channels that stays, above 0 and at most 1: for all stages, or {stage
+        number: part}, other
             stages being left whole.
-        images: what the ranking looks at: a dataset of `keras_senet.data`, shown as for evaluation, or images
+        images: what the ranking looks at: a dataset of `keras_senet.data`, shown as for evaluation,
+        or images
             (N, H, W, C) as the network takes them. A few hundred are enough for means.
-        ranking: "gates"; "random", a baseline; or what `rank_channels` gives. Only the first needs images.
-        seed: of the random ranking.
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the `rich` console for
+        ranking: "gates"; "random", a baseline; or what `rank_channels` gives. Only the first needs
+        images. seed: of the random ranking. progress: whether to show a progress bar on the error
+        stream, if that is a terminal; or the `rich` console for
             it.
 
     Returns:
-        A model with `preprocessing` and the names of the given one, and without `spec`: no spec says what it is. Keras'
-        `save` and `load_model` keep it.
+        A model with `preprocessing` and the names of the given one, and without `spec`: no spec
+        says what it is. Keras' `save` and `load_model` keep it.
 
     Raises:
-        ValueError: for a model that is not functional, has no SE blocks, or none that rank channels which can be cut
+        ValueError: for a model that is not functional, has no SE blocks, or none that rank channels
+        which can be cut
             (position "pre" or "identity", ShuffleNet); other values of the arguments; no images.
     """
     found = prunable(model)
@@ -79,7 +85,8 @@ def prunable(model):
 
 
 def rank_channels(model, images, *, progress=False):
-    """The scores by which `prune` ranks, of the channels of each convolution that loses some: {layer's name: (C,)}.
+    """The scores by which `prune` ranks, of the channels of each convolution that loses some:
+    {layer's name: (C,)}.
 
     Arguments and errors as for `prune`. Of a grouped convolution there is a score for each group.
     """
@@ -96,8 +103,12 @@ def _parts(keep, found):
     stages = [stage_of(cut.last.maker) for cut in found]
     unknown = set(keep) - {stage for stage in stages if stage is not None}
     if unknown or not keep:
-        known = ", ".join(map(str, sorted({stage for stage in stages if stage is not None}))) or "none"
-        raise ValueError(f"`keep` must name stages whose channels can be cut ({known}). Received: keep={dict(keep)}")
+        known = (
+            ", ".join(map(str, sorted({stage for stage in stages if stage is not None}))) or "none"
+        )
+        raise ValueError(
+            f"`keep` must name stages whose channels can be cut ({known}). Received: keep={dict(keep)}"
+        )
     parts = {stage: _checked(part) for stage, part in keep.items()}
     return [parts.get(stage, 1.0) for stage in stages]
 
@@ -111,15 +122,21 @@ def _checked(part):
 
 def _scores(model, found, images, ranking, seed, progress):
     """The score of each unit of each cut."""
-    if not isinstance(ranking, Mapping) and not (isinstance(ranking, str) and ranking in ("gates", "random")):
-        raise ValueError(f"`ranking` must be 'gates', 'random' or a dict of scores. Received: ranking={ranking!r}")
+    if not isinstance(ranking, Mapping) and not (
+        isinstance(ranking, str) and ranking in ("gates", "random")
+    ):
+        raise ValueError(
+            f"`ranking` must be 'gates', 'random' or a dict of scores. Received: ranking={ranking!r}"
+        )
     if ranking == "random":
         if not isinstance(seed, numbers.Integral) or seed < 0:
             raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
         random = np.random.default_rng(seed)
         return [random.random(cut.units) for cut in found]
     if ranking == "gates" and images is None:
-        raise ValueError("A ranking by gates needs `images`: a dataset, or images as the network takes them")
+        raise ValueError(
+            "A ranking by gates needs `images`: a dataset, or images as the network takes them"
+        )
     if ranking == "gates":
         ranking = rank_channels(model, images, progress=progress)
     for cut in found:
@@ -134,7 +151,9 @@ def _scores(model, found, images, ranking, seed, progress):
 
 @dataclass(frozen=True)
 class Channels:
-    """The channels that stay: of each layer's inputs and outputs, their indices; all where there is no entry."""
+    """The channels that stay: of each layer's inputs and outputs, their indices; all where there is
+    no entry.
+    """
 
     inputs: dict = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)
@@ -176,4 +195,8 @@ def _smaller_block(block, channels):
     """The SE block on fewer channels, with the same hidden units."""
     reduce, expand = (conv.get_weights() for conv in (block.reduce, block.expand))
     smaller = graphs.with_config(block, reduction=reduction_for(block, len(channels)))
-    return smaller, [reduce[0][:, :, channels], *reduce[1:], *(weight[..., channels] for weight in expand)]
+    return smaller, [
+        reduce[0][:, :, channels],
+        *reduce[1:],
+        *(weight[..., channels] for weight in expand),
+    ]

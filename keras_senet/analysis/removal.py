@@ -16,27 +16,33 @@ LINEAR, RELU = keras.activations.linear, keras.activations.relu
 
 
 def remove_se(model, stages=None, blocks=None, constant_from=None):
-    """A functional model without some of the SE blocks, with a gate of 1 or a constant one in the place of each.
+    """A functional model without some of the SE blocks, with a gate of 1 or a constant one in the
+    place of each.
 
-    With `constant_from` each channel keeps the mean of its gate over images. As a factor it goes into the batch
-    normalisation or convolution in front of the block, if nothing else reads what that gives; also through a ReLU, if
-    no gate is negative. Else a 1x1 depthwise convolution called "<block>_gate" stands in the block's place: behind
-    joined branches, and in the positions "pre" and "post".
+    With `constant_from` each channel keeps the mean of its gate over images. As a factor it goes
+    into the batch normalisation or convolution in front of the block, if nothing else reads what
+    that gives; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution called
+    "<block>_gate" stands in the block's place: behind joined branches, and in the positions "pre"
+    and "post".
 
-    All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new network where a spec
-    says what it is, so that `keras_senet.save_weights` writes it: without depthwise convolutions, and if the blocks of
-    whole stages went. Blocks in nested models are found too.
+    All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new
+    network where a spec says what it is, so that `keras_senet.save_weights` writes it: without
+    depthwise convolutions, and if the blocks of whole stages went. Blocks in nested models are
+    found too.
 
     Args:
         model: a functional Keras model with SE blocks. It is left as it is.
-        stages: the numbers of the stages that lose their blocks, as in the layers' names: 2..5 in networks for
+        stages: the numbers of the stages that lose their blocks, as in the layers' names: 2..5 in
+        networks for
             ImageNet, 1..3 in those for 32 x 32 images. None is all blocks.
         blocks: the names of blocks to remove, instead of `stages`.
-        constant_from: None; or a dataset of `keras_senet.data`; or images (N, H, W, C) as the network takes them; or
+        constant_from: None; or a dataset of `keras_senet.data`; or images (N, H, W, C) as the
+        network takes them; or
             the gates themselves, {name of a block: (C,)}.
 
     Raises:
-        ValueError: for a model that is not functional or has no SE blocks, a stage or name without any, a dataset
+        ValueError: for a model that is not functional or has no SE blocks, a stage or name without
+        any, a dataset
             without images, gates of another shape or that are not finite.
     """
     found = se_blocks(model)
@@ -49,19 +55,27 @@ def remove_se(model, stages=None, blocks=None, constant_from=None):
             changed[layer] = tuple(replacement)
     scaled = [block for block in chosen if block in changed]
     copy = graphs.rebuilt(model, changed, gone=set(chosen) - set(scaled))
-    spec = None if scaled else _spec(model, [block for block in found if block not in chosen], chosen)
+    spec = (
+        None if scaled else _spec(model, [block for block in found if block not in chosen], chosen)
+    )
     if spec is not None:
         copy.spec = spec
     return copy
 
 
 def se_blocks(model):
-    """The SE blocks of a functional model, in the order of the graph, also those of models within it.
+    """The SE blocks of a functional model, in the order of the graph, also those of models within
+    it.
 
     Raises:
         ValueError: if it has none, or is not functional.
     """
-    found = [layer for graph in graphs.graphs(model) for layer in graph.layers if isinstance(layer, SqueezeExcite)]
+    found = [
+        layer
+        for graph in graphs.graphs(model)
+        for layer in graph.layers
+        if isinstance(layer, SqueezeExcite)
+    ]
     if not found:
         raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
     return found
@@ -80,7 +94,9 @@ def choose(found, stages=None, blocks=None):
         ValueError: for both, and for a stage or a name without a block.
     """
     if stages is not None and blocks is not None:
-        raise ValueError(f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}")
+        raise ValueError(
+            f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}"
+        )
     if blocks is not None:
         return _named("blocks", blocks, {block: block.name for block in found})
     if stages is not None:
@@ -96,7 +112,9 @@ def _named(argument, wanted, names):
     )
     if not known_all or not wanted:
         listed = ", ".join(map(str, known)) or "none"
-        raise ValueError(f"`{argument}` must name {argument} with SE blocks ({listed}). Received: {argument}={wanted}")
+        raise ValueError(
+            f"`{argument}` must name {argument} with SE blocks ({listed}). Received: {argument}={wanted}"
+        )
     return [block for block, name in names.items() if name in wanted]
 
 
@@ -105,7 +123,9 @@ def _constants(model, chosen, source):
     if isinstance(source, dict):
         missing = [block.name for block in chosen if block.name not in source]
         if missing:
-            raise ValueError(f"`constant_from` must have the gates of each block. It has none of {missing[0]!r}")
+            raise ValueError(
+                f"`constant_from` must have the gates of each block. It has none of {missing[0]!r}"
+            )
         gates = {block: np.asarray(source[block.name], "float64").reshape(-1) for block in chosen}
     else:
         gates = mean_gates(model, chosen, source)
@@ -119,13 +139,19 @@ def _constants(model, chosen, source):
 
 
 def _with_factor(graph, block, changed, gate):
-    """(a layer, what takes its place, the weights of that): the layer in front of the block, or the block itself."""
+    """(a layer, what takes its place, the weights of that): the layer in front of the block, or the
+    block itself.
+    """
     layer = _linear_in_front(graph, block, gate)
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
         return layer, graphs.with_config(layer, scale=True), _scaled_normalization(layer, gate)
-    return layer, graphs.with_config(layer), [_times(weight, gate) for weight in layer.get_weights()]
+    return (
+        layer,
+        graphs.with_config(layer),
+        [_times(weight, gate) for weight in layer.get_weights()],
+    )
 
 
 def _linear_in_front(graph, block, gate):
@@ -140,7 +166,9 @@ def _linear_in_front(graph, block, gate):
         if type(layer) in graphs.CONVOLUTIONS:
             return layer if layer.activation in (LINEAR, RELU)[: 1 + positive] else None
         if type(layer) in graphs.NORMALIZATIONS:
-            return layer if graphs.over_channels(layer, node.outputs[0], block.data_format) else None
+            return (
+                layer if graphs.over_channels(layer, node.outputs[0], block.data_format) else None
+            )
         if not (positive and _is_relu(layer)):
             return None
     return None
@@ -157,7 +185,10 @@ def _scaled_normalization(norm, gate):
     """Weights of the batch normalisation, with a gamma, times the gate."""
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in norm.weights}
     affine = {"gamma": np.ones_like(weights["moving_mean"])} | weights
-    return [_times(value, gate) if name in ("gamma", "beta") else value for name, value in affine.items()]
+    return [
+        _times(value, gate) if name in ("gamma", "beta") else value
+        for name, value in affine.items()
+    ]
 
 
 def _times(weight, gate):
@@ -168,7 +199,11 @@ def _times(weight, gate):
 def _scale(block, gate):
     """A layer that multiplies each channel by its gate, and its weights."""
     layer = layers.DepthwiseConv2D(
-        1, use_bias=False, data_format=block.data_format, dtype=block.dtype_policy, name=f"{block.name}_gate"
+        1,
+        use_bias=False,
+        data_format=block.data_format,
+        dtype=block.dtype_policy,
+        name=f"{block.name}_gate",
     )
     return layer, [gate.astype("float32").reshape(1, 1, -1, 1)]
 
@@ -177,6 +212,13 @@ def _spec(model, kept, removed):
     """The spec of the network without the removed blocks; None if there is none."""
     spec = getattr(model, "spec", None)
     stages = {stage_of(block) for block in kept}
-    if spec is None or spec.se is None or None in stages or stages & {stage_of(block) for block in removed}:
+    if (
+        spec is None
+        or spec.se is None
+        or None in stages
+        or stages & {stage_of(block) for block in removed}
+    ):
         return None
-    return dataclasses.replace(spec, se=dataclasses.replace(spec.se, stages=tuple(sorted(stages))) if kept else None)
+    return dataclasses.replace(
+        spec, se=dataclasses.replace(spec.se, stages=tuple(sorted(stages))) if kept else None
+    )

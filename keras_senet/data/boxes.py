@@ -1,7 +1,8 @@
-"""Which part of an image is trained on, for many images at once, in NumPy: a graph would take them one by one.
+"""Which part of an image is trained on, for many images at once, in NumPy: a graph would take them
+one by one.
 
-A function of (sizes (n, 2), places (n,)) gives boxes (top, left, height, width), int32 (n, 4). Sizes are
-(height, width); an image of size 0, 0 has the box 0, 0, 0, 0.
+A function of (sizes (n, 2), places (n,)) gives boxes (top, left, height, width), int32 (n, 4).
+Sizes are (height, width); an image of size 0, 0 has the box 0, 0, 0, 0.
 """
 
 import numpy as np
@@ -28,7 +29,11 @@ def random_boxes(min_area, seed, attempts=10):
         draws = uniform(seed, places, (attempts, 5))
         area = (min_area + (1 - min_area) * draws[..., 0]) * sizes.prod(axis=1, keepdims=True)
         aspect = 3 / 4 + (4 / 3 - 3 / 4) * draws[..., 1]
-        sides = np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=2).round().astype("int32")
+        sides = (
+            np.stack([np.sqrt(area / aspect), np.sqrt(area * aspect)], axis=2)
+            .round()
+            .astype("int32")
+        )
         sides = np.maximum(sides, 1)  # of a one-pixel image
         sides = np.where(draws[..., 2:3] < 0.5, sides[..., ::-1], sides)
         fits = (sides <= sizes[:, None]).all(axis=2)
@@ -42,7 +47,9 @@ def random_boxes(min_area, seed, attempts=10):
 
 
 def uniform(seed, places, shape):
-    """Independent draws from [0, 1) for each place (n,), which follow from (seed, place): float64 (n, *shape)."""
+    """Independent draws from [0, 1) for each place (n,), which follow from (seed, place): float64
+    (n, *shape).
+    """
     places = np.asarray(places).astype("uint64") * np.uint64(PLACE)
     states = mixed(places + np.uint64(seed * SEED % 2**64))[:, None]
     numbers = mixed(states + np.arange(np.prod(shape), dtype="uint64") * np.uint64(STEP))

@@ -19,7 +19,8 @@ def cache_folder():
 
 
 def cached(name, state, make, valid):
-    """An int64 array (N,) from the cache, or made: mapped from the disk, or in memory where the disk cannot be written.
+    """An int64 array (N,) from the cache, or made: mapped from the disk, or in memory where the
+    disk cannot be written.
 
     Args:
         name: of the array, for a file name.
@@ -44,7 +45,9 @@ def cached(name, state, make, valid):
 
 
 def _write(path, make):
-    """Writes the pieces and behind them their CRC; the file appears under its name when it is whole."""
+    """Writes the pieces and behind them their CRC; the file appears under its name when it is
+    whole.
+    """
     handle, arriving = tempfile.mkstemp(dir=path.parent, prefix=".arriving-")
     try:
         with os.fdopen(handle, "wb") as file:

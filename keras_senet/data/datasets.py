@@ -17,15 +17,19 @@ SPLITS = ("train", "test")  # of those that need no files
 def digits(split):
     """The 1,797 handwritten 8x8 digits that scikit-learn ships, enlarged to 32x32 RGB.
 
-    "test" is a fixed stratified fifth of 360, "train" the other 1,437. Source: UCI, "Optical Recognition of
-    Handwritten Digits", its test part.
+    "test" is a fixed stratified fifth of 360, "train" the other 1,437. Source: UCI, "Optical
+    Recognition of Handwritten Digits", its test part.
     """
     datasets = require("sklearn.datasets", "train")
     split_data = require("sklearn.model_selection", "train").train_test_split
     data = datasets.load_digits()
-    train, test = split_data(np.arange(len(data.target)), test_size=360, random_state=0, stratify=data.target)
+    train, test = split_data(
+        np.arange(len(data.target)), test_size=360, random_state=0, stratify=data.target
+    )
     chosen = {"train": train, "test": test}[split]
-    return Dataset(_enlarge(data.images[chosen]), data.target[chosen].astype("int64"), tuple("0123456789"))
+    return Dataset(
+        _enlarge(data.images[chosen]), data.target[chosen].astype("int64"), tuple("0123456789")
+    )
 
 
 def _enlarge(images):
@@ -37,17 +41,21 @@ def _enlarge(images):
 
 
 DATASETS = {"digits": digits}  # those that need no files
-PREPARED = re.compile(r"[a-zA-Z_]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?")  # name, name/config, name:version
+PREPARED = re.compile(
+    r"[a-zA-Z_]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?"
+)  # name, name/config, name:version
 
 
 def load(name, split, data_dir=None, *, upright=True):
     """The "train", "val" or "test" split of a dataset.
 
     Args:
-        name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10", "name/config",
-            "name:1.0.0"); or the path of a folder with train/<class>/, val/<class>/ (or validation/, valid/) and
-            test/<class>/. The classes are those of train/.
-        split: "train", "val" (also "validation" or "valid"), or "test", which is "val" where there is no labelled
+        name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10",
+        "name/config",
+            "name:1.0.0"); or the path of a folder with train/<class>/, val/<class>/ (or
+            validation/, valid/) and test/<class>/. The classes are those of train/.
+        split: "train", "val" (also "validation" or "valid"), or "test", which is "val" where there
+        is no labelled
             "test": `resolve_split` says which one it is.
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
         upright: whether images are turned as their EXIF orientation says, as viewers show them.
@@ -68,10 +76,14 @@ def load(name, split, data_dir=None, *, upright=True):
 
 
 def resolve_split(name, split, data_dir=None):
-    """The split that `load` takes, as "train", "val" or "test": "val" for "test" where there is no labelled "test"."""
+    """The split that `load` takes, as "train", "val" or "test": "val" for "test" where there is no
+    labelled "test".
+    """
     wanted = next((key for key, names in FOLDERS.items() if split in (key, *names)), None)
     if wanted is None:
-        raise ValueError(f"`split` must be one of {', '.join(map(repr, FOLDERS))}. Received: split={split!r}")
+        raise ValueError(
+            f"`split` must be one of {', '.join(map(repr, FOLDERS))}. Received: split={split!r}"
+        )
     if wanted == "train":
         return wanted
     there = splits(name, data_dir)
@@ -100,6 +112,10 @@ def _check_name(name):
 
 
 def _is_folder(name):
-    """A directory; a bare name is one only if it has splits: a run's directory is often called as its dataset."""
+    """A directory; a bare name is one only if it has splits: a run's directory is often called as
+    its dataset.
+    """
     path = Path(name)
-    return path.is_dir() and (path.name != name or any(split_folder(path, split) for split in FOLDERS))
+    return path.is_dir() and (
+        path.name != name or any(split_folder(path, split) for split in FOLDERS)
+    )

@@ -5,8 +5,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from keras_senet import headers
-from keras_senet.decoding import decode, decode_jpeg_window, reason_of
+from keras_senet.images import headers
+from keras_senet.images.decoding import decode, decode_jpeg_window, reason_of
 
 MARGIN = 4  # pixels
 
@@ -29,8 +29,8 @@ class CorruptImageError(ValueError):
 def read_headers(encoded, upright=True):
     """What the headers of encoded images say: (sizes int32 (n, 2), orientations int32 (n,)).
 
-    A size is (height, width) of the upright image; 0, 0 of what can only be decoded as a whole. With `upright` False
-    the orientations are 1: images stay as they are stored.
+    A size is (height, width) of the upright image; 0, 0 of what can only be decoded as a whole.
+    With `upright` False the orientations are 1: images stay as they are stored.
 
     Raises:
         ValueError: for an image that is none or has too many pixels; the message is the reason.
@@ -49,7 +49,8 @@ def read_headers(encoded, upright=True):
 
 
 def windows(boxes, sizes):
-    """What to decode of JPEGs for the sake of boxes of them, and where these are in it: int32 (n, 2, 4).
+    """What to decode of JPEGs for the sake of boxes of them, and where these are in it: int32 (n,
+    2, 4).
 
     Colours, of half the resolution, are interpolated with their neighbours: a margin keeps these.
     """
@@ -61,12 +62,15 @@ def windows(boxes, sizes):
 
 
 def stored(window, size, orientation):
-    """Where a window (top, left, height, width) of an upright image of a size (2,) is in the stored one.
+    """Where a window (top, left, height, width) of an upright image of a size (2,) is in the stored
+    one.
 
-    Turning the stored window gives the upright one: see `turn` of `keras_senet.decoding`.
+    Turning the stored window gives the upright one: see `turn` of `keras_senet.images.decoding`.
     """
     top, left, height, width = tf.unstack(window)
-    from_below, from_right = (tf.reduce_any(orientation == those) for those in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    from_below, from_right = (
+        tf.reduce_any(orientation == those) for those in ((3, 4, 7, 8), (2, 3, 6, 7))
+    )
     top = tf.where(from_below, size[0] - top - height, top)
     left = tf.where(from_right, size[1] - left - width, left)
     sides = tf.stack([[top, left], [height, width]])
@@ -79,11 +83,10 @@ def decode_part(raw, channels, window, box, choose, size=(0, 0), orientation=1):
     Args:
         raw: the encoded image.
         channels: C.
-        window: (top, left, height, width) of a JPEG; of height 0 where the size is not known before it is decoded.
-        box: the part within the window.
-        choose: a function of a size (2,) that gives the part of an image whose size was not known.
-        size: (height, width) of the upright image, if it is known.
-        orientation: how the image is turned: 1..8, as in EXIF.
+        window: (top, left, height, width) of a JPEG; of height 0 where the size is not known before
+        it is decoded. box: the part within the window. choose: a function of a size (2,) that gives
+        the part of an image whose size was not known. size: (height, width) of the upright image,
+        if it is known. orientation: how the image is turned: 1..8, as in EXIF.
     """
 
     def part():
@@ -106,13 +109,17 @@ def crop(image, box):
 def checked(labels, classes):
     """Labels (n,); the graph fails if one is none of 0..classes - 1."""
     outside = (labels < 0) | (labels >= classes)
-    message = tf.strings.format("labels that are no class of the dataset: {}", tf.boolean_mask(labels, outside))
+    message = tf.strings.format(
+        "labels that are no class of the dataset: {}", tf.boolean_mask(labels, outside)
+    )
     with tf.control_dependencies([tf.debugging.Assert(~tf.reduce_any(outside), [message])]):
         return tf.identity(labels)
 
 
 def why_corrupt(dataset, index):
-    """`Corrupt` if an image of a dataset cannot be read or decoded, or has a label that is no class; else None."""
+    """`Corrupt` if an image of a dataset cannot be read or decoded, or has a label that is no
+    class; else None.
+    """
     try:
         images, labels = dataset.fetch(np.array([index], "int64"))
         dataset.decode(tf.constant(images[0]))

@@ -9,18 +9,22 @@ from keras_senet.data.sources import at_once, fetched, options, read
 
 
 def evaluation_batches(dataset, batch_size, transform=None, *, skip_corrupt=False):
-    """All images in their order: batches (images, labels int64) that can be gone through again, the last one smaller.
+    """All images in their order: batches (images, labels int64) that can be gone through again, the
+    last one smaller.
 
     Args:
         dataset: what `load` gives.
         batch_size: images a batch.
-        transform: what is done to each image, uint8 (H, W, C) -> a tensor, in TensorFlow's graph; without one the
+        transform: what is done to each image, uint8 (H, W, C) -> a tensor, in TensorFlow's graph;
+        without one the
             images are uint8 as they are, and must have one size.
-        skip_corrupt: whether to leave out images that cannot be decoded, and list them in the attribute `skipped`.
+        skip_corrupt: whether to leave out images that cannot be decoded, and list them in the
+        attribute `skipped`.
 
     Raises:
         ValueError: if the images differ in size and there is no transform.
-        CorruptImageError: when going through it, for an image that cannot be decoded or has a label that is no class.
+        CorruptImageError: when going through it, for an image that cannot be decoded or has a label
+        that is no class.
     """
     if transform is None and None in dataset.image_shape:
         raise ValueError(
@@ -54,7 +58,9 @@ class EvaluationBatches:
                 self._find_corrupt(done, error)
 
     def _good(self, done):
-        """Indices of images that are not known to be corrupt, from the one behind `done` of them on."""
+        """Indices of images that are not known to be corrupt, from the one behind `done` of them
+        on.
+        """
         good = tf.data.Dataset.range(len(self.dataset))
         if self.skipped:
             bad = tf.constant([corrupt.index for corrupt in self.skipped], tf.int64)
@@ -75,7 +81,9 @@ class EvaluationBatches:
 
         raw = read(self._good(done).batch(self.batch_size), fetch, 2)
         examples = raw.unbatch().map(example, at_once(), deterministic=True)
-        batches = examples.batch(self.batch_size).map(lambda at, x, labels: (at, x, checked(labels, classes)))
+        batches = examples.batch(self.batch_size).map(
+            lambda at, x, labels: (at, x, checked(labels, classes))
+        )
         return batches.prefetch(2).with_options(options())
 
     def _find_corrupt(self, done, error):

@@ -1,6 +1,7 @@
 """Image and label of a serialised `tf.train.Example`; the label also without reading the image.
 
-Source: tensorflow/core/example/feature.proto. An Example holds Features (field 1), they hold an entry (1) a feature.
+Source: tensorflow/core/example/feature.proto. An Example holds Features (field 1), they hold an
+entry (1) a feature.
 """
 
 import tensorflow as tf
@@ -25,7 +26,8 @@ def image_and_label(record, image_key, label_key):
 
 
 def integer(read, at, end, key):
-    """An integer feature of the record at at..end of a file; `read(count, at)` gives bytes of it, such as os.pread.
+    """An integer feature of the record at at..end of a file; `read(count, at)` gives bytes of it,
+    such as os.pread.
 
     Large entries are stepped over, so that of a record with an image one or two pages are read.
     """

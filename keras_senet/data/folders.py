@@ -8,9 +8,14 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 
 from keras_senet.data.sources import Encoded
-from keras_senet.files import find_images, printable, read_bytes, summary
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.walk import find_images, summary
 
-SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}  # and their folders' names
+SPLITS = {
+    "train": ("train",),
+    "val": ("val", "validation", "valid"),
+    "test": ("test",),
+}  # and their folders' names
 AT_ONCE, THREADS = 1000, 16  # files whose sizes a thread asks for, threads that wait for the disk
 
 
@@ -29,12 +34,16 @@ class FolderDataset(Encoded):
             found = find_images(folder / name) if name in own else None
             images = found.images if found else []
             if classes is None and not images:
-                raise ValueError(f"The class folder {printable(folder / name)!r} has no images. {_reasons(found)}")
+                raise ValueError(
+                    f"The class folder {printable(folder / name)!r} has no images. {_reasons(found)}"
+                )
             self._files += images
             self.left_out |= found.left_out if found else {}
             labels += [label] * len(images)
         if not self._files:
-            raise ValueError(f"{printable(folder)!r} has no images in its class folders. {summary(self.left_out)}")
+            raise ValueError(
+                f"{printable(folder)!r} has no images in its class folders. {summary(self.left_out)}"
+            )
         self.labels = np.array(labels, "int64")
 
     def __len__(self):
@@ -48,9 +57,18 @@ class FolderDataset(Encoded):
         """The names of the files in the folder and their sizes: {name: bytes}."""
         count = range(0, len(self), AT_ONCE)
         with ThreadPoolExecutor(THREADS) as pool:
-            sizes = pool.map(lambda first: list(map(os.path.getsize, self._files[first : first + AT_ONCE])), count)
+            sizes = pool.map(
+                lambda first: list(map(os.path.getsize, self._files[first : first + AT_ONCE])),
+                count,
+            )
             start = len(os.path.join(self.folder, ""))
-            return dict(zip((file[start:] for file in self._files), itertools.chain.from_iterable(sizes), strict=True))
+            return dict(
+                zip(
+                    (file[start:] for file in self._files),
+                    itertools.chain.from_iterable(sizes),
+                    strict=True,
+                )
+            )
 
     def fetch(self, indices):
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
@@ -66,7 +84,8 @@ def load_folder(path, split, upright=True):
     Warns of files that are no images and are left out.
 
     Raises:
-        ValueError: if there is no such split, a class of "train" has no images, another split has a class that "train"
+        ValueError: if there is no such split, a class of "train" has no images, another split has a
+        class that "train"
             has not, or a name is not UTF-8.
         OSError: if a folder cannot be read.
     """
@@ -92,15 +111,23 @@ def split_folder(path, split):
     Raises:
         ValueError: if there are several, of which one would be ignored.
     """
-    folders = {(path / name).resolve(): path / name for name in SPLITS[split][::-1] if (path / name).is_dir()}
+    folders = {
+        (path / name).resolve(): path / name
+        for name in SPLITS[split][::-1]
+        if (path / name).is_dir()
+    }
     if len(folders) > 1:
         names = " and ".join(sorted(repr(folder.name) for folder in folders.values()))
-        raise ValueError(f"{str(path)!r} must have one folder of validation images. Received: {names}")
+        raise ValueError(
+            f"{str(path)!r} must have one folder of validation images. Received: {names}"
+        )
     return next(iter(folders.values()), None)
 
 
 def class_folders(folder):
-    """The names of the class folders, sorted. Raises ValueError if there is none, or one that is not UTF-8."""
+    """The names of the class folders, sorted. Raises ValueError if there is none, or one that is
+    not UTF-8.
+    """
     return _class_folders(folder)[0]
 
 
@@ -113,7 +140,9 @@ def _class_folders(folder):
             _check_name(path)
             names.append(name)
         else:
-            beside[os.fspath(path)] = "beside the class folders" if path.exists() else "a link to nothing"
+            beside[os.fspath(path)] = (
+                "beside the class folders" if path.exists() else "a link to nothing"
+            )
     if not names:
         raise ValueError(f"{printable(folder)!r} has no class folders")
     return names, beside
@@ -124,7 +153,9 @@ def _check_name(path):
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"The name of a folder must be UTF-8. Received: {printable(path)!r}") from error
+        raise ValueError(
+            f"The name of a folder must be UTF-8. Received: {printable(path)!r}"
+        ) from error
 
 
 def _check_known(folder, classes, train):

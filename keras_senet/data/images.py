@@ -1,4 +1,5 @@
-"""Image operations: each is made by a small factory and maps (image (H, W, C), seed (2,)) to an image.
+"""Image operations: each is made by a small factory and maps (image (H, W, C), seed (2,)) to an
+image.
 
 Images are uint8 of 0..255. Everything random follows from the seed.
 """
@@ -16,7 +17,9 @@ def numbered(seed, number):
 
 
 def pad_and_crop(pixels, mode="CONSTANT"):
-    """A random crop of the image's own size from the image padded by `pixels` of black on each side, or "REFLECT"ed."""
+    """A random crop of the image's own size from the image padded by `pixels` of black on each
+    side, or "REFLECT"ed.
+    """
 
     def operation(image, seed):
         padded = tf.pad(image, [[pixels, pixels], [pixels, pixels], [0, 0]], mode)
@@ -36,10 +39,12 @@ def flip():
 
 
 def resize(image, size):
-    """An image (H, W, C), uint8 -> uint8 (size, size, C): bilinear, antialiased, as `tf.image.resize` does it.
+    """An image (H, W, C), uint8 -> uint8 (size, size, C): bilinear, antialiased, as
+    `tf.image.resize` does it.
 
-    The op is called once a side, with the other side and the channels as one axis: it works with vectors along that
-    axis, but pixel by pixel along a row of an image (0.45 ms against 1.2 for 270x278 -> 224x224).
+    The op is called once a side, with the other side and the channels as one axis: it works with
+    vectors along that axis, but pixel by pixel along a row of an image (0.45 ms against 1.2 for
+    270x278 -> 224x224).
     """
     (height, width), channels = tf.unstack(tf.shape(image)[:2]), image.shape[-1]
     rows = _shortened(image, height, size)
@@ -50,8 +55,8 @@ def resize(image, size):
 def _shortened(lines, count, wanted):
     """So many lines of values -> float32 with the wanted number of lines, antialiased.
 
-    Lines are columns of an image of one row: the op parts rows among TensorFlow's threads, which costs more than it
-    gives where all threads have an image.
+    Lines are columns of an image of one row: the op parts rows among TensorFlow's threads, which
+    costs more than it gives where all threads have an image.
     """
     return tf.raw_ops.ScaleAndTranslate(
         images=tf.reshape(lines, (1, 1, count, -1)),
@@ -83,7 +88,8 @@ def to_uint8(image):
 
 
 def rotation(degrees):
-    """The image turned by a random angle within +-degrees about its middle, bilinear, black where nothing is.
+    """The image turned by a random angle within +-degrees about its middle, bilinear, black where
+    nothing is.
 
     Source: the authors' README, cv::getRotationMatrix2D, within 10 degrees.
     """
@@ -96,7 +102,9 @@ def rotation(degrees):
 
 
 def pixel_jitter(amount):
-    """A random number within +-amount added to each of the H*W*C values. Source: the authors' README, amount 20."""
+    """A random number within +-amount added to each of the H*W*C values. Source: the authors'
+    README, amount 20.
+    """
 
     def operation(image, seed):
         noise = tf.random.stateless_uniform(tf.shape(image), seed, -amount, amount)
@@ -108,21 +116,28 @@ def pixel_jitter(amount):
 def color_jitter(strength):
     """Brightness, contrast and saturation times 1 +- strength each, in a random order.
 
-    Each blends the image with black, with its mean grey, and with its own grey version. Source: ColorJitter of
-    fb.resnet.torch. Keras' RandomColorJitter adds to the brightness and blends no saturation above 1.
+    Each blends the image with black, with its mean grey, and with its own grey version. Source:
+    ColorJitter of fb.resnet.torch. Keras' RandomColorJitter adds to the brightness and blends no
+    saturation above 1.
     """
 
     def operation(image, seed):
         draws = tf.random.stateless_uniform((6,), seed)
         factors = 1 + strength * (2 * draws[:3] - 1)
         image = tf.cast(image, tf.float32)
-        blends = [lambda x: tf.zeros_like(x), lambda x: tf.reduce_mean(_grey(x), keepdims=True), _grey]
+        blends = [
+            lambda x: tf.zeros_like(x),
+            lambda x: tf.reduce_mean(_grey(x), keepdims=True),
+            _grey,
+        ]
 
         def blend(i, x):
             return tf.clip_by_value(factors[i] * x + (1 - factors[i]) * blends[i](x), 0, 255)
 
         for i in tf.unstack(tf.argsort(draws[3:])):
-            image = tf.switch_case(i, [lambda k=k, x=image: tf.ensure_shape(blend(k, x), x.shape) for k in range(3)])
+            image = tf.switch_case(
+                i, [lambda k=k, x=image: tf.ensure_shape(blend(k, x), x.shape) for k in range(3)]
+            )
         return to_uint8(image)
 
     return operation
@@ -138,12 +153,14 @@ def _grey(image):
 def random_augment(operations, magnitude):
     """So many of the 11 operations of Keras' RandAugment in turn, each drawn anew.
 
-    `magnitude` 0..1 is Keras' `factor`, but it turns by 30 degrees at 1, as the paper does: Keras by 360.
-    Source: Cubuk et al. 2019, arXiv 1909.13719.
+    `magnitude` 0..1 is Keras' `factor`, but it turns by 30 degrees at 1, as the paper does: Keras
+    by 360. Source: Cubuk et al. 2019, arXiv 1909.13719.
     """
     import keras
 
-    layer = keras.layers.RandAugment(num_ops=operations, factor=magnitude, dtype="float32", data_format="channels_last")
+    layer = keras.layers.RandAugment(
+        num_ops=operations, factor=magnitude, dtype="float32", data_format="channels_last"
+    )
 
     layer.random_rotation = keras.layers.RandomRotation(
         magnitude * 30 / 360, dtype="float32", data_format="channels_last"
@@ -157,7 +174,8 @@ def random_augment(operations, magnitude):
         for index in tf.unstack(drawn["layer_idxes"]):
             # The layer itself computes all 11 and keeps one.
             branches = [
-                lambda s=s, how=how, x=images: tf.ensure_shape(s.transform_images(x, how), x.shape) for s, how in steps
+                lambda s=s, how=how, x=images: tf.ensure_shape(s.transform_images(x, how), x.shape)
+                for s, how in steps
             ]
             images = tf.switch_case(index, branches)
         return to_uint8(images[0])
@@ -166,10 +184,14 @@ def random_augment(operations, magnitude):
 
 
 def random_erasing(probability):
-    """A rectangle of noise with this probability, sides of 0.14 to 0.57 of the image's (arXiv 1708.04896)."""
+    """A rectangle of noise with this probability, sides of 0.14 to 0.57 of the image's (arXiv
+    1708.04896).
+    """
     import keras
 
-    layer = keras.layers.RandomErasing((probability, probability), dtype="float32", data_format="channels_last")
+    layer = keras.layers.RandomErasing(
+        (probability, probability), dtype="float32", data_format="channels_last"
+    )
     return keras_layer(layer)
 
 
@@ -181,9 +203,12 @@ def cutout(side):
 
     def operation(image, seed):
         size = tf.shape(image)[:2]
-        middle = tf.cast(tf.random.stateless_uniform((2,), seed) * tf.cast(size, tf.float32), tf.int32)
+        middle = tf.cast(
+            tf.random.stateless_uniform((2,), seed) * tf.cast(size, tf.float32), tf.int32
+        )
         rows, columns = (
-            (tf.range(size[i]) >= middle[i] - side // 2) & (tf.range(size[i]) < middle[i] - side // 2 + side)
+            (tf.range(size[i]) >= middle[i] - side // 2)
+            & (tf.range(size[i]) < middle[i] - side // 2 + side)
             for i in range(2)
         )
         return tf.where((rows[:, None] & columns)[..., None], tf.zeros_like(image), image)
@@ -192,10 +217,11 @@ def cutout(side):
 
 
 def mixing(mixup, cutmix, size, seed):
-    """How a pair is mixed: (share of the image itself, box (top, left, bottom, right) that comes from the other).
+    """How a pair is mixed: (share of the image itself, box (top, left, bottom, right) that comes
+    from the other).
 
-    With both alphas each has an equal chance. Mixup has an empty box, CutMix the share 1 - box / image.
-    Sources: Zhang et al. 2017, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899.
+    With both alphas each has an equal chance. Mixup has an empty box, CutMix the share 1 - box /
+    image. Sources: Zhang et al. 2017, arXiv 1710.09412; Yun et al. 2019, arXiv 1905.04899.
     """
     draws = tf.random.stateless_uniform((3,), seed)
     blends = draws[0] < (0.5 if mixup and cutmix else float(bool(mixup)))
@@ -214,11 +240,16 @@ def _beta(alpha, seed):
 
 
 def mix_pairs(images, targets, shares, boxes):
-    """Each image (b, H, W, C) with its neighbour, 2k with 2k + 1: images uint8, targets (b, classes)."""
+    """Each image (b, H, W, C) with its neighbour, 2k with 2k + 1: images uint8, targets (b,
+    classes).
+    """
     size = images.shape[1]
     cast = tf.cast(images, tf.float32)
     others = _neighbours(cast)
-    rows, columns = ((tf.range(size) >= boxes[:, i, None]) & (tf.range(size) < boxes[:, i + 2, None]) for i in range(2))
+    rows, columns = (
+        (tf.range(size) >= boxes[:, i, None]) & (tf.range(size) < boxes[:, i + 2, None])
+        for i in range(2)
+    )
     inside = (rows[:, :, None] & columns[:, None, :])[..., None]
     blends = tf.reduce_all(tf.equal(boxes, 0), axis=1)
     kept = tf.where(blends, shares, 1.0)[:, None, None, None]
@@ -248,7 +279,10 @@ class _drawing_from:  # noqa: N801
     """Within, the layer's draws follow from a seed."""
 
     def __init__(self, layer, seed):
-        self.layers = [layer, *(value for value in vars(layer).values() if hasattr(value, "_get_seed_generator"))]
+        self.layers = [
+            layer,
+            *(value for value in vars(layer).values() if hasattr(value, "_get_seed_generator")),
+        ]
         self.seeds = _seeds(seed)
 
     def __enter__(self):
@@ -261,7 +295,9 @@ class _drawing_from:  # noqa: N801
 
 
 def _seeds(seed):
-    """Keras' SeedGenerator, but without a state: its n-th seed follows from n and a seed tensor (2,)."""
+    """Keras' SeedGenerator, but without a state: its n-th seed follows from n and a seed tensor
+    (2,).
+    """
     import keras
 
     class Seeds(keras.random.SeedGenerator):

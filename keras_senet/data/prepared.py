@@ -10,7 +10,11 @@ from keras_senet.data.records import RecordFiles
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.extras import require
 
-NAMES = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}  # of the splits there
+NAMES = {
+    "train": ("train",),
+    "val": ("validation", "val", "valid"),
+    "test": ("test",),
+}  # of the splits there
 IN_MEMORY = 1 << 30  # bytes of decoded images
 
 
@@ -60,7 +64,12 @@ def load_prepared(name, split, data_dir=None, upright=True):
     image_key, label_key = _keys(info, name)
     image, label = info.features[image_key], info.features[label_key]
     dataset = RecordDataset(
-        _records(info, _split(info, split, label_key)), image_key, label_key, label.names, image.shape, upright
+        _records(info, _split(info, split, label_key)),
+        image_key,
+        label_key,
+        label.names,
+        image.shape,
+        upright,
     )
     if None not in image.shape and len(dataset) * math.prod(image.shape) <= IN_MEMORY:
         return _decoded(dataset)
@@ -84,9 +93,13 @@ def _keys(info, name):
     tfds = require("tensorflow_datasets", "train")
     keys = info.supervised_keys
     if keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
-        raise ValueError(f"The dataset {name!r} has no pair of image and label; its features: {list(info.features)}")
+        raise ValueError(
+            f"The dataset {name!r} has no pair of image and label; its features: {list(info.features)}"
+        )
     image, label = (info.features[key] for key in keys)
-    if not isinstance(image, tfds.features.Image) or not isinstance(label, tfds.features.ClassLabel):
+    if not isinstance(image, tfds.features.Image) or not isinstance(
+        label, tfds.features.ClassLabel
+    ):
         raise ValueError(
             f"The dataset {name!r} is no image classification: {keys[0]!r} is {image}, {keys[1]!r} is {label}"
         )
@@ -115,7 +128,9 @@ def _split(info, split, label_key):
 
 
 def _find(info, split, label_key):
-    there = (name for name in NAMES[split] if name in info.splits and info.splits[name].num_examples)
+    there = (
+        name for name in NAMES[split] if name in info.splits and info.splits[name].num_examples
+    )
     return next((name for name in there if name != "test" or _is_labelled(info, label_key)), None)
 
 
@@ -127,7 +142,9 @@ def _is_labelled(info, label_key):
 
 def _records(info, split):
     if info.file_format.file_suffix != "tfrecord":
-        raise ValueError(f"The files must be TFRecord. The dataset {info.full_name!r} has {info.file_format.value!r}")
+        raise ValueError(
+            f"The files must be TFRecord. The dataset {info.full_name!r} has {info.file_format.value!r}"
+        )
     split = info.splits[split]
     shards = list(zip(split.filepaths, split.shard_lengths, strict=True))
     return RecordFiles(f"{info.name}-{split.name}", shards)

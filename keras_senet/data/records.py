@@ -1,4 +1,6 @@
-"""Random access to TFRecord files: an index of where the records begin, and the fields of a `tf.train.Example`."""
+"""Random access to TFRecord files: an index of where the records begin, and the fields of a
+`tf.train.Example`.
+"""
 
 import functools
 import hashlib
@@ -14,7 +16,10 @@ import numpy as np
 from keras_senet.data.cache import cached
 from keras_senet.data.examples import PAGE, integer
 
-HEADER, FOOTER = 12, 4  # bytes around a record: its length and that number's CRC; the CRC of the data
+HEADER, FOOTER = (
+    12,
+    4,
+)  # bytes around a record: its length and that number's CRC; the CRC of the data
 THREADS = 16  # that wait for the disk
 
 
@@ -36,7 +41,10 @@ class RecordFiles:
         self._sizes = [stat.st_size for stat in stats]
         places = "\n".join(str(path.resolve()) for path in self.paths)
         self.cache_name = f"{name}-{_digest(places)}"
-        self.state = _digest("\n".join(f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats) + f"\n{counts.tolist()}")
+        self.state = _digest(
+            "\n".join(f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats)
+            + f"\n{counts.tolist()}"
+        )
         self._starts = cached(f"{self.cache_name}-index", self.state, self._index, self._fits)
 
     def __len__(self):
@@ -47,18 +55,24 @@ class RecordFiles:
         return {path.name: size for path, size in zip(self.paths, self._sizes, strict=True)}
 
     def _index(self):
-        """Where the records of each shard begin, in bytes, and the size of the shard: int64 (its records + 1,)."""
+        """Where the records of each shard begin, in bytes, and the size of the shard: int64 (its
+        records + 1,).
+        """
         with ThreadPoolExecutor(THREADS) as pool:
             for path, count, starts in zip(
                 self.paths, np.diff(self.firsts), pool.map(record_starts, self.paths), strict=True
             ):
                 if len(starts) != count + 1:
-                    raise ValueError(f"{str(path)!r} has {len(starts) - 1} records; its dataset says {count}")
+                    raise ValueError(
+                        f"{str(path)!r} has {len(starts) - 1} records; its dataset says {count}"
+                    )
                 yield starts
 
     def _fits(self, starts):
         ends = self.firsts[1:] + np.arange(len(self.paths))
-        return len(starts) == len(self) + len(self.paths) and np.array_equal(starts[ends], self._sizes)
+        return len(starts) == len(self) + len(self.paths) and np.array_equal(
+            starts[ends], self._sizes
+        )
 
     def place_of(self, index):
         """The file that has a record, and the record's number in it, from 0."""
@@ -87,24 +101,40 @@ class RecordFiles:
     def _read(self, file, shard, index):
         start, end = (int(at) for at in self._starts[index + shard : index + shard + 2])
         framed = os.pread(file, end - start, start)
-        if len(framed) != end - start or int.from_bytes(framed[:8], "little") != end - start - HEADER - FOOTER:
-            raise ValueError(f"{str(self.paths[shard])!r} changed while it was read: record {index} is not at {start}")
+        if (
+            len(framed) != end - start
+            or int.from_bytes(framed[:8], "little") != end - start - HEADER - FOOTER
+        ):
+            raise ValueError(
+                f"{str(self.paths[shard])!r} changed while it was read: record {index} is not at {start}"
+            )
         return framed[HEADER:-FOOTER]
 
     def integers(self, key):
-        """An integer feature of all records: int64 (N,), mapped from the cache. Reads it alone, not the images."""
+        """An integer feature of all records: int64 (N,), mapped from the cache. Reads it alone, not
+        the images.
+        """
         pieces = lambda: self._integers(key)  # noqa: E731
-        return cached(f"{self.cache_name}-{_digest(key)}", self.state, pieces, lambda found: len(found) == len(self))
+        return cached(
+            f"{self.cache_name}-{_digest(key)}",
+            self.state,
+            pieces,
+            lambda found: len(found) == len(self),
+        )
 
     def _integers(self, key):
         with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(lambda shard: self._shard_integers(shard, key), range(len(self.paths)))
+            yield from pool.map(
+                lambda shard: self._shard_integers(shard, key), range(len(self.paths))
+            )
 
     def _shard_integers(self, shard, key):
         first, last = self.firsts[shard : shard + 2]
         file = os.open(self.paths[shard], os.O_RDONLY)
         try:
-            return np.fromiter((self._integer(file, shard, index, key) for index in range(first, last)), "int64")
+            return np.fromiter(
+                (self._integer(file, shard, index, key) for index in range(first, last)), "int64"
+            )
         finally:
             os.close(file)
 
@@ -113,7 +143,9 @@ class RecordFiles:
         try:
             return integer(functools.partial(os.pread, file), start + HEADER, end - FOOTER, key)
         except ValueError as error:
-            raise ValueError(f"{self.paths[shard]}, record {index - self.firsts[shard]}: {error}") from error
+            raise ValueError(
+                f"{self.paths[shard]}, record {index - self.firsts[shard]}: {error}"
+            ) from error
 
 
 def record_starts(path):
@@ -137,7 +169,9 @@ def record_starts(path):
     finally:
         os.close(file)
     if at != size:
-        raise ValueError(f"{str(path)!r} is damaged: its records do not end where it ends, at byte {size}")
+        raise ValueError(
+            f"{str(path)!r} is damaged: its records do not end where it ends, at byte {size}"
+        )
     starts.append(size)
     return np.frombuffer(starts, "int64")
 

@@ -9,12 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import decoding
-from keras_senet.decoding import decode, orientation_of
+from keras_senet.images.decoding import decode, orientation_of
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,), class names.
+    """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
+    class names.
 
     `files` are those that they were read from, if any: name -> bytes.
 
@@ -55,7 +56,9 @@ class Dataset:
         return f"image {index}"
 
     def listing(self):
-        """What the images are known by: the names and sizes of their files, else a checksum of their labels."""
+        """What the images are known by: the names and sizes of their files, else a checksum of
+        their labels.
+        """
         return dict(self.files) or {"labels": zlib.crc32(self.labels.astype("<i8").tobytes())}
 
     def fetch(self, indices):
@@ -67,7 +70,9 @@ class Dataset:
         return raw
 
     def headers(self, raw):
-        """(height, width) of images as `fetch` gives them, int32 (n, 2), and their orientations, int32 (n,): 1."""
+        """(height, width) of images as `fetch` gives them, int32 (n, 2), and their orientations,
+        int32 (n,): 1.
+        """
         return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
     def decode_part(self, raw, window, box, choose, size, orientation):
@@ -76,9 +81,11 @@ class Dataset:
 
 
 class Encoded(abc.ABC):
-    """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where they differ.
+    """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where
+    they differ.
 
-    A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)`, `fetch(indices)` and `listing()`.
+    A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)`, `fetch(indices)` and
+    `listing()`.
     """
 
     raw = tf.TensorSpec((), tf.string)  # what `fetch` gives of an image
@@ -98,7 +105,9 @@ class Encoded(abc.ABC):
         return {}
 
     def decode(self, raw, orientation=None):
-        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of `headers`, if it is known."""
+        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of
+        `headers`, if it is known.
+        """
         if orientation is None:
             orientation = orientation_of(raw)
         image = decode(raw, self.image_shape[-1], orientation if self.upright else 1)
@@ -109,19 +118,27 @@ class Encoded(abc.ABC):
         return decoding.read_headers(raw, self.upright)
 
     def decode_part(self, raw, window, box, choose, size, orientation):
-        """The part `box` of the window of an encoded image, or what `choose` chooses: see `decoding.decode_part`."""
-        return decoding.decode_part(raw, self.image_shape[-1], window, box, choose, size, orientation)
+        """The part `box` of the window of an encoded image, or what `choose` chooses: see
+        `decoding.decode_part`.
+        """
+        return decoding.decode_part(
+            raw, self.image_shape[-1], window, box, choose, size, orientation
+        )
 
 
 def fetched(dataset, indices):
-    """(images as `fetch` gives them, their orientations, labels) of a vector of indices, in a graph."""
+    """(images as `fetch` gives them, their orientations, labels) of a vector of indices, in a
+    graph.
+    """
 
     def fetch(indices):
         raw, labels = dataset.fetch(indices)
         return raw, dataset.headers(raw)[1], labels
 
     kind = dataset.raw
-    raw, orientations, labels = tf.numpy_function(fetch, [indices], (kind.dtype, tf.int32, tf.int64))
+    raw, orientations, labels = tf.numpy_function(
+        fetch, [indices], (kind.dtype, tf.int32, tf.int64)
+    )
     return (
         tf.ensure_shape(raw, (*indices.shape, *kind.shape)),
         tf.ensure_shape(orientations, indices.shape),
@@ -130,7 +147,8 @@ def fetched(dataset, indices):
 
 
 def read(positions, fetch, at_once):
-    """`fetch` for each of a dataset's elements in their order, so many at once, by threads of their own.
+    """`fetch` for each of a dataset's elements in their order, so many at once, by threads of their
+    own.
 
     They wait for the disk, and must not keep those that decode.
     """
@@ -151,10 +169,14 @@ def at_once():
 
 
 def options():
-    """Those of a tf.data pipeline that decodes images side by side and is not to be split by TensorFlow."""
+    """Those of a tf.data pipeline that decodes images side by side and is not to be split by
+    TensorFlow.
+    """
     chosen = tf.data.Options()
     chosen.threading.private_threadpool_size = cores() + 1  # one may wait for Python
     chosen.threading.max_intra_op_parallelism = 1  # one thread an image; more wait for each other
-    chosen.autotune.enabled = False  # it takes an epoch of 1,000 images to find out what `at_once` says
+    chosen.autotune.enabled = (
+        False  # it takes an epoch of 1,000 images to find out what `at_once` says
+    )
     chosen.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
     return chosen

@@ -6,9 +6,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import boxes, decoding, images
-from keras_senet.data.augmentation import Augmentation
 from keras_senet.data.order import Balanced, replacements, shuffled
 from keras_senet.data.sources import at_once, options, read
+from keras_senet.recipes.augmentation import Augmentation
 
 AHEAD = 4  # parts that wait for the network
 READS = 4  # parts whose images are read at the same time
@@ -22,29 +22,51 @@ class TrainingData:
     Args:
         dataset: what `load` gives.
         batch_size: images a step, over all replicas.
-        image_size: pixels a side. A dataset whose images have this size is taken as it is; others are cropped at
+        image_size: pixels a side. A dataset whose images have this size is taken as it is; others
+        are cropped at
             random (`augmentation.min_area`) or to the middle, and resized.
         seed: of the order and of the augmentation.
         augmentation: an `Augmentation`.
         class_balanced: whether each class comes equally often, and not each image.
 
     Raises:
-        ValueError: for a batch size above the number of images, or an augmentation that these images cannot have.
+        ValueError: for a batch size above the number of images, or an augmentation that these
+        images cannot have.
     """
 
-    def __init__(self, dataset, *, batch_size, image_size, seed, augmentation=Augmentation(), class_balanced=False):  # noqa: B008
+    def __init__(
+        self,
+        dataset,
+        *,
+        batch_size,
+        image_size,
+        seed,
+        augmentation=Augmentation(),
+        class_balanced=False,
+    ):
         if not 1 <= batch_size <= len(dataset):
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "
                 f"Received: batch_size={batch_size}"
             )
-        self.dataset, self.batch_size, self.image_size, self.seed = dataset, batch_size, image_size, seed
+        self.dataset, self.batch_size, self.image_size, self.seed = (
+            dataset,
+            batch_size,
+            image_size,
+            seed,
+        )
         self.augmentation = augmentation
         self.steps_per_epoch = len(dataset) // batch_size
         self._check_augmentation()
         self._operation = augmentation.operation()
-        self._boxes = boxes.random_boxes(augmentation.min_area, seed) if augmentation.min_area else boxes.middle_squares
-        self._balanced = Balanced(dataset.labels, dataset.class_names, seed) if class_balanced else None
+        self._boxes = (
+            boxes.random_boxes(augmentation.min_area, seed)
+            if augmentation.min_area
+            else boxes.middle_squares
+        )
+        self._balanced = (
+            Balanced(dataset.labels, dataset.class_names, seed) if class_balanced else None
+        )
 
     def _check_augmentation(self):
         augmentation, channels = self.augmentation, self.dataset.image_shape[-1]
@@ -54,13 +76,15 @@ class TrainingData:
                 f"Received: pad_and_crop={augmentation.pad_and_crop}"
             )
         if augmentation.randaugment and channels != 3:
-            raise ValueError(f"`randaugment` needs images of 3 channels. Received: images of {channels}")
+            raise ValueError(
+                f"`randaugment` needs images of 3 channels. Received: images of {channels}"
+            )
 
     def batches(self, first_step, last_step, *, replicas=1, parts=None, skip=frozenset()):
         """A `tf.data.Dataset` of (images, targets) for the steps first_step .. last_step - 1.
 
-        Images are uint8 (batch_size / replicas, size, size, C), targets float32 (batch_size / replicas, classes).
-        Each element is one part of a step's batch; they come step by step.
+        Images are uint8 (batch_size / replicas, size, size, C), targets float32 (batch_size /
+        replicas, classes). Each element is one part of a step's batch; they come step by step.
 
         Args:
             replicas: how many parts a batch has.
@@ -111,19 +135,25 @@ class TrainingData:
         if self._balanced:
             indices = self._balanced(places)
         else:
-            indices = shuffled(places, self.steps_per_epoch * self.batch_size, self.seed, len(self.dataset))
+            indices = shuffled(
+                places, self.steps_per_epoch * self.batch_size, self.seed, len(self.dataset)
+            )
         if not skip:
             return indices
         replace = functools.partial(self._replaced, skip=frozenset(skip))
         return tf.ensure_shape(tf.numpy_function(replace, [indices], tf.int64), indices.shape)
 
     def _fetched(self, places, indices):
-        """(images as the dataset gives them, windows to decode with the parts in them, sizes, orientations, labels)."""
+        """(images as the dataset gives them, windows to decode with the parts in them, sizes,
+        orientations, labels).
+        """
         kind, count = self.dataset.raw, len(places)
         types = (kind.dtype, tf.int32, tf.int32, tf.int32, tf.int64)
         shapes = ((count, *kind.shape), (count, 2, 4), (count, 2), (count,), (count,))
         found = tf.numpy_function(self._fetch, [places, indices], types)
-        return tuple(tf.ensure_shape(value, shape) for value, shape in zip(found, shapes, strict=True))
+        return tuple(
+            tf.ensure_shape(value, shape) for value, shape in zip(found, shapes, strict=True)
+        )
 
     def _fetch(self, places, indices):
         raw, labels = self.dataset.fetch(indices)
@@ -131,14 +161,22 @@ class TrainingData:
         return raw, decoding.windows(self._boxes(sizes, places), sizes), sizes, orientations, labels
 
     def _replaced(self, indices, skip):
-        return np.array([self._replacement(int(i), skip) if int(i) in skip else i for i in indices], "int64")
+        return np.array(
+            [self._replacement(int(i), skip) if int(i) in skip else i for i in indices], "int64"
+        )
 
     def _replacement(self, index, skip):
-        """The first good image of a row that depends on the bad one alone: when others are found does not matter."""
+        """The first good image of a row that depends on the bad one alone: when others are found
+        does not matter.
+        """
         among = self._same_class(index)
         if skip.issuperset(among.tolist() if isinstance(among, np.ndarray) else among):
             raise ValueError(f"No image can replace {self.dataset.name_of(index)}: all are corrupt")
-        return next(found for n in replacements(index, self.seed, len(among)) if (found := int(among[n])) not in skip)
+        return next(
+            found
+            for n in replacements(index, self.seed, len(among))
+            if (found := int(among[n])) not in skip
+        )
 
     def _same_class(self, index):
         """The images that can replace one."""
@@ -155,18 +193,29 @@ class TrainingData:
 
     def corrupt_at(self, step, skip=frozenset()):
         """`Corrupt` (index, name, reason) of each image of a step's batch that cannot be used."""
-        found = (decoding.why_corrupt(self.dataset, index) for index in np.unique(self.indices(step, skip)))
+        found = (
+            decoding.why_corrupt(self.dataset, index)
+            for index in np.unique(self.indices(step, skip))
+        )
         return [corrupt for corrupt in found if corrupt]
 
     @tf.autograph.experimental.do_not_convert
     def _example(self, place, raw, part, upright, orientation, label):
         """An augmented image and its label, and, if pairs are mixed, how."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), place])
-        image = self._operation(self._sized(place, raw, part, upright, orientation), images.numbered(seed, 2))
+        image = self._operation(
+            self._sized(place, raw, part, upright, orientation), images.numbered(seed, 2)
+        )
         if not self.augmentation.mixes:
             return image, label
         pair = images.numbered(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
-        return image, label, *images.mixing(self.augmentation.mixup, self.augmentation.cutmix, self.image_size, pair)
+        return (
+            image,
+            label,
+            *images.mixing(
+                self.augmentation.mixup, self.augmentation.cutmix, self.image_size, pair
+            ),
+        )
 
     @tf.autograph.experimental.do_not_convert
     def _part(self, pixels, labels, *mixing):
@@ -184,5 +233,7 @@ class TrainingData:
         def choose(whole):
             return tf.numpy_function(self._boxes, [whole[None], place[None]], tf.int32)[0]
 
-        image = images.resize(self.dataset.decode_part(raw, *tf.unstack(part), choose, upright, orientation), size)
+        image = images.resize(
+            self.dataset.decode_part(raw, *tf.unstack(part), choose, upright, orientation), size
+        )
         return tf.ensure_shape(image, (size, size, channels))

@@ -1,10 +1,12 @@
-"""Accuracy of networks: by centre crop, ten crops, several scales, and ensembles, each network by its own settings."""
+"""Accuracy of networks: by centre crop, ten crops, several scales, and ensembles, each network by
+its own settings.
+"""
 
 from keras_senet.evaluation.accuracy import Evaluation, evaluate
 from keras_senet.evaluation.networks import prediction_step
 from keras_senet.evaluation.protocols import PROTOCOLS, Protocol, larger
-from keras_senet.evaluation.runs import Run, load_run
 from keras_senet.evaluation.tables import per_class, per_class_csv, readable
+from keras_senet.runs.load import Run, load_run
 
 __all__ = [
     "PROTOCOLS",

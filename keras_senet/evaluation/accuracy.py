@@ -16,13 +16,15 @@ from keras_senet.preprocessing import imagenet_classes
 class Evaluation:
     """How right the answers to a dataset's images are.
 
-    top1, top5    the part of the images (0..1) whose class is the likeliest, or among the five likeliest
+    top1, top5    the part of the images (0..1) whose class is the likeliest, or among the five
+                  likeliest
     loss          the mean cross-entropy, in nats
     confusion     counts [true class, predicted class]; without the images of `not_finite`
     images        (classes,): how many images of each class there are
     top5_correct  (classes,): of how many of them the class is among the five likeliest
     not_finite    images whose probabilities are not finite numbers: they count as wrong
-    skipped       the images that could not be decoded and were left out: `Corrupt` of `keras_senet.data`
+    skipped       the images that could not be decoded and were left out: `Corrupt` of
+                  `keras_senet.data`
     views         for each network what it was shown of an image
     """
 
@@ -37,21 +39,25 @@ class Evaluation:
     views: tuple[tuple[Crops | Whole, ...], ...]
 
 
-def evaluate(model, dataset, *, batch_size=128, protocol=None, step=None, skip_corrupt=False, progress=False):
+def evaluate(
+    model, dataset, *, batch_size=128, protocol=None, step=None, skip_corrupt=False, progress=False
+):
     """The `Evaluation` of a network, or of the average of several, on a dataset.
 
-    An image is decoded once; each network sees the crops that its own `preprocessing` and the protocol say. What is
-    averaged are probabilities. Memory is that of a batch, and of the counts of classes by classes.
+    An image is decoded once; each network sees the crops that its own `preprocessing` and the
+    protocol say. What is averaged are probabilities. Memory is that of a batch, and of the counts
+    of classes by classes.
 
     Args:
         model: a classifier with the attribute `preprocessing`, or a list of them.
         dataset: a dataset of `keras_senet.data`.
         batch_size: crops a step of a network; at least those of one image.
-        protocol: a `Protocol`, or a list with one for each network. None is each network's own size, crop fraction and
+        protocol: a `Protocol`, or a list with one for each network. None is each network's own
+        size, crop fraction and
             interpolation, and images that have its size already are taken whole.
-        step: `prediction_step(model)` of a single network, to be traced once for several evaluations.
-        skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
-        progress: whether to show a progress bar on the error stream, if that is a terminal;
+        step: `prediction_step(model)` of a single network, to be traced once for several
+        evaluations. skip_corrupt: whether to leave out images that cannot be decoded rather than
+        raise. progress: whether to show a progress bar on the error stream, if that is a terminal;
             or the `rich` console for it.
 
     Raises:
@@ -60,10 +66,14 @@ def evaluate(model, dataset, *, batch_size=128, protocol=None, step=None, skip_c
     """
     ensemble = _ensemble(model, dataset, protocol, step)
     if not is_integer(batch_size) or batch_size < 1:
-        raise ValueError(f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}")
+        raise ValueError(
+            f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
+        )
     views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
     images = max(1, batch_size // max(view.count for view in views))
-    batches = evaluation_batches(dataset, images, lambda image: _show(views, image), skip_corrupt=skip_corrupt)
+    batches = evaluation_batches(
+        dataset, images, lambda image: _show(views, image), skip_corrupt=skip_corrupt
+    )
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
         shown = dict(zip(views, shown, strict=True))
@@ -81,7 +91,9 @@ def _ensemble(model, dataset, protocol, step):
     models = list(model) if isinstance(model, (list, tuple)) else [model]
     protocols = list(protocol) if isinstance(protocol, (list, tuple)) else [protocol] * len(models)
     if not models or len(protocols) != len(models):
-        raise ValueError(f"There must be a network, and a protocol for each: {len(models)} and {len(protocols)} given")
+        raise ValueError(
+            f"There must be a network, and a protocol for each: {len(models)} and {len(protocols)} given"
+        )
     if step is not None and len(models) > 1:
         raise ValueError("`step` is of a single network; there are several")
     _check_dataset(dataset)
@@ -96,12 +108,18 @@ def _ensemble(model, dataset, protocol, step):
 
 
 def _check_dataset(dataset):
-    """Raises ValueError for a dataset without images, or one whose classes are ImageNet's in another order."""
+    """Raises ValueError for a dataset without images, or one whose classes are ImageNet's in
+    another order.
+    """
     if not len(dataset):
         raise ValueError("The dataset has no images")
     names, standard = list(dataset.class_names), [c.wordnet_id for c in imagenet_classes()]
     if names != standard and sorted(names) == standard:
-        place = next(i for i, (name, expected) in enumerate(zip(names, standard, strict=True)) if name != expected)
+        place = next(
+            i
+            for i, (name, expected) in enumerate(zip(names, standard, strict=True))
+            if name != expected
+        )
         raise ValueError(
             "The dataset's classes are ImageNet's in another order than the networks', that of the WordNet ids: "
             f"class {place} is {names[place]}, not {standard[place]}"
@@ -115,7 +133,9 @@ def track(batches, progress, description):
 
     console = progress if isinstance(progress, Console) else Console(stderr=True)
     visible = progress and console.is_terminal
-    return track_on(batches, description, len(batches), console=console, transient=True, disable=not visible)
+    return track_on(
+        batches, description, len(batches), console=console, transient=True, disable=not visible
+    )
 
 
 class Counts:
@@ -132,7 +152,9 @@ class Counts:
         finite = np.isfinite(probabilities).all(axis=1)
         true = np.take_along_axis(probabilities, labels[:, None], axis=1)
         # Of equally likely classes the first is ahead, as in a stable sort and in `argmax`.
-        ahead = (probabilities > true) | ((probabilities == true) & (np.arange(classes) < labels[:, None]))
+        ahead = (probabilities > true) | (
+            (probabilities == true) & (np.arange(classes) < labels[:, None])
+        )
         in_top5 = finite & (ahead.sum(axis=1) < 5)
         np.add.at(self.confusion, (labels[finite], probabilities[finite].argmax(axis=1)), 1)
         self.images += np.bincount(labels, minlength=classes)
@@ -144,7 +166,9 @@ class Counts:
         """The `Evaluation` of all batches. Raises ValueError if there was no image."""
         total = int(self.images.sum())
         if not total:
-            raise ValueError(f"No image of the dataset could be decoded: {len(skipped)} were left out")
+            raise ValueError(
+                f"No image of the dataset could be decoded: {len(skipped)} were left out"
+            )
         return Evaluation(
             top1=float(self.confusion.trace() / total),
             top5=float(self.top5_correct.sum() / total),

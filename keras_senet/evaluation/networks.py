@@ -33,23 +33,28 @@ class Network:
 
     def _look(self, view, images):
         probabilities = self.steps[view.shape](tf.reshape(images, (-1, *images.shape[2:])))
-        return tf.reduce_mean(tf.reshape(probabilities, (-1, view.count, probabilities.shape[-1])), axis=1)
+        return tf.reduce_mean(
+            tf.reshape(probabilities, (-1, view.count, probabilities.shape[-1])), axis=1
+        )
 
 
 def prediction_step(model, size=None):
-    """A tf.function from images uint8 (N, H, W, C) of 0..255 RGB to class probabilities float32 (N, classes).
+    """A tf.function from images uint8 (N, H, W, C) of 0..255 RGB to class probabilities float32 (N,
+    classes).
 
     Args:
-        model: a classifier with the attribute `preprocessing`; of one that ends in logits the softmax is taken.
-        size: height and width of the images; None is the model's own.
+        model: a classifier with the attribute `preprocessing`; of one that ends in logits the
+        softmax is taken. size: height and width of the images; None is the model's own.
 
     Raises:
-        ValueError: if the model cannot run at this size, or its output is neither a softmax nor logits.
+        ValueError: if the model cannot run at this size, or its output is neither a softmax nor
+        logits.
     """
     own = input_size(model)
     size = size or own
     activate = _final_activation(model)
-    # Only what a Keras model does around `call` depends on the size that it was built for: the layers need not.
+    # Only what a Keras model does around `call` depends on the size that it was built for: the
+    # layers need not.
     network = model.call if _differ(size, own) else model
     channels_first = keras.config.image_data_format() == "channels_first"
 
@@ -91,7 +96,9 @@ def input_channels(model):
 
 
 def _final_activation(model):
-    """What turns the model's output into probabilities: nothing behind a softmax, the softmax behind logits."""
+    """What turns the model's output into probabilities: nothing behind a softmax, the softmax
+    behind logits.
+    """
     layer = model
     while isinstance(layer, keras.Model):
         layer = layer.outputs[0]._keras_history.operation
@@ -107,10 +114,14 @@ def _final_activation(model):
 
 
 def check(model, dataset):
-    """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's classes."""
+    """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
+    classes.
+    """
     check_images(model, dataset)
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
-        raise ValueError(f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}")
+        raise ValueError(
+            f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}"
+        )
     classes, known = model.output_shape[-1], len(dataset.class_names)
     if classes != known:
         raise ValueError(f"{model.name!r} has {classes} classes, the dataset {known}")
@@ -119,7 +130,9 @@ def check(model, dataset):
 def check_images(model, dataset):
     """Raises ValueError unless the model takes the dataset's images."""
     if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
-        raise ValueError(f"`model` must be a functional Keras model with one input. Received: {model!r}")
+        raise ValueError(
+            f"`model` must be a functional Keras model with one input. Received: {model!r}"
+        )
     if not isinstance(getattr(model, "preprocessing", None), Preprocessing):
         raise ValueError(
             f"`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; {model.name!r} has none. "
@@ -127,13 +140,16 @@ def check_images(model, dataset):
         )
     channels = dataset.image_shape[-1]
     if channels != input_channels(model):
-        raise ValueError(f"{model.name!r} takes {input_channels(model)} channels, the dataset's images have {channels}")
+        raise ValueError(
+            f"{model.name!r} takes {input_channels(model)} channels, the dataset's images have {channels}"
+        )
 
 
 def views_of(model, dataset, protocol):
     """What a network is shown of each image, by a `Protocol` or, with None, by default.
 
-    By default images that have the network's size already, as those of small datasets do, are taken whole.
+    By default images that have the network's size already, as those of small datasets do, are taken
+    whole.
 
     Raises:
         ValueError: if the protocol does not fit the network.

@@ -11,14 +11,18 @@ CROPS = {"centre": 1, "mirrored": 2, "ten": 10}
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is evaluated of each image; an empty tuple leaves it to the network's own `preprocessing`.
+    """What is evaluated of each image; an empty tuple leaves it to the network's own
+    `preprocessing`.
 
     sizes        height and width of the crops, in pixels; () is the network's own
-    short_sides  of the resized image, in pixels, each with each of `sizes`; () keeps the network's crop fraction
-    crop         "centre"; "mirrored", the centre and its mirror image; or "ten": the centre and the corners of the
-                 resized image's middle square, and their mirror images (Krizhevsky et al. 2012, Section 4.1)
+    short_sides  of the resized image, in pixels, each with each of `sizes`; () keeps the network's
+                 crop fraction
+    crop         "centre"; "mirrored", the centre and its mirror image; or "ten": the centre and the
+                 corners of the resized image's middle square, and their mirror images (Krizhevsky
+                 et al. 2012, Section 4.1)
 
-    The probabilities of all crops and scales are averaged. The interpolation is always the network's own.
+    The probabilities of all crops and scales are averaged. The interpolation is always the
+    network's own.
 
     Raises:
         ValueError: for any other value, naming it.
@@ -31,31 +35,42 @@ class Protocol:
     def __post_init__(self):
         for field in ("sizes", "short_sides"):
             values = getattr(self, field)
-            valid = isinstance(values, (tuple, list)) and all(is_integer(n) and 1 <= n <= MAX_SIZE for n in values)
+            valid = isinstance(values, (tuple, list)) and all(
+                is_integer(n) and 1 <= n <= MAX_SIZE for n in values
+            )
             if not valid or len(set(values)) < len(values):
-                raise ValueError(f"`{field}` must be different integers of 1..{MAX_SIZE}. Received: {field}={values!r}")
-            object.__setattr__(self, field, plain(tuple(values)))  # so that equal ones compare equal
+                raise ValueError(
+                    f"`{field}` must be different integers of 1..{MAX_SIZE}. Received: {field}={values!r}"
+                )
+            object.__setattr__(
+                self, field, plain(tuple(values))
+            )  # so that equal ones compare equal
         if self.crop not in CROPS:
             raise ValueError(f"`crop` must be one of {list(CROPS)}. Received: crop={self.crop!r}")
 
     def views(self, preprocessing, size):
-        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels a side, or a pair.
+        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels a
+        side, or a pair.
 
         Raises:
-            ValueError: if a crop is larger than the resized image, or ten crops are all the same one.
+            ValueError: if a crop is larger than the resized image, or ten crops are all the same
+            one.
         """
         sizes = self.sizes or (size,)
         own = preprocessing.short_side_for
         pairs = [(size, short) for size in sizes for short in self.short_sides or (own(size),)]
-        return tuple(Crops(size, short, preprocessing.interpolation, self.crop) for size, short in pairs)
+        return tuple(
+            Crops(size, short, preprocessing.interpolation, self.crop) for size, short in pairs
+        )
 
 
 @dataclass(frozen=True)
 class Crops:
-    """One image uint8 (H, W, C) -> its crops uint8 (crops, height, width, C), resized to `short_side`, antialiased.
+    """One image uint8 (H, W, C) -> its crops uint8 (crops, height, width, C), resized to
+    `short_side`, antialiased.
 
-    `size` is the side of a square, or (height, width); `short_side` with it may be what the resized image covers, a
-    pair. Two networks with equal crops share them.
+    `size` is the side of a square, or (height, width); `short_side` with it may be what the resized
+    image covers, a pair. Two networks with equal crops share them.
     """
 
     size: int | tuple[int, int]
@@ -86,7 +101,10 @@ class Crops:
         return CROPS[self.crop]
 
     def __str__(self):
-        size, short = (" x ".join(map(str, n)) if isinstance(n, tuple) else n for n in (self.size, self.short_side))
+        size, short = (
+            " x ".join(map(str, n)) if isinstance(n, tuple) else n
+            for n in (self.size, self.short_side)
+        )
         return f"{self.crop} {size} from {short} {self.interpolation}"
 
     def __call__(self, image):
@@ -106,13 +124,20 @@ class Crops:
 
         (height, width), covered = sides(self.size), sides(self.short_side)
         top, left = middle_offset(image, self.short_side)
-        corners = [(top + y, left + x) for y in (0, covered[0] - height) for x in (0, covered[1] - width)]
-        return [tf.ensure_shape(image[y : y + height, x : x + width], (height, width, None)) for y, x in corners]
+        corners = [
+            (top + y, left + x) for y in (0, covered[0] - height) for x in (0, covered[1] - width)
+        ]
+        return [
+            tf.ensure_shape(image[y : y + height, x : x + width], (height, width, None))
+            for y, x in corners
+        ]
 
 
 @dataclass(frozen=True)
 class Whole:
-    """One image uint8 (H, W, C) -> the same (1, H, W, C): images that have the network's size already."""
+    """One image uint8 (H, W, C) -> the same (1, H, W, C): images that have the network's size
+    already.
+    """
 
     height: int
     width: int
@@ -137,22 +162,28 @@ def larger(checkpoint):
         ValueError: if they have not measured it at a larger size.
     """
     if checkpoint.test_size is None:
-        raise ValueError(f"{checkpoint.model} {checkpoint.tag!r} was not measured by its publishers at a larger size")
-    return Protocol((checkpoint.test_size,), (math.floor(checkpoint.test_size / checkpoint.test_crop_fraction),))
+        raise ValueError(
+            f"{checkpoint.model} {checkpoint.tag!r} was not measured by its publishers at a larger size"
+        )
+    return Protocol(
+        (checkpoint.test_size,), (math.floor(checkpoint.test_size / checkpoint.test_crop_fraction),)
+    )
 
 
 PROTOCOLS = {
     # Each network as its publishers evaluated it: 224 from 256 for the authors' weights.
     "own": Protocol(),
-    # Paper, Section 4.1: short side 256, centre 224; short side 352, centre 299 for Inception-ResNet-v2.
+    # Paper, Section 4.1: short side 256, centre 224; short side 352, centre 299 for
+    # Inception-ResNet-v2.
     "paper-224": Protocol((224,), (256,)),
     "paper-299": Protocol((299,), (352,)),
-    # Paper, Table 8: SENet-154 at 320. No version states the resizing; short side 320 as He et al. (1603.05027), whose
-    # figures stand in the same column.
+    # Paper, Table 8: SENet-154 at 320. No version states the resizing; short side 320 as He et al.
+    # (1603.05027), whose figures stand in the same column.
     "paper-320": Protocol((320,), (320,)),
     # Krizhevsky et al. 2012, which the paper's "multi-crop" goes back to.
     "ten-crop": Protocol((), (), "ten"),
-    # "Standard multi-scale and multi-crop fusion" of the 2017 challenge (paper, Section 4.1): no version states scales
-    # and crops. The scales are GoogLeNet's (1409.4842, Section 7), with Krizhevsky's ten crops.
+    # "Standard multi-scale and multi-crop fusion" of the 2017 challenge (paper, Section 4.1): no
+    # version states scales and crops. The scales are GoogLeNet's (1409.4842, Section 7), with
+    # Krizhevsky's ten crops.
     "fusion": Protocol((), (256, 288, 320, 352), "ten"),
 }

@@ -8,9 +8,11 @@ from keras_senet.preprocessing import imagenet_classes
 
 
 class ClassRow(NamedTuple):
-    """One class: its images, those whose class was the likeliest, the parts 0..1, and which class it was taken for.
+    """One class: its images, those whose class was the likeliest, the parts 0..1, and which class
+    it was taken for.
 
-    `top1` and `top5` are None for a class without images, `most_confused_with` is "" for one without a confusion.
+    `top1` and `top5` are None for a class without images, `most_confused_with` is "" for one
+    without a confusion.
     """
 
     name: str
@@ -29,8 +31,19 @@ def per_class(result, class_names):
     rows = []
     for i, name in enumerate(names):
         images, correct = int(result.images[i]), int(result.confusion[i, i])
-        top1, top5 = (n / images if images else None for n in (correct, int(result.top5_correct[i])))
-        rows.append(ClassRow(name, images, correct, top1, top5, names[wrong[i].argmax()] if wrong[i].any() else ""))
+        top1, top5 = (
+            n / images if images else None for n in (correct, int(result.top5_correct[i]))
+        )
+        rows.append(
+            ClassRow(
+                name,
+                images,
+                correct,
+                top1,
+                top5,
+                names[wrong[i].argmax()] if wrong[i].any() else "",
+            )
+        )
     return rows
 
 
@@ -41,7 +54,9 @@ def readable(class_names):
 
 
 def per_class_csv(result, class_names):
-    """The rows of `per_class` as the text of a CSV file: class, images, correct, top1, top5, most_confused_with."""
+    """The rows of `per_class` as the text of a CSV file: class, images, correct, top1, top5,
+    most_confused_with.
+    """
     text = io.StringIO()
     writer = csv.writer(text)
     writer.writerow(("class", *ClassRow._fields[1:]))

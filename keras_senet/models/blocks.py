@@ -1,63 +1,27 @@
-"""The functional pieces that families share: padded convolutions, the stem's pooling, SE blocks, heads."""
+"""The functional pieces that families share: padded convolutions, the stem's pooling, SE blocks,
+heads.
+"""
 
 import abc
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import ClassVar, NamedTuple
 
 import keras
 from keras import layers
 
-from keras_senet.fields import is_integer, plain
 from keras_senet.initializers import HeNormal
-from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, check_excitation
+from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
 
-POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
 EPSILON = 1e-5  # Caffe's default, which the authors' prototxts keep
-
-
-@dataclass(frozen=True)
-class SE:
-    """Where a network's SE blocks are and what they compute; `None` in its place gives the plain network.
-
-    `reduction`, `squeeze`, `gate` and `use_bias` are those of `SqueezeExcite`. `position` is where in a residual
-    unit the block stands (paper, Figure 5 and Tables 14 and 15), with F the unit's residual branch:
-
-    standard        relu(se(F(x)) + shortcut(x))
-    pre             relu(F(se(x)) + shortcut(x))
-    post            se(relu(F(x) + shortcut(x)))
-    identity        relu(F(x) + se(shortcut(x)))
-    conv3x3         inside F, behind the first 3x3 convolution, its batch normalisation and ReLU
-    conv3x3_linear  the same in front of batch normalisation: the paper does not say which of the two it means
-
-    `stages` restricts the blocks to some stages, by the numbers in the layers' names; None is all of them.
-    """
-
-    reduction: int = 16
-    squeeze: str | None = "avg"
-    gate: str = "sigmoid"
-    use_bias: bool = True
-    position: str = "standard"
-    stages: tuple[int, ...] | None = None
-
-    def __post_init__(self):
-        if self.position not in POSITIONS:
-            raise ValueError(f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}")
-        check_excitation(self.reduction, self.squeeze, self.gate)
-        object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
-        if self.stages is not None:
-            if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
-                raise ValueError(
-                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
-                )
-            object.__setattr__(self, "stages", plain(tuple(self.stages)))  # so that equal ones compare equal
 
 
 class Spec(abc.ABC):
     """An architecture: called on images, it gives the last of its levels.
 
-    families  the kinds of published weights that there are for it ("caffe", the authors' files; "legacy" and "later",
-              timm's two families), each with the fields that a network needs to answer as those weights were trained
+    families  the kinds of published weights that there are for it ("caffe", the authors' files;
+              "legacy" and "later", timm's two families), each with the fields that a network needs
+              to answer as those weights were trained
     """
 
     families: ClassVar[dict[str, dict]] = {}
@@ -94,7 +58,9 @@ def squeeze_excite(se, x, *, name, stage=None, position="standard"):
 def require_standard(se, network):
     """Raises ValueError for a position that only residual units have."""
     if se is not None and se.position != "standard":
-        raise ValueError(f"{network} has SE blocks at position='standard' alone. Received: position={se.position!r}")
+        raise ValueError(
+            f"{network} has SE blocks at position='standard' alone. Received: position={se.position!r}"
+        )
 
 
 def channel_axis():
@@ -105,7 +71,8 @@ def channel_axis():
 def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, name):
     """kernel x kernel convolution, padded by (kernel - 1) / 2 on each side as Caffe and PyTorch do.
 
-    Keras' "same" equals this for a stride of 1 only: with a stride it pads even sizes at the bottom right alone.
+    Keras' "same" equals this for a stride of 1 only: with a stride it pads even sizes at the bottom
+    right alone.
     """
     layer = GroupedConv2D if groups > 1 else layers.Conv2D
     return layer(
@@ -134,7 +101,11 @@ def depthwise(x, kernel, *, stride=1, name):
 
 
 def _padded(x, kernel, stride, name):
-    return layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x) if stride > 1 and kernel > 1 else x
+    return (
+        layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x)
+        if stride > 1 and kernel > 1
+        else x
+    )
 
 
 def bn(x, *, epsilon=EPSILON, name):
@@ -158,13 +129,17 @@ def conv_bn_relu(x, filters, kernel, *, name, **options):
 
 
 def gated_conv_bn_relu(x, filters, kernel, gate, *, name, **options):
-    """relu(bn(conv(x))), with an SE block at one of the positions inside a branch; `gate` takes `position`."""
+    """relu(bn(conv(x))), with an SE block at one of the positions inside a branch; `gate` takes
+    `position`.
+    """
     x = gate(conv(x, filters, kernel, name=name, **options), position="conv3x3_linear")
     return gate(bn_relu(x, name=name), position="conv3x3")
 
 
 class Sampling(NamedTuple):
-    """How a unit samples: its strided convolution has `stride` and `dilation`, those behind it `later`."""
+    """How a unit samples: its strided convolution has `stride` and `dilation`, those behind it
+    `later`.
+    """
 
     stride: int = 1
     dilation: int = 1
@@ -172,10 +147,12 @@ class Sampling(NamedTuple):
 
 
 def stages(depths, first_stage, stride=1, output_stride=32):
-    """Rows of (stage, block, scale, Sampling) for units in stages, each of which halves the size and doubles the width.
+    """Rows of (stage, block, scale, Sampling) for units in stages, each of which halves the size
+    and doubles the width.
 
-    `stride` is that of the first stage's input. From `output_stride` on, a stage keeps the size and its convolutions
-    are dilated instead: with equal weights they see what they saw, at each place in between too.
+    `stride` is that of the first stage's input. From `output_stride` on, a stage keeps the size and
+    its convolutions are dilated instead: with equal weights they see what they saw, at each place
+    in between too.
     """
     dilation = 1
     for i, depth in enumerate(depths):
@@ -195,7 +172,8 @@ def stages(depths, first_stage, stride=1, output_stride=32):
 
 
 def max_pool(x, *, name):
-    """3x3 maximum at a stride of 2 with a border of 1, as PyTorch's networks have it: sizes n -> ceil(n / 2).
+    """3x3 maximum at a stride of 2 with a border of 1, as PyTorch's networks have it: sizes n ->
+    ceil(n / 2).
 
     The border is of zeros, below everything only behind a ReLU, so x must not be negative.
     """
@@ -204,11 +182,13 @@ def max_pool(x, *, name):
 
 
 def ceil_max_pool(x, *, name):
-    """3x3 maximum at a stride of 2 as Caffe pools, without padding and rounding up: sizes n -> ceil((n - 3) / 2) + 1.
+    """3x3 maximum at a stride of 2 as Caffe pools, without padding and rounding up: sizes n ->
+    ceil((n - 3) / 2) + 1.
 
-    A further row and column of zeros at the bottom right are what rounding up adds for even sizes; for odd ones no
-    window reaches them. Zeros are below everything only behind a ReLU, so x must not be negative. Keras' "same" would
-    do for even sizes; but models are also called on images of another size than they were built for.
+    A further row and column of zeros at the bottom right are what rounding up adds for even sizes;
+    for odd ones no window reaches them. Zeros are below everything only behind a ReLU, so x must
+    not be negative. Keras' "same" would do for even sizes; but models are also called on images of
+    another size than they were built for.
     """
     x = layers.ZeroPadding2D(((0, 1), (0, 1)), name=f"{name}_pad")(x)
     return layers.MaxPooling2D(3, 2, name=name)(x)
@@ -225,4 +205,6 @@ def global_pool(x, classes, activation, *, dropout=0.0):
 def classifier(x, classes, activation):
     """The last dense layer, in float32 also under mixed precision, for the sake of its softmax."""
     half = keras.config.dtype_policy().compute_dtype in ("float16", "bfloat16")
-    return layers.Dense(classes, activation=activation, dtype="float32" if half else None, name="predictions")(x)
+    return layers.Dense(
+        classes, activation=activation, dtype="float32" if half else None, name="predictions"
+    )(x)

@@ -1,4 +1,6 @@
-"""SE-BN-Inception: the authors' SE-BN-Inception.prototxt; Ioffe and Szegedy, 1502.03167, for the plain network."""
+"""SE-BN-Inception: the authors' SE-BN-Inception.prototxt; Ioffe and Szegedy, 1502.03167, for the
+plain network.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,9 +8,7 @@ from typing import ClassVar, NamedTuple
 
 from keras import layers
 
-from keras_senet.models.application import application
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     ceil_max_pool,
     channel_axis,
@@ -16,6 +16,8 @@ from keras_senet.models.blocks import (
     require_standard,
     squeeze_excite,
 )
+from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 
 class Module(NamedTuple):
@@ -53,8 +55,8 @@ class BNInception(Spec):
     use_bias  whether the convolutions have biases in front of batch normalisation, as in some ports
     se        the SE blocks, one on each module's concatenation, or None for the plain network
 
-    The modules that halve the size pool with Caffe's rounding up and convolve with padding, which give one size for
-    even maps alone: at 299 the network does not exist.
+    The modules that halve the size pool with Caffe's rounding up and convolve with padding, which
+    give one size for even maps alone: at 299 the network does not exist.
     """
 
     modules: tuple[Module, ...] = MODULES
@@ -92,7 +94,13 @@ class BNInception(Spec):
             y = conv(x, widths[0], 1, name=f"{name}_{part}_reduce")
             for i, width in enumerate(widths[1:]):
                 last = i + 2 == len(widths)
-                y = conv(y, width, 3, stride=module.stride if last else 1, name=f"{name}_{part}_conv{i + 1}")
+                y = conv(
+                    y,
+                    width,
+                    3,
+                    stride=module.stride if last else 1,
+                    name=f"{name}_{part}_conv{i + 1}",
+                )
             branches.append(y)
         branches.append(self.pool(x, module, f"{name}_pool"))
         x = layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
@@ -105,7 +113,9 @@ class BNInception(Spec):
         if module.pool == "max":
             x = layers.MaxPooling2D(3, 1, padding="same", name=name)(x)
         else:
-            x = layers.AveragePooling2D(3, 1, name=name)(layers.ZeroPadding2D(1, name=f"{name}_pad")(x))
+            x = layers.AveragePooling2D(3, 1, name=name)(
+                layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
+            )
         return conv_bn_relu(x, module.projection, 1, use_bias=self.use_bias, name=f"{name}_proj")
 
 

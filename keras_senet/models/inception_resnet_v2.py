@@ -1,7 +1,8 @@
-"""SE-Inception-ResNet-v2: Szegedy et al., 1602.07261, as TF-slim built it, with SE blocks by the paper's rule.
+"""SE-Inception-ResNet-v2: Szegedy et al., 1602.07261, as TF-slim built it, with SE blocks by the
+paper's rule.
 
-The authors published no file of theirs. The paper's 11.75 GFLOPs fit no variant that could be built (this one has
-13.16), so theirs was another; Keras, timm and Cadene's port agree on this one.
+The authors published no file of theirs. The paper's 11.75 GFLOPs fit no variant that could be built
+(this one has 13.16), so theirs was another; Keras, timm and Cadene's port agree on this one.
 """
 
 from dataclasses import dataclass, replace
@@ -10,15 +11,26 @@ from typing import NamedTuple
 from keras import layers
 
 from keras_senet.initializers import HeNormal
-from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, Spec, bn_relu, channel_axis, require_standard, squeeze_excite
+from keras_senet.models.blocks import (
+    Spec,
+    bn_relu,
+    channel_axis,
+    require_standard,
+    squeeze_excite,
+)
+from keras_senet.models.constructor import application
 from keras_senet.preprocessing import IMAGENET
+from keras_senet.se import SE
 
-Path = tuple[tuple, ...]  # rows of (width, kernel) or (width, kernel, stride): strided ones have no padding
+Path = tuple[
+    tuple, ...
+]  # rows of (width, kernel) or (width, kernel, stride): strided ones have no padding
 
 
 class Block(NamedTuple):
-    """Residual blocks of a stage: branches that are joined, projected to `width`, scaled, and added."""
+    """Residual blocks of a stage: branches that are joined, projected to `width`, scaled, and
+    added.
+    """
 
     paths: tuple[Path, ...]
     width: int
@@ -46,7 +58,11 @@ STAGES = {
         Block((((192, 1),), ((128, 1), (160, (1, 7)), (192, (7, 1)))), 1088, 0.10, 0.10),
     ),
     5: (
-        Reduction((((256, 1), (384, 3, 2)), ((256, 1), (288, 3, 2)), ((256, 1), (288, 3), (320, 3, 2))), "max", 0),
+        Reduction(
+            (((256, 1), (384, 3, 2)), ((256, 1), (288, 3, 2)), ((256, 1), (288, 3), (320, 3, 2))),
+            "max",
+            0,
+        ),
         Block((((192, 1),), ((192, 1), (224, (1, 3)), (256, (3, 1)))), 2080, 0.20, 1.0),
     ),
 }
@@ -54,11 +70,13 @@ STAGES = {
 
 @dataclass(frozen=True)
 class InceptionResNetV2(Spec):
-    """Images (N, H, W, 3) -> feature map (N, H/32 - 1, W/32 - 1, 1536) or so: most strides have no padding.
+    """Images (N, H, W, 3) -> feature map (N, H/32 - 1, W/32 - 1, 1536) or so: most strides have no
+    padding.
 
     depths          residual blocks in stages 3, 4 and 5
     epsilon         of batch normalisation, TF-slim's
-    scale_first     whether the residual is scaled before the SE block rather than behind it; the sources fix neither
+    scale_first     whether the residual is scaled before the SE block rather than behind it; the
+                    sources fix neither
     se_reductions   whether the two modules that halve the size have an SE block too
     se              the SE blocks, on each residual, or None for the plain network
     """
@@ -96,8 +114,12 @@ class InceptionResNetV2(Spec):
         if strided:
             branches.append(layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x))
         else:
-            pooled = layers.AveragePooling2D(3, 1, padding="same", name=f"{name}_pool")(x)  # without the padding
-            branches.append(self.conv_bn_relu(pooled, row.projection, 1, "same", 1, f"{name}_pool_proj"))
+            pooled = layers.AveragePooling2D(3, 1, padding="same", name=f"{name}_pool")(
+                x
+            )  # without the padding
+            branches.append(
+                self.conv_bn_relu(pooled, row.projection, 1, "same", 1, f"{name}_pool_proj")
+            )
         x = layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
         gated = self.se_reductions and strided
         return squeeze_excite(self.se, x, stage=stage, name=f"{name}_se") if gated else x
@@ -108,10 +130,14 @@ class InceptionResNetV2(Spec):
         scale = row.last_scale if last else row.scale
         branches = [self.path(x, path, f"{name}_branch{i}") for i, path in enumerate(row.paths)]
         joined = layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
-        residual = layers.Conv2D(row.width, 1, kernel_initializer=HeNormal(), name=f"{name}_up")(joined)
+        residual = layers.Conv2D(row.width, 1, kernel_initializer=HeNormal(), name=f"{name}_up")(
+            joined
+        )
         steps = [lambda y: squeeze_excite(self.se, y, stage=stage, name=f"{name}_se")]
         if scale != 1.0:
-            steps.insert(0 if self.scale_first else 1, layers.Rescaling(scale, name=f"{name}_scale"))
+            steps.insert(
+                0 if self.scale_first else 1, layers.Rescaling(scale, name=f"{name}_scale")
+            )
         for step in steps:
             residual = step(residual)
         x = layers.Add(name=f"{name}_add")([x, residual])
@@ -126,7 +152,9 @@ class InceptionResNetV2(Spec):
         return x
 
     def conv_bn_relu(self, x, width, kernel, padding, stride, name):
-        x = layers.Conv2D(width, kernel, stride, padding, use_bias=False, kernel_initializer=HeNormal(), name=name)(x)
+        x = layers.Conv2D(
+            width, kernel, stride, padding, use_bias=False, kernel_initializer=HeNormal(), name=name
+        )(x)
         return bn_relu(x, epsilon=self.epsilon, name=name)
 
 

@@ -1,13 +1,13 @@
-"""SE-MobileNet: Howard et al., 1704.04861; the paper's Table 3, and the authors' SE-MobileNet as they showed it."""
+"""SE-MobileNet: Howard et al., 1704.04861; the paper's Table 3, and the authors' SE-MobileNet as
+they showed it.
+"""
 
 from dataclasses import dataclass
 from functools import partial
 
 from keras import layers
 
-from keras_senet.models.application import application
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn_relu,
     conv_bn,
@@ -16,6 +16,8 @@ from keras_senet.models.blocks import (
     require_standard,
     squeeze_excite,
 )
+from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 # Blocks of a stage: their widths. Stage n is at a stride of 2^n; its first block has the stride.
 STAGES = {
@@ -32,8 +34,9 @@ class MobileNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024 x width).
 
     width       factor of all widths, MobileNet's alpha
-    gate_first  whether the SE block stands in front of the pointwise convolution's ReLU rather than behind it. The
-                authors' file shows that output gated, but not on which side; behind it follows their rule for VGG.
+    gate_first  whether the SE block stands in front of the pointwise convolution's ReLU rather than
+                behind it. The authors' file shows that output gated, but not on which side; behind
+                it follows their rule for VGG.
     se          the SE blocks, one at each pointwise convolution, or None for the plain network
 
     ReLU rather than ReLU6 and padding on both sides, as in Caffe's MobileNet.

@@ -9,7 +9,10 @@ GFLOPS = {
     "SEResNeXt101": (7.99, 8.00),
     "SEVGG16": (15.47, 15.48),
     "SEBNInception": (2.03, 2.04),
-    "SEInceptionResNetV2": (11.75, 11.76),  # of a variant that is not public, see inception_resnet_v2.py
+    "SEInceptionResNetV2": (
+        11.75,
+        11.76,
+    ),  # of a variant that is not public, see inception_resnet_v2.py
     "SEMobileNet": (0.569, 0.572),
     "SEShuffleNet": (0.140, 0.142),
 }

@@ -1,7 +1,8 @@
-"""SE-ResNet-110 and SE-ResNet-164 with pre-activation and SE-WRN-16-8, for 32 x 32 images: the paper's Tables 4 and 5.
+"""SE-ResNet-110 and SE-ResNet-164 with pre-activation and SE-WRN-16-8, for 32 x 32 images: the
+paper's Tables 4 and 5.
 
-Sources: He et al., 1603.05027 ("Identity Mappings"), whose numbers those tables quote, and its resnet-pre-act.lua;
-Zagoruyko and Komodakis, 1605.07146, for the wide one.
+Sources: He et al., 1603.05027 ("Identity Mappings"), whose numbers those tables quote, and its
+resnet-pre-act.lua; Zagoruyko and Komodakis, 1605.07146, for the wide one.
 """
 
 from dataclasses import dataclass
@@ -11,9 +12,7 @@ from typing import ClassVar
 from keras import layers
 
 from keras_senet.layers import PadChannels
-from keras_senet.models.application import application
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn_relu,
     channel_axis,
@@ -23,21 +22,24 @@ from keras_senet.models.blocks import (
     squeeze_excite,
     stages,
 )
+from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 SHORTCUTS = ("conv", "pad")
 
 
 @dataclass(frozen=True)
 class PreActResNet(Spec):
-    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 64 x widen), by units of two 3x3 convolutions.
+    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 64 x widen), by units of two 3x3
+    convolutions.
 
     depths    units in stages 1, 2, 3
     widen     factor of the widths 16, 32, 64
-    shortcut  where a unit changes the shape: "conv", a 1x1 convolution without batch normalisation, or "pad", every
-              second pixel with channels of zeros behind; both of the pre-activated input. The paper does not say
-              which it used; He et al. pad in basic units.
-    se        the SE blocks, or None for the plain network; "standard" is behind the branch's last convolution, "pre"
-              behind the pre-activation
+    shortcut  where a unit changes the shape: "conv", a 1x1 convolution without batch normalisation,
+              or "pad", every second pixel with channels of zeros behind; both of the pre-activated
+              input. The paper does not say which it used; He et al. pad in basic units.
+    se        the SE blocks, or None for the plain network; "standard" is behind the branch's last
+              convolution, "pre" behind the pre-activation
     """
 
     depths: tuple[int, ...]
@@ -49,10 +51,14 @@ class PreActResNet(Spec):
 
     def __post_init__(self):
         if self.shortcut not in SHORTCUTS:
-            raise ValueError(f"`shortcut` must be one of {SHORTCUTS}. Received: shortcut={self.shortcut!r}")
+            raise ValueError(
+                f"`shortcut` must be one of {SHORTCUTS}. Received: shortcut={self.shortcut!r}"
+            )
 
     def levels(self, x):
-        """The feature map at the end of each stage, the last one behind the final batch normalisation and ReLU."""
+        """The feature map at the end of each stage, the last one behind the final batch
+        normalisation and ReLU.
+        """
         x = conv(x, 16, 3, name="stem_conv1")
         for stage, block, scale, sampling in stages(self.depths, first_stage=1):
             x = self.unit(x, stage, block, 16 * self.widen * scale, sampling.stride)
@@ -60,12 +66,16 @@ class PreActResNet(Spec):
                 yield bn_relu(x, name="final") if stage == len(self.depths) else x
 
     def unit(self, x, stage, block, width, stride):
-        """F(relu(bn(x))) + shortcut; the first unit of a stage shares the pre-activation with its shortcut."""
+        """F(relu(bn(x))) + shortcut; the first unit of a stage shares the pre-activation with its
+        shortcut.
+        """
         name = f"stage{stage}_block{block}"
         gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
         activated = bn_relu(x, name=f"{name}_preact")
         residual = self.branch(gate(activated, position="pre"), width, stride, gate, name)
-        shortcut = self.build_shortcut(activated if block == 1 else x, self.expansion * width, stride, name)
+        shortcut = self.build_shortcut(
+            activated if block == 1 else x, self.expansion * width, stride, name
+        )
         both = [gate(residual), gate(shortcut, position="identity")]
         return gate(layers.Add(name=f"{name}_add")(both), position="post")
 
@@ -89,7 +99,8 @@ class PreActResNet(Spec):
 class PreActBottleneck(PreActResNet):
     """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 256 x widen), by bottleneck units.
 
-    stride_on  which convolution has the stride: 1, the first 1x1, as in resnet-pre-act.lua; 2, the 3x3, in some ports
+    stride_on  which convolution has the stride: 1, the first 1x1, as in resnet-pre-act.lua; 2, the
+               3x3, in some ports
     """
 
     stride_on: int = 1

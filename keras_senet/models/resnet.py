@@ -1,6 +1,8 @@
-"""SE-ResNet, SE-ResNeXt and SENet-154 for ImageNet; SE-ResNet with post-activation for 32 x 32 images.
+"""SE-ResNet, SE-ResNeXt and SENet-154 for ImageNet; SE-ResNet with post-activation for 32 x 32
+images.
 
-Sources: paper Table 1 and its appendix on SENet-154; the authors' prototxts for where strides and biases are.
+Sources: paper Table 1 and its appendix on SENet-154; the authors' prototxts for where strides and
+biases are.
 """
 
 from dataclasses import dataclass, replace
@@ -9,9 +11,7 @@ from typing import ClassVar
 
 from keras import layers
 
-from keras_senet.models.application import application
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     ceil_max_pool,
     channel_axis,
@@ -23,6 +23,8 @@ from keras_senet.models.blocks import (
     squeeze_excite,
     stages,
 )
+from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 STEM_POOLS = {"ceil": ceil_max_pool, "padded": max_pool, None: None}
 
@@ -31,19 +33,22 @@ STEM_POOLS = {"ceil": ceil_max_pool, "padded": max_pool, None: None}
 class ResNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 2048), by bottleneck units.
 
-    depths       units in stages 2, 3, ...; each stage after the first halves the size and doubles the widths
+    depths       units in stages 2, 3, ...; each stage after the first halves the size and doubles
+                 the widths
     groups       of the 3x3 convolution
     group_width  channels of a group in stage 2
-    stride_on    which of a unit's convolutions has the stride: 1, the first 1x1, in the authors' SE-ResNets; 2, the 3x3
+    stride_on    which of a unit's convolutions has the stride: 1, the first 1x1, in the authors'
+                 SE-ResNets; 2, the 3x3
     reduce_by    how much narrower than the 3x3 convolution the first 1x1 is (SENet-154: 2)
     projection   kernel of the shortcuts' convolutions that have a stride (SENet-154: 3)
     stem         rows of (kernel, width, stride)
     stem_pool    behind it: "ceil", as Caffe pools; "padded", as PyTorch's networks; or None
     shortcut_pool
-                 whether shortcuts with a stride average 2x2 pixels in front of a convolution without one (ResNet-D,
-                 1812.01187, Figure 2c)
+                 whether shortcuts with a stride average 2x2 pixels in front of a convolution
+                 without one (ResNet-D, 1812.01187, Figure 2c)
     output_stride
-                 32, or 16 or 8: then the last stages keep the size and are dilated, with the same weights
+                 32, or 16 or 8: then the last stages keep the size and are dilated, with the same
+                 weights
     se           the SE blocks, or None for the plain network
     """
 
@@ -72,12 +77,18 @@ class ResNet(Spec):
         if self.stride_on not in (1, 2):
             raise ValueError(f"`stride_on` must be 1 or 2. Received: stride_on={self.stride_on!r}")
         if self.stem_pool not in STEM_POOLS:
-            raise ValueError(f"`stem_pool` must be one of {list(STEM_POOLS)}. Received: stem_pool={self.stem_pool!r}")
+            raise ValueError(
+                f"`stem_pool` must be one of {list(STEM_POOLS)}. Received: stem_pool={self.stem_pool!r}"
+            )
         if self.output_stride not in (8, 16, 32):
-            raise ValueError(f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}")
+            raise ValueError(
+                f"`output_stride` must be 8, 16 or 32. Received: output_stride={self.output_stride!r}"
+            )
 
     def published_by(self, family):
-        """As `Spec.published_by`; the authors' networks without groups have the stride in the first 1x1."""
+        """As `Spec.published_by`; the authors' networks without groups have the stride in the first
+        1x1.
+        """
         first = family != "later" and self.groups == 1
         return replace(super().published_by(family), stride_on=1 if first else 2)
 
@@ -115,7 +126,9 @@ class ResNet(Spec):
         """bn(1x1(relu(bn(3x3(relu(bn(1x1(x))))))))."""
         width = self.groups * self.group_width * scale
         stride, dilation, later = sampling
-        first, second = ((stride, 1), (1, later)) if self.stride_on == 1 else ((1, 1), (stride, dilation))
+        first, second = (
+            ((stride, 1), (1, later)) if self.stride_on == 1 else ((1, 1), (stride, dilation))
+        )
         x = conv_bn_relu(x, width // self.reduce_by, 1, stride=first[0], name=f"{name}_conv1")
         options = {"stride": second[0], "dilation": second[1], "groups": self.groups}
         x = gated_conv_bn_relu(x, width, 3, gate, **options, name=f"{name}_conv2")
@@ -132,15 +145,18 @@ class ResNet(Spec):
             x = layers.AveragePooling2D(2, sampling.stride, padding="same", name=f"{name}_pool")(x)
             return conv_bn(x, width, 1, name=name)
         kernel = 1 if first_stage else self.projection
-        return conv_bn(x, width, kernel, stride=sampling.stride, dilation=sampling.dilation, name=name)
+        return conv_bn(
+            x, width, kernel, stride=sampling.stride, dilation=sampling.dilation, name=name
+        )
 
 
 @dataclass(frozen=True)
 class BasicResNet(ResNet):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 512), by units of two 3x3 convolutions.
 
-    residual_relu  whether a ReLU stands between the last batch normalisation and the SE block, as in timm's
-                   legacy_seresnet18 and 34; these networks are not in the paper, whose rule for residual units has none
+    residual_relu  whether a ReLU stands between the last batch normalisation and the SE block, as
+                   in timm's legacy_seresnet18 and 34; these networks are not in the paper, whose
+                   rule for residual units has none
     """
 
     residual_relu: bool = False
@@ -149,7 +165,10 @@ class BasicResNet(ResNet):
     families: ClassVar[dict[str, dict]] = {
         "legacy": {"stem_pool": "ceil", "residual_relu": True},
         "later": {"stem_pool": "padded", "residual_relu": False},
-        "paper": {"stem_pool": "ceil", "residual_relu": False},  # none are published, but files of this package are
+        "paper": {
+            "stem_pool": "ceil",
+            "residual_relu": False,
+        },  # none are published, but files of this package are
     }
     published_by = Spec.published_by  # the stride is in the first 3x3 in all of them
 
@@ -164,7 +183,8 @@ class BasicResNet(ResNet):
 
 @dataclass(frozen=True)
 class SmallResNet(BasicResNet):
-    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 64), for 32 x 32 images: He et al., 1512.03385, Section 4.2.
+    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 64), for 32 x 32 images: He et al.,
+    1512.03385, Section 4.2.
 
     Shortcuts that change the shape are projections (1x1 convolution and batch normalisation).
     """
@@ -180,7 +200,13 @@ class SmallResNet(BasicResNet):
 
 resnext = partial(ResNet, groups=32, group_width=4, stride_on=2)
 senet = partial(
-    ResNet, groups=64, group_width=4, stride_on=2, reduce_by=2, projection=3, stem=((3, 64, 2), (3, 64, 1), (3, 128, 1))
+    ResNet,
+    groups=64,
+    group_width=4,
+    stride_on=2,
+    reduce_by=2,
+    projection=3,
+    stem=((3, 64, 2), (3, 64, 1), (3, 128, 1)),
 )
 deep_stem = {"stem": ((3, 32, 2), (3, 32, 1), (3, 64, 1))}  # ResNet-C and -D: 1812.01187, Figure 2
 tiered_stem = {"stem": ((3, 24, 2), (3, 32, 1), (3, 64, 1))}  # timm's
@@ -196,18 +222,27 @@ SEResNet101 = application(ResNet((3, 4, 23, 3)), name="se_resnet101")
 SEResNet152 = application(ResNet((3, 8, 36, 3)), name="se_resnet152")
 SEResNeXt50 = application(resnext((3, 4, 6, 3)), name="se_resnext50")
 SEResNeXt101 = application(resnext((3, 4, 23, 3)), name="se_resnext101")
-SENet154 = application(senet((3, 8, 36, 3)), name="senet154", head=partial(global_pool, dropout=0.2))
+SENet154 = application(
+    senet((3, 8, 36, 3)), name="senet154", head=partial(global_pool, dropout=0.2)
+)
 SEResNet20 = small(SmallResNet((3, 3, 3)), name="se_resnet20")
 SEResNet32 = small(SmallResNet((5, 5, 5)), name="se_resnet32")
 SEResNet56 = small(SmallResNet((9, 9, 9)), name="se_resnet56")
 
-# Not in the paper, but with published weights (the registry's "later" family): SEResNeXt26 is in the authors' form.
+# Not in the paper, but with published weights (the registry's "later" family): SEResNeXt26 is in
+# the authors' form.
 SEResNeXt26 = application(resnext((2, 2, 2, 2)), name="se_resnext26")
 SEResNeXt26D = application(resnext((2, 2, 2, 2), **deep_stem, **resnet_d), name="se_resnext26d")
 SEResNeXt26T = application(resnext((2, 2, 2, 2), **tiered_stem, **resnet_d), name="se_resnext26t")
-SEResNeXt101_32x8d = application(resnext((3, 4, 23, 3), group_width=8, **pytorch), name="se_resnext101_32x8d")
+SEResNeXt101_32x8d = application(
+    resnext((3, 4, 23, 3), group_width=8, **pytorch), name="se_resnext101_32x8d"
+)
 SEResNeXt101D_32x8d = application(
     resnext((3, 4, 23, 3), group_width=8, **deep_stem, **resnet_d), name="se_resnext101d_32x8d"
 )
-SEResNeXt101_64x4d = application(resnext((3, 4, 23, 3), groups=64, **pytorch), name="se_resnext101_64x4d")
-SEResNet152D = application(ResNet((3, 8, 36, 3), **deep_stem, **resnet_d), name="se_resnet152d", input_size=256)
+SEResNeXt101_64x4d = application(
+    resnext((3, 4, 23, 3), groups=64, **pytorch), name="se_resnext101_64x4d"
+)
+SEResNet152D = application(
+    ResNet((3, 8, 36, 3), **deep_stem, **resnet_d), name="se_resnet152d", input_size=256
+)

@@ -1,6 +1,8 @@
-"""SE-Shake-Shake-26 2x96d and SE-Shake-Even-29 2x4x64d, for 32 x 32 images: the paper's Tables 4 and 5.
+"""SE-Shake-Shake-26 2x96d and SE-Shake-Even-29 2x4x64d, for 32 x 32 images: the paper's Tables 4
+and 5.
 
-Source: Gastaldi, 1705.07485, and its authors' shakeshakeblock.lua (CIFAR-10) and shakeshake.lua (CIFAR-100).
+Source: Gastaldi, 1705.07485, and its authors' shakeshakeblock.lua (CIFAR-10) and shakeshake.lua
+(CIFAR-100).
 """
 
 from dataclasses import dataclass
@@ -10,9 +12,7 @@ from typing import ClassVar
 from keras import layers
 
 from keras_senet.layers import ShakeShake
-from keras_senet.models.application import application
 from keras_senet.models.blocks import (
-    SE,
     Spec,
     bn,
     channel_axis,
@@ -22,18 +22,22 @@ from keras_senet.models.blocks import (
     squeeze_excite,
     stages,
 )
+from keras_senet.models.constructor import application
 from keras_senet.models.resnet import ResNet
+from keras_senet.se import SE
 
 
 @dataclass(frozen=True)
 class ShakeShakeResNet(Spec):
-    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 4 x width), by units of two branches that are mixed at random.
+    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 4 x width), by units of two branches that
+    are mixed at random.
 
     depths    units in stages 1, 2, 3
     width     of the first stage
-    backward  whether the backward pass mixes with coefficients of its own ("Shake-Shake"), or evenly ("Shake-Even")
-    mixed_se  whether one SE block stands on the mixed sum; else each branch has its own, which the paper's rule
-              (the branch that is not the identity) says, but the paper itself does not
+    backward  whether the backward pass mixes with coefficients of its own ("Shake-Shake"), or
+              evenly ("Shake-Even")
+    mixed_se  whether one SE block stands on the mixed sum; else each branch has its own, which the
+              paper's rule (the branch that is not the identity) says, but the paper itself does not
     se        the SE blocks, or None for the plain network
     """
 
@@ -52,13 +56,21 @@ class ShakeShakeResNet(Spec):
                 yield layers.ReLU(name="final_relu")(x) if stage == len(self.depths) else x
 
     def unit(self, x, stage, block, width, stride):
-        """mix(F1(x), F2(x)) + shortcut(x): no ReLU behind the sum, which the next unit's branches begin with."""
+        """mix(F1(x), F2(x)) + shortcut(x): no ReLU behind the sum, which the next unit's branches
+        begin with.
+        """
         name = f"stage{stage}_block{block}"
         gate = partial(squeeze_excite, self.se, stage=stage)
         shared = partial(gate, name=f"{name}_se")
         given = shared(x, position="pre")
         pair = [
-            self.branch(given, width, stride, partial(gate, name=f"{name}_branch{i}_se"), f"{name}_branch{i}")
+            self.branch(
+                given,
+                width,
+                stride,
+                partial(gate, name=f"{name}_branch{i}_se"),
+                f"{name}_branch{i}",
+            )
             for i in (1, 2)
         ]
         mixed = ShakeShake(backward=self.backward, name=f"{name}_mix")(pair)
@@ -74,7 +86,9 @@ class ShakeShakeResNet(Spec):
         return x if self.mixed_se else gate(x)
 
     def shortcut(self, x, width, stride, name):
-        """x, or bn of two halves: 1x1 convolutions of every second pixel, and of those one down and to the right."""
+        """x, or bn of two halves: 1x1 convolutions of every second pixel, and of those one down and
+        to the right.
+        """
         if stride == 1 and x.shape[channel_axis()] == width:
             return x
         x = layers.ReLU(name=f"{name}_shortcut_relu")(x)
@@ -90,7 +104,8 @@ class ShakeShakeResNet(Spec):
 
 @dataclass(frozen=True)
 class ShakeResNeXt(ResNet):
-    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 1024), by ResNeXt units of two branches mixed at random.
+    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 1024), by ResNeXt units of two branches
+    mixed at random.
 
     backward  as in `ShakeShakeResNet`
     """
@@ -107,7 +122,10 @@ class ShakeResNeXt(ResNet):
 
     def residual(self, x, scale, sampling, stage, name):
         """mix(F1(x), F2(x)), each branch with an SE block at its end."""
-        pair = [super(ShakeResNeXt, self).residual(x, scale, sampling, stage, f"{name}_branch{i}") for i in (1, 2)]
+        pair = [
+            super(ShakeResNeXt, self).residual(x, scale, sampling, stage, f"{name}_branch{i}")
+            for i in (1, 2)
+        ]
         return ShakeShake(backward=self.backward, name=f"{name}_mix")(pair)
 
 

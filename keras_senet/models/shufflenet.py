@@ -1,4 +1,6 @@
-"""SE-ShuffleNet 1x, g = 3: Zhang et al., 1707.01083; the paper's Table 3. The authors' file is not public."""
+"""SE-ShuffleNet 1x, g = 3: Zhang et al., 1707.01083; the paper's Table 3. The authors' file is not
+public.
+"""
 
 from dataclasses import dataclass
 from functools import partial
@@ -6,8 +8,17 @@ from functools import partial
 from keras import layers
 
 from keras_senet.layers import ShuffleChannels
-from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, Spec, bn, channel_axis, conv, conv_bn_relu, depthwise, squeeze_excite
+from keras_senet.models.blocks import (
+    Spec,
+    bn,
+    channel_axis,
+    conv,
+    conv_bn_relu,
+    depthwise,
+    squeeze_excite,
+)
+from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 # 1707.01083, Table 1: the first stage's width by the number of groups; units in stages 3, 4 and 5.
 WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
@@ -21,14 +32,17 @@ class ShuffleNet(Spec):
 
     groups      of the 1x1 convolutions: 1, 2, 3, 4 or 8
     width       factor of all widths, ShuffleNet's s in "ShuffleNet s x"
-    narrow      whether a unit's bottleneck is a quarter of its branch's output rather than of the unit's: another
-                network in the units with a stride, whose branch has only the channels that the shortcut lacks. The
-                ShuffleNet paper and its authors' code take the unit's; a Caffe port is narrow.
-    strided_se  whether the units with a stride have SE blocks too, as the paper's rule says of every unit
-    se          the SE blocks, or None for the plain network. "standard": at the end of each branch, before the join,
-                as the paper's rule says. "post": behind the join and its ReLU.
+    narrow      whether a unit's bottleneck is a quarter of its branch's output rather than of the
+                unit's: another network in the units with a stride, whose branch has only the
+                channels that the shortcut lacks. The ShuffleNet paper and its authors' code take
+                the unit's; a Caffe port is narrow.
+    strided_se  whether the units with a stride have SE blocks too, as the paper's rule says of
+                every unit
+    se          the SE blocks, or None for the plain network. "standard": at the end of each branch,
+                before the join, as the paper's rule says. "post": behind the join and its ReLU.
 
-    Pooling is padded on both sides, as in the ShuffleNet authors' code, so that the network runs at any size.
+    Pooling is padded on both sides, as in the ShuffleNet authors' code, so that the network runs at
+    any size.
     """
 
     groups: int = 3
@@ -39,9 +53,13 @@ class ShuffleNet(Spec):
 
     def __post_init__(self):
         if self.groups not in WIDTHS:
-            raise ValueError(f"`groups` must be one of {list(WIDTHS)}. Received: groups={self.groups!r}")
+            raise ValueError(
+                f"`groups` must be one of {list(WIDTHS)}. Received: groups={self.groups!r}"
+            )
         if self.se is not None and self.se.position not in POSITIONS:
-            raise ValueError(f"ShuffleNet takes a position of {POSITIONS}. Received: position={self.se.position!r}")
+            raise ValueError(
+                f"ShuffleNet takes a position of {POSITIONS}. Received: position={self.se.position!r}"
+            )
         if self.channels(WIDTHS[self.groups]) % (4 * self.groups) or not self.width > 0:
             raise ValueError(
                 f"`width` must leave widths that {4 * self.groups} divides: four times the groups. "
@@ -72,7 +90,9 @@ class ShuffleNet(Spec):
         out = width - x.shape[channel_axis()] if halves else width
         first_groups = 1 if (stage, block) == (3, 1) else self.groups  # too few channels for groups
         residual = gate(
-            self.branch(x, (out if self.narrow else width) // 4, out, 2 if halves else 1, first_groups, name)
+            self.branch(
+                x, (out if self.narrow else width) // 4, out, 2 if halves else 1, first_groups, name
+            )
         )
         if halves:
             pooled = layers.AveragePooling2D(3, 2, name=f"{name}_pool")(
@@ -88,7 +108,9 @@ class ShuffleNet(Spec):
         x = conv_bn_relu(x, middle, 1, groups=first_groups, name=f"{name}_conv1")
         x = ShuffleChannels(self.groups, name=f"{name}_shuffle")(x)
         x = bn(depthwise(x, 3, stride=stride, name=f"{name}_conv2"), name=f"{name}_conv2_bn")
-        return bn(conv(x, out, 1, groups=self.groups, name=f"{name}_conv3"), name=f"{name}_conv3_bn")
+        return bn(
+            conv(x, out, 1, groups=self.groups, name=f"{name}_conv3"), name=f"{name}_conv3_bn"
+        )
 
 
 SEShuffleNet = application(ShuffleNet(), name="se_shufflenet")

@@ -15,15 +15,17 @@ LEVELS = ("C2", "C3", "C4", "C5")
 def features(model):
     """A model of the same input and weights whose outputs are the maps at strides 4, 8, 16 and 32.
 
-    For detection and segmentation: `{"C2": ..., "C3": ..., "C4": ..., "C5": ...}`, each (N, H, W, C) at the end of its
-    stage. Build the network with `include_top=False, input_shape=(None, None, 3)` for images of any size. With an
-    `output_stride` of 16 or 8 the last maps keep that stride.
+    For detection and segmentation: `{"C2": ..., "C3": ..., "C4": ..., "C5": ...}`, each (N, H, W,
+    C) at the end of its stage. Build the network with `include_top=False, input_shape=(None, None,
+    3)` for images of any size. With an `output_stride` of 16 or 8 the last maps keep that stride.
 
     Raises:
         ValueError: for a model that no constructor of keras_senet made, or one for 32 x 32 images.
     """
     if not hasattr(model, "spec"):
-        raise ValueError(f"`model` must come from a constructor of keras_senet. Received: {model!r}")
+        raise ValueError(
+            f"`model` must come from a constructor of keras_senet. Received: {model!r}"
+        )
     with shapes_only():
         names = [_made_by(level) for level in model.spec.levels(_any_image())][-len(LEVELS) :]
     if len(names) < len(LEVELS):
@@ -31,7 +33,9 @@ def features(model):
             f"`model` must have feature maps at strides 4, 8, 16 and 32. Received: {model.name!r}, a network for small "
             f"images with {len(names)} stages"
         )
-    outputs = {level: model.get_layer(name).output for level, name in zip(LEVELS, names, strict=True)}
+    outputs = {
+        level: model.get_layer(name).output for level, name in zip(LEVELS, names, strict=True)
+    }
     inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
     view = keras.Model(inputs, outputs, name=f"{model.name}_features")
     view.spec, view.preprocessing = model.spec, model.preprocessing
@@ -48,18 +52,21 @@ def _made_by(tensor):
 
 
 def add_se(model, after, **options):
-    """A copy of a functional Keras model with a `SqueezeExcite` behind each layer whose name matches a pattern.
+    """A copy of a functional Keras model with a `SqueezeExcite` behind each layer whose name
+    matches a pattern.
 
     The copy keeps the model's weights; only the new layers, called `<layer>_se`, begin anew.
 
     Args:
         model: a functional Keras model, such as `keras.applications.ResNet50(...)`.
-        after: a regular expression that must match a layer's whole name: r"conv\\d_block\\d+_3_bn" is the end of each
+        after: a regular expression that must match a layer's whole name: r"conv\\d_block\\d+_3_bn"
+        is the end of each
             residual branch of `keras.applications.ResNet50`.
         **options: the arguments of `SqueezeExcite`.
 
     Raises:
-        ValueError: if the model is not functional, the pattern is not a regular expression, no layer matches, or one
+        ValueError: if the model is not functional, the pattern is not a regular expression, no
+        layer matches, or one
             that does has no four-dimensional output or is called several times.
     """
     if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
@@ -68,7 +75,11 @@ def add_se(model, after, **options):
 
     def call(layer, *arguments, **keywords):
         output = layer(*arguments, **keywords)
-        return SqueezeExcite(name=f"{layer.name}_se", **options)(output) if layer.name in matched else output
+        return (
+            SqueezeExcite(name=f"{layer.name}_se", **options)(output)
+            if layer.name in matched
+            else output
+        )
 
     inputs = keras.tree.map_structure(_same_input, model.input)
     copy = keras.models.clone_model(model, inputs, call_function=call)
@@ -85,7 +96,9 @@ def _matching(model, pattern):
     try:
         matched = [layer for layer in model.layers if re.fullmatch(pattern, layer.name)]
     except (re.error, TypeError) as error:
-        raise ValueError(f"`after` must be a regular expression. Received: after={pattern!r} ({error})") from error
+        raise ValueError(
+            f"`after` must be a regular expression. Received: after={pattern!r} ({error})"
+        ) from error
     if not matched:
         names = [layer.name for layer in model.layers]
         raise ValueError(
@@ -101,5 +114,7 @@ def _matching(model, pattern):
             )
         outputs = keras.tree.flatten(layer.output)
         if len(outputs) != 1 or len(outputs[0].shape) != 4:
-            raise ValueError(f"SE blocks rescale four-dimensional maps; {layer.name!r} gives {layer.output}")
+            raise ValueError(
+                f"SE blocks rescale four-dimensional maps; {layer.name!r} gives {layer.output}"
+            )
     return {layer.name for layer in matched}

@@ -1,12 +1,21 @@
-"""SE-VGG-16 with batch normalisation: Simonyan and Zisserman, 1409.1556; the paper's Table 2 and Section 3.3."""
+"""SE-VGG-16 with batch normalisation: Simonyan and Zisserman, 1409.1556; the paper's Table 2 and
+Section 3.3.
+"""
 
 from dataclasses import dataclass
 
 from keras import layers
 
 from keras_senet.initializers import HeNormal
-from keras_senet.models.application import application
-from keras_senet.models.blocks import SE, Spec, classifier, conv_bn_relu, require_standard, squeeze_excite
+from keras_senet.models.blocks import (
+    Spec,
+    classifier,
+    conv_bn_relu,
+    require_standard,
+    squeeze_excite,
+)
+from keras_senet.models.constructor import application
+from keras_senet.se import SE
 
 
 @dataclass(frozen=True)
@@ -26,7 +35,9 @@ class VGG(Spec):
         require_standard(self.se, "VGG")
 
     def levels(self, x):
-        """The feature maps in front of each pooling, at strides 1 .. 16, and behind the last, at 32."""
+        """The feature maps in front of each pooling, at strides 1 .. 16, and behind the last, at
+        32.
+        """
         for i, depth in enumerate(self.depths):
             stage, width = i + 1, min(64 * 2**i, 512)
             for block in range(depth):
@@ -39,7 +50,9 @@ class VGG(Spec):
 
 
 def dense_head(x, classes, activation, width=4096):
-    """(N, H, W, C) -> (N, classes): two dense layers with ReLU and dropout of 0.5, then the classifier."""
+    """(N, H, W, C) -> (N, classes): two dense layers with ReLU and dropout of 0.5, then the
+    classifier.
+    """
     if None in x.shape[1:]:
         raise ValueError(
             "VGG's dense layers need a fixed size: pass an `input_shape` without None, or `include_top=False`. "

@@ -1,4 +1,6 @@
-"""What a trained network answers to a dataset, in one pass: accuracy, the most confident mistakes, the gates."""
+"""What a trained network answers to a dataset, in one pass: accuracy, the most confident mistakes,
+the gates.
+"""
 
 import math
 from dataclasses import dataclass
@@ -17,14 +19,18 @@ SHOWN = 3  # images a pair
 
 
 class Mistake(NamedTuple):
-    """An image of a wrong answer, by its index in the dataset, and the probability (0..1) of that answer."""
+    """An image of a wrong answer, by its index in the dataset, and the probability (0..1) of that
+    answer.
+    """
 
     index: int
     probability: float
 
 
 class Pair(NamedTuple):
-    """A class that was taken for another one: how often, and the mistakes that the network was surest of."""
+    """A class that was taken for another one: how often, and the mistakes that the network was
+    surest of.
+    """
 
     true: int
     predicted: int
@@ -33,7 +39,9 @@ class Pair(NamedTuple):
 
 
 class Gate(NamedTuple):
-    """The gates of one SE block, averaged over images: their mean, and the 10th and 90th percentile of its channels."""
+    """The gates of one SE block, averaged over images: their mean, and the 10th and 90th percentile
+    of its channels.
+    """
 
     block: str
     channels: int
@@ -50,7 +58,8 @@ class Gate(NamedTuple):
 class Answers:
     """The `Evaluation` of a network, its most confused pairs, and its gates in the order of depth.
 
-    gates is empty for a network without SE blocks, and if they were not asked for; `gate_images` is of how many images.
+    gates is empty for a network without SE blocks, and if they were not asked for; `gate_images` is
+    of how many images.
     """
 
     evaluation: Evaluation
@@ -60,7 +69,8 @@ class Answers:
 
 
 def answers(model, dataset, *, with_gates=True, batch_size=128, progress=False):
-    """The `Answers` of a network to all images of a dataset, each decoded once; corrupt ones are left out.
+    """The `Answers` of a network to all images of a dataset, each decoded once; corrupt ones are
+    left out.
 
     Memory is that of a batch, and twelve bytes an image.
 
@@ -69,16 +79,22 @@ def answers(model, dataset, *, with_gates=True, batch_size=128, progress=False):
     """
     stride = math.ceil(len(dataset) / GATE_IMAGES)
     witness = Witness(prediction_step(model), GateMeans(model, stride) if with_gates else None)
-    result = evaluate(model, dataset, step=witness, batch_size=batch_size, skip_corrupt=True, progress=progress)
+    result = evaluate(
+        model, dataset, step=witness, batch_size=batch_size, skip_corrupt=True, progress=progress
+    )
     used = np.delete(np.arange(len(dataset)), [corrupt.index for corrupt in result.skipped])
-    predicted, probability = (np.concatenate(parts) for parts in (witness.predicted, witness.probability))
+    predicted, probability = (
+        np.concatenate(parts) for parts in (witness.predicted, witness.probability)
+    )
     pairs = confused_pairs(result.confusion, used, dataset.labels[used], predicted, probability)
     means = witness.gates
     return Answers(result, pairs, means.gates() if means else (), means.images if means else 0)
 
 
 class Witness:
-    """A prediction step that keeps what it answered: `predicted`, -1 where that is not finite, and `probability`."""
+    """A prediction step that keeps what it answered: `predicted`, -1 where that is not finite, and
+    `probability`.
+    """
 
     def __init__(self, step, gates):
         self.step, self.gates = step, gates
@@ -96,7 +112,8 @@ class Witness:
 
 
 def confused_pairs(confusion, indices, labels, predicted, probability):
-    """The `Pair`s that occur most often; of equally frequent ones those that are a larger part of their class.
+    """The `Pair`s that occur most often; of equally frequent ones those that are a larger part of
+    their class.
 
     Args:
         confusion: counts [true class, predicted class].
@@ -117,7 +134,8 @@ def confused_pairs(confusion, indices, labels, predicted, probability):
 
 
 class GateMeans:
-    """The mean gates of each SE block over every `stride`th image, so that each part of a sorted dataset has its share.
+    """The mean gates of each SE block over every `stride`th image, so that each part of a sorted
+    dataset has its share.
 
     A network without SE blocks has none.
     """
@@ -131,7 +149,9 @@ class GateMeans:
             self.step = None
 
     def _step(self, network):
-        """Images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of each channel (C,)}."""
+        """Images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of each channel
+        (C,)}.
+        """
         channels_first = keras.config.image_data_format() == "channels_first"
         places = (2, 3) if channels_first else (1, 2)
 

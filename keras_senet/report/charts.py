@@ -1,4 +1,6 @@
-"""Axes, ticks and curves, placed in per cent of a chart's width and height: the page draws them at any size."""
+"""Axes, ticks and curves, placed in per cent of a chart's width and height: the page draws them at
+any size.
+"""
 
 import json
 import math
@@ -31,14 +33,20 @@ class Axis:
 
     def ticks(self, most=8):
         """Round values of the axis."""
-        values = _round_logarithms(self.low, self.high) if self.log else _round_values(self.low, self.high, most)
+        values = (
+            _round_logarithms(self.low, self.high)
+            if self.log
+            else _round_values(self.low, self.high, most)
+        )
         return [Tick(self.place(value), f"{value:g}") for value in values]
 
 
 def _round_values(low, high, most):
     """Multiples of 1, 2 or 5 times a power of ten; `most` of them at most."""
     step = 10.0 ** math.floor(math.log10((high - low) / most))
-    step = next(step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) < most)
+    step = next(
+        step * factor for factor in (1, 2, 5, 10, 20) if (high - low) / (step * factor) < most
+    )
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
     return [float(f"{n * step:.12g}") for n in range(first, last + 1)]
 
@@ -52,7 +60,9 @@ def _round_logarithms(low, high):
 
 
 def value_axis(values, *, may_be_log=False):
-    """An axis for finite values from 0 on, logarithmic where they differ by much and that is allowed."""
+    """An axis for finite values from 0 on, logarithmic where they differ by much and that is
+    allowed.
+    """
     low, high = min(values), max(values)
     if may_be_log and low > 0 and high / low >= DECADES:
         return Axis(low / 1.1, high * 1.1, log=True)
@@ -113,7 +123,9 @@ class Chart:
     @property
     def readout(self):
         """What the page's script shows of the point under the pointer, as JSON."""
-        return json.dumps({"at": self.at, "epochs": self.epochs, "texts": [curve.texts for curve in self.curves]})
+        return json.dumps(
+            {"at": self.at, "epochs": self.epochs, "texts": [curve.texts for curve in self.curves]}
+        )
 
 
 def line_chart(title, rows, curves, *, epochs, unit="", form=".3g", may_be_log=False, ticks=6):
@@ -136,7 +148,9 @@ def line_chart(title, rows, curves, *, epochs, unit="", form=".3g", may_be_log=F
     if not values:
         return None
     x = epoch_axis(max(epochs, *(row["epoch"] for row in rows)))
-    y = value_axis([v for found in values.values() for v in found if math.isfinite(v)], may_be_log=may_be_log)
+    y = value_axis(
+        [v for found in values.values() for v in found if math.isfinite(v)], may_be_log=may_be_log
+    )
     at = tuple(round(x.place(row["epoch"]), 2) for row in rows)
     return Chart(
         title=title,

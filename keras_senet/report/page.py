@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_senet import data
+from keras_senet.cli.train import NOT_FLAGS, meanings
 from keras_senet.data import Augmentation
 from keras_senet.extras import require
+from keras_senet.files import check_folder, write_atomically
+from keras_senet.recipes.recipe import Recipe
 from keras_senet.report.answers import answers
 from keras_senet.report.charts import Axis, line_chart
 from keras_senet.report.record import read_record
-from keras_senet.splits import WORDS, best_row, chosen_on, evaluated
-from keras_senet.training.command import NOT_FLAGS, meanings
+from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
 from keras_senet.training.network import describe
-from keras_senet.training.recipe import Recipe
-from keras_senet.training.workdir import check_folder, write_atomically
 from keras_senet_cli import __version__
 
 NUMBERED = 20  # classes: with more the confusion matrix is a picture
@@ -50,8 +50,8 @@ def write_page(
 ):
     """One HTML file about a training run, without anything outside of it; returns `Written`.
 
-    A run that has not ended has its recipe and its curves so far. If the dataset is not where the run had it, the page
-    is without what needs images, and says why.
+    A run that has not ended has its recipe and its curves so far. If the dataset is not where the
+    run had it, the page is without what needs images, and says why.
 
     Args:
         workdir: what training left.
@@ -59,14 +59,14 @@ def write_page(
         dataset: a name or folder that the dataset has now; None is the run's own.
         split: "test", "val" or "train": the images that the network is asked about.
         data_dir: where tensorflow_datasets has its data.
-        evaluation: whether the network is asked at all: confusions, classes and gates, and figures of its own.
-        gates: whether the SE blocks' gates are measured, on up to 1,000 images.
-        thumbnails: whether the page contains images of the dataset.
-        batch_size: images a step.
+        evaluation: whether the network is asked at all: confusions, classes and gates, and figures
+        of its own. gates: whether the SE blocks' gates are measured, on up to 1,000 images.
+        thumbnails: whether the page contains images of the dataset. batch_size: images a step.
         progress: whether to show a progress bar on the error stream; or the `rich` console for it.
 
     Raises:
-        ValueError: for a wrong argument, a `dataset` or `data_dir` without the run's images among them, or if a file of
+        ValueError: for a wrong argument, a `dataset` or `data_dir` without the run's images among
+        them, or if a file of
             the run is damaged.
         FileNotFoundError: if `workdir` holds no run.
         OSError: if the page cannot be written.
@@ -87,7 +87,9 @@ def write_page(
                 name = dataset or record.recipe.dataset
                 images = data.load(name, split, data_dir, upright=model.preprocessing.upright)
                 page["asked"] = WORDS[data.resolve_split(name, split, data_dir)]
-                found = answers(model, images, with_gates=gates, batch_size=batch_size, progress=progress)
+                found = answers(
+                    model, images, with_gates=gates, batch_size=batch_size, progress=progress
+                )
                 page |= _of_answers(found, images, thumbnails) | {"gates_asked": gates}
             except (ValueError, OSError, ImportError) as error:
                 if dataset is not None or data_dir is not None:
@@ -97,7 +99,9 @@ def write_page(
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, _rendered(page))
     except OSError as error:
-        raise OSError(f"`output` cannot be written: {str(output)!r} ({error.strerror or error})") from error
+        raise OSError(
+            f"`output` cannot be written: {str(output)!r} ({error.strerror or error})"
+        ) from error
     return Written(output, page["missing"])
 
 
@@ -116,7 +120,9 @@ def _network(workdir):
 
 # What each section shows, as plain data under the names that the template uses.
 
-NOTHING = dict.fromkeys(("complexity", "figures", "gates", "gates_asked", "missing", "pairs", "result"), "")
+NOTHING = dict.fromkeys(
+    ("complexity", "figures", "gates", "gates_asked", "missing", "pairs", "result"), ""
+)
 
 
 def _of_record(record):
@@ -164,17 +170,30 @@ def _fields(recipe):
 
 
 def _last_figures(rows):
-    """Top-1, top-5 and loss of the last evaluation in the metrics, each 0..1 or None, and its epoch."""
+    """Top-1, top-5 and loss of the last evaluation in the metrics, each 0..1 or None, and its
+    epoch.
+    """
     split = chosen_on(rows)
     if not evaluated(rows, split):
         return None
     row = evaluated(rows, split)[-1]
-    top5, loss = (v if math.isfinite(v := row.get(f"{split}_{name}", math.nan)) else None for name in ("top5", "loss"))
-    return {"top1": row[f"{split}_accuracy"], "top5": top5, "loss": loss, "epoch": int(row["epoch"]), "images": None}
+    top5, loss = (
+        v if math.isfinite(v := row.get(f"{split}_{name}", math.nan)) else None
+        for name in ("top5", "loss")
+    )
+    return {
+        "top1": row[f"{split}_accuracy"],
+        "top5": top5,
+        "loss": loss,
+        "epoch": int(row["epoch"]),
+        "images": None,
+    }
 
 
 def _best(rows):
-    """The epoch that is the best on the images that it is chosen on, with its error there and, if known, on test."""
+    """The epoch that is the best on the images that it is chosen on, with its error there and, if
+    known, on test.
+    """
     row, split = best_row(rows), chosen_on(rows)
     if row is None:
         return None
@@ -191,7 +210,10 @@ def _charts(recipe, rows):
     split = chosen_on(rows)
     named = (("training", ""), (WORDS[split], f"{split}_"))
     losses = {name: lambda row, p=prefix: row.get(f"{p}loss", math.nan) for name, prefix in named}
-    errors = {name: lambda row, p=prefix: 100 * (1 - row.get(f"{p}accuracy", math.nan)) for name, prefix in named}
+    errors = {
+        name: lambda row, p=prefix: 100 * (1 - row.get(f"{p}accuracy", math.nan))
+        for name, prefix in named
+    }
     rates = {"rate": lambda row: row.get("learning_rate", math.nan)}
     charts = (
         line_chart("Loss", rows, losses, epochs=recipe.epochs, form=".4f", may_be_log=True),
@@ -209,13 +231,15 @@ def _every(rows, most):
 
 def _of_network(model):
     """What the network costs; nothing if that cannot be counted."""
-    from keras_senet.analysis import complexity
+    from keras_senet.complexity import complexity
 
     try:
         counts = complexity(model)
     except ValueError as error:
         return {"complexity": None, "complexity_missing": str(error)}
-    blocks = [layer for layer in counts.layers if layer.rescaled]  # SE blocks alone have rescaled elements
+    blocks = [
+        layer for layer in counts.layers if layer.rescaled
+    ]  # SE blocks alone have rescaled elements
     return {
         "complexity": counts,
         "stages": list(counts.stages()),
@@ -230,7 +254,11 @@ def _of_answers(found, dataset, thumbnails):
     from keras_senet.evaluation import per_class, readable
 
     result, names = found.evaluation, readable(dataset.class_names)
-    figures = {"top1": result.top1, "top5": result.top5 if len(names) > 5 else None, "loss": result.loss}
+    figures = {
+        "top1": result.top1,
+        "top5": result.top5 if len(names) > 5 else None,
+        "loss": result.loss,
+    }
     return {
         "figures": figures | {"images": int(result.images.sum()), "epoch": None},
         "result": result,
@@ -251,7 +279,11 @@ def _confusion(counts):
         uri, together = confusion_picture(counts)
         return {"uri": uri, "together": together}
     totals = counts.sum(axis=1)
-    return {"uri": "", "counts": counts.tolist(), "parts": (counts / [[max(total, 1)] for total in totals]).tolist()}
+    return {
+        "uri": "",
+        "counts": counts.tolist(),
+        "parts": (counts / [[max(total, 1)] for total in totals]).tolist(),
+    }
 
 
 def _classes(rows):
@@ -277,7 +309,10 @@ def _pairs(found, dataset, names, thumbnails):
             "predicted": names[pair.predicted],
             "count": pair.count,
             "part": pair.count / images[pair.true],
-            "mistakes": [(mistake.probability, *thumbnail(dataset, mistake.index, view)) for mistake in pair.mistakes]
+            "mistakes": [
+                (mistake.probability, *thumbnail(dataset, mistake.index, view))
+                for mistake in pair.mistakes
+            ]
             if thumbnails
             else [],
         }
@@ -286,10 +321,14 @@ def _pairs(found, dataset, names, thumbnails):
 
 
 def _gates(blocks):
-    """Stages of blocks with their places on an axis that is 0..1, or wider for gates that are no sigmoid."""
+    """Stages of blocks with their places on an axis that is 0..1, or wider for gates that are no
+    sigmoid.
+    """
     if not blocks:
         return None
-    values = [(gate.low, gate.mean, gate.high) for gate in blocks]  # a few large gates take the mean above `high`
+    values = [
+        (gate.low, gate.mean, gate.high) for gate in blocks
+    ]  # a few large gates take the mean above `high`
     axis = Axis(min(0.0, *map(min, values)), max(1.0, *map(max, values)))
     stages = [(stage, list(those)) for stage, those in groupby(blocks, key=lambda gate: gate.stage)]
     return {
@@ -299,7 +338,10 @@ def _gates(blocks):
             {
                 "name": stage,
                 "mean": sum(gate.mean for gate in those) / len(those),
-                "bars": [(gate, *(axis.place(v) for v in (gate.low, gate.mean, gate.high))) for gate in those],
+                "bars": [
+                    (gate, *(axis.place(v) for v in (gate.low, gate.mean, gate.high)))
+                    for gate in those
+                ],
             }
             for stage, those in stages
         ],
@@ -310,7 +352,9 @@ def _gates(blocks):
 
 
 def _rendered(page):
-    """The page as text. Everything in it that comes from files is escaped, by the template engine alone."""
+    """The page as text. Everything in it that comes from files is escaped, by the template engine
+    alone.
+    """
     jinja2 = require("jinja2", "analysis")
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("keras_senet.report"),
@@ -319,7 +363,9 @@ def _rendered(page):
     )
     environment.filters |= FILTERS
     script, style = (
-        require("markupsafe", "analysis").Markup(environment.loader.get_source(environment, name)[0].strip())
+        require("markupsafe", "analysis").Markup(
+            environment.loader.get_source(environment, name)[0].strip()
+        )
         for name in ("page.js", "style.css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
@@ -346,7 +392,11 @@ def _short(value):
     """41.2 M, 272 k."""
     for size, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= size:
-            return f"{value / size:.3g} {unit}" if value < 1000 * size else f"{value / size:,.0f} {unit}"
+            return (
+                f"{value / size:.3g} {unit}"
+                if value < 1000 * size
+                else f"{value / size:,.0f} {unit}"
+            )
     return f"{value:,}"
 
 
@@ -365,7 +415,9 @@ def _metric(value, name):
 
 
 def _density(part, right):
-    """How dense the colour of a part of a class is, in per cent: text stays readable, small mistakes are seen."""
+    """How dense the colour of a part of a class is, in per cent: text stays readable, small
+    mistakes are seen.
+    """
     return round(45 * part if right else 8 + 62 * part**0.5, 1)
 
 

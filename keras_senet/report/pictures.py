@@ -30,15 +30,19 @@ def thumbnail(dataset, index, view: Crops | Whole):
 
 
 def confusion_picture(confusion):
-    """(data: URI, classes a pixel) of a PNG: blue where answers are right, red where wrong, denser for a larger part.
+    """(data: URI, classes a pixel) of a PNG: blue where answers are right, red where wrong, denser
+    for a larger part.
 
     Args:
-        confusion: counts [true class, predicted class]; of more than 200 classes neighbours share a pixel.
+        confusion: counts [true class, predicted class]; of more than 200 classes neighbours share a
+        pixel.
     """
     classes = len(confusion)
     together = math.ceil(classes / CELLS)
     right = np.diag(confusion.diagonal())
-    right, wrong, all_ = (_added(counts, together) for counts in (right, confusion - right, confusion))
+    right, wrong, all_ = (
+        _added(counts, together) for counts in (right, confusion - right, confusion)
+    )
     parts = np.maximum(right, wrong) / np.maximum(all_.sum(axis=1, keepdims=True), 1)
     pixels = np.where((right >= wrong)[..., None], RIGHT, WRONG)
     opacity = np.where(parts > 0, 255 * (0.15 + 0.85 * np.sqrt(parts)), 0)

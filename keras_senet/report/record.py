@@ -7,12 +7,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_senet.training.recipe import Recipe
-from keras_senet.training.workdir import read_run
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs.workdir import read_run
 
 
 class Export(NamedTuple):
-    """An exported file as `report.json` lists it: the fields of `ExportReport`, `path` without its folder.
+    """An exported file as `report.json` lists it: the fields of `ExportReport`, `path` without its
+    folder.
 
     Figures that are not there are None.
     """
@@ -58,7 +59,11 @@ def read_record(workdir):
     folder = Path(workdir)
     recipe, rows = read_run(folder)
     about = json.loads((folder / "recipe.json").read_text())
-    written = [path for name in ("recipe.json", "metrics.csv", "model.keras") if (path := folder / name).is_file()]
+    written = [
+        path
+        for name in ("recipe.json", "metrics.csv", "model.keras")
+        if (path := folder / name).is_file()
+    ]
     return Record(
         recipe=recipe,
         engine=str(about.get("engine", "trainer")),
@@ -71,11 +76,14 @@ def read_record(workdir):
 
 
 def _exports(folder):
-    """The exports of the run's own report and of the one in `exports/`, where `keras-senet export` leaves it.
+    """The exports of the run's own report and of the one in `exports/`, where `keras-senet export`
+    leaves it.
 
     Of two with one name the newer report's counts.
     """
-    reports = [path for path in (folder / "report.json", folder / "exports/report.json") if path.is_file()]
+    reports = [
+        path for path in (folder / "report.json", folder / "exports/report.json") if path.is_file()
+    ]
     reports.sort(key=lambda path: path.stat().st_mtime)
     return list({export.name: export for path in reports for export in _listed(path)}.values())
 
@@ -85,7 +93,9 @@ def _listed(path):
         entries = json.loads(path.read_text()).get("exports", [])
         return [_export(entry) for entry in entries]
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error}); remove it, the run itself is elsewhere") from error
+        raise ValueError(
+            f"{str(path)!r} is damaged ({error}); remove it, the run itself is elsewhere"
+        ) from error
 
 
 def _export(entry):
@@ -94,4 +104,9 @@ def _export(entry):
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ValueError(f"{name} of an export must be a number, and is {value!r}")
     quantization = entry.get("quantization")
-    return Export(Path(str(entry["path"])).name, str(entry["format"]), quantization and str(quantization), **figures)
+    return Export(
+        Path(str(entry["path"])).name,
+        str(entry["format"]),
+        quantization and str(quantization),
+        **figures,
+    )

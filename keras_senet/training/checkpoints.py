@@ -6,7 +6,7 @@ import time
 
 import tensorflow as tf
 
-from keras_senet.training.workdir import write_atomically
+from keras_senet.files import write_atomically
 
 FILE = re.compile(r"ckpt-(\d+)\.(index|data-\d+-of-\d+)")
 
@@ -27,16 +27,23 @@ class Checkpoints:
     def __init__(self, folder, *, keep, every_steps, every_minutes, **objects):
         self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
-        self.state = {name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", "loss", "correct")}
+        self.state = {
+            name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", "loss", "correct")
+        }
         self.checkpoint = tf.train.Checkpoint(**objects, state=self.state)
-        _ = self.checkpoint.save_counter  # makes it: checkpoints of `tf.train.CheckpointManager` have it
+        _ = (
+            self.checkpoint.save_counter
+        )  # makes it: checkpoints of `tf.train.CheckpointManager` have it
         self.damaged = {}
         self.last_time = time.monotonic()
 
     def due(self, step):
         """Whether it is time to save after this step."""
         by_steps = self.every_steps and step % self.every_steps == 0
-        return bool(by_steps or (self.every_minutes and time.monotonic() - self.last_time >= 60 * self.every_minutes))
+        return bool(
+            by_steps
+            or (self.every_minutes and time.monotonic() - self.last_time >= 60 * self.every_minutes)
+        )
 
     @property
     def latest(self):
@@ -49,11 +56,16 @@ class Checkpoints:
 
         Their files are what counts: the list that TensorFlow keeps of them may be lost.
         """
-        steps = {int(match[1]) for file in self.folder.glob("ckpt-*") if (match := FILE.fullmatch(file.name))}
+        steps = {
+            int(match[1])
+            for file in self.folder.glob("ckpt-*")
+            if (match := FILE.fullmatch(file.name))
+        }
         return [self.folder / f"ckpt-{step}" for step in sorted(steps)]
 
     def save(self, step, loss, correct):
-        """Saves the objects and three numbers; a kill or a full disk leaves the checkpoints that are there.
+        """Saves the objects and three numbers; a kill or a full disk leaves the checkpoints that
+        are there.
 
         Raises:
             OSError: if it cannot be written, such as when the disk is full.
@@ -72,17 +84,24 @@ class Checkpoints:
         self.last_time = time.monotonic()
 
     def _sweep(self):
-        """Removes all but the newest, and says in the file `checkpoint` which these are, for TensorFlow's functions."""
+        """Removes all but the newest, and says in the file `checkpoint` which these are, for
+        TensorFlow's functions.
+        """
         found = self._found()
         kept = found[-self.keep :]
         every = "".join(f'all_model_checkpoint_paths: "{path.name}"\n' for path in kept)
-        write_atomically(self.folder / "checkpoint", f'model_checkpoint_path: "{kept[-1].name}"\n{every}')
+        write_atomically(
+            self.folder / "checkpoint", f'model_checkpoint_path: "{kept[-1].name}"\n{every}'
+        )
         for path in found[: -self.keep]:
-            for file in sorted(_files(path), reverse=True):  # the index first: without it there is no checkpoint
+            for file in sorted(
+                _files(path), reverse=True
+            ):  # the index first: without it there is no checkpoint
                 file.unlink(missing_ok=True)
 
     def restore(self):
-        """(step, loss, correct) of the newest checkpoint that is whole, whose values the objects have then.
+        """(step, loss, correct) of the newest checkpoint that is whole, whose values the objects
+        have then.
 
         Zeros if there never was one: one whose writing was interrupted is none.
 
@@ -101,26 +120,37 @@ class Checkpoints:
                 return int(step), loss, correct
         reason = next(iter(self.damaged.values()), "it names no checkpoint")
         if self.damaged or self.folder.is_file() or (self.folder / "checkpoint").exists():
-            raise ValueError(f"{str(self.folder)!r} is damaged ({reason}); remove it to begin again")
+            raise ValueError(
+                f"{str(self.folder)!r} is damaged ({reason}); remove it to begin again"
+            )
         return 0, 0.0, 0.0
 
     def notes(self, step):
         """What to say of the damaged checkpoints when the run continues at this step."""
-        return [f"{str(path)!r} is damaged ({why}); continuing from step {step}" for path, why in self.damaged.items()]
+        return [
+            f"{str(path)!r} is damaged ({why}); continuing from step {step}"
+            for path, why in self.damaged.items()
+        ]
 
     def set_aside(self):
-        """Renames the damaged checkpoints after the restored one, whose steps come again; removes unfinished ones."""
+        """Renames the damaged checkpoints after the restored one, whose steps come again; removes
+        unfinished ones.
+        """
         restored = self.folder / f"ckpt-{int(self.state['step'])}"
         found = self._found()
         for path in found[found.index(restored) + 1 if restored in found else 0 :]:
             for file in _files(path):
-                file.replace(file.with_name(f"damaged-{file.name}")) if path in self.damaged else file.unlink()
+                file.replace(
+                    file.with_name(f"damaged-{file.name}")
+                ) if path in self.damaged else file.unlink()
         for folder in self.folder.glob(_unfinished(self.folder / "ckpt-*").name):
             shutil.rmtree(folder)
 
 
 def _unfinished(path):
-    """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their place."""
+    """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their
+    place.
+    """
     return path.with_name(f"{path.name}_temp")
 
 

@@ -10,15 +10,17 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_senet import data, pictures
+from keras_senet import data
 from keras_senet.evaluation.networks import views_of
-from keras_senet.splits import FIGURES
-from keras_senet.training.environment import environment
+from keras_senet.files import replacing
+from keras_senet.plots import training as pictures
+from keras_senet.runs.environment import environment
+from keras_senet.runs.splits import FIGURES
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images
 from keras_senet.training.logs import TensorBoard
 from keras_senet.training.network import describe, make_network
 from keras_senet.training.optimizer import make_optimizer
-from keras_senet.training.workdir import WorkDir, replacing
 from keras_senet.weights import save_weights
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
@@ -27,37 +29,55 @@ BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndR
 class FitTrainer:
     """Trains the network of a recipe in a work directory with Keras' own loop.
 
-    It continues at the last epoch that ended. What differs from `Trainer`: batch normalisation is not synchronised or
-    frozen; the moving average is Keras' own, of the weights alone, and is taken at the end; random numbers of dropout
-    are not those of a run without a break; the loss that is shown has the coupled decay in it.
+    It continues at the last epoch that ended. What differs from `Trainer`: batch normalisation is
+    not synchronised or frozen; the moving average is Keras' own, of the weights alone, and is taken
+    at the end; random numbers of dropout are not those of a run without a break; the loss that is
+    shown has the coupled decay in it.
 
     Args:
-        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard: as for `Trainer`.
+        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard: as for
+        `Trainer`.
 
     Attributes:
         model: the network, trained after `train()`.
-        test_set, split, final_set: as of `Trainer`; here the last epoch's network is evaluated on `final_set`.
+        test_set, split, final_set: as of `Trainer`; here the last epoch's network is evaluated on
+        `final_set`.
 
     Raises:
-        ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not have.
+        ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not
+        have.
     """
 
     def __init__(
-        self, recipe, workdir, *, verbose=True, data_dir=None, max_steps=None, evaluate_epochs=1, tensorboard=False
+        self,
+        recipe,
+        workdir,
+        *,
+        verbose=True,
+        data_dir=None,
+        max_steps=None,
+        evaluate_epochs=1,
+        tensorboard=False,
     ):
         for name in ("sync_bn", "frozen_bn_epochs"):
             if getattr(recipe, name):
-                raise ValueError(f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}")
+                raise ValueError(
+                    f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}"
+                )
         self.recipe, self.verbose = recipe, verbose
         self.max_steps, self.evaluate_epochs = max_steps, evaluate_epochs
         images = load_images(recipe, data_dir)
         self.train_set, self.test_set, self.split, self.final_set, self.data = images
-        self.workdir = WorkDir(workdir, recipe, environment(), images=images.by_split(), engine="fit")
+        self.workdir = WorkDir(
+            workdir, recipe, environment(), images=images.by_split(), engine="fit"
+        )
         self.skipped = {}
         self.is_cut = False  # whether the epoch that ends had only some of its steps
         keras.utils.set_random_seed(recipe.seed)
         self.model = make_network(recipe, self.train_set)
-        self.updates = self.data.steps_per_epoch * recipe.accumulation  # Keras counts each part of a batch as a step
+        self.updates = (
+            self.data.steps_per_epoch * recipe.accumulation
+        )  # Keras counts each part of a batch as a step
         self._compile()
         self.tensorboard = TensorBoard(self.workdir.path / "tensorboard" if tensorboard else None)
 
@@ -79,8 +99,12 @@ class FitTrainer:
         self.model.compile(
             optimizer=optimizer,
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
-            metrics=[keras.metrics.CategoricalAccuracy("accuracy"), keras.metrics.TopKCategoricalAccuracy(5, "top5")],
-            jit_compile=recipe.xla or ("auto" if keras.backend.backend() != "tensorflow" else False),
+            metrics=[
+                keras.metrics.CategoricalAccuracy("accuracy"),
+                keras.metrics.TopKCategoricalAccuracy(5, "top5"),
+            ],
+            jit_compile=recipe.xla
+            or ("auto" if keras.backend.backend() != "tensorflow" else False),
         )
 
     def train(self):
@@ -106,7 +130,11 @@ class FitTrainer:
                 steps_per_epoch=self.updates,
                 shuffle=False,  # is done
                 verbose=1 if self.verbose else 0,
-                callbacks=[_Backup(self), _AtEpochEnd(self), *([_StopAt(self)] if self.max_steps else [])],
+                callbacks=[
+                    _Backup(self),
+                    _AtEpochEnd(self),
+                    *([_StopAt(self)] if self.max_steps else []),
+                ],
             )
         with replacing(self.workdir.path / "model.keras") as partial:
             self.model.save(partial, include_optimizer=False)
@@ -118,8 +146,9 @@ class FitTrainer:
         return rows[-1] if rows else None
 
     def _restore(self):
-        """(the epoch that Keras' callback will continue with, what to say): the newest backup that is whole is put
-        in the place of the one that the callback reads, which writes neither at once nor both its files together."""
+        """(the epoch that Keras' callback will continue with, what to say): the newest backup that
+        is whole is put in the place of the one that the callback reads, which writes neither at
+        once nor both its files together."""
         folder = self.workdir.path / "backup"
         newest, older = ([folder / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp"))
         reasons = []
@@ -136,7 +165,9 @@ class FitTrainer:
                     with replacing(place) as partial:
                         shutil.copyfile(file, partial)
             what = f"the newest backup in {str(folder)!r}"
-            return epoch, [f"{what} is damaged ({why}); continuing from epoch {epoch}" for why in reasons]
+            return epoch, [
+                f"{what} is damaged ({why}); continuing from epoch {epoch}" for why in reasons
+            ]
         if reasons:
             raise ValueError(f"{str(folder)!r} is damaged ({reasons[0]}); remove it to begin again")
         return 0, []
@@ -160,8 +191,12 @@ class FitTrainer:
 
     def _batches(self, first_epoch):
         steps = self.data.steps_per_epoch
-        parts = self.data.batches(first_epoch * steps, self.recipe.epochs * steps, replicas=self.recipe.accumulation)
-        return parts.map(lambda images, targets: (self._normalized(images), targets), tf.data.AUTOTUNE)
+        parts = self.data.batches(
+            first_epoch * steps, self.recipe.epochs * steps, replicas=self.recipe.accumulation
+        )
+        return parts.map(
+            lambda images, targets: (self._normalized(images), targets), tf.data.AUTOTUNE
+        )
 
     def _normalized(self, images):
         """As `Preprocessing.normalize`, by TensorFlow on every backend."""
@@ -171,7 +206,9 @@ class FitTrainer:
         return tf.transpose(images, (0, 3, 1, 2)) if first else images
 
     def evaluate(self, dataset=None):
-        """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's preprocessing crops them."""
+        """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's
+        preprocessing crops them.
+        """
         dataset = self.test_set if dataset is None else dataset
         (view,) = views_of(self.model, dataset, None)
         classes = np.eye(len(dataset.class_names), dtype="float32")

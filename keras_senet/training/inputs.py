@@ -10,7 +10,8 @@ class Images(NamedTuple):
     """What a run trains on and is evaluated on.
 
     train       training images
-    evaluation  what each epoch is evaluated on: validation images or, where there are none, test images
+    evaluation  what each epoch is evaluated on: validation images or, where there are none, test
+                images
     split       which of both: "val" or "test"
     test        test images that are evaluated once, at the end; None without validation images
     batches     the `TrainingData` of the recipe
@@ -45,7 +46,13 @@ def load_images(recipe, data_dir=None):
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
     )
-    return Images(train_set, load(split), split, load("test") if split == "val" and "test" in there else None, batches)
+    return Images(
+        train_set,
+        load(split),
+        split,
+        load("test") if split == "val" and "test" in there else None,
+        batches,
+    )
 
 
 def image_size(recipe, dataset):

@@ -6,10 +6,14 @@ from keras_senet.extras import require
 
 
 class TensorBoard(contextlib.AbstractContextManager):
-    """Writes rows of metrics to event files in `folder`, one curve a metric; nothing if `folder` is None."""
+    """Writes rows of metrics to event files in `folder`, one curve a metric; nothing if `folder` is
+    None.
+    """
 
     def __init__(self, folder):
-        self.writer = None if folder is None else require("tensorboard.summary", "train").Writer(str(folder))
+        self.writer = (
+            None if folder is None else require("tensorboard.summary", "train").Writer(str(folder))
+        )
 
     def write(self, row):
         if self.writer is None:

@@ -8,13 +8,25 @@ from keras import ops
 
 @keras.saving.register_keras_serializable(package="keras_senet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
-    """The learning rate as a function of the step: a warm-up of `warmup_steps`, then `kind` to the last of `steps`.
+    """The learning rate as a function of the step: a warm-up of `warmup_steps`, then `kind` to the
+    last of `steps`.
 
-    kind        "constant"; "step", times `decay` at each of the steps `milestones`; "cosine" or "linear" to 0
+    kind        "constant"; "step", times `decay` at each of the steps `milestones`; "cosine" or
+                "linear" to 0
     warmup      "linear", from `warmup_rate` to `peak`; or "constant", at `warmup_rate`
     """
 
-    def __init__(self, kind, peak, steps, milestones=(), decay=0.1, warmup_steps=0, warmup="linear", warmup_rate=0.0):
+    def __init__(
+        self,
+        kind,
+        peak,
+        steps,
+        milestones=(),
+        decay=0.1,
+        warmup_steps=0,
+        warmup="linear",
+        warmup_rate=0.0,
+    ):
         self.kind, self.peak, self.steps = kind, peak, steps
         self.milestones, self.decay = tuple(milestones), decay
         self.warmup_steps, self.warmup, self.warmup_rate = warmup_steps, warmup, warmup_rate
@@ -23,15 +35,21 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         step = ops.cast(step, "float32")
         if not self.warmup_steps:
             return self._main(step)
-        rising = self.warmup_rate + (self.peak - self.warmup_rate) * (step + 1.0) / self.warmup_steps
+        rising = (
+            self.warmup_rate + (self.peak - self.warmup_rate) * (step + 1.0) / self.warmup_steps
+        )
         warming = rising if self.warmup == "linear" else ops.full_like(step, self.warmup_rate)
         return ops.where(step < self.warmup_steps, warming, self._main(step))
 
     def _main(self, step):
         if self.kind == "step":
-            passed = sum((ops.cast(step >= m, "float32") for m in self.milestones), ops.zeros_like(step))
+            passed = sum(
+                (ops.cast(step >= m, "float32") for m in self.milestones), ops.zeros_like(step)
+            )
             return self.peak * self.decay**passed
-        progress = ops.clip((step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0)
+        progress = ops.clip(
+            (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0
+        )
         return (
             self.peak
             * {
@@ -62,13 +80,15 @@ def make_schedule(recipe, steps_per_epoch):
 def make_optimizer(recipe, steps_per_epoch):
     """The recipe's optimizer with its schedule and decoupled decay, and loss scaling under float16.
 
-    Coupled decay and clipping are the step's: they are done on the sum over all replicas. Keras' LAMB decays the
-    weights apart from its trust ratio, unlike the paper of LAMB.
+    Coupled decay and clipping are the step's: they are done on the sum over all replicas. Keras'
+    LAMB decays the weights apart from its trust ratio, unlike the paper of LAMB.
     """
     schedule = make_schedule(recipe, steps_per_epoch)
     decay = recipe.weight_decay if recipe.decoupled and recipe.weight_decay else None
     optimizer = {
-        "sgd": lambda: keras.optimizers.SGD(schedule, recipe.momentum, recipe.nesterov, weight_decay=decay),
+        "sgd": lambda: keras.optimizers.SGD(
+            schedule, recipe.momentum, recipe.nesterov, weight_decay=decay
+        ),
         "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay),
         "lamb": lambda: keras.optimizers.Lamb(schedule, weight_decay=decay),
     }[recipe.optimizer]()

@@ -4,10 +4,16 @@ import contextlib
 import math
 import sys
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 from rich.progress import Progress as RichProgress
 
-from keras_senet.splits import WORDS
+from keras_senet.runs.splits import WORDS
 
 
 class Progress(contextlib.AbstractContextManager):
@@ -27,7 +33,9 @@ class Progress(contextlib.AbstractContextManager):
             TimeRemainingColumn(),
             disable=not visible,
         )
-        self.task = self.bar.add_task("training", total=steps, completed=first, loss=0.0, throughput=0.0)
+        self.task = self.bar.add_task(
+            "training", total=steps, completed=first, loss=0.0, throughput=0.0
+        )
 
     def __enter__(self):
         self.bar.start()
@@ -37,7 +45,9 @@ class Progress(contextlib.AbstractContextManager):
         self.bar.stop()
 
     def advance(self, totals):
-        """One step more, with the loss that was last read: reading one here would wait for the device."""
+        """One step more, with the loss that was last read: reading one here would wait for the
+        device.
+        """
         throughput = (self.bar.tasks[0].speed or 0.0) * self.batch_size
         self.bar.update(self.task, advance=1, throughput=throughput, loss=totals.last_loss)
 
@@ -55,7 +65,9 @@ class Progress(contextlib.AbstractContextManager):
 
     def note(self, row):
         """A line above the bar for the end of an epoch."""
-        figures = f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%"
+        figures = (
+            f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%"
+        )
         for split in ("val", "test"):
             loss, accuracy = (row.get(f"{split}_{name}", math.nan) for name in ("loss", "accuracy"))
             if math.isfinite(loss):

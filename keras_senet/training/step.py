@@ -6,11 +6,13 @@ from typing import NamedTuple
 import keras
 import tensorflow as tf
 
-from keras_senet.training.randomness import Draws
+from keras_senet.training.seeds import Draws
 
 
 class Outcome(NamedTuple):
-    """What a step gives, float32: mean loss, right answers, whether it failed, whether a worker is to stop."""
+    """What a step gives, float32: mean loss, right answers, whether it failed, whether a worker is
+    to stop.
+    """
 
     loss: tf.Tensor
     correct: tf.Tensor
@@ -19,9 +21,11 @@ class Outcome(NamedTuple):
 
 
 class Average:
-    """The exponential moving average of a model's weights and of its batch normalisation's statistics.
+    """The exponential moving average of a model's weights and of its batch normalisation's
+    statistics.
 
-    In the first steps the decay is (1 + step) / (10 + step), so that the initial weights do not stay in it.
+    In the first steps the decay is (1 + step) / (10 + step), so that the initial weights do not
+    stay in it.
     """
 
     def __init__(self, model, decay):
@@ -60,25 +64,35 @@ def _floats(variables):
 
 
 class TrainStep:
-    """A step of a recipe: `step(images, targets, number, stop=...)` changes the weights and gives an `Outcome`.
+    """A step of a recipe: `step(images, targets, number, stop=...)` changes the weights and gives
+    an `Outcome`.
 
-    Gradients and the statistics of batch normalisation are summed over the replicas in one go. So all replicas have
-    equal weights and statistics at every step: evaluation, checkpoints and freezing need no care.
+    Gradients and the statistics of batch normalisation are summed over the replicas in one go. So
+    all replicas have equal weights and statistics at every step: evaluation, checkpoints and
+    freezing need no care.
     """
 
     def __init__(self, recipe, model, optimizer, average, strategy):
         self.recipe, self.model, self.optimizer = recipe, model, optimizer
         self.average, self.strategy = average, strategy
         self.replicas = strategy.num_replicas_in_sync
-        self.norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+        self.norms = [
+            layer
+            for layer in model._flatten_layers()
+            if isinstance(layer, keras.layers.BatchNormalization)
+        ]
         inner = getattr(optimizer, "inner_optimizer", optimizer)
-        inner._all_reduce_sum_gradients = lambda pairs: pairs  # Keras sums behind clipping and decay; done here before
+        inner._all_reduce_sum_gradients = lambda pairs: (
+            pairs
+        )  # Keras sums behind clipping and decay; done here before
         self.draws = Draws(model)
         self._compiled = tf.function(self._run, autograph=False, jit_compile=recipe.xla or None)
 
     def __call__(self, images, targets, number, stop=False, frozen=False):
         return Outcome(
-            *self._compiled(images, targets, tf.constant(number, tf.int64), tf.constant(float(stop)), frozen)
+            *self._compiled(
+                images, targets, tf.constant(number, tf.int64), tf.constant(float(stop)), frozen
+            )
         )
 
     def _run(self, images, targets, number, stop, frozen):
@@ -93,16 +107,24 @@ class TrainStep:
     def _replica(self, images, targets, number, stop, frozen):
         context = tf.distribute.get_replica_context()
         seed = tf.stack([tf.constant(self.recipe.seed, tf.int64), number])
-        seed = tf.random.experimental.stateless_fold_in(seed, tf.cast(context.replica_id_in_sync_group, tf.int64))
+        seed = tf.random.experimental.stateless_fold_in(
+            seed, tf.cast(context.replica_id_in_sync_group, tf.int64)
+        )
         variables = self.model.trainable_variables
         gradients, figures = self._gradients(images, targets, variables, seed)
-        statistics = [] if frozen else [v for norm in self.norms for v in (norm.moving_mean, norm.moving_variance)]
+        statistics = (
+            []
+            if frozen
+            else [v for norm in self.norms for v in (norm.moving_mean, norm.moving_variance)]
+        )
         gradients, figures = self._summed(context, gradients, [*figures, stop], statistics)
         failed = self._update(gradients, variables)
         if self.average is not None:
             self.average.update(number)
         loss, correct, stop = figures
-        return tf.stack([loss, correct, tf.cast(failed | ~tf.math.is_finite(loss), tf.float32), stop])
+        return tf.stack(
+            [loss, correct, tf.cast(failed | ~tf.math.is_finite(loss), tf.float32), stop]
+        )
 
     @contextlib.contextmanager
     def _normalization(self, frozen):
@@ -124,19 +146,25 @@ class TrainStep:
         images, targets = (tf.reshape(t, [parts, -1, *t.shape[1:]]) for t in (images, targets))
 
         def add(i, sums):
-            part = self._part(images[i], targets[i], variables, tf.random.experimental.stateless_fold_in(seed, i))
+            part = self._part(
+                images[i], targets[i], variables, tf.random.experimental.stateless_fold_in(seed, i)
+            )
             return i + 1, tf.nest.map_structure(tf.add, sums, part)
 
         zeros = [tf.zeros(v.shape, v.dtype) for v in variables], [tf.zeros(()), tf.zeros(())]
         # one after another: parts at the same time would need the memory that this is to save
-        _, sums = tf.while_loop(lambda i, _: i < parts, add, (tf.constant(0), zeros), parallel_iterations=1)
+        _, sums = tf.while_loop(
+            lambda i, _: i < parts, add, (tf.constant(0), zeros), parallel_iterations=1
+        )
         return sums
 
     def _part(self, images, targets, variables, seed):
         smoothing = self.recipe.label_smoothing
         with self.draws.seeded(seed), tf.GradientTape() as tape:
             probabilities = self.model(self.model.preprocessing.normalize(images), training=True)
-            losses = keras.losses.categorical_crossentropy(targets, probabilities, label_smoothing=smoothing)
+            losses = keras.losses.categorical_crossentropy(
+                targets, probabilities, label_smoothing=smoothing
+            )
             loss = tf.reduce_sum(losses) / self.recipe.batch_size
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])
@@ -147,7 +175,11 @@ class TrainStep:
         """Gradients and figures summed over the replicas; the statistics become the replicas' mean."""
         if self.replicas == 1:
             return gradients, figures
-        values = [*gradients, tf.stack(figures), *map(tf.identity, statistics)]  # identity: on a device
+        values = [
+            *gradients,
+            tf.stack(figures),
+            *map(tf.identity, statistics),
+        ]  # identity: on a device
         sums = context.all_reduce(tf.distribute.ReduceOp.SUM, values)
         for statistic, total in zip(statistics, sums[len(gradients) + 1 :], strict=True):
             statistic.assign(total / self.replicas)
@@ -155,15 +187,24 @@ class TrainStep:
 
     def _update(self, gradients, variables):
         """Adds coupled decay, clips, applies; whether the gradients were not finite."""
-        recipe, scale = self.recipe, self.optimizer.scale_loss  # under float16 the gradients are scaled
+        recipe, scale = (
+            self.recipe,
+            self.optimizer.scale_loss,
+        )  # under float16 the gradients are scaled
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
             gradients = [
-                g + decay * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)
+                g + decay * v if v.path.endswith("kernel") else g
+                for g, v in zip(gradients, variables, strict=True)
             ]
         norm = tf.linalg.global_norm(gradients)
         if recipe.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, scale(tf.constant(recipe.clip_norm)), use_norm=norm)
+            gradients, _ = tf.clip_by_global_norm(
+                gradients, scale(tf.constant(recipe.clip_norm)), use_norm=norm
+            )
         self.optimizer.apply(gradients, variables)
-        # Loss scaling leaves steps out whose gradients are too large for float16: nothing went wrong there.
-        return tf.constant(False) if recipe.precision == "mixed_float16" else ~tf.math.is_finite(norm)
+        # Loss scaling leaves steps out whose gradients are too large for float16: nothing went
+        # wrong there.
+        return (
+            tf.constant(False) if recipe.precision == "mixed_float16" else ~tf.math.is_finite(norm)
+        )

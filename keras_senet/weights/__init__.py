@@ -1,7 +1,8 @@
 """Weights by name or path: published ones, files of other frameworks, and this package's own.
 
-A file is opened by its reader (`readers`), which gives named arrays; `names` turns them into this package's names and
-layout; `loading` chooses the variant of the network that the file is for, and fills it.
+A file is opened by its reader (`readers`), which gives named arrays; `names` turns them into this
+package's names and layout; `loading` chooses the variant of the network that the file is for, and
+fills it.
 """
 
 from keras_senet.weights.download import DownloadError

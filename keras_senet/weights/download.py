@@ -1,4 +1,6 @@
-"""The files of published weights: from the caches of Keras and of the Hub, or downloaded and verified."""
+"""The files of published weights: from the caches of Keras and of the Hub, or downloaded and
+verified.
+"""
 
 import contextlib
 import hashlib
@@ -23,13 +25,16 @@ _lock = threading.Lock()
 
 
 class DownloadError(OSError):
-    """Published weights are neither cached nor to be had; the message says which file to fetch and where to put it."""
+    """Published weights are neither cached nor to be had; the message says which file to fetch and
+    where to put it.
+    """
 
 
 def fetch(source):
     """The path of a `Checkpoint`, of a Hub repository "hf://owner/name", or of a path itself.
 
-    A file in the cache is used as it is; its SHA-256 is compared where the publishers have given one.
+    A file in the cache is used as it is; its SHA-256 is compared where the publishers have given
+    one.
 
     Raises:
         DownloadError: if there is no network, or what arrived is not what was published.
@@ -42,7 +47,9 @@ def fetch(source):
     if str(source).startswith(HUB):
         repository = str(source).removeprefix(HUB)
         if repository.count("/") != 1 or not all(repository.split("/")):
-            raise ValueError(f"A repository of the Hub is 'hf://owner/name'. Received: weights={source!r}")
+            raise ValueError(
+                f"A repository of the Hub is 'hf://owner/name'. Received: weights={source!r}"
+            )
         return _from_hub(repository, f"{HUB}{repository}, {FILE}")
     return Path(source)
 
@@ -69,7 +76,10 @@ def _from_host(checkpoint, kept):
     _check_reachable(checkpoint.url, kept)
     kept.parent.mkdir(parents=True, exist_ok=True)  # Keras would take another folder silently
     try:
-        with tempfile.TemporaryDirectory(dir=kept.parent, prefix=".arriving-") as folder, _timeout(PATIENCE):
+        with (
+            tempfile.TemporaryDirectory(dir=kept.parent, prefix=".arriving-") as folder,
+            _timeout(PATIENCE),
+        ):
             subfolder = f"{FOLDER}/{Path(folder).name}"
             arrived = keras.utils.get_file(
                 kept.name, checkpoint.url, cache_dir=str(keras_home()), cache_subdir=subfolder
@@ -90,17 +100,22 @@ def _from_host(checkpoint, kept):
 def _from_hub(repository, url, kept=None):
     """The `model.safetensors` of a repository, by the Hub's library and its cache.
 
-    A checkpoint of the registry, which has a place `kept`, does not change: it is taken from the cache without asking.
-    Any other repository is asked whether it has a newer file, unless there is no network.
+    A checkpoint of the registry, which has a place `kept`, does not change: it is taken from the
+    cache without asking. Any other repository is asked whether it has a newer file, unless there is
+    no network.
     """
     hub = require("huggingface_hub", "weights")
-    errors, constants = (require(f"huggingface_hub.{name}", "weights") for name in ("errors", "constants"))
+    errors, constants = (
+        require(f"huggingface_hub.{name}", "weights") for name in ("errors", "constants")
+    )
     try:
         cached = Path(hub.hf_hub_download(repository, FILE, local_files_only=True))
     except errors.LocalEntryNotFoundError:
         cached = None
     except errors.HFValidationError as error:
-        raise ValueError(f"A repository of the Hub is 'hf://owner/name'. Received: {repository!r}") from error
+        raise ValueError(
+            f"A repository of the Hub is 'hf://owner/name'. Received: {repository!r}"
+        ) from error
     if cached and (kept or constants.HF_HUB_OFFLINE):
         return cached
     try:
@@ -112,7 +127,9 @@ def _from_hub(repository, url, kept=None):
         raise DownloadError(_by_hand(url, kept, error)) from error
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=PATIENCE))
-    except Exception as error:  # those of the library and of what it uses for HTTP have no common class
+    except (
+        Exception
+    ) as error:  # those of the library and of what it uses for HTTP have no common class
         raise DownloadError(_by_hand(url, kept, error)) from error
 
 
@@ -141,7 +158,9 @@ def _by_hand(url, kept, error):
 
 @contextlib.contextmanager
 def _timeout(seconds):
-    """For the sockets that are opened in the block; get_file takes no such argument. One block at a time."""
+    """For the sockets that are opened in the block; get_file takes no such argument. One block at a
+    time.
+    """
     with _lock:
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(seconds)

@@ -1,4 +1,6 @@
-"""From a file of weights to a network that has them: which network the file is for, then every variable."""
+"""From a file of weights to a network that has them: which network the file is for, then every
+variable.
+"""
 
 import contextlib
 import logging
@@ -16,9 +18,19 @@ from keras_senet.weights.registry import Checkpoint, split_part
 
 logger = logging.getLogger("keras_senet")
 
-HEAD = ("predictions/", "fc1/", "fc2/", "layers/dense")  # the layers of the classifiers, in all namings
+HEAD = (
+    "predictions/",
+    "fc1/",
+    "fc2/",
+    "layers/dense",
+)  # the layers of the classifiers, in all namings
 # The first convolutions, by family of networks, and in Keras' files
-STEMS = ("stem_conv1/kernel", "stem_part1_conv1/kernel", "stage1_block1_conv/kernel", "layers/conv2d/vars/0")
+STEMS = (
+    "stem_conv1/kernel",
+    "stem_part1_conv1/kernel",
+    "stage1_block1_conv/kernel",
+    "layers/conv2d/vars/0",
+)
 MAX_CHANNELS = 1024
 LISTED = 5  # differences that an error lists
 
@@ -46,7 +58,9 @@ class StoredWeights:
             case "legacy":
                 return names.from_torch(entries, names.LEGACY)
             case "later":
-                return names.from_torch(entries, names.later(len(self.spec.stem), self.spec.shortcut_pool))
+                return names.from_torch(
+                    entries, names.later(len(self.spec.stem), self.spec.shortcut_pool)
+                )
             case "caffe":
                 return names.from_caffe(entries, class_order())
         return names.from_own(entries)
@@ -54,23 +68,36 @@ class StoredWeights:
     def classes(self):
         """How many classes the file's head has, or None without one."""
         if self.family == "keras":
-            heads = [name for name, entry in self.file.entries.items() if "/dense" in name and len(entry.shape) == 2]
-            head = self.file.entries[max(heads, key=lambda name: (len(name), name))] if heads else None
+            heads = [
+                name
+                for name, entry in self.file.entries.items()
+                if "/dense" in name and len(entry.shape) == 2
+            ]
+            head = (
+                self.file.entries[max(heads, key=lambda name: (len(name), name))] if heads else None
+            )
         else:
             head = self.named(None).get("predictions/kernel")
         return head.shape[-1] if head and len(head.shape) == 2 else None
 
     def channels(self):
-        """How many channels the images have that the file's first convolution takes; 3 where that is not known."""
+        """How many channels the images have that the file's first convolution takes; 3 where that
+        is not known.
+        """
         entries = self.file.entries if self.family == "keras" else self.named(None)
         shapes = [entries[name].shape for name in STEMS if name in entries]
-        return shapes[0][2] if shapes and len(shapes[0]) == 4 and 1 <= shapes[0][2] <= MAX_CHANNELS else 3
+        return (
+            shapes[0][2]
+            if shapes and len(shapes[0]) == 4 and 1 <= shapes[0][2] <= MAX_CHANNELS
+            else 3
+        )
 
     def load_into(self, model, include_top=True):
         """Gives every variable of the model its value, and logs which part of the file has them.
 
         Raises:
-            ValueError: if the file has other weights than the model, or numbers that are not finite.
+            ValueError: if the file has other weights than the model, or numbers that are not
+            finite.
         """
         entries = self.named(model)
         if not include_top:
@@ -106,16 +133,24 @@ class StoredWeights:
                 f"{name} {entries[name].shape} instead of {tuple(variables[name].shape)}"
                 for name in found["of another shape"]
             ]
-            differences = "; ".join(f"{kind}: {_listed(items)}" for kind, items in found.items() if items)
+            differences = "; ".join(
+                f"{kind}: {_listed(items)}" for kind, items in found.items() if items
+            )
             problem = f"the file has {len(entries)} variables, the network {len(variables)}; {differences}"
             if re.search(r"\d{5}-of-\d{5}", self.label):
-                problem += ". By its name, the file is one of several that have the weights together"
+                problem += (
+                    ". By its name, the file is one of several that have the weights together"
+                )
         part = f" ({self.file.part})" if str(self.file.part) else ""
         raise ValueError(f"The weights of {self.label}{part} do not fit {model.name!r}: {problem}")
 
     def _head_problem(self, model):
         classes = self.classes()
-        has = "no classifier" if classes is None else f"{classes} classes, `classes` is {model.output_shape[-1]}"
+        has = (
+            "no classifier"
+            if classes is None
+            else f"{classes} classes, `classes` is {model.output_shape[-1]}"
+        )
         return f"the file has {has}. Pass `include_top=False` for the rest of the network"
 
 
@@ -138,8 +173,8 @@ def _listed(items):
 def adapt_stem(entry, channels):
     """A first convolution for RGB as one for another number of channels, as timm does it.
 
-    One channel is what red, green and blue were equally: their kernels' sum. More are red, green, blue, red, ... in
-    turn, scaled by 3 / channels so that the sum over all stays what it was.
+    One channel is what red, green and blue were equally: their kernels' sum. More are red, green,
+    blue, red, ... in turn, scaled by 3 / channels so that the sum over all stays what it was.
     """
     if len(entry.shape) != 4 or entry.shape[2] != 3:
         return entry
@@ -173,7 +208,11 @@ def open_weights(source, spec, preprocessing):
         label = repr(str(path))
         try:
             family = _family(file)
-            chosen = choose_spec(file.metadata, spec) if family in ("keras", "own") else spec.published_by(family)
+            chosen = (
+                choose_spec(file.metadata, spec)
+                if family in ("keras", "own")
+                else spec.published_by(family)
+            )
             stored = preprocessing_of(file.metadata)
         except ValueError as error:
             raise ValueError(f"The weights of {label} cannot be loaded: {error}") from error

@@ -1,4 +1,6 @@
-"""What this package writes into its own files besides the weights: the architecture and the preprocessing."""
+"""What this package writes into its own files besides the weights: the architecture and the
+preprocessing.
+"""
 
 import dataclasses
 import json
@@ -6,7 +8,8 @@ import json
 from keras_senet.preprocessing import Preprocessing
 
 METADATA = "keras_senet"
-# Fields of a spec that have no part in what the weights mean: a dilated network is the same at other places.
+# Fields of a spec that have no part in what the weights mean: a dilated network is the same at
+# other places.
 INDIFFERENT = ("output_stride",)
 
 
@@ -17,7 +20,9 @@ def describe(value):
 
 def encode(model):
     """The metadata of a network, as text."""
-    return json.dumps({"spec": describe(model.spec), "preprocessing": describe(model.preprocessing)})
+    return json.dumps(
+        {"spec": describe(model.spec), "preprocessing": describe(model.preprocessing)}
+    )
 
 
 def preprocessing_of(metadata):
@@ -33,13 +38,16 @@ def preprocessing_of(metadata):
         if stored is None:
             return None
         fields = {name: value for name, value in stored.items() if name != "class"}
-        return Preprocessing(**fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])})
+        return Preprocessing(
+            **fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}
+        )
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"its metadata is damaged: {error}") from error
 
 
 def choose_spec(metadata, spec):
-    """The network that a file of this package was saved from: `spec`, or another published form of it.
+    """The network that a file of this package was saved from: `spec`, or another published form of
+    it.
 
     Raises:
         ValueError: if the file is of another architecture, or its metadata is damaged.
@@ -57,7 +65,9 @@ def choose_spec(metadata, spec):
 
 
 def _differences(stored, spec):
-    """The fields in which a spec differs from a stored one; those that the file is too old for have their defaults."""
+    """The fields in which a spec differs from a stored one; those that the file is too old for have
+    their defaults.
+    """
     own = describe(spec)
     defaults = {field.name: field.default for field in dataclasses.fields(spec)}
     defaults = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}

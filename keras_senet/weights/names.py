@@ -1,7 +1,8 @@
 """The names and layouts of weights in files of others, turned into this package's.
 
-A weight's name here is its layer's and its own: "stage3_block2_conv1/kernel", "stage3_block2_se_reduce/bias". A table
-is rows of (a layer's name in the file, as a regular expression; its name here).
+A weight's name here is its layer's and its own: "stage3_block2_conv1/kernel",
+"stage3_block2_se_reduce/bias". A table is rows of (a layer's name in the file, as a regular
+expression; its name here).
 """
 
 import re
@@ -58,7 +59,8 @@ CAFFE = (
     (r"(stage.*)/pool_proj", r"\1_pool_proj"),
     (r"classifier", r"predictions"),
 )
-# The authors name Inception's modules by the size of their input, this package by that of their output.
+# The authors name Inception's modules by the size of their input, this package by that of their
+# output.
 INCEPTION = {
     "inception_3a": "stage3_block1",
     "inception_3b": "stage3_block2",
@@ -75,12 +77,17 @@ INCEPTION = {
 
 @cache
 def later(stem, pooled_shortcut):
-    """The table of timm/models/resnet.py: for so many convolutions in the stem, shortcuts with or without a pooling."""
+    """The table of timm/models/resnet.py: for so many convolutions in the stem, shortcuts with or
+    without a pooling.
+    """
     first = 1 if pooled_shortcut else 0
     deep = [
         row
         for i in range(3)
-        for row in ((rf"conv1\.{3 * i}", f"stem_conv{i + 1}"), (rf"conv1\.{3 * i + 1}", f"stem_conv{i + 1}_bn"))
+        for row in (
+            (rf"conv1\.{3 * i}", f"stem_conv{i + 1}"),
+            (rf"conv1\.{3 * i + 1}", f"stem_conv{i + 1}_bn"),
+        )
     ]
     return (
         *(deep if stem > 1 else [(r"conv1", "stem_conv1")]),
@@ -107,8 +114,14 @@ def torch_family(names):
 
 
 def from_torch(entries, table):
-    """PyTorch's entries by the names here, in Keras' layout; those that the table does not have keep their names."""
-    return _unique(_torch_entry(name, entry, table) for name, entry in entries.items() if not _counts_batches(name))
+    """PyTorch's entries by the names here, in Keras' layout; those that the table does not have
+    keep their names.
+    """
+    return _unique(
+        _torch_entry(name, entry, table)
+        for name, entry in entries.items()
+        if not _counts_batches(name)
+    )
 
 
 def _counts_batches(name):
@@ -117,19 +130,27 @@ def _counts_batches(name):
 
 def _torch_entry(name, entry, table):
     layer, _, variable = name.rpartition(".")
-    layer = re.sub(r"layer([1-9]\d?)\.(\d{1,3})", lambda m: f"stage{int(m[1]) + 1}_block{int(m[2]) + 1}", layer)
+    layer = re.sub(
+        r"layer([1-9]\d?)\.(\d{1,3})", lambda m: f"stage{int(m[1]) + 1}_block{int(m[2]) + 1}", layer
+    )
     layer = _translate(layer, table)
     variables = STATISTICS if layer and layer.endswith("_bn") else LAYER
     if layer is None or variable not in variables:
         return name, entry
-    if layer.endswith(SE_LAYERS) and len(entry.shape) == 2:  # a Linear in place of a 1x1 convolution
+    if (
+        layer.endswith(SE_LAYERS) and len(entry.shape) == 2
+    ):  # a Linear in place of a 1x1 convolution
         entry = entry.reshape((*entry.shape, 1, 1))
     return f"{layer}/{variables[variable]}", keras_layout(entry)
 
 
 def lacks_se_biases(names):
     """Whether there are SE blocks among weights, by their names here, and none with a bias."""
-    kinds = {kind for layer, _, kind in (name.rpartition("/") for name in names) if layer.endswith(SE_LAYERS)}
+    kinds = {
+        kind
+        for layer, _, kind in (name.rpartition("/") for name in names)
+        if layer.endswith(SE_LAYERS)
+    }
     return bool(kinds) and "bias" not in kinds
 
 
@@ -142,7 +163,9 @@ def _translate(layer, table):
 
 
 def keras_layout(entry):
-    """(out, in, height, width) -> (height, width, in, out); (out, in) -> (in, out); anything else as it is."""
+    """(out, in, height, width) -> (height, width, in, out); (out, in) -> (in, out); anything else
+    as it is.
+    """
     axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(entry.shape))
     return entry.transpose(axes) if axes else entry
 
@@ -172,8 +195,13 @@ def _without_factors(entries):
         if layer.endswith("/bn"):
             mean, variance, factor = (found.pop(f"{layer}:{i}", None) for i in range(3))
             if mean is None or variance is None or factor is None or factor.shape not in ((), (1,)):
-                raise DamagedFileError(f"{layer[:80]!r} does not have a mean, a variance and one factor")
-            found |= {f"{layer}:{i}": _divided(entry, factor, layer) for i, entry in enumerate((mean, variance))}
+                raise DamagedFileError(
+                    f"{layer[:80]!r} does not have a mean, a variance and one factor"
+                )
+            found |= {
+                f"{layer}:{i}": _divided(entry, factor, layer)
+                for i, entry in enumerate((mean, variance))
+            }
     return found
 
 
@@ -215,7 +243,9 @@ def _keras_places(model):
         place = f"layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
         counts[kind] += 1
         gate = isinstance(layer, SqueezeExcite)
-        for path, part in {"/reduce": layer.reduce, "/expand": layer.expand}.items() if gate else [("", layer)]:
+        for path, part in (
+            {"/reduce": layer.reduce, "/expand": layer.expand}.items() if gate else [("", layer)]
+        ):
             for i, variable in enumerate(part.weights):
                 yield f"{place}{path}/vars/{i}", own_name(variable)
 

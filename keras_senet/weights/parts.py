@@ -1,7 +1,9 @@
-"""Which of the dictionaries in a file of PyTorch holds the network, and which prefix its names have there.
+"""Which of the dictionaries in a file of PyTorch holds the network, and which prefix its names have
+there.
 
-A training saves its weights among other things: `{"epoch": 90, "state_dict": ..., "state_dict_ema": ...}`, with names
-such as "module.conv1.weight". Each dictionary and each prefix with which a network's names are complete is a `Part`.
+A training saves its weights among other things: `{"epoch": 90, "state_dict": ..., "state_dict_ema":
+...}`, with names such as "module.conv1.weight". Each dictionary and each prefix with which a
+network's names are complete is a `Part`.
 """
 
 import re
@@ -12,10 +14,33 @@ from keras_senet.weights.readers import UnsupportedFileError
 
 MAX_DEPTH = 6  # of dictionaries in each other
 MAX_LISTED = 100  # items of a list that are looked at
-# The names of dictionaries around weights: of two networks, the one that is named earlier here is taken, as by timm.
-WRAPPERS = ("state_dict", "model_state_dict", "model_state", "model", "network", "net", "weights", "params", "module")
+# The names of dictionaries around weights: of two networks, the one that is named earlier here is
+# taken, as by timm.
+WRAPPERS = (
+    "state_dict",
+    "model_state_dict",
+    "model_state",
+    "model",
+    "network",
+    "net",
+    "weights",
+    "params",
+    "module",
+)
 # What stands before names in the modules that trainings wrap networks into
-PREFIXES = frozenset(("module", "_orig_mod", "model", "timm_model", "network", "net", "backbone", "encoder", "_model"))
+PREFIXES = frozenset(
+    (
+        "module",
+        "_orig_mod",
+        "model",
+        "timm_model",
+        "network",
+        "net",
+        "backbone",
+        "encoder",
+        "_model",
+    )
+)
 # Running averages of weights: what their publishers evaluate
 AVERAGES = frozenset(("ema", "averaged", "average"))
 BESIDE = re.compile(r"optim|sched|scaler|callback|loop|rng|hyper|hparam|args|config", re.IGNORECASE)
@@ -39,7 +64,9 @@ class Part(NamedTuple):
     beside: tuple[str, ...] = ()
 
     def __str__(self):
-        """What was taken and what was not; nothing for a file that is one network's weights by their own names."""
+        """What was taken and what was not; nothing for a file that is one network's weights by
+        their own names.
+        """
         taken = [f"the weights are those of its {'.'.join(self.path)!r}"] if self.path else []
         if self.prefix:
             taken.append(f"the prefix {self.prefix!r} of their names is taken off")
@@ -64,11 +91,12 @@ def whole(contents, part):
 def choose_part(contents, asked=None):
     """The network's weights in what a reader has found, or those of the part that is asked for.
 
-    Without `asked`, dictionaries with the names of a known network come before others, running averages before the
-    weights that they are of, and then the usual names.
+    Without `asked`, dictionaries with the names of a known network come before others, running
+    averages before the weights that they are of, and then the usual names.
 
     Raises:
-        UnsupportedFileError: if there are no weights, or those of several networks and nothing decides.
+        UnsupportedFileError: if there are no weights, or those of several networks and nothing
+        decides.
     """
     found = _dictionaries(contents.tree)
     networks = [(path, prefix) for path, weights in found.items() for prefix in _prefixes(weights)]
@@ -82,7 +110,9 @@ def choose_part(contents, asked=None):
     if asked is not None:
         candidates = [c for c in candidates if f"{_full_name(*c)}.".startswith(f"{asked}.")]
         if not candidates:
-            raise UnsupportedFileError(f"it has no part {asked!r}; it has {_listed(names.values())}")
+            raise UnsupportedFileError(
+                f"it has no part {asked!r}; it has {_listed(names.values())}"
+            )
     ranks = {candidate: _rank(*candidate) for candidate in candidates}
     best = [candidate for candidate in candidates if ranks[candidate] == min(ranks.values())]
     if len(best) > 1:
@@ -91,15 +121,23 @@ def choose_part(contents, asked=None):
             f"Choose one: {_how_to_choose(names[best[0]])}"
         )
     path, prefix = best[0]
-    weights = {name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)}
+    weights = {
+        name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)
+    }
     others = tuple(name for candidate, name in names.items() if candidate != best[0])
     # A single number is no weight: torch's AveragedModel has `n_averaged` there
-    beside = tuple(name for name, value in found[path].items() if not name.startswith(prefix) and value.shape != ())
+    beside = tuple(
+        name
+        for name, value in found[path].items()
+        if not name.startswith(prefix) and value.shape != ()
+    )
     return Part(path, prefix, weights, others, beside)
 
 
 def _dictionaries(tree):
-    """The weights of each dictionary that has any, by its path; each is looked at once, however often it is there."""
+    """The weights of each dictionary that has any, by its path; each is looked at once, however
+    often it is there.
+    """
     found, seen = {}, set()
     level = [((), tree)]
     while level and len(level[0][0]) <= MAX_DEPTH:
@@ -108,17 +146,27 @@ def _dictionaries(tree):
             if not isinstance(value, (dict, list, tuple)) or id(value) in seen:
                 continue
             seen.add(id(value))
-            items = value if isinstance(value, dict) else {str(i): item for i, item in enumerate(value[:MAX_LISTED])}
+            items = (
+                value
+                if isinstance(value, dict)
+                else {str(i): item for i, item in enumerate(value[:MAX_LISTED])}
+            )
             weights = {name: item for name, item in items.items() if hasattr(item, "shape")}
             if weights:
                 found[path] = weights
-            inner += [((*path, name), item) for name, item in items.items() if item and name not in weights]
+            inner += [
+                ((*path, name), item)
+                for name, item in items.items()
+                if item and name not in weights
+            ]
         level = inner
     return found
 
 
 def _names(candidates):
-    """What each of the candidates is called: by its dictionaries, and its prefix too where that tells two apart."""
+    """What each of the candidates is called: by its dictionaries, and its prefix too where that
+    tells two apart.
+    """
     counts = Counter(path for path, _ in candidates)
     return {
         (path, prefix): ".".join(path) if path and counts[path] == 1 else _full_name(path, prefix)
@@ -131,9 +179,13 @@ def _full_name(path, prefix):
 
 
 def _unknown_networks(found):
-    """The dictionaries that may be networks of which the names say nothing: those with kernels, if any has them."""
+    """The dictionaries that may be networks of which the names say nothing: those with kernels, if
+    any has them.
+    """
     paths = [path for path in found if not any(map(BESIDE.search, path))]
-    with_kernels = [path for path in paths if any(len(value.shape) > 1 for value in found[path].values())]
+    with_kernels = [
+        path for path in paths if any(len(value.shape) > 1 for value in found[path].values())
+    ]
     return [(path, "") for path in with_kernels or paths]
 
 

@@ -44,7 +44,10 @@ class Checkpoint:
     def preprocessing(self) -> Preprocessing:
         """What turns images into the network's input, at the size of `top1` and `top5`."""
         return replace(
-            IMAGENET, size=self.input_size, crop_fraction=self.crop_fraction, interpolation=self.interpolation
+            IMAGENET,
+            size=self.input_size,
+            crop_fraction=self.crop_fraction,
+            interpolation=self.interpolation,
         )
 
     @property
@@ -123,7 +126,9 @@ def list_weights(model=None):
     found = tuple(checkpoint for checkpoint in CHECKPOINTS if _key(checkpoint.model) == name)
     if not found:
         models = ", ".join(dict.fromkeys(checkpoint.model for checkpoint in CHECKPOINTS))
-        raise ValueError(f"`model` has no published weights; these have: {models}. Received: model={model!r}")
+        raise ValueError(
+            f"`model` has no published weights; these have: {models}. Received: model={model!r}"
+        )
     return found
 
 
@@ -155,12 +160,18 @@ def find(weights, model_name):
     if str(weights).startswith(HUB):
         return str(weights)
     accepted = ", ".join(
-        [*map(repr, tags), f"the path of an existing file ({', '.join(ENDINGS)})", "'hf://owner/name'"]
+        [
+            *map(repr, tags),
+            f"the path of an existing file ({', '.join(ENDINGS)})",
+            "'hf://owner/name'",
+        ]
     )
     none = "" if tags else f"; there are no published weights for {model_name!r}"
     path, _ = split_part(Path(str(weights)))
     if not path.name.endswith(ENDINGS) or not path.is_file():
-        raise ValueError(f"`weights` must be None, {accepted}{none}. Received: weights={str(weights)!r}")
+        raise ValueError(
+            f"`weights` must be None, {accepted}{none}. Received: weights={str(weights)!r}"
+        )
     return Path(weights)
 
 

@@ -20,13 +20,16 @@ ENDINGS = (".weights.h5", ".safetensors")
 
 
 def save_weights(model, path):
-    """Writes the weights of a network, with its `spec` and `preprocessing`, to a `.weights.h5` or `.safetensors` file.
+    """Writes the weights of a network, with its `spec` and `preprocessing`, to a `.weights.h5` or
+    `.safetensors` file.
 
-    Keras reads the former too. The file appears whole or not at all: an interrupted run leaves an earlier one as it
-    was. Names in a `.safetensors` file are those of the layers, such as "stage3_block2_conv1.kernel", in Keras' layout.
+    Keras reads the former too. The file appears whole or not at all: an interrupted run leaves an
+    earlier one as it was. Names in a `.safetensors` file are those of the layers, such as
+    "stage3_block2_conv1.kernel", in Keras' layout.
 
     Raises:
-        ValueError: for another file name, a model that no constructor of this package made, or variables of bfloat16 in
+        ValueError: for another file name, a model that no constructor of this package made, or
+        variables of bfloat16 in
             a `.weights.h5` file.
         MissingExtraError: for `.safetensors` without the extra `weights`.
         OSError: if the file cannot be written.
@@ -38,8 +41,12 @@ def save_weights(model, path):
             f"Only networks of keras_senet carry their architecture; {model.name!r} does not. "
             "Use `model.save_weights` for it."
         )
-    if path.name.endswith(".weights.h5") and any(variable.dtype == "bfloat16" for variable in model.weights):
-        raise ValueError(f"`.weights.h5` cannot hold bfloat16: use `.safetensors`. Received: path={str(path)!r}")
+    if path.name.endswith(".weights.h5") and any(
+        variable.dtype == "bfloat16" for variable in model.weights
+    ):
+        raise ValueError(
+            f"`.weights.h5` cannot hold bfloat16: use `.safetensors`. Received: path={str(path)!r}"
+        )
     write = _write_keras if path.name.endswith(".weights.h5") else _write_safetensors
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
         written = Path(folder) / path.name
@@ -49,7 +56,9 @@ def save_weights(model, path):
 
 
 def _reserve(file, path, model):
-    """Raises OSError unless there is space for a model's weights: on a full disk HDF5 ends the process."""
+    """Raises OSError unless there is space for a model's weights: on a full disk HDF5 ends the
+    process.
+    """
     needed = OVERHEAD + sum(OVERHEAD + 4 * math.prod(variable.shape) for variable in model.weights)
     try:
         with file.open("wb") as empty:
@@ -65,7 +74,9 @@ def check_path(path):
     """Raises ValueError or FileNotFoundError for a path that no weights can be written to."""
     path = Path(path)
     if not path.name.endswith(ENDINGS):
-        raise ValueError(f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}")
+        raise ValueError(
+            f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}"
+        )
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(path)!r} does not exist")
 
@@ -73,10 +84,14 @@ def check_path(path):
 def _write_keras(model, path):
     model.save_weights(path)
     with h5py.File(path, "a") as file:
-        file.attrs[METADATA] = np.bytes_(encode(model).encode())  # of a fixed length: what readers need not follow
+        file.attrs[METADATA] = np.bytes_(
+            encode(model).encode()
+        )  # of a fixed length: what readers need not follow
 
 
 def _write_safetensors(model, path):
     library = require("safetensors.numpy", "weights")
-    arrays = {own_name(variable): keras.ops.convert_to_numpy(variable) for variable in model.weights}
+    arrays = {
+        own_name(variable): keras.ops.convert_to_numpy(variable) for variable in model.weights
+    }
     library.save_file(to_own(arrays), path, metadata={METADATA: encode(model)})

@@ -4,7 +4,7 @@ import keras
 import pytest
 
 import keras_senet
-from keras_senet.analysis import complexity
+from keras_senet.complexity import complexity
 
 
 def count(build, shape=(8, 8, 3)):
@@ -16,7 +16,11 @@ def count(build, shape=(8, 8, 3)):
     ("layer", "parameters", "multiply_adds"),
     [
         (keras.layers.Conv2D(5, 3, padding="same"), 3 * 3 * 3 * 5 + 5, 64 * 3 * 3 * 3 * 5),
-        (keras.layers.Conv2D(6, 3, strides=2, groups=3, use_bias=False), 3 * 3 * 6, 3 * 3 * 3 * 3 * 6),
+        (
+            keras.layers.Conv2D(6, 3, strides=2, groups=3, use_bias=False),
+            3 * 3 * 6,
+            3 * 3 * 3 * 3 * 6,
+        ),
         (keras.layers.DepthwiseConv2D(3, padding="same"), 3 * 3 * 3 + 3, 64 * 3 * 3 * 3),
         (keras.layers.SeparableConv2D(5, 3, padding="same"), 27 + 15 + 5, 64 * (27 + 15)),
         (keras.layers.Conv2DTranspose(5, 3, use_bias=False), 3 * 3 * 3 * 5, 64 * 3 * 3 * 3 * 5),
@@ -57,7 +61,9 @@ def test_a_model_within_a_model_and_frozen_layers():
 
 
 def test_keras_applications():
-    """Keras' ResNet50 strides in the first 1x1, as the authors, with biases: 2 x 26,560 more; oracle 3,857,973,248."""
+    """Keras' ResNet50 strides in the first 1x1, as the authors, with biases: 2 x 26,560 more;
+    oracle 3,857,973,248.
+    """
     found = complexity(keras.applications.ResNet50(weights=None))
     assert found.multiply_adds == 3857973248
     assert found.parameters + found.statistics == 25636712
@@ -66,7 +72,14 @@ def test_keras_applications():
 def test_stages_add_up():
     found = complexity(keras_senet.SEResNet20(weights=None))
     stages = list(found.stages())
-    assert [stage.name for stage in stages] == ["stem", "stage1", "stage2", "stage3", "avg", "predictions"]
+    assert [stage.name for stage in stages] == [
+        "stem",
+        "stage1",
+        "stage2",
+        "stage3",
+        "avg",
+        "predictions",
+    ]
     assert sum(stage.multiply_adds for stage in stages) == found.multiply_adds
 
 
@@ -76,6 +89,9 @@ def test_what_cannot_be_counted():
         complexity(keras.Model(images, keras.layers.Conv2D(2, 1)(images)))
     with pytest.raises(ValueError, match="functional"):
         complexity("SEResNet50")
-    for layer in (keras.layers.TimeDistributed(keras.layers.Dense(3)), keras.layers.ConvLSTM1D(3, 3)):
+    for layer in (
+        keras.layers.TimeDistributed(keras.layers.Dense(3)),
+        keras.layers.ConvLSTM1D(3, 3),
+    ):
         with pytest.raises(ValueError, match=f"{type(layer).__name__} layers cannot be counted"):
             count(layer)

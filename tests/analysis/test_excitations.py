@@ -1,4 +1,6 @@
-"""Gates over datasets, beside NumPy's means and deviations of all gates at once; tables, pictures, the command."""
+"""Gates over datasets, beside NumPy's means and deviations of all gates at once; tables, pictures,
+the command.
+"""
 
 import csv
 import dataclasses
@@ -20,14 +22,26 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet import analysis, cli
-from keras_senet.analysis.excitation_pictures import chosen_blocks, excited_classes, excited_instances, overview
-from keras_senet.analysis.excitation_tables import arrays, class_csv, specificity, statistics, statistics_csv, variation
+from keras_senet.analysis.excitation_tables import (
+    arrays,
+    class_csv,
+    specificity,
+    statistics,
+    statistics_csv,
+    variation,
+)
 from keras_senet.analysis.excitations import excitations, find_classes, gates_step
 from keras_senet.analysis.moments import Moments
 from keras_senet.data import DATASETS, Dataset
-from keras_senet.models.blocks import SE
 from keras_senet.models.resnet import SmallResNet
+from keras_senet.plots.excitations import (
+    chosen_blocks,
+    excited_classes,
+    excited_instances,
+    overview,
+)
 from keras_senet.preprocessing import imagenet_classes
+from keras_senet.se import SE
 from keras_senet.weights.metadata import describe
 
 NAMES = tuple("abcde")
@@ -37,13 +51,17 @@ SPEC = SmallResNet((1, 1))
 def dataset(count=23, size=32, seed=0):
     """Random images of five classes, of which the last has none."""
     random = np.random.default_rng(seed)
-    images = random.integers(0, 256, (count, size, size, 3)) * random.uniform(0, 1, (count, 1, 1, 3))
+    images = random.integers(0, 256, (count, size, size, 3)) * random.uniform(
+        0, 1, (count, 1, 1, 3)
+    )
     return Dataset(images.astype("uint8"), np.arange(count) % 4, NAMES)
 
 
 @functools.cache
 def network(spec=SPEC):
-    """A tiny network whose gates differ from image to image, made once: tests must leave it as it is."""
+    """A tiny network whose gates differ from image to image, made once: tests must leave it as it
+    is.
+    """
     return build(spec)
 
 
@@ -56,18 +74,28 @@ def measured():
 def build(spec=SPEC, **options):
     """The same, for its test only."""
     keras.utils.set_random_seed(0)
-    return keras_senet.application(spec, name="tiny", input_size=32, classes=10)(weights=None, **options)
+    return keras_senet.application(spec, name="tiny", input_size=32, classes=10)(
+        weights=None, **options
+    )
 
 
 def all_gates(model, images):
     """(N, C) by block, from the layers' own equations in NumPy, of the maps that they take."""
     blocks = [layer for layer in model.layers if isinstance(layer, keras_senet.SqueezeExcite)]
     maps = keras.Model(model.input, [block.input for block in blocks])
-    found = keras.tree.flatten(maps(model.preprocessing.normalize(np.asarray(images)), training=False))
-    functions = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
+    found = keras.tree.flatten(
+        maps(model.preprocessing.normalize(np.asarray(images)), training=False)
+    )
+    functions = {
+        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
+        "tanh": np.tanh,
+        "relu": lambda x: np.maximum(x, 0),
+    }
     gates = {}
     for block, x in zip(blocks, found, strict=True):
-        (w1, b1), (w2, b2) = ((conv.kernel.numpy()[0, 0], conv.bias.numpy()) for conv in (block.reduce, block.expand))
+        (w1, b1), (w2, b2) = (
+            (conv.kernel.numpy()[0, 0], conv.bias.numpy()) for conv in (block.reduce, block.expand)
+        )
         x = x.numpy().astype("float64")
         squeezed = x.mean(axis=(1, 2)) if block.squeeze == "avg" else x
         gate = functions[block.gate](np.maximum(squeezed @ w1 + b1, 0) @ w2 + b2)
@@ -79,7 +107,9 @@ def assert_equal(found, expected, labels):
     """`BlockExcitations` against all gates (N, C) of a block."""
     close = {"rtol": 1e-4, "atol": 1e-6}
     for k in range(4):
-        np.testing.assert_allclose(found.class_means[k], expected[labels == k].mean(axis=0), **close)
+        np.testing.assert_allclose(
+            found.class_means[k], expected[labels == k].mean(axis=0), **close
+        )
         np.testing.assert_allclose(found.class_stds[k], expected[labels == k].std(axis=0), **close)
     assert np.isnan(found.class_means[4]).all()
     assert np.isnan(found.class_stds[4]).all()
@@ -97,7 +127,11 @@ def test_the_figures_are_numpys(se):
         if isinstance(layer, keras_senet.SqueezeExcite):
             layer.expand.kernel.assign(8 * layer.expand.kernel)  # gates of all magnitudes
     result, expected = excitations(model, data, batch_size=10), all_gates(model, data.images)
-    assert list(result.blocks) == list(expected) == ["stage1_block1_se", "stage1_block2_se", "stage2_block1_se"]
+    assert (
+        list(result.blocks)
+        == list(expected)
+        == ["stage1_block1_se", "stage1_block2_se", "stage2_block1_se"]
+    )
     for name, block in result.blocks.items():
         assert block.gate == se.gate
         assert_equal(block, expected[name], data.labels)
@@ -111,8 +145,18 @@ def test_the_figures_are_numpys(se):
 def test_any_batch_size_gives_the_same(size):
     whole, parts = measured(), excitations(network(), dataset(), batch_size=size)
     for name, block in whole.blocks.items():
-        for field in ("class_means", "class_stds", "mean", "std", "closed", "opened", "from_identity"):
-            np.testing.assert_allclose(getattr(block, field), getattr(parts.blocks[name], field), atol=1e-6)
+        for field in (
+            "class_means",
+            "class_stds",
+            "mean",
+            "std",
+            "closed",
+            "opened",
+            "from_identity",
+        ):
+            np.testing.assert_allclose(
+                getattr(block, field), getattr(parts.blocks[name], field), atol=1e-6
+            )
     assert whole.class_images.tolist() == parts.class_images.tolist()
 
 
@@ -134,8 +178,12 @@ def test_every_family(kind):
     model = tiny.constructor(weights=None, include_top=False)
     step, blocks = gates_step(model)
     images = np.random.default_rng(0).integers(0, 256, (2, tiny.size, tiny.size, 3), "uint8")
-    expected = analysis.gates(model)(model.preprocessing.normalize(images.astype("float32")), training=False)
-    assert [name for name, _, _ in blocks] == [n for n in (layer.name for layer in model.layers) if n in expected]
+    expected = analysis.gates(model)(
+        model.preprocessing.normalize(images.astype("float32")), training=False
+    )
+    assert [name for name, _, _ in blocks] == [
+        n for n in (layer.name for layer in model.layers) if n in expected
+    ]
     wanted = np.concatenate([np.reshape(expected[name], (2, -1)) for name, _, _ in blocks], axis=1)
     np.testing.assert_allclose(step(images), wanted, atol=1e-5)
 
@@ -159,12 +207,16 @@ def test_channels_first(channels_first):
     first.set_weights(last.get_weights())
     found = excitations(first, data).blocks["stage1_block1_se"]
     keras.config.set_image_data_format("channels_last")
-    np.testing.assert_allclose(found.class_means, excitations(last, data).blocks["stage1_block1_se"].class_means, 1e-4)
+    np.testing.assert_allclose(
+        found.class_means, excitations(last, data).blocks["stage1_block1_se"].class_means, 1e-4
+    )
 
 
 def test_nested_models_and_blocks_that_are_called_twice():
     inner = build(include_top=False)
-    outer = keras.Sequential([keras.Input((32, 32, 3)), inner, keras.layers.GlobalAveragePooling2D()])
+    outer = keras.Sequential(
+        [keras.Input((32, 32, 3)), inner, keras.layers.GlobalAveragePooling2D()]
+    )
     images = np.random.default_rng(0).normal(size=(2, 32, 32, 3)).astype("float32")
     expected, found = analysis.gates(inner)(images), analysis.gates(outer)(images)
     assert list(found) == [f"tiny/{name}" for name in expected]
@@ -183,12 +235,19 @@ def test_se_blocks_in_a_foreign_model():
     model = keras_senet.add_se(keras.Model(images, keras.layers.Flatten()(x)), after="conv")
     model.preprocessing = keras_senet.SEResNet20.preprocessing
     data = dataset()
-    assert_equal(excitations(model, data).blocks["conv_se"], all_gates(model, data.images)["conv_se"], data.labels)
+    assert_equal(
+        excitations(model, data).blocks["conv_se"],
+        all_gates(model, data.images)["conv_se"],
+        data.labels,
+    )
 
 
 def test_moments_of_numbers_that_hardly_differ():
     """A sum of squares would have lost their deviation, 1e-9 of numbers near 1, altogether."""
-    values, classes = 1 + 1e-9 * np.random.default_rng(0).normal(size=(1000, 2)), np.arange(1000) % 3
+    values, classes = (
+        1 + 1e-9 * np.random.default_rng(0).normal(size=(1000, 2)),
+        np.arange(1000) % 3,
+    )
     moments = Moments(3, 2)
     for part in np.array_split(np.arange(1000), 37):
         moments.add(values[part], classes[part])
@@ -205,18 +264,24 @@ def by_class(values, labels, classes):
 
 
 def test_specificity():
-    """Gates = class effect + noise, of standard deviations 3 and 4: 9 / 25 of the variance is between the classes."""
+    """Gates = class effect + noise, of standard deviations 3 and 4: 9 / 25 of the variance is
+    between the classes.
+    """
     random, labels = np.random.default_rng(0), np.arange(6000) % 600
     noise = random.normal(size=(6000, 40))
     effect = random.normal(size=(600, 40))[labels]
     images = np.full(600, 10)
-    assert specificity(*by_class(3 * effect + 4 * noise, labels, 600), images) == pytest.approx(9 / 25, abs=0.01)
+    assert specificity(*by_class(3 * effect + 4 * noise, labels, 600), images) == pytest.approx(
+        9 / 25, abs=0.01
+    )
     assert specificity(*by_class(noise, labels, 600), images) < 0.01  # not the 1 / 10 by chance
     assert specificity(*by_class(effect, labels, 600), images) == pytest.approx(1, abs=1e-9)
 
 
 def test_specificity_by_hand():
-    """Two classes of 2 and 3 images and one channel, with a class of a single image that does not count."""
+    """Two classes of 2 and 3 images and one channel, with a class of a single image that does not
+    count.
+    """
     first, second = [0.1, 0.3], [0.6, 0.7, 0.8]
     within = (0.02 + 0.01) / 2  # of 0.02 / 1 and 0.02 / 2
     between = (0.7 - 0.2) ** 2 / 2 - (0.02 / 2 + 0.01 / 3) / 2
@@ -236,7 +301,14 @@ def test_constant_gates():
             layer.expand.bias.assign(0 * layer.expand.bias + 20)
     for row in statistics(excitations(model, dataset(), batch_size=5)):
         assert row.mean == pytest.approx(1, abs=1e-6)
-        assert (row.std, row.specificity, row.closed, row.opened, row.constant, row.variation) == (0, 0, 0, 1, 1, 0)
+        assert (row.std, row.specificity, row.closed, row.opened, row.constant, row.variation) == (
+            0,
+            0,
+            0,
+            1,
+            1,
+            0,
+        )
         assert row.from_identity == pytest.approx(0, abs=1e-6)
 
 
@@ -258,8 +330,12 @@ def test_statistics_and_tables():
     assert float(table[0]["specificity"]) == rows[0].specificity
     long = list(csv.DictReader(class_csv(result, [2, 0]).splitlines()))
     assert len(long) == (16 + 32) * 3
-    (one,) = (r for r in long if (r["block"], r["channel"], r["class"]) == ("stage2_block1_se", "7", "c"))
-    assert float(one["mean"]) == pytest.approx(gates["stage2_block1_se"][data.labels == 2, 7].mean(), rel=1e-4)
+    (one,) = (
+        r for r in long if (r["block"], r["channel"], r["class"]) == ("stage2_block1_se", "7", "c")
+    )
+    assert float(one["mean"]) == pytest.approx(
+        gates["stage2_block1_se"][data.labels == 2, 7].mean(), rel=1e-4
+    )
     stored = arrays(result)
     assert stored["stage1_block1_se/class_means"].shape == (5, 16)
     assert stored["class_names"].tolist() == list(NAMES)
@@ -267,7 +343,9 @@ def test_statistics_and_tables():
 
 def test_variation_does_not_depend_on_the_gates_size():
     gate = np.random.default_rng(0).normal(1, 0.3, (50, 4))
-    found = [variation((size * gate).mean(axis=0), (size * gate).std(axis=0)) for size in (0.01, 1, -100)]
+    found = [
+        variation((size * gate).mean(axis=0), (size * gate).std(axis=0)) for size in (0.01, 1, -100)
+    ]
     assert found == pytest.approx(3 * [0.3 / (1 + 0.3**2) ** 0.5], rel=0.1)
     assert found == pytest.approx(3 * found[:1])
     assert variation(np.zeros(4), np.zeros(4)) == 0  # ReLUs that are all idle
@@ -275,7 +353,11 @@ def test_variation_does_not_depend_on_the_gates_size():
 
 
 def test_the_drawn_blocks_are_the_papers():
-    names = [f"stage{s}_block{b}_se" for s, depth in ((2, 3), (3, 4), (4, 6), (5, 3)) for b in range(1, depth + 1)]
+    names = [
+        f"stage{s}_block{b}_se"
+        for s, depth in ((2, 3), (3, 4), (4, 6), (5, 3))
+        for b in range(1, depth + 1)
+    ]
     drawn = [tuple(map(int, re.findall(r"\d+", name))) for name in chosen_blocks(names)]
     assert drawn == [(2, 3), (3, 4), (4, 6), (5, 1), (5, 2), (5, 3)]
     assert chosen_blocks(names[:7]) == names[:7]
@@ -285,7 +367,9 @@ def test_the_drawn_blocks_are_the_papers():
 def test_pictures(tmp_path, monkeypatch):
     figures, save = [], matplotlib.figure.Figure.savefig
     monkeypatch.setattr(
-        matplotlib.figure.Figure, "savefig", lambda f, *a, **options: (figures.append(f), save(f, *a, **options))[1]
+        matplotlib.figure.Figure,
+        "savefig",
+        lambda f, *a, **options: (figures.append(f), save(f, *a, **options))[1],
     )
     result = measured()
     excited_classes(result, [1, 2], tmp_path / "classes.png", "a title")
@@ -297,11 +381,19 @@ def test_pictures(tmp_path, monkeypatch):
     assert panel.get_title() == "stage2_block1_se"
     for line, expected in zip(panel.lines, (*block.class_means[[1, 2]], block.mean), strict=True):
         np.testing.assert_array_equal(line.get_ydata(), expected)
-    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == ["b", "c", "all classes"]
-    low, high = (f(figures[1].axes[1].collections[0].get_paths()[0].vertices[:, 1]) for f in (min, max))
+    assert [text.get_text() for text in figures[0].legends[0].get_texts()] == [
+        "b",
+        "c",
+        "all classes",
+    ]
+    low, high = (
+        f(figures[1].axes[1].collections[0].get_paths()[0].vertices[:, 1]) for f in (min, max)
+    )
     assert low == pytest.approx((block.class_means[1] - block.class_stds[1]).min())
     assert high == pytest.approx((block.class_means[1] + block.class_stds[1]).max())
-    np.testing.assert_array_equal(figures[2].axes[2].lines[0].get_ydata(), [row.closed for row in rows])
+    np.testing.assert_array_equal(
+        figures[2].axes[2].lines[0].get_ydata(), [row.closed for row in rows]
+    )
     drawn = [line.get_ydata().tolist() for line in figures[2].axes[4].lines]
     assert drawn == [[row.from_identity for row in rows], [row.variation for row in rows]]
     for name in ("classes", "instances", "blocks"):
@@ -317,11 +409,15 @@ def test_classes_by_name():
     assert find_classes(["c", "a", "c"], NAMES) == [2, 0]
     ids = tuple(each.wordnet_id for each in imagenet_classes())
     assert find_classes(["goldfish", "n02110958", "n01440764 tench"], ids) == [1, 254, 0]
-    with pytest.raises(ValueError, match="no class 'goldfsh'; of its 1000 classes like it: goldfish"):
+    with pytest.raises(
+        ValueError, match="no class 'goldfsh'; of its 1000 classes like it: goldfish"
+    ):
         find_classes(["goldfsh"], ids)
     with pytest.raises(ValueError, match="2 classes are called 'crane': n02012849, n03126707"):
         find_classes(["crane"], ids)
-    with pytest.raises(ValueError, match="no class 'zebra'; of its 5 classes the first: a, b, c, d, e"):
+    with pytest.raises(
+        ValueError, match="no class 'zebra'; of its 5 classes the first: a, b, c, d, e"
+    ):
         find_classes(["zebra"], NAMES)
 
 
@@ -349,10 +445,20 @@ EMPTY = Dataset(np.zeros((0, 32, 32, 3), "uint8"), np.zeros(0, "int64"), NAMES)
         (without_blocks, dataset(), {}, "`model` has no SE blocks. Received: 'tiny'"),
         (Subclassed, dataset(), {}, "functional Keras model with one input. Received: <Subclassed"),
         (network, EMPTY, {}, "The dataset has no images"),
-        (network, dataset(), {"classes": ["cat"]}, "The dataset has no class 'cat'; of its 5 classes the first: a"),
+        (
+            network,
+            dataset(),
+            {"classes": ["cat"]},
+            "The dataset has no class 'cat'; of its 5 classes the first: a",
+        ),
         (network, dataset(), {"classes": []}, "`classes` must be the names of one class or more"),
         (network, dataset(), {"classes": "a"}, "classes='a'"),
-        (network, dataset(), {"classes": [["a"]]}, "the names of one class or more. Received: classes=[['a']]"),
+        (
+            network,
+            dataset(),
+            {"classes": [["a"]]},
+            "the names of one class or more. Received: classes=[['a']]",
+        ),
         (network, dataset(), {"classes": 1}, "classes=1"),
         (
             network,
@@ -361,7 +467,12 @@ EMPTY = Dataset(np.zeros((0, 32, 32, 3), "uint8"), np.zeros(0, "int64"), NAMES)
             "`dataset` must be a dataset of `keras_senet.data`. Received: dataset of type nd",
         ),
         (network, dataset(), {"batch_size": 0}, "batch_size=0"),
-        (lambda: build(input_shape=(32, 32, 1)), dataset(), {}, "takes 1 channels, the dataset's images have 3"),
+        (
+            lambda: build(input_shape=(32, 32, 1)),
+            dataset(),
+            {},
+            "takes 1 channels, the dataset's images have 3",
+        ),
         (not_finite, dataset(), {}, "The gates of 'stage2_block1_se' are not finite"),
     ],
 )
@@ -372,7 +483,9 @@ def test_what_does_not_fit_is_one_clear_error(model, data, options, message):
 
 def folder_of_images(folder):
     random = np.random.default_rng(0)
-    for split, name in ((split, name) for split in ("train", "test") for name in ("cat", "dog", "frog")):
+    for split, name in (
+        (split, name) for split in ("train", "test") for name in ("cat", "dog", "frog")
+    ):
         (folder / split / name).mkdir(parents=True)
         for i in range(3):
             pixels = random.integers(0, 256, (40, 36 + i, 3), "uint8")
@@ -390,7 +503,9 @@ def little_network(monkeypatch):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """What training leaves, of a network for three classes of images; to be read only."""
-    return leave(tmp_path_factory.mktemp("finished") / "run", little.NETWORK(weights=None, classes=3))
+    return leave(
+        tmp_path_factory.mktemp("finished") / "run", little.NETWORK(weights=None, classes=3)
+    )
 
 
 @pytest.fixture
@@ -404,7 +519,9 @@ def leave(folder, model):
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")
     images = str(folder_of_images(folder.parent / "images")).replace("\\", "/")
-    (folder / "recipe.json").write_text(f'{{"recipe": {{"model": "SEResNet20", "dataset": "{images}"}}}}')
+    (folder / "recipe.json").write_text(
+        f'{{"recipe": {{"model": "SEResNet20", "dataset": "{images}"}}}}'
+    )
     return folder
 
 
@@ -422,10 +539,21 @@ def test_the_command(run_folder, capfd):
     assert "stage3_block1_se" in printed.out
     assert "0.png" in printed.out
     output = run_folder / "excitations"
-    files = {"statistics.csv", "gates.csv", "gates.npz", "classes.png", "instances.png", "blocks.png"}
+    files = {
+        "statistics.csv",
+        "gates.csv",
+        "gates.npz",
+        "classes.png",
+        "instances.png",
+        "blocks.png",
+    }
     assert {path.name for path in output.iterdir()} == files
     with (output / "gates.csv").open(newline="") as file:
-        assert list(dict.fromkeys(row["class"] for row in csv.DictReader(file))) == ["", "frog", "cat"]
+        assert list(dict.fromkeys(row["class"] for row in csv.DictReader(file))) == [
+            "",
+            "frog",
+            "cat",
+        ]
     with np.load(output / "gates.npz") as stored:
         assert stored["class_images"].tolist() == [3, 2, 3]
         assert stored["stage3_block1_se/class_stds"].shape == (3, 64)
@@ -433,7 +561,12 @@ def test_the_command(run_folder, capfd):
 
 def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, capfd):
     weights, images = run_folder / "model.weights.h5", finished.parent / "images"
-    assert command("--model", "SEResNet20", "--weights", weights, "--dataset", images, "--split", "train") == 0
+    assert (
+        command(
+            "--model", "SEResNet20", "--weights", weights, "--dataset", images, "--split", "train"
+        )
+        == 0
+    )
     assert "9 images" in capfd.readouterr().out
     assert not (run_folder / "excitations").exists()
 
@@ -447,23 +580,43 @@ def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, ca
         (("--workdir", "{run}"), "0.png"),
         (("--workdir", "{run}", "--output", "{run}/out/there"), "0.png"),
         (("--workdir", "{run}", "--output", "{run}/out", "--split", "val"), "'val'"),
-        (("--workdir", "{run}", "--output", "{run}/out", "--batch-size", "0"), "`batch_size` must be an integer"),
-        (("--workdir", "{run}", "--output", "{run}/out", "--dataset", "empty"), "The dataset has no images"),
-        (("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras"), "--output cannot be written"),
-        (("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras/out"), "model.keras' is no folder)"),
+        (
+            ("--workdir", "{run}", "--output", "{run}/out", "--batch-size", "0"),
+            "`batch_size` must be an integer",
+        ),
+        (
+            ("--workdir", "{run}", "--output", "{run}/out", "--dataset", "empty"),
+            "The dataset has no images",
+        ),
+        (
+            ("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras"),
+            "--output cannot be written",
+        ),
+        (
+            ("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras/out"),
+            "model.keras' is no folder)",
+        ),
     ],
 )
-def test_bad_input_is_one_line_and_leaves_nothing(arguments, message, run_folder, capfd, monkeypatch):
+def test_bad_input_is_one_line_and_leaves_nothing(
+    arguments, message, run_folder, capfd, monkeypatch
+):
     monkeypatch.setitem(DATASETS, "empty", lambda split: EMPTY)
     before = sorted(run_folder.iterdir())
-    assert_refused([argument.replace("{run}", str(run_folder)) for argument in arguments], message, capfd)
+    assert_refused(
+        [argument.replace("{run}", str(run_folder)) for argument in arguments], message, capfd
+    )
     assert sorted(run_folder.iterdir()) == before
 
 
 def test_the_command_on_a_file_of_prune(tmp_path):
     model, images = network(), folder_of_images(tmp_path / "images")
     model.save(tmp_path / "keep-0.5.keras")
-    report = {"network": "tiny", "dataset": str(images), "preprocessing": describe(model.preprocessing)}
+    report = {
+        "network": "tiny",
+        "dataset": str(images),
+        "preprocessing": describe(model.preprocessing),
+    }
     (tmp_path / "pruning.json").write_text(json.dumps(report))
     assert command("--workdir", tmp_path / "keep-0.5.keras", "--skip-corrupt") == 0
     assert (tmp_path / "keep-0.5" / "excitations" / "statistics.csv").exists()
@@ -487,7 +640,9 @@ def test_classes_without_an_image_that_can_be_decoded(tmp_path, capfd):
     for image in (tmp_path / "images" / "test" / "frog").iterdir():
         image.write_bytes(b"<html>")
     arguments = ["--workdir", folder, "--skip-corrupt"]
-    assert_refused([*arguments, "--classes", "cat", "frog"], "--classes: there are no images of 'frog'", capfd)
+    assert_refused(
+        [*arguments, "--classes", "cat", "frog"], "--classes: there are no images of 'frog'", capfd
+    )
     assert not (folder / "excitations").exists()
     assert command(*arguments) == 0  # the default is of those that have some
     assert "gates.csv: cat, dog\n" in capfd.readouterr().out
@@ -512,9 +667,15 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 @pytest.mark.slow
 def test_memory_does_not_grow_with_the_images():
-    """SE-ResNet-50 and 1,000 classes, in a process of its own for 100 and for 10,000 images: MiB at most."""
+    """SE-ResNet-50 and 1,000 classes, in a process of its own for 100 and for 10,000 images: MiB at
+    most.
+    """
     few, many = (
-        int(subprocess.run([sys.executable, "-c", MEMORY, count], capture_output=True, text=True, check=True).stdout)
+        int(
+            subprocess.run(
+                [sys.executable, "-c", MEMORY, count], capture_output=True, text=True, check=True
+            ).stdout
+        )
         for count in ("100", "10000")
     )
     print(f"{few} MiB for 100 images, {many} MiB for 10,000")

@@ -16,7 +16,9 @@ from keras_senet import cli, data
 
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
-    """A run of a folder without test images, which was trained on photographs as they are stored: on their side."""
+    """A run of a folder without test images, which was trained on photographs as they are stored:
+    on their side.
+    """
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -39,7 +41,9 @@ def run_folder(tmp_path, monkeypatch):
 
 
 # 5 s on a slow machine: two commands, three networks.
-def test_they_are_turned_as_the_network_has_it_and_called_by_their_split(run_folder, monkeypatch, capsys):
+def test_they_are_turned_as_the_network_has_it_and_called_by_their_split(
+    run_folder, monkeypatch, capsys
+):
     loaded = []
 
     def load(*arguments, **options):
@@ -50,7 +54,22 @@ def test_they_are_turned_as_the_network_has_it_and_called_by_their_split(run_fol
     monkeypatch.setattr(data, "load", load)
     folder, output = run_folder, run_folder / "pruned"
     assert cli.main(["excitations", "--workdir", str(folder), "--output", str(folder / "e")]) == 0
-    assert cli.main(["prune", "--workdir", str(folder), "--keep", "0.5", "--images", "4", "--output", str(output)]) == 0
+    assert (
+        cli.main(
+            [
+                "prune",
+                "--workdir",
+                str(folder),
+                "--keep",
+                "0.5",
+                "--images",
+                "4",
+                "--output",
+                str(output),
+            ]
+        )
+        == 0
+    )
     assert [each.upright for each in loaded] == [False] * 3
     report = json.loads((output / "pruning.json").read_text())
     assert (report["split"], report["preprocessing"]["upright"]) == ("val", False)

@@ -3,39 +3,57 @@
 import keras
 import numpy as np
 import pytest
-from gated import FAMILIES, assert_equal, images_for, network, own_means, pictures, with_random_weights
+from gated import (
+    FAMILIES,
+    assert_equal,
+    images_for,
+    network,
+    own_means,
+    pictures,
+    with_random_weights,
+)
 from keras import layers
 from tiny import TINY
 
 import keras_senet
 from keras_senet import export
-from keras_senet.analysis import complexity
 from keras_senet.analysis.comparison import compare
 from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import se_blocks
+from keras_senet.complexity import complexity
 from keras_senet.models.preact import PreActResNet
 from keras_senet.models.resnet import BasicResNet, SmallResNet
 
 
 def narrowed(model, pruned):
-    """The channels that stay of each batch normalisation that is narrower, told by its beta: {name: indices}."""
+    """The channels that stay of each batch normalisation that is narrower, told by its beta: {name:
+    indices}.
+    """
     found = {}
     for norm in pruned.layers:
         if isinstance(norm, layers.BatchNormalization):
-            before, after = (np.array(each.beta).tolist() for each in (model.get_layer(norm.name), norm))
+            before, after = (
+                np.array(each.beta).tolist() for each in (model.get_layer(norm.name), norm)
+            )
             if len(after) < len(before):
                 found[norm.name] = [before.index(value) for value in after]
     return found
 
 
 def masked(model, kept):
-    """A copy in which what does not stay is zero: behind its batch normalisation, and in front of it."""
+    """A copy in which what does not stay is zero: behind its batch normalisation, and in front of
+    it.
+    """
     copy = keras.models.clone_model(model)
     copy.set_weights(model.get_weights())
     for name, indices in kept.items():
         norm, conv = copy.get_layer(name), copy.get_layer(name.removesuffix("_bn"))
         mask = np.isin(np.arange(norm.gamma.shape[0]), indices)
-        variables = [norm.gamma, norm.beta, *([] if isinstance(conv, layers.DepthwiseConv2D) else [conv.kernel])]
+        variables = [
+            norm.gamma,
+            norm.beta,
+            *([] if isinstance(conv, layers.DepthwiseConv2D) else [conv.kernel]),
+        ]
         for variable in variables:
             variable.assign(np.array(variable) * mask)
     return copy
@@ -81,10 +99,17 @@ def test_every_family(name):
 
 @pytest.mark.parametrize(
     ("name", "position"),
-    [("bottleneck", "post"), ("bottleneck", "conv3x3"), ("resnext", "conv3x3_linear"), ("preact", "conv3x3_linear")],
+    [
+        ("bottleneck", "post"),
+        ("bottleneck", "conv3x3"),
+        ("resnext", "conv3x3_linear"),
+        ("preact", "conv3x3_linear"),
+    ],
 )
 def test_other_positions(name, position):
-    """Blocks on the channels themselves lose some of their inputs and outputs, and none of their hidden units."""
+    """Blocks on the channels themselves lose some of their inputs and outputs, and none of their
+    hidden units.
+    """
     model = network(name, position=position)
     images = images_for(model)
     pruned = prune(model, 0.6, images=images)
@@ -118,7 +143,9 @@ def kernel_norms(model, name):
 
 def taken(model, name, images):
     """The mean magnitude of each channel that a convolution takes."""
-    return np.abs(keras.Model(model.input, model.get_layer(name).input)(images)).mean(axis=(0, 1, 2))
+    return np.abs(keras.Model(model.input, model.get_layer(name).input)(images)).mean(
+        axis=(0, 1, 2)
+    )
 
 
 def gate_of(model, name, images):
@@ -132,7 +159,9 @@ def test_scores_of_basic_units():
     for unit, scores in rank_channels(model, images).items():
         name = unit.removesuffix("_conv1")
         importance = norm_factor(model, f"{name}_conv2_bn") * gate_of(model, f"{name}_se", images)
-        expected = taken(model, f"{name}_conv2", images) * (kernel_norms(model, f"{name}_conv2") @ importance)
+        expected = taken(model, f"{name}_conv2", images) * (
+            kernel_norms(model, f"{name}_conv2") @ importance
+        )
         np.testing.assert_allclose(scores, expected, rtol=1e-4)
 
 
@@ -146,7 +175,9 @@ def test_scores_of_bottlenecks_go_back_one_step_more():
         third = kernel_norms(model, f"{name}_conv3") @ importance
         expected = taken(model, f"{name}_conv3", images) * third
         np.testing.assert_allclose(scores[f"{name}_conv2"], expected, rtol=1e-4)
-        second = kernel_norms(model, f"{name}_conv2") @ (norm_factor(model, f"{name}_conv2_bn") * third)
+        second = kernel_norms(model, f"{name}_conv2") @ (
+            norm_factor(model, f"{name}_conv2_bn") * third
+        )
         expected = taken(model, f"{name}_conv2", images) * second
         np.testing.assert_allclose(scores[f"{name}_conv1"], expected, rtol=1e-4)
 
@@ -154,26 +185,39 @@ def test_scores_of_bottlenecks_go_back_one_step_more():
 def test_scores_where_the_gates_are_on_the_channels_themselves():
     model = network("small", position="conv3x3", gate="tanh")
     images = images_for(model, 5)
-    outputs = keras.Model(model.input, {block.name: block.input for block in se_blocks(model)})(images)
+    outputs = keras.Model(model.input, {block.name: block.input for block in se_blocks(model)})(
+        images
+    )
     for block in se_blocks(model):
         gate = np.abs(block.excitation(outputs[block.name])).mean(axis=(0, 1, 2))
         np.testing.assert_allclose(
-            rank_channels(model, images)[block.name.replace("se", "conv1")], gate, rtol=1e-4, atol=1e-6
+            rank_channels(model, images)[block.name.replace("se", "conv1")],
+            gate,
+            rtol=1e-4,
+            atol=1e-6,
         )
 
 
 def test_a_group_has_the_mean_score_of_its_outputs():
     model = network("resnext")
     images = images_for(model, 5)
-    importance = norm_factor(model, "stage2_block1_conv3_bn") * gate_of(model, "stage2_block1_se", images)
-    expected = taken(model, "stage2_block1_conv3", images) * (kernel_norms(model, "stage2_block1_conv3") @ importance)
+    importance = norm_factor(model, "stage2_block1_conv3_bn") * gate_of(
+        model, "stage2_block1_se", images
+    )
+    expected = taken(model, "stage2_block1_conv3", images) * (
+        kernel_norms(model, "stage2_block1_conv3") @ importance
+    )
     scores = rank_channels(model, images)["stage2_block1_conv2"]
     np.testing.assert_allclose(scores, expected.reshape(32, 4).mean(axis=1), rtol=1e-4)
-    pruned = prune(model, {2: 0.5}, ranking={**rank_channels(model, images), "stage2_block1_conv2": scores})
+    pruned = prune(
+        model, {2: 0.5}, ranking={**rank_channels(model, images), "stage2_block1_conv2": scores}
+    )
     groups = np.sort(np.argsort(-scores)[:16])
     kept = narrowed(model, pruned)
     assert kept["stage2_block1_conv2_bn"] == kept["stage2_block1_conv1_bn"]
-    assert kept["stage2_block1_conv2_bn"] == (groups[:, None] * 4 + np.arange(4)).reshape(-1).tolist()
+    assert (
+        kept["stage2_block1_conv2_bn"] == (groups[:, None] * 4 + np.arange(4)).reshape(-1).tolist()
+    )
     assert pruned.get_layer("stage2_block1_conv2").groups == 16
     assert "stage3_block1_conv2_bn" not in kept
 
@@ -192,7 +236,9 @@ def count_unit(kernels, norms):
 
 
 def test_counts_of_bottlenecks_by_arithmetic():
-    """(1 - 3/4) of 64 is 16 channels less in stage 2, and 32 of 128 in stage 3; maps of 8 x 8 and 4 x 4 places."""
+    """(1 - 3/4) of 64 is 16 channels less in stage 2, and 32 of 128 in stage 3; maps of 8 x 8 and 4
+    x 4 places.
+    """
     model = network("bottleneck")
     pruned = prune(model, ranking="random")
     before, after = complexity(model), complexity(pruned)
@@ -220,8 +266,8 @@ def test_counts_of_blocks_on_the_channels_by_arithmetic():
     assert before.multiply_adds - after.multiply_adds == multiply_adds
 
 
-# Of 64 channels, by hand: with 16 hidden units a whole reduction gives as many for 16, 32, 33, 48, 49, 50 and 64.
-# reduction, part, what stays
+# Of 64 channels, by hand: with 16 hidden units a whole reduction gives as many for 16, 32, 33, 48,
+# 49, 50 and 64. reduction, part, what stays
 LEFT = [(4, 0.65, 48), (4, 0.55, 33), (4, 0.01, 16), (16, 0.01, 4), (16, 0.15, 9), (4, 1, 64)]
 
 
@@ -248,7 +294,9 @@ def test_stages_without_gates_stay_whole():
 
 def test_draws_follow_from_the_seed():
     model = network("small")
-    first, again, other = (narrowed(model, prune(model, 0.5, ranking="random", seed=seed)) for seed in (0, 0, 1))
+    first, again, other = (
+        narrowed(model, prune(model, 0.5, ranking="random", seed=seed)) for seed in (0, 0, 1)
+    )
     assert first == again != other
 
 
@@ -272,8 +320,14 @@ def test_models_within_models_and_foreign_ones():
     model = with_random_weights(keras.Model(inputs, layers.Flatten()(inner(inputs))))
     images = images_for(model)
     pruned = prune(model, 0.5, images=images)
-    first, depthwise, second = (pruned.get_layer("inner").get_layer(n) for n in ("first", "depthwise", "second"))
-    assert (first.filters, depthwise.kernel.shape, second.kernel.shape) == (4, (2, 2, 4, 1), (1, 1, 4, 5))
+    first, depthwise, second = (
+        pruned.get_layer("inner").get_layer(n) for n in ("first", "depthwise", "second")
+    )
+    assert (first.filters, depthwise.kernel.shape, second.kernel.shape) == (
+        4,
+        (2, 2, 4, 1),
+        (1, 1, 4, 5),
+    )
     biases = np.array(inner.get_layer("first").bias).tolist()
     gone = sorted(set(range(8)) - {biases.index(value) for value in np.array(first.bias).tolist()})
     kernel = np.array(inner.get_layer("second").kernel)
@@ -285,14 +339,21 @@ def test_models_within_models_and_foreign_ones():
 def test_gates_on_joined_branches():
     """Through a concatenation and a convolution behind it, as in Inception-ResNet."""
     inputs = keras.Input((8, 8, 4))
-    branches = [layers.Conv2D(6, 1, name=f"{b}_2")(layers.Conv2D(4, 1, name=f"{b}_1")(inputs)) for b in ("a", "b")]
+    branches = [
+        layers.Conv2D(6, 1, name=f"{b}_2")(layers.Conv2D(4, 1, name=f"{b}_1")(inputs))
+        for b in ("a", "b")
+    ]
     joined = layers.Conv2D(5, 1, use_bias=False, name="up")(layers.Concatenate()(branches))
-    model = with_random_weights(keras.Model(inputs, keras_senet.SqueezeExcite(2, name="se")(joined)))
+    model = with_random_weights(
+        keras.Model(inputs, keras_senet.SqueezeExcite(2, name="se")(joined))
+    )
     images = images_for(model)
     up = kernel_norms(model, "up") @ gate_of(model, "se", images)
     scores = rank_channels(model, images)
     for branch, importance in (("a", up[:6]), ("b", up[6:])):
-        expected = taken(model, f"{branch}_2", images) * (kernel_norms(model, f"{branch}_2") @ importance)
+        expected = taken(model, f"{branch}_2", images) * (
+            kernel_norms(model, f"{branch}_2") @ importance
+        )
         np.testing.assert_allclose(scores[f"{branch}_1"], expected, rtol=1e-4)
 
 
@@ -331,14 +392,30 @@ REFUSED = [
     ("small", {"keep": {}}, r"Received: keep=\{\}"),
     ("small", {"keep": {1: 2}}, "keep=2"),
     ("small", {"ranking": "norm"}, "`ranking` must be 'gates', 'random' or a dict of scores"),
-    ("small", {"ranking": np.zeros(3)}, r"a dict of scores. Received: ranking=array\(\[0., 0., 0.\]\)"),
-    ("small", {"ranking": "random", "seed": -1}, "`seed` must be an integer of at least 0. Received: seed=-1"),
+    (
+        "small",
+        {"ranking": np.zeros(3)},
+        r"a dict of scores. Received: ranking=array\(\[0., 0., 0.\]\)",
+    ),
+    (
+        "small",
+        {"ranking": "random", "seed": -1},
+        "`seed` must be an integer of at least 0. Received: seed=-1",
+    ),
     ("small", {"ranking": "random", "seed": 0.5}, "seed=0.5"),
     ("small", {"ranking": {}}, "16 finite scores for 'stage1_block1_conv1'. Received: 0 scores"),
     ("small", {}, "needs `images`"),
     ("small", {"images": np.zeros((0, 32, 32, 3))}, "There must be images"),
-    (SmallResNet((1, 1), se=keras_senet.SE(position="pre")), {}, "rank no channels that can be cut"),
-    (PreActResNet((1,), se=keras_senet.SE(position="identity")), {}, "rank no channels that can be cut"),
+    (
+        SmallResNet((1, 1), se=keras_senet.SE(position="pre")),
+        {},
+        "rank no channels that can be cut",
+    ),
+    (
+        PreActResNet((1,), se=keras_senet.SE(position="identity")),
+        {},
+        "rank no channels that can be cut",
+    ),
     (SmallResNet((1, 1), se=None), {}, "`model` has no SE blocks"),
 ]
 

@@ -14,10 +14,10 @@ from run_here import run_files_here
 
 import keras_senet
 from keras_senet import cli, data
-from keras_senet.analysis import complexity
 from keras_senet.analysis.comparison import cost
 from keras_senet.analysis.pruning import prune
 from keras_senet.analysis.removal import remove_se
+from keras_senet.complexity import complexity
 from keras_senet.evaluation import load_run
 
 
@@ -45,7 +45,18 @@ def command(*arguments):
 def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd):
     """Takes 5 s: eight networks, each evaluated by a function of its own."""
     output = run_folder / "pruned"
-    flags = ("--remove-se", 2, "--remove-se", "--constant", "--keep", 0.75, "--baseline", 2, "--images", 30)
+    flags = (
+        "--remove-se",
+        2,
+        "--remove-se",
+        "--constant",
+        "--keep",
+        0.75,
+        "--baseline",
+        2,
+        "--images",
+        30,
+    )
     assert command("--workdir", run_folder, *flags, "--output", output) == 0
     printed = capfd.readouterr()
     assert printed.err == ""
@@ -95,7 +106,10 @@ def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, 
     assert command("--workdir", run_folder, *flags, "--output", output) == 0
     with (output / "pruning.csv").open(newline="") as file:
         rows = {row["network"]: row for row in csv.DictReader(file)}
-    for name, formats in {"no-se-mean": ("savedmodel", "tflite", "onnx"), "keep-0.5": ("onnx",)}.items():
+    for name, formats in {
+        "no-se-mean": ("savedmodel", "tflite", "onnx"),
+        "keep-0.5": ("onnx",),
+    }.items():
         file = str(output / f"{name}.keras")
         assert cli.main(["evaluate", "--workdir", file]) == 0
         report = json.loads((output / name / "report.json").read_text())
@@ -106,7 +120,9 @@ def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, 
         assert [each["format"] for each in exports] == list(formats)
         assert all(each["relative_error"] <= 1e-4 for each in exports)
     properties = onnx.load(output / "keep-0.5" / "exports" / "model.onnx").metadata_props
-    assert json.loads({each.key: each.value for each in properties}["class_names"]) == list("0123456789")
+    assert json.loads({each.key: each.value for each in properties}["class_names"]) == list(
+        "0123456789"
+    )
     capfd.readouterr()
     assert cli.main(["evaluate", "--workdir", file, "--protocol", "larger"]) == 2
     assert "--protocol larger is for published weights" in capfd.readouterr().err
@@ -116,7 +132,10 @@ def test_a_file_that_says_nothing_of_itself(run_folder, tmp_path):
     for action, message in [
         (lambda file: None, "holds no network of `keras-senet prune`: there is no no-se.keras"),
         (lambda file: load_run(run_folder).model.save(file), "there is no pruning.json"),
-        (lambda file: file.with_name("pruning.json").write_text("[]"), r"pruning\.json' is damaged"),
+        (
+            lambda file: file.with_name("pruning.json").write_text("[]"),
+            r"pruning\.json' is damaged",
+        ),
         (lambda file: file.with_name("pruning.json").write_text("{"), r"pruning\.json' is damaged"),
     ]:
         file = tmp_path / "no-se.keras"
@@ -127,12 +146,16 @@ def test_a_file_that_says_nothing_of_itself(run_folder, tmp_path):
 
 @pytest.mark.slow
 def test_the_papers_remark_without_weights_or_images(capfd):
-    """SE-ResNet-50: about 10% more parameters than the plain network, about 4% without the last stage's blocks.
+    """SE-ResNet-50: about 10% more parameters than the plain network, about 4% without the last
+    stage's blocks.
 
     25,557,032 + 942,080 weights + 3 (256 + 16) + 4 (512 + 32) + 6 (1024 + 64) biases.
     """
     assert command("--model", "SEResNet50", "--count-only", "--remove-se", 5, "--remove-se") == 0
-    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in capfd.readouterr().out.splitlines()]
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in capfd.readouterr().out.splitlines()
+    ]
     rows = {row[0]: row[1:] for row in rows if row}
     assert rows["original"] == ["28,088,024", "+9.9%", "3,860,488,192", "-", "-"]
     assert rows["no-se-5"] == ["26,508,632", "+3.7%", "3,858,915,328", "-", "-"]
@@ -142,7 +165,12 @@ def test_the_papers_remark_without_weights_or_images(capfd):
 def test_the_counts_of_a_run_without_its_images(run_folder, capfd, monkeypatch):
     monkeypatch.delitem(data.DATASETS, "digits")
     output = run_folder / "counts"
-    assert command("--workdir", run_folder, "--count-only", "--keep", 0.5, "--baseline", "--output", output) == 0
+    assert (
+        command(
+            "--workdir", run_folder, "--count-only", "--keep", 0.5, "--baseline", "--output", output
+        )
+        == 0
+    )
     counts = complexity(prune(load_run(run_folder).model, 0.5, ranking="random"))
     assert f"{counts.parameters:,}" in capfd.readouterr().out
     assert {path.name for path in output.iterdir()} == {"pruning.csv", "pruning.json"}
@@ -154,7 +182,10 @@ REFUSED = [
     (("--keep", "0"), "--keep must be above 0 and at most 1. Received: --keep 0.0"),
     (("--keep", "nan"), "Received: --keep nan"),
     (("--keep", "much"), "much"),
-    (("--remove-se", "7"), "--remove-se: `stages` must name stages with SE blocks (1, 2, 3). Received: stages=[7]"),
+    (
+        ("--remove-se", "7"),
+        "--remove-se: `stages` must name stages with SE blocks (1, 2, 3). Received: stages=[7]",
+    ),
     (("--keep", "0.5", "--images", "0"), "--images must be at least 1"),
     (("--keep", "0.5", "--baseline", "-1"), "--baseline must be at least 0"),
     (("--keep", "0.5", "--constant"), "--constant goes with --remove-se"),
@@ -176,7 +207,9 @@ def test_bad_input_is_one_line_and_status_2(run_folder, capfd):
         assert not (run_folder / "pruned").exists()
 
 
-@pytest.mark.parametrize(("name", "flags"), [("SEShuffleNet", ("--keep", "0.5")), ("SEResNet51", ("--remove-se",))])
+@pytest.mark.parametrize(
+    ("name", "flags"), [("SEShuffleNet", ("--keep", "0.5")), ("SEResNet51", ("--remove-se",))]
+)
 def test_networks_that_cannot_be_pruned(name, flags, capfd):
     assert command("--model", name, "--count-only", *flags) == 2
     printed = capfd.readouterr()

@@ -1,20 +1,32 @@
-"""What a network answers without some of its SE blocks, against the network itself with its gates held fast."""
+"""What a network answers without some of its SE blocks, against the network itself with its gates
+held fast.
+"""
 
 import dataclasses
 
 import keras
 import numpy as np
 import pytest
-from gated import FAMILIES, answers, assert_equal, images_for, network, ones, own_means, pictures, with_random_weights
+from gated import (
+    FAMILIES,
+    answers,
+    assert_equal,
+    images_for,
+    network,
+    ones,
+    own_means,
+    pictures,
+    with_random_weights,
+)
 from keras import layers
 from tiny import TINY
 
 import keras_senet
 from keras_senet import SE, SqueezeExcite, data
-from keras_senet.analysis import complexity
 from keras_senet.analysis.comparison import compare
 from keras_senet.analysis.means import mean_gates, spread
 from keras_senet.analysis.removal import remove_se, se_blocks
+from keras_senet.complexity import complexity
 from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet
 
 
@@ -73,7 +85,9 @@ def test_every_position(position, scales):
     ids=str,
 )
 def test_other_blocks(position, se):
-    """Of a block without a squeeze the mean is over places too; a negative gate does not go through a ReLU."""
+    """Of a block without a squeeze the mean is over places too; a negative gate does not go through
+    a ReLU.
+    """
     model = network("small", position=position, **se)
     images = images_for(model)
     means = own_means(model, images)
@@ -154,7 +168,8 @@ def test_shared_blocks_and_layers_that_others_read():
 
 
 @pytest.mark.parametrize(
-    ("activation", "scales"), [(None, 0), ("relu", 0), ("sigmoid", 1), (layers.ReLU(6.0), 1), (layers.ReLU(), 0)]
+    ("activation", "scales"),
+    [(None, 0), ("relu", 0), ("sigmoid", 1), (layers.ReLU(6.0), 1), (layers.ReLU(), 0)],
 )
 def test_only_what_keeps_a_factor_takes_the_constant(activation, scales):
     inputs = keras.Input((8, 8, 4))
@@ -164,7 +179,9 @@ def test_only_what_keeps_a_factor_takes_the_constant(activation, scales):
     model = with_random_weights(keras.Model(inputs, SqueezeExcite(2, name="se")(x)))
     images = 20 * images_for(model)
     constant = remove_se(model, constant_from=images)
-    assert_equal(constant(images), answers(model, images, mean_gates(model, se_blocks(model), images)))
+    assert_equal(
+        constant(images), answers(model, images, mean_gates(model, se_blocks(model), images))
+    )
     assert sum(layer.name == "se_gate" for layer in constant.layers) == scales
 
 
@@ -195,8 +212,9 @@ def test_a_part_of_a_dataset_is_spread_over_it():
 
 @pytest.mark.slow
 def test_the_papers_remark_on_the_last_stage():
-    """SE-ResNet-50: 2,514,944 weights in SE blocks without biases, about 10% of the plain network; 942,080, about 4%,
-    without those of the last stage (paper, Section 4 of v4, "Model and computational complexity")."""
+    """SE-ResNet-50: 2,514,944 weights in SE blocks without biases, about 10% of the plain network;
+    942,080, about 4%, without those of the last stage (paper, Section 4 of v4, "Model and
+    computational complexity")."""
     spec = dataclasses.replace(keras_senet.SEResNet50.spec, se=SE(use_bias=False))
     model = keras_senet.SEResNet50.variant(spec)(weights=None)
     plain = complexity(remove_se(model))
@@ -237,19 +255,39 @@ REFUSED = [
     (lambda: network(BasicResNet((1,), se=None)), {}, "`model` has no SE blocks. Received: 'tiny'"),
     (Subclassed, {}, "`model` must be a functional"),
     (lambda: "SEResNet50", {}, "`model` must be a functional"),
-    (network, {"stages": [3]}, r"`stages` must name stages with SE blocks \(1, 2\). Received: stages=\[3\]"),
+    (
+        network,
+        {"stages": [3]},
+        r"`stages` must name stages with SE blocks \(1, 2\). Received: stages=\[3\]",
+    ),
     (network, {"stages": 2}, "Received: stages=2"),
     (network, {"stages": []}, r"Received: stages=\[\]"),
-    (network, {"stages": [[1]]}, r"`stages` must name stages with SE blocks \(1, 2\). Received: stages=\[\[1\]\]"),
+    (
+        network,
+        {"stages": [[1]]},
+        r"`stages` must name stages with SE blocks \(1, 2\). Received: stages=\[\[1\]\]",
+    ),
     (network, {"blocks": [np.array(["a", "b"])]}, "`blocks` must name blocks with SE blocks"),
     (network, {"blocks": ["stage1"]}, "`blocks` must name blocks with SE blocks|stage1_block1_se"),
     (network, {"blocks": ["stage1_block1_se"], "stages": [1]}, "Pass `stages` or `blocks`"),
     (network, {"constant_from": np.zeros((0, 32, 32, 3))}, "There must be images"),
-    (network, {"constant_from": np.zeros((1, 16, 16, 3))}, r"`images` must be of shape \(None, 32, 32, 3\)"),
+    (
+        network,
+        {"constant_from": np.zeros((1, 16, 16, 3))},
+        r"`images` must be of shape \(None, 32, 32, 3\)",
+    ),
     (network, {"constant_from": "cifar10"}, "`images` must be of shape"),
     (network, {"constant_from": {}}, "none of 'stage1_block1_se'"),
-    (network, {"stages": [1], "constant_from": {"stage1_block1_se": [1.0]}}, "must be 16 finite numbers"),
-    (network, {"stages": [1], "constant_from": {"stage1_block1_se": [np.nan] * 16}}, "0 of them finite"),
+    (
+        network,
+        {"stages": [1], "constant_from": {"stage1_block1_se": [1.0]}},
+        "must be 16 finite numbers",
+    ),
+    (
+        network,
+        {"stages": [1], "constant_from": {"stage1_block1_se": [np.nan] * 16}},
+        "0 of them finite",
+    ),
 ]
 
 
@@ -260,10 +298,14 @@ def test_what_is_refused():
 
 
 def test_a_dataset_without_images_is_refused():
-    empty = data.Dataset(np.zeros((0, 32, 32, 3), "uint8"), np.zeros(0, "int64"), tuple("0123456789"))
+    empty = data.Dataset(
+        np.zeros((0, 32, 32, 3), "uint8"), np.zeros(0, "int64"), tuple("0123456789")
+    )
     with pytest.raises(ValueError, match="There must be images"):
         remove_se(network(), constant_from=empty)
 
 
 def test_the_specification_of_a_network_of_whole_stages():
-    assert remove_se(network(ResNet((1, 1, 1))), stages=(2, 4)).spec == ResNet((1, 1, 1), se=SE(stages=(3,)))
+    assert remove_se(network(ResNet((1, 1, 1))), stages=(2, 4)).spec == ResNet(
+        (1, 1, 1), se=SE(stages=(3,))
+    )

@@ -1,8 +1,8 @@
 """Runs the tiny network of each family on the backend at hand: python answers.py read|write FOLDER.
 
-FOLDER has `images_<size>.npy`, and for "read" a `<family>.weights.h5` each; both leave `<family>.<backend>.npy` with
-the answers, and "write" the weights too. `folded.<backend>.npy` has those of the FOLDED family without batch
-normalisation.
+FOLDER has `images_<size>.npy`, and for "read" a `<family>.weights.h5` each; both leave
+`<family>.<backend>.npy` with the answers, and "write" the weights too. `folded.<backend>.npy` has
+those of the FOLDED family without batch normalisation.
 """
 
 import sys

@@ -52,7 +52,8 @@ def test_answers_agree(answers, backend, name, writer):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_a_network_is_folded(answers, backend):
     expected, found = (
-        np.load(answers["tensorflow"] / f"{name}.npy") for name in ("small.tensorflow", f"folded.{backend}")
+        np.load(answers["tensorflow"] / f"{name}.npy")
+        for name in ("small.tensorflow", f"folded.{backend}")
     )
     assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max()
 
@@ -61,7 +62,17 @@ def test_a_network_is_folded(answers, backend):
 def test_layers_work(backend):
     """The tests of layers that do not ask for TensorFlow, in a process of another backend."""
     environment = os.environ | {"KERAS_BACKEND": backend}
-    command = [sys.executable, "-m", "pytest", "-q", "-n0", "-p", "no:cacheprovider", "-W", "default"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-n0",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "default",
+    ]
     process = subprocess.run(
         [*command, str(TESTS / "test_shake_shake.py")],
         env=environment,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import runs
 
-from keras_senet.training.workdir import read_metrics
+from keras_senet.runs.workdir import read_metrics
 
 pytestmark = pytest.mark.backend
 
@@ -18,7 +18,11 @@ FLAGS = shlex.split(
 
 def train(workdir, backend, *flags):
     process = runs.start(
-        workdir, *FLAGS, *flags, environment={"KERAS_BACKEND": backend}, program=("-W", "ignore", little.__file__)
+        workdir,
+        *FLAGS,
+        *flags,
+        environment={"KERAS_BACKEND": backend},
+        program=("-W", "ignore", little.__file__),
     )
     assert runs.finish(process) == [0], workdir.with_suffix(".log").read_text()[-3000:]
 

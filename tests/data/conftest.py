@@ -1,4 +1,6 @@
-"""Small datasets as tensorflow_datasets and people leave them on the disk; the cache is a temporary one."""
+"""Small datasets as tensorflow_datasets and people leave them on the disk; the cache is a temporary
+one.
+"""
 
 import pytest
 from data.files import encode, example, picture, prepare
@@ -12,12 +14,15 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def prepared(tmp_path):
-    """ "pictures": 10 JPEGs of different sizes in two shards, 4 in "validation"; "test" without labels."""
+    """ "pictures": 10 JPEGs of different sizes in two shards, 4 in "validation"; "test" without
+    labels.
+    """
     images = [encode(picture(40 + 3 * i, 50 + 7 * i, i), quality=90) for i in range(14)]
     records = [example(image, i % 3) for i, image in enumerate(images)]
     unlabelled = [example(images[0], -1)]
     prepare(
-        tmp_path / "tfds", {"train": [records[:7], records[7:10]], "validation": [records[10:]], "test": [unlabelled]}
+        tmp_path / "tfds",
+        {"train": [records[:7], records[7:10]], "validation": [records[10:]], "test": [unlabelled]},
     )
     return tmp_path / "tfds"
 

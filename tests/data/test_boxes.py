@@ -8,7 +8,9 @@ from keras_senet.data import boxes
 
 def test_random_boxes_have_the_stated_area_and_aspect():
     """fb.resnet.torch: area uniform in 8%..100%, aspect uniform in 3/4..4/3 or its inverse."""
-    top, left, height, width = boxes.random_boxes(0.08, 1)(np.tile([480, 640], (4000, 1)), np.arange(4000)).T
+    top, left, height, width = boxes.random_boxes(0.08, 1)(
+        np.tile([480, 640], (4000, 1)), np.arange(4000)
+    ).T
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top + height <= 480).all()
@@ -17,7 +19,8 @@ def test_random_boxes_have_the_stated_area_and_aspect():
     assert 0.078 < area.min() < 0.1
     assert 0.74 < aspect.min() < 0.76
     assert 1.32 < aspect.max() < 1.35
-    # What does not fit is drawn again, so large areas are rarer: torch's own draws give a mean of 0.51.
+    # What does not fit is drawn again, so large areas are rarer: torch's own draws give a mean of
+    # 0.51.
     assert area.mean() == pytest.approx(expected_area(), abs=0.02)
     room = np.stack([top / np.maximum(480 - height, 1), left / np.maximum(640 - width, 1)])
     assert room.mean(axis=1) == pytest.approx([0.5, 0.5], abs=0.03)
@@ -70,7 +73,9 @@ def test_draws_are_uniform_and_do_not_depend_on_each_other():
     assert draws.shape == (10, 400, 10, 5)
     assert ((draws >= 0) & (draws < 1)).all()
     counts, _ = np.histogram(draws, 20)
-    assert ((counts - 10_000) ** 2 / 10_000).sum() < 43.8  # chi-square with 19 degrees of freedom: one in a thousand
+    assert (
+        (counts - 10_000) ** 2 / 10_000
+    ).sum() < 43.8  # chi-square with 19 degrees of freedom: one in a thousand
     for axis in range(4):
         before, after = np.moveaxis(draws, axis, 0)[:-1], np.moveaxis(draws, axis, 0)[1:]
         assert abs(np.corrcoef(before.ravel(), after.ravel())[0, 1]) < 0.01

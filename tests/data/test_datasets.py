@@ -41,7 +41,9 @@ def test_records_are_those_that_tensorflow_datasets_reads(prepared):
     for one, wanted in zip(raw, expected, strict=True):
         decoded = dataset.decode(tf.constant(one)).numpy()
         np.testing.assert_array_equal(decoded, np.asarray(Image.open(io.BytesIO(one))))
-        np.testing.assert_allclose(decoded.astype(int), wanted["image"], atol=6)  # by the fast, inexact DCT
+        np.testing.assert_allclose(
+            decoded.astype(int), wanted["image"], atol=6
+        )  # by the fast, inexact DCT
     np.testing.assert_array_equal(labels, [wanted["label"] for wanted in expected])
     np.testing.assert_array_equal(dataset.labels, labels)
     again, _ = dataset.fetch(np.array([9, 0, 9, 6]))
@@ -90,7 +92,11 @@ def test_a_damaged_index_is_made_anew(prepared, cache, damage):
     (index,) = cache.iterdir()
     content = bytearray(index.read_bytes())
     content[9] ^= 1
-    index.write_bytes({"empty": b"", "cut": content[:-8], "flipped": content, "longer": content + bytes(8)}[damage])
+    index.write_bytes(
+        {"empty": b"", "cut": content[:-8], "flipped": content, "longer": content + bytes(8)}[
+            damage
+        ]
+    )
     after, _ = data.load("pictures", "train", prepared).fetch(np.arange(10))
     assert list(after) == list(before)
 
@@ -104,7 +110,9 @@ def test_an_outdated_index_is_replaced(prepared, cache):
         for record in records:
             writer.write(record)
     os.utime(path, ns=(1, 1))
-    np.testing.assert_array_equal(data.load("pictures", "train", prepared).fetch(np.array([7, 8, 9]))[1], [2, 2, 2])
+    np.testing.assert_array_equal(
+        data.load("pictures", "train", prepared).fetch(np.array([7, 8, 9]))[1], [2, 2, 2]
+    )
     assert not index.exists()
     assert len(list(cache.iterdir())) == 1
 
@@ -152,7 +160,9 @@ def test_a_record_that_is_no_example_is_named(tmp_path):
     with pytest.raises(ValueError, match="00000-of-00001, record 1: it is not a tf.train.Example"):
         _ = dataset.labels
     made = data.TrainingData(dataset, batch_size=2, image_size=8, seed=0)
-    assert [(corrupt.index, corrupt.reason) for corrupt in made.corrupt_at(0)] == [(1, "it is not a tf.train.Example")]
+    assert [(corrupt.index, corrupt.reason) for corrupt in made.corrupt_at(0)] == [
+        (1, "it is not a tf.train.Example")
+    ]
 
 
 def test_what_is_not_there_is_said_with_the_place(tmp_path):
@@ -206,7 +216,9 @@ def test_a_dataset_in_memory_checks_what_it_is_given():
         data.Dataset(np.zeros((2, 4, 4, 3)), np.zeros(2), ("a",))
     with pytest.raises(ValueError, match="labels (3,)".replace("(", r"\(").replace(")", r"\)")):
         data.Dataset(np.zeros((2, 4, 4, 3), "uint8"), np.zeros(3), ("a",))
-    copy = pickle.loads(pickle.dumps(data.Dataset(np.zeros((2, 4, 4, 3), "uint8"), [0, 1], ("a", "b"))))
+    copy = pickle.loads(
+        pickle.dumps(data.Dataset(np.zeros((2, 4, 4, 3), "uint8"), [0, 1], ("a", "b")))
+    )
     np.testing.assert_array_equal(copy.labels, [0, 1])
 
 
@@ -224,7 +236,9 @@ print(len(dataset), time.perf_counter() - start, resource.getrusage(resource.RUS
 
 @pytest.mark.slow
 def test_a_million_records_take_seconds_and_no_memory(tmp_path):
-    """Measured on two shared cores: 3.2 s to the first batch without an index, 13 MB more than with 1,000 records."""
+    """Measured on two shared cores: 3.2 s to the first batch without an index, 13 MB more than with
+    1,000 records.
+    """
     results = []
     for name, count in (("few", 1_000), ("many", 1_000_000)):
         folder = prepare(tmp_path / name, {"train": [[example(encode(picture(16, 16), "PNG"), 1)]]})
@@ -246,4 +260,6 @@ def repeat_record(folder, count):
         for _ in range(count // 1000):
             file.write(record * 1000)
     info = folder / "dataset_info.json"
-    info.write_text(info.read_text().replace('"shardLengths": ["1"]', f'"shardLengths": ["{count}"]'))
+    info.write_text(
+        info.read_text().replace('"shardLengths": ["1"]', f'"shardLengths": ["{count}"]')
+    )

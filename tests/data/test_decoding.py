@@ -11,7 +11,7 @@ from PIL import Image
 
 from keras_senet import data
 from keras_senet.data import boxes, decoding
-from keras_senet.decoding import decode
+from keras_senet.images.decoding import decode
 
 PICTURE = picture(33, 47)
 RGB = Image.fromarray(PICTURE)
@@ -22,11 +22,21 @@ def png16(values, colour):
     """A PNG of 16 bits a value; Pillow writes none in RGB."""
 
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = struct.pack(">IIBBBBB", values.shape[1], values.shape[0], 16, colour, 0, 0, 0)
     rows = b"".join(b"\0" + row.tobytes() for row in values.astype(">u2"))
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return (
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(rows))
+        + chunk(b"IEND", b"")
+    )
 
 
 def grey(image):
@@ -53,15 +63,23 @@ EXACT = {
     "grey PNG": (encode(RGB.convert("L"), "PNG"), grey(RGB)),
     "PNG with alpha": (encode(RGB.convert("RGBA"), "PNG"), PICTURE),
     "grey PNG with alpha": (encode(RGB.convert("LA"), "PNG"), grey(RGB)),
-    "PNG with a palette": (encode(RGB.convert("P"), "PNG"), np.asarray(RGB.convert("P").convert("RGB"))),
+    "PNG with a palette": (
+        encode(RGB.convert("P"), "PNG"),
+        np.asarray(RGB.convert("P").convert("RGB")),
+    ),
     "PNG of 1 bit": (encode(RGB.convert("1"), "PNG"), np.asarray(RGB.convert("1").convert("RGB"))),
     "PNG of 16 bits": (png16(PICTURE.astype("uint16") * 257, 2), PICTURE),
-    "grey PNG of 16 bits": (png16(np.asarray(RGB.convert("L")).astype("uint16") * 257, 0), grey(RGB)),
+    "grey PNG of 16 bits": (
+        png16(np.asarray(RGB.convert("L")).astype("uint16") * 257, 0),
+        grey(RGB),
+    ),
     "BMP": (encode(RGB, "BMP"), PICTURE),
     "WebP": (encode(RGB, "WEBP", lossless=True), PICTURE),
     "GIF": (encode(RGB.convert("P"), "GIF"), np.asarray(RGB.convert("P").convert("RGB"))),
 }
-DECODE_PART = tf.function(lambda raw, window, box, part: decoding.decode_part(raw, 3, window, box, lambda size: part))
+DECODE_PART = tf.function(
+    lambda raw, window, box, part: decoding.decode_part(raw, 3, window, box, lambda size: part)
+)
 
 
 def part(image, box=BOX):
@@ -109,7 +127,10 @@ SIZES = {
     **{kind: (jpeg, (33, 47)) for kind, jpeg in JPEGS.items() if kind != "bytes behind it"},
     "bytes behind it": (JPEGS["bytes behind it"], (0, 0)),
     "another JPEG in a segment": (
-        with_segment(JPEGS["grey"], b"\xff\xe1" + (2 + 1000).to_bytes(2, "big") + encode(picture(5, 6)).ljust(1000)),
+        with_segment(
+            JPEGS["grey"],
+            b"\xff\xe1" + (2 + 1000).to_bytes(2, "big") + encode(picture(5, 6)).ljust(1000),
+        ),
         (33, 47),
     ),
     "fill bytes": (with_segment(JPEGS["4:2:0"], b"\xff\xff"), (33, 47)),
@@ -149,7 +170,10 @@ BAD = {
     "a JPEG's beginning": JPEGS["4:2:0"][:3],
     "TIFF": encode(RGB, "TIFF"),
     **{f"JPEG without its last {n} bytes": JPEGS["4:2:0"][:-n] for n in (1, 2, 3, 50, 500)},
-    **{f"progressive JPEG without its last {n} bytes": JPEGS["progressive"][:-n] for n in (2, 50, 300)},
+    **{
+        f"progressive JPEG without its last {n} bytes": JPEGS["progressive"][:-n]
+        for n in (2, 50, 300)
+    },
     "truncated PNG": EXACT["PNG"][0][:-200],
     "truncated BMP": EXACT["BMP"][0][:-10],
     "truncated GIF": EXACT["GIF"][0][:-100],
@@ -159,7 +183,10 @@ BAD = {
 
 @pytest.mark.parametrize("kind", BAD)
 def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
-    for function in (lambda raw: decode(tf.constant(raw), 3), lambda raw: decoded_part(raw, (0, 0, 1, 1))):
+    for function in (
+        lambda raw: decode(tf.constant(raw), 3),
+        lambda raw: decoded_part(raw, (0, 0, 1, 1)),
+    ):
         with pytest.raises((tf.errors.OpError, ValueError)):  # the header is read in Python
             function(BAD[kind])
     (tmp_path / "train" / "a").mkdir(parents=True)
@@ -174,10 +201,14 @@ def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
 def test_one_pixel_becomes_an_image(kind, tmp_path):
     (tmp_path / "train" / "a").mkdir(parents=True)
     pixel = Image.fromarray(np.full((1, 1, 3), (200, 10, 90), "uint8"))
-    (tmp_path / "train" / "a" / "1.png").write_bytes(encode(pixel.convert("P") if kind == "GIF" else pixel, kind))
+    (tmp_path / "train" / "a" / "1.png").write_bytes(
+        encode(pixel.convert("P") if kind == "GIF" else pixel, kind)
+    )
     dataset = data.load(tmp_path, "train")
     for augmentation in (data.Augmentation(min_area=0.08), data.Augmentation()):
-        made = data.TrainingData(dataset, batch_size=1, image_size=16, seed=0, augmentation=augmentation)
+        made = data.TrainingData(
+            dataset, batch_size=1, image_size=16, seed=0, augmentation=augmentation
+        )
         ((image, _),) = made.batches(0, 1)
         np.testing.assert_array_equal(image[0], np.broadcast_to(image[0, 0, 0], (16, 16, 3)))
 
@@ -186,7 +217,12 @@ def test_training_images_are_pillow_s_crop_and_resize(tmp_path):
     """Of JPEGs, whose boxes are drawn before they are decoded, and of others, behind that."""
     image = picture(300, 400)
     jpeg = encode(image, quality=90)
-    files = {"0.jpg": jpeg, "1.png": encode(image, "PNG"), "2.jpg": with_segment(jpeg, b"\xff\xff"), "3.jpg": jpeg}
+    files = {
+        "0.jpg": jpeg,
+        "1.png": encode(image, "PNG"),
+        "2.jpg": with_segment(jpeg, b"\xff\xff"),
+        "3.jpg": jpeg,
+    }
     (tmp_path / "train" / "a").mkdir(parents=True)
     for name, content in files.items():
         (tmp_path / "train" / "a" / name).write_bytes(content)
@@ -195,10 +231,16 @@ def test_training_images_are_pillow_s_crop_and_resize(tmp_path):
         (data.Augmentation(min_area=0.08), boxes.random_boxes(0.08, 3)),
         (data.Augmentation(), boxes.middle_squares),
     ):
-        made = data.TrainingData(dataset, batch_size=4, image_size=96, seed=3, augmentation=augmentation)
+        made = data.TrainingData(
+            dataset, batch_size=4, image_size=96, seed=3, augmentation=augmentation
+        )
         for step, (found, _) in enumerate(made.batches(0, 5)):
             chosen = choose(np.tile([300, 400], (4, 1)), step * 4 + np.arange(4))
-            for index, one, (top, left, height, width) in zip(made.indices(step), found, chosen, strict=True):
+            for index, one, (top, left, height, width) in zip(
+                made.indices(step), found, chosen, strict=True
+            ):
                 whole = Image.fromarray(opened(list(files.values())[index]))
-                box = whole.crop((left, top, left + width, top + height)).resize((96, 96), Image.Resampling.BILINEAR)
+                box = whole.crop((left, top, left + width, top + height)).resize(
+                    (96, 96), Image.Resampling.BILINEAR
+                )
                 assert np.abs(one.numpy().astype(int) - np.asarray(box)).max() <= 1

@@ -27,7 +27,9 @@ def test_the_transform_is_applied_to_decoded_images(prepared):
     (batch,) = data.evaluation_batches(dataset, 4, CROP)
     raw, labels = dataset.fetch(np.arange(4))
     for image, one in zip(batch[0], raw, strict=True):
-        np.testing.assert_array_equal(image, CROP(tf.io.decode_jpeg(one, dct_method="INTEGER_ACCURATE")))
+        np.testing.assert_array_equal(
+            image, CROP(tf.io.decode_jpeg(one, dct_method="INTEGER_ACCURATE"))
+        )
     np.testing.assert_array_equal(batch[1], labels)
     with pytest.raises(ValueError, match="need a `transform`"):
         data.evaluation_batches(dataset, 4)
@@ -55,7 +57,9 @@ def test_corrupt_images_are_named_or_left_out(folder):
 
 def test_a_label_that_is_no_class_is_named():
     dataset = data.Dataset(np.zeros((3, 4, 4, 3), "uint8"), [0, 1, 2], ("a", "b"))
-    with pytest.raises(data.CorruptImageError, match="image 2 cannot be used: its label 2 is none of 0..1"):
+    with pytest.raises(
+        data.CorruptImageError, match="image 2 cannot be used: its label 2 is none of 0..1"
+    ):
         list(data.evaluation_batches(dataset, 2))
 
 
@@ -72,7 +76,9 @@ def test_pictures_of_every_kind(tmp_path):
     image = picture(20, 30)
     (tmp_path / "test" / "a").mkdir(parents=True)
     for kind in ("PNG", "BMP", "WEBP"):
-        (tmp_path / "test" / "a" / f"1.{kind.lower()}").write_bytes(encode(image, kind, lossless=True))
+        (tmp_path / "test" / "a" / f"1.{kind.lower()}").write_bytes(
+            encode(image, kind, lossless=True)
+        )
     batches = data.evaluation_batches(
         data.load(tmp_path, "test"), 3, lambda decoded: tf.ensure_shape(decoded, (20, 30, 3))
     )

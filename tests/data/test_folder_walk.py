@@ -1,4 +1,6 @@
-"""One walk over folders for training, evaluation and calibration: links, hidden files, what is no image."""
+"""One walk over folders for training, evaluation and calibration: links, hidden files, what is no
+image.
+"""
 
 import os
 import shutil
@@ -9,7 +11,8 @@ from data.files import encode, picture
 
 from keras_senet import data
 from keras_senet.export.images import images_for
-from keras_senet.files import find_images, printable, read_bytes
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.walk import find_images
 
 
 @pytest.fixture
@@ -40,7 +43,9 @@ def test_two_folders_of_validation_images_are_refused_and_two_names_of_one_are_n
     (root / "valid").symlink_to("val")
     assert len(data.load(root, "val")) == 3
     shutil.copytree(root / "train", root / "validation")
-    with pytest.raises(ValueError, match="one folder of validation images. Received: 'val' and 'validation'"):
+    with pytest.raises(
+        ValueError, match="one folder of validation images. Received: 'val' and 'validation'"
+    ):
         data.load(root, "val")
 
 
@@ -123,7 +128,17 @@ def test_endings_that_are_not_known_are_judged_by_the_content(cats):
     for name in ("a.jfif", "b.jpe", "c", "d.JPG", "e.tif"):
         (cats / name).write_bytes(jpeg)
     (cats / "f.dib").write_bytes(encode(picture(8, 8), "BMP"))
-    assert names(cats) == ["0.png", "1.png", "2.png", "a.jfif", "b.jpe", "c", "d.JPG", "e.tif", "f.dib"]
+    assert names(cats) == [
+        "0.png",
+        "1.png",
+        "2.png",
+        "a.jfif",
+        "b.jpe",
+        "c",
+        "d.JPG",
+        "e.tif",
+        "f.dib",
+    ]
     (cats / "g.tif").write_bytes(b"II*\0")
     with pytest.raises(ValueError, match=r"g.tif' is not decoded; convert it"):
         find_images(cats)

@@ -10,7 +10,7 @@ from data.files import encode, picture
 from PIL import Image
 
 from keras_senet import data
-from keras_senet.decoding import decode, reason_of
+from keras_senet.images.decoding import decode, reason_of
 from keras_senet.preprocessing import IMAGENET
 
 RANDOM = np.random.default_rng(0)
@@ -20,11 +20,23 @@ PALETTE = RGB.convert("P")
 
 
 def bmp(bits, height, compression=0, masks=b"", palette=b""):
-    """A BMP of 43 columns of random bytes, which Pillow does not write; a negative height is from the top."""
+    """A BMP of 43 columns of random bytes, which Pillow does not write; a negative height is from
+    the top.
+    """
     stride = (bits * 43 + 31) // 32 * 4
-    body, start = RANDOM.integers(0, 256, 31 * stride, "uint8").tobytes(), 54 + len(masks) + len(palette)
+    body, start = (
+        RANDOM.integers(0, 256, 31 * stride, "uint8").tobytes(),
+        54 + len(masks) + len(palette),
+    )
     fields = (40, 43, height, 1, bits, compression, len(body), 0, 0, 0, 0)
-    return b"BM" + struct.pack("<IHHI", 0, 0, 0, start) + struct.pack("<IiiHHIIiiII", *fields) + masks + palette + body
+    return (
+        b"BM"
+        + struct.pack("<IHHI", 0, 0, 0, start)
+        + struct.pack("<IiiHHIIiiII", *fields)
+        + masks
+        + palette
+        + body
+    )
 
 
 def bmp_of_os2():
@@ -47,7 +59,9 @@ def webp_animation(width, height):
     sizes = b"".join((n - 1).to_bytes(3, "little") for n in (width, height))
     frame = bytes(6) + sizes + bytes(4) + picture
     parts = {b"VP8X": b"\2" + bytes(9), b"ANIM": bytes(6), b"ANMF": frame}
-    body = b"WEBP" + b"".join(name + struct.pack("<I", len(part)) + part for name, part in parts.items())
+    body = b"WEBP" + b"".join(
+        name + struct.pack("<I", len(part)) + part for name, part in parts.items()
+    )
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
@@ -75,7 +89,9 @@ FILES = {
     "GIF animation": encode(PALETTE, "GIF", **MORE),
     "GIF with a transparent colour": encode(PALETTE, "GIF", transparency=5),
     "GIF with pixels of a transparent colour": encode(RGB.quantize(16), "GIF", transparency=3),
-    "GIF of several parts": encode(Image.fromarray(RANDOM.integers(0, 256, (150, 200), "uint8")), "GIF"),
+    "GIF of several parts": encode(
+        Image.fromarray(RANDOM.integers(0, 256, (150, 200), "uint8")), "GIF"
+    ),
     "GIF, interlaced": encode(PALETTE, "GIF", interlace=1),
     "GIF on a screen": gif_on_a_screen(),
     "GIF on a transparent screen": gif_on_a_screen(transparency=5),
@@ -106,7 +122,9 @@ def test_a_cut_gif_of_several_parts_is_not_complete(length):
 def test_a_long_animation_costs_what_its_first_picture_costs():
     """A part of it alone is gone through: the rest need not even be complete."""
     long = FILES["GIF animation"] + bytes([0x2C, 1]) * 10**6
-    np.testing.assert_array_equal(decode(tf.constant(long), 3), decode(tf.constant(FILES["GIF animation"]), 3))
+    np.testing.assert_array_equal(
+        decode(tf.constant(long), 3), decode(tf.constant(FILES["GIF animation"]), 3)
+    )
 
 
 def test_a_grey_network_reads_a_gif_of_any_size(tmp_path):
@@ -123,7 +141,10 @@ REFUSED = {
     "cut PNG": (FILES["PNG of 4 bits"][:-60], "damaged or not complete"),
     "cut WebP": (FILES["WebP"][:-20], "damaged or not complete"),
     "cut WebP animation": (FILES["WebP animation"][:150], "not complete"),
-    "WebP animation that is larger than it says": (webp_animation(16000, 5600), "WebP has more than 89,478,485 pixels"),
+    "WebP animation that is larger than it says": (
+        webp_animation(16000, 5600),
+        "WebP has more than 89,478,485 pixels",
+    ),
     "TIFF": (encode(RGB, "TIFF"), "none of JPEG, PNG, GIF, BMP, WebP"),
     "text": (b"a text file", "none of JPEG, PNG, GIF, BMP, WebP"),
 }
@@ -148,4 +169,6 @@ def test_palettes_in_a_batch_of_training(tmp_path):
     Image.fromarray(square).convert("L").save(place / "1.bmp")
     made = data.TrainingData(data.load(tmp_path, "train"), batch_size=1, image_size=32, seed=0)
     ((images, _),) = made.batches(0, 1)
-    np.testing.assert_array_equal(images[0], np.asarray(Image.fromarray(square).convert("L").convert("RGB")))
+    np.testing.assert_array_equal(
+        images[0], np.asarray(Image.fromarray(square).convert("L").convert("RGB"))
+    )

@@ -16,7 +16,9 @@ IMAGE = picture(24, 24)
 def made(augmentation, image=IMAGE, count=60):
     """Results for different seeds, uint8 (count, H, W, C)."""
     operation = tf.function(augmentation.operation())
-    return np.stack([operation(tf.constant(image), tf.constant([0, seed], tf.int64)) for seed in range(count)])
+    return np.stack(
+        [operation(tf.constant(image), tf.constant([0, seed], tf.int64)) for seed in range(count)]
+    )
 
 
 def test_pad_and_crop_shifts_within_its_pixels():
@@ -24,7 +26,9 @@ def test_pad_and_crop_shifts_within_its_pixels():
     for reflect in (False, True):
         padded = np.pad(image, ((2, 2), (2, 2), (0, 0)), "reflect" if reflect else "constant")
         crops = {padded[i : i + 6, j : j + 6].tobytes() for i in range(5) for j in range(5)}
-        found = {m.tobytes() for m in made(Augmentation(pad_and_crop=2, reflect=reflect), image, 200)}
+        found = {
+            m.tobytes() for m in made(Augmentation(pad_and_crop=2, reflect=reflect), image, 200)
+        }
         assert found == crops
 
 
@@ -64,7 +68,9 @@ def test_color_jitter_keeps_its_strength():
     assert 134 < levels.max() <= 140
     red = np.zeros((24, 24, 3), "uint8")
     red[..., 0] = 120
-    assert np.ptp(made(Augmentation(color_jitter=0.4), red, 50)[:, 0, 0, 2].astype(int)) > 5  # saturation
+    assert (
+        np.ptp(made(Augmentation(color_jitter=0.4), red, 50)[:, 0, 0, 2].astype(int)) > 5
+    )  # saturation
 
 
 def test_random_erasing_has_its_probability():
@@ -100,7 +106,8 @@ def test_operations_have_seeds_of_their_own():
 
 
 @pytest.mark.parametrize(
-    ("height", "width", "size"), [(272, 277, 224), (100, 90, 224), (90, 300, 64), (1, 1, 8), (300, 1, 8), (64, 64, 64)]
+    ("height", "width", "size"),
+    [(272, 277, 224), (100, 90, 224), (90, 300, 64), (1, 1, 8), (300, 1, 8), (64, 64, 64)],
 )
 def test_resizing_is_tensorflow_s_and_pillow_s(height, width, size):
     image = picture(height, width)
@@ -131,5 +138,7 @@ def test_resizing_is_tensorflow_s_and_pillow_s(height, width, size):
     ],
 )
 def test_values_are_checked(field, value, accepted):
-    with pytest.raises(ValueError, match=f"`{field}` must be {accepted}. Received: {field}={value!r}"):
+    with pytest.raises(
+        ValueError, match=f"`{field}` must be {accepted}. Received: {field}={value!r}"
+    ):
         Augmentation(**{field: value})

@@ -1,4 +1,6 @@
-"""What a header promises is bounded before anything is decoded; thin images are cropped before they are enlarged."""
+"""What a header promises is bounded before anything is decoded; thin images are cropped before they
+are enlarged.
+"""
 
 import resource
 import struct
@@ -10,18 +12,27 @@ import tensorflow as tf
 from data.files import encode, picture
 from PIL import Image
 
-from keras_senet import data, evaluation, headers
-from keras_senet.decoding import decode
+from keras_senet import data, evaluation
+from keras_senet.images import headers
+from keras_senet.images.decoding import decode
 from keras_senet.preprocessing import IMAGENET, middle, middle_offset, resize
 
 
 def png_header(height, width):
     def chunk(kind, content):
-        return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        return (
+            struct.pack(">I", len(content))
+            + kind
+            + content
+            + struct.pack(">I", zlib.crc32(kind + content))
+        )
 
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", zlib.compress(bytes(1000))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", head)
+        + chunk(b"IDAT", zlib.compress(bytes(1000)))
+        + chunk(b"IEND", b"")
     )
 
 
@@ -51,7 +62,9 @@ def test_too_many_pixels_are_refused_by_name_and_size(kind, tmp_path):
     place.mkdir(parents=True)
     (place / "huge.jpg").write_bytes(HUGE[kind])
     (place / "small.png").write_bytes(encode(SMALL, "PNG"))
-    with pytest.raises(ValueError, match=r"huge.jpg' \(it has \d+ x \d+ pixels, and at most 89,478,485 are decoded"):
+    with pytest.raises(
+        ValueError, match=r"huge.jpg' \(it has \d+ x \d+ pixels, and at most 89,478,485 are decoded"
+    ):
         IMAGENET.read(place / "huge.jpg")
     dataset = data.load(tmp_path, "train")
     with pytest.raises(ValueError, match="pixels"):
@@ -69,7 +82,9 @@ def test_evaluation_leaves_them_out_or_names_them(tmp_path):
     (place / "small.png").write_bytes(encode(SMALL, "PNG"))
     dataset = data.load(tmp_path, "test")
     view = evaluation.Protocol((16,), (16,)).views(IMAGENET, 16)[0]
-    with pytest.raises(data.CorruptImageError, match=r"huge.png cannot be used: it has 20000 x 20000 pixels"):
+    with pytest.raises(
+        data.CorruptImageError, match=r"huge.png cannot be used: it has 20000 x 20000 pixels"
+    ):
         list(data.evaluation_batches(dataset, 2, view))
     batches = data.evaluation_batches(dataset, 2, view, skip_corrupt=True)
     assert sum(len(labels) for _, labels in batches) == 1
@@ -98,7 +113,8 @@ def test_of_an_animation_only_the_first_picture_is_decoded(kind):
 def resized_whole(image, short, interpolation):
     """As `resize`, without cropping anything before."""
     sides = [
-        short if side == min(image.shape[:2]) else short * side // min(image.shape[:2]) for side in image.shape[:2]
+        short if side == min(image.shape[:2]) else short * side // min(image.shape[:2])
+        for side in image.shape[:2]
     ]
     resized = tf.image.resize(tf.cast(image, tf.float32), sides, interpolation, antialias=True)
     return tf.clip_by_value(tf.round(resized), 0, 255)
@@ -106,14 +122,19 @@ def resized_whole(image, short, interpolation):
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_the_middle_is_that_of_the_whole(interpolation):
-    """To the last bit up to an aspect of 4; of longer ones to the rounding of the whole's float32 positions."""
+    """To the last bit up to an aspect of 4; of longer ones to the rounding of the whole's float32
+    positions.
+    """
     random = np.random.default_rng(0)
     for case in range(60):
         sides = random.integers(1, 60), random.integers(1, 900)
         image = random.integers(0, 256, (*sides[:: 1 if case % 3 else -1], 3), "uint8")
         short = int(random.integers(8, 90))
         size = int(random.integers(1, short + 1))
-        ours, whole = resize(image, short, interpolation), resized_whole(image, short, interpolation)
+        ours, whole = (
+            resize(image, short, interpolation),
+            resized_whole(image, short, interpolation),
+        )
         for side in (size, short):  # `short` is what ten crops are taken from
             differences = np.abs(middle(ours, side).numpy() - middle(whole, side).numpy())
             assert differences.max() <= (max(sides) > 4 * min(sides))
@@ -129,5 +150,7 @@ def test_a_thin_image_takes_little_memory(tmp_path):
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     image = IMAGENET.read(tmp_path / "thin.png")
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100 * 1024  # KiB
-    expected = Image.fromarray(np.tile(stripes, (1, 8, 1))).resize((256 * 4, 256), Image.Resampling.BILINEAR)
+    expected = Image.fromarray(np.tile(stripes, (1, 8, 1))).resize(
+        (256 * 4, 256), Image.Resampling.BILINEAR
+    )
     assert np.abs(image - np.asarray(expected)[16:240, 400:624]).max() <= 1

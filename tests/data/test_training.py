@@ -45,7 +45,9 @@ def varied(numbered):
 
 
 def assert_equal(batches, expected):
-    for (images, targets), (expected_images, expected_targets) in zip(batches, expected, strict=True):
+    for (images, targets), (expected_images, expected_targets) in zip(
+        batches, expected, strict=True
+    ):
         np.testing.assert_array_equal(images, expected_images)
         np.testing.assert_array_equal(targets, expected_targets)
 
@@ -71,12 +73,17 @@ def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(numbered):
 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_it_starts_at_any_step(numbered, varied, balanced):
-    """Balanced, other images are read in the same way: with little augmentation, which is fast to trace."""
+    """Balanced, other images are read in the same way: with little augmentation, which is fast to
+    trace.
+    """
     augmentation = data.Augmentation(pad_and_crop=2, mixup=0.4) if balanced else EVERYTHING
     made = training(numbered, augmentation=augmentation, class_balanced=balanced)
     whole = read(made, 0, 9) if balanced else varied
     assert_equal(read(made, 5, 9), whole[5:])
-    assert_equal(read(training(numbered, augmentation=augmentation, class_balanced=balanced), 7, 8), whole[7:8])
+    assert_equal(
+        read(training(numbered, augmentation=augmentation, class_balanced=balanced), 7, 8),
+        whole[7:8],
+    )
     assert not np.array_equal(whole[0][0], whole[3][0])
 
 
@@ -90,10 +97,14 @@ def test_encoded_images_are_the_same_each_time(prepared):
     again = made.batches(1, 4)
     for _ in range(3):
         assert_equal(values(again), whole[1:])
-    assert not np.array_equal(whole[0][0], read(training(dataset, 16, seed=1, augmentation=augmentation), 0, 1)[0][0])
+    assert not np.array_equal(
+        whole[0][0], read(training(dataset, 16, seed=1, augmentation=augmentation), 0, 1)[0][0]
+    )
 
 
-@pytest.mark.parametrize("augmentation", [data.Augmentation(), EVERYTHING, data.Augmentation(mixup=0.2)])
+@pytest.mark.parametrize(
+    "augmentation", [data.Augmentation(), EVERYTHING, data.Augmentation(mixup=0.2)]
+)
 def test_parts_of_workers_make_the_global_batch(numbered, varied, augmentation):
     made = training(numbered, augmentation=augmentation)
     whole = varied[2:5] if augmentation is EVERYTHING else read(made, 2, 5)
@@ -103,7 +114,10 @@ def test_parts_of_workers_make_the_global_batch(numbered, varied, augmentation):
         if hasattr(itertools, "batched") else \
         [[np.concatenate(both) for both in zip(*parts[4 * i : 4 * i + 4], strict=True)] for i in range(3)]  # fmt: skip
     assert_equal(joined, whole)
-    assert_equal(read(made, 2, 5, replicas=4, parts=range(1, 3)), [parts[4 * i + j] for i in range(3) for j in (1, 2)])
+    assert_equal(
+        read(made, 2, 5, replicas=4, parts=range(1, 3)),
+        [parts[4 * i + j] for i in range(3) for j in (1, 2)],
+    )
 
 
 def test_pairs_are_mixed_with_their_targets(numbered):
@@ -114,7 +128,9 @@ def test_pairs_are_mixed_with_their_targets(numbered):
         ):
             other, other_target = pure[[1, 0, 3, 2, 5, 4, 7, 6]], one_hot[[1, 0, 3, 2, 5, 4, 7, 6]]
             share = own_share(images, pure, other, augmentation)
-            np.testing.assert_allclose(targets, share * one_hot + (1 - share) * other_target, atol=0.02)
+            np.testing.assert_allclose(
+                targets, share * one_hot + (1 - share) * other_target, atol=0.02
+            )
 
 
 def own_share(images, pure, other, augmentation):
@@ -124,9 +140,12 @@ def own_share(images, pure, other, augmentation):
         assert np.all(kept | np.all(images == other, axis=-1))
         return kept.mean(axis=(1, 2))[:, None]
     pure, other, images = (x.reshape(len(x), -1).astype("float64") for x in (pure, other, images))
-    return np.array([np.dot(a - b, x - b) / np.dot(a - b, a - b) for a, b, x in zip(pure, other, images, strict=True)])[
-        :, None
-    ]
+    return np.array(
+        [
+            np.dot(a - b, x - b) / np.dot(a - b, a - b)
+            for a, b, x in zip(pure, other, images, strict=True)
+        ]
+    )[:, None]
 
 
 def test_a_batch_that_cannot_be_parted(numbered):
@@ -151,7 +170,9 @@ def test_balanced_classes_come_equally_often_and_their_images_in_turn():
     assert set(counts[27:]) == {13, 14}
     twice = [indices[labels[indices] == 0][i : i + 20].tolist() for i in (0, 20)]
     assert twice[0] != twice[1]
-    assert not np.array_equal(made.indices(0), training(dataset, 4, seed=1, class_balanced=True).indices(0))
+    assert not np.array_equal(
+        made.indices(0), training(dataset, 4, seed=1, class_balanced=True).indices(0)
+    )
     with pytest.raises(ValueError, match="classes without images: d"):
         training(data.Dataset(dataset.images, labels, ("a", "b", "c", "d")), 4, class_balanced=True)
 
@@ -162,7 +183,9 @@ def test_corrupt_images_are_replaced_whenever_they_are_found(numbered, balanced)
     bad = made.indices(0)[3]
     instead = made.indices(0, {bad})[3]
     assert instead != bad
-    np.testing.assert_array_equal(np.delete(made.indices(0, {bad}), 3), np.delete(made.indices(0), 3))
+    np.testing.assert_array_equal(
+        np.delete(made.indices(0, {bad}), 3), np.delete(made.indices(0), 3)
+    )
     further = made.indices(0, {bad, instead})[3]
     assert further not in (bad, instead)
     if balanced:
@@ -184,11 +207,15 @@ def test_corrupt_images_fail_and_are_named(folder):
     (folder / "train" / "cat" / "2.jpg").write_bytes(encode(picture(32, 40, 2))[:-40])
     (folder / "train" / "dog" / "0.jpg").write_bytes(b"text")
     dataset = data.load(folder, "train")
-    made = data.TrainingData(dataset, batch_size=7, image_size=8, seed=0, augmentation=data.Augmentation(min_area=0.1))
+    made = data.TrainingData(
+        dataset, batch_size=7, image_size=8, seed=0, augmentation=data.Augmentation(min_area=0.1)
+    )
     with pytest.raises(tf.errors.OpError):
         read(made, 0, 1)
     found = made.corrupt_at(0)
-    assert [(corrupt.index, corrupt.name) for corrupt in found] == [(i, dataset.name_of(i)) for i in (2, 4)]
+    assert [(corrupt.index, corrupt.name) for corrupt in found] == [
+        (i, dataset.name_of(i)) for i in (2, 4)
+    ]
     assert "none of JPEG" in found[1].reason
     skip = {corrupt.index for corrupt in found}
     assert made.corrupt_at(0, skip) == []
@@ -212,9 +239,14 @@ def test_a_label_that_is_no_class_fails_and_is_named(numbered, label):
     labels = np.array(numbered.labels)
     labels[7] = label
     made = data.TrainingData(
-        data.Dataset(numbered.images, labels, numbered.class_names), batch_size=30, image_size=12, seed=0
+        data.Dataset(numbered.images, labels, numbered.class_names),
+        batch_size=30,
+        image_size=12,
+        seed=0,
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"labels that are no class of the dataset: .{label}"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match=f"labels that are no class of the dataset: .{label}"
+    ):
         read(made, 0, 1)
     (corrupt,) = made.corrupt_at(0)
     assert corrupt == (7, "image 7", f"its label {label} is none of 0..2")

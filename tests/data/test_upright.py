@@ -10,9 +10,10 @@ import tensorflow as tf
 from data.files import encode, picture
 from PIL import Image, ImageOps
 
-from keras_senet import Preprocessing, data, headers
+from keras_senet import Preprocessing, data
 from keras_senet.data import boxes
-from keras_senet.decoding import _header, decode
+from keras_senet.images import headers
+from keras_senet.images.decoding import _header, decode
 
 PICTURE = Image.fromarray(picture(33, 47))
 
@@ -49,21 +50,31 @@ def png_with_exif(content, at=33):
 ENTRY = b"\x01\x12\0\x03\0\0\0\x01\0\x06\0\0"  # of a big-endian directory: orientation 6
 EXIF = b"Exif\0\0MM\0\x2a\0\0\0\x08\0\1" + ENTRY + bytes(4)
 FILES = {
-    "a directory far away": with_exif(b"MM\0\x2a\0\0\1\0" + bytes(248) + b"\0\1" + ENTRY + bytes(4)),
+    "a directory far away": with_exif(
+        b"MM\0\x2a\0\0\1\0" + bytes(248) + b"\0\1" + ENTRY + bytes(4)
+    ),
     "a directory beyond the end": with_exif(b"MM\0\x2a\0\0\x10\0" + b"\0\1" + ENTRY),
     "more entries than there are": with_exif(b"MM\0\x2a\0\0\0\x08\xff\xff" + ENTRY),
     "a cut entry": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY[:-2]),
     "no TIFF": with_exif(b"XX\0\x2a\0\0\0\x08\0\1" + ENTRY),
-    "an orientation that is none": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\6", b"\11")),
+    "an orientation that is none": with_exif(
+        b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\6", b"\11")
+    ),
     "two values": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\1\0\6", b"\2\0\6")),
-    "a long number": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + b"\x01\x12\0\x04\0\0\0\x01\0\0\0\6" + bytes(4)),
+    "a long number": with_exif(
+        b"MM\0\x2a\0\0\0\x08\0\1" + b"\x01\x12\0\x04\0\0\0\x01\0\0\0\6" + bytes(4)
+    ),
     "bytes": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + b"\x01\x12\0\x01\0\0\0\x01\6\0\0\0" + bytes(4)),
-    "a number with a sign": with_exif(b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\0\3", b"\0\10") + bytes(4)),
+    "a number with a sign": with_exif(
+        b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY.replace(b"\0\3", b"\0\10") + bytes(4)
+    ),
     "nothing": with_exif(b""),
     "a segment of another kind first": with_segments(b"http://ns.adobe.com/xap/1.0/\0<xmp/>", EXIF),
     "an empty one first": with_segments(b"Exif\0\0", EXIF),
     "a second one that says another": with_segments(EXIF, EXIF.replace(b"\6", b"\3")),
-    "a segment without a length": with_segments(EXIF).replace(b"\xff\xdb", b"\xff\xe5\0\0\xff\xdb", 1),
+    "a segment without a length": with_segments(EXIF).replace(
+        b"\xff\xdb", b"\xff\xe5\0\0\xff\xdb", 1
+    ),
     "bytes that fill": with_segments(EXIF).replace(b"\xff\xc0", b"\xff\xff\xff\xc0", 1),
     "a thumbnail": with_segments(EXIF + encode(picture(5, 8))),
     "PNG with the beginning of a JPEG's": png_with_exif(EXIF),
@@ -71,7 +82,10 @@ FILES = {
     "in another segment": encode(PICTURE, comment=b"Exif\0\0" + b"MM\0\x2a\0\0\0\x08\0\1" + ENTRY),
 }
 FILES |= {
-    f"{kind} {n} {order}": turned(n, kind, order) for kind in ("JPEG", "PNG", "WEBP") for n in (1, 6) for order in "<>"
+    f"{kind} {n} {order}": turned(n, kind, order)
+    for kind in ("JPEG", "PNG", "WEBP")
+    for n in (1, 6)
+    for order in "<>"
 }
 
 
@@ -103,7 +117,8 @@ def test_images_are_decoded_upright_whole_and_in_parts(orientation, tmp_path):
     raw, _ = dataset.fetch(np.arange(2))
     for encoded in raw:
         np.testing.assert_array_equal(dataset.decode(tf.constant(encoded)), shown(encoded))
-    # The crops of training are parts of the upright image: the same as of one that is stored upright.
+    # The crops of training are parts of the upright image: the same as of one that is stored
+    # upright.
     choose = boxes.random_boxes(0.1, 3)
     sizes, orientations = dataset.headers(raw)
     assert orientations.tolist() == [orientation] * 2
@@ -126,10 +141,14 @@ def test_it_can_be_switched_off(tmp_path):
     raw, _ = dataset.fetch(np.array([0]))
     np.testing.assert_array_equal(dataset.decode(tf.constant(raw[0])), stored)
     assert dataset.headers(raw)[1].tolist() == [1]
-    as_stored = Preprocessing((0.0,) * 3, (1.0,) * 3, size=(33, 47), crop_fraction=1.0, upright=False)
+    as_stored = Preprocessing(
+        (0.0,) * 3, (1.0,) * 3, size=(33, 47), crop_fraction=1.0, upright=False
+    )
     np.testing.assert_array_equal(as_stored.read(place / "1.png"), stored)
     upright = Preprocessing((0.0,) * 3, (1.0,) * 3, size=(47, 33), crop_fraction=1.0)
-    np.testing.assert_array_equal(upright.read(place / "1.png"), shown((place / "1.png").read_bytes()))
+    np.testing.assert_array_equal(
+        upright.read(place / "1.png"), shown((place / "1.png").read_bytes())
+    )
 
 
 # Over 5 s on a slow machine: a graph with all formats is built.
@@ -137,7 +156,12 @@ def test_a_graph_reads_the_same_headers_and_turns_the_same_way():
     """As `serve_jpeg` does; of damaged headers, too."""
     parse = tf.function(_header, input_signature=[tf.TensorSpec((), tf.string)])
     randomly = random.Random(0)
-    files = [*FILES.values(), encode(PICTURE, "BMP"), encode(PICTURE.convert("P"), "GIF"), encode(PICTURE, "PNG")]
+    files = [
+        *FILES.values(),
+        encode(PICTURE, "BMP"),
+        encode(PICTURE.convert("P"), "GIF"),
+        encode(PICTURE, "PNG"),
+    ]
     for encoded in files:
         damaged = bytearray(encoded)
         for _ in range(3):

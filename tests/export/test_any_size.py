@@ -1,6 +1,8 @@
-"""Networks for images of any size, and with several outputs, in each format: at sizes that strides do not divide.
+"""Networks for images of any size, and with several outputs, in each format: at sizes that strides
+do not divide.
 
-The right values are those of the Keras model, run on the same images; the files are run by their runtimes here.
+The right values are those of the Keras model, run on the same images; the files are run by their
+runtimes here.
 """
 
 import dataclasses
@@ -17,10 +19,10 @@ import keras_senet
 from keras_senet import cli, export
 from keras_senet.export import parity
 from keras_senet.export.graph import output_names
-from keras_senet.models.blocks import SE
 from keras_senet.models.bn_inception import MODULES, BNInception
 from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet
 from keras_senet.models.shufflenet import ShuffleNet
+from keras_senet.se import SE
 
 SIZES = ((32, 32), (45, 38))
 SMALL = SmallResNet((1, 1))
@@ -100,9 +102,13 @@ def test_the_names_of_open_sides(layout, maps, tmp_path, monkeypatch):
     made = {value.name: dims(value) for value in graph.output}
     for level, channels in {"C2": 256, "C3": 512, "C4": 1024, "C5": 2048}.items():
         inner = [f"{level}_height", f"{level}_width"]
-        assert made[level] == (["batch", *inner, channels] if layout == "nhwc" else ["batch", channels, *inner])
+        assert made[level] == (
+            ["batch", *inner, channels] if layout == "nhwc" else ["batch", channels, *inner]
+        )
     given = images((45, 38))
-    found = run("onnx", tmp_path / "file", given if layout == "nhwc" else given.transpose(0, 3, 1, 2))
+    found = run(
+        "onnx", tmp_path / "file", given if layout == "nhwc" else given.transpose(0, 3, 1, 2)
+    )
     for level, right in expected(maps, given).items():
         value = found[level] if layout == "nhwc" else found[level].transpose(0, 2, 3, 1)
         assert np.abs(value - right).max() <= 1e-5 * np.abs(right).max()
@@ -130,12 +136,28 @@ def foreign(*inner):
 @pytest.mark.parametrize(
     ("model", "size", "message"),
     [
-        (lambda: foreign(layers.Conv2D(2, 3)), None, "pass `input_size`, such as 224 or (H, W), for 'foreign'"),
-        (lambda: foreign(layers.Conv2D(2, 3)), (8,), "`input_size` must be (H, W), or a number.*input_size=(8,)"),
+        (
+            lambda: foreign(layers.Conv2D(2, 3)),
+            None,
+            "pass `input_size`, such as 224 or (H, W), for 'foreign'",
+        ),
+        (
+            lambda: foreign(layers.Conv2D(2, 3)),
+            (8,),
+            "`input_size` must be (H, W), or a number.*input_size=(8,)",
+        ),
         (lambda: foreign(layers.Conv2D(2, 3)), 0, "`input_size` must be.*input_size=0"),
         (lambda: foreign(layers.Conv2D(2, 3)), 8.0, "`input_size` must be.*input_size=8.0"),
-        (lambda: foreign(layers.Conv2D(2, 9)), 4, "`input_size` must be a size that 'foreign' takes.*(4, 4)"),
-        (lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3)]), 9, "takes (8, 8).*input_size=9"),
+        (
+            lambda: foreign(layers.Conv2D(2, 9)),
+            4,
+            "`input_size` must be a size that 'foreign' takes.*(4, 4)",
+        ),
+        (
+            lambda: keras.Sequential([keras.Input((8, 8, 3)), layers.Conv2D(2, 3)]),
+            9,
+            "takes (8, 8).*input_size=9",
+        ),
     ],
     ids=["none", "one", "zero", "float", "small", "fixed"],
 )
@@ -157,7 +179,9 @@ SPECS = {
 def test_onnx_of_other_networks_of_any_size(spec, tmp_path):
     model = network(spec)
     export.to_onnx(model, tmp_path / "file", gates=True)
-    given = images((96, 64))  # Caffe's rounding up in SE-BN-Inception asks for sides that 32 divides
+    given = images(
+        (96, 64)
+    )  # Caffe's rounding up in SE-BN-Inception asks for sides that 32 divides
     found = run("onnx", tmp_path / "file", given)["predictions"]
     np.testing.assert_allclose(found, model(given), atol=1e-5)
 
@@ -169,15 +193,23 @@ WINDOWS = {
     "depthwise": [layers.DepthwiseConv2D(4, strides=3, padding="same")],
     "maximum": [layers.MaxPooling2D(3, 2, padding="same")],
     "mean": [layers.AveragePooling2D(3, 2, padding="same")],
-    "zeros": [layers.ZeroPadding2D(((0, 1), (2, 0))), layers.Conv2D(4, 3, strides=2, padding="same")],
+    "zeros": [
+        layers.ZeroPadding2D(((0, 1), (2, 0))),
+        layers.Conv2D(4, 3, strides=2, padding="same"),
+    ],
     "crop": [layers.Cropping2D(((1, 0), (0, 2)))],
-    "through tf2onnx": [layers.Conv2DTranspose(2, 3, strides=2, padding="same"), layers.UpSampling2D()],
+    "through tf2onnx": [
+        layers.Conv2DTranspose(2, 3, strides=2, padding="same"),
+        layers.UpSampling2D(),
+    ],
 }
 
 
 @pytest.mark.parametrize("inner", WINDOWS.values(), ids=WINDOWS)
 def test_each_window_at_each_size(inner, tmp_path, monkeypatch):
-    """All remainders of the sizes by the strides: TensorFlow's "same" pads each of them in another way."""
+    """All remainders of the sizes by the strides: TensorFlow's "same" pads each of them in another
+    way.
+    """
     keras.utils.set_random_seed(0)
     x = keras.Input((None, None, 3))
     y = x
@@ -185,7 +217,11 @@ def test_each_window_at_each_size(inner, tmp_path, monkeypatch):
         y = layer.from_config(layer.get_config())(y)
     model = keras.Model(x, y)
     monkeypatch.setattr(parity, "check", lambda *_: dict.fromkeys(ERRORS, 0.0))
-    monkeypatch.setattr(parity, "run_file", lambda *_: {"outputs": {"onnx": {}}, "latency_ms": 0.0, "peak_memory": 0})
+    monkeypatch.setattr(
+        parity,
+        "run_file",
+        lambda *_: {"outputs": {"onnx": {}}, "latency_ms": 0.0, "peak_memory": 0},
+    )
     export.to_onnx(model, tmp_path / "file")
     check_at("onnx", tmp_path / "file", model, [(h, w) for h in (10, 11, 12) for w in (9, 10, 11)])
 
@@ -195,10 +231,14 @@ def test_pixels_of_any_size(kind, tmp_path):
     """The normalisation is in the graph; images that are given are compared beside another size."""
     model = network()
     preprocessing = model.preprocessing
-    WRITERS[kind](model, tmp_path / "file", preprocessing=preprocessing, images=[np.zeros((20, 24, 3))])
+    WRITERS[kind](
+        model, tmp_path / "file", preprocessing=preprocessing, images=[np.zeros((20, 24, 3))]
+    )
     pixels = np.random.default_rng(1).integers(0, 256, (2, 33, 41, 3)).astype("float32")
     right = model((pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std))
-    np.testing.assert_allclose(run(kind, tmp_path / "file", pixels)["predictions"], right, atol=1e-5)
+    np.testing.assert_allclose(
+        run(kind, tmp_path / "file", pixels)["predictions"], right, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("quantization", ["float16", "int8"])
@@ -210,7 +250,10 @@ def test_smaller_files_of_several_maps(kind, quantization, small_maps, tmp_path)
     given = images((32, 32))
     found = run(kind, tmp_path / "file", given)
     for level, right in expected(small_maps, given).items():
-        assert np.abs(found[level] - right).max() <= (0.01 if quantization == "float16" else 0.3) * np.abs(right).max()
+        assert (
+            np.abs(found[level] - right).max()
+            <= (0.01 if quantization == "float16" else 0.3) * np.abs(right).max()
+        )
 
 
 def test_images_are_checked_at_two_sizes(monkeypatch):
@@ -218,13 +261,18 @@ def test_images_are_checked_at_two_sizes(monkeypatch):
     model = network()
     sizes = [batch.shape[1:] for batch in parity.batches_to_compare(model, None, None)]
     assert sizes == [(32, 32, 3), (45, 27, 3)]
-    given = [batch.shape for batch in parity.batches_to_compare(model, None, images((16, 12), count=3))]
+    given = [
+        batch.shape for batch in parity.batches_to_compare(model, None, images((16, 12), count=3))
+    ]
     assert given == [(3, 16, 12, 3), (4, 32, 32, 3)]
     x = keras.Input((None, None, 3))
     up = layers.UpSampling2D()(layers.MaxPooling2D(2)(x))
     model = keras.Model(x, layers.Concatenate()([x, up]))
     model.preprocessing = keras_senet.Preprocessing.scaled(32)
-    assert [batch.shape[1:3] for batch in parity.batches_to_compare(model, None, None)] == [(32, 32), (64, 32)]
+    assert [batch.shape[1:3] for batch in parity.batches_to_compare(model, None, None)] == [
+        (32, 32),
+        (64, 32),
+    ]
 
 
 def several(*, names):
@@ -238,7 +286,11 @@ def several(*, names):
 def test_the_names_of_several_outputs(kind, names, tmp_path):
     model = several(names=names)
     WRITERS[kind](model, tmp_path / "file")
-    wanted = {"dict": {"z", "images_2"}, "list": {"a_layer", "b_layer"}, "twice": {"b_layer", "b_layer_2"}}[names]
+    wanted = {
+        "dict": {"z", "images_2"},
+        "list": {"a_layer", "b_layer"},
+        "twice": {"b_layer", "b_layer_2"},
+    }[names]
     assert set(run(kind, tmp_path / "file", images((8, 8)))) == wanted
     check_at(kind, tmp_path / "file", model, ((8, 8),))
 
@@ -251,12 +303,26 @@ def test_class_names_are_of_one_output(kind, tmp_path):
 
 
 def test_the_command_exports_any_size(tmp_path, monkeypatch, capsys):
-    constructor = keras_senet.application(SmallResNet((1, 1, 1)), name="tiny", input_size=32, min_size=8, classes=5)
+    constructor = keras_senet.application(
+        SmallResNet((1, 1, 1)), name="tiny", input_size=32, min_size=8, classes=5
+    )
     keras_senet.save_weights(constructor(weights=None), tmp_path / "tiny.weights.h5")
     monkeypatch.setattr(keras_senet.models, "get", lambda name: constructor)
-    command = ["export", "Tiny", "--weights", str(tmp_path / "tiny.weights.h5"), "--output", str(tmp_path)]
+    command = [
+        "export",
+        "Tiny",
+        "--weights",
+        str(tmp_path / "tiny.weights.h5"),
+        "--output",
+        str(tmp_path),
+    ]
     assert cli.main([*command, "--size", "any", "--format", "onnx"]) == 0
-    assert dims(onnx.load(tmp_path / "model.onnx").graph.input[0]) == ["batch", "height", "width", 3]
+    assert dims(onnx.load(tmp_path / "model.onnx").graph.input[0]) == [
+        "batch",
+        "height",
+        "width",
+        3,
+    ]
     (report,) = json.loads((tmp_path / "report.json").read_text())["exports"]
     assert 0 < report["sensitivity"] < 1e-3
     assert f"{report['sensitivity']:.1e}" in capsys.readouterr().out
@@ -269,4 +335,7 @@ def test_a_size_that_is_none(size, capsys):
     with pytest.raises(SystemExit) as ended:
         cli.main(["export", "SEResNet20", f"--size={size}"])
     assert ended.value.code == 2
-    assert f"argument --size: must be a number of pixels, HxW or any. Received: {size!r}" in capsys.readouterr().err
+    assert (
+        f"argument --size: must be a number of pixels, HxW or any. Received: {size!r}"
+        in capsys.readouterr().err
+    )

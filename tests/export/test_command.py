@@ -11,7 +11,8 @@ import tensorflow as tf
 
 import keras_senet
 from keras_senet import cli, data
-from keras_senet.export import matrix, onnx
+from keras_senet.cli import export_all as matrix
+from keras_senet.export import onnx
 from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import File
 from keras_senet.export.images import images_for
@@ -34,7 +35,10 @@ def images(network):
     test = labels[surest]
     test[:20] = (test[:20] + 1) % 10
     names = tuple("0123456789")
-    return {"train": data.Dataset(many[:250], labels[:250], names), "test": data.Dataset(many[surest], test, names)}
+    return {
+        "train": data.Dataset(many[:250], labels[:250], names),
+        "test": data.Dataset(many[surest], test, names),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -61,7 +65,9 @@ def pictures(tmp_path_factory):
     folder = tmp_path_factory.mktemp("pictures")
     random = np.random.default_rng(0)
     for i in range(6):
-        pixels = tf.constant(np.kron(random.integers(0, 256, (5 + i, 7, 3)), np.ones((8, 8, 1))), tf.uint8)
+        pixels = tf.constant(
+            np.kron(random.integers(0, 256, (5 + i, 7, 3)), np.ones((8, 8, 1))), tf.uint8
+        )
         (folder / f"{i}.jpg").write_bytes(tf.io.encode_jpeg(pixels).numpy())
     return str(folder)
 
@@ -70,7 +76,13 @@ def test_every_format_of_a_network(weights, pictures, tmp_path, capsys):
     """Takes 6 s: seven files, and the first use of each converter."""
     flags = ["--weights", weights, "--quantization", "float16", "int8", "--calibration", pictures]
     assert cli.main(["export", "SEResNet20", *flags, "--output", str(tmp_path / "out")]) == 0
-    files = {"saved_model", "model.tflite", "model.onnx", "model.float16.tflite", "model.int8.tflite"}
+    files = {
+        "saved_model",
+        "model.tflite",
+        "model.onnx",
+        "model.float16.tflite",
+        "model.int8.tflite",
+    }
     files |= {"model.float16.onnx", "model.int8.onnx"}
     assert {path.name for path in (tmp_path / "out").iterdir()} == {*files, "report.json"}
     reports = json.loads((tmp_path / "out" / "report.json").read_text())["exports"]
@@ -93,18 +105,29 @@ def test_a_dataset_is_not_the_folder_of_its_name(network, tmp_path, monkeypatch)
 
 
 def test_a_finished_run_with_its_classes(run_folder, images):
-    assert cli.main(["export", str(run_folder), "--format", "savedmodel", "--calibration", "digits"]) == 0
+    assert (
+        cli.main(["export", str(run_folder), "--format", "savedmodel", "--calibration", "digits"])
+        == 0
+    )
     served = tf.saved_model.load(run_folder / "exports" / "saved_model").signatures["serve_uint8"]
     known, labels = images["test"].images[20:], images["test"].labels[20:]
-    assert served(images=tf.constant(known))["classes"].numpy().tolist() == [str(label).encode() for label in labels]
+    assert served(images=tf.constant(known))["classes"].numpy().tolist() == [
+        str(label).encode() for label in labels
+    ]
 
 
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--quantization", "int8"], "--quantization int8 needs images: --calibration DIR"),
-        (["--format", "onnx", "--quantization", "dynamic"], "--quantization dynamic is not for --format onnx"),
-        (["--format", "savedmodel", "--quantization", "int8"], "--quantization int8 is not for --format savedmodel"),
+        (
+            ["--format", "onnx", "--quantization", "dynamic"],
+            "--quantization dynamic is not for --format onnx",
+        ),
+        (
+            ["--format", "savedmodel", "--quantization", "int8"],
+            "--quantization int8 is not for --format savedmodel",
+        ),
         (["--quantization", "int8", "--calibration", "/nowhere"], "/nowhere"),
         (["--weights", "/nowhere.weights.h5"], "/nowhere.weights.h5"),
     ],
@@ -118,7 +141,9 @@ def test_bad_input_is_one_line(flags, message, weights, tmp_path, capsys, monkey
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize(("given", "named"), [([], "none"), (["SEResNet20", "SEResNet32"], "SEResNet20 SEResNet32")])
+@pytest.mark.parametrize(
+    ("given", "named"), [([], "none"), (["SEResNet20", "SEResNet32"], "SEResNet20 SEResNet32")]
+)
 def test_one_network_is_asked_for(given, named, capsys):
     assert cli.main(["export", *given]) == 2
     assert f"export takes one MODEL, or --all. Received: {named}" in capsys.readouterr().err
@@ -142,7 +167,10 @@ def test_a_report_keeps_what_it_had(weights, tmp_path):
         assert cli.main(["export", "SEResNet20", *flags, *more]) == 0
         found = json.loads(report.read_text())
         assert found["accuracy"] == 0.9
-        assert [each["path"] for each in found["exports"]] == ["elsewhere.tflite", str(tmp_path / "model.onnx")]
+        assert [each["path"] for each in found["exports"]] == [
+            "elsewhere.tflite",
+            str(tmp_path / "model.onnx"),
+        ]
 
 
 @pytest.mark.parametrize(
@@ -163,7 +191,9 @@ def test_what_the_matrix_does_not_take(flags, message, tmp_path, capsys):
 def small_matrix(monkeypatch):
     """The matrix of one network, with the files that tell something of their kind."""
     monkeypatch.setattr(matrix.models, "__all__", ["SEResNet20"])
-    monkeypatch.setattr(matrix, "PLAN", [File("onnx", None), File("onnx", "int8"), File("tflite", "int8")])
+    monkeypatch.setattr(
+        matrix, "PLAN", [File("onnx", None), File("onnx", "int8"), File("tflite", "int8")]
+    )
 
 
 def rows(folder):
@@ -182,10 +212,14 @@ def test_the_matrix_goes_on_where_it_stopped(small_matrix, tmp_path, capsys, mon
     assert 0 < float(first[0]["relative_error"]) <= 1e-4 < float(first[1]["relative_error"])
     assert not any(row["failure"] for row in first)
     assert "3 files, 0 failed" in capsys.readouterr().out
-    (tmp_path / "export.csv").write_text("".join((tmp_path / "export.csv").read_text().splitlines(keepends=True)[:3]))
+    (tmp_path / "export.csv").write_text(
+        "".join((tmp_path / "export.csv").read_text().splitlines(keepends=True)[:3])
+    )
     written = []
     write = File.write
-    monkeypatch.setattr(File, "write", lambda file, *a, **k: (written.append(file.name), write(file, *a, **k))[1])
+    monkeypatch.setattr(
+        File, "write", lambda file, *a, **k: (written.append(file.name), write(file, *a, **k))[1]
+    )
     assert cli.main(command) == 0
     assert written == ["model.int8.tflite"]
     assert [row["file"] for row in rows(tmp_path)] == [row["file"] for row in first]
@@ -194,7 +228,9 @@ def test_the_matrix_goes_on_where_it_stopped(small_matrix, tmp_path, capsys, mon
     assert "not run" not in text
 
 
-def test_a_failure_in_the_matrix_is_loud_and_tried_again(small_matrix, tmp_path, capsys, monkeypatch):
+def test_a_failure_in_the_matrix_is_loud_and_tried_again(
+    small_matrix, tmp_path, capsys, monkeypatch
+):
     with monkeypatch.context() as broken:
         broken.setitem(onnx.QUANTIZATIONS, None, onnx.Quantization(Precision(0.0)))
         assert cli.main(["export", "--all", "--output", str(tmp_path)]) == 2
@@ -226,7 +262,9 @@ def test_a_trained_network_in_the_matrix_is_gated(
     assert reason in found["model.int8.onnx"]["failure"]
 
 
-def test_the_matrix_has_the_accuracy_of_a_trained_network(small_matrix, run_folder, tmp_path, monkeypatch):
+def test_the_matrix_has_the_accuracy_of_a_trained_network(
+    small_matrix, run_folder, tmp_path, monkeypatch
+):
     monkeypatch.setattr(matrix, "_random_networks", list)
     assert cli.main(["export", "--all", str(run_folder), "--output", str(tmp_path)]) == 0
     exact, *integer = rows(tmp_path)

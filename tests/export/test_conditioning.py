@@ -1,7 +1,9 @@
-"""A network whose logits are in the hundreds is exported, and a changed weight in it is still refused.
+"""A network whose logits are in the hundreds is exported, and a changed weight in it is still
+refused.
 
-Its probabilities are those of a softmax that makes 0.2 of a rounding in float16, and hides what is wrong where one
-class has all. The right values: TensorFlow's own rounding for the sensitivity, and the weights that the test changes.
+Its probabilities are those of a softmax that makes 0.2 of a rounding in float16, and hides what is
+wrong where one class has all. The right values: TensorFlow's own rounding for the sensitivity, and
+the weights that the test changes.
 """
 
 import contextlib
@@ -17,7 +19,13 @@ from keras_senet.export import onnx, parity, saved_model, tflite
 from keras_senet.models.resnet import SmallResNet
 
 MODULES = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
-FILES = [("savedmodel", None), ("tflite", None), ("tflite", "float16"), ("onnx", None), ("onnx", "float16")]
+FILES = [
+    ("savedmodel", None),
+    ("tflite", None),
+    ("tflite", "float16"),
+    ("onnx", None),
+    ("onnx", "float16"),
+]
 LARGEST = 300.0
 
 
@@ -27,9 +35,13 @@ def in_this_process(monkeypatch):
 
 
 def huge(scale=LARGEST, activation="softmax"):
-    """A tiny network with statistics as after training, and logits up to `scale`, the two largest of them close."""
+    """A tiny network with statistics as after training, and logits up to `scale`, the two largest
+    of them close.
+    """
     keras.utils.set_random_seed(0)
-    constructor = keras_senet.application(SmallResNet((1, 1)), name="huge", input_size=32, classes=10)
+    constructor = keras_senet.application(
+        SmallResNet((1, 1)), name="huge", input_size=32, classes=10
+    )
     model = constructor(weights=None, classifier_activation=activation)
     images = parity.synthetic_images(model, None)
     for _ in range(20):
@@ -105,12 +117,18 @@ WEIGHTS = {
     "a shift": (NORM, "beta", lambda beta: beta + 0.01),
     "2% of a variance": (NORM, "moving_variance", lambda variance: 1.02 * variance),
     "BGR": ("stem_conv1", "kernel", lambda kernel: kernel[:, :, ::-1]),
-    "two channels": ("stage2_block1_conv1", "kernel", lambda kernel: kernel[..., [1, 0, *range(2, 32)]]),
+    "two channels": (
+        "stage2_block1_conv1",
+        "kernel",
+        lambda kernel: kernel[..., [1, 0, *range(2, 32)]],
+    ),
 }
 
 
 OTHER = [
-    pytest.param(kind, name, marks=() if kind == "onnx" or name == "1% of a scale" else pytest.mark.slow)
+    pytest.param(
+        kind, name, marks=() if kind == "onnx" or name == "1% of a scale" else pytest.mark.slow
+    )
     for kind in WRITERS
     for name in WEIGHTS
 ]
@@ -126,14 +144,16 @@ def test_other_weights_are_refused(kind, name, model, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-# All formats are compared by the same code: each change in ONNX, whose files are made fastest, and two in the others.
-# Float16 is accepted within 1e-2, of any network.
+# All formats are compared by the same code: each change in ONNX, whose files are made fastest, and
+# two in the others. Float16 is accepted within 1e-2, of any network.
 CHANGED = [
     pytest.param(kind, quantization, name, marks=() if shown else pytest.mark.slow)
     for kind, quantization in FILES
     for name, (_, _, is_seen_in_half) in CHANGES.items()
     if is_seen_in_half or not quantization
-    for shown in [name == "one sign" or (not quantization and (kind == "onnx" or name == "1% of a stage"))]
+    for shown in [
+        name == "one sign" or (not quantization and (kind == "onnx" or name == "1% of a stage"))
+    ]
 ]
 
 

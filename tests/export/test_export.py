@@ -17,10 +17,10 @@ from settled import SMALL, build, network
 
 import keras_senet
 from keras_senet import export
-from keras_senet.decoding import decode
 from keras_senet.export import parity, saved_model
 from keras_senet.export.gates import FixedGate, fix_idle_gates
 from keras_senet.export.tflite_metadata import read_metadata
+from keras_senet.images.decoding import decode
 from keras_senet.models.resnet import ResNet, resnext
 
 WRITERS = {"savedmodel": export.to_saved_model, "tflite": export.to_tflite, "onnx": export.to_onnx}
@@ -51,11 +51,18 @@ def images_for(model, count=4):
 
 
 def spared(model):
-    """How many weights fewer ONNX files have: SE blocks read what the last convolution of a bottleneck reads."""
+    """How many weights fewer ONNX files have: SE blocks read what the last convolution of a
+    bottleneck reads.
+    """
     names = {layer.name for layer in model.layers}
     blocks = [layer for layer in model.layers if layer.name.endswith("_se")]
-    convolutions = {se: model.get_layer(n) for se in blocks if (n := se.name.replace("_se", "_conv3")) in names}
-    return sum(se.reduce.filters * (conv.kernel.shape[3] - conv.kernel.shape[2]) for se, conv in convolutions.items())
+    convolutions = {
+        se: model.get_layer(n) for se in blocks if (n := se.name.replace("_se", "_conv3")) in names
+    }
+    return sum(
+        se.reduce.filters * (conv.kernel.shape[3] - conv.kernel.shape[2])
+        for se, conv in convolutions.items()
+    )
 
 
 @pytest.mark.parametrize("spec", SPECS.values(), ids=SPECS)
@@ -98,7 +105,9 @@ def test_preprocessing_goes_into_the_file(kind, model, tmp_path):
         runner = Interpreter(str(tmp_path / "file")).get_signature_runner()
         found = runner(images=images)["predictions"]
     else:
-        found = onnxruntime.InferenceSession(str(tmp_path / "file")).run(["predictions"], {"images": images})[0]
+        found = onnxruntime.InferenceSession(str(tmp_path / "file")).run(
+            ["predictions"], {"images": images}
+        )[0]
     np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
@@ -123,11 +132,17 @@ outputs = loaded.signatures["serving_default"](images=tf.constant(np.load(sys.ar
 np.save(sys.argv[1] + "/outputs.npy", outputs["predictions"])
 assert list(outputs) == ["predictions"] and not any(m.startswith("keras_senet") for m in sys.modules)
 """
-    subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path)
-    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy"), model(images_for(model)), atol=1e-5)
+    subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path
+    )
+    np.testing.assert_allclose(
+        np.load(tmp_path / "outputs.npy"), model(images_for(model)), atol=1e-5
+    )
 
 
-NORMALIZED = keras_senet.Preprocessing((120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=32, crop_fraction=0.8)
+NORMALIZED = keras_senet.Preprocessing(
+    (120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=32, crop_fraction=0.8
+)
 
 
 def encoded(*shapes):
@@ -135,7 +150,10 @@ def encoded(*shapes):
     import tensorflow as tf
 
     random = np.random.default_rng(0)
-    pixels = [tf.constant(np.kron(random.integers(0, 256, (h, w, 3)), np.ones((8, 8, 1))), tf.uint8) for h, w in shapes]
+    pixels = [
+        tf.constant(np.kron(random.integers(0, 256, (h, w, 3)), np.ones((8, 8, 1))), tf.uint8)
+        for h, w in shapes
+    ]
     jpegs = [tf.io.encode_jpeg(image) for image in pixels]
     raw = [*jpegs, tf.io.encode_png(pixels[0])]
     return raw, [decode(image, 3) for image in raw]
@@ -145,7 +163,9 @@ def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
     import tensorflow as tf
 
     names = [f"class {i}" for i in range(10)]
-    export.to_saved_model(model, tmp_path / "saved", preprocessing=NORMALIZED, class_names=names, features=True)
+    export.to_saved_model(
+        model, tmp_path / "saved", preprocessing=NORMALIZED, class_names=names, features=True
+    )
     loaded = tf.saved_model.load(tmp_path / "saved")
     raw, pixels = encoded((9, 5), (4, 6), (5, 5))
     crops = np.stack([NORMALIZED.crop(image) for image in pixels])
@@ -154,10 +174,14 @@ def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
         served = loaded.signatures[name](images=images)
         assert set(served) == {"predictions", "classes", "features"}
         np.testing.assert_allclose(served["predictions"], expected, atol=1e-5)
-        assert [label.decode() for label in served["classes"].numpy()] == [names[i] for i in expected.argmax(-1)]
+        assert [label.decode() for label in served["classes"].numpy()] == [
+            names[i] for i in expected.argmax(-1)
+        ]
         kernel, bias = (keras.ops.convert_to_numpy(w) for w in model.layers[-1].weights)
         logits = served["features"].numpy() @ kernel + bias
-        np.testing.assert_allclose(np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), expected, atol=1e-5)
+        np.testing.assert_allclose(
+            np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), expected, atol=1e-5
+        )
     with pytest.raises(tf.errors.InvalidArgumentError):
         loaded.signatures["serve_jpeg"](images=tf.constant([b"no image"]))
 
@@ -173,7 +197,9 @@ def test_a_saved_model_with_one_wrong_signature_is_removed(signature, model, tmp
 
 
 def operators(path):
-    """(name, dtype of its result) of each operator of a TFLite file that is executed as it is written."""
+    """(name, dtype of its result) of each operator of a TFLite file that is executed as it is
+    written.
+    """
     plain = interpreter_module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
     interpreter = Interpreter(str(path), experimental_op_resolver_type=plain)
     interpreter.allocate_tensors()
@@ -194,7 +220,9 @@ def operators(path):
         ("int16x8", "int16", 0.5, 0.1),
     ],
 )
-def test_a_tflite_file_is_close_small_and_of_built_in_operators(quantization, io_dtype, size, error, model, tmp_path):
+def test_a_tflite_file_is_close_small_and_of_built_in_operators(
+    quantization, io_dtype, size, error, model, tmp_path
+):
     images = images_for(model, 4)
     calibration = {"representative_images": images} if quantization in ("int8", "int16x8") else {}
     options = {"quantization": quantization, "io_dtype": io_dtype, "images": images}
@@ -205,7 +233,10 @@ def test_a_tflite_file_is_close_small_and_of_built_in_operators(quantization, io
     interpreter = Interpreter(str(tmp_path / "file"))
     assert np.dtype(interpreter.get_input_details()[0]["dtype"]).name == io_dtype
     ((name, signature),) = interpreter.get_signature_list().items()
-    assert (name, signature) == ("serving_default", {"inputs": ["images"], "outputs": ["predictions"]})
+    assert (name, signature) == (
+        "serving_default",
+        {"inputs": ["images"], "outputs": ["predictions"]},
+    )
     names = {name for name, _ in operators(tmp_path / "file")}
     assert not [name for name in names if name.startswith("Flex") or name == "CUSTOM"]
     assert "CONV_2D" in names
@@ -216,7 +247,9 @@ def test_a_tflite_file_is_close_small_and_of_built_in_operators(quantization, io
 def test_squeezes_by_average_pooling(quantization, model, tmp_path):
     images = images_for(model, 8)
     calibration = {"quantization": "int8", "representative_images": images} if quantization else {}
-    report = export.to_tflite(model, tmp_path / "file", squeeze_op="avg_pool", images=images, **calibration)
+    report = export.to_tflite(
+        model, tmp_path / "file", squeeze_op="avg_pool", images=images, **calibration
+    )
     names = [name for name, _ in operators(tmp_path / "file")]
     assert "MEAN" not in names
     assert names.count("AVERAGE_POOL_2D") == 1 + sum("_se" in layer.name for layer in model.layers)
@@ -226,7 +259,9 @@ def test_squeezes_by_average_pooling(quantization, model, tmp_path):
 def test_gates_in_float_beside_integers(model, tmp_path):
     images = images_for(model, 8)
     options = {"quantization": "int8", "representative_images": images, "images": images}
-    report = export.to_tflite(model, tmp_path / "file", float_gates=True, class_names=list("abcdefghij"), **options)
+    report = export.to_tflite(
+        model, tmp_path / "file", float_gates=True, class_names=list("abcdefghij"), **options
+    )
     found = operators(tmp_path / "file")
     gates = [dtype for name, dtype in found if name == "LOGISTIC"]
     blocks = sum("_se" in layer.name for layer in model.layers)
@@ -246,11 +281,17 @@ def test_int8_with_hidden_units_that_never_fire(tmp_path):
     block.set_weights([0 * reduce, bias - 1, *expand])
     images = images_for(model, 8)
     fixed = fix_idle_gates(model, None, images)
-    assert {layer.name for layer in fixed.layers if isinstance(layer, FixedGate)} == {"stage1_block1_se"}
+    assert {layer.name for layer in fixed.layers if isinstance(layer, FixedGate)} == {
+        "stage1_block1_se"
+    }
     np.testing.assert_allclose(fixed(images), model(images), atol=1e-6)
     nested = keras.Sequential([keras.Input((32, 32, 3)), model])
     report = export.to_tflite(
-        nested, tmp_path / "nested", quantization="int8", representative_images=images, images=images
+        nested,
+        tmp_path / "nested",
+        quantization="int8",
+        representative_images=images,
+        images=images,
     )
     assert report.relative_error < 0.2
     report = export.to_tflite(
@@ -267,7 +308,9 @@ def test_a_network_whose_gates_work_is_not_touched(model):
 
 def test_int8_of_a_thousand_classes_gives_probabilities_in_onnx(tmp_path):
     """The softmax stays in float: most of these probabilities are below a half of 1/256."""
-    model = keras_senet.application(SPECS["small"], name="tiny", input_size=32, classes=1000)(weights=None)
+    model = keras_senet.application(SPECS["small"], name="tiny", input_size=32, classes=1000)(
+        weights=None
+    )
     images = images_for(model, 8)
     options = {"quantization": "int8", "representative_images": images, "images": images}
     assert export.to_onnx(model, tmp_path / "file", **options).relative_error < 0.2
@@ -301,7 +344,9 @@ def change_a_weight(monkeypatch):
 
     def changed(*given):
         measured = run(*given)
-        outputs = keras.tree.map_structure(lambda each: each * np.float32(1.001), measured["outputs"])
+        outputs = keras.tree.map_structure(
+            lambda each: each * np.float32(1.001), measured["outputs"]
+        )
         return measured | {"outputs": outputs}
 
     monkeypatch.setattr(parity, "run_file", changed)
@@ -400,7 +445,11 @@ def test_a_network_of_mixed_precision_is_exported_in_float32(kind, policy, tmp_p
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_sequential_model(kind, tmp_path):
-    layers = [keras.layers.Conv2D(4, 3), keras_senet.SqueezeExcite(2), keras.layers.GlobalAveragePooling2D()]
+    layers = [
+        keras.layers.Conv2D(4, 3),
+        keras_senet.SqueezeExcite(2),
+        keras.layers.GlobalAveragePooling2D(),
+    ]
     model = keras.Sequential([keras.Input((8, 8, 3)), *layers])
     assert WRITERS[kind](model, tmp_path / "file").relative_error <= 1e-4
 
@@ -452,9 +501,21 @@ def of_size_and_channels(size, channels):
         ("tflite", {"class_names": ["cat"]}, "class_names.*1 names"),
         ("tflite", {"io_dtype": "int8"}, "io_dtype='int8'"),
         ("tflite", {"representative_images": np.zeros((1, 32, 32, 3))}, "quantization=None"),
-        ("tflite", {"quantization": "int8", "representative_images": [np.zeros((8, 8, 3))]}, r"\(1, 8, 8, 3\)"),
-        ("tflite", {"quantization": "int8", "representative_images": np.zeros((32, 32, 3))}, r"\(32, 32, 3\)"),
-        ("tflite", {"quantization": "int8", "representative_images": np.full((1, 32, 32, 3), np.nan)}, "finite"),
+        (
+            "tflite",
+            {"quantization": "int8", "representative_images": [np.zeros((8, 8, 3))]},
+            r"\(1, 8, 8, 3\)",
+        ),
+        (
+            "tflite",
+            {"quantization": "int8", "representative_images": np.zeros((32, 32, 3))},
+            r"\(32, 32, 3\)",
+        ),
+        (
+            "tflite",
+            {"quantization": "int8", "representative_images": np.full((1, 32, 32, 3), np.nan)},
+            "finite",
+        ),
         ("tflite", {"quantization": "int8", "representative_images": 3}, "representative_images"),
         ("savedmodel", {"class_names": ["cat"]}, "class_names.*1 names"),
         ("tflite", {"class_names": "abcdefghij"}, "class_names.*'abcdefghij'"),
@@ -488,7 +549,11 @@ def test_a_path_that_cannot_be_written(kind, little):
 
 @pytest.mark.parametrize("kind", WRITERS)
 def test_a_failed_export_leaves_no_folders(kind, model, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "run_file", lambda *_: {"outputs": {kind: {"predictions": [np.full((8, 10), np.nan)]}}})
+    monkeypatch.setattr(
+        parity,
+        "run_file",
+        lambda *_: {"outputs": {kind: {"predictions": [np.full((8, 10), np.nan)]}}},
+    )
     with pytest.raises(export.ParityError, match="outputs that are not finite"):
         WRITERS[kind](model, tmp_path / "new" / "folder" / "file")
     assert not list(tmp_path.iterdir())
@@ -512,7 +577,9 @@ def test_ends_in_a_list_or_a_dict(kind, wrap, tmp_path):
 
 def test_features_of_a_layer_with_two_inputs(tmp_path):
     x = keras.Input((8, 8, 3))
-    model = keras.Model(x, keras.layers.Add()([keras.layers.Conv2D(4, 3)(x), keras.layers.Conv2D(4, 3)(x)]))
+    model = keras.Model(
+        x, keras.layers.Add()([keras.layers.Conv2D(4, 3)(x), keras.layers.Conv2D(4, 3)(x)])
+    )
     with pytest.raises(ValueError, match="features"):
         export.to_saved_model(model, tmp_path / "file", features=True)
 

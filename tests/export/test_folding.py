@@ -16,7 +16,11 @@ RANDOM = np.random.default_rng(0)
 
 
 def norms(model):
-    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    return [
+        layer
+        for layer in model._flatten_layers()
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
 
 
 def with_random_weights(model):
@@ -31,7 +35,9 @@ def assert_equal(folded, model, size=32, channels=3, training=False):
     images = RANDOM.normal(size=(2, size, size, channels)).astype("float32")
     expected = model(images, training=training)
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(folded(images, training=training) / scale, expected / scale, atol=1e-5)
+    np.testing.assert_allclose(
+        folded(images, training=training) / scale, expected / scale, atol=1e-5
+    )
 
 
 NETWORKS = {"small": SmallResNet((1, 1)), "bottleneck": ResNet((1, 1)), "grouped": resnext((1, 1))}
@@ -56,7 +62,9 @@ def test_other_families(name):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["SEMobileNet", "SEShuffleNet", "SEBNInception"])
 def test_whole_networks(name):
-    check_whole(getattr(keras_senet, name)(weights=None, input_shape=(64, 64, 3), include_top=False), 64)
+    check_whole(
+        getattr(keras_senet, name)(weights=None, input_shape=(64, 64, 3), include_top=False), 64
+    )
 
 
 def check_whole(model, size):
@@ -68,14 +76,18 @@ def check_whole(model, size):
 
 def test_what_is_in_front_of_a_convolution_stays():
     """Pre-activation: each unit begins with a normalisation of a sum."""
-    constructor = keras_senet.application(PreActResNet((1, 1)), name="tiny", input_size=32, classes=10)
+    constructor = keras_senet.application(
+        PreActResNet((1, 1)), name="tiny", input_size=32, classes=10
+    )
     model = with_random_weights(constructor(weights=None, classifier_activation=None))
     folded = export.fold(model)
     assert 0 < len(norms(folded)) < len(norms(model))
     assert_equal(folded, model)
 
 
-@pytest.mark.parametrize("norm", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str)
+@pytest.mark.parametrize(
+    "norm", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str
+)
 @pytest.mark.parametrize(
     "conv",
     [
@@ -125,7 +137,9 @@ def within(x, build):
 
 def shared_by_two_models(x):
     conv = layers.Conv2D(4, 3)
-    return layers.Add()([within(x, lambda y: layers.BatchNormalization()(conv(y)))(x) for _ in range(2)])
+    return layers.Add()(
+        [within(x, lambda y: layers.BatchNormalization()(conv(y)))(x) for _ in range(2)]
+    )
 
 
 def norm_shared_by_two_models(x):
@@ -157,7 +171,15 @@ def convolved_and_normalized(x):
     return layers.BatchNormalization()(layers.Conv2D(2, 3, padding="same")(x))
 
 
-KEPT = [activated, read_twice, shared, shared_norm, other_axis, shared_by_two_models, norm_shared_by_two_models]
+KEPT = [
+    activated,
+    read_twice,
+    shared,
+    shared_norm,
+    other_axis,
+    shared_by_two_models,
+    norm_shared_by_two_models,
+]
 KEPT += [also_called_outside, call_read_by_two_models, in_training, model_in_training]
 
 
@@ -169,7 +191,9 @@ def test_what_cannot_be_folded_is_kept(build):
     assert len(norms(folded)) == len(norms(model)) > 0
     assert folded.count_params() == model.count_params()
     assert_equal(folded, model, size=8, channels=2)
-    assert_equal(folded, model, size=8, channels=2, training=None)  # a call's own `training=True` then holds
+    assert_equal(
+        folded, model, size=8, channels=2, training=None
+    )  # a call's own `training=True` then holds
 
 
 def test_models_called_twice_are_folded():
@@ -193,7 +217,9 @@ def test_an_output_before_the_normalization():
 
 
 def test_nested_and_sequential_models():
-    inner = keras.Sequential([keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.BatchNormalization()])
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 2)), layers.Conv2D(4, 3), layers.BatchNormalization()]
+    )
     inputs = keras.Input((8, 8, 2))
     model = with_random_weights(keras.Model(inputs, layers.ReLU()(inner(inputs))))
     assert not norms(export.fold(model))
@@ -209,7 +235,9 @@ def test_the_model_is_left_alone():
         np.testing.assert_array_equal(weight, value)
 
 
-@pytest.mark.parametrize("model", ["SEResNet50", keras.Sequential([layers.Dense(2)])], ids=["name", "unbuilt"])
+@pytest.mark.parametrize(
+    "model", ["SEResNet50", keras.Sequential([layers.Dense(2)])], ids=["name", "unbuilt"]
+)
 def test_what_is_not_functional_is_refused(model):
     with pytest.raises(ValueError, match="`model` must be a functional"):
         export.fold(model)
@@ -238,6 +266,8 @@ class Scaled(layers.Layer):
 def test_a_layer_that_cannot_be_copied_is_named():
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, convolved_and_normalized(Scaled(np.ones(3))(inputs)))
-    with pytest.raises(ValueError, match="'scaled' of Scaled cannot be copied: its `get_config`") as caught:
+    with pytest.raises(
+        ValueError, match="'scaled' of Scaled cannot be copied: its `get_config`"
+    ) as caught:
         export.fold(model)
     assert "\n" not in str(caught.value)

@@ -16,7 +16,9 @@ class Scaled(layers.Layer):
 
     def __init__(self, factors, **options):
         super().__init__(**options)
-        self.factors = self.add_weight(shape=(len(factors),), initializer=keras.initializers.Constant(factors))
+        self.factors = self.add_weight(
+            shape=(len(factors),), initializer=keras.initializers.Constant(factors)
+        )
 
     def call(self, x):
         return x * self.factors
@@ -25,7 +27,9 @@ class Scaled(layers.Layer):
 def scaled(**options):
     inputs = keras.Input((8, 8, 3))
     x = layers.Conv2D(4, 3)(Scaled(np.arange(3.0), name="scaled", **options)(inputs))
-    return keras.Model(inputs, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x)), name="custom")
+    return keras.Model(
+        inputs, layers.GlobalAveragePooling2D()(layers.BatchNormalization()(x)), name="custom"
+    )
 
 
 @pytest.mark.parametrize("write", [export.to_saved_model, export.to_tflite, export.to_onnx])
@@ -35,7 +39,9 @@ def test_a_layer_of_another_library(write, tmp_path):
 
 def test_one_that_cannot_be_copied_into_float32(tmp_path):
     for write in (export.to_saved_model, export.to_tflite, export.to_onnx):
-        with pytest.raises(ValueError, match="'scaled' of Scaled cannot be copied: its `get_config`") as caught:
+        with pytest.raises(
+            ValueError, match="'scaled' of Scaled cannot be copied: its `get_config`"
+        ) as caught:
             write(scaled(dtype="mixed_float16"), tmp_path / "file")
         assert "\n" not in str(caught.value)
     assert not list(tmp_path.iterdir())
@@ -44,7 +50,9 @@ def test_one_that_cannot_be_copied_into_float32(tmp_path):
 def test_operations_that_tflite_has_not_are_named(tmp_path):
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, ops.erfinv(ops.qr(inputs)[0]), name="inverse")
-    with pytest.raises(ValueError, match="^'inverse' has something that TFLite has not: Qr, Erfinv$"):
+    with pytest.raises(
+        ValueError, match="^'inverse' has something that TFLite has not: Qr, Erfinv$"
+    ):
         export.to_tflite(model, tmp_path / "file")
     assert not list(tmp_path.iterdir())
 
@@ -54,7 +62,9 @@ def test_operations_in_mixed_precision_become_float32():
 
     def build(dtype):
         inputs = keras.Input((8, 8, 3))
-        return keras.Model(inputs, ops.relu(ops.multiply(2.0, layers.Conv2D(4, 3, dtype=dtype)(inputs))))
+        return keras.Model(
+            inputs, ops.relu(ops.multiply(2.0, layers.Conv2D(4, 3, dtype=dtype)(inputs)))
+        )
 
     plain, mixed = build("float32"), build("mixed_float16")
     mixed.set_weights(plain.get_weights())

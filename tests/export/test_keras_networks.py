@@ -1,4 +1,6 @@
-"""Networks that are not ours, in each format, run by their runtimes and compared with `model.predict` by NumPy."""
+"""Networks that are not ours, in each format, run by their runtimes and compared with
+`model.predict` by NumPy.
+"""
 
 import keras_networks as networks
 import pytest
@@ -7,7 +9,8 @@ from runtimes import WRITERS, run, run_in_this_process
 
 from keras_senet.export import parity
 
-# What a model captures where it is built: to TensorFlow each is a further input of the graph. And gelu.
+# What a model captures where it is built: to TensorFlow each is a further input of the graph. And
+# gelu.
 CAPTURING = [
     "Normalization, adapted",
     "preprocess_input, torch",
@@ -28,7 +31,9 @@ def check(kind, name, path):
     model = networks.build(name)
     WRITERS[kind](model, path)
     images = networks.images_for(model)
-    assert networks.relative_error(run(kind, path, images), networks.expected(model, images)) <= 1e-4
+    assert (
+        networks.relative_error(run(kind, path, images), networks.expected(model, images)) <= 1e-4
+    )
 
 
 @pytest.mark.parametrize("name", CAPTURING)
@@ -62,7 +67,9 @@ def test_several_outputs_through_tf2onnx(layout, tmp_path):
     model = networks.build("several outputs")
     WRITERS["onnx"](model, tmp_path / "file", layout=layout)
     images = networks.images_for(model)
-    found = run("onnx", tmp_path / "file", images if layout == "nhwc" else images.transpose(0, 3, 1, 2))
+    found = run(
+        "onnx", tmp_path / "file", images if layout == "nhwc" else images.transpose(0, 3, 1, 2)
+    )
     if layout == "nchw":
         found["map"] = found["map"].transpose(0, 2, 3, 1)
     right = networks.expected(model, images)

@@ -1,4 +1,6 @@
-"""Models as users build them, in each format, run by their runtimes and compared with `model.predict` by NumPy."""
+"""Models as users build them, in each format, run by their runtimes and compared with
+`model.predict` by NumPy.
+"""
 
 import keras
 import numpy as np
@@ -46,13 +48,17 @@ def of(build, **options):
 
 def adapted(axis=-1):
     layer = layers.Normalization(axis=axis)
-    layer.adapt(np.random.default_rng(0).normal((100, 110, 120), 40, (8, 8, 8, 3)).astype("float32"))
+    layer.adapt(
+        np.random.default_rng(0).normal((100, 110, 120), 40, (8, 8, 8, 3)).astype("float32")
+    )
     return layer
 
 
 def of_maps(x):
     inner = keras.Input(x.shape[1:])
-    maps = keras.Model(inner, {"large": layers.Conv2D(4, 3)(inner), "small": layers.Conv2D(4, 3, 2)(inner)})(x)
+    maps = keras.Model(
+        inner, {"large": layers.Conv2D(4, 3)(inner), "small": layers.Conv2D(4, 3, 2)(inner)}
+    )(x)
     return layers.Concatenate()([head(maps["large"]), head(maps["small"])])
 
 
@@ -63,14 +69,23 @@ def of_operations(x):
 
 
 def of_equal_names(x):
-    heads = [keras.Sequential([keras.Input((4,)), layers.Dense(units, name="scores")]) for units in (2, 3)]
+    heads = [
+        keras.Sequential([keras.Input((4,)), layers.Dense(units, name="scores")])
+        for units in (2, 3)
+    ]
     return [each(head(x)) for each in heads]
 
 
 MODELS = {
-    "integers": lambda: of(lambda x: head(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(x))), dtype="uint8"),
-    "integers, cast": lambda: of(lambda x: head(layers.Conv2D(4, 3)(ops.cast(x, "float32"))), dtype="uint8"),
-    "four at a time": lambda: of(lambda x: head(layers.Conv2D(4, 3)(x)), shape=None, batch_shape=(4, 8, 8, 3)),
+    "integers": lambda: of(
+        lambda x: head(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(x))), dtype="uint8"
+    ),
+    "integers, cast": lambda: of(
+        lambda x: head(layers.Conv2D(4, 3)(ops.cast(x, "float32"))), dtype="uint8"
+    ),
+    "four at a time": lambda: of(
+        lambda x: head(layers.Conv2D(4, 3)(x)), shape=None, batch_shape=(4, 8, 8, 3)
+    ),
     "normalised": lambda: of(lambda x: head(layers.Conv2D(4, 3)(adapted()(x)))),
     "normalised at once": lambda: of(lambda x: head(layers.Conv2D(4, 3)(adapted(axis=None)(x)))),
     "a model of maps inside": lambda: of(of_maps),
@@ -95,11 +110,18 @@ COPIES = {
 @pytest.mark.parametrize("axis", [-1, None, (1, 2, 3)])
 @pytest.mark.parametrize("name", COPIES)
 def test_a_copy_has_what_its_normalization_is_adapted_to(name, axis):
-    """Its mean and variance are constants that Keras computes when it adapts, not when it sets weights."""
+    """Its mean and variance are constants that Keras computes when it adapts, not when it sets
+    weights.
+    """
     model = of(lambda x: head(layers.Conv2D(4, 3, name="conv")(adapted(axis)(x))))
     images = pixels(model)
-    maps = [keras.Model(each.input, each.get_layer("conv").output) for each in (COPIES[name](model), model)]
-    np.testing.assert_allclose(*(each.predict(images, verbose=0) for each in maps), rtol=1e-5, atol=1e-5)
+    maps = [
+        keras.Model(each.input, each.get_layer("conv").output)
+        for each in (COPIES[name](model), model)
+    ]
+    np.testing.assert_allclose(
+        *(each.predict(images, verbose=0) for each in maps), rtol=1e-5, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -118,7 +140,10 @@ def test_integers_are_what_an_onnx_file_computes_of(tmp_path):
     model = MODELS["integers"]()
     export.to_onnx(model, tmp_path / "file")
     images = pixels(model)
-    found = [run("onnx", tmp_path / "file", given)["predictions"] for given in (images, np.minimum(images + 0.7, 255))]
+    found = [
+        run("onnx", tmp_path / "file", given)["predictions"]
+        for given in (images, np.minimum(images + 0.7, 255))
+    ]
     np.testing.assert_array_equal(*found)
 
 
@@ -133,7 +158,9 @@ class Counting(layers.Layer):
 
 class Host(layers.Layer):
     def call(self, x):
-        return ops.reshape(tf.numpy_function(lambda values: values * 2, [x], tf.float32), ops.shape(x))
+        return ops.reshape(
+            tf.numpy_function(lambda values: values * 2, [x], tf.float32), ops.shape(x)
+        )
 
     def compute_output_shape(self, shape):
         return shape
@@ -155,7 +182,9 @@ MESSAGES = {
 KINDS = {"counting": ["onnx"], "Python": ["tflite", "onnx"]}
 
 
-@pytest.mark.parametrize(("name", "kind"), [(name, kind) for name in REFUSED for kind in KINDS.get(name, WRITERS)])
+@pytest.mark.parametrize(
+    ("name", "kind"), [(name, kind) for name in REFUSED for kind in KINDS.get(name, WRITERS)]
+)
 def test_what_no_file_can_compute(name, kind, tmp_path):
     with pytest.raises(ValueError, match=MESSAGES[name]) as refused:
         WRITERS[kind](REFUSED[name](), tmp_path / "file")

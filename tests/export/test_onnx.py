@@ -1,4 +1,6 @@
-"""What is in an ONNX file: its graph, its metadata, what each layer becomes, and the smaller kinds of file."""
+"""What is in an ONNX file: its graph, its metadata, what each layer becomes, and the smaller kinds
+of file.
+"""
 
 import json
 from collections import Counter
@@ -15,8 +17,8 @@ import keras_senet
 from keras_senet import analysis, export
 from keras_senet.export import onnx as writer
 from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
-from keras_senet.models.blocks import SE
 from keras_senet.models.resnet import ResNet, SmallResNet, resnext
+from keras_senet.se import SE
 
 RANDOM = np.random.default_rng(0)
 
@@ -39,11 +41,15 @@ def answers(path, images):
 @pytest.mark.parametrize("spec", [SmallResNet((1, 1)), ResNet((1, 1)), resnext((1, 1))])
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 def test_the_graph_is_as_small_as_it_can_be(spec, layout, tmp_path):
-    """No batch normalisation, no padding of its own, and one transposition, of an input that needs it."""
+    """No batch normalisation, no padding of its own, and one transposition, of an input that needs
+    it.
+    """
     export.to_onnx(network(spec), tmp_path / "file", layout=layout)
     found = operators(tmp_path / "file")
     assert found["Transpose"] == (1 if layout == "nhwc" else 0)
-    assert not {"BatchNormalization", "Pad", "Reshape", "Cast", "Identity", "Unsqueeze"} & set(found)
+    assert not {"BatchNormalization", "Pad", "Reshape", "Cast", "Identity", "Unsqueeze"} & set(
+        found
+    )
     assert found["Conv"] > 0
 
 
@@ -67,9 +73,13 @@ def test_the_mean_of_a_1x1_convolution_is_taken_before_it(se, pooled, tmp_path):
 
 
 def test_whole_networks_have_no_stray_operators(tmp_path):
-    report = export.to_onnx(keras_senet.SEShuffleNet(weights=None, include_top=False), tmp_path / "file")
+    report = export.to_onnx(
+        keras_senet.SEShuffleNet(weights=None, include_top=False), tmp_path / "file"
+    )
     found = operators(tmp_path / "file")
-    assert found["Transpose"] == 1 + found["Reshape"] // 2 + 1  # the input's, a shuffle's, and the result's
+    assert (
+        found["Transpose"] == 1 + found["Reshape"] // 2 + 1
+    )  # the input's, a shuffle's, and the result's
     assert not {"BatchNormalization", "Pad"} & set(found)
     assert report.relative_error <= 1e-4
 
@@ -83,10 +93,15 @@ def test_metadata(model, tmp_path):
     properties = found.custom_metadata_map
     assert json.loads(properties["class_names"]) == names
     fields = json.loads(properties["preprocessing"])
-    assert keras_senet.Preprocessing(**fields | {n: tuple(fields[n]) for n in ("mean", "std")}) == preprocessing
+    assert (
+        keras_senet.Preprocessing(**fields | {n: tuple(fields[n]) for n in ("mean", "std")})
+        == preprocessing
+    )
     assert properties["source"] == f"keras_senet {keras_senet.__version__}, tiny"
     export.to_onnx(model, tmp_path / "plain")
-    assert set(onnxruntime.InferenceSession(str(tmp_path / "plain")).get_modelmeta().custom_metadata_map) == {"source"}
+    assert set(
+        onnxruntime.InferenceSession(str(tmp_path / "plain")).get_modelmeta().custom_metadata_map
+    ) == {"source"}
 
 
 @pytest.mark.parametrize("squeeze", ["avg", "max", None])
@@ -111,14 +126,20 @@ def test_each_gate(gate, tmp_path):
 def test_smaller_files(quantization, model, tmp_path):
     images = RANDOM.normal(size=(8, 32, 32, 3)).astype("float32")
     calibration = {"representative_images": images} if quantization == "int8" else {}
-    report = export.to_onnx(model, tmp_path / "file", quantization=quantization, images=images, **calibration)
+    report = export.to_onnx(
+        model, tmp_path / "file", quantization=quantization, images=images, **calibration
+    )
     assert report.quantization == quantization
-    kinds = {entry.data_type for entry in onnx.load(tmp_path / "file").graph.initializer if entry.dims}
+    kinds = {
+        entry.data_type for entry in onnx.load(tmp_path / "file").graph.initializer if entry.dims
+    }
     wanted = {"float16": onnx.TensorProto.FLOAT16, "int8": onnx.TensorProto.UINT8}[quantization]
     assert wanted in kinds
     assert 0 < report.relative_error < {"float16": 1e-2, "int8": 0.2}[quantization]
     session = onnxruntime.InferenceSession(str(tmp_path / "file"))
-    assert [each.type for each in (*session.get_inputs(), *session.get_outputs())] == ["tensor(float)"] * 2
+    assert [each.type for each in (*session.get_inputs(), *session.get_outputs())] == [
+        "tensor(float)"
+    ] * 2
 
 
 def test_float16_takes_half(tmp_path):
@@ -138,8 +159,12 @@ LAYERS = {
     "same": lambda x: layers.Conv2D(4, 3, strides=2, padding="same")(x),
     "rectangle": lambda x: layers.Conv2D(4, (1, 7), padding="same", activation="tanh")(x),
     "dilated": lambda x: layers.Conv2D(4, 3, dilation_rate=2, padding="same", activation="silu")(x),
-    "padded": lambda x: layers.Conv2D(4, 3, strides=2, activation="relu6")(layers.ZeroPadding2D(((0, 1), (2, 0)))(x)),
-    "depthwise": lambda x: layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2, padding="same")(x),
+    "padded": lambda x: layers.Conv2D(4, 3, strides=2, activation="relu6")(
+        layers.ZeroPadding2D(((0, 1), (2, 0)))(x)
+    ),
+    "depthwise": lambda x: layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2, padding="same")(
+        x
+    ),
     "maximum": lambda x: layers.MaxPooling2D(3, 2, padding="same")(x),
     "maximum of zeros": _max,  # negative inputs: the border of zeros is the largest
     "maximum behind a ReLU": lambda x: _max(layers.ReLU()(x)),
@@ -147,7 +172,9 @@ LAYERS = {
     "mean": lambda x: layers.AveragePooling2D(3, 2, padding="same")(x),
     "mean with zeros": lambda x: layers.AveragePooling2D(3, 1)(layers.ZeroPadding2D(1)(x)),
     "wide border": lambda x: layers.AveragePooling2D(2, 1)(layers.ZeroPadding2D(3)(x)),
-    "zeros read twice": lambda x: (lambda y: layers.Add()([layers.Conv2D(4, 1)(y), y]))(layers.ZeroPadding2D(1)(x)),
+    "zeros read twice": lambda x: (lambda y: layers.Add()([layers.Conv2D(4, 1)(y), y]))(
+        layers.ZeroPadding2D(1)(x)
+    ),
     "zeros at the end": lambda x: layers.ZeroPadding2D(2)(x),
     "zeros twice": lambda x: layers.ZeroPadding2D(1)(layers.ZeroPadding2D(2)(x)),
     "global maximum": lambda x: layers.GlobalMaxPooling2D()(x),
@@ -162,12 +189,16 @@ LAYERS = {
     "sum": lambda x: layers.Add()([x, layers.Activation("sigmoid")(x), x]),
     "product": lambda x: layers.Multiply()([x, layers.GlobalAveragePooling2D(keepdims=True)(x)]),
     "joined": lambda x: layers.Concatenate()([x, layers.ReLU(max_value=6)(x)]),
-    "joined features": lambda x: layers.Concatenate()([layers.Flatten()(x), layers.GlobalMaxPooling2D()(x)]),
+    "joined features": lambda x: layers.Concatenate()(
+        [layers.Flatten()(x), layers.GlobalMaxPooling2D()(x)]
+    ),
     "more channels": lambda x: PadChannels(7)(x),
     "shuffled": lambda x: ShuffleChannels(2)(x),
     "shaken": lambda x: ShakeShake()([x, layers.ReLU()(x)]),
     "normalised": lambda x: keras_senet.layers.BatchNormalization()(x),
-    "nested": lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.ZeroPadding2D(1)])(layers.ReLU()(x)),
+    "nested": lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.ZeroPadding2D(1)])(
+        layers.ReLU()(x)
+    ),
     "nothing": lambda x: x,
 }
 
@@ -188,7 +219,9 @@ def largest_error(model, path, layout, images):
     proto = writer._proto(model, None, layout, 18, False)
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
-    found = answers(path, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))["predictions"]
+    found = answers(path, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))[
+        "predictions"
+    ]
     expected = np.asarray(model(images, training=False))
     if layout == "nchw" and expected.ndim == 4:
         expected = expected.transpose(0, 3, 1, 2)
@@ -228,7 +261,9 @@ def of_two_outputs(x):
 
 def of_two_inputs(x):
     a, b = keras.Input(x.shape[1:]), keras.Input(x.shape[1:])
-    return keras.Model([a, b], layers.Add()([layers.ReLU()(a), b]))([x, layers.Activation("tanh")(x)])
+    return keras.Model([a, b], layers.Add()([layers.ReLU()(a), b]))(
+        [x, layers.Activation("tanh")(x)]
+    )
 
 
 CALLS = {
@@ -237,7 +272,9 @@ CALLS = {
     "two inputs": of_two_inputs,
     "training": lambda x: layers.BatchNormalization()(x, training=True),
     "dropout": lambda x: layers.Dropout(0.5)(x, training=True),
-    "model": lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.Dropout(0.5)])(x, training=True),
+    "model": lambda x: keras.Sequential([keras.Input(x.shape[1:]), layers.Dropout(0.5)])(
+        x, training=True
+    ),
 }
 
 
@@ -247,7 +284,12 @@ def test_other_calls_go_through_tf2onnx(build, tmp_path):
     model = keras.Model(inputs, build(inputs))
     with pytest.raises(writer.UnsupportedLayerError):
         writer._by_layers(model, None, "nhwc", 18, False)
-    assert largest_error(model, tmp_path / "file", "nhwc", RANDOM.normal(size=(3, 8, 8, 4)).astype("float32")) <= 1e-5
+    assert (
+        largest_error(
+            model, tmp_path / "file", "nhwc", RANDOM.normal(size=(3, 8, 8, 4)).astype("float32")
+        )
+        <= 1e-5
+    )
 
 
 def test_what_onnx_has_not_is_one_clear_error(tmp_path):
@@ -262,7 +304,9 @@ def test_what_onnx_has_not_is_one_clear_error(tmp_path):
 def test_se_blocks_in_a_network_of_keras(tmp_path, monkeypatch):
     """Takes 5 s: ResNet-50 is built, copied with blocks, and folded."""
     monkeypatch.setattr(writer, "_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
-    plain = keras.applications.ResNet50(weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None)
+    plain = keras.applications.ResNet50(
+        weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None
+    )
     model = keras_senet.add_se(plain, after=r"conv\d_block\d+_3_bn")
     assert export.to_onnx(model, tmp_path / "file", gates=True).relative_error <= 1e-4
     assert operators(tmp_path / "file")["Conv"] == 53 + 2 * 16

@@ -1,4 +1,6 @@
-"""What a SavedModel serves for encoded images is what the evaluation computes of them. Needs TFDS_DATA_DIR."""
+"""What a SavedModel serves for encoded images is what the evaluation computes of them. Needs
+TFDS_DATA_DIR.
+"""
 
 import keras
 import numpy as np
@@ -20,13 +22,17 @@ def test_photographs_are_served_as_they_are_evaluated(tmp_path):
     model = keras_senet.SEResNet18(weights=None)
     photographs = data.load("imagenet2012", "test")
     network = networks.Network(model, networks.views_of(model, photographs, None))
-    shown = evaluation_batches(photographs, 10, lambda image: tuple(view(image) for view in network.views))
+    shown = evaluation_batches(
+        photographs, 10, lambda image: tuple(view(image) for view in network.views)
+    )
     batches = (network(dict(zip(network.views, views, strict=True))).numpy() for views, _ in shown)
     evaluated = np.concatenate(list(batches))[:IMAGES]
     assert len(evaluated) == IMAGES
 
     names = [f"{c.wordnet_id} {c.name}" for c in imagenet_classes()]
-    export.to_saved_model(model, tmp_path / "saved", preprocessing=model.preprocessing, class_names=names)
+    export.to_saved_model(
+        model, tmp_path / "saved", preprocessing=model.preprocessing, class_names=names
+    )
     serve = tf.saved_model.load(tmp_path / "saved").signatures["serve_jpeg"]
     encoded, _ = photographs.fetch(np.arange(IMAGES))
     answers = [serve(images=tf.constant(list(encoded[i : i + 10]))) for i in range(0, IMAGES, 10)]
@@ -34,6 +40,8 @@ def test_photographs_are_served_as_they_are_evaluated(tmp_path):
     classes = np.concatenate([answer["classes"] for answer in answers])
     spread = evaluated.std(axis=0).mean()  # how much the answers differ from image to image
     difference = np.abs(served - evaluated).max()
-    print(f"{IMAGES} images: largest difference {difference:.1e}, probabilities spread by {spread:.1e}")
+    print(
+        f"{IMAGES} images: largest difference {difference:.1e}, probabilities spread by {spread:.1e}"
+    )
     assert difference < 1e-3 * spread
     assert [label.decode() for label in classes] == [names[i] for i in evaluated.argmax(axis=-1)]

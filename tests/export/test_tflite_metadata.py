@@ -1,4 +1,6 @@
-"""What tools read of a TFLite file: its metadata's flatbuffer, taken apart here by slot numbers, and its labels."""
+"""What tools read of a TFLite file: its metadata's flatbuffer, taken apart here by slot numbers,
+and its labels.
+"""
 
 import functools
 import io
@@ -23,7 +25,9 @@ from keras_senet import export
 from keras_senet.export import tflite
 from keras_senet.export.tflite_metadata import Metadata, read_metadata, with_metadata
 
-PREPROCESSING = keras_senet.Preprocessing((123.675, 116.28, 103.53), (58.395, 57.12, 57.375), size=8)
+PREPROCESSING = keras_senet.Preprocessing(
+    (123.675, 116.28, 103.53), (58.395, 57.12, 57.375), size=8
+)
 GREY = keras_senet.Preprocessing((1 / 3,), (1e-7,), size=8)
 NAMES = ("déjà vu", "日本", "ship, sail")
 IMAGES = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3)).astype("float32")
@@ -86,7 +90,10 @@ def children(table, slot):
     if field(table, slot) is None:
         return []
     offset = table.Offset(4 + 2 * slot)
-    return [Table(table.Bytes, table.Indirect(table.Vector(offset) + 4 * i)) for i in range(table.VectorLen(offset))]
+    return [
+        Table(table.Bytes, table.Indirect(table.Vector(offset) + 4 * i))
+        for i in range(table.VectorLen(offset))
+    ]
 
 
 def text(table, slot):
@@ -127,7 +134,9 @@ def tensors(content):
 
 def run(content, images):
     interpreter = Interpreter(model_content=content)
-    assert interpreter.get_signature_list() == {"serving_default": {"inputs": ["images"], "outputs": ["predictions"]}}
+    assert interpreter.get_signature_list() == {
+        "serving_default": {"inputs": ["images"], "outputs": ["predictions"]}
+    }
     dtype = interpreter.get_input_details()[0]["dtype"]
     shifted = images - 128 if dtype == np.int8 else images
     return interpreter.get_signature_runner()(images=shifted.astype(dtype))["predictions"]
@@ -153,7 +162,9 @@ def test_tools_find_the_fields(each):
 
 def test_stats_are_of_the_tensor_s_own_values(each):
     dtype = Interpreter(model_content=each).get_input_details()[0]["dtype"]
-    _, images, _ = tensors(with_metadata(each, name="tiny", preprocessing=PREPROCESSING, class_names=None))
+    _, images, _ = tensors(
+        with_metadata(each, name="tiny", preprocessing=PREPROCESSING, class_names=None)
+    )
     if dtype == np.int8:
         assert field(images, 5) is None
     else:
@@ -166,7 +177,9 @@ def test_labels_are_in_an_uncompressed_archive(named):
         (entry,) = archive.infolist()
         assert (entry.filename, entry.compress_type) == ("labels.txt", zipfile.ZIP_STORED)
         assert archive.read(entry) == "déjà vu\n日本\nship, sail\n".encode()
-    assert struct.unpack("<I", named[-6:-2]) == (named.index(b"PK\x01\x02"),)  # from the beginning of the file
+    assert struct.unpack("<I", named[-6:-2]) == (
+        named.index(b"PK\x01\x02"),
+    )  # from the beginning of the file
 
 
 def test_metadata_are_read_back(each):
@@ -202,12 +215,16 @@ def test_the_model_is_untouched(each):
 @pytest.mark.parametrize("class_names", [None, NAMES])
 def test_metadata_are_replaced(content, named, class_names):
     again = with_metadata(named, name="other", preprocessing=None, class_names=class_names)
-    assert again == with_metadata(content, name="other", preprocessing=None, class_names=class_names)
+    assert again == with_metadata(
+        content, name="other", preprocessing=None, class_names=class_names
+    )
     assert len(packed_metadata(again)) == 1
 
 
 def test_metadata_of_another_tool_are_replaced(content):
-    """Where they are no front that can be taken away, here because what is behind no longer begins as a file does."""
+    """Where they are no front that can be taken away, here because what is behind no longer begins
+    as a file does.
+    """
     former = with_metadata(content, name="former", preprocessing=None, class_names=None)
     place = former.index(b"TFL3", 8)
     former = former[:place] + bytes(4) + former[place + 4 :]
@@ -233,26 +250,37 @@ def test_names_and_channels_are_as_many_as_the_file_s(content):
         with_metadata(content, name="tiny", preprocessing=GREY, class_names=None)
 
 
-@pytest.mark.parametrize("other", [b"", b"TFL3", b"PK\x03\x04 another archive", b"\x08\0\0\0ONNX" + bytes(64)])
+@pytest.mark.parametrize(
+    "other", [b"", b"TFL3", b"PK\x03\x04 another archive", b"\x08\0\0\0ONNX" + bytes(64)]
+)
 def test_other_bytes_are_refused(other):
     for attempt in (
         read_metadata,
         lambda other: with_metadata(other, name="tiny", preprocessing=None, class_names=None),
     ):
-        with pytest.raises(ValueError, match="`content` must be the bytes of a TFLite file") as caught:
+        with pytest.raises(
+            ValueError, match="`content` must be the bytes of a TFLite file"
+        ) as caught:
             attempt(other)
         assert "\n" not in str(caught.value)
 
 
 def test_a_file_without_metadata_is_told(content):
-    with pytest.raises(ValueError, match="`content` must have metadata. Received: a TFLite file without"):
+    with pytest.raises(
+        ValueError, match="`content` must have metadata. Received: a TFLite file without"
+    ):
         read_metadata(content)
 
 
 @pytest.mark.parametrize("kept", [-1, -30, -60])
 def test_a_truncated_archive_is_told(named, kept):
-    for attempt in (read_metadata, lambda cut: with_metadata(cut, name="a", preprocessing=None, class_names=None)):
-        with pytest.raises(ValueError, match="must end with the zip archive .* Received: no whole 'labels.txt'"):
+    for attempt in (
+        read_metadata,
+        lambda cut: with_metadata(cut, name="a", preprocessing=None, class_names=None),
+    ):
+        with pytest.raises(
+            ValueError, match="must end with the zip archive .* Received: no whole 'labels.txt'"
+        ):
             attempt(named[:kept])
 
 

@@ -1,4 +1,6 @@
-"""What the tiny networks show of each family, once more for every constructor, in full depth: minutes long."""
+"""What the tiny networks show of each family, once more for every constructor, in full depth:
+minutes long.
+"""
 
 import keras
 import numpy as np
@@ -21,7 +23,9 @@ def build(name, **options):
 
 @every
 def test_training_steps_lower_the_loss(name):
-    """Six steps on eight images, at a small size, with whatever chance (dropout, Shake-Shake) there is in training."""
+    """Six steps on eight images, at a small size, with whatever chance (dropout, Shake-Shake) there
+    is in training.
+    """
     keras.utils.set_random_seed(0)
     model, size = build(name, classes=8)
     optimizer = keras.optimizers.SGD(0.003, momentum=0.9)
@@ -30,7 +34,9 @@ def test_training_steps_lower_the_loss(name):
     for _ in range(6):
         with tf.GradientTape() as tape:
             loss = tf.reduce_mean(
-                keras.losses.sparse_categorical_crossentropy(np.arange(8), model(images, training=True))
+                keras.losses.sparse_categorical_crossentropy(
+                    np.arange(8), model(images, training=True)
+                )
             )
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(loss, [v.value for v in variables]), variables)
@@ -45,7 +51,9 @@ def test_training_steps_lower_the_loss(name):
 def test_no_top_with_any_number_of_channels(name, layout, channels):
     keras.config.set_image_data_format(layout)
     shape = (None, None, channels) if layout == "channels_last" else (channels, None, None)
-    model = getattr(keras_senet, name)(weights=None, include_top=False, input_shape=shape, pooling="max")
+    model = getattr(keras_senet, name)(
+        weights=None, include_top=False, input_shape=shape, pooling="max"
+    )
     assert model.inputs[0].shape[1:] == shape
     assert model.output.shape[1] > 60
 
@@ -55,7 +63,9 @@ def test_a_saved_model_answers_the_same(name, tmp_path):
     model, size = build(name)
     images = np.random.default_rng(0).normal(size=(1, size, size, 3)).astype("float32")
     model.save(tmp_path / "model.keras")
-    np.testing.assert_array_equal(keras.models.load_model(tmp_path / "model.keras")(images), model(images))
+    np.testing.assert_array_equal(
+        keras.models.load_model(tmp_path / "model.keras")(images), model(images)
+    )
 
 
 def test_only_senet154_and_vgg_drop_out():

@@ -27,7 +27,15 @@ def shaped(layout, size, channels):
 
 PUBLISHED = [
     *("SEResNet18", "SEResNet34", "SEResNet50", "SEResNet101", "SEResNet152"),
-    *("SEResNeXt50", "SEResNeXt101", "SENet154", "SEResNet152D", "SEResNeXt26", "SEResNeXt26D", "SEResNeXt26T"),
+    *(
+        "SEResNeXt50",
+        "SEResNeXt101",
+        "SENet154",
+        "SEResNet152D",
+        "SEResNeXt26",
+        "SEResNeXt26D",
+        "SEResNeXt26T",
+    ),
     *("SEResNeXt101_32x8d", "SEResNeXt101D_32x8d", "SEResNeXt101_64x4d"),
 ]
 
@@ -64,8 +72,9 @@ def outline(network, **options):
         return network.constructor(weights=None, **options)
 
 
-# One network of each way in which a size or a layout matters: strides alone, a shortcut that crops, and pooling that
-# rounds up. Of all others the shapes are enough: their numbers in both layouts are compared below.
+# One network of each way in which a size or a layout matters: strides alone, a shortcut that crops,
+# and pooling that rounds up. Of all others the shapes are enough: their numbers in both layouts are
+# compared below.
 RUN = [TINY[name] for name in ("bottleneck", "shake_shake", "bn_inception")]
 
 
@@ -108,7 +117,9 @@ def answers(network, **options):
 def test_pooling(network, pooling):
     """One layer on the feature map; of some networks, with its numbers."""
     model = outline(network, include_top=False, pooling=pooling)
-    layer = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[pooling]
+    layer = {"avg": keras.layers.GlobalAveragePooling2D, "max": keras.layers.GlobalMaxPooling2D}[
+        pooling
+    ]
     assert model.output_shape == (None, network.width)
     assert type(model.layers[-1]) is layer
     assert [each.name for each in model.layers[:-1]] == [
@@ -118,18 +129,22 @@ def test_pooling(network, pooling):
         with blank():
             model = network.constructor(weights=None, include_top=False, pooling=pooling)
         model.set_weights(built(network, include_top=False).get_weights())
-        expected = {"avg": np.mean, "max": np.max}[pooling](answers(network, include_top=False), axis=(1, 2))
+        expected = {"avg": np.mean, "max": np.max}[pooling](
+            answers(network, include_top=False), axis=(1, 2)
+        )
         atol = 1e-5 * np.abs(expected).max()
         np.testing.assert_allclose(model(random_images(network)), expected, rtol=1e-5, atol=atol)
 
 
-# Channels first, those that have a layer or a flattened map which depends on it; the others are slow tests.
+# Channels first, those that have a layer or a flattened map which depends on it; the others are
+# slow tests.
 SAVED = [
     pytest.param(name, layout, marks=pytest.mark.slow if slow else (), id=f"{layout}-{name}")
     for layout in ("channels_last", "channels_first")
     for name in TINY
     for slow in [
-        layout == "channels_first" and name not in ("bottleneck", "preact_pad", "shake_shake", "vgg", "shufflenet")
+        layout == "channels_first"
+        and name not in ("bottleneck", "preact_pad", "shake_shake", "vgg", "shufflenet")
     ]
 ]
 
@@ -146,7 +161,9 @@ def test_a_saved_model_answers_the_same(name, layout, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded(random_images(network, layout=layout)), expected)
-    assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
+    assert [layer.get_config() for layer in loaded.layers] == [
+        layer.get_config() for layer in model.layers
+    ]
 
 
 @tiny
@@ -162,10 +179,14 @@ def test_any_number_of_classes_and_a_model_from_its_config(network):
 def test_weights_by_path(network, tmp_path):
     model = built(network)
     keras_senet.save_weights(model, tmp_path / "tiny.weights.h5")
-    options = [{}] if network not in RUN and network.head is global_pool else [{}, {"include_top": False}]
+    options = (
+        [{}] if network not in RUN and network.head is global_pool else [{}, {"include_top": False}]
+    )
     for each in options:
         loaded = network.constructor(weights=tmp_path / "tiny.weights.h5", **each)
-        assert [w.path for w in loaded.weights] == [w.path for w in model.weights][: len(loaded.weights)]
+        assert [w.path for w in loaded.weights] == [w.path for w in model.weights][
+            : len(loaded.weights)
+        ]
         for value, expected in zip(loaded.get_weights(), model.get_weights(), strict=not each):
             np.testing.assert_array_equal(value, expected)
 
@@ -182,8 +203,8 @@ def test_layouts_give_the_same_answers(network):
     np.testing.assert_allclose(first(images.transpose(0, 3, 1, 2)), expected, rtol=1e-4, atol=1e-6)
 
 
-# TensorFlow's float16 convolutions take 20 s to 90 s of these on a CPU: slow tests. "resnext" has the groups and
-# "shake_shake" the mixture of the one, "bn_inception" the branches of the other.
+# TensorFlow's float16 convolutions take 20 s to 90 s of these on a CPU: slow tests. "resnext" has
+# the groups and "shake_shake" the mixture of the one, "bn_inception" the branches of the other.
 MIXED = [
     pytest.param(name, policy, marks=pytest.mark.slow if slow else (), id=f"{policy}-{name}")
     for policy in ("mixed_float16", "mixed_bfloat16")
@@ -200,7 +221,9 @@ def test_mixed_precision_stays_finite(name, policy):
     model = network.constructor(weights=None)
     images = tf.constant(100 * random_images(network))
     with tf.GradientTape() as tape:
-        loss = keras.losses.sparse_categorical_crossentropy(np.arange(2), model(images, training=True))
+        loss = keras.losses.sparse_categorical_crossentropy(
+            np.arange(2), model(images, training=True)
+        )
     gradients = tape.gradient(loss, [v.value for v in model.trainable_variables])
     assert model.output.dtype == "float32"
     assert np.isfinite(loss).all()
@@ -238,12 +261,16 @@ RESIDUAL = [
     *("bottleneck", "resnext", "senet", "basic", "small"),
     *("preact", "preact_pad", "preact_bottleneck", "shake_shake", "shake_resnext"),
 ]
-# The paper's Tables 10 to 16, and how many SE blocks of a network they leave: all, or those of the first stage.
+# The paper's Tables 10 to 16, and how many SE blocks of a network they leave: all, or those of the
+# first stage.
 ABLATIONS = [
     *({"reduction": reduction} for reduction in (2, 4, 8, 32)),
     *({"squeeze": squeeze} for squeeze in ("max", None)),
     *({"gate": gate} for gate in ("tanh", "relu")),
-    *({"position": position} for position in ("pre", "post", "identity", "conv3x3", "conv3x3_linear")),
+    *(
+        {"position": position}
+        for position in ("pre", "post", "identity", "conv3x3", "conv3x3_linear")
+    ),
     {"use_bias": False},
     {"stages": "first"},
 ]
@@ -280,19 +307,23 @@ def test_every_ablation_of_every_residual_family(name, fields):
         assert {getattr(block, field) for block in blocks} == {fields[field]}
 
 
-# One family with everything, and where the block stands in one of each other way of building a unit; the others are
-# slow tests.
+# One family with everything, and where the block stands in one of each other way of building a
+# unit; the others are slow tests.
 EVERY_ABLATION = [
     pytest.param(name, fields, marks=() if computed else pytest.mark.slow, id=f"{name}-{fields}")
     for name in RESIDUAL
     for fields in ABLATIONS
-    for computed in [name == "bottleneck" or (name in ("preact", "shake_shake") and "position" in fields)]
+    for computed in [
+        name == "bottleneck" or (name in ("preact", "shake_shake") and "position" in fields)
+    ]
 ]
 
 
 @pytest.mark.parametrize(("name", "fields"), EVERY_ABLATION)
 def test_every_ablation_runs(name, fields):
-    _, variant = ablated(name, built(TINY[name]), fields, lambda network: network.constructor(weights=None))
+    _, variant = ablated(
+        name, built(TINY[name]), fields, lambda network: network.constructor(weights=None)
+    )
     assert np.isfinite(variant(random_images(TINY[name]))).all()
 
 
@@ -302,7 +333,9 @@ def test_without_se_nothing_else_changes(network):
     plain = outline(network._replace(spec=dataclasses.replace(network.spec, se=None)))
     model = built(network)
     assert not [layer for layer in plain.layers if isinstance(layer, keras_senet.SqueezeExcite)]
-    kept = [layer.name for layer in model.layers if not isinstance(layer, keras_senet.SqueezeExcite)]
+    kept = [
+        layer.name for layer in model.layers if not isinstance(layer, keras_senet.SqueezeExcite)
+    ]
     assert sorted(kept) == sorted(layer.name for layer in plain.layers)
     assert len(kept) < len(model.layers)
 
@@ -316,17 +349,31 @@ def test_the_last_layer_has_the_activation():
 @pytest.mark.parametrize(
     ("spec", "field", "before", "after"),
     [
-        (MobileNet(width=0.25), "gate_first", "stage1_block1_pointwise_relu", "stage1_block1_pointwise_bn"),
-        (BasicResNet((1, 1)), "residual_relu", "stage2_block1_conv2_bn", "stage2_block1_conv2_relu"),
+        (
+            MobileNet(width=0.25),
+            "gate_first",
+            "stage1_block1_pointwise_relu",
+            "stage1_block1_pointwise_bn",
+        ),
+        (
+            BasicResNet((1, 1)),
+            "residual_relu",
+            "stage2_block1_conv2_bn",
+            "stage2_block1_conv2_relu",
+        ),
     ],
     ids=["MobileNet", "BasicResNet"],
 )
 def test_what_an_se_block_stands_behind(spec, field, before, after):
     for value, expected in ((False, before), (True, after)):
-        make = keras_senet.application(dataclasses.replace(spec, **{field: value}), name="tiny", input_size=32)
+        make = keras_senet.application(
+            dataclasses.replace(spec, **{field: value}), name="tiny", input_size=32
+        )
         with shapes_only():
             model = make(weights=None)
-        block = next(layer for layer in model.layers if isinstance(layer, keras_senet.SqueezeExcite))
+        block = next(
+            layer for layer in model.layers if isinstance(layer, keras_senet.SqueezeExcite)
+        )
         assert block.input._keras_history.operation.name == expected
 
 
@@ -334,7 +381,9 @@ def test_a_spec_prints_compares_and_makes_variants():
     spec = keras_senet.SEResNet50.spec
     assert eval(repr(spec), {"ResNet": ResNet, "SE": keras_senet.SE}) == spec
     assert dataclasses.replace(spec, se=None) != spec
-    variant = keras_senet.SEVGG16.variant(dataclasses.replace(keras_senet.SEVGG16.spec, se=None), name="vgg16")
+    variant = keras_senet.SEVGG16.variant(
+        dataclasses.replace(keras_senet.SEVGG16.spec, se=None), name="vgg16"
+    )
     assert variant.spec.se is None
     with shapes_only():
         assert variant(weights=None, input_shape=(32, 32, 3)).get_layer("fc1").units == 4096
@@ -372,7 +421,11 @@ def test_a_wrong_argument_is_named(arguments, message):
         keras_senet.SEResNet18(**arguments)
 
 
-FIXED = {"SEBNInception": [160, 192, 224, 256, 288, 320], "SEInceptionResNetV2": [75, 299], "SEVGG16": [32, 225]}
+FIXED = {
+    "SEBNInception": [160, 192, 224, 256, 288, 320],
+    "SEInceptionResNetV2": [75, 299],
+    "SEVGG16": [32, 225],
+}
 
 
 @pytest.mark.parametrize("name", FIXED)
@@ -385,7 +438,11 @@ def test_sizes_that_a_network_runs_at(name):
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("SEBNInception", {"input_shape": (299, 299, 3)}, "multiples of 32, such as 160, 192, 224, 256, 288 and 320"),
+        (
+            "SEBNInception",
+            {"input_shape": (299, 299, 3)},
+            "multiples of 32, such as 160, 192, 224, 256, 288 and 320",
+        ),
         ("SEInceptionResNetV2", {"input_shape": (74, 74, 3)}, "at least 75 x 75"),
         ("SEVGG16", {"input_shape": (None, None, 3)}, "fixed size"),
     ],
@@ -422,7 +479,9 @@ def test_an_input_tensor_that_is_too_small_or_of_another_shape():
     with pytest.raises(ValueError, match="at least 32 x 32"):
         keras_senet.SEResNet18(weights=None, input_tensor=images)
     with pytest.raises(ValueError, match="that of `input_tensor`"):
-        keras_senet.SEResNet18(weights=None, input_tensor=keras.Input((64, 64, 3)), input_shape=(96, 96, 3))
+        keras_senet.SEResNet18(
+            weights=None, input_tensor=keras.Input((64, 64, 3)), input_shape=(96, 96, 3)
+        )
 
 
 @pytest.mark.parametrize(

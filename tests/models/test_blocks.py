@@ -13,7 +13,9 @@ def random(*shape):
 
 
 def caffe_ceil_max_pool(images):
-    """Caffe's pooling layer: kernel 3, stride 2, no padding, output size rounded up, windows clipped to the image."""
+    """Caffe's pooling layer: kernel 3, stride 2, no padding, output size rounded up, windows
+    clipped to the image.
+    """
     n, height, width, channels = images.shape
     sizes = [-(-(size - 3) // 2) + 1 for size in (height, width)]
     pooled = np.empty((n, *sizes, channels), images.dtype)
@@ -46,20 +48,28 @@ def convolve(images, kernel, stride, groups):
         for i in range(rows):
             for j in range(cols):
                 window = part[:, stride * i : stride * i + size, stride * j : stride * j + size]
-                result[:, i, j, g * outs : (g + 1) * outs] = np.einsum("nhwc,hwco->no", window, weights)
+                result[:, i, j, g * outs : (g + 1) * outs] = np.einsum(
+                    "nhwc,hwco->no", window, weights
+                )
     return result
 
 
 @pytest.mark.parametrize("size", [7, 8])
 @pytest.mark.parametrize(
-    ("kernel", "stride", "groups"), [(7, 2, 1), (3, 2, 1), (3, 1, 1), (1, 2, 1), (3, 2, 4), (3, 1, 4)]
+    ("kernel", "stride", "groups"),
+    [(7, 2, 1), (3, 2, 1), (3, 1, 1), (1, 2, 1), (3, 2, 4), (3, 1, 4)],
 )
 def test_convolutions_are_padded_on_both_sides(kernel, stride, groups, size):
     given = keras.Input((size, size, 8))
-    model = keras.Model(given, blocks.conv(given, 12, kernel, stride=stride, groups=groups, name="conv"))
+    model = keras.Model(
+        given, blocks.conv(given, 12, kernel, stride=stride, groups=groups, name="conv")
+    )
     images = random(2, size, size, 8)
     np.testing.assert_allclose(
-        model(images), convolve(images, model.get_weights()[0], stride, groups), rtol=1e-4, atol=1e-5
+        model(images),
+        convolve(images, model.get_weights()[0], stride, groups),
+        rtol=1e-4,
+        atol=1e-5,
     )
 
 
@@ -76,7 +86,9 @@ def gate(features, layer):
 
 
 def unit_in_numpy(model, images, rows, position="standard"):
-    """relu(F(x) * gate(F(x)) + shortcut(x)); rows of (layer, stride, groups) are the convolutions of F."""
+    """relu(F(x) * gate(F(x)) + shortcut(x)); rows of (layer, stride, groups) are the convolutions
+    of F.
+    """
     block = model.get_layer("stage3_block1_se")
 
     def gated(x, place):
@@ -84,7 +96,9 @@ def unit_in_numpy(model, images, rows, position="standard"):
 
     def conv_bn(x, name, stride, groups=1, place=None):
         kernel = model.get_layer(name).get_weights()[0]
-        return affine(gated(convolve(x, kernel, stride, groups), place), model.get_layer(f"{name}_bn"))
+        return affine(
+            gated(convolve(x, kernel, stride, groups), place), model.get_layer(f"{name}_bn")
+        )
 
     x = gated(images, "pre")
     for i, (name, stride, groups) in enumerate(rows):
@@ -127,7 +141,9 @@ def compare_with_numpy(spec, rows, width):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.set_weights([generator.uniform(0.5, 1.5, shape) for shape in shapes])
         else:
-            layer.set_weights([generator.normal(0, np.sqrt(2 / max(np.prod(s[:-1]), 1)), s) for s in shapes])
+            layer.set_weights(
+                [generator.normal(0, np.sqrt(2 / max(np.prod(s[:-1]), 1)), s) for s in shapes]
+            )
     images = random(2, 6, 6, channels)
     expected = unit_in_numpy(model, images, rows, spec.se.position)
     assert expected.shape == (2, 3, 3, width)

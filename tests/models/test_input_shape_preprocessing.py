@@ -21,7 +21,13 @@ TINY_NETWORK = TINY["basic"].constructor
 
 @pytest.mark.parametrize(
     ("shape", "size"),
-    [((48, 48, 3), 48), ((40, 64, 3), (40, 64)), ((None, None, 3), 32), ((40, None, 3), (40, 32)), (None, 32)],
+    [
+        ((48, 48, 3), 48),
+        ((40, 64, 3), (40, 64)),
+        ((None, None, 3), 32),
+        ((40, None, 3), (40, 32)),
+        (None, 32),
+    ],
 )
 def test_the_size_follows_the_input_shape(shape, size, tmp_path):
     model = TINY_NETWORK(weights=None, input_shape=shape)
@@ -33,13 +39,19 @@ def test_the_size_follows_the_input_shape(shape, size, tmp_path):
 
 
 def test_a_pair_covers_both_sides(tmp_path):
-    """Resized in proportion until height and width are covered: Pillow's resizing, and the middle of it."""
+    """Resized in proportion until height and width are covered: Pillow's resizing, and the middle
+    of it.
+    """
     image = picture(90, 100)
     made = Preprocessing((0.0,) * 3, (1.0,) * 3, size=(32, 48), crop_fraction=0.8)
     assert made.short_side == (40, 60)
-    expected = np.asarray(Image.fromarray(image).resize((60, 54), Image.Resampling.BILINEAR))[11:43, 6:54]
+    expected = np.asarray(Image.fromarray(image).resize((60, 54), Image.Resampling.BILINEAR))[
+        11:43, 6:54
+    ]
     assert np.abs(made.crop(image) - expected).max() <= 1
-    wide = np.asarray(Image.fromarray(picture(40, 200)).resize((200, 40), Image.Resampling.BILINEAR))[4:36, 76:124]
+    wide = np.asarray(
+        Image.fromarray(picture(40, 200)).resize((200, 40), Image.Resampling.BILINEAR)
+    )[4:36, 76:124]
     np.testing.assert_array_equal(made.crop(picture(40, 200)), wide)
 
 
@@ -49,7 +61,11 @@ def test_evaluation_shows_such_a_network_its_size(tmp_path):
         place.mkdir(parents=True)
         Image.fromarray(picture(70, 90)).save(place / "1.png")
     model = TINY_NETWORK(weights=None, classes=2, input_shape=(40, 64, 3))
-    for protocol in (None, evaluation.Protocol((), (80,), "ten"), evaluation.Protocol((40,), (64,))):
+    for protocol in (
+        None,
+        evaluation.Protocol((), (80,), "ten"),
+        evaluation.Protocol((40,), (64,)),
+    ):
         result = evaluation.evaluate(model, data.load(tmp_path, "test"), protocol=protocol)
         assert result.images.sum() == 2
     ((view,),) = evaluation.evaluate(model, data.load(tmp_path, "test")).views
@@ -69,10 +85,18 @@ def test_metadata_of_a_pair_and_of_older_files():
 
 
 def test_numpy_s_arrays_are_numbers():
-    ours = Preprocessing(np.float32((1, 2, 3)), np.ones(3), np.array([40, 64]), np.float32(0.5), upright=np.bool_(0))
+    ours = Preprocessing(
+        np.float32((1, 2, 3)), np.ones(3), np.array([40, 64]), np.float32(0.5), upright=np.bool_(0)
+    )
     assert ours == Preprocessing((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), (40, 64), 0.5, upright=False)
     assert preprocessing_of({"preprocessing": json.loads(json.dumps(describe(ours)))}) == ours
-    for name, wrong in (("mean", 5), ("mean", "abc"), ("std", ()), ("crop_fraction", "a"), ("interpolation", ["a"])):
+    for name, wrong in (
+        ("mean", 5),
+        ("mean", "abc"),
+        ("std", ()),
+        ("crop_fraction", "a"),
+        ("interpolation", ["a"]),
+    ):
         with pytest.raises(ValueError, match=f"`{name}`.* must be"):
             replace(IMAGENET, **{name: wrong})
 

@@ -11,7 +11,7 @@ import keras
 import pytest
 
 import keras_senet
-from keras_senet.analysis import complexity
+from keras_senet.complexity import complexity
 from keras_senet.initializers import shapes_only
 
 # network           se     parameters  statistics  multiply-adds   rescaled  source
@@ -82,7 +82,9 @@ def test_counts_equal_the_oracle(row):
     constructor = getattr(keras_senet, name)
     spec = constructor.spec if kind == "se" else replace(constructor.spec, se=None)
     found = complexity(build(spec, constructor, int(size or constructor.input_size)))
-    for count, expected in zip(("parameters", "statistics", "multiply_adds", "rescaled"), counts, strict=True):
+    for count, expected in zip(
+        ("parameters", "statistics", "multiply_adds", "rescaled"), counts, strict=True
+    ):
         assert expected == "-" or getattr(found, count) == int(expected), count
 
 
@@ -111,14 +113,19 @@ ABLATIONS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize(("fields", "unbiased", "biased", "multiply_adds", "rescaled"), ABLATIONS, ids=str)
+@pytest.mark.parametrize(
+    ("fields", "unbiased", "biased", "multiply_adds", "rescaled"), ABLATIONS, ids=str
+)
 def test_ablations_equal_the_oracle(fields, unbiased, biased, multiply_adds, rescaled):
     constructor = keras_senet.SEResNet50
     for use_bias, parameters in ((False, unbiased), (True, biased)):
         if parameters is None:
             continue
         found = complexity(
-            build(replace(constructor.spec, se=keras_senet.SE(use_bias=use_bias, **fields)), constructor)
+            build(
+                replace(constructor.spec, se=keras_senet.SE(use_bias=use_bias, **fields)),
+                constructor,
+            )
         )
         assert found.parameters == parameters
         assert found.parameters_with_statistics == parameters + 53120
@@ -129,7 +136,11 @@ def test_ablations_equal_the_oracle(fields, unbiased, biased, multiply_adds, res
 
 def test_the_stride_variant_has_equal_parameters_and_other_multiply_adds():
     """torchvision, timm's seresnet50 and pytorchcv's seresnet50b have the stride in the 3x3 convolution."""
-    for name, multiply_adds in (("SEResNet50", 4091699200), ("SEResNet101", 7806148608), ("SEResNet152", 11520204800)):
+    for name, multiply_adds in (
+        ("SEResNet50", 4091699200),
+        ("SEResNet101", 7806148608),
+        ("SEResNet152", 11520204800),
+    ):
         constructor = getattr(keras_senet, name)
         found = complexity(build(replace(constructor.spec, stride_on=2), constructor))
         assert found.multiply_adds == multiply_adds
@@ -141,32 +152,139 @@ VARIANTS = [
     ("SEResNet50", {"se": UNBIASED}, 1000, 28071976, 3860488192, "SE-ResNet-50 (no SE bias)"),
     ("SEResNet101", {"se": UNBIASED}, 1000, 49292328, 7574937600, "SE-ResNet-101 (no SE bias)"),
     ("SEResNet152", {"se": UNBIASED}, 1000, 66770984, 11288993792, "SE-ResNet-152 (no SE bias)"),
-    ("SEBNInception", {"se": None, "use_bias": True}, 1000, 11295240, 2032600064, "BN-Inception (conv with bias)"),
-    ("SEInceptionResNetV2", {"se_reductions": True}, 1000, 65079578, 13164978144, "SE on 40 branches + 2 reductions"),
-    ("SEVGG16", {"use_bias": True}, 1000, 138596784, 15470490624, "SE-VGG-16-BN (conv bias, SE bias)"),
-    ("SEVGG16", {"use_bias": True, "se": None}, 1000, 138365992, 15470264320, "VGG-16-BN (conv bias kept)"),
-    ("SEMobileNet", {"gate_first": True}, 1000, 4718044, 569220096, "SE-MobileNet-1.0-224 (SE bias)"),
-    ("SEMobileNet", {"se": UNBIASED}, 1000, 4711720, 569220096, "SE-MobileNet-1.0-224 (no SE bias)"),
-    ("SEShuffleNet", {"se": UNBIASED}, 1000, 2476144, 138071088, "mid=out//4 SE on branch se_bias=False"),
-    ("SEShuffleNet", {"se": keras_senet.SE(position="post")}, 1000, 2594908, 138180672, "mid=out//4 SE on unit"),
-    ("SEShuffleNet", {"strided_se": False}, 1000, 2441923, 138029472, "mid=out//4 SE on stride1 se_bias=True"),
-    ("SEShuffleNet", {"narrow": True}, 1000, 2433539, 127671720, "mid=branch//4 SE on branch se_bias=True"),
-    ("SEShuffleNet", {"narrow": True, "se": None}, 1000, 1814734, 127061304, "farmingyard prototxt"),
+    (
+        "SEBNInception",
+        {"se": None, "use_bias": True},
+        1000,
+        11295240,
+        2032600064,
+        "BN-Inception (conv with bias)",
+    ),
+    (
+        "SEInceptionResNetV2",
+        {"se_reductions": True},
+        1000,
+        65079578,
+        13164978144,
+        "SE on 40 branches + 2 reductions",
+    ),
+    (
+        "SEVGG16",
+        {"use_bias": True},
+        1000,
+        138596784,
+        15470490624,
+        "SE-VGG-16-BN (conv bias, SE bias)",
+    ),
+    (
+        "SEVGG16",
+        {"use_bias": True, "se": None},
+        1000,
+        138365992,
+        15470264320,
+        "VGG-16-BN (conv bias kept)",
+    ),
+    (
+        "SEMobileNet",
+        {"gate_first": True},
+        1000,
+        4718044,
+        569220096,
+        "SE-MobileNet-1.0-224 (SE bias)",
+    ),
+    (
+        "SEMobileNet",
+        {"se": UNBIASED},
+        1000,
+        4711720,
+        569220096,
+        "SE-MobileNet-1.0-224 (no SE bias)",
+    ),
+    (
+        "SEShuffleNet",
+        {"se": UNBIASED},
+        1000,
+        2476144,
+        138071088,
+        "mid=out//4 SE on branch se_bias=False",
+    ),
+    (
+        "SEShuffleNet",
+        {"se": keras_senet.SE(position="post")},
+        1000,
+        2594908,
+        138180672,
+        "mid=out//4 SE on unit",
+    ),
+    (
+        "SEShuffleNet",
+        {"strided_se": False},
+        1000,
+        2441923,
+        138029472,
+        "mid=out//4 SE on stride1 se_bias=True",
+    ),
+    (
+        "SEShuffleNet",
+        {"narrow": True},
+        1000,
+        2433539,
+        127671720,
+        "mid=branch//4 SE on branch se_bias=True",
+    ),
+    (
+        "SEShuffleNet",
+        {"narrow": True, "se": None},
+        1000,
+        1814734,
+        127061304,
+        "farmingyard prototxt",
+    ),
     ("SEResNet20", {}, 100, 280697, 40820960, "CIFAR-100 SE-ResNet-20"),
     ("SEResNet56", {}, 100, 868739, 125759648, "CIFAR-100 SE-ResNet-56"),
     ("SEResNet110", {}, 100, 1748050, 252905536, "CIFAR-100 SE-PreResNet-110 (zero-pad)"),
-    ("SEResNet110", {"shortcut": "conv"}, 10, 1744760, 253161920, "CIFAR-10 SE-PreResNet-110 (conv shortcut)"),
-    ("SEResNet110", {"shortcut": "conv", "se": None}, 10, 1730522, 253149824, "CIFAR-10 PreResNet-110 (conv shortcut)"),
-    ("SEResNet110", {"depths": (3, 3, 3)}, 10, 272095, 40553056, "CIFAR-10 SE-PreResNet-20 (zero-pad)"),
+    (
+        "SEResNet110",
+        {"shortcut": "conv"},
+        10,
+        1744760,
+        253161920,
+        "CIFAR-10 SE-PreResNet-110 (conv shortcut)",
+    ),
+    (
+        "SEResNet110",
+        {"shortcut": "conv", "se": None},
+        10,
+        1730522,
+        253149824,
+        "CIFAR-10 PreResNet-110 (conv shortcut)",
+    ),
+    (
+        "SEResNet110",
+        {"depths": (3, 3, 3)},
+        10,
+        272095,
+        40553056,
+        "CIFAR-10 SE-PreResNet-20 (zero-pad)",
+    ),
     ("SEResNet164", {}, 100, 1928492, 244717568, "CIFAR-100 SE-PreResNet-164 (first 1x1)"),
     ("SEResNet164", {"stride_on": 2}, 10, 1905362, 247840256, "CIFAR-10 SE-PreResNet-164 (3x3)"),
     ("SEWideResNet16x8", {}, 100, 11095460, 1548277760, "CIFAR-100 SE-WRN-16-8"),
     ("SEShakeShake26", {}, 100, 26426820, 3777120768, "CIFAR-100 SE-Shake-Shake-26 (per branch)"),
-    ("SEShakeShake26", {"mixed_se": True}, 10, 26292546, 3776989440, "CIFAR-10 SE-Shake-Shake-26 (on the mixed sum)"),
+    (
+        "SEShakeShake26",
+        {"mixed_se": True},
+        10,
+        26292546,
+        3776989440,
+        "CIFAR-10 SE-Shake-Shake-26 (on the mixed sum)",
+    ),
 ]
 
 
-@pytest.mark.parametrize(("name", "fields", "classes", "parameters", "multiply_adds", "entry"), VARIANTS, ids=str)
+@pytest.mark.parametrize(
+    ("name", "fields", "classes", "parameters", "multiply_adds", "entry"), VARIANTS, ids=str
+)
 def test_variants_equal_the_oracle(name, fields, classes, parameters, multiply_adds, entry):
     constructor = getattr(keras_senet, name)
     found = complexity(build(replace(constructor.spec, **fields), constructor, classes=classes))
@@ -207,7 +325,10 @@ def test_shake_even_29_by_hand():
     plain = complexity(build(replace(constructor.spec, se=None), constructor))
     gated = complexity(build(constructor.spec, constructor))
     assert (plain.parameters, plain.multiply_adds) == (parameters, multiply_adds)
-    assert (gated.parameters, gated.multiply_adds) == (parameters + se + se_biases, multiply_adds + se)
+    assert (gated.parameters, gated.multiply_adds) == (
+        parameters + se + se_biases,
+        multiply_adds + se,
+    )
     assert gated.rescaled == rescaled
 
 
@@ -242,7 +363,8 @@ def test_stage_shapes(name):
         first = stem and stem(images)
     sizes = (32, 16, 8) if small else (56, 28, 14, 7)
     assert [tuple(m.shape[1:]) for m in maps] == [
-        (size, size, width) for size, width in zip(sizes, STAGE_SHAPES[name][-len(sizes) :], strict=True)
+        (size, size, width)
+        for size, width in zip(sizes, STAGE_SHAPES[name][-len(sizes) :], strict=True)
     ]
     if stem:
         assert tuple(first.shape[1:]) == (56, 56, STAGE_SHAPES[name][0])

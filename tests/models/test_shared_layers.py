@@ -1,4 +1,6 @@
-"""SE blocks cannot follow a layer that a model calls several times: each call would need a block of its own."""
+"""SE blocks cannot follow a layer that a model calls several times: each call would need a block of
+its own.
+"""
 
 import keras
 import pytest

@@ -22,7 +22,10 @@ DEEP = {
     "resnext": (resnext((1, 1, 1, 1)), (256, 512, 1024, 2048)),
     "senet": (senet((1, 1, 2, 1)), (256, 512, 1024, 2048)),
     "basic": (BasicResNet((1, 2, 1, 1)), (64, 128, 256, 512)),
-    "post": (dataclasses.replace(ResNet((1, 1, 1, 1)), se=keras_senet.SE(position="post")), (256, 512, 1024, 2048)),
+    "post": (
+        dataclasses.replace(ResNet((1, 1, 1, 1)), se=keras_senet.SE(position="post")),
+        (256, 512, 1024, 2048),
+    ),
     "bn_inception": (BNInception(), (192, 320, 608, 1024)),
     "mobilenet": (MobileNet(width=0.25), (32, 64, 128, 256)),
     "shufflenet": (ShuffleNet(width=0.5), (12, 120, 240, 480)),
@@ -45,10 +48,16 @@ def random_images(*shape):
 @deep
 @pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 def test_the_maps_are_at_strides_4_to_32(spec, widths, layout):
-    """Of shapes alone: below, the last map is computed, and test_application.py compares the layouts."""
+    """Of shapes alone: below, the last map is computed, and test_application.py compares the
+    layouts.
+    """
     keras.config.set_image_data_format(layout)
     make = keras_senet.application(spec, name="deep", min_size=32)
-    shape, size = ((None, None, 3), (96, 64, 3)) if layout == "channels_last" else ((3, None, None), (3, 96, 64))
+    shape, size = (
+        ((None, None, 3), (96, 64, 3))
+        if layout == "channels_last"
+        else ((3, None, None), (3, 96, 64))
+    )
     with shapes_only():
         model = make(weights=None, include_top=False, input_shape=shape)
         maps = keras_senet.features(model)(keras.Input(size, batch_size=1))
@@ -66,7 +75,8 @@ def test_the_last_map_is_the_networks_own_with_its_weights(spec, widths):
     maps = view(images)
     np.testing.assert_array_equal(maps["C5"], model(images))
     assert [m.shape for m in maps.values()] == [
-        (1, 64 // stride, 64 // stride, width) for stride, width in zip((4, 8, 16, 32), widths, strict=True)
+        (1, 64 // stride, 64 // stride, width)
+        for stride, width in zip((4, 8, 16, 32), widths, strict=True)
     ]
     assert view.layers[1] is model.layers[1]
     assert (view.spec, view.preprocessing) == (model.spec, model.preprocessing)
@@ -76,7 +86,12 @@ def test_maps_of_inception_resnet():
     """Its strides have no padding: the sizes are about those."""
     model = backbone(InceptionResNetV2((1, 1, 1)))
     maps = keras_senet.features(model)(random_images(1, 299, 299, 3))
-    assert [tuple(m.shape[1:]) for m in maps.values()] == [(71, 71, 192), (35, 35, 320), (17, 17, 1088), (8, 8, 1536)]
+    assert [tuple(m.shape[1:]) for m in maps.values()] == [
+        (71, 71, 192),
+        (35, 35, 320),
+        (17, 17, 1088),
+        (8, 8, 1536),
+    ]
 
 
 def test_maps_also_with_a_top_and_on_an_input_tensor():
@@ -93,7 +108,9 @@ def test_maps_also_with_a_top_and_on_an_input_tensor():
 @pytest.mark.parametrize("name", ["bottleneck", "resnext", "senet", "basic"])
 @pytest.mark.parametrize("output_stride", [16, 8])
 def test_dilation_sees_what_the_stride_saw(name, output_stride):
-    """With equal weights every second or fourth place of the dense maps holds what the strided network computes."""
+    """With equal weights every second or fourth place of the dense maps holds what the strided
+    network computes.
+    """
     spec = dataclasses.replace(DEEP[name][0], se=None)  # a squeeze would see the other places too
     strided = backbone(spec)
     with blank():
@@ -105,7 +122,9 @@ def test_dilation_sees_what_the_stride_saw(name, output_stride):
         step = max(1, stride // output_stride)
         assert found[level].shape[1] == 96 // min(stride, output_stride)
         scale = np.abs(expected[level]).max()
-        np.testing.assert_allclose(found[level][:, ::step, ::step], expected[level], atol=1e-5 * scale)
+        np.testing.assert_allclose(
+            found[level][:, ::step, ::step], expected[level], atol=1e-5 * scale
+        )
 
 
 @pytest.mark.parametrize("name", ["SEResNet50", "SENet154"])
@@ -114,7 +133,10 @@ def test_an_output_stride_keeps_the_parameters(name, output_stride):
     constructor = getattr(keras_senet, name)
     spec = dataclasses.replace(constructor.spec, output_stride=output_stride)
     with shapes_only():
-        dense, strided = (make(weights=None, include_top=False) for make in (constructor.variant(spec), constructor))
+        dense, strided = (
+            make(weights=None, include_top=False)
+            for make in (constructor.variant(spec), constructor)
+        )
     assert dense.output_shape[1:3] == (224 // output_stride,) * 2
     assert [w.shape for w in dense.weights] == [w.shape for w in strided.weights]
 
@@ -123,7 +145,10 @@ def test_an_output_stride_keeps_the_parameters(name, output_stride):
     ("model", "message"),
     [
         (lambda: TINY["small"].constructor(weights=None), "network for small images with 2 stages"),
-        (lambda: keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1)]), "constructor of keras_senet"),
+        (
+            lambda: keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1)]),
+            "constructor of keras_senet",
+        ),
         (lambda: "SEResNet50", "constructor of keras_senet"),
     ],
     ids=["small", "foreign", "name"],
@@ -158,13 +183,17 @@ def test_add_se_gates_what_matches_and_keeps_the_weights():
 
 
 def test_add_se_to_a_keras_application():
-    """SE-ResNet-50 from Keras' ResNet50: the parameters of its SE blocks are those of the paper's, 2,530,992."""
+    """SE-ResNet-50 from Keras' ResNet50: the parameters of its SE blocks are those of the paper's,
+    2,530,992.
+    """
     model = keras.applications.ResNet50(weights=None, include_top=False, input_shape=(64, 64, 3))
     gated = keras_senet.add_se(model, after=r"conv\d_block\d+_3_bn")
     assert gated.count_params() - model.count_params() == 2530992
     assert len(gated.layers) - len(model.layers) == 16
     kernel = "conv3_block2_2_conv"
-    np.testing.assert_array_equal(gated.get_layer(kernel).get_weights()[0], model.get_layer(kernel).get_weights()[0])
+    np.testing.assert_array_equal(
+        gated.get_layer(kernel).get_weights()[0], model.get_layer(kernel).get_weights()[0]
+    )
 
 
 @pytest.mark.parametrize(

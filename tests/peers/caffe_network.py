@@ -1,6 +1,8 @@
-"""The authors' networks from listings of their prototxts: an independent forward computation, and `.caffemodel` files.
+"""The authors' networks from listings of their prototxts: an independent forward computation, and
+`.caffemodel` files.
 
-A line of a listing is: type, name, "<-", the inputs, the output's shape, and the settings of convolutions and poolings.
+A line of a listing is: type, name, "<-", the inputs, the output's shape, and the settings of
+convolutions and poolings.
 """
 
 import re
@@ -44,7 +46,11 @@ def read(network):
             re.sub("^Input data <- ", "Input data <- - ", line)
         ).groups()
         settings = dict(re.findall(r"(\w+)=(\([^)]*\)|\S+)", rest))
-        layers.append(Layer(kind, name, inputs.split(","), tuple(map(int, re.findall(r"\d+", shape))), settings))
+        layers.append(
+            Layer(
+                kind, name, inputs.split(","), tuple(map(int, re.findall(r"\d+", shape))), settings
+            )
+        )
     return layers
 
 
@@ -58,7 +64,9 @@ class Network:
         self.run(torch.randn(4, 3, 224, 224), settle=True)
 
     def run(self, images, settle=False):
-        """The class probabilities of images (N, 3, H, W) in the order BGR, in the authors' class order."""
+        """The class probabilities of images (N, 3, H, W) in the order BGR, in the authors' class
+        order.
+        """
         values = {"data": images}
         with torch.no_grad():
             for layer in self.layers[1:]:
@@ -66,7 +74,11 @@ class Network:
                 if settle:
                     self.blobs[layer.name] = random_blobs(layer, inputs[0])
                 values[layer.output] = COMPUTE[layer.kind](layer, self.blobs[layer.name], *inputs)
-                assert layer.output == layer.name or tuple(values[layer.output].shape[1:]) == layer.shape or settle
+                assert (
+                    layer.output == layer.name
+                    or tuple(values[layer.output].shape[1:]) == layer.shape
+                    or settle
+                )
         return values[self.layers[-1].name]
 
     def save(self, path):
@@ -87,13 +99,21 @@ def random_blobs(layer, x):
         groups = int(layer.settings["g"])
         kernel = torch.randn(channels, x.shape[1] // groups, *layer.pair("k"))
         kernel *= (2 / kernel[0].numel()) ** 0.5
-        return [kernel, 0.1 * torch.randn(channels)] if layer.settings["bias"] == "True" else [kernel]
+        return (
+            [kernel, 0.1 * torch.randn(channels)] if layer.settings["bias"] == "True" else [kernel]
+        )
     if layer.kind == "BatchNorm":
         mean, variance = x.mean((0, 2, 3)), x.var((0, 2, 3))
         mean += 0.1 * torch.randn_like(mean) * variance.sqrt()
-        return [FACTOR * mean, FACTOR * variance * (0.8 + 0.4 * torch.rand_like(mean)), torch.tensor([FACTOR])]
+        return [
+            FACTOR * mean,
+            FACTOR * variance * (0.8 + 0.4 * torch.rand_like(mean)),
+            torch.tensor([FACTOR]),
+        ]
     if layer.kind == "Scale" and len(layer.inputs) == 1:
-        last = "increase" in layer.name  # a residual branch adds a little, or rounding grows with depth
+        last = (
+            "increase" in layer.name
+        )  # a residual branch adds a little, or rounding grows with depth
         return [0.2 + (0.1 if last else 0.8) * torch.rand(channels), 0.1 * torch.randn(channels)]
     if layer.kind == "InnerProduct":
         return [torch.randn(channels, x.shape[1]) / x.shape[1] ** 0.5, 0.1 * torch.randn(channels)]
@@ -102,7 +122,9 @@ def random_blobs(layer, x):
 
 def convolution(layer, blobs, x):
     bias = blobs[1] if len(blobs) > 1 else None
-    return F.conv2d(x, blobs[0], bias, layer.pair("s"), layer.pair("p"), groups=int(layer.settings["g"]))
+    return F.conv2d(
+        x, blobs[0], bias, layer.pair("s"), layer.pair("p"), groups=int(layer.settings["g"])
+    )
 
 
 def batch_norm(layer, blobs, x):
@@ -142,7 +164,11 @@ COMPUTE = {
 PROTO = {
     "BlobShape": [("dim", 1, "int64", True)],
     "BlobProto": [("shape", 7, "BlobShape", False), ("data", 5, "float", True)],
-    "LayerParameter": [("name", 1, "string", False), ("type", 2, "string", False), ("blobs", 7, "BlobProto", True)],
+    "LayerParameter": [
+        ("name", 1, "string", False),
+        ("type", 2, "string", False),
+        ("blobs", 7, "BlobProto", True),
+    ],
     "NetParameter": [("name", 1, "string", False), ("layer", 100, "LayerParameter", True)],
 }
 
@@ -163,4 +189,7 @@ def messages():
                 added.options.packed = repeated
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    return {name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}")) for name in PROTO}
+    return {
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe.{name}"))
+        for name in PROTO
+    }

@@ -1,4 +1,6 @@
-"""The authors' Caffe files give what an independent computation of their layers gives: `pytest -m peer`."""
+"""The authors' Caffe files give what an independent computation of their layers gives: `pytest -m
+peer`.
+"""
 
 import importlib
 

@@ -17,7 +17,8 @@ def peer():
     return importlib.import_module("timm_networks")
 
 
-# timm's network            ours                     the kind of file that its weights are published in
+# timm's network            ours                     the kind of file that its weights are published
+# in
 NETWORKS = """
 legacy_seresnet18           SEResNet18               .pth
 legacy_seresnet34           SEResNet34               .pth
@@ -69,12 +70,21 @@ def test_other_channels_are_adapted_as_timm_does(channels, peer, tmp_path):
     peer.save(network, tmp_path / "published.pth")
     theirs = peer.timm.create_model("legacy_seresnet18", in_chans=channels)
     state = network.state_dict()
-    state["layer0.conv1.weight"] = peer.timm.models.adapt_input_conv(channels, state["layer0.conv1.weight"])
+    state["layer0.conv1.weight"] = peer.timm.models.adapt_input_conv(
+        channels, state["layer0.conv1.weight"]
+    )
     theirs.load_state_dict(state)
     model = keras_senet.SEResNet18(
-        weights=tmp_path / "published.pth", input_shape=(64, 64, channels), classifier_activation=None
+        weights=tmp_path / "published.pth",
+        input_shape=(64, 64, channels),
+        classifier_activation=None,
     )
-    assert difference(model(images(64, channels)).numpy(), peer.logits(theirs.eval(), images(64, channels))) < 1e-4
+    assert (
+        difference(
+            model(images(64, channels)).numpy(), peer.logits(theirs.eval(), images(64, channels))
+        )
+        < 1e-4
+    )
     assert len(model.preprocessing.mean) == channels
 
 
@@ -83,7 +93,9 @@ def test_both_formats_of_torch_save(zipped, peer, tmp_path):
     torch = peer.torch
     network = peer.create("legacy_seresnet18")
     state = network.state_dict()
-    state["layer0.conv1.weight"] = state["layer0.conv1.weight"].contiguous(memory_format=torch.channels_last)
+    state["layer0.conv1.weight"] = state["layer0.conv1.weight"].contiguous(
+        memory_format=torch.channels_last
+    )
     torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     with opened(tmp_path / "a.pth") as file:
         assert file.entries.keys() == state.keys()

@@ -2,7 +2,8 @@
 
 import torch
 
-# timm needs torchvision's Python part; the package without its binary lacks two operators that nothing here runs.
+# timm needs torchvision's Python part; the package without its binary lacks two operators that
+# nothing here runs.
 _OPERATORS = torch.library.Library("torchvision", "DEF")
 _OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 _OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
@@ -29,12 +30,16 @@ def create(name, seed=0, **options):
 
 
 def last_of(unit):
-    """The last batch normalisation of a residual branch: small as in trained networks, or rounding grows with depth."""
+    """The last batch normalisation of a residual branch: small as in trained networks, or rounding
+    grows with depth.
+    """
     return unit.bn3 if hasattr(unit, "bn3") else unit.bn2
 
 
 def settle(network, norms, images):
-    """Takes the statistics of batch normalisation from images, and disturbs them: activations keep usual sizes."""
+    """Takes the statistics of batch normalisation from images, and disturbs them: activations keep
+    usual sizes.
+    """
     for norm in norms:
         norm.momentum = 1.0
     network.train()

@@ -17,7 +17,9 @@ def little_data_and_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The work directory of a run of two epochs, to be read only. Takes 5 s, most of them to trace the step."""
+    """The work directory of a run of two epochs, to be read only. Takes 5 s, most of them to trace
+    the step.
+    """
     workdir = tmp_path_factory.mktemp("run") / "workdir"
     with pytest.MonkeyPatch.context() as patch:
         little.put_in_place(patch.setitem, patch.setattr)
@@ -32,4 +34,6 @@ def written(trained, tmp_path_factory):
     """The file of that run's page."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(data.DATASETS, "digits", digits)
-        return write_page(trained, tmp_path_factory.mktemp("page") / "report.html", batch_size=32).path
+        return write_page(
+            trained, tmp_path_factory.mktemp("page") / "report.html", batch_size=32
+        ).path

@@ -31,7 +31,12 @@ def test_pairs_by_count_then_by_part():
     predicted = np.concatenate([np.repeat(range(3), row) for row in confusion])
     probability = np.linspace(0.5, 0.9, len(labels))
     found = confused_pairs(confusion, 100 + np.arange(len(labels)), labels, predicted, probability)
-    assert [(pair.true, pair.predicted, pair.count) for pair in found] == [(2, 1, 3), (1, 0, 2), (0, 1, 2), (0, 2, 1)]
+    assert [(pair.true, pair.predicted, pair.count) for pair in found] == [
+        (2, 1, 3),
+        (1, 0, 2),
+        (0, 1, 2),
+        (0, 2, 1),
+    ]
     assert [mistake.index for mistake in found[0].mistakes] == [113, 112, 111]
     assert [mistake.probability for mistake in found[3].mistakes] == [probability[7]]
 
@@ -91,7 +96,12 @@ class View:
 
 @pytest.mark.parametrize(
     ("height", "width", "shown", "kind"),
-    [(8, 6, (6, 8), "PNG"), (64, 64, (64, 64), "PNG"), (96, 48, (48, 96), "JPEG"), (480, 300, (60, 96), "JPEG")],
+    [
+        (8, 6, (6, 8), "PNG"),
+        (64, 64, (64, 64), "PNG"),
+        (96, 48, (48, 96), "JPEG"),
+        (480, 300, (60, 96), "JPEG"),
+    ],
 )
 def test_thumbnails(height, width, shown, kind):
     y, x = np.mgrid[:height, :width]
@@ -100,7 +110,9 @@ def test_thumbnails(height, width, shown, kind):
     image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert tuple(size) == image.size == shown
     assert image.format == kind
-    np.testing.assert_allclose(image, Image.fromarray(pixels).resize(shown, Image.Resampling.BOX), atol=8)
+    np.testing.assert_allclose(
+        image, Image.fromarray(pixels).resize(shown, Image.Resampling.BOX), atol=8
+    )
 
 
 def test_the_picture_of_a_large_confusion_matrix():

@@ -16,7 +16,9 @@ def browser():
 
 @pytest.fixture
 def visit(browser, written):
-    """visit(**options of a context) -> the page; nothing on it may fail, break its policy or ask for another file."""
+    """visit(**options of a context) -> the page; nothing on it may fail, break its policy or ask
+    for another file.
+    """
     contexts, wrong = [], []
 
     def visit(**options):
@@ -27,7 +29,10 @@ def visit(browser, written):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: wrong.append(dialog.message))
         page.on(
-            "request", lambda request: request.url.startswith((written.as_uri(), "data:")) or wrong.append(request.url)
+            "request",
+            lambda request: (
+                request.url.startswith((written.as_uri(), "data:")) or wrong.append(request.url)
+            ),
         )
         page.goto(written.as_uri())
         return page
@@ -43,7 +48,10 @@ def sections(page):
 
 
 def column(page, index):
-    return [row.locator("td, th").nth(index).text_content() for row in page.locator("#classes tbody tr").all()]
+    return [
+        row.locator("td, th").nth(index).text_content()
+        for row in page.locator("#classes tbody tr").all()
+    ]
 
 
 def test_everything_is_there(visit):
@@ -73,10 +81,14 @@ def test_a_click_sorts_and_another_one_turns_around(visit):
     assert column(page, 3) == rising
     assert header.get_attribute("aria-sort") == "ascending"
     header.locator("button").press("Enter")
-    assert [float(text.rstrip("%")) for text in column(page, 3)] == [float(text.rstrip("%")) for text in rising[::-1]]
+    assert [float(text.rstrip("%")) for text in column(page, 3)] == [
+        float(text.rstrip("%")) for text in rising[::-1]
+    ]
     assert header.get_attribute("aria-sort") == "descending"
     page.locator("#classes th button").first.click()
-    assert column(page, 0) == page.evaluate("(names) => names.sort((a, b) => a.localeCompare(b))", column(page, 0))
+    assert column(page, 0) == page.evaluate(
+        "(names) => names.sort((a, b) => a.localeCompare(b))", column(page, 0)
+    )
     assert header.get_attribute("aria-sort") is None
 
 

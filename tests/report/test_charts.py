@@ -42,12 +42,18 @@ def test_places():
 )
 def test_value_axis(values, axis):
     found = value_axis(values, may_be_log=True)
-    assert (found.low, found.high, found.log) == (pytest.approx(axis.low), pytest.approx(axis.high), axis.log)
+    assert (found.low, found.high, found.log) == (
+        pytest.approx(axis.low),
+        pytest.approx(axis.high),
+        axis.log,
+    )
 
 
 def chart(losses, **options):
     rows = [{"epoch": float(i), "loss": loss} for i, loss in enumerate(losses, 1)]
-    return line_chart("Loss", rows, {"training": lambda row: row["loss"], "none": lambda _: math.nan}, **options)
+    return line_chart(
+        "Loss", rows, {"training": lambda row: row["loss"], "none": lambda _: math.nan}, **options
+    )
 
 
 def test_a_curve_is_straight_over_epochs_without_a_value():
@@ -56,7 +62,11 @@ def test_a_curve_is_straight_over_epochs_without_a_value():
     assert curve.path == "M0 4.76L50 52.38"  # of 0..4.41, from the top
     assert curve.end == (50, 52.38)
     assert [tick.text for tick in found.x_ticks] == ["1", "2", "3", "4", "5"]
-    assert json.loads(found.readout) == {"at": [0, 25, 50], "epochs": [1, 2, 3], "texts": [["4.2", "–", "2.1"]]}
+    assert json.loads(found.readout) == {
+        "at": [0, 25, 50],
+        "epochs": [1, 2, 3],
+        "texts": [["4.2", "–", "2.1"]],
+    }
     assert found.description == "Loss by epoch. At the end: training 2.1."
 
 

@@ -17,7 +17,8 @@ from report_runs import NAMES, digits, leave, network
 
 import keras_senet
 from keras_senet import cli, data
-from keras_senet.analysis import complexity, gates
+from keras_senet.analysis import gates
+from keras_senet.complexity import complexity
 from keras_senet.evaluation import load_run
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.report import page as pages
@@ -25,12 +26,29 @@ from keras_senet.report import write_page
 from keras_senet.report.answers import Gate
 
 ROWS = [
-    {"step": 5 * e, "epoch": e, "loss": 2 / e, "accuracy": 0.4, "learning_rate": 0.1, "test_loss": 3 / e}
+    {
+        "step": 5 * e,
+        "epoch": e,
+        "loss": 2 / e,
+        "accuracy": 0.4,
+        "learning_rate": 0.1,
+        "test_loss": 3 / e,
+    }
     | {"test_accuracy": 0.25 if e != 2 else np.nan, "test_top5": 0.5 if e != 2 else np.nan}
     for e in (1, 2, 3)
 ]
-FILE = {"path": "exports/model.tflite", "format": "tflite", "quantization": "int8", "bytes": 5 * 2**20}
-FIGURES = {"max_abs_error": 2e-5, "relative_error": 1e-4, "top1_agreement": 0.995, "latency_ms": 1.25}
+FILE = {
+    "path": "exports/model.tflite",
+    "format": "tflite",
+    "quantization": "int8",
+    "bytes": 5 * 2**20,
+}
+FIGURES = {
+    "max_abs_error": 2e-5,
+    "relative_error": 1e-4,
+    "top1_agreement": 0.995,
+    "latency_ms": 1.25,
+}
 EXPORT = FILE | FIGURES | {"mean_abs_error": 1e-6, "peak_memory": 3 * 2**19}
 
 
@@ -44,7 +62,9 @@ def probabilities(trained):
     """What the run's network answers to all test images."""
     model = keras.models.load_model(trained / "model.keras")
     preprocessing = load_run(trained).model.preprocessing
-    return model.predict((digits("test").images - preprocessing.mean) / preprocessing.std, verbose=0)
+    return model.predict(
+        (digits("test").images - preprocessing.mean) / preprocessing.std, verbose=0
+    )
 
 
 def section(root, name):
@@ -86,10 +106,15 @@ def test_every_epoch_is_in_the_table(root, trained):
         expected = list(csv.DictReader(file))
     rows = root.one("table", id="epochs").rows()
     assert [row[:2] for row in rows] == [[row["epoch"], row["step"]] for row in expected]
-    names = [cell.text.replace(" ", "_") for cell in root.one("table", id="epochs").one("thead").all("th")]
+    names = [
+        cell.text.replace(" ", "_")
+        for cell in root.one("table", id="epochs").one("thead").all("th")
+    ]
     assert names == ["epoch", "step", *list(expected[0])[2:]]
     shown = [dict(zip(names, row, strict=True)) for row in rows]
-    assert [row["test_accuracy"] for row in shown] == [percent(float(row["test_accuracy"])) for row in expected]
+    assert [row["test_accuracy"] for row in shown] == [
+        percent(float(row["test_accuracy"])) for row in expected
+    ]
     assert [row["loss"] for row in shown] == [f"{float(row['loss']):.4f}" for row in expected]
 
 
@@ -101,7 +126,10 @@ def test_curves_go_through_the_metrics(root, trained):
     readout = json.loads(charts[1].attributes["data-readout"])
     assert readout["epochs"] == [1, 2]
     assert readout["at"] == [0, 100]
-    expected = [[f"{100 * (1 - float(row[name])):.2f}" for row in rows] for name in ("accuracy", "test_accuracy")]
+    expected = [
+        [f"{100 * (1 - float(row[name])):.2f}" for row in rows]
+        for name in ("accuracy", "test_accuracy")
+    ]
     assert readout["texts"] == expected
     assert all(text in charts[1].one("desc").text for text in (expected[0][-1], expected[1][-1]))
 
@@ -119,7 +147,9 @@ def test_confusions_and_classes(root, probabilities):
         others = probabilities[labels == i]
         top5 = np.mean([i in np.argsort(-p, kind="stable")[:5] for p in others])
         most = NAMES[int(np.argmax(wrong))] if any(wrong) else "–"
-        expected.append([name, "15", f"{counts[i][i]}", percent(counts[i][i] / 15), percent(top5), most])
+        expected.append(
+            [name, "15", f"{counts[i][i]}", percent(counts[i][i] / 15), percent(top5), most]
+        )
     assert section(root, "classes").one("table").rows() == expected
 
 
@@ -144,7 +174,9 @@ def test_pairs_show_the_images_of_the_surest_wrong_answers(root, probabilities):
             pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
             np.testing.assert_array_equal(pixels, test_set.images[index])
     wrong = answers != test_set.labels
-    pairs = np.unique(np.stack([test_set.labels[wrong], answers[wrong]]), axis=1, return_counts=True)[1]
+    pairs = np.unique(
+        np.stack([test_set.labels[wrong], answers[wrong]]), axis=1, return_counts=True
+    )[1]
     assert counts == sorted(pairs, reverse=True)[:12]
 
 
@@ -164,7 +196,12 @@ def test_gates_are_the_mean_over_images_block_by_block(root, trained):
 
 def test_few_large_gates_stay_on_the_chart():
     """Of 95 ReLU gates of 0 and 5 of 100 the mean is above the 90th percentile."""
-    found = pages._gates([Gate("stage1_block1_se", 100, 5.0, 0.0, 0.0), Gate("stage1_block2_se", 100, -2.0, 0.0, 1.0)])
+    found = pages._gates(
+        [
+            Gate("stage1_block1_se", 100, 5.0, 0.0, 0.0),
+            Gate("stage1_block2_se", 100, -2.0, 0.0, 1.0),
+        ]
+    )
     bars = [bar[1:] for bar in found["stages"][0]["bars"]]
     np.testing.assert_allclose(bars, [(200 / 7, 100, 200 / 7), (200 / 7, 0, 300 / 7)])
 
@@ -210,7 +247,9 @@ def test_nothing_of_the_page_is_outside_of_it(written):
 
 
 def test_a_recipe_with_markup(tmp_path):
-    workdir = leave(tmp_path / "run", rows=ROWS, source="<b onclick=x>bold</b>", dataset='"><script>1</script>')
+    workdir = leave(
+        tmp_path / "run", rows=ROWS, source="<b onclick=x>bold</b>", dataset='"><script>1</script>'
+    )
     root = page_of(workdir)
     assert root.one("h1").text == 'SEResNet20 on "><script>1</script>'
     assert root.one("head").one("title").text == root.one("h1").text
@@ -222,7 +261,12 @@ def test_a_run_that_has_not_ended(tmp_path):
     root = page_of(leave(tmp_path / "run", rows=ROWS, epochs=10))
     assert "has not ended" in root.one(id="unfinished").text
     assert "epoch 3 of 10" in root.one(id="unfinished").text
-    assert tiles(root) == {"Top-1 error": "75.00%", "Top-5 error": "50.00%", "Loss": "1.0000", "Epochs": "3 of 10"}
+    assert tiles(root) == {
+        "Top-1 error": "75.00%",
+        "Top-5 error": "50.00%",
+        "Loss": "1.0000",
+        "Epochs": "3 of 10",
+    }
     assert "after epoch 3" in root.one("header").text
     assert [each.attributes["id"] for each in root.all("section")] == ["training", "recipe"]
     assert [row[-1] for row in root.one("table", id="epochs").rows()] == ["50.00%", "–", "50.00%"]
@@ -274,7 +318,10 @@ def test_the_training_set_is_elsewhere(tmp_path, capsys):
     assert section(parsed((workdir / "report.html").read_text()), "confusion")
 
     elsewhere = tmp_path / "new" / "folder" / "page.html"
-    assert cli.main(["report", str(workdir), "--dataset", "./nowhere", "--output", str(elsewhere)]) == 2
+    assert (
+        cli.main(["report", str(workdir), "--dataset", "./nowhere", "--output", str(elsewhere)])
+        == 2
+    )
     assert not (tmp_path / "new").exists()
     assert cli.main(["report", str(workdir), "--output", str(elsewhere)]) == 0
     assert parsed(elsewhere.read_text()).one(id="missing")
@@ -284,8 +331,14 @@ def test_exports_of_both_reports(tmp_path):
     workdir = leave(tmp_path / "run", rows=ROWS)
     older, newer = workdir / "report.json", workdir / "exports" / "report.json"
     newer.parent.mkdir()
-    older.write_text(json.dumps({"accuracy": 1, "exports": [EXPORT, EXPORT | {"path": "a.onnx", "format": "onnx"}]}))
-    newer.write_text(json.dumps({"exports": [EXPORT | {"quantization": None, "peak_memory": None}]}))
+    older.write_text(
+        json.dumps(
+            {"accuracy": 1, "exports": [EXPORT, EXPORT | {"path": "a.onnx", "format": "onnx"}]}
+        )
+    )
+    newer.write_text(
+        json.dumps({"exports": [EXPORT | {"quantization": None, "peak_memory": None}]})
+    )
     os.utime(older, (1e9, 1e9))
     rows = section(page_of(workdir), "exports").one("table").rows()
     figures = ["2.0e-05", "1.0e-04", "99.50%", "1.25"]
@@ -300,7 +353,11 @@ def test_exports_of_both_reports(tmp_path):
     [
         ("recipe.json", "{", "recipe.json' is damaged"),
         ("metrics.csv", "step,epoch\n5,one\n", "metrics.csv' is damaged"),
-        ("metrics.csv", "a,b\n1,2\n", "metrics.csv' is damaged: it has no columns 'step' and 'epoch'"),
+        (
+            "metrics.csv",
+            "a,b\n1,2\n",
+            "metrics.csv' is damaged: it has no columns 'step' and 'epoch'",
+        ),
         ("report.json", "[]", "report.json' is damaged"),
         ("report.json", '{"exports": [1]}', "report.json' is damaged"),
         ("report.json", '{"exports": [{"path": "x"}]}', "report.json' is damaged"),
@@ -335,14 +392,18 @@ def test_wrong_arguments(tmp_path, capsys):
         assert cli.main(["report", *arguments]) == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
-    with pytest.raises(ValueError, match="`split` must be 'train', 'val' or 'test'. Received: split='eval'"):
+    with pytest.raises(
+        ValueError, match="`split` must be 'train', 'val' or 'test'. Received: split='eval'"
+    ):
         write_page(workdir, split="eval")
 
 
 def test_a_thousand_classes(tmp_path, monkeypatch):
     names = tuple(f"class {i:04}" for i in range(1000))
     images = np.random.default_rng(0).integers(0, 256, (3000, 8, 8, 3), "uint8")
-    monkeypatch.setitem(data.DATASETS, "digits", lambda split: data.Dataset(images, np.arange(3000) % 1000, names))
+    monkeypatch.setitem(
+        data.DATASETS, "digits", lambda split: data.Dataset(images, np.arange(3000) % 1000, names)
+    )
     written = write_page(leave(tmp_path / "run", network(classes=1000), ROWS * 1000))
     assert written.path.stat().st_size < 3e6
     root = parsed(written.path.read_text())

@@ -15,10 +15,14 @@ def little_data_and_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def whole(tmp_path_factory):
-    """A trainer that has trained to the end of `little.RECIPE`: tests must leave it and its files as they are."""
+    """A trainer that has trained to the end of `little.RECIPE`: tests must leave it and its files
+    as they are.
+    """
     with pytest.MonkeyPatch.context() as patch:
         little.put_in_place(patch.setitem, patch.setattr)
-        trainer = Trainer(little.RECIPE, tmp_path_factory.mktemp("run") / "whole", verbose=False, tensorboard=True)
+        trainer = Trainer(
+            little.RECIPE, tmp_path_factory.mktemp("run") / "whole", verbose=False, tensorboard=True
+        )
         trainer.train()
     return trainer
 

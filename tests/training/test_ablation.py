@@ -8,20 +8,34 @@ import statistics
 import pytest
 
 from keras_senet import cli
-from keras_senet.models.blocks import SE
-from keras_senet.training import RECIPES, Ablation, Recipe, Trainer, Variant, ablation
-from keras_senet.training.ablation import VARIANTS, Row, Run, as_csv, table, variant_of
-from keras_senet.training.workdir import read_metrics
+from keras_senet.analysis import ablation
+from keras_senet.analysis.ablation import VARIANTS, Row, Run, as_csv, table, variant_of
+from keras_senet.runs.workdir import read_metrics
+from keras_senet.se import SE
+from keras_senet.training import RECIPES, Ablation, Recipe, Trainer, Variant
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
 PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
-FLAGS = ["ablate", "--recipe", "digits", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0", "--quiet"]
+FLAGS = [
+    "ablate",
+    "--recipe",
+    "digits",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "16",
+    "--warmup-epochs",
+    "0",
+    "--quiet",
+]
 
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
     """One run was begun and interrupted; it is continued, and nothing is trained twice."""
     started = RECIPE.override(se="none", seed=3)
-    Trainer(started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2).train()
+    Trainer(
+        started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2
+    ).train()
     calls = []
     both = Ablation(RECIPE, tmp_path, [PLAIN, GATED], [3], verbose=False)
     both.train(after_each=lambda: calls.append([len(row.runs) for row in both.rows()]))
@@ -50,7 +64,10 @@ def test_it_trains_what_is_missing(tmp_path, monkeypatch):
 def test_the_table_compares_seed_by_seed():
     runs = {"plain": ((0, 21.0), (1, 24.0)), "se": ((0, 20.0), (1, 22.0), (2, 30.0)), "mine": ()}
     variants = (PLAIN, GATED, Variant("mine", "reduction=2"))
-    rows = [Row(v, 1000, 20_000, tuple(Run(seed, e, e - 1) for seed, e in runs[v.name])) for v in variants]
+    rows = [
+        Row(v, 1000, 20_000, tuple(Run(seed, e, e - 1) for seed, e in runs[v.name]))
+        for v in variants
+    ]
     plain, gated, mine = table(rows)
     assert plain[3] == f"22.50 ± {statistics.stdev((21.0, 24.0)):.2f}"
     assert plain[4] == "+1.50"  # of seeds 0 and 1 alone
@@ -64,7 +81,18 @@ def test_the_table_compares_seed_by_seed():
 
 def test_without_runs_there_is_a_table(tmp_path, capsys):
     assert (
-        cli.main([*FLAGS, "--workdir", str(tmp_path / "new"), "--table", "--variants", "se", "mine:reduction=2"]) == 0
+        cli.main(
+            [
+                *FLAGS,
+                "--workdir",
+                str(tmp_path / "new"),
+                "--table",
+                "--variants",
+                "se",
+                "mine:reduction=2",
+            ]
+        )
+        == 0
     )
     assert "mine" in capsys.readouterr().out
     assert not (tmp_path / "new" / "ablation.png").exists()

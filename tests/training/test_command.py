@@ -8,8 +8,9 @@ import shlex
 import pytest
 
 from keras_senet import cli
+from keras_senet.cli import train as command
 from keras_senet.data import Augmentation
-from keras_senet.training import RECIPES, Recipe, command
+from keras_senet.training import RECIPES, Recipe
 
 RUN = ["--recipe", "digits", "--workdir", "w"]
 
@@ -25,10 +26,18 @@ def test_no_flags_are_the_named_recipe():
 
 
 def test_flags_change_fields():
-    flags = shlex.split("--epochs 5 --learning-rate 0.5 --milestones 1,2.5 --no-nesterov --flip --mixup 0.2 --se none")
+    flags = shlex.split(
+        "--epochs 5 --learning-rate 0.5 --milestones 1,2.5 --no-nesterov --flip --mixup 0.2 --se none"
+    )
     recipe = command.recipe_of(parse(*flags))
     expected = RECIPES["digits"].override(
-        epochs=5, learning_rate=0.5, milestones=(1.0, 2.5), nesterov=False, flip=True, mixup=0.2, se="none"
+        epochs=5,
+        learning_rate=0.5,
+        milestones=(1.0, 2.5),
+        nesterov=False,
+        flip=True,
+        mixup=0.2,
+        se="none",
     )
     assert recipe == expected
     assert recipe.result == "not run"
@@ -46,7 +55,17 @@ def test_every_field_is_a_flag_with_its_meaning(cls):
 
 
 def test_it_trains_and_continues(tmp_path, capsys):
-    flags = ["train", "--recipe", "digits", "--workdir", str(tmp_path / "run"), "--batch-size", "16", "--epochs", "1"]
+    flags = [
+        "train",
+        "--recipe",
+        "digits",
+        "--workdir",
+        str(tmp_path / "run"),
+        "--batch-size",
+        "16",
+        "--epochs",
+        "1",
+    ]
     assert cli.main([*flags, "--max-steps", "3", "--quiet"]) == 0
     assert "stopped before the end of an epoch" in capsys.readouterr().out
     assert cli.main(flags) == 0
@@ -79,7 +98,9 @@ def test_bad_flags_are_one_line(tmp_path, capsys, flags, message):
 
 
 @pytest.mark.parametrize(
-    "flags", [["--epochs", "x"], ["--milestones", "1,b"], ["--engine", "jit"], ["--no-such"]], ids=str
+    "flags",
+    [["--epochs", "x"], ["--milestones", "1,b"], ["--engine", "jit"], ["--no-such"]],
+    ids=str,
 )
 def test_flags_that_cannot_be_read_exit_with_2(capsys, flags):
     with pytest.raises(SystemExit) as raised:

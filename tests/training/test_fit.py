@@ -38,20 +38,35 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     assert [list(row) for row in ours] == [list(row) for row in theirs]
     for a, b in zip(ours, theirs, strict=True):
         for name in ("step", "epoch", "accuracy", "test_accuracy", "test_top5", "test_loss"):
-            assert a[name] == pytest.approx(b[name], rel=1e-3) or name == "test_loss"  # which has the decay in it
-    assert {"recipe.json", "metrics.csv", "model.keras", "model.weights.h5", "curves.png", "tensorboard"} <= {
-        path.name for path in fitted.workdir.path.iterdir()
-    }
+            assert (
+                a[name] == pytest.approx(b[name], rel=1e-3) or name == "test_loss"
+            )  # which has the decay in it
+    assert {
+        "recipe.json",
+        "metrics.csv",
+        "model.keras",
+        "model.weights.h5",
+        "curves.png",
+        "tensorboard",
+    } <= {path.name for path in fitted.workdir.path.iterdir()}
     images = np.zeros((1, 8, 8, 3), "float32")
     loaded = keras.models.load_model(fitted.workdir.path / "model.keras")
-    np.testing.assert_allclose(loaded.predict(images, verbose=0), fitted.model.predict(images, verbose=0), rtol=1e-6)
+    np.testing.assert_allclose(
+        loaded.predict(images, verbose=0), fitted.model.predict(images, verbose=0), rtol=1e-6
+    )
 
 
 @pytest.mark.parametrize(
     "fields",
     [
         {"optimizer": "adamw", "decoupled": True, "ema": 0.9, "mixup": 0.2},
-        {"optimizer": "lamb", "decoupled": True, "accumulation": 2, "clip_norm": 1.0, "precision": "mixed_float16"},
+        {
+            "optimizer": "lamb",
+            "decoupled": True,
+            "accumulation": 2,
+            "clip_norm": 1.0,
+            "precision": "mixed_float16",
+        },
     ],
     ids=str,
 )
@@ -60,7 +75,9 @@ def test_what_a_recipe_can_have(tmp_path, fields):
     trainer = fit(tmp_path, RECIPE.override(**fields))
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
     assert [row["step"] for row in trainer.workdir.read_metrics()] == [5, 10]
-    assert all(math.isfinite(value) for row in trainer.workdir.read_metrics() for value in row.values())
+    assert all(
+        math.isfinite(value) for row in trainer.workdir.read_metrics() for value in row.values()
+    )
 
 
 def test_it_continues_at_the_last_epoch_that_ended(tmp_path, fitted):

@@ -13,7 +13,9 @@ from keras_senet import cli
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two classes with eight training and four test images each; the corrupt one is a training image."""
+    """Two classes with eight training and four test images each; the corrupt one is a training
+    image.
+    """
     random = np.random.default_rng(0)
     for split, count in (("train", 8), ("test", 4)):
         for name in ("cat", "dog"):
@@ -29,7 +31,9 @@ def photos(tmp_path):
 
 def command(photos, workdir, *flags):
     text = "train --recipe imagenet --model SEResNet20 --image-size 16 --batch-size 4 --epochs 2 --milestones 1 --quiet"
-    return cli.main([*shlex.split(text), "--dataset", str(photos), "--workdir", str(workdir), *flags])
+    return cli.main(
+        [*shlex.split(text), "--dataset", str(photos), "--workdir", str(workdir), *flags]
+    )
 
 
 def test_a_corrupt_file_stops_the_run_with_its_name(photos, tmp_path, capsys):
@@ -46,7 +50,9 @@ def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
     assert "images left out: 1, listed in" in capsys.readouterr().out
     (row,) = csv.DictReader((run / "skipped.csv").read_text().splitlines())
     assert "3.jpg" in row["reason"]
-    assert [row["step"] for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())] == ["4", "8"]
+    assert [
+        row["step"] for row in csv.DictReader((run / "metrics.csv").read_text().splitlines())
+    ] == ["4", "8"]
     last = list(csv.DictReader((run / "metrics.csv").read_text().splitlines()))[-1]
     assert cli.main(["evaluate", "--workdir", str(run)]) == 0
     report = json.loads((run / "report.json").read_text())

@@ -1,4 +1,6 @@
-"""What cannot be written whole is not written at all: files may not grow beyond a limit, as on a full disk."""
+"""What cannot be written whole is not written at all: files may not grow beyond a limit, as on a
+full disk.
+"""
 
 import contextlib
 import resource
@@ -8,9 +10,11 @@ import little
 import pytest
 
 from keras_senet import cli
-from keras_senet.training import Recipe, ablation
-from keras_senet.training.ablation import VARIANTS, Row, Run, write_results
-from keras_senet.training.workdir import WorkDir, replacing, write_atomically
+from keras_senet.analysis import ablation
+from keras_senet.analysis.ablation import VARIANTS, Row, Run, write_results
+from keras_senet.files import replacing, write_atomically
+from keras_senet.runs.workdir import WorkDir
+from keras_senet.training import Recipe
 from keras_senet.weights import save_weights
 
 ROW = {"step": 5, "epoch": 1, "loss": 2.25, "accuracy": 0.5, "test_accuracy": 0.5432}
@@ -19,7 +23,10 @@ ROW = {"step": 5, "epoch": 1, "loss": 2.25, "accuracy": 0.5, "test_accuracy": 0.
 @contextlib.contextmanager
 def full_disk(limit):
     """Within, a file that would be larger than `limit` bytes cannot be written."""
-    kept, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    kept, handler = (
+        resource.getrlimit(resource.RLIMIT_FSIZE),
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN),
+    )
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, kept[1]))
     try:
         yield
@@ -45,14 +52,16 @@ def write_metrics(folder):
 WRITES = {
     "recipe.json": lambda folder: WorkDir(folder / "new", Recipe(), {}),
     "metrics.csv": write_metrics,
-    "report.json": lambda folder: cli.write_report(folder / "report.json", [], accuracy=0.25, loss="x" * 1000),
+    "report.json": lambda folder: cli.write_report(
+        folder / "report.json", [], accuracy=0.25, loss="x" * 1000
+    ),
     "ablation.csv": write_table,
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("keras_senet.pictures.ablation", lambda *arguments: None)
+    monkeypatch.setattr("keras_senet.plots.training.ablation", lambda *arguments: None)
     monkeypatch.setattr(ablation, "replacing", contextlib.nullcontext)
     WorkDir(tmp_path, Recipe(), {}).append_metrics(ROW)
     for other in ("report.json", "ablation.csv"):
@@ -72,7 +81,10 @@ def test_weights_are_the_old_or_the_new_ones(tmp_path, limit):
     model = little.NETWORK(weights=None)
     path = tmp_path / "best.weights.h5"
     path.write_bytes(b"old")
-    with full_disk(limit), pytest.raises(OSError, match=r"best\.weights\.h5' cannot be written: File too large"):
+    with (
+        full_disk(limit),
+        pytest.raises(OSError, match=r"best\.weights\.h5' cannot be written: File too large"),
+    ):
         save_weights(model, path)
     assert contents(tmp_path) == {path.name: b"old"}
     with (

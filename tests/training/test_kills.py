@@ -1,4 +1,5 @@
-"""Runs of their own processes on CIFAR-10, killed at random moments and started again: equal to the last bit.
+"""Runs of their own processes on CIFAR-10, killed at random moments and started again: equal to the
+last bit.
 
 `TFDS_DATA_DIR` must name a folder with CIFAR-10 as tensorflow_datasets prepares it.
 """
@@ -32,14 +33,21 @@ def flags(steps, *more):
     [
         (signal.SIGKILL, -9, [], 10),
         (signal.SIGTERM, 75, [], 4),
-        (signal.SIGKILL, -9, ["--strategy", "mirrored", "--logical-cpus", "2", "--sync-bn", "--accumulation", "1"], 4),
+        (
+            signal.SIGKILL,
+            -9,
+            ["--strategy", "mirrored", "--logical-cpus", "2", "--sync-bn", "--accumulation", "1"],
+            4,
+        ),
     ],
     ids=["SIGKILL", "SIGTERM", "mirrored"],
 )
 def test_a_run_that_is_stopped_again_and_again(tmp_path, number, status, more, times):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     assert runs.finish(runs.start(whole, *flags(200, *more))) == [0]
-    statuses, added = runs.run_and_stop(lambda: [runs.start(broken, *flags(200, *more))], broken, number, times)
+    statuses, added = runs.run_and_stop(
+        lambda: [runs.start(broken, *flags(200, *more))], broken, number, times
+    )
     assert statuses == [status] * times
     assert all(count >= 1 for count in added)
     assert runs.finish(runs.start(broken, *flags(200, *more))) == [0]
@@ -51,14 +59,18 @@ def test_two_workers_of_which_one_is_killed(tmp_path):
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     arguments = flags(60, "--sync-bn", "--accumulation", "1")
     assert runs.finish(*runs.start_workers(whole, 2, *arguments)) == [0, 0]
-    statuses, _ = runs.run_and_stop(lambda: runs.start_workers(broken, 2, *arguments), broken, signal.SIGKILL, 2)
+    statuses, _ = runs.run_and_stop(
+        lambda: runs.start_workers(broken, 2, *arguments), broken, signal.SIGKILL, 2
+    )
     assert statuses == [-9, -9]
     assert runs.finish(*runs.start_workers(broken, 2, *arguments)) == [0, 0]
     runs.assert_equal_runs(whole, broken)
 
 
 def test_two_workers_are_one(tmp_path):
-    """Half the batch each: the weights of one worker behind 3 steps of float32, with synchronised normalisation."""
+    """Half the batch each: the weights of one worker behind 3 steps of float32, with synchronised
+    normalisation.
+    """
     arguments = shlex.split("--recipe cifar10-short --batch-size 32 --max-steps 3 --sync-bn")
     one, two = tmp_path / "one", tmp_path / "two"
     assert runs.finish(runs.start(one, *arguments)) == [0]

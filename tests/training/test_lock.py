@@ -11,9 +11,10 @@ import sys
 import pytest
 
 from keras_senet import cli
-from keras_senet.training import Recipe, Trainer, lock
-from keras_senet.training.lock import InUseError, locked
-from keras_senet.training.workdir import WorkDir, read_run
+from keras_senet.runs import lock
+from keras_senet.runs.lock import InUseError, locked
+from keras_senet.runs.workdir import WorkDir, read_run
+from keras_senet.training import Recipe, Trainer
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -33,7 +34,9 @@ def hold():
     begun = []
 
     def hold(folder):
-        process = subprocess.Popen([sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True)
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
+        )
         begun.append(process)
         assert process.stdout.readline() == "held\n"
         return process
@@ -49,11 +52,15 @@ def hold():
 def test_a_folder_is_one_processes_until_it_ends(tmp_path, hold, number):
     process = hold(tmp_path)
     for attempt in (lambda: locked(tmp_path).__enter__(), lambda: WorkDir(tmp_path, RECIPE, {})):
-        with pytest.raises(InUseError, match=rf"in use by process {process.pid} on {socket.gethostname()}; wait"):
+        with pytest.raises(
+            InUseError, match=rf"in use by process {process.pid} on {socket.gethostname()}; wait"
+        ):
             attempt()
     assert not (tmp_path / "recipe.json").exists()
     WorkDir(tmp_path, RECIPE, {}, writable=False)  # the other workers of that run
-    with pytest.raises(FileNotFoundError, match="holds no training run"):  # is asked, and not kept from it
+    with pytest.raises(
+        FileNotFoundError, match="holds no training run"
+    ):  # is asked, and not kept from it
         read_run(tmp_path)
     process.send_signal(number)
     process.wait(timeout=60)
@@ -77,7 +84,9 @@ def test_it_is_given_back_after_an_error_and_holds_in_one_process(tmp_path):
 
 
 def test_a_lock_that_its_holder_removes_meanwhile_is_not_one(tmp_path, monkeypatch):
-    """Between opening and locking the file: it is another one then, and a third process may have that."""
+    """Between opening and locking the file: it is another one then, and a third process may have
+    that.
+    """
     lock_file, once = lock._lock, []
 
     def slow(file, folder):
@@ -106,7 +115,10 @@ def test_file_systems_without_locks_go_without(tmp_path, monkeypatch, number):
 def test_what_cannot_be_a_folder(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
     for folder in (tmp_path / "file", tmp_path / "file" / "below", "/proc/keras_senet"):
-        with pytest.raises(OSError, match=f"work directory {str(folder)!r} cannot be written"), locked(folder):
+        with (
+            pytest.raises(OSError, match=f"work directory {str(folder)!r} cannot be written"),
+            locked(folder),
+        ):
             pass
     refuse = OSError(errno.EROFS, "Read-only file system")
     monkeypatch.setattr(lock.os, "open", lambda *arguments: (_ for _ in ()).throw(refuse))
@@ -114,7 +126,17 @@ def test_what_cannot_be_a_folder(tmp_path, monkeypatch):
         pass
 
 
-FLAGS = ["--recipe", "digits", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0", "--quiet"]
+FLAGS = [
+    "--recipe",
+    "digits",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "16",
+    "--warmup-epochs",
+    "0",
+    "--quiet",
+]
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 
 from keras_senet import models
 from keras_senet.data import Augmentation
-from keras_senet.models.blocks import SE
+from keras_senet.se import SE
 from keras_senet.training import RECIPES, Recipe
 
 RECIPE = Recipe(epochs=2, batch_size=16)
@@ -67,7 +67,11 @@ def test_the_augmentation_is_one():
 def test_override_reaches_the_augmentation_and_forgets_the_result():
     recipe = dataclasses.replace(RECIPE, result="99%")
     changed = recipe.override(flip=True, epochs=3)
-    assert (changed.augmentation, changed.epochs, changed.result) == (Augmentation(flip=True), 3, "not run")
+    assert (changed.augmentation, changed.epochs, changed.result) == (
+        Augmentation(flip=True),
+        3,
+        "not run",
+    )
     assert recipe.override(epochs=2).result == "99%"
     assert changed.flat()["flip"] is True
     assert "augmentation" not in changed.flat()
@@ -121,4 +125,9 @@ def test_the_papers_numbers():
     }
     for name, row in rows.items():
         recipe = RECIPES[name]
-        assert (recipe.batch_size, recipe.learning_rate, recipe.epochs, recipe.weight_decay) == row, name
+        assert (
+            recipe.batch_size,
+            recipe.learning_rate,
+            recipe.epochs,
+            recipe.weight_decay,
+        ) == row, name

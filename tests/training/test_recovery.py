@@ -1,4 +1,6 @@
-"""Runs go on to the last bit after what kills, power cuts, full disks and people do to a work directory, or refuse."""
+"""Runs go on to the last bit after what kills, power cuts, full disks and people do to a work
+directory, or refuse.
+"""
 
 import json
 import re
@@ -10,10 +12,10 @@ import pytest
 import tensorflow as tf
 
 from keras_senet import cli
+from keras_senet.runs.workdir import WorkDir, read_metrics
 from keras_senet.training import RECIPES, Recipe, Trainer
 from keras_senet.training.checkpoints import Checkpoints
 from keras_senet.training.fit import FitTrainer
-from keras_senet.training.workdir import WorkDir, read_metrics
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -24,7 +26,9 @@ RECIPE = Recipe(epochs=2, batch_size=16)
 def saved(folder, steps=(1, 2, 3), **options):
     """Checkpoints whose variable is the number of the step."""
     value = tf.Variable(np.zeros(1000))
-    found = Checkpoints(folder, **{"keep": 5, "every_steps": 0, "every_minutes": 0} | options, value=value)
+    found = Checkpoints(
+        folder, **{"keep": 5, "every_steps": 0, "every_minutes": 0} | options, value=value
+    )
     for step in steps:
         value.assign(np.full(1000, step))
         found.save(step, 10.0 * step, 100.0 * step)
@@ -84,11 +88,15 @@ def test_damaged_checkpoints_alone_are_refused_and_kept(tmp_path):
     assert sorted(tmp_path.iterdir()) == before
     for file in before:
         file.unlink() if file.name.startswith("ckpt") else None
-    with pytest.raises(ValueError, match="is damaged.*names no checkpoint"):  # the list of TensorFlow's has some
+    with pytest.raises(
+        ValueError, match="is damaged.*names no checkpoint"
+    ):  # the list of TensorFlow's has some
         opened(tmp_path)[0].restore()
 
 
-@pytest.mark.parametrize("content", [None, b"", b"<html>", b"\0" * 50, b'model_checkpoint_path: "ckpt-9"\n'])
+@pytest.mark.parametrize(
+    "content", [None, b"", b"<html>", b"\0" * 50, b'model_checkpoint_path: "ckpt-9"\n']
+)
 def test_checkpoints_are_found_without_tensorflows_list(tmp_path, content):
     saved(tmp_path, keep=2)
     state = tmp_path / "checkpoint"
@@ -114,7 +122,9 @@ def test_what_tensorflows_manager_saved_is_restored(tmp_path):
 
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
-    """TensorFlow's folder of parts is there until both files are: with a whole checkpoint beside it, it is only old."""
+    """TensorFlow's folder of parts is there until both files are: with a whole checkpoint beside
+    it, it is only old.
+    """
     folder = tmp_path / "ckpt-4_temp"
     folder.mkdir()
     (folder / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
@@ -128,7 +138,12 @@ def test_an_interrupted_write_is_no_checkpoint(tmp_path):
     (tmp_path / "ckpt-3_temp").mkdir()
     assert opened(tmp_path)[0].restore()[0] == 3
     found.set_aside()
-    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {"checkpoint", "ckpt-1", "ckpt-2", "ckpt-3"}
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {
+        "checkpoint",
+        "ckpt-1",
+        "ckpt-2",
+        "ckpt-3",
+    }
 
 
 # --- whole runs
@@ -150,7 +165,9 @@ def whole(tmp_path):
 
 
 def test_everything_at_once_is_recovered_to_the_last_bit(tmp_path, whole, capsys):
-    """Two whole trainings: over 5 s on a slow machine. Continues from step 7, as later checkpoints are damaged."""
+    """Two whole trainings: over 5 s on a slow machine. Continues from step 7, as later checkpoints
+    are damaged.
+    """
     damaged = tmp_path / "damaged"
     copy_run(whole.workdir.path, damaged)
     checkpoints = damaged / "checkpoints"
@@ -163,18 +180,38 @@ def test_everything_at_once_is_recovered_to_the_last_bit(tmp_path, whole, capsys
     continued = Trainer(RECIPE, damaged, verbose=False, keep=20)
     continued.train()
     said = capsys.readouterr().err
-    assert [f"ckpt-{step}' is damaged" in said for step in (7, 8, 9, 10)] == [False, True, True, True]
+    assert [f"ckpt-{step}' is damaged" in said for step in (7, 8, 9, 10)] == [
+        False,
+        True,
+        True,
+        True,
+    ]
     assert said.count("continuing from step 7") == 3
-    for value, expected in zip(continued.model.get_weights(), whole.model.get_weights(), strict=True):
+    for value, expected in zip(
+        continued.model.get_weights(), whole.model.get_weights(), strict=True
+    ):
         np.testing.assert_array_equal(value, expected)
     assert table.read_bytes() == whole.workdir.metrics.read_bytes()
     assert (damaged / "model.keras").exists()
 
 
 def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
-    """Also by another recipe; the copy beside the checkpoints restores it, by the command that is named."""
+    """Also by another recipe; the copy beside the checkpoints restores it, by the command that is
+    named.
+    """
     run = tmp_path / "a run"
-    flags = ["train", "--recipe", "digits", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0", "--quiet"]
+    flags = [
+        "train",
+        "--recipe",
+        "digits",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "16",
+        "--warmup-epochs",
+        "0",
+        "--quiet",
+    ]
     flags += ["--workdir", str(run)]
     assert cli.main([*flags, "--max-steps", "2"]) == 0
     recipe = (run / "recipe.json").read_bytes()
@@ -185,28 +222,43 @@ def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
         assert cli.main([*flags, *other]) == 2
         error = capsys.readouterr().err
         assert error.count("\n") == 1
-        assert re.search(r"holds a run \(checkpoints, model\.keras\) whose recipe\.json is missing; restore", error)
+        assert re.search(
+            r"holds a run \(checkpoints, model\.keras\) whose recipe\.json is missing; restore",
+            error,
+        )
     assert {file: file.read_bytes() for file in run.rglob("*") if file.is_file()} == before
     copy, source, target = shlex.split(error.partition("`")[2].partition("`")[0])
     assert copy == "cp"
     shutil.copy(source, target)
     assert (run / "recipe.json").read_bytes() == recipe
-    assert WorkDir(run, RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0), {}).path == run
+    assert (
+        WorkDir(
+            run, RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0), {}
+        ).path
+        == run
+    )
 
 
 def test_a_damaged_recipe_can_be_restored(tmp_path):
     WorkDir(tmp_path, RECIPE, {}).begin_at(0)
     cut(tmp_path / "recipe.json")
     cut(tmp_path / "recipe.json")
-    with pytest.raises(ValueError, match=r"recipe\.json' is damaged \(.+\); restore it with `cp .*checkpoints/recipe"):
+    with pytest.raises(
+        ValueError,
+        match=r"recipe\.json' is damaged \(.+\); restore it with `cp .*checkpoints/recipe",
+    ):
         WorkDir(tmp_path, RECIPE, {})
 
 
-@pytest.mark.parametrize("name", ["checkpoints/ckpt-3.index", "backup/latest.weights.h5", "metrics.csv", "model.keras"])
+@pytest.mark.parametrize(
+    "name", ["checkpoints/ckpt-3.index", "backup/latest.weights.h5", "metrics.csv", "model.keras"]
+)
 def test_what_a_run_left_is_not_taken_for_a_new_one(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)
     (tmp_path / name).write_text("")
-    with pytest.raises(ValueError, match=r"holds a run \(.+\) whose recipe\.json is missing; put its own one back"):
+    with pytest.raises(
+        ValueError, match=r"holds a run \(.+\) whose recipe\.json is missing; put its own one back"
+    ):
         WorkDir(tmp_path, RECIPE, {})
     assert not (tmp_path / "recipe.json").exists()
 
@@ -231,12 +283,20 @@ def test_keras_loop_goes_on_from_the_older_backup(tmp_path, capsys):
     backup, kept = tmp_path / "backup", tmp_path / "kept"
     shutil.copytree(backup, kept)
     continued = FitTrainer(RECIPE, tmp_path, verbose=False)
-    for damage in (DAMAGES["half"], DAMAGES["empty"], DAMAGES["zeros"], DAMAGES["gone"], another_epoch):
+    for damage in (
+        DAMAGES["half"],
+        DAMAGES["empty"],
+        DAMAGES["zeros"],
+        DAMAGES["gone"],
+        another_epoch,
+    ):
         shutil.copytree(kept, backup, dirs_exist_ok=True)
         damage(backup / "latest.weights.h5")
         epoch, (note,) = continued._restore()
         assert epoch == 1
-        assert re.search(r"newest backup in .* is damaged \(.+\); continuing from epoch 1$", note), note
+        assert re.search(
+            r"newest backup in .* is damaged \(.+\); continuing from epoch 1$", note
+        ), note
         assert int(continued.model.optimizer.iterations) == 5
     shutil.copytree(kept, backup, dirs_exist_ok=True)
     cut(backup / "latest.weights.h5")
@@ -319,7 +379,9 @@ def test_rows_after_the_checkpoint_are_dropped(table):
 )
 def test_a_table_that_is_damaged_otherwise_is_refused(table, content):
     table.metrics.write_bytes(content.encode("latin-1"))
-    with pytest.raises(ValueError, match=r"metrics\.csv' is damaged: .+; remove it, the run itself can go on"):
+    with pytest.raises(
+        ValueError, match=r"metrics\.csv' is damaged: .+; remove it, the run itself can go on"
+    ):
         table.begin_at(5)
     assert table.metrics.read_bytes() == content.encode("latin-1")
 
@@ -331,11 +393,17 @@ def test_another_environment_is_told_and_an_unknown_one_too(tmp_path):
     now = {"threads": 2, "onednn": True, "instructions": "x86_64 avx2"}
     for name, before, said in (
         ("same", now, []),
-        ("onednn", now | {"onednn": False}, ["not to the last bit as it was begun: onednn is False there, True here"]),
+        (
+            "onednn",
+            now | {"onednn": False},
+            ["not to the last bit as it was begun: onednn is False there, True here"],
+        ),
         (
             "cpu",
             now | {"instructions": "x86_64"},
-            ["not to the last bit as it was begun: instructions is 'x86_64' there, 'x86_64 avx2' here"],
+            [
+                "not to the last bit as it was begun: instructions is 'x86_64' there, 'x86_64 avx2' here"
+            ],
         ),
         (
             "old",

@@ -9,15 +9,17 @@ import pytest
 
 from keras_senet import cli, data
 from keras_senet.data.folders import load_folder
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import Ablation, Recipe, Variant
-from keras_senet.training.workdir import WorkDir
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Two classes of three files of four bytes in each of two splits: what is in them is not looked at."""
+    """Two classes of three files of four bytes in each of two splits: what is in them is not looked
+    at.
+    """
     for split in ("train", "test"):
         for name in ("cat", "dog"):
             place = tmp_path / "images" / split / name
@@ -75,10 +77,14 @@ def test_changes_are_named(folder, change, said):
     begin(folder)
     about = (folder.parent / "run" / "recipe.json").read_bytes()
     change(folder)
-    with pytest.raises(ValueError, match=re.escape(f"began: {said}. Put them back, or begin a run in another")):
+    with pytest.raises(
+        ValueError, match=re.escape(f"began: {said}. Put them back, or begin a run in another")
+    ):
         begin(folder)
     (folder.parent / "run" / "checkpoints" / "images.json.gz").write_bytes(b"damaged")
-    with pytest.raises(ValueError, match=r"began: (train|test) has 6 images then, \d images now[.;]"):  # counts remain
+    with pytest.raises(
+        ValueError, match=r"began: (train|test) has 6 images then, \d images now[.;]"
+    ):  # counts remain
         begin(folder)
     assert (folder.parent / "run" / "recipe.json").read_bytes() == about
 
@@ -113,7 +119,9 @@ def test_a_run_of_an_earlier_version_records_them_from_now_on(folder):
     file.write_text(json.dumps(about))
     assert re.match("the images that it was begun with were not recorded", *begin(folder).notes)
     assert begin(folder).notes == []
-    assert {split: each["images"] for split, each in json.loads(file.read_text())["images"].items()} == {
+    assert {
+        split: each["images"] for split, each in json.loads(file.read_text())["images"].items()
+    } == {
         "train": 6,
         "test": 6,
     }
@@ -130,17 +138,37 @@ def in_memory(**changes):
 def test_images_in_memory_are_known_by_their_files_or_labels(tmp_path):
     """Pixels are not compared: they are decoded, and rounding differs between machines."""
     WorkDir(tmp_path / "run", RECIPE, {}, images={"train": in_memory()})
-    WorkDir(tmp_path / "run", RECIPE, {}, images={"train": in_memory(images=np.ones((4, 8, 8, 3), "uint8"))})
+    WorkDir(
+        tmp_path / "run",
+        RECIPE,
+        {},
+        images={"train": in_memory(images=np.ones((4, 8, 8, 3), "uint8"))},
+    )
     for other in (in_memory(labels=np.array([0, 1, 1, 0])), in_memory(files={"a.tfrecord": 8})):
         with pytest.raises(ValueError, match="train has 4 images then, 4 images now"):
             WorkDir(tmp_path / "run", RECIPE, {}, images={"train": other})
     files = {"a.tfrecord-0": 10, "a.tfrecord-1": 20}
     WorkDir(tmp_path / "files", RECIPE, {}, images={"train": in_memory(files=files)}).begin_at(0)
     with pytest.raises(ValueError, match=r"1 of another size; first 'a.tfrecord-1'"):
-        WorkDir(tmp_path / "files", RECIPE, {}, images={"train": in_memory(files=files | {"a.tfrecord-1": 21})})
+        WorkDir(
+            tmp_path / "files",
+            RECIPE,
+            {},
+            images={"train": in_memory(files=files | {"a.tfrecord-1": 21})},
+        )
 
 
-FLAGS = ["--recipe", "digits", "--epochs", "1", "--batch-size", "16", "--warmup-epochs", "0", "--quiet"]
+FLAGS = [
+    "--recipe",
+    "digits",
+    "--epochs",
+    "1",
+    "--batch-size",
+    "16",
+    "--warmup-epochs",
+    "0",
+    "--quiet",
+]
 
 
 @pytest.mark.parametrize("engine", ["trainer", "fit"])
@@ -170,7 +198,9 @@ def cli_recipe(**fields):
 def test_an_ablation_compares_runs_on_the_same_images_alone(tmp_path):
     images = {"train": in_memory(), "test": in_memory()}
     WorkDir(tmp_path / "plain" / "seed0", cli_recipe(se="none"), {}, images=images)
-    ablation = Ablation(cli_recipe(), tmp_path, [Variant("se", "default"), Variant("plain", "none")], [0])
+    ablation = Ablation(
+        cli_recipe(), tmp_path, [Variant("se", "default"), Variant("plain", "none")], [0]
+    )
     with pytest.raises(ValueError, match="train has 4 images then, 80 images now"):
         ablation.train()
     assert not (tmp_path / "se").exists()

@@ -32,7 +32,12 @@ def rates(steps_per_epoch=10, **fields):
         ({"schedule": "step", "milestones": (1.0, 3.0)}, [2.0] * 10 + [0.2] * 20 + [0.02] * 10),
         ({"schedule": "step", "milestones": (2.0,), "decay": 0.5}, [2.0] * 20 + [1.0] * 20),
         (
-            {"schedule": "constant", "warmup": "constant", "warmup_epochs": 0.5, "warmup_rate": 0.1},
+            {
+                "schedule": "constant",
+                "warmup": "constant",
+                "warmup_epochs": 0.5,
+                "warmup_rate": 0.1,
+            },
             [0.1] * 5 + [2.0] * 35,
         ),
         (
@@ -49,7 +54,10 @@ def test_rates(fields, expected):
 def test_the_cifar_protocol_has_the_steps_of_its_paper():
     """He et al. 2016: 0.01 for 400 steps, then 0.1, divided by 10 at 32,000 and 48,000."""
     schedule = make_schedule(RECIPES["cifar10"], 390)
-    found = {i: round(float(schedule(i)), 6) for i in (0, 399, 400, 31_999, 32_000, 47_999, 48_000, 63_959)}
+    found = {
+        i: round(float(schedule(i)), 6)
+        for i in (0, 399, 400, 31_999, 32_000, 47_999, 48_000, 63_959)
+    }
     assert found == {
         0: 0.01,
         399: 0.01,
@@ -64,7 +72,9 @@ def test_the_cifar_protocol_has_the_steps_of_its_paper():
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])  # Keras 3.15 does not find its own Lamb again
 def test_an_optimizer_can_be_saved(name):
-    optimizer = make_optimizer(dataclasses.replace(RECIPE, optimizer=name, decoupled=name != "sgd"), 10)
+    optimizer = make_optimizer(
+        dataclasses.replace(RECIPE, optimizer=name, decoupled=name != "sgd"), 10
+    )
     restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert restored.get_config() == optimizer.get_config()
 
@@ -74,11 +84,18 @@ def test_decoupled_decay_spares_all_but_kernels(name):
     layer = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
     layer.build((None, 2))
     recipe = dataclasses.replace(
-        RECIPE, optimizer=name, decoupled=True, weight_decay=0.1, schedule="constant", learning_rate=0.5
+        RECIPE,
+        optimizer=name,
+        decoupled=True,
+        weight_decay=0.1,
+        schedule="constant",
+        learning_rate=0.5,
     )
     optimizer = make_optimizer(recipe, 10)
     for variable in layer.trainable_variables:
         variable.assign(keras.ops.ones_like(variable))
-    optimizer.apply([keras.ops.zeros_like(v) for v in layer.trainable_variables], layer.trainable_variables)
+    optimizer.apply(
+        [keras.ops.zeros_like(v) for v in layer.trainable_variables], layer.trainable_variables
+    )
     found = {v.name: float(keras.ops.mean(v)) for v in layer.trainable_variables}
     assert found == pytest.approx({"kernel": 0.95, "bias": 1.0, "gamma": 1.0, "beta": 1.0})

@@ -1,4 +1,6 @@
-"""Training with validation and test images: the best epoch is chosen on the former, the latter are used once."""
+"""Training with validation and test images: the best epoch is chosen on the former, the latter are
+used once.
+"""
 
 import json
 import math
@@ -7,8 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_senet import cli, data, splits
+from keras_senet import cli, data
 from keras_senet.evaluation import evaluate
+from keras_senet.runs import splits
 from keras_senet.training import RECIPES, Trainer
 from keras_senet.training.fit import FitTrainer
 
@@ -18,7 +21,9 @@ COUNTS = {"train": 4, "val": 2, "test": 3}
 
 @pytest.fixture
 def photos(tmp_path):
-    """Two colours; in val/ their labels are exchanged, so that the figures show which images are used."""
+    """Two colours; in val/ their labels are exchanged, so that the figures show which images are
+    used.
+    """
     for split, count in COUNTS.items():
         for name, other in (("blue", "red"), ("red", "blue")):
             place = tmp_path / "photos" / split / name
@@ -38,12 +43,17 @@ def recipe(photos, monkeypatch):
     )
 
 
-# Over 5 s on a slow machine: a run, both commands that say what its figures are of, and the run again.
-def test_the_best_epoch_is_chosen_on_validation_and_tested_once(photos, tmp_path, monkeypatch, capsys):
+# Over 5 s on a slow machine: a run, both commands that say what its figures are of, and the run
+# again.
+def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
+    photos, tmp_path, monkeypatch, capsys
+):
     tested = []
     monkeypatch.setattr(
         "keras_senet.training.trainer.evaluate",
-        lambda model, dataset, **options: tested.append(len(dataset)) or evaluate(model, dataset, **options),
+        lambda model, dataset, **options: (
+            tested.append(len(dataset)) or evaluate(model, dataset, **options)
+        ),
     )
     trainer = Trainer(recipe(photos, monkeypatch), tmp_path / "run")
     assert (trainer.split, len(trainer.test_set), len(trainer.final_set)) == ("val", 4, 6)
@@ -59,10 +69,15 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(photos, tmp_path
     assert [math.isfinite(row["test_accuracy"]) for row in rows] == [row is best for row in rows]
     trained = trainer.model.get_weights()
     trainer.model.load_weights(tmp_path / "run" / "best.weights.h5")
-    on_val, on_test = (evaluate(trainer.model, data.load(photos, split)) for split in ("val", "test"))
-    assert (best["val_accuracy"], best["test_accuracy"]) == pytest.approx((on_val.top1, on_test.top1))
+    on_val, on_test = (
+        evaluate(trainer.model, data.load(photos, split)) for split in ("val", "test")
+    )
+    assert (best["val_accuracy"], best["test_accuracy"]) == pytest.approx(
+        (on_val.top1, on_test.top1)
+    )
     assert best["test_loss"] == pytest.approx(on_test.loss, rel=1e-4)
-    # The trained network is the last epoch's, and a finished run that is started again tests nothing.
+    # The trained network is the last epoch's, and a finished run that is started again tests
+    # nothing.
     trainer.model.load_weights(tmp_path / "run" / "model.weights.h5")
     for before, after in zip(trained, trainer.model.get_weights(), strict=True):
         np.testing.assert_array_equal(before, after)
@@ -103,7 +118,10 @@ def test_with_validation_images_only_the_figures_are_theirs(photos, tmp_path, mo
 
 def test_a_run_that_was_stopped_in_its_test_has_no_accuracy_yet():
     """`ablate` would take the validation images' accuracy for that of the test images."""
-    rows = [{"val_accuracy": 0.5, "test_accuracy": math.nan}, {"val_accuracy": 0.75, "test_accuracy": math.nan}]
+    rows = [
+        {"val_accuracy": 0.5, "test_accuracy": math.nan},
+        {"val_accuracy": 0.75, "test_accuracy": math.nan},
+    ]
     assert math.isnan(splits.last_accuracy(rows))
     rows[0]["test_accuracy"] = 0.25
     assert splits.last_accuracy(rows) == 0.25
@@ -120,7 +138,7 @@ def test_keras_own_loop_tests_the_last_network(photos, tmp_path, monkeypatch):
 
 
 def test_a_run_of_an_earlier_version_gets_the_new_columns(tmp_path):
-    from keras_senet.training.workdir import WorkDir
+    from keras_senet.runs.workdir import WorkDir
 
     workdir = WorkDir(tmp_path, RECIPES["digits"], {})
     workdir.append_metrics({"step": 1, "epoch": 1, "test_accuracy": 0.5})

@@ -13,7 +13,13 @@ from keras_senet.training import Recipe, Trainer
 from keras_senet.training.optimizer import make_schedule
 from keras_senet.training.step import Average
 
-RECIPE = Recipe(epochs=2, batch_size=16, augmentation=Augmentation(flip=True), warmup_epochs=0.5, weight_decay=0.01)
+RECIPE = Recipe(
+    epochs=2,
+    batch_size=16,
+    augmentation=Augmentation(flip=True),
+    warmup_epochs=0.5,
+    weight_decay=0.01,
+)
 
 
 def global_batches(trainer, count):
@@ -50,7 +56,10 @@ def reference_steps(trainer, steps, parts):
         for j, (v, g) in enumerate(zip(variables, gradients, strict=True)):
             step = float(schedule(i)) * clip * g
             velocity[j] = recipe.momentum * velocity[j] - step
-            v.assign(v.numpy() + (recipe.momentum * velocity[j] - step if recipe.nesterov else velocity[j]))
+            v.assign(
+                v.numpy()
+                + (recipe.momentum * velocity[j] - step if recipe.nesterov else velocity[j])
+            )
     return [v.numpy() for v in variables]
 
 
@@ -81,7 +90,8 @@ def test_two_replicas_with_half_the_batch_are_one(tmp_path):
     """With synchronised batch normalisation: all weights and statistics after 3 steps within 1e-5."""
     recipe = RECIPE.override(sync_bn=True, ema=0.5)
     one, two = (
-        Trainer(recipe, tmp_path / strategy, verbose=False, strategy=strategy) for strategy in ("none", "mirrored")
+        Trainer(recipe, tmp_path / strategy, verbose=False, strategy=strategy)
+        for strategy in ("none", "mirrored")
     )
     outcomes = [run(trainer, 3) for trainer in (one, two)]
     assert float(outcomes[0].loss) == pytest.approx(float(outcomes[1].loss), rel=1e-5)
@@ -99,14 +109,20 @@ def test_replicas_have_the_same_statistics(tmp_path):
     trainer = Trainer(RECIPE, tmp_path, verbose=False, strategy="mirrored")
     run(trainer, 2)
     for variable in trainer.model.non_trainable_variables:
-        first, second = (copy.numpy() for copy in trainer.strategy.experimental_local_results(variable.value))
+        first, second = (
+            copy.numpy() for copy in trainer.strategy.experimental_local_results(variable.value)
+        )
         np.testing.assert_array_equal(first, second)
 
 
 def test_frozen_batch_normalisation_stays_as_it_is(tmp_path):
     trainer = Trainer(RECIPE.override(frozen_bn_epochs=1), tmp_path, verbose=False, max_steps=5)
     trainer.train()
-    layers = [layer for layer in trainer.model.layers if isinstance(layer, keras.layers.BatchNormalization)]
+    layers = [
+        layer
+        for layer in trainer.model.layers
+        if isinstance(layer, keras.layers.BatchNormalization)
+    ]
     before = [layer.get_weights() for layer in layers]
     first_kernel = trainer.model.get_weights()[0].copy()
     trainer.last = trainer.steps
@@ -147,7 +163,12 @@ def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatc
     recipe = RECIPE.override(learning_rate=1e-30, weight_decay=0.0, flip=False)
 
     def losses(strategy, seed, numbers):
-        trainer = Trainer(recipe.override(seed=seed), tmp_path / f"{strategy}{seed}", verbose=False, strategy=strategy)
+        trainer = Trainer(
+            recipe.override(seed=seed),
+            tmp_path / f"{strategy}{seed}",
+            verbose=False,
+            strategy=strategy,
+        )
         trainer.model.set_weights(trainer.model.get_weights() if seed == 0 else first)
         batch = next(iter(trainer._batches(0)))
         return trainer.model.get_weights(), [float(trainer.step(*batch, n).loss) for n in numbers]
@@ -167,7 +188,10 @@ def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatc
     def part(*args):
         gradients, figures = original(*args)
         seen.append(1)
-        return gradients, [figures[0] * float(2 * len(seen) - 3), figures[1]]  # the difference of two replicas
+        return gradients, [
+            figures[0] * float(2 * len(seen) - 3),
+            figures[1],
+        ]  # the difference of two replicas
 
     monkeypatch.setattr(trainer.step, "_part", part)
     outcome = trainer.step(*next(iter(trainer._batches(0))), 0)

@@ -16,10 +16,10 @@ import tensorflow as tf
 from little import RECIPE
 
 from keras_senet import data
+from keras_senet.runs.workdir import WorkDir, read_run
 from keras_senet.training import Terminated, Trainer
 from keras_senet.training.progress import Progress
 from keras_senet.training.trainer import make_strategy
-from keras_senet.training.workdir import WorkDir, read_run
 
 
 def train(workdir, recipe=RECIPE, **options):
@@ -51,7 +51,14 @@ def kill():
 
 def test_what_a_run_leaves(whole):
     folder = whole.workdir.path
-    names = {"recipe.json", "metrics.csv", "checkpoints", "model.keras", "model.weights.h5", "best.weights.h5"}
+    names = {
+        "recipe.json",
+        "metrics.csv",
+        "checkpoints",
+        "model.keras",
+        "model.weights.h5",
+        "best.weights.h5",
+    }
     assert names | {"curves.png", "tensorboard"} == {p.name for p in folder.iterdir()}
     rows = whole.workdir.read_metrics()
     assert [(row["step"], row["epoch"]) for row in rows] == [(5, 1), (10, 2)]
@@ -76,7 +83,13 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path, who
     ("fields", "strategy"),
     [
         (
-            {"ema": 0.9, "accumulation": 2, "clip_norm": 1.0, "optimizer": "adamw", "decoupled": True},
+            {
+                "ema": 0.9,
+                "accumulation": 2,
+                "clip_norm": 1.0,
+                "optimizer": "adamw",
+                "decoupled": True,
+            },
             "none",
         ),
         ({"precision": "mixed_float16"}, "none"),
@@ -86,7 +99,9 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path, who
     ids=str,
 )
 def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, fields, strategy):
-    """Killed in the middle of the second epoch, one step behind a checkpoint; each row of the metrics is there once."""
+    """Killed in the middle of the second epoch, one step behind a checkpoint; each row of the
+    metrics is there once.
+    """
     recipe = RECIPE.override(**fields)
     whole = train(tmp_path / "whole", recipe, strategy=strategy)
     with monkeypatch.context() as patch:
@@ -100,9 +115,12 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, field
 
 
 @pytest.mark.parametrize(
-    ("number", "error", "status"), [(signal.SIGTERM, Terminated, 75), (signal.SIGINT, KeyboardInterrupt, None)]
+    ("number", "error", "status"),
+    [(signal.SIGTERM, Terminated, 75), (signal.SIGINT, KeyboardInterrupt, None)],
 )
-def test_a_signal_leaves_a_checkpoint_of_its_step(tmp_path, monkeypatch, whole, number, error, status):
+def test_a_signal_leaves_a_checkpoint_of_its_step(
+    tmp_path, monkeypatch, whole, number, error, status
+):
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         interrupt_after(patch, 3, lambda: os.kill(os.getpid(), number))
@@ -171,12 +189,16 @@ def test_xla_trains_to_nearly_the_same(tmp_path, whole):
 
 @pytest.mark.parametrize(
     ("fields", "step"),
-    [({"learning_rate": 1e30, "warmup_epochs": 0.0}, r"step \d+"), ({"weight_decay": 1e17}, "step 2")],
+    [
+        ({"learning_rate": 1e30, "warmup_epochs": 0.0}, r"step \d+"),
+        ({"weight_decay": 1e17}, "step 2"),
+    ],
 )
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, fields, step):
     train(tmp_path, RECIPE.override(**fields), max_steps=1) if step == "step 2" else None
     with pytest.raises(
-        FloatingPointError, match=rf"(loss is (nan|inf)|not finite) at {step}, at a learning rate of.*checkpoint"
+        FloatingPointError,
+        match=rf"(loss is (nan|inf)|not finite) at {step}, at a learning rate of.*checkpoint",
     ):
         train(tmp_path, RECIPE.override(**fields))
     checkpoints = sorted(file.name for file in (tmp_path / "checkpoints").glob("*.index"))
@@ -186,7 +208,11 @@ def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, fields, step):
 def test_a_strategy_that_cannot_be(tmp_path):
     for recipe, options, message in (
         (RECIPE.override(xla=True), {"strategy": "mirrored"}, "2 replicas.*xla=True"),
-        (RECIPE.override(batch_size=15, mixup=0.0), {"strategy": "mirrored"}, "multiple of 2.*batch_size=15"),
+        (
+            RECIPE.override(batch_size=15, mixup=0.0),
+            {"strategy": "mirrored"},
+            "multiple of 2.*batch_size=15",
+        ),
         (RECIPE.override(accumulation=3), {}, "multiple of 3.*batch_size=16"),
         (RECIPE, {"strategy": "tpu"}, "strategy='tpu'"),
     ):
@@ -239,7 +265,10 @@ def test_corrupt_images_are_left_out_and_listed(tmp_path, spoilt, monkeypatch):
 
 def test_a_directory_of_another_recipe_is_refused(tmp_path):
     WorkDir(tmp_path, RECIPE, {})
-    with pytest.raises(ValueError, match="epochs is 2 there, 3 here; flip is True there, False here; seed is 0 there"):
+    with pytest.raises(
+        ValueError,
+        match="epochs is 2 there, 3 here; flip is True there, False here; seed is 0 there",
+    ):
         WorkDir(tmp_path, RECIPE.override(epochs=3, seed=4, flip=False), {})
     with pytest.raises(ValueError, match="engine is 'trainer' there, 'fit' here"):
         WorkDir(tmp_path, RECIPE, {}, engine="fit")
@@ -319,13 +348,19 @@ def test_a_table_that_is_gone_or_damaged(finished):
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     """In a process whose files may not grow beyond 30 KB, which a checkpoint's data is beyond."""
     trainer = train(tmp_path, max_steps=3)
-    before = {p.name: p.read_bytes() for p in trainer.workdir.checkpoints.iterdir() if p.name != "checkpoint"}
+    before = {
+        p.name: p.read_bytes()
+        for p in trainer.workdir.checkpoints.iterdir()
+        if p.name != "checkpoint"
+    }
     kept = resource.getrlimit(resource.RLIMIT_FSIZE)
     trainer.last = 4
     try:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, kept[1]))
-        with pytest.raises(OSError, match="checkpoints' cannot be written.*last good checkpoint is .*ckpt-3"):
+        with pytest.raises(
+            OSError, match="checkpoints' cannot be written.*last good checkpoint is .*ckpt-3"
+        ):
             trainer.train()
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, kept)

@@ -11,7 +11,9 @@ import runs
 from keras_senet import cli
 
 LITTLE = (little.__file__,)
-FLAGS = shlex.split("--recipe digits --batch-size 16 --sync-bn --ema 0.9 --seed 3 --checkpoint-steps 3")
+FLAGS = shlex.split(
+    "--recipe digits --batch-size 16 --sync-bn --ema 0.9 --seed 3 --checkpoint-steps 3"
+)
 
 
 def start(workdir, *flags):

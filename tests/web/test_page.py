@@ -1,4 +1,6 @@
-"""export/web in Chromium: what it answers is what ONNX Runtime answers in Python, and it says what it refuses."""
+"""export/web in Chromium: what it answers is what ONNX Runtime answers in Python, and it says what
+it refuses.
+"""
 
 import base64
 import functools
@@ -29,11 +31,21 @@ pytestmark = pytest.mark.browser
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "export" / "web"
 DISTS = (PAGE / "node_modules/onnxruntime-web/dist", ROOT / "node_modules/onnxruntime-web/dist")
-# 32 pixels are cropped to 28: pictures of that short side are not resized, and the browser's values are the file's.
+# 32 pixels are cropped to 28: pictures of that short side are not resized, and the browser's values
+# are the file's.
 PREPROCESSING = Preprocessing((120.0, 115.0, 100.0), (58.0, 57.0, 56.0), size=28)
-NAMES = ["tench", "goldfish", "great white shark", "tiger shark", "hammerhead", "electric ray", "stingray"]
+NAMES = [
+    "tench",
+    "goldfish",
+    "great white shark",
+    "tiger shark",
+    "hammerhead",
+    "electric ray",
+    "stingray",
+]
 BLOCKS = {"stage1_block1_se": 8, "stage1_block2_se": 6, "stage2_block1_se": 600}  # channels
-# Kinds of files, and how far two runtimes may be apart: in 8 bits a rounding of a gate or probability is 1/256.
+# Kinds of files, and how far two runtimes may be apart: in 8 bits a rounding of a gate or
+# probability is 1/256.
 EXPORTED = {"float32": 1e-5, "float16": 1e-3, "int8": 0.005}
 
 
@@ -68,9 +80,14 @@ def network(layout="nhwc", blocks=BLOCKS, softmax=True, **properties):
     x = node("Div", x, constant(np.reshape(PREPROCESSING.std, (3, 1, 1)), "std"))
     width = 3
     for name, channels in blocks.items():
-        x = node("Relu", node("Conv", x, drawn((channels, width, 3, 3), 0.4), strides=(2, 2), pads=(1, 1, 1, 1)))
+        x = node(
+            "Relu",
+            node("Conv", x, drawn((channels, width, 3, 3), 0.4), strides=(2, 2), pads=(1, 1, 1, 1)),
+        )
         squeezed = node("GlobalAveragePool", x)
-        gate = node("Sigmoid", node("Conv", squeezed, drawn((channels, channels, 1, 1), 2 / channels**0.5)))
+        gate = node(
+            "Sigmoid", node("Conv", squeezed, drawn((channels, channels, 1, 1), 2 / channels**0.5))
+        )
         node("Flatten", gate, output=f"gates/{name}")
         outputs.append(value(f"gates/{name}", channels))
         x, width = node("Mul", x, gate), channels
@@ -95,15 +112,22 @@ def network(layout="nhwc", blocks=BLOCKS, softmax=True, **properties):
 
 def foreign():
     """An ONNX file whose input is another one."""
-    given, made = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 5]) for name in ("data", "predictions"))
-    graph = helper.make_graph([helper.make_node("Relu", ["data"], ["predictions"])], "foreign", [given], [made])
+    given, made = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 5])
+        for name in ("data", "predictions")
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Relu", ["data"], ["predictions"])], "foreign", [given], [made]
+    )
     opset = [helper.make_opsetid("", 18)]
     return helper.make_model(graph, opset_imports=opset, ir_version=10).SerializeToString()
 
 
 def picture(height=32, width=45, seed=0):
     """Coloured squares, (height, width, 3) of 0..255."""
-    squares = np.random.default_rng(seed).integers(0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8)
+    squares = np.random.default_rng(seed).integers(
+        0, 256, (height // 8 + 1, width // 8 + 1, 3), np.uint8
+    )
     return np.kron(squares, np.ones((8, 8, 1), np.uint8))[:height, :width]
 
 
@@ -114,11 +138,15 @@ def png(pixels):
 
 
 def answers(content, pixels, layout="nhwc", preprocessing=PREPROCESSING):
-    """What ONNX Runtime says in Python: {output: values} for one picture, cropped as the package crops it."""
+    """What ONNX Runtime says in Python: {output: values} for one picture, cropped as the package
+    crops it.
+    """
     images = preprocessing.crop(pixels).numpy()[None]
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
-    values = session.run(names, {"images": images if layout == "nhwc" else images.transpose(0, 3, 1, 2)})
+    values = session.run(
+        names, {"images": images if layout == "nhwc" else images.transpose(0, 3, 1, 2)}
+    )
     return {name: value[0] for name, value in zip(names, values, strict=True)}
 
 
@@ -225,7 +253,8 @@ class Page:
         """{layer: {"mean", "lowest", "highest"}} as listed."""
         return {
             row.get_attribute("data-layer"): {
-                key: float(row.get_attribute(f"data-{key}")) for key in ("mean", "lowest", "highest")
+                key: float(row.get_attribute(f"data-{key}"))
+                for key in ("mean", "lowest", "highest")
             }
             for row in self.locator(".gate").all()
         }
@@ -238,7 +267,8 @@ class Page:
 
 @pytest.fixture
 def visit(browser, address):
-    """visit(query, without) -> Page; nothing on it may break its policy, fail unseen or ask another host.
+    """visit(query, without) -> Page; nothing on it may break its policy, fail unseen or ask another
+    host.
 
     `without` is a pattern of addresses that the server does not have.
     """
@@ -256,7 +286,10 @@ def visit(browser, address):
         page.set_default_timeout(30_000)
         page.on("console", watch)
         page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("request", lambda request: request.url.startswith((address, "blob:")) or wrong.append(request.url))
+        page.on(
+            "request",
+            lambda request: request.url.startswith((address, "blob:")) or wrong.append(request.url),
+        )
         page.goto(f"/index.html{query}")
         visited = Page(page)
         visited.settle()
@@ -280,14 +313,20 @@ def test_a_dropped_picture_has_the_answer_of_python(visit, layout):
     np.testing.assert_allclose([value for _, _, value in page.results], expected[order], atol=1e-4)
     first = page.locator("#results li").first
     assert f"{100 * expected[order[0]]:.1f} %" in first.text_content()
-    shown = first.locator(".bar span").evaluate("(bar) => bar.offsetWidth / bar.parentNode.offsetWidth")
+    shown = first.locator(".bar span").evaluate(
+        "(bar) => bar.offsetWidth / bar.parentNode.offsetWidth"
+    )
     assert shown == pytest.approx(expected[order[0]], abs=0.02)
     assert NAMES[order[0]] in page.locator("#status").text_content()
 
 
 def test_the_gates_are_those_of_python(visit):
     content, pixels = network(), picture(seed=1)
-    expected = {name[6:]: value for name, value in answers(content, pixels).items() if name.startswith("gates/")}
+    expected = {
+        name[6:]: value
+        for name, value in answers(content, pixels).items()
+        if name.startswith("gates/")
+    }
     page = visit()
     page.drop("network.onnx", content)
     page.drop("picture.png", png(pixels), "image/png")
@@ -295,20 +334,30 @@ def test_the_gates_are_those_of_python(visit):
     for name, shown in page.gates.items():
         values = expected[name]
         wanted = [values.mean(), values.min(), values.max()]
-        np.testing.assert_allclose([shown["mean"], shown["lowest"], shown["highest"]], wanted, atol=1e-4)
+        np.testing.assert_allclose(
+            [shown["mean"], shown["lowest"], shown["highest"]], wanted, atol=1e-4
+        )
         text = page.locator(f'[data-layer="{name}"] .mean').text_content()
         assert float(text.removeprefix("mean ")) == pytest.approx(values.mean(), abs=6e-4)
     stages = {
-        stage.get_attribute("data-stage"): stage.locator(".gate").count() for stage in page.locator(".stage").all()
+        stage.get_attribute("data-stage"): stage.locator(".gate").count()
+        for stage in page.locator(".stage").all()
     }
     assert stages == {"stage1": 2, "stage2": 1}
 
     few, many = expected["stage1_block1_se"], expected["stage2_block1_se"]
     assert np.ptp(few) > 0.1
     np.testing.assert_allclose(page.bars("stage1_block1_se"), few, atol=1e-4)
-    np.testing.assert_allclose(page.bars("stage2_block1_se"), many.reshape(200, 3).mean(1), atol=1e-4)
-    np.testing.assert_allclose(page.bars("stage2_block1_se", "highest"), many.reshape(200, 3).max(1), atol=1e-4)
-    assert "600 channels, 3 to a bar" in page.locator("[data-layer=stage2_block1_se] small").first.text_content()
+    np.testing.assert_allclose(
+        page.bars("stage2_block1_se"), many.reshape(200, 3).mean(1), atol=1e-4
+    )
+    np.testing.assert_allclose(
+        page.bars("stage2_block1_se", "highest"), many.reshape(200, 3).max(1), atol=1e-4
+    )
+    assert (
+        "600 channels, 3 to a bar"
+        in page.locator("[data-layer=stage2_block1_se] small").first.text_content()
+    )
 
     page.locator("[value=sorted]").check()
     np.testing.assert_allclose(page.bars("stage1_block1_se"), np.sort(few)[::-1], atol=1e-4)
@@ -317,7 +366,9 @@ def test_the_gates_are_those_of_python(visit):
 
 
 class Exported(NamedTuple):
-    """A file of `to_onnx` with gates, its normalisation, and how far two runtimes may be apart in its answers."""
+    """A file of `to_onnx` with gates, its normalisation, and how far two runtimes may be apart in
+    its answers.
+    """
 
     content: bytes
     preprocessing: Preprocessing
@@ -327,7 +378,9 @@ class Exported(NamedTuple):
 @pytest.fixture(scope="module", params=EXPORTED)
 def exported(request, files):
     kind = request.param
-    model = with_random_weights(application(TINY["bottleneck"].spec, name="tiny", input_size=32)(weights=None))
+    model = with_random_weights(
+        application(TINY["bottleneck"].spec, name="tiny", input_size=32)(weights=None)
+    )
     path, preprocessing = files / f"{kind}.onnx", model.preprocessing
     calibration = np.stack([preprocessing.crop(picture(seed=seed)) for seed in range(4)])
     export.to_onnx(
@@ -344,7 +397,9 @@ def exported(request, files):
 
 def test_a_file_of_the_exporter_has_the_answer_and_the_gates_of_python(visit, exported):
     pixels, near = picture(seed=9), {"rtol": 0, "atol": exported.tolerance}
-    predictions, *gates = answers(exported.content, pixels, preprocessing=exported.preprocessing).items()
+    predictions, *gates = answers(
+        exported.content, pixels, preprocessing=exported.preprocessing
+    ).items()
     page = visit()
     page.drop("network.onnx", exported.content)
     page.drop("picture.png", png(pixels), "image/png")
@@ -355,7 +410,9 @@ def test_a_file_of_the_exporter_has_the_answer_and_the_gates_of_python(visit, ex
     assert indices[0] == expected.argmax()
     assert list(names) == [imagenet_classes()[index].name for index in indices]
     np.testing.assert_allclose(values, expected[list(indices)], **near)
-    np.testing.assert_allclose(values, np.sort(expected)[::-1][:5], **near)  # in 8 bits some are equal, in any order
+    np.testing.assert_allclose(
+        values, np.sort(expected)[::-1][:5], **near
+    )  # in 8 bits some are equal, in any order
     assert f"{100 * values[0]:.1f} %" in page.locator("#results").text_content()
     assert page.locator("#results-note").is_hidden()
 
@@ -396,7 +453,9 @@ def test_a_resized_picture_is_close_to_the_packages(visit):
     page.drop("network.onnx", content)
     page.drop("picture.png", png(pixels), "image/png")
     assert page.results[0][0] == expected.argmax()
-    np.testing.assert_allclose([value for _, _, value in page.results], np.sort(expected)[::-1][:5], atol=0.01)
+    np.testing.assert_allclose(
+        [value for _, _, value in page.results], np.sort(expected)[::-1][:5], atol=0.01
+    )
 
 
 def test_model_in_the_address(visit, files):
@@ -404,7 +463,10 @@ def test_model_in_the_address(visit, files):
     page = visit("?model=files/network.onnx")
     assert page.message == ""
     about = page.locator("#about").text_content()
-    assert all(text in about for text in ("network.onnx", "keras_senet, a test", "28 × 28 × 3, NHWC", "3 SE blocks"))
+    assert all(
+        text in about
+        for text in ("network.onnx", "keras_senet, a test", "28 × 28 × 3, NHWC", "3 SE blocks")
+    )
     page.drop("picture.png", png(picture()), "image/png")
     assert len(page.results) == 5
 
@@ -419,7 +481,9 @@ def test_chosen_pasted_and_dropped_files_are_alike(visit):
     assert page.results != chosen
     page.hand_over("paste", "image.png", png(pixels), "image/png")
     assert page.results == chosen
-    page.drop("network", content, onto="[data-kind=model]")  # by its place, as the name says nothing
+    page.drop(
+        "network", content, onto="[data-kind=model]"
+    )  # by its place, as the name says nothing
     assert page.results == chosen
 
 
@@ -449,7 +513,9 @@ def test_classes_without_names_are_numbers(visit):
     page = visit()
     page.drop("network.onnx", network(class_names=None))
     page.drop("picture.png", png(picture()), "image/png")
-    assert [name for _, name, _ in page.results] == [f"class {index}" for index, _, _ in page.results]
+    assert [name for _, name, _ in page.results] == [
+        f"class {index}" for index, _, _ in page.results
+    ]
 
 
 def test_a_network_without_gates_has_no_charts(visit):
@@ -505,7 +571,18 @@ def inside_out(content):
         (network(preprocessing="{}"), '"preprocessing" needs a crop_fraction'),
         (network(class_names='["one"]'), '"class_names" must be a list of 7 names'),
     ],
-    ids=["empty", "text", "picture", "cut", "damaged", "input", "raw", "no-json", "no-crop", "names"],
+    ids=[
+        "empty",
+        "text",
+        "picture",
+        "cut",
+        "damaged",
+        "input",
+        "raw",
+        "no-json",
+        "no-crop",
+        "names",
+    ],
 )
 def test_what_is_no_network_for_this_page_is_refused(visit, content, message):
     page = visit()
@@ -585,9 +662,13 @@ def test_the_keyboard_reaches_everything(visit):
     reached = []
     for _ in range(5):
         page.page.keyboard.press("Tab")
-        reached.append(page.page.evaluate("document.activeElement.id || document.activeElement.tagName"))
+        reached.append(
+            page.page.evaluate("document.activeElement.id || document.activeElement.tagName")
+        )
     assert reached == ["model-file", "picture-file", "INPUT", "SUMMARY", "SUMMARY"]
     page.page.keyboard.press("Enter")
     assert page.locator("[data-layer=stage2_block1_se]").is_hidden()
-    unnamed = [svg for svg in page.locator("svg").all() if "mean" not in svg.get_attribute("aria-label")]
+    unnamed = [
+        svg for svg in page.locator("svg").all() if "mean" not in svg.get_attribute("aria-label")
+    ]
     assert unnamed == []

@@ -1,4 +1,5 @@
-"""What PyTorch trainings leave: which weights of a file are taken, that it is said, and why a file is refused.
+"""What PyTorch trainings leave: which weights of a file are taken, that it is said, and why a file
+is refused.
 
 The files are written here byte by byte; test_checkpoints_of_torch.py has torch write them.
 """
@@ -23,7 +24,12 @@ from keras_senet.weights import UnsupportedFileError
 from keras_senet.weights.readers import opened
 
 RANDOM = np.random.default_rng(0)
-NAMES = ("layer0.conv1.weight", "layer1.0.conv1.weight", "layer1.0.bn1.running_var", "last_linear.weight")
+NAMES = (
+    "layer0.conv1.weight",
+    "layer1.0.conv1.weight",
+    "layer1.0.bn1.running_var",
+    "last_linear.weight",
+)
 PLAIN = {name: RANDOM.normal(size=(4, 3)).astype("float32") for name in NAMES} | {
     "last_linear.bias": np.ones(4, "float32")
 }
@@ -36,7 +42,9 @@ BESIDE = {
     "metric": np.float64(71.2),
     "loss": 0.25,
     "big": -(2**70),
-    "args": argparse.Namespace(lr=0.1, output=pathlib.PurePosixPath("runs"), started=datetime.datetime(2026, 1, 1)),
+    "args": argparse.Namespace(
+        lr=0.1, output=pathlib.PurePosixPath("runs"), started=datetime.datetime(2026, 1, 1)
+    ),
     "tags": {"a", "b"},
     "frozen": frozenset((1, 2)),
     "raw": b"\x00\x01",
@@ -53,7 +61,9 @@ BESIDE = {
 
 
 def prefixed(prefix, weights=None):
-    return {f"{prefix}{name}": array for name, array in (PLAIN if weights is None else weights).items()}
+    return {
+        f"{prefix}{name}": array for name, array in (PLAIN if weights is None else weights).items()
+    }
 
 
 def as_dtype(dtype):
@@ -73,28 +83,50 @@ LAYOUTS = {
     "numbers beside": (PLAIN | {"epoch": 3, "harm": BESIDE["harm"]}, "", ""),
     "state_dict": ({"state_dict": PLAIN, **BESIDE}, "'state_dict'", ""),
     "last of the dictionary": ({**BESIDE, "state_dict": PLAIN}, "'state_dict'", ""),
-    "state_dict, module.": ({"state_dict": prefixed("module."), **BESIDE}, "'state_dict'.*'module.'", ""),
+    "state_dict, module.": (
+        {"state_dict": prefixed("module."), **BESIDE},
+        "'state_dict'.*'module.'",
+        "",
+    ),
     "model": ({"model": PLAIN, **BESIDE}, "'model'", ""),
     "model_state_dict": ({"model_state_dict": PLAIN, "epoch": 3}, "'model_state_dict'", ""),
     "network": ({"network": PLAIN}, "'network'", ""),
     "any name": ({"seresnet": PLAIN, **BESIDE}, "'seresnet'", ""),
-    "nested dictionaries": ({"checkpoint": {"model": {"state_dict": PLAIN}}}, "'checkpoint.model.state_dict'", ""),
+    "nested dictionaries": (
+        {"checkpoint": {"model": {"state_dict": PLAIN}}},
+        "'checkpoint.model.state_dict'",
+        "",
+    ),
     "in a tuple": ((3, PLAIN), "'1'", ""),
-    "timm": ({"state_dict": OTHER, "state_dict_ema": PLAIN, **BESIDE}, "'state_dict_ema'", "'FILE#state_dict'"),
+    "timm": (
+        {"state_dict": OTHER, "state_dict_ema": PLAIN, **BESIDE},
+        "'state_dict_ema'",
+        "'FILE#state_dict'",
+    ),
     "model_ema": ({"model": OTHER, "model_ema": PLAIN}, "'model_ema'", "'FILE#model'"),
     "averaged by torch": (
         {"model": OTHER, "model_ema": prefixed("module.") | {"n_averaged": np.array(7)}},
         "'model_ema'.*'module.'",
         "'FILE#model'",
     ),
-    "ema": ({"model": OTHER, "ema": {"decay": 0.999, "shadow": PLAIN}}, "'ema.shadow'", "'FILE#model'"),
+    "ema": (
+        {"model": OTHER, "ema": {"decay": 0.999, "shadow": PLAIN}},
+        "'ema.shadow'",
+        "'FILE#model'",
+    ),
     "the usual name first": ({"teacher": OTHER, "model": PLAIN}, "'model'", "'FILE#teacher'"),
-    "state_dict before model": ({"model": OTHER, "state_dict": PLAIN}, "'state_dict'", "'FILE#model'"),
+    "state_dict before model": (
+        {"model": OTHER, "state_dict": PLAIN},
+        "'state_dict'",
+        "'FILE#model'",
+    ),
     "Lightning": (
         {
             "pytorch-lightning_version": "2.5.0",
             "state_dict": prefixed("model.") | {"criterion.weight": np.ones(4, "float32")},
-            "callbacks": {"ModelCheckpoint{'monitor': None}": {"best_model_score": np.array(1.0, "float32")}},
+            "callbacks": {
+                "ModelCheckpoint{'monitor': None}": {"best_model_score": np.array(1.0, "float32")}
+            },
             "loops": {"fit_loop": {"state_dict": {}}},
             "optimizer_states": [BESIDE["optimizer"]],
             "hyper_parameters": {"lr": 0.1, "args": BESIDE["args"]},
@@ -137,7 +169,9 @@ def test_the_weights_are_found(name, ending, tmp_path):
 
 @pytest.mark.parametrize("protocol", [1, 2, 3, 4, 5])
 def test_every_protocol_of_pickle(protocol, tmp_path):
-    (tmp_path / "a.pth").write_bytes(foreign.torch_save({"state_dict": PLAIN, **BESIDE}, protocol=protocol))
+    (tmp_path / "a.pth").write_bytes(
+        foreign.torch_save({"state_dict": PLAIN, **BESIDE}, protocol=protocol)
+    )
     check_taken(tmp_path / "a.pth", "'state_dict'")
 
 
@@ -160,7 +194,9 @@ def test_python_2_wrote_dictionaries_as_pairs(tmp_path):
 
 
 def test_parts_of_storages(tmp_path):
-    """A transposed view, one with an offset, two of the same numbers, an empty one: as NumPy has them."""
+    """A transposed view, one with an offset, two of the same numbers, an empty one: as NumPy has
+    them.
+    """
     block = np.arange(24, dtype="float32")
     content = {
         "layer0.conv1.weight": foreign.Strided(block, (4, 6), (1, 4)),
@@ -189,14 +225,21 @@ def test_parts_of_storages(tmp_path):
 
 
 def test_a_part_is_taken_by_its_name(tmp_path):
-    content = {"models": {"generator": prefixed("module."), "discriminator": dict(OTHER)}, "model_ema": OTHER}
+    content = {
+        "models": {"generator": prefixed("module."), "discriminator": dict(OTHER)},
+        "model_ema": OTHER,
+    }
     (tmp_path / "a.pth").write_bytes(foreign.torch_save(content))
     for part in ("models.generator", "models.generator.module"):
         with opened(tmp_path / "a.pth", part) as file:
             np.testing.assert_array_equal(file.entries[NAMES[0]].read(), PLAIN[NAMES[0]])
-    with pytest.raises(UnsupportedFileError, match="2 networks: 'models.generator', 'models.discriminator'"):
+    with pytest.raises(
+        UnsupportedFileError, match="2 networks: 'models.generator', 'models.discriminator'"
+    ):
         opened(tmp_path / "a.pth", "models").__enter__()
-    with pytest.raises(UnsupportedFileError, match="no part 'x'; it has 'model_ema', 'models.generator'"):
+    with pytest.raises(
+        UnsupportedFileError, match="no part 'x'; it has 'model_ema', 'models.generator'"
+    ):
         opened(tmp_path / "a.pth", "x").__enter__()
 
 
@@ -209,7 +252,11 @@ def zipped_npz():
 
 def torch_script():
     return foreign.zipped(
-        {"data.pkl": b"\x80\x02c__torch__\nNet\n)\x81.", "code/__torch__.py": b"", "constants.pkl": b"\x80\x02)."}
+        {
+            "data.pkl": b"\x80\x02c__torch__\nNet\n)\x81.",
+            "code/__torch__.py": b"",
+            "constants.pkl": b"\x80\x02).",
+        }
     )
 
 
@@ -230,23 +277,36 @@ REFUSED = {
         "2 networks: 'student', 'teacher'.*'FILE#student'",
     ),
     "unknown networks": (
-        foreign.torch_save({name: {"conv.weight": np.ones((2, 2), "float32")} for name in ("encoder", "decoder")}),
+        foreign.torch_save(
+            {name: {"conv.weight": np.ones((2, 2), "float32")} for name in ("encoder", "decoder")}
+        ),
         "2 networks: 'encoder', 'decoder'",
     ),
-    "a whole model": (foreign.torch_save(WHOLE), "an object of torchvision.models.resnet.ResNet.*state_dict"),
+    "a whole model": (
+        foreign.torch_save(WHOLE),
+        "an object of torchvision.models.resnet.ResNet.*state_dict",
+    ),
     "a whole model in a dictionary": (
         foreign.torch_save({"epoch": 3, "model": WHOLE}),
         "'epoch' \\(a int\\), 'model' \\(an object of torchvision.models.resnet.ResNet\\)",
     ),
-    "no tensors": (foreign.torch_save({"epoch": 3}), "no dictionary of weights, it is a dictionary of 'epoch'"),
+    "no tensors": (
+        foreign.torch_save({"epoch": 3}),
+        "no dictionary of weights, it is a dictionary of 'epoch'",
+    ),
     "an optimizer": (foreign.torch_save(BESIDE["optimizer"]), "no dictionary of weights"),
     "a number": (foreign.torch_save(3), "no dictionary of weights, it is a int"),
     "quantised": (foreign.torch_save(KERNEL), "'layer0.conv1.weight' is quantised"),
     "NumPy arrays": (
-        foreign.torch_save({"layer0.conv1.weight": foreign.Called("numpy.core.multiarray", "_reconstruct")}),
+        foreign.torch_save(
+            {"layer0.conv1.weight": foreign.Called("numpy.core.multiarray", "_reconstruct")}
+        ),
         "'layer0.conv1.weight' is a NumPy array",
     ),
-    "a pickle of something else": (pickle.dumps({"a": 1}, 2), "a pickle that torch.save has not written"),
+    "a pickle of something else": (
+        pickle.dumps({"a": 1}, 2),
+        "a pickle that torch.save has not written",
+    ),
     "TorchScript": (torch_script(), "a TorchScript archive.*state_dict"),
     "another archive": (zipped_npz(), "a zip archive that torch.save has not written.*no data.pkl"),
     "gzip": (b"\x1f\x8b\x08" + bytes(50), "it is compressed: unpack it first"),
@@ -279,7 +339,9 @@ def test_the_format_before_2017(tmp_path):
     check_refused(tarred(tmp_path), "a tar archive.*torch.load", tmp_path / "a.pth.tar")
 
 
-@pytest.mark.parametrize("content", [b"", foreign.torch_save(PLAIN)[:-40], foreign.torch_save(PLAIN, stream=True)[:-1]])
+@pytest.mark.parametrize(
+    "content", [b"", foreign.torch_save(PLAIN)[:-40], foreign.torch_save(PLAIN, stream=True)[:-1]]
+)
 def test_a_damaged_file_is_called_so(content, tmp_path):
     (tmp_path / "a.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged, or not a \.ckpt file"):
@@ -306,7 +368,9 @@ BOMBS = {
     "dictionaries on the stack": repeated(900_000, b"", b"}"),
     "dictionaries in a list": repeated(100_000, b"]", b"}a"),
     "lists in each other": repeated(60_000, b"]q\x000", b"](h\x00eq\x000", b"h\x00"),
-    "a list of a list of a list": repeated(60, b"]q\x00N0", b"](" + 100 * b"h\x00" + b"eq\x000", b"h\x00"),
+    "a list of a list of a list": repeated(
+        60, b"]q\x00N0", b"](" + 100 * b"h\x00" + b"eq\x000", b"h\x00"
+    ),
     "one list of pairs, again and again": (
         b"\x80\x02]("
         + 5_000 * (foreign.text("a") + b"N\x86")
@@ -326,15 +390,29 @@ BOMBS = {
     ),
     "long keys": (
         b"\x80\x02}"
-        + b"".join(b"X" + (500_000).to_bytes(4, "little") + 500_000 * b"a" + b"q" + bytes([i]) + b"0" for i in (0, 1))
+        + b"".join(
+            b"X" + (500_000).to_bytes(4, "little") + 500_000 * b"a" + b"q" + bytes([i]) + b"0"
+            for i in (0, 1)
+        )
         + 20_000 * b"h\x00Nsh\x01Ns"
         + b"."
     ),
     "long numbers as keys": (
-        b"\x80\x02}\x8b" + (500_000).to_bytes(4, "little") + 500_000 * b"\x7f" + b"q\x000" + 50_000 * b"h\x00Ns" + b"."
+        b"\x80\x02}\x8b"
+        + (500_000).to_bytes(4, "little")
+        + 500_000 * b"\x7f"
+        + b"q\x000"
+        + 50_000 * b"h\x00Ns"
+        + b"."
     ),
     "many arguments": (
-        b"\x80\x02(" + 10_000 * b"N" + b"tq\x000" + DICTIONARY + b"q\x010" + 50_000 * b"h\x01h\x00R0" + b"N."
+        b"\x80\x02("
+        + 10_000 * b"N"
+        + b"tq\x000"
+        + DICTIONARY
+        + b"q\x010"
+        + 50_000 * b"h\x01h\x00R0"
+        + b"N."
     ),
     "functions of functions": (
         b"\x80\x02ctorch._tensor\n_rebuild_from_type_v2\nq\x000)"
@@ -342,14 +420,20 @@ BOMBS = {
         + b"q\x010h\x00h\x01R."
     ),
     "prefixes": foreign.pickle({f"{i}.bn1.weight": b"N" for i in range(30_000)}),
-    "tensors of one storage": foreign.pickle({f"{i}.layer1.0.a": foreign.tensor("0", (2,)) for i in range(1_000)}),
-    "many networks": foreign.pickle({f"{i}.layer0.conv1.weight": foreign.tensor("0", (2,)) for i in range(1_000)}),
+    "tensors of one storage": foreign.pickle(
+        {f"{i}.layer1.0.a": foreign.tensor("0", (2,)) for i in range(1_000)}
+    ),
+    "many networks": foreign.pickle(
+        {f"{i}.layer0.conv1.weight": foreign.tensor("0", (2,)) for i in range(1_000)}
+    ),
 }
 
 
 @pytest.mark.parametrize("name", BOMBS)
 def test_no_file_takes_long_or_much(name, tmp_path):
-    """No more than 3 s of a slow machine, where each took much longer without its limit, and little memory."""
+    """No more than 3 s of a slow machine, where each took much longer without its limit, and little
+    memory.
+    """
     (tmp_path / "a.pth").write_bytes(foreign.zipped({"data.pkl": BOMBS[name], "data/0": bytes(8)}))
     tracemalloc.start()
     start = time.process_time()

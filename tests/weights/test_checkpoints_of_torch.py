@@ -81,14 +81,19 @@ def wrapped(torch, network, optimizer):
         "parameters": dict(network.named_parameters()) | dict(network.named_buffers()),
         "DataParallel": torch.nn.DataParallel(network).state_dict(),
         "compiled": torch.compile(torch.nn.DataParallel(network)).state_dict(),
-        "average": {"model": {k: v + 1 for k, v in state.items()}, "model_ema": average.state_dict(), **beside},
+        "average": {
+            "model": {k: v + 1 for k, v in state.items()},
+            "model_ema": average.state_dict(),
+            **beside,
+        },
         "checkpoint": {"state_dict": state, **beside},
         "attributes": {"model": {k: with_attribute(v) for k, v in state.items()}},
         "halves": {"model": {k: v.half() for k, v in state.items()}},
         "bfloat16": {"model": {k: v.bfloat16() for k, v in state.items()}},
         "double": {"model": {k: v.double() for k, v in state.items()}},
         "channels last": {
-            k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v for k, v in state.items()
+            k: v.contiguous(memory_format=torch.channels_last) if v.ndim == 4 else v
+            for k, v in state.items()
         },
         "one block": in_one_block(torch, state),
     }
@@ -105,7 +110,9 @@ def in_one_block(torch, state):
     block = torch.cat([tensor.flatten().float() for tensor in state.values()])
     return {
         name: part.view(tensor.shape)
-        for (name, tensor), part in zip(state.items(), block.split([t.numel() for t in state.values()]), strict=True)
+        for (name, tensor), part in zip(
+            state.items(), block.split([t.numel() for t in state.values()]), strict=True
+        )
     }
 
 
@@ -122,7 +129,9 @@ def test_arrays_are_those_of_torch(name, zipped, torch, network, tmp_path):
     torch.save(content, tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
     loaded = torch.load(tmp_path / "a.pt", weights_only=False)
     while not torch.is_tensor(next(iter(loaded.values()))) or "model" in loaded:
-        loaded = next(loaded[name] for name in ("model_ema", "state_dict", "model") if name in loaded)
+        loaded = next(
+            loaded[name] for name in ("model_ema", "state_dict", "model") if name in loaded
+        )
     with opened(tmp_path / "a.pt") as file:
         prefix = file.part.prefix
         expected = {k.removeprefix(prefix): v for k, v in loaded.items() if k.startswith(prefix)}
@@ -161,7 +170,10 @@ REASONS = (
 @pytest.mark.parametrize("reason", REASONS)
 @pytest.mark.parametrize("zipped", [True, False], ids=["zip", "stream"])
 def test_tensors_that_are_not_read(reason, zipped, torch, tmp_path):
-    state = {"layer0.conv1.weight": unreadable(torch)[reason], "last_linear.weight": torch.zeros(5, 4)}
+    state = {
+        "layer0.conv1.weight": unreadable(torch)[reason],
+        "last_linear.weight": torch.zeros(5, 4),
+    }
     torch.save({"model": state}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UnsupportedFileError, match=f"'layer0.conv1.weight' .*{reason}"):
         opened(tmp_path / "a.pth").__enter__()
@@ -172,8 +184,13 @@ def test_programs_and_whole_models(torch, network, tmp_path):
     with pytest.raises(UnsupportedFileError, match="TorchScript archive"):
         opened(tmp_path / "script.pt").__enter__()
     for zipped in (True, False):
-        torch.save(torch.nn.Sequential(torch.nn.Linear(2, 3)), tmp_path / "a.pt", _use_new_zipfile_serialization=zipped)
+        torch.save(
+            torch.nn.Sequential(torch.nn.Linear(2, 3)),
+            tmp_path / "a.pt",
+            _use_new_zipfile_serialization=zipped,
+        )
         with pytest.raises(
-            UnsupportedFileError, match=r"an object of torch.nn.modules.container.Sequential.*state_dict"
+            UnsupportedFileError,
+            match=r"an object of torch.nn.modules.container.Sequential.*state_dict",
         ):
             opened(tmp_path / "a.pt").__enter__()

@@ -1,4 +1,6 @@
-"""Downloads from a host of the tests' own: verified, kept once, and without a network one sentence that helps."""
+"""Downloads from a host of the tests' own: verified, kept once, and without a network one sentence
+that helps.
+"""
 
 import dataclasses
 import hashlib
@@ -44,7 +46,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.end_headers()
         if body:
             self.wfile.write(
-                content[: len(content) // 2] if "short-" in self.path or "stuck-" in self.path else content
+                content[: len(content) // 2]
+                if "short-" in self.path or "stuck-" in self.path
+                else content
             )
             if "stuck-" in self.path:
                 time.sleep(3)
@@ -108,7 +112,9 @@ def test_a_host_that_stops_answering(host, monkeypatch):
     monkeypatch.setattr(download, "PATIENCE", 1)
     name = f"stuck-{DIGEST}.pth"
     Handler.files[name] = CONTENT
-    with pytest.raises(DownloadError, match=f"Fetch http.*{name} elsewhere and put it at '.*{name}'"):
+    with pytest.raises(
+        DownloadError, match=f"Fetch http.*{name} elsewhere and put it at '.*{name}'"
+    ):
         fetch(checkpoint(name))
     assert kept() == []
 

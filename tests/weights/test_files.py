@@ -81,19 +81,29 @@ def test_a_file_of_a_deeper_network_without_metadata_is_refused(tmp_path):
 def test_a_damaged_file_is_named(saved, damage):
     _, path = saved
     content = path.read_bytes()
-    path.write_bytes({"truncated": content[: len(content) // 2], "text": b"<html>404</html>", "empty": b""}[damage])
-    with pytest.raises(ValueError, match=r"damaged, or not a \.weights\.h5 file.*tiny\.weights\.h5"):
+    path.write_bytes(
+        {"truncated": content[: len(content) // 2], "text": b"<html>404</html>", "empty": b""}[
+            damage
+        ]
+    )
+    with pytest.raises(
+        ValueError, match=r"damaged, or not a \.weights\.h5 file.*tiny\.weights\.h5"
+    ):
         constructor()(weights=path)
 
 
 def test_the_file_brings_its_preprocessing(saved, tmp_path):
     model = constructor()(weights=None)
-    model.preprocessing = keras_senet.Preprocessing((1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 32, 0.9, "bicubic")
+    model.preprocessing = keras_senet.Preprocessing(
+        (1.0, 2.0, 3.0), (4.0, 5.0, 6.0), 32, 0.9, "bicubic"
+    )
     keras_senet.save_weights(model, tmp_path / "other.weights.h5")
     assert constructor()(weights=tmp_path / "other.weights.h5").preprocessing == model.preprocessing
 
 
-@pytest.mark.parametrize("metadata", ["[]", '{"spec": "x"}', '{"preprocessing": {}}', '{"preprocessing": 3}', "{"])
+@pytest.mark.parametrize(
+    "metadata", ["[]", '{"spec": "x"}', '{"preprocessing": {}}', '{"preprocessing": 3}', "{"]
+)
 def test_damaged_metadata_is_named(saved, metadata):
     with h5py.File(saved[1], "a") as file:
         file.attrs["keras_senet"] = np.bytes_(metadata)
@@ -112,7 +122,13 @@ def test_a_file_that_is_older_than_a_field_has_its_default(saved):
 
 @pytest.mark.parametrize(
     "fields",
-    [{"size": 10**400}, {"size": 2**40}, {"crop_fraction": 1e-4}, {"crop_fraction": 5e-324}, {"mean": [1, 2]}],
+    [
+        {"size": 10**400},
+        {"size": 2**40},
+        {"crop_fraction": 1e-4},
+        {"crop_fraction": 5e-324},
+        {"mean": [1, 2]},
+    ],
     ids=["digits", "size", "crop", "tiny", "mean"],
 )
 def test_metadata_is_not_believed_for_sizes(saved, fields):

@@ -1,4 +1,6 @@
-"""Files of other frameworks load by their names, choose the variant of the network, and fit whole or not at all."""
+"""Files of other frameworks load by their names, choose the variant of the network, and fit whole
+or not at all.
+"""
 
 import dataclasses
 
@@ -18,7 +20,9 @@ SPEC = ResNet((1, 1))
 
 
 def constructor(spec=SPEC, **options):
-    return keras_senet.application(spec, name="tiny", input_size=32, classes=10, head=global_pool, **options)
+    return keras_senet.application(
+        spec, name="tiny", input_size=32, classes=10, head=global_pool, **options
+    )
 
 
 def random_network(spec=SPEC, **options):
@@ -27,7 +31,11 @@ def random_network(spec=SPEC, **options):
     random = np.random.default_rng(0)
     for variable in model.weights:
         positive = variable.path.endswith(("gamma", "moving_variance"))
-        variable.assign(random.uniform(0.5, 1, variable.shape) if positive else random.normal(0, 0.1, variable.shape))
+        variable.assign(
+            random.uniform(0.5, 1, variable.shape)
+            if positive
+            else random.normal(0, 0.1, variable.shape)
+        )
     return model
 
 
@@ -61,9 +69,14 @@ def test_pth(network, write, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_safetensors(network, dtype, tmp_path):
-    save_file({name: array.astype(dtype) for name, array in torch_state(network).items()}, tmp_path / "a.safetensors")
+    save_file(
+        {name: array.astype(dtype) for name, array in torch_state(network).items()},
+        tmp_path / "a.safetensors",
+    )
     loaded = constructor()(weights=tmp_path / "a.safetensors")
-    np.testing.assert_allclose(loaded(images()), network(images()), rtol=0 if dtype != "float16" else 0.02)
+    np.testing.assert_allclose(
+        loaded(images()), network(images()), rtol=0 if dtype != "float16" else 0.02
+    )
 
 
 def test_caffemodel(network, tmp_path):
@@ -91,14 +104,25 @@ def test_the_later_family_has_other_strides_and_pooling(tmp_path):
     loaded = constructor()(weights=tmp_path / "a.pth")
     assert loaded.spec == later
     np.testing.assert_array_equal(loaded(images()), network(images()))
-    assert constructor(dataclasses.replace(SPEC, output_stride=16))(weights=tmp_path / "a.pth").spec.output_stride == 16
+    assert (
+        constructor(dataclasses.replace(SPEC, output_stride=16))(
+            weights=tmp_path / "a.pth"
+        ).spec.output_stride
+        == 16
+    )
 
 
 def test_the_file_picks_the_variant_and_never_the_user(tmp_path):
-    """A legacy file gives the authors' network also where the constructor's own form is the later one."""
+    """A legacy file gives the authors' network also where the constructor's own form is the later
+    one.
+    """
     network = random_network()
     path = written(network, ".pth", tmp_path)
-    for changed in ({"stride_on": 2, "stem_pool": "padded"}, {"stride_on": 2}, {"stem_pool": "padded"}):
+    for changed in (
+        {"stride_on": 2, "stem_pool": "padded"},
+        {"stride_on": 2},
+        {"stem_pool": "padded"},
+    ):
         loaded = constructor(dataclasses.replace(SPEC, **changed))(weights=path)
         assert loaded.spec == SPEC
         np.testing.assert_array_equal(loaded(images()), network(images()))
@@ -108,9 +132,13 @@ def test_the_file_picks_the_variant_and_never_the_user(tmp_path):
 
 
 def test_a_published_form_takes_published_weights():
-    """Both forms are the registry's network; only another one is refused, before anything is fetched."""
+    """Both forms are the registry's network; only another one is refused, before anything is
+    fetched.
+    """
     spec = keras_senet.SEResNet50.spec
-    later = keras_senet.SEResNet50.variant(dataclasses.replace(spec.published_by("later"), output_stride=16))
+    later = keras_senet.SEResNet50.variant(
+        dataclasses.replace(spec.published_by("later"), output_stride=16)
+    )
     later.base.check(later.spec)
     with pytest.raises(ValueError, match="differs in depths"):
         later.base.check(dataclasses.replace(spec, depths=(1, 1)))
@@ -137,7 +165,9 @@ def test_an_own_file_of_a_published_variant_chooses_it_too(ending, tmp_path):
 SAVED = ("bottleneck", "resnext", "preact_pad", "shake_shake", "vgg", "mobilenet")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in SAVED else pytest.mark.slow) for n in TINY])
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in SAVED else pytest.mark.slow) for n in TINY]
+)
 def test_own_safetensors_round_trip(name, tmp_path):
     model = TINY[name].constructor(weights=None)
     keras_senet.save_weights(model, tmp_path / "a.safetensors")
@@ -147,7 +177,9 @@ def test_own_safetensors_round_trip(name, tmp_path):
 
 
 def test_other_strides_that_no_published_weights_have_are_refused(tmp_path):
-    keras_senet.save_weights(random_network(dataclasses.replace(SPEC, stride_on=2)), tmp_path / "a.safetensors")
+    keras_senet.save_weights(
+        random_network(dataclasses.replace(SPEC, stride_on=2)), tmp_path / "a.safetensors"
+    )
     with pytest.raises(ValueError, match="stride_on: 2 in the file, 1 here"):
         constructor()(weights=tmp_path / "a.safetensors")
 
@@ -170,7 +202,9 @@ def test_other_classes_are_refused(network, tmp_path):
 
 
 def test_a_file_without_a_classifier_says_so(network, tmp_path):
-    state = {name: array for name, array in torch_state(network).items() if "last_linear" not in name}
+    state = {
+        name: array for name, array in torch_state(network).items() if "last_linear" not in name
+    }
     (tmp_path / "a.pth").write_bytes(pth(state))
     constructor()(weights=tmp_path / "a.pth", include_top=False)
     with pytest.raises(ValueError, match="no classifier.*include_top=False"):
@@ -183,7 +217,9 @@ def test_the_differences_are_listed(network, tmp_path):
     state["layer1.0.conv9.weight"] = np.zeros(3, "float32")
     state["layer0.conv1.weight"] = np.zeros((64, 3, 3, 3), "float32")
     (tmp_path / "a.pth").write_bytes(pth(state))
-    with pytest.raises(ValueError, match="missing: stage2_block1_se_reduce/bias; left over: .*conv9") as error:
+    with pytest.raises(
+        ValueError, match="missing: stage2_block1_se_reduce/bias; left over: .*conv9"
+    ) as error:
         constructor()(weights=tmp_path / "a.pth")
     assert "stem_conv1/kernel (3, 3, 3, 64) instead of (7, 7, 3, 64)" in str(error.value)
 
@@ -225,7 +261,8 @@ def test_numbers_that_are_not_finite_are_refused(kind, value, tmp_path):
     else:
         path = written(network, kind, tmp_path)
     with pytest.raises(
-        ValueError, match=f"{path.name}.* cannot be loaded: stage2_block1_conv2/kernel has values that are not"
+        ValueError,
+        match=f"{path.name}.* cannot be loaded: stage2_block1_conv2/kernel has values that are not",
     ):
         constructor()(weights=path)
 
@@ -253,6 +290,8 @@ def test_both_layouts_take_the_same_file(network, layout, tmp_path):
 
 def test_published_weights_of_a_changed_network_are_refused():
     spec = keras_senet.SEResNet50.spec
-    changed = keras_senet.SEResNet50.variant(dataclasses.replace(spec, se=keras_senet.SE(gate="tanh")))
+    changed = keras_senet.SEResNet50.variant(
+        dataclasses.replace(spec, se=keras_senet.SE(gate="tanh"))
+    )
     with pytest.raises(ValueError, match="this variant differs in se"):
         changed(weights="imagenet")

@@ -1,6 +1,8 @@
-"""Mutated files of every kind are read, or refused in one of two ways, in no time, and nothing in them is executed.
+"""Mutated files of every kind are read, or refused in one of two ways, in no time, and nothing in
+them is executed.
 
-`pytest -m slow -n0 -s -k fuzz` goes through 100,000 a reader; `python tests/weights/test_fuzz.py KIND` through one's.
+`pytest -m slow -n0 -s -k fuzz` goes through 100,000 a reader; `python tests/weights/test_fuzz.py
+KIND` through one's.
 """
 
 import argparse
@@ -29,9 +31,35 @@ from keras_senet.weights.readers import DamagedFileError, UnsupportedFileError, 
 
 FILES, SOME = 100_000, 200
 SECONDS = 1
-NUMBERS = [0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1]
+NUMBERS = [
+    0,
+    1,
+    2,
+    0x7F,
+    0x80,
+    0xFF,
+    0x7FFF,
+    0xFFFF,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+    2**62,
+    2**63 - 1,
+    2**63,
+    2**64 - 1,
+]
 # What happens when code is loaded or run, by the names that Python's audit hooks have for it
-FORBIDDEN = ("import", "exec", "compile", "pickle.find_class", "os.", "subprocess.", "socket.", "ctypes.", "marshal.")
+FORBIDDEN = (
+    "import",
+    "exec",
+    "compile",
+    "pickle.find_class",
+    "os.",
+    "subprocess.",
+    "socket.",
+    "ctypes.",
+    "marshal.",
+)
 HARMLESS = ("os.listdir", "os.scandir")
 watched, happened = False, set()
 
@@ -42,7 +70,13 @@ def watch(event, arguments):
 
 
 sys.addaudithook(watch)
-for codec in ("ascii", "latin_1", "utf_8", "unicode_escape", *(f"utf_{n}_{e}e" for n in (16, 32) for e in "lb")):
+for codec in (
+    "ascii",
+    "latin_1",
+    "utf_8",
+    "unicode_escape",
+    *(f"utf_{n}_{e}e" for n in (16, 32) for e in "lb"),
+):
     codecs.lookup(codec)  # Python imports them when it first needs them
 
 WEIGHTS = {
@@ -57,18 +91,28 @@ LATER = {
 }
 BESIDE = {
     "epoch": 90,
-    "args": argparse.Namespace(lr=0.1, when=datetime.date(2026, 1, 1), where=pathlib.PurePosixPath("runs")),
+    "args": argparse.Namespace(
+        lr=0.1, when=datetime.date(2026, 1, 1), where=pathlib.PurePosixPath("runs")
+    ),
     "metric": np.float64(71.2),
-    "optimizer": {"state": {0: {"exp_avg": np.ones(3, "float32"), "step": 2**70}}, "param_groups": [{"params": [0]}]},
+    "optimizer": {
+        "state": {0: {"exp_avg": np.ones(3, "float32"), "step": 2**70}},
+        "param_groups": [{"params": [0]}],
+    },
     "tags": {"a", "b"},
     "hook": foreign.Called("os", "system", "true"),
 }
 LIGHTNING = {
     "pytorch-lightning_version": "2.5.0",
     "callbacks": {
-        "ModelCheckpoint{'monitor': None}": {"best_model_score": np.array(0.5, "float32"), "kth_value": b"1"}
+        "ModelCheckpoint{'monitor': None}": {
+            "best_model_score": np.array(0.5, "float32"),
+            "kth_value": b"1",
+        }
     },
-    "hyper_parameters": collections.OrderedDict(lr=1e-3, device=foreign.Called("torch", "device", "cpu")),
+    "hyper_parameters": collections.OrderedDict(
+        lr=1e-3, device=foreign.Called("torch", "device", "cpu")
+    ),
     "state_dict": {f"model.{name.removeprefix('module.')}": array for name, array in LATER.items()},
 }
 LAYOUTS = (
@@ -79,7 +123,10 @@ LAYOUTS = (
     {"generator": WEIGHTS, "discriminator": LATER},
     {"model": foreign.Called("builtins", "eval", "1")},
 )
-LAYERS = {"conv1": [np.ones((2, 3), "float32")], "conv1/bn": [np.ones(2, "float32")] * 2 + [np.ones(1, "float32")]}
+LAYERS = {
+    "conv1": [np.ones((2, 3), "float32")],
+    "conv1/bn": [np.ones(2, "float32")] * 2 + [np.ones(1, "float32")],
+}
 
 
 def keras_file(folder):
@@ -97,10 +144,14 @@ def safetensors_file(folder, arrays, metadata=None):
 
 
 SEEDS = {
-    ".pth": lambda _: [foreign.torch_save(layout, protocol=p) for layout in LAYOUTS for p in (1, 2, 4)],
+    ".pth": lambda _: [
+        foreign.torch_save(layout, protocol=p) for layout in LAYOUTS for p in (1, 2, 4)
+    ],
     ".stream.pth": lambda _: [foreign.torch_save(layout, stream=True) for layout in LAYOUTS],
     ".safetensors": lambda folder: [
-        safetensors_file(folder, {"a": np.ones((2, 3), "float32")}, {METADATA: '{"spec": {"class": "ResNet"}}'}),
+        safetensors_file(
+            folder, {"a": np.ones((2, 3), "float32")}, {METADATA: '{"spec": {"class": "ResNet"}}'}
+        ),
         safetensors_file(folder, {f"module.{name}": array for name, array in WEIGHTS.items()}),
     ],
     ".caffemodel": lambda _: [foreign.caffemodel(LAYERS)],
@@ -112,7 +163,16 @@ INSTRUCTIONS = [
     *(bytes([code]) for code in b")}](t\x85\x86\x87N\x88\x89RQsuaeb.\x810\x942\x8f\x90\x91\x93od"),
     *(
         foreign.text(value)
-        for value in ("storage", "cpu", "0", "a", "conv.weight", "layer0.conv1.weight", "os", "system")
+        for value in (
+            "storage",
+            "cpu",
+            "0",
+            "a",
+            "conv.weight",
+            "layer0.conv1.weight",
+            "os",
+            "system",
+        )
     ),
     *(foreign.number(value) for value in (0, 1, 2, 3, -1, 2**31 - 1, -(2**31))),
     b"\x8a\x09" + bytes(8) + b"\x01",
@@ -141,7 +201,9 @@ def edited(content, source):
                 content[at:at] = source.randbytes(source.randint(1, 8))
             case "number":
                 size = source.choice((1, 2, 4, 8))
-                content[at : at + size] = (source.choice(NUMBERS) % 256**size).to_bytes(size, "little")
+                content[at : at + size] = (source.choice(NUMBERS) % 256**size).to_bytes(
+                    size, "little"
+                )
             case "delete":
                 del content[at : at + source.randint(1, 64)]
             case "copy":
@@ -188,13 +250,17 @@ def read(path):
 
 
 def fuzz(kind, folder, files):
-    """(outcomes, the slowest file's seconds, MiB by which memory grew) of so many mutated files of a kind."""
+    """(outcomes, the slowest file's seconds, MiB by which memory grew) of so many mutated files of
+    a kind.
+    """
     seeds, source = SEEDS[kind](folder), random.Random(kind)
     path = folder / f"fuzzed{kind}"
     outcomes, slowest = collections.Counter(), 0
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for i in range(files + len(seeds)):
-        content = seeds[i] if i < len(seeds) else mutated(kind, seeds, source)  # as they are, for what is imported late
+        content = (
+            seeds[i] if i < len(seeds) else mutated(kind, seeds, source)
+        )  # as they are, for what is imported late
         path.write_bytes(content)
         start = time.process_time()
         try:
@@ -215,7 +281,8 @@ def check(kind, folder, files):
     outcomes, slowest, grown = fuzz(kind, folder, files)
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     print(
-        f"\n{kind}: {files} files: {text}; slowest {1000 * slowest:.0f} ms; memory grew by {grown:.0f} MiB", flush=True
+        f"\n{kind}: {files} files: {text}; slowest {1000 * slowest:.0f} ms; memory grew by {grown:.0f} MiB",
+        flush=True,
     )
     assert sum(outcomes.values()) == files
     assert slowest < SECONDS

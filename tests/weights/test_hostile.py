@@ -1,4 +1,6 @@
-"""Files that are damaged or made to harm: one clear error, nothing run, and no more memory than the file is worth."""
+"""Files that are damaged or made to harm: one clear error, nothing run, and no more memory than the
+file is worth.
+"""
 
 import json
 import os
@@ -77,7 +79,10 @@ def test_a_truncated_file(files, kind, part, tmp_path):
 
 @pytest.mark.parametrize("kind", [".pth", ".stream.pth", ".safetensors", ".weights.h5"])
 def test_a_file_with_something_behind_it(files, kind, tmp_path):
-    if kind in (".pth", ".weights.h5"):  # these formats allow it: what counts is found from the end, or by address
+    if kind in (
+        ".pth",
+        ".weights.h5",
+    ):  # these formats allow it: what counts is found from the end, or by address
         (tmp_path / f"a{kind}").write_bytes(files[kind] + (b"x" if kind == ".weights.h5" else b""))
         constructor()(weights=tmp_path / f"a{kind}")
     else:
@@ -86,7 +91,12 @@ def test_a_file_with_something_behind_it(files, kind, tmp_path):
 
 @pytest.mark.parametrize("kind", [".pth", ".safetensors", ".caffemodel", ".weights.h5"])
 def test_a_web_page_saved_as_weights(kind, tmp_path):
-    refused(b"<!DOCTYPE html><html><title>404 Not Found</title></html>", kind, tmp_path, "looks like a web page")
+    refused(
+        b"<!DOCTYPE html><html><title>404 Not Found</title></html>",
+        kind,
+        tmp_path,
+        "looks like a web page",
+    )
 
 
 class Harm:
@@ -103,7 +113,11 @@ class Harm:
 @pytest.mark.parametrize("stream", [False, True])
 def test_a_pickle_that_runs_a_command(protocol, stream, tmp_path):
     harm = pickle.dumps({"layer0.conv1.weight": Harm(tmp_path / "harmed")}, protocol)
-    content = foreign.MAGIC + b"\x80\x02M\xe9\x03." + harm if stream else foreign.zipped({"data.pkl": harm})
+    content = (
+        foreign.MAGIC + b"\x80\x02M\xe9\x03." + harm
+        if stream
+        else foreign.zipped({"data.pkl": harm})
+    )
     refused(content, ".pth", tmp_path)
     assert not (tmp_path / "harmed").exists()
 
@@ -111,7 +125,9 @@ def test_a_pickle_that_runs_a_command(protocol, stream, tmp_path):
 GOOD = foreign.tensor("0", (2,))
 PICKLES = {
     "another function": b"\x80\x02cbuiltins\neval\n" + foreign.text("1") + b"\x85R.",
-    "a function of an allowed module": b"\x80\x02ctorch._utils\n_import_dotted_name\n" + foreign.text("os") + b"\x85R.",
+    "a function of an allowed module": b"\x80\x02ctorch._utils\n_import_dotted_name\n"
+    + foreign.text("os")
+    + b"\x85R.",
     "an attribute of an allowed function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2.__globals__\n.",
     "a class through NEWOBJ": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "INST": b"\x80\x02(ios\nsystem\n.",
@@ -134,8 +150,12 @@ PICKLES = {
     "not tensors": b"\x80\x02}" + foreign.text("a") + b"K\x01s.",
     "no tensors": b"\x80\x02}.",
     "two objects": b"\x80\x02}}.",
-    "more numbers than there are": foreign.pickle({"a": foreign.tensor("0", (2**20, 2**10), count=2)}),
-    "strides of zero": foreign.pickle({"a": foreign.tensor("0", (2**30, 2**30), count=2, strides=(0, 0))}),
+    "more numbers than there are": foreign.pickle(
+        {"a": foreign.tensor("0", (2**20, 2**10), count=2)}
+    ),
+    "strides of zero": foreign.pickle(
+        {"a": foreign.tensor("0", (2**30, 2**30), count=2, strides=(0, 0))}
+    ),
     "strides beyond the end": foreign.pickle({"a": foreign.tensor("0", (2,), strides=(2,))}),
     "negative strides": foreign.pickle({"a": foreign.tensor("0", (2,), strides=(-1,))}),
     "negative sizes": foreign.pickle({"a": foreign.tensor("0", (-2,), count=2, strides=(1,))}),
@@ -144,21 +164,29 @@ PICKLES = {
     ),
     "many axes": foreign.pickle({"a": foreign.tensor("0", (1,) * 9, count=1)}),
     "a product of many digits": (
-        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n((" + foreign.text("storage") + b"ctorch\nFloatStorage\n"
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2\n(("
+        + foreign.text("storage")
+        + b"ctorch\nFloatStorage\n"
         b"" + foreign.text("0") + foreign.text("cpu") + foreign.number(2) + b"tQK\x00"
         b"(\x8a\xff" + 254 * b"\xff" + b"\x7fq\x00" + 10_000 * b"h\x00" + b"tq\x01h\x01tR."
     ),
-    "a large stride of one number": foreign.pickle({"a": foreign.tensor("0", (1,), count=2)}).replace(
-        b"(" + foreign.number(1) + b"t\x89", b"(\x8a\t" + 8 * b"\xff" + b"\x7ft\x89"
+    "a large stride of one number": foreign.pickle(
+        {"a": foreign.tensor("0", (1,), count=2)}
+    ).replace(b"(" + foreign.number(1) + b"t\x89", b"(\x8a\t" + 8 * b"\xff" + b"\x7ft\x89"),
+    "many arguments": (
+        b"\x80\x02ctorch._utils\n_rebuild_parameter\n" + b"(" + 50_000 * b"N" + b"tR."
     ),
-    "many arguments": (b"\x80\x02ctorch._utils\n_rebuild_parameter\n" + b"(" + 50_000 * b"N" + b"tR."),
     "many instructions": b"\x80\x02" + 1_000_000 * b"}" + b".",
     "a negative storage": foreign.pickle({"a": foreign.tensor("0", (0,), count=-1)}),
     "an offset beyond the end": foreign.pickle({"a": foreign.tensor("0", (2,), offset=1)}),
-    "another type of storage": foreign.pickle({"a": foreign.tensor("0", (2,), kind="QInt8Storage")}),
+    "another type of storage": foreign.pickle(
+        {"a": foreign.tensor("0", (2,), kind="QInt8Storage")}
+    ),
     "a storage that is not there": foreign.pickle({"a": foreign.tensor("7", (2,))}),
     "a storage elsewhere": foreign.pickle({"a": foreign.tensor("../../etc/passwd", (2,))}),
-    "a storage of two lengths": foreign.pickle({"a": GOOD, "b": foreign.tensor("0", (1,), count=1)}),
+    "a storage of two lengths": foreign.pickle(
+        {"a": GOOD, "b": foreign.tensor("0", (1,), count=1)}
+    ),
 }
 
 
@@ -180,7 +208,9 @@ def archive(**options):
 
 def two_roots():
     content = foreign.pickle({"a": GOOD})
-    return foreign.zipped({"one/data.pkl": content, "two/data.pkl": content, "one/data/0": bytes(8)})
+    return foreign.zipped(
+        {"one/data.pkl": content, "two/data.pkl": content, "one/data/0": bytes(8)}
+    )
 
 
 ARCHIVES = {
@@ -188,13 +218,17 @@ ARCHIVES = {
     "a path to elsewhere": lambda: archive(root=".."),
     "a path from the root": lambda: archive(root=""),
     "two folders": two_roots,
-    "a file beside the folder": lambda: archive() and foreign.zipped({"../x": b"", "data.pkl": b""}),
+    "a file beside the folder": lambda: (
+        archive() and foreign.zipped({"../x": b"", "data.pkl": b""})
+    ),
     "compressed numbers": lambda: archive(compression=zipfile.ZIP_DEFLATED),
     "a large pickle": lambda: foreign.zipped({"data.pkl": b"\x80\x02" + bytes(5 << 20)}),
     "big-endian numbers": lambda: foreign.zipped(
         {"data.pkl": foreign.pickle({"a": GOOD}), "data/0": bytes(8), "byteorder": b"big"}
     ),
-    "a short storage": lambda: foreign.zipped({"data.pkl": foreign.pickle({"a": GOOD}), "data/0": bytes(4)}),
+    "a short storage": lambda: foreign.zipped(
+        {"data.pkl": foreign.pickle({"a": GOOD}), "data/0": bytes(4)}
+    ),
     "a changed storage": lambda: archive().replace(bytes(8), b"\x00\x00\x00\x01" * 2, 1),
     "an empty archive": lambda: b"PK\x05\x06" + bytes(18),
 }
@@ -207,7 +241,9 @@ def test_an_archive_that_torch_does_not_write(name, tmp_path):
 
 def test_a_storage_that_claims_more_than_the_file(tmp_path):
     content = bytearray(archive())
-    start = content.index(b"PK\x01\x02", content.index(b"PK\x01\x02") + 4)  # the second file of the directory
+    start = content.index(
+        b"PK\x01\x02", content.index(b"PK\x01\x02") + 4
+    )  # the second file of the directory
     content[start + 20 : start + 28] = struct.pack("<II", 0xFFFFFFF0, 0xFFFFFFF0)
     refused(bytes(content), ".pth", tmp_path)
 
@@ -232,8 +268,12 @@ HEADERS = {
     "a hole": safetensors(entry([2], 8, 16), bytes(16)),
     "a header that is not JSON": safetensors(b"{" * 1000),
     "deep JSON": safetensors(b'{"a":' + b"[" * 100_000),
-    "deep metadata": safetensors({"__metadata__": {"keras_senet": "[" * 100_000}, **entry([2], 0, 8)}, bytes(8)),
-    "metadata that is not JSON": safetensors({"__metadata__": {"keras_senet": "{"}, **entry([2], 0, 8)}, bytes(8)),
+    "deep metadata": safetensors(
+        {"__metadata__": {"keras_senet": "[" * 100_000}, **entry([2], 0, 8)}, bytes(8)
+    ),
+    "metadata that is not JSON": safetensors(
+        {"__metadata__": {"keras_senet": "{"}, **entry([2], 0, 8)}, bytes(8)
+    ),
 }
 
 
@@ -243,7 +283,9 @@ def test_a_safetensors_header_that_lies(name, tmp_path):
 
 
 def layer(*blobs, name="conv1"):
-    return foreign.field(100, foreign.field(1, name.encode()) + b"".join(foreign.field(7, blob) for blob in blobs))
+    return foreign.field(
+        100, foreign.field(1, name.encode()) + b"".join(foreign.field(7, blob) for blob in blobs)
+    )
 
 
 NUMBERS = np.zeros(4, "float32")
@@ -261,8 +303,12 @@ MODELS = {
     "many layers": 20_000 * foreign.field(100, b""),
     "layers of 2013": foreign.field(2, b""),
     "statistics without a factor": layer(*[foreign.blob(NUMBERS)] * 2, name="a/bn"),
-    "statistics with two factors": layer(*[foreign.blob(NUMBERS)] * 2, foreign.blob(NUMBERS[:2]), name="a/bn"),
-    "statistics of 0 batches": layer(*[foreign.blob(NUMBERS)] * 2, foreign.blob(NUMBERS[:1]), name="a/bn"),
+    "statistics with two factors": layer(
+        *[foreign.blob(NUMBERS)] * 2, foreign.blob(NUMBERS[:2]), name="a/bn"
+    ),
+    "statistics of 0 batches": layer(
+        *[foreign.blob(NUMBERS)] * 2, foreign.blob(NUMBERS[:1]), name="a/bn"
+    ),
 }
 
 
@@ -292,7 +338,10 @@ def external(file, folder):
     (folder / "secret").write_bytes(bytes(4 * 64))
     del file["layers/batch_normalization/vars/0"]
     file.create_dataset(
-        "layers/batch_normalization/vars/0", (64,), "f4", external=[(str(folder / "secret"), 0, h5py.h5f.UNLIMITED)]
+        "layers/batch_normalization/vars/0",
+        (64,),
+        "f4",
+        external=[(str(folder / "secret"), 0, h5py.h5f.UNLIMITED)],
     )
 
 
@@ -350,15 +399,27 @@ def test_an_hdf5_file_that_keras_does_not_write(files, change, tmp_path, monkeyp
         with pytest.raises(ValueError, match="missing: stem_conv1_bn/gamma"):
             constructor()(weights=path)
     else:
-        refused(path.read_bytes(), ".weights.h5", tmp_path, "is not as Keras writes it|more groups and variables")
+        refused(
+            path.read_bytes(),
+            ".weights.h5",
+            tmp_path,
+            "is not as Keras writes it|more groups and variables",
+        )
 
 
 def test_a_file_that_hdf5_would_read_for_ever(files, tmp_path):
-    """A damaged heap makes HDF5 loop over a string of variable length; found by fuzzing. Such metadata is not read."""
+    """A damaged heap makes HDF5 loop over a string of variable length; found by fuzzing. Such
+    metadata is not read.
+    """
     (tmp_path / "a.weights.h5").write_bytes(files[".weights.h5"])
     with h5py.File(tmp_path / "a.weights.h5", "a") as file:
         file.attrs["keras_senet"] = "{}"
-    refused((tmp_path / "a.weights.h5").read_bytes(), ".weights.h5", tmp_path, "not as this package writes it")
+    refused(
+        (tmp_path / "a.weights.h5").read_bytes(),
+        ".weights.h5",
+        tmp_path,
+        "not as this package writes it",
+    )
 
 
 def test_a_name_of_many_digits(tmp_path):
@@ -382,7 +443,9 @@ def test_a_missing_file_and_a_folder(tmp_path):
 
 
 @pytest.mark.parametrize(("libver", "address"), [("earliest", 48), ("v108", 20), ("latest", 20)])
-def test_hdf5_takes_no_memory_by_what_the_file_says_of_a_driver(tmp_path, monkeypatch, libver, address):
+def test_hdf5_takes_no_memory_by_what_the_file_says_of_a_driver(
+    tmp_path, monkeypatch, libver, address
+):
     path = tmp_path / "a.weights.h5"
     with h5py.File(path, "w", libver=libver) as file:
         file["layers/conv2d/vars/0"] = np.ones(4, "float32")

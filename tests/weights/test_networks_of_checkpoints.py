@@ -1,4 +1,6 @@
-"""Networks get the weights of a training's checkpoint: the right ones, said in the log, or a true reason why not."""
+"""Networks get the weights of a training's checkpoint: the right ones, said in the log, or a true
+reason why not.
+"""
 
 import logging
 from dataclasses import replace
@@ -33,7 +35,11 @@ def random_state(spec=SPEC):
     random = np.random.default_rng(0)
     for variable in model.weights:
         positive = variable.path.endswith(("gamma", "moving_variance"))
-        variable.assign(random.uniform(0.5, 1, variable.shape) if positive else random.normal(0, 0.1, variable.shape))
+        variable.assign(
+            random.uniform(0.5, 1, variable.shape)
+            if positive
+            else random.normal(0, 0.1, variable.shape)
+        )
     return model, later(foreign.torch_state(model))
 
 
@@ -58,16 +64,26 @@ def check_equal(model, network, rtol=0):
 def test_the_average_is_taken_and_said(trained, tmp_path, caplog):
     network, state = trained
     path = tmp_path / "checkpoint.pth.tar"
-    path.write_bytes(foreign.torch_save({"state_dict": noise(state), "state_dict_ema": prefixed("module.", state)}))
+    path.write_bytes(
+        foreign.torch_save(
+            {"state_dict": noise(state), "state_dict_ema": prefixed("module.", state)}
+        )
+    )
     check_equal(constructor()(weights=path), network)
     (record,) = caplog.records
     assert (record.name, record.levelno) == ("keras_senet", logging.WARNING)
-    assert "the weights are those of its 'state_dict_ema'; the prefix 'module.'" in record.getMessage()
-    assert "it also has 'state_dict': `weights='FILE#state_dict'` takes 'state_dict'" in record.getMessage()
+    assert (
+        "the weights are those of its 'state_dict_ema'; the prefix 'module.'" in record.getMessage()
+    )
+    assert (
+        "it also has 'state_dict': `weights='FILE#state_dict'` takes 'state_dict'"
+        in record.getMessage()
+    )
     check_equal(constructor()(weights=f"{path}#state_dict_ema"), network)
     other = constructor()(weights=f"{path}#state_dict")
     np.testing.assert_array_equal(
-        other.get_layer("stem_conv1").get_weights()[0].transpose(3, 2, 0, 1), state["conv1.weight"] + 1
+        other.get_layer("stem_conv1").get_weights()[0].transpose(3, 2, 0, 1),
+        state["conv1.weight"] + 1,
     )
 
 
@@ -78,7 +94,9 @@ def test_a_bare_file_needs_no_words(trained, tmp_path, caplog):
     assert not caplog.records
 
 
-@pytest.mark.parametrize(("dtype", "rtol"), [("float16", 1e-3), (foreign.bfloat16, 1e-2), ("float64", 0)])
+@pytest.mark.parametrize(
+    ("dtype", "rtol"), [("float16", 1e-3), (foreign.bfloat16, 1e-2), ("float64", 0)]
+)
 def test_other_precisions(trained, dtype, rtol, tmp_path):
     network, state = trained
     content = {"model": {name: array.astype(dtype) for name, array in state.items()}}
@@ -88,7 +106,9 @@ def test_other_precisions(trained, dtype, rtol, tmp_path):
 
 def test_the_top_is_left_out_after_the_prefix(trained, tmp_path):
     network, state = trained
-    (tmp_path / "a.ckpt").write_bytes(foreign.torch_save({"state_dict": prefixed("model.", state)}, stream=True))
+    (tmp_path / "a.ckpt").write_bytes(
+        foreign.torch_save({"state_dict": prefixed("model.", state)}, stream=True)
+    )
     bare = constructor()(weights=tmp_path / "a.ckpt", include_top=False)
     for value, expected in zip(bare.get_weights(), network.get_weights()[:-2], strict=True):
         np.testing.assert_array_equal(value, expected)
@@ -112,7 +132,9 @@ def test_linear_layers_in_the_blocks(trained, tmp_path):
 
 
 def test_blocks_without_biases(tmp_path):
-    """As in moskomule/senet.pytorch; the network has none either, and so outputs the same as with biases of 0."""
+    """As in moskomule/senet.pytorch; the network has none either, and so outputs the same as with
+    biases of 0.
+    """
     network, state = random_state(replace(SPEC, se=SE(use_bias=False)))
     (tmp_path / "a.pth").write_bytes(foreign.torch_save(linear(state)))
     loaded = constructor()(weights=tmp_path / "a.pth")
@@ -134,10 +156,17 @@ def test_another_network_is_refused_for_what_it_has(trained, tmp_path):
     match = "missing: stage2_block1_se_reduce/kernel"
     assert "no classifier" not in check_refused({"model": plain}, tmp_path, f"its 'model'.*{match}")
     backbone = {name: array for name, array in state.items() if not name.startswith("fc.")}
-    check_refused(prefixed("module.", backbone), tmp_path, "the file has no classifier. Pass `include_top=False`")
+    check_refused(
+        prefixed("module.", backbone),
+        tmp_path,
+        "the file has no classifier. Pass `include_top=False`",
+    )
     without_both = {name: array for name, array in plain.items() if not name.startswith("fc.")}
     assert "no classifier" not in check_refused(without_both, tmp_path, match)
-    vgg = {"features.0.weight": np.zeros((64, 3, 3, 3), "float32"), "classifier.weight": np.zeros((10, 4), "float32")}
+    vgg = {
+        "features.0.weight": np.zeros((64, 3, 3, 3), "float32"),
+        "classifier.weight": np.zeros((10, 4), "float32"),
+    }
     check_refused({"state_dict": vgg}, tmp_path, "missing: stem_conv1/kernel.*left over: features")
     check_refused(state, tmp_path, "10 classes, `classes` is 7", classes=7)
     parts = {name: state[name] for name in list(state)[:8]}
@@ -162,11 +191,28 @@ def test_the_commands_say_it(trained, tmp_path, monkeypatch, capsys):
     network, state = trained
     (tmp_path / "a.pth").write_bytes(foreign.torch_save({"model": state, "epoch": 3}))
     output = str(tmp_path / "a.safetensors")
-    assert cli.main(["convert", str(tmp_path / "a.pth"), "--model", "tiny", "--output", output]) == 0
+    assert (
+        cli.main(["convert", str(tmp_path / "a.pth"), "--model", "tiny", "--output", output]) == 0
+    )
     errors = capsys.readouterr().err
     assert errors.count("keras-senet convert: ") == 1
     assert "the weights are those of its 'model'" in errors
     check_equal(constructor()(weights=output), network)
-    (tmp_path / "a.pth").write_bytes(foreign.torch_save({"generator": state, "discriminator": noise(state)}))
-    assert cli.main(["convert", str(tmp_path / "a.pth"), "--model", "tiny", "--output", output, "--overwrite"]) == 2
+    (tmp_path / "a.pth").write_bytes(
+        foreign.torch_save({"generator": state, "discriminator": noise(state)})
+    )
+    assert (
+        cli.main(
+            [
+                "convert",
+                str(tmp_path / "a.pth"),
+                "--model",
+                "tiny",
+                "--output",
+                output,
+                "--overwrite",
+            ]
+        )
+        == 2
+    )
     assert "2 networks: 'generator', 'discriminator'" in capsys.readouterr().err

@@ -40,8 +40,12 @@ def test_list_weights():
     assert len(CHECKPOINTS) == 23
     tags = [checkpoint.tag for checkpoint in keras_senet.list_weights("SEResNet50")]
     assert tags == ["imagenet", "imagenet-a1", "imagenet-a2", "imagenet-a3", "imagenet-ra2"]
-    assert keras_senet.list_weights(keras_senet.SEResNet50) == keras_senet.list_weights("SEResNet50")
-    with pytest.raises(ValueError, match="`model` has no published weights; these have: SEResNet18.*SEMobileNet"):
+    assert keras_senet.list_weights(keras_senet.SEResNet50) == keras_senet.list_weights(
+        "SEResNet50"
+    )
+    with pytest.raises(
+        ValueError, match="`model` has no published weights; these have: SEResNet18.*SEMobileNet"
+    ):
         keras_senet.list_weights("SEMobileNet")
 
 
@@ -66,9 +70,13 @@ def test_find(tmp_path):
     path = tmp_path / "a.pth"
     path.touch()
     assert find(str(path), "se_mobilenet") == path
-    with pytest.raises(ValueError, match="there are no published weights for 'se_mobilenet'.*weights='imagenet'"):
+    with pytest.raises(
+        ValueError, match="there are no published weights for 'se_mobilenet'.*weights='imagenet'"
+    ):
         find("imagenet", "se_mobilenet")
-    with pytest.raises(ValueError, match="'imagenet', 'imagenet-gluon', the path.*weights='imagenet-a1'"):
+    with pytest.raises(
+        ValueError, match="'imagenet', 'imagenet-gluon', the path.*weights='imagenet-a1'"
+    ):
         find("imagenet-a1", "senet154")
 
 

@@ -1,4 +1,6 @@
-"""Files of weights as named arrays: nothing in a file is ever run, and no size that it claims is believed."""
+"""Files of weights as named arrays: nothing in a file is ever run, and no size that it claims is
+believed.
+"""
 
 import contextlib
 import re
@@ -14,7 +16,9 @@ class DamagedFileError(ValueError):
 
 
 class UnsupportedFileError(ValueError):
-    """A file is whole as far as it was read, and holds something else than weights that this package reads."""
+    """A file is whole as far as it was read, and holds something else than weights that this
+    package reads.
+    """
 
 
 class Entry(NamedTuple):
@@ -52,7 +56,9 @@ class Contents(NamedTuple):
 
 
 class File(NamedTuple):
-    """The entries of an open file by their names there, this package's own metadata or None, and which part it is."""
+    """The entries of an open file by their names there, this package's own metadata or None, and
+    which part it is.
+    """
 
     kind: str
     entries: dict[str, Entry]
@@ -64,8 +70,14 @@ TORCH = (".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar")
 ENDINGS = (".weights.h5", ".safetensors", *TORCH, ".caffemodel")
 # What files of other kinds begin with, and what they are
 STARTS = (
-    (rb"version https://git-lfs", "it is a pointer of Git LFS: `git lfs pull` fetches the file itself"),
-    (rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!", "it is compressed: unpack it first"),
+    (
+        rb"version https://git-lfs",
+        "it is a pointer of Git LFS: `git lfs pull` fetches the file itself",
+    ),
+    (
+        rb"\x1f\x8b|BZh|\xfd7zXZ|\x28\xb5\x2f\xfd|7z\xbc\xaf|Rar!",
+        "it is compressed: unpack it first",
+    ),
     (rb"\x89HDF\r\n\x1a\n", "it is an HDF5 file"),
     (rb"PK\x03\x04", "it is a zip archive, as those of torch.save and Keras are"),
     (rb"(?s:.{8}\s*\{\s*\")", "it is a .safetensors file"),
@@ -79,17 +91,18 @@ STARTS = (
 
 @contextlib.contextmanager
 def opened(path, part=None) -> Iterator[File]:
-    """The `File` of a path, by the ending of its name; its entries can be read until the block ends.
+    """The `File` of a path, by the ending of its name; its entries can be read until the block
+    ends.
 
     Args:
         path: of the file.
-        part: which of several networks in a file of PyTorch is meant, such as "state_dict_ema"; None chooses.
+        part: which of several networks in a file of PyTorch is meant, such as "state_dict_ema";
+        None chooses.
 
     Raises:
-        DamagedFileError: if it cannot be read, and also for an entry that turns out so inside the block.
-        UnsupportedFileError: if it is whole and has no weights, or several networks' without a `part`.
-        ValueError: for another ending.
-        OSError: if the file cannot be opened at all.
+        DamagedFileError: if it cannot be read, and also for an entry that turns out so inside the
+        block. UnsupportedFileError: if it is whole and has no weights, or several networks' without
+        a `part`. ValueError: for another ending. OSError: if the file cannot be opened at all.
     """
     from keras_senet.weights.parts import choose_part, whole
     from keras_senet.weights.readers import caffemodel, hdf5, pth, safetensors
@@ -103,7 +116,9 @@ def opened(path, part=None) -> Iterator[File]:
     }
     kind = next((ending for ending in readers if path.name.endswith(ending)), None)
     if kind is None:
-        raise ValueError(f"A file of weights must end in one of {', '.join(ENDINGS)}. Received: {str(path)!r}")
+        raise ValueError(
+            f"A file of weights must end in one of {', '.join(ENDINGS)}. Received: {str(path)!r}"
+        )
     with path.open("rb") as file:
         start = file.read(512)
     try:
@@ -113,7 +128,9 @@ def opened(path, part=None) -> Iterator[File]:
             entries = {name: contents.entry(name, value) for name, value in chosen.weights.items()}
             yield File(kind, entries, contents.metadata, chosen)
     except UnsupportedFileError as error:
-        raise UnsupportedFileError(f"The weights of {str(path)!r} cannot be loaded: {error}") from None
+        raise UnsupportedFileError(
+            f"The weights of {str(path)!r} cannot be loaded: {error}"
+        ) from None
     except DamagedFileError as error:
         other = next((what for pattern, what in STARTS if re.match(pattern, start)), None)
         if other and not _is_expected(kind, start):

@@ -1,8 +1,10 @@
-"""`.caffemodel` files, by protobuf: the messages of caffe.proto with the few fields that hold weights.
+"""`.caffemodel` files, by protobuf: the messages of caffe.proto with the few fields that hold
+weights.
 
-An array is a packed field of floats, which on the wire are the bytes of the array: declared as bytes, they are taken as
-they are. Messages inside others are declared as bytes too and read one by one, so that many small ones take no memory;
-the outermost one, the network, is gone through here, because protobuf would hold it in memory twice.
+An array is a packed field of floats, which on the wire are the bytes of the array: declared as
+bytes, they are taken as they are. Messages inside others are declared as bytes too and read one by
+one, so that many small ones take no memory; the outermost one, the network, is gone through here,
+because protobuf would hold it in memory twice.
 """
 
 import contextlib
@@ -15,7 +17,8 @@ import numpy as np
 from keras_senet.extras import require
 from keras_senet.weights.readers import Contents, DamagedFileError, Entry, UnsupportedFileError
 
-# Numbers of the fields in caffe.proto: of the network's layers, in its format since 2014 and before; of theirs.
+# Numbers of the fields in caffe.proto: of the network's layers, in its format since 2014 and
+# before; of theirs.
 LAYER, OLD_LAYERS = 100, 2
 MESSAGES = {
     #        field      number type     repeated
@@ -36,16 +39,21 @@ def _messages():
     from google.protobuf import descriptor_pool, message_factory
 
     field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="caffe_weights.proto", package="caffe_weights", syntax="proto2")
+    file = descriptor_pb2.FileDescriptorProto(
+        name="caffe_weights.proto", package="caffe_weights", syntax="proto2"
+    )
     for message, fields in MESSAGES.items():
         described = file.message_type.add(name=message)
         for name, number, kind, repeated in fields:
             label = field.LABEL_REPEATED if repeated else field.LABEL_OPTIONAL
-            described.field.add(name=name, number=number, type=getattr(field, f"TYPE_{kind.upper()}"), label=label)
+            described.field.add(
+                name=name, number=number, type=getattr(field, f"TYPE_{kind.upper()}"), label=label
+            )
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
     return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe_weights.{name}")) for name in MESSAGES
+        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"caffe_weights.{name}"))
+        for name in MESSAGES
     }
 
 
@@ -72,7 +80,9 @@ def opened(path):
                 if f"{name}:{i}" in entries:
                     raise DamagedFileError(f"two layers are called {name[:80]!r}")
                 shape = _array(blob, name).shape
-                entries[f"{name}:{i}"] = Entry(shape, functools.partial(_read, file, place, i, name))
+                entries[f"{name}:{i}"] = Entry(
+                    shape, functools.partial(_read, file, place, i, name)
+                )
         yield Contents(entries)
 
 
@@ -87,7 +97,9 @@ def _layer(file, place):
 
 
 def _layers(file):
-    """Where the layers' messages are: pairs of (start, length). The whole network is never in memory."""
+    """Where the layers' messages are: pairs of (start, length). The whole network is never in
+    memory.
+    """
     places = []
     for count, (number, start, length) in enumerate(_fields(file)):
         if number == OLD_LAYERS:
@@ -102,7 +114,9 @@ def _layers(file):
 
 
 def _fields(file):
-    """The fields of the outermost message: number, start of the content, and its length or None for a number."""
+    """The fields of the outermost message: number, start of the content, and its length or None for
+    a number.
+    """
     end = file.seek(0, io.SEEK_END)
     position = file.seek(0)
     while position < end:

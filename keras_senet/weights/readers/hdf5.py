@@ -9,17 +9,29 @@ import h5py
 from keras_senet.weights.metadata import METADATA
 from keras_senet.weights.readers import Contents, DamagedFileError, Entry
 
-ERRORS = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, OverflowError, MemoryError)
+ERRORS = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+)
 MAX_DEPTH = 6  # of groups; Keras needs "layers/squeeze_excite/reduce/vars/0"
 MAX_ITEMS = 20_000  # SENet-154 has a fifth
 NOWHERE = b"\xff" * 8  # an address in HDF5 of what is not in a file
-# Version of the superblock -> where it has the address of what drivers and extensions would say of the file
+# Version of the superblock -> where it has the address of what drivers and extensions would say of
+# the file
 ADDRESSES = {0: 48, 1: 52, 2: 20, 3: 20}
 
 
 @contextlib.contextmanager
 def opened(path):
-    """The variables of layers by their place, such as "layers/conv2d/vars/0", and this package's metadata."""
+    """The variables of layers by their place, such as "layers/conv2d/vars/0", and this package's
+    metadata.
+    """
     _check_beginning(path)
     try:
         file = h5py.File(path, "r")
@@ -35,7 +47,9 @@ def opened(path):
 
 
 def _check_beginning(path):
-    """The superblock: HDF5 would take as much memory as a driver's or an extension's length there says."""
+    """The superblock: HDF5 would take as much memory as a driver's or an extension's length there
+    says.
+    """
     with path.open("rb") as file:
         beginning = file.read(64)
     at = ADDRESSES.get(beginning[8] if len(beginning) == 64 else None)
@@ -44,7 +58,9 @@ def _check_beginning(path):
 
 
 def _metadata(file):
-    """The package's attribute: bytes of a fixed length, as HDF5 can loop for ever over damaged strings of another."""
+    """The package's attribute: bytes of a fixed length, as HDF5 can loop for ever over damaged
+    strings of another.
+    """
     if METADATA not in file.attrs:
         return None
     attribute = file.attrs.get_id(METADATA)
@@ -63,7 +79,10 @@ def _entries(file, size):
             if count > MAX_ITEMS or depth > MAX_DEPTH:
                 raise DamagedFileError("it has more groups and variables than networks have")
             inner = f"{place}/{name}"
-            if not isinstance(file.get(inner, getlink=True), h5py.HardLink) or "seed_generator" in name:
+            if (
+                not isinstance(file.get(inner, getlink=True), h5py.HardLink)
+                or "seed_generator" in name
+            ):
                 continue
             item = file[inner]
             if isinstance(item, h5py.Group):
@@ -74,7 +93,9 @@ def _entries(file, size):
 
 
 def _check_plain(dataset, size):
-    """Keras writes whole arrays; a compressed, virtual or external one could be larger than the file, or another."""
+    """Keras writes whole arrays; a compressed, virtual or external one could be larger than the
+    file, or another.
+    """
     plain = isinstance(dataset, h5py.Dataset) and dataset.chunks is None and not dataset.is_virtual
     if (
         not plain

@@ -1,9 +1,10 @@
 """Files of `torch.save`, in the zip format and in the older stream format of 2018, without torch.
 
-Both hold a pickle that refers to blocks of numbers. It is not unpickled: `play` goes through its instructions
-and builds dictionaries, lists, tuples, strings, numbers and tensors. Every other class and function that it
-names, such as an optimizer's or argparse's, becomes an `Unknown`: a name, which is never imported or called.
-Sizes that the instructions claim are compared with the file before memory is taken.
+Both hold a pickle that refers to blocks of numbers. It is not unpickled: `play` goes through its
+instructions and builds dictionaries, lists, tuples, strings, numbers and tensors. Every other class
+and function that it names, such as an optimizer's or argparse's, becomes an `Unknown`: a name,
+which is never imported or called. Sizes that the instructions claim are compared with the file
+before memory is taken.
 """
 
 import contextlib
@@ -57,11 +58,15 @@ class Tensor(NamedTuple):
     def read(self, content):
         """The array that this is of the storage's bytes; floating-point numbers as float32."""
         block = np.frombuffer(content, STORAGES[self.storage.kind])[self.offset :]
-        array = np.lib.stride_tricks.as_strided(block, self.shape, [n * block.itemsize for n in self.strides])
+        array = np.lib.stride_tricks.as_strided(
+            block, self.shape, [n * block.itemsize for n in self.strides]
+        )
         if self.storage.kind == "BFloat16Storage":
             return (array.astype("<u4") << 16).view("<f4")
         if array.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, which is looked for
+            with np.errstate(
+                over="ignore"
+            ):  # what float32 cannot hold is not finite, which is looked for
                 return array.astype("<f4", copy=False)
         return array
 
@@ -80,22 +85,36 @@ class Unknown(NamedTuple):
 
 
 def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; its `metadata` says how to read the numbers."""
+    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; its `metadata` says how to read the
+    numbers.
+    """
     if metadata:
         return Unreadable("is a view that negates or conjugates its numbers")
     if not isinstance(storage, Storage) or not len(shape) == len(strides) <= MAX_AXES:
-        raise DamagedFileError("a tensor is not a part of a storage with as many strides as sizes, and few of them")
+        raise DamagedFileError(
+            "a tensor is not a part of a storage with as many strides as sizes, and few of them"
+        )
     if not all(type(n) is int and 0 <= n <= MAX_COUNT for n in (offset, *shape, *strides)):
-        raise DamagedFileError("a tensor's place is not described by natural numbers of a usual size")
+        raise DamagedFileError(
+            "a tensor's place is not described by natural numbers of a usual size"
+        )
     count = math.prod(shape)
-    end = offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1 if count else offset
+    end = (
+        offset + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) + 1
+        if count
+        else offset
+    )
     if end > storage.count or count > storage.count:
-        raise DamagedFileError(f"a tensor of {count} numbers reaches beyond its storage of {storage.count}")
+        raise DamagedFileError(
+            f"a tensor of {count} numbers reaches beyond its storage of {storage.count}"
+        )
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
 def _tensor_of_type(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
-    """torch._utils._rebuild_tensor_v3, for the types of numbers that have no kind of storage of their own."""
+    """torch._utils._rebuild_tensor_v3, for the types of numbers that have no kind of storage of
+    their own.
+    """
     return Unreadable(f"has numbers of the type {_name_of(dtype)}")
 
 
@@ -112,7 +131,9 @@ def _tensor_with_state(function, kind, arguments, *_):
 
 
 def _dictionary(*arguments):
-    """An OrderedDict. Python 2 wrote one as a list of pairs, which is used up: so no list is gone through twice."""
+    """An OrderedDict. Python 2 wrote one as a list of pairs, which is used up: so no list is gone
+    through twice.
+    """
     target = {}
     for pairs in arguments:
         if type(pairs) is not list:
@@ -145,13 +166,18 @@ FUNCTIONS = {
     "torch._utils _rebuild_sparse_tensor": _unreadable("is sparse"),
     "torch._utils _rebuild_sparse_csr_tensor": _unreadable("is sparse"),
     "torch._utils _rebuild_nested_tensor": _unreadable("is a nested tensor"),
-    "torch._utils _rebuild_meta_tensor_no_storage": _unreadable("is a meta tensor, which has no numbers"),
+    "torch._utils _rebuild_meta_tensor_no_storage": _unreadable(
+        "is a meta tensor, which has no numbers"
+    ),
     "torch._utils _rebuild_wrapper_subclass": _unreadable("is of a class that is not torch's"),
-    "torch._utils _rebuild_device_tensor_from_numpy": _unreadable("is of a device that torch does not save by itself"),
+    "torch._utils _rebuild_device_tensor_from_numpy": _unreadable(
+        "is of a device that torch does not save by itself"
+    ),
     "numpy.core.multiarray _reconstruct": _unreadable("is a NumPy array"),
     "numpy._core.multiarray _reconstruct": _unreadable("is a NumPy array"),
 }
-# The kinds of storages, by the names of their classes in torch, and what the file has of each number
+# The kinds of storages, by the names of their classes in torch, and what the file has of each
+# number
 STORAGES = {
     "DoubleStorage": np.dtype("<f8"),
     "FloatStorage": np.dtype("<f4"),
@@ -184,7 +210,9 @@ def _call(function, arguments):
 
 
 def _fill(target, items):
-    """Puts names and values in turn into a dictionary. Only names can be those of weights: other keys are skipped."""
+    """Puts names and values in turn into a dictionary. Only names can be those of weights: other
+    keys are skipped.
+    """
     if len(items) % 2:
         raise DamagedFileError("a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
@@ -198,7 +226,8 @@ def _name_of(value):
 
 
 def play(file, storages=None):
-    """The object that a pickle describes: of dicts, lists, tuples, strings, numbers, `Tensor`s and `Unknown`s only.
+    """The object that a pickle describes: of dicts, lists, tuples, strings, numbers, `Tensor`s and
+    `Unknown`s only.
 
     Args:
         file: a binary file, read from where it stands to the end of the pickle.
@@ -220,7 +249,15 @@ def play(file, storages=None):
         raise DamagedFileError(f"its pickle has more than {MAX_INSTRUCTIONS} instructions")
     except (DamagedFileError, UnsupportedFileError):
         raise
-    except (ValueError, TypeError, KeyError, IndexError, OverflowError, MemoryError, RecursionError) as error:
+    except (
+        ValueError,
+        TypeError,
+        KeyError,
+        IndexError,
+        OverflowError,
+        MemoryError,
+        RecursionError,
+    ) as error:
         raise DamagedFileError(f"its pickle is broken: {type(error).__name__}") from error
 
 
@@ -240,7 +277,9 @@ class _Machine:
 
     def check_room(self):
         if len(self.stack) + len(self.marks) >= MAX_STACK:
-            raise DamagedFileError(f"its pickle has more than {MAX_STACK} objects at once that belong to nothing")
+            raise DamagedFileError(
+                f"its pickle has more than {MAX_STACK} objects at once that belong to nothing"
+            )
 
     def pop(self, count):
         """The last `count` objects, taken off the stack."""
@@ -283,7 +322,9 @@ class _Machine:
         self.push(_call(function, arguments))
 
     def persistent(self, _):
-        """('storage', kind, key, location, count) and, in the stream format, a sixth: None. Or a class's source."""
+        """('storage', kind, key, location, count) and, in the stream format, a sixth: None. Or a
+        class's source.
+        """
         (item,) = self.pop(1)
         if type(item) is tuple and item and item[0] == "module" and isinstance(item[1], Unknown):
             self.push(item[1])
@@ -291,7 +332,12 @@ class _Machine:
         if type(item) is not tuple or len(item) not in (5, 6) or item[5:] not in ((), (None,)):
             raise DamagedFileError("a storage is described in an unknown way")
         label, kind, key, _, count = item[:5]
-        if label != "storage" or not isinstance(kind, Unknown) or type(key) is not str or type(count) is not int:
+        if (
+            label != "storage"
+            or not isinstance(kind, Unknown)
+            or type(key) is not str
+            or type(count) is not int
+        ):
             raise DamagedFileError("a storage is described in an unknown way")
         if not 0 <= count <= MAX_COUNT:
             raise DamagedFileError("a storage has less than no numbers, or more than any file")
@@ -325,7 +371,9 @@ class _Machine:
 
 def _refuse(name):
     def act(machine, _):
-        raise UnsupportedFileError(f"its pickle has the instruction {name}, which torch.save does not write")
+        raise UnsupportedFileError(
+            f"its pickle has the instruction {name}, which torch.save does not write"
+        )
 
     return act
 
@@ -337,7 +385,8 @@ ACTIONS = {
     "NEWTRUE": lambda m, _: m.push(True),
     "NEWFALSE": lambda m, _: m.push(False),
     **dict.fromkeys(
-        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"), _Machine.push
+        ("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "FLOAT", "BINFLOAT"),
+        _Machine.push,
     ),
     **dict.fromkeys(("STRING", "BINSTRING", "SHORT_BINSTRING"), _Machine.push),
     **dict.fromkeys(("UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"), _Machine.push),
@@ -398,10 +447,19 @@ def opened(path):
 
 @contextlib.contextmanager
 def _zip(path):
-    """The zip format: `<name>/data.pkl`, and a file `<name>/data/<key>` for each storage, not compressed."""
+    """The zip format: `<name>/data.pkl`, and a file `<name>/data/<key>` for each storage, not
+    compressed.
+    """
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError, struct.error, UnicodeError) as error:
+    except (
+        zipfile.BadZipFile,
+        ValueError,
+        OSError,
+        NotImplementedError,
+        struct.error,
+        UnicodeError,
+    ) as error:
         raise DamagedFileError(f"its zip directory is broken: {error}") from error
     with archive:
         _check_kind(archive.namelist())
@@ -417,7 +475,14 @@ def _zip(path):
                 raise DamagedFileError(f"it has no {name[:80]!r}")
             try:
                 return archive.read(member)
-            except (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, NotImplementedError) as error:
+            except (
+                zipfile.BadZipFile,
+                EOFError,
+                OSError,
+                ValueError,
+                RuntimeError,
+                NotImplementedError,
+            ) as error:
                 raise DamagedFileError(f"{name!r} in it is broken: {error}") from error
 
         if f"{root}/byteorder" in members and read("byteorder") != b"little":
@@ -446,7 +511,10 @@ def _members(archive, size):
     """The files of an archive by name, each stored as it is and within the archive's size."""
     members = {}
     for member in archive.infolist():
-        stored = member.compress_type == zipfile.ZIP_STORED and member.file_size == member.compress_size <= size
+        stored = (
+            member.compress_type == zipfile.ZIP_STORED
+            and member.file_size == member.compress_size <= size
+        )
         if not stored or ".." in member.filename or member.filename in members:
             raise DamagedFileError(f"{member.filename[:80]!r} in it is not as PyTorch writes it")
         members[member.filename] = member
@@ -454,7 +522,9 @@ def _members(archive, size):
 
 
 def _stream(file):
-    """The stream format: pickles of a magic number, version, machine, content and storages' keys; then the storages."""
+    """The stream format: pickles of a magic number, version, machine, content and storages' keys;
+    then the storages.
+    """
     size = os.fstat(file.fileno()).st_size
     position = 0
 
@@ -481,7 +551,9 @@ def _stream(file):
         raise UnsupportedFileError("its numbers are not little-endian")
     storages = {}
     content, keys = pickle(storages), pickle()
-    valid = isinstance(keys, list) and all(isinstance(key, str) and len(key) <= MAX_KEY for key in keys)
+    valid = isinstance(keys, list) and all(
+        isinstance(key, str) and len(key) <= MAX_KEY for key in keys
+    )
     if not valid or sorted(keys) != sorted(storages):
         raise DamagedFileError("its storages are not those that its tensors name")
     starts = {}
@@ -502,7 +574,9 @@ def _contents(content, read):
     def block(storage):
         content = read(storage)
         if len(content) != storage.bytes:
-            raise DamagedFileError(f"the storage {storage.key!r} has another length than its tensors say")
+            raise DamagedFileError(
+                f"the storage {storage.key!r} has another length than its tensors say"
+            )
         return content
 
     def entry(name, tensor):
@@ -518,8 +592,14 @@ def _contents(content, read):
 def describe(value):
     """A few words about what was saved."""
     if isinstance(value, dict):
-        shown = ", ".join(f"{name[:40]!r} ({describe_leaf(item)})" for name, item in list(value.items())[:6])
-        return f"a dictionary of {shown}{', ...' if len(value) > 6 else ''}" if value else "an empty dictionary"
+        shown = ", ".join(
+            f"{name[:40]!r} ({describe_leaf(item)})" for name, item in list(value.items())[:6]
+        )
+        return (
+            f"a dictionary of {shown}{', ...' if len(value) > 6 else ''}"
+            if value
+            else "an empty dictionary"
+        )
     return describe_leaf(value)
 
 

@@ -16,12 +16,16 @@ MAX_MAPPED = 64 << 20  # bytes
 
 @contextlib.contextmanager
 def opened(path):
-    """The tensors by name, and this package's own metadata. Whole numbers are refused when they are read."""
+    """The tensors by name, and this package's own metadata. Whole numbers are refused when they are
+    read.
+    """
     tensors = _Tensors(path)
     try:
         slices = {name: tensors.file.get_slice(name) for name in tensors.file.keys()}  # noqa: SIM118  not a dict
         entries = {
-            name: Entry(tuple(part.get_shape()), functools.partial(tensors.read, name, part.get_dtype()))
+            name: Entry(
+                tuple(part.get_shape()), functools.partial(tensors.read, name, part.get_dtype())
+            )
             for name, part in slices.items()
         }
         metadata = (tensors.file.metadata() or {}).get(METADATA)
@@ -33,7 +37,9 @@ def opened(path):
 
 
 class _Tensors:
-    """An open file. It is mapped into memory, and what was read counts until it is closed: now and then it is."""
+    """An open file. It is mapped into memory, and what was read counts until it is closed: now and
+    then it is.
+    """
 
     def __init__(self, path):
         library = require("safetensors", "weights")
@@ -51,7 +57,9 @@ class _Tensors:
         if self.mapped > MAX_MAPPED:
             self.file, self.mapped = self.open(), 0
         try:
-            with np.errstate(over="ignore"):  # what float32 cannot hold is not finite, which is looked for
+            with np.errstate(
+                over="ignore"
+            ):  # what float32 cannot hold is not finite, which is looked for
                 array = np.asarray(self.file.get_tensor(name), "float32")
         except self.error as error:
             raise DamagedFileError(str(error)[:300]) from error

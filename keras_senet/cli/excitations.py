@@ -1,0 +1,177 @@
+"""`keras-senet excitations`: the gates of a network on a dataset, as tables and pictures."""
+
+import contextlib
+import os
+
+import numpy as np
+from rich import box
+
+from keras_senet import data
+from keras_senet.analysis import excitation_tables
+from keras_senet.analysis.excitations import excitations, find_classes
+from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
+from keras_senet.cli.evaluate import WORKDIR_HELP, load_networks, output_folder, working
+from keras_senet.evaluation import readable
+from keras_senet.files import write_atomically
+from keras_senet.plots import excitations as excitation_pictures
+from keras_senet.runs.load import results_folder
+
+SHOWN = 4  # classes by default: as many as in the paper
+
+
+def add_arguments(parser):
+    """The flags of the command."""
+    add = parser.add_argument
+    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
+    add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
+    add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
+    add(
+        "--dataset",
+        metavar="NAME",
+        help="digits, a tfds name or a folder; default: imagenet2012, or the run's own",
+    )
+    add("--split", default="test", help="default: %(default)s (ImageNet's validation images)")
+    add("--data-dir", metavar="DIR", help="where tfds datasets are")
+    add(
+        "--classes",
+        nargs="+",
+        metavar="CLASS",
+        help="the classes in pictures and gates.csv, ImageNet's also by words; default: four",
+    )
+    add(
+        "--batch-size",
+        type=int,
+        default=128,
+        metavar="N",
+        help="images a step; default: %(default)s",
+    )
+    add("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
+    add(
+        "--output",
+        metavar="DIR",
+        help="for tables and pictures; default: excitations in --workdir, or none",
+    )
+
+
+def run(options):
+    """The statistics of each SE block on a dataset; with a folder for them also files."""
+    ((name, _),), (model,), dataset_name = load_networks(options)
+    folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
+    output = output_folder(folder, "analysis")
+    with console.status(f"opening {dataset_name}"):
+        split = data.resolve_split(dataset_name, options.split, options.data_dir)
+        dataset = data.load(
+            dataset_name, split, options.data_dir, upright=model.preprocessing.upright
+        )
+    if (
+        options.classes
+    ):  # also looked at below; labels are another reading of large datasets, but no long work
+        _shown(options.classes, dataset.class_names, _class_images(dataset))
+    with working(options.batch_size) as progress:
+        result = excitations(
+            model,
+            dataset,
+            batch_size=options.batch_size,
+            skip_corrupt=options.skip_corrupt,
+            progress=progress,
+        )
+    rows = excitation_tables.statistics(result)
+    title = f"{name} on {result.images:,} images of {dataset_name}, {split}"
+    _print(title, rows, result.skipped)
+    shown = _shown(options.classes, result.class_names, result.class_images)
+    if output:
+        _write(output, title, result, rows, shown)
+
+
+def _class_images(dataset):
+    """How many images of each class there are, also of those that cannot be decoded."""
+    labels, classes = dataset.labels, len(dataset.class_names)
+    return np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
+
+
+def _shown(names, class_names, images):
+    """The classes that pictures show: those that are named or, without names, four of those that
+    have images.
+
+    Raises:
+        ValueError: for a name of no class, or of one without images.
+    """
+    if names is None:
+        there = np.flatnonzero(images)
+        return there[np.linspace(0, len(there) - 1, min(SHOWN, len(there))).astype(int)].tolist()
+    try:
+        classes = find_classes(names, class_names)
+    except ValueError as error:
+        raise ValueError(f"--classes: {error}") from error
+    for k in classes:
+        if not images[k]:
+            raise ValueError(
+                f"--classes: there are no images of {class_names[k]!r} that can be used"
+            )
+    return classes
+
+
+def _print(title, rows, skipped):
+    columns = (
+        "block",
+        "gates",
+        "mean",
+        "std",
+        "class",
+        "< 0.1",
+        "> 0.9",
+        "const",
+        "from 1",
+        "vary",
+    )
+    table = make_table(title, *columns)
+    table.box, table.padding = box.SIMPLE_HEAD, (0, 0)  # ten columns in 80 characters
+    for column in table.columns:
+        column.no_wrap = True
+    for row in rows:
+        figures = (row.mean, row.std, row.specificity, row.closed, row.opened, row.constant)
+        figures = (*figures, row.from_identity, row.variation)
+        table.add_row(
+            row.block, f"{row.channels:,}", *("-" if n is None else f"{n:.3f}" for n in figures)
+        )
+    show(table)
+    console.print(
+        "class: part of the gates' variance between classes; const: part of the channels that hardly change"
+    )
+    console.print(
+        "from 1: mean |gate - 1|; vary: relative error of the gates if each channel's were its mean"
+    )
+    if any(row.specificity is None for row in rows):
+        console.print("-: not known, as it takes two images each of two classes or more")
+    if skipped:
+        console.print(
+            f"left out, as they cannot be used: {', '.join(each.name for each in skipped)}"
+        )
+
+
+def _write(folder, title, result, rows, classes):
+    """Tables and pictures, each of which is the old or the new one at any moment."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
+    write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))
+    with _replaced(folder / "gates.npz") as path, path.open("wb") as file:
+        np.savez(file, **excitation_tables.arrays(result))
+    with _replaced(folder / "classes.png") as path:
+        excitation_pictures.excited_classes(result, classes, path, title)
+    with _replaced(folder / "instances.png") as path:
+        excitation_pictures.excited_instances(result, classes[:2], path, title)
+    with _replaced(folder / "blocks.png") as path:
+        excitation_pictures.overview(rows, path, title)
+    shown = ", ".join(readable(result.class_names)[k] for k in classes)
+    console.print(
+        f"{folder}/: statistics.csv, gates.csv, gates.npz, classes.png, instances.png, blocks.png"
+    )
+    console.print(f"classes in the pictures and in gates.csv: {shown}", highlight=False)
+
+
+@contextlib.contextmanager
+def _replaced(path):
+    """A path to write to, which takes the place of `path` when all is written."""
+    partial = path.with_name(f".{path.name}.partial")
+    yield partial
+    os.replace(partial, path)

@@ -1,0 +1,265 @@
+"""`keras-senet export --all`: every network in every format and quantisation, each file run,
+compared and removed.
+"""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import tempfile
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from keras_senet import data, models
+from keras_senet.cli import console
+from keras_senet.evaluation import evaluate, load_run
+from keras_senet.export.files import FORMATS, planned
+from keras_senet.export.images import images_of
+from keras_senet.export.parity import ParityError, run_file, synthetic_images
+from keras_senet.export.tflite import QUANTIZATIONS
+from keras_senet.files import write_atomically
+from keras_senet.graphs import NORMALIZATIONS, graphs
+from keras_senet_cli import quiet
+
+COLUMNS = (
+    "network",
+    "weights",
+    "file",
+    "failure",
+    "seconds",
+    "images",
+    "bytes",
+    "relative_error",
+    "mean_abs_error",
+)
+COLUMNS += ("top1_agreement", "accuracy", "accuracy_change", "latency_ms", "peak_memory")
+COMPARED_SYNTHETIC = 4
+COMPARED_TEST = 500
+BRANCH_SCALE = 0.3
+# What integer files of a trained network must keep; one with random weights has nothing to agree
+# on.
+LEAST_AGREEMENT = 0.95
+MOST_ACCURACY_LOST = 0.01
+PLAN = planned(FORMATS, [name for name in QUANTIZATIONS if name])
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """A network to export.
+
+    weights      what they are
+    calibration  images to calibrate on
+    images       those to compare on, of which files may take the first alone
+    labels       the images' classes, if the network was trained for them
+    accuracy     the part of the dataset's test images (0..1) that Keras has right
+    class_names  of the dataset
+    """
+
+    model: keras.Model
+    weights: str
+    calibration: np.ndarray
+    images: np.ndarray
+    labels: np.ndarray | None = None
+    accuracy: float | None = None
+    class_names: tuple | None = None
+
+    def row(self, file):
+        """The row of a file, which is written and removed."""
+        start = time.perf_counter()
+        images = file.compared(self.images, most=COMPARED_TEST)
+        row = {"network": self.model.name, "weights": self.weights, "file": file.name}
+        try:
+            with tempfile.TemporaryDirectory() as folder:
+                report = file.write(
+                    self.model,
+                    folder,
+                    images=images,
+                    calibration=self.calibration,
+                    class_names=self.class_names,
+                    overwrite=False,
+                )
+                row |= self._accuracy(file, report.path)
+            row |= {
+                name: value for name, value in dataclasses.asdict(report).items() if name in COLUMNS
+            }
+            row["failure"] = self._failure(file, row)
+        except (ParityError, ValueError) as error:
+            row["failure"] = str(error)
+        return row | {"seconds": time.perf_counter() - start, "images": len(images)}
+
+    def _accuracy(self, file, path):
+        """The accuracy of a written file, and the change from Keras, where there are labels and it
+        is fast enough.
+        """
+        if self.labels is None or file.is_slow:
+            return {}
+        (outputs,) = run_file(path, file.kind, [self.images])["outputs"][file.kind]["predictions"]
+        accuracy = float(np.mean(outputs.argmax(-1) == self.labels))
+        return {"accuracy": accuracy, "accuracy_change": accuracy - self.accuracy}
+
+    def _failure(self, file, row):
+        if self.labels is None or not file.calibrates:
+            return ""
+        if row["top1_agreement"] < LEAST_AGREEMENT:
+            return f"{row['top1_agreement']:.1%} the same class, and {LEAST_AGREEMENT:.0%} are asked for"
+        if row.get("accuracy_change", 0) < -MOST_ACCURACY_LOST:
+            return f"an accuracy of {row['accuracy']:.1%}, and Keras has {self.accuracy:.1%}"
+        return ""
+
+
+def run(options):
+    """Adds the rows that are missing to `export.csv`, and writes `export.md` from it.
+
+    Raises:
+        ParityError: at the end, if a file failed.
+    """
+    networks = [*_trained_networks(options.model, options.data_dir), *_random_networks()]
+    names = [name for name, _ in networks]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(
+            f"export --all takes one MODEL of a kind. Received: two of {', '.join(twice)}"
+        )
+    folder = Path(options.output or "results")
+    folder.mkdir(parents=True, exist_ok=True)
+    table = Table(folder / "export.csv")
+    for name, load in networks:
+        missing = [file for file in PLAN if not table.has(name, file.name)]
+        if missing:
+            with console.status(f"loading {name}"), quiet():
+                subject = load()
+            for file in missing:
+                with console.status(f"{name}: {file.name}"), quiet():
+                    table.add(subject.row(file) | {"network": name})
+            keras.backend.clear_session()
+    write_atomically(folder / "export.md", table.markdown())
+    console.print(f"{len(table.rows)} files, {len(table.failures)} failed: {folder / 'export.md'}")
+    if table.failures:
+        raise ParityError(
+            "; ".join(f"{row['network']} {row['file']}: {row['failure']}" for row in table.failures)
+        )
+
+
+def _random_networks():
+    for name in models.__all__:
+        yield name, lambda name=name: _with_random_weights(models.get(name))
+
+
+def _trained_networks(workdirs, data_dir):
+    for workdir in workdirs:
+        run = load_run(workdir)
+        yield f"{run.name} on {run.dataset}", lambda run=run: _trained(run, data_dir)
+
+
+def _trained(run, data_dir):
+    upright = run.model.preprocessing.upright
+    test = data.load(run.dataset, "test", data_dir, upright=upright)
+    calibration, _ = images_of(
+        run.model, data.load(run.dataset, "train", data_dir, upright=upright)
+    )
+    images, labels = images_of(run.model, test, most=None)
+    accuracy = evaluate(run.model, test).top1
+    weights = f"trained on {run.dataset}"
+    return Subject(run.model, weights, calibration, images, labels, accuracy, test.class_names)
+
+
+def _with_random_weights(constructor):
+    keras.utils.set_random_seed(0)
+    model = constructor(weights=None)
+    images = synthetic_images(model, model.preprocessing)
+    _settle(model, images)
+    return Subject(model, "random", images, images[:COMPARED_SYNTHETIC])
+
+
+def _settle(model, images):
+    """Gives batch normalisation the statistics of these images, without which depth makes a signal
+    grow or vanish.
+
+    And a smaller scale, but for shortcuts, so that residual branches add less than they are given,
+    as after training: at 1 a hundred random layers make a float16 rounding a different answer.
+    """
+    (graph,) = graphs(model)
+    calls = [node for node in graph.nodes if isinstance(node.operation, NORMALIZATIONS)]
+    with contextlib.ExitStack() as stack:
+        for norm, reader in ((node.operation, graph.reader(node)) for node in calls):
+            stack.callback(setattr, norm, "momentum", norm.momentum)
+            norm.momentum = 0.0
+            is_shortcut = reader is not None and isinstance(reader.operation, keras.layers.Add)
+            if norm.scale and not is_shortcut:
+                norm.gamma.assign(BRANCH_SCALE * norm.gamma)
+        model(model.preprocessing.normalize(images), training=True)
+
+
+class Table:
+    """The rows of `export.csv`, which is written anew with each."""
+
+    def __init__(self, path):
+        self.path = path
+        self.rows = list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+
+    def has(self, network, file):
+        """Whether there is a row of this file that did not fail."""
+        return any(
+            (row["network"], row["file"], row["failure"]) == (network, file, "")
+            for row in self.rows
+        )
+
+    @property
+    def failures(self):
+        """The rows of the files that are wrong."""
+        return [row for row in self.rows if row["failure"]]
+
+    def add(self, row):
+        """Puts a row in the place of an earlier one of the same file, or last."""
+        self.rows = [
+            each
+            for each in self.rows
+            if (each["network"], each["file"]) != (row["network"], row["file"])
+        ]
+        self.rows.append({name: _rounded(row.get(name, "")) for name in COLUMNS})
+        text = io.StringIO()
+        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(self.rows)
+        write_atomically(self.path, text.getvalue())
+
+    def markdown(self):
+        """The same for readers: a row a network, a column a file, with the error, agreement, size
+        and latency.
+        """
+        names = [file.name for file in PLAN]
+        lines = [_HEAD, f"| network | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
+        for network in dict.fromkeys(row["network"] for row in self.rows):
+            own = {row["file"]: row for row in self.rows if row["network"] == network}
+            lines.append(f"| {network} | {' | '.join(_cell(own.get(name)) for name in names)} |")
+        return "\n".join(lines) + "\n"
+
+
+_HEAD = """# Every network in every format
+
+Made by `keras-senet export --all`. Each file was run by its own runtime beside the Keras model, on a CPU that was also
+busy with other things: latencies are for a comparison within a row. A cell has the largest difference over the largest
+output, how many images have the same likeliest class, MiB, and ms for one image.
+
+Networks without a dataset in their name have random weights, and batch normalisation the statistics of the images:
+their outputs are nearly equal for all classes, so that the likeliest one says little of integer files.
+`export.csv` has all figures.
+"""
+
+
+def _cell(row):
+    if row is None:
+        return "not run"
+    if not row["bytes"]:
+        return "failed"
+    same = f"{100 * float(row['top1_agreement']):.0f}% of {row['images']}"
+    size = f"{int(row['bytes']) / 2**20:.1f} MiB"
+    right = f", {100 * float(row['accuracy']):.2f}% right" if row.get("accuracy") else ""
+    figures = f"{float(row['relative_error']):.0e}, {same}{right}, {size}, {float(row['latency_ms']):.1f} ms"
+    return f"failed: {figures}" if row["failure"] else figures
+
+
+def _rounded(value):
+    return f"{value:.4g}" if isinstance(value, float) else value

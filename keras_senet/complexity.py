@@ -1,0 +1,154 @@
+"""Parameters and multiply-adds, counted on the built graph."""
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import keras
+
+from keras_senet.layers import SqueezeExcite
+
+
+@dataclass(frozen=True)
+class LayerComplexity:
+    """One call of one layer; the fields are those of `Complexity`."""
+
+    name: str
+    output_shape: tuple
+    parameters: int
+    statistics: int
+    multiply_adds: int
+    rescaled: int
+
+
+@dataclass(frozen=True)
+class Complexity:
+    """What a network costs, for one image.
+
+    parameters     weights and biases of convolutions and dense layers, gamma and beta; trainable if
+                   nothing is frozen
+    statistics     moving means and variances of batch normalisation; the paper's tables 10 to 16
+                   count them in
+    multiply_adds  of convolutions and dense layers, SE blocks included; one multiply-add is the
+                   paper's one FLOP
+    rescaled       elements that SE blocks multiply by their gates: the paper's tables fit best with
+                   one each
+    layers         the same, one row a call of a layer, in the order of the graph
+    """
+
+    parameters: int
+    statistics: int
+    multiply_adds: int
+    rescaled: int
+    layers: tuple[LayerComplexity, ...]
+
+    @property
+    def parameters_with_statistics(self):
+        return self.parameters + self.statistics
+
+    @property
+    def multiply_adds_with_rescaling(self):
+        return self.multiply_adds + self.rescaled
+
+    def stages(self):
+        """One row a stage ("stem", "stage2", ..., "predictions"): its name, last output shape and
+        summed counts.
+        """
+        for stage, rows in itertools.groupby(self.layers, key=lambda row: row.name.split("_")[0]):
+            rows = list(rows)
+            yield LayerComplexity(stage, rows[-1].output_shape, *_sums(rows))
+
+
+def complexity(model):
+    """Counts the parameters and multiply-adds of a functional Keras model.
+
+    Raises:
+        ValueError: if the model is not functional, its input has no fixed size, or it has layers
+        other than
+            convolutions and dense ones that multiply by a kernel (recurrent ones, attention).
+    """
+    if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes_by_depth"):
+        raise ValueError(
+            f"`model` must be a built functional or sequential Keras model. Received: {type(model)}"
+        )
+    if any(None in tensor.shape[1:] for tensor in model.inputs):
+        raise ValueError(
+            "Multiply-adds depend on the image size: build the model with a fixed `input_shape`. "
+            f"Received: input shapes {[tuple(tensor.shape) for tensor in model.inputs]}"
+        )
+    rows = tuple(_rows(model, set()))
+    return Complexity(*_sums(rows), layers=rows)
+
+
+COUNTS = ("parameters", "statistics", "multiply_adds", "rescaled")
+
+
+def _sums(rows):
+    return (sum(getattr(row, count) for row in rows) for count in COUNTS)
+
+
+def _graph(model):
+    """The functional model itself; a sequential model keeps one within."""
+    return getattr(model, "_functional", model)
+
+
+def _rows(model, counted):
+    """A row a call; the parameters of a layer that is called twice, or shared, count once."""
+    graph = _graph(model)
+    nodes = set(itertools.chain.from_iterable(graph._nodes_by_depth.values()))
+    for operation in graph.operations:
+        for node in (
+            node for node in operation._inbound_nodes if node in nodes and not node.is_input
+        ):
+            if isinstance(operation, keras.Model) and hasattr(_graph(operation), "_nodes_by_depth"):
+                yield from _rows(operation, counted)
+                continue
+            inputs, outputs = (
+                keras.tree.flatten(t)[0].shape for t in (node.input_tensors, node.output_tensors)
+            )
+            weights = [] if operation in counted else getattr(operation, "weights", [])
+            counted.add(operation)
+            statistics = sum(math.prod(w.shape) for w in weights if w.name.startswith("moving_"))
+            yield LayerComplexity(
+                operation.name,
+                tuple(outputs[1:]),
+                sum(math.prod(w.shape) for w in weights) - statistics,
+                statistics,
+                _multiply_adds(operation, inputs, outputs),
+                math.prod(outputs[1:]) if isinstance(operation, SqueezeExcite) else 0,
+            )
+
+
+def _multiply_adds(layer, inputs, outputs):
+    """One for each weight of a kernel at each place it is applied to."""
+    kernel = keras.layers
+    if isinstance(layer, SqueezeExcite):
+        places = 1 if layer.squeeze is not None else _places(layer, outputs)
+        return places * sum(math.prod(conv.kernel.shape) for conv in (layer.reduce, layer.expand))
+    if isinstance(layer, (kernel.SeparableConv1D, kernel.SeparableConv2D)):
+        kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
+        return _places(layer, outputs) * sum(math.prod(k.shape) for k in kernels)
+    if isinstance(layer, (kernel.Conv1DTranspose, kernel.Conv2DTranspose, kernel.Conv3DTranspose)):
+        return _places(layer, inputs) * math.prod(layer.kernel.shape)
+    if isinstance(
+        layer,
+        (
+            kernel.Conv1D,
+            kernel.Conv2D,
+            kernel.Conv3D,
+            kernel.DepthwiseConv1D,
+            kernel.DepthwiseConv2D,
+        ),
+    ):
+        return _places(layer, outputs) * math.prod(layer.kernel.shape)
+    if isinstance(layer, kernel.Dense):
+        return math.prod(outputs[1:-1]) * math.prod(layer.kernel.shape)
+    if any("kernel" in weight.name for weight in getattr(layer, "weights", [])):
+        raise ValueError(
+            f"The multiply-adds of {type(layer).__name__} layers cannot be counted: {layer.name!r}"
+        )
+    return 0
+
+
+def _places(layer, shape):
+    return math.prod(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])

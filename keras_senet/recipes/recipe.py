@@ -1,0 +1,237 @@
+"""What is trained, on what, and how: plain data."""
+
+import dataclasses
+import math
+from dataclasses import dataclass, field
+
+from keras_senet import models
+from keras_senet.data import Augmentation
+from keras_senet.fields import require, require_types
+from keras_senet.se import SE
+
+SCHEDULES = ("constant", "step", "cosine", "linear")
+OPTIMIZERS = ("sgd", "adamw", "lamb")
+WARMUPS = ("linear", "constant")
+NORMALIZATIONS = ("network", "mean")
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run. Rates and epochs are for the batch that is stated, over all replicas.
+
+    model             a constructor's name
+    depths            units in each stage, to make the network smaller or larger; empty is the
+                      network's own
+    se                "default" is the network's own SE blocks, "none" the plain counterpart; else
+                      fields of `keras_senet.SE` to change, such as
+                      "reduction=8,gate=tanh,stages=2+3"
+    dataset           "digits", a tfds dataset, or the path of a folder of class folders
+    image_size        height and width of the images; 0 is the dataset's where all have one size,
+                      else the network's
+    upright           whether images are turned as their EXIF orientation says, as viewers show them
+    class_balanced    whether each class comes equally often (Relay Backpropagation), instead of
+                      each image
+    normalization     "network" is what the network has: mean and standard deviation; "mean"
+                      subtracts the mean alone
+    epochs            passes over the training images
+    batch_size        images a step, over all replicas
+    accumulation      parts of a replica's batch that go through the network one after another, to
+                      save memory
+    optimizer         "sgd", "adamw" or "lamb"
+    learning_rate     the largest rate of the schedule
+    schedule          behind the warm-up "constant", "step", or "cosine" or "linear" to 0 at the end
+    milestones        of "step": the epochs after which the rate is multiplied by `decay`
+    decay             that factor
+    warmup_epochs     may be a fraction
+    warmup            "linear" rises from `warmup_rate` (or 0) to `learning_rate`; "constant" stays
+                      at `warmup_rate`
+    warmup_rate       the rate at which "linear" begins and "constant" stays
+    momentum          of "sgd", from 0 to below 1
+    nesterov          whether that is Nesterov's momentum
+    weight_decay      on kernels alone: biases and batch normalisation are spared, as the authors
+                      did
+    decoupled         whether the decay is apart from the gradient (AdamW), or added to it
+    label_smoothing   the part of the label's mass that is spread over all classes
+    clip_norm         the largest norm of all gradients together; 0 is no limit
+    ema               the decay of the moving average of weights and statistics that is evaluated
+                      and saved; 0 is none
+    sync_bn           whether batch normalisation sees the images of all replicas
+    frozen_bn_epochs  the last epochs in which batch normalisation (statistics, gamma and beta)
+                      stays as it is
+    augmentation      an `Augmentation` of `keras_senet.data`
+    precision         "float32", "mixed_float16" or "mixed_bfloat16"
+    xla               whether the step is compiled by XLA; on one device alone
+    seed              of the initial weights, the order of the images, their augmentation, and
+                      dropout
+    source            where the protocol is stated
+    result            what it gave where, or "not run"
+    """
+
+    model: str = "SEResNet20"
+    depths: tuple[int, ...] = ()
+    se: str = "default"
+    dataset: str = "digits"
+    image_size: int = 0
+    upright: bool = True
+    class_balanced: bool = False
+    normalization: str = "network"
+    epochs: int = 10
+    batch_size: int = 64
+    accumulation: int = 1
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    schedule: str = "cosine"
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
+    warmup_epochs: float = 0.0
+    warmup: str = "linear"
+    warmup_rate: float = 0.0
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 1e-4
+    decoupled: bool = False
+    label_smoothing: float = 0.0
+    clip_norm: float = 0.0
+    ema: float = 0.0
+    sync_bn: bool = False
+    frozen_bn_epochs: int = 0
+    augmentation: Augmentation = Augmentation()  # noqa: RUF009 -- frozen
+    precision: str = "float32"
+    xla: bool = False
+    seed: int = 0
+    source: str = field(default="", compare=False)
+    result: str = field(default="not run", compare=False)
+
+    def __post_init__(self):
+        require_types(self)
+        own = models.get(self.model).spec
+        self.parsed_se(own.se)
+        stages = len(getattr(own, "depths", ()))
+        fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
+        or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
+        require(self, "depths", fits, f"empty for {self.model}{or_numbers}")
+        for name, accepted in CHOICES.items():
+            require(self, name, getattr(self, name) in accepted, f"one of {', '.join(accepted)}")
+        for name, (holds, accepted) in BOUNDS.items():
+            require(self, name, holds(getattr(self, name)), accepted)
+        for name in ("warmup_epochs", "frozen_bn_epochs"):
+            require(
+                self, name, getattr(self, name) <= self.epochs, f"from 0 to epochs={self.epochs}"
+            )
+        rising = list(self.milestones) == sorted(set(self.milestones))
+        in_range = all(0 < m < self.epochs for m in self.milestones)
+        require(
+            self,
+            "milestones",
+            rising and in_range,
+            f"rising, above 0 and below epochs={self.epochs}",
+        )
+        together = not (self.sync_bn and self.accumulation > 1)
+        require(
+            self,
+            "accumulation",
+            together,
+            "1 with sync_bn=True, whose replicas cannot meet inside of a loop",
+        )
+
+    @property
+    def spec(self):
+        """The architecture: that of `model`, with the `depths` and SE blocks that are asked for."""
+        own = models.get(self.model).spec
+        depths = {"depths": self.depths} if self.depths else {}
+        return dataclasses.replace(own, se=self.parsed_se(own.se), **depths)
+
+    def parsed_se(self, default):
+        """The SE blocks that `se` describes, for a network whose own ones are `default`; None is
+        none.
+        """
+        if self.se in ("default", "none"):
+            return default if self.se == "default" else None
+        fields = {each.name for each in dataclasses.fields(SE)}
+        changes = {}
+        for part in self.se.split(","):
+            name, _, text = (piece.strip() for piece in part.partition("="))
+            require(
+                self,
+                "se",
+                name in fields and text,
+                f"'default', 'none', or NAME=VALUE of {sorted(fields)}",
+            )
+            try:
+                changes[name] = _parsed(text, name)
+            except ValueError:
+                require(self, "se", False, f"stage numbers joined by '+' behind {name}=")
+        return dataclasses.replace(default or SE(), **changes)
+
+    def flat(self):
+        """All fields by name, those of the augmentation among them: what flags and messages name."""
+        fields = dataclasses.asdict(self)
+        return fields | fields.pop("augmentation")
+
+    @classmethod
+    def from_json(cls, fields):
+        """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have
+        their defaults.
+        """
+        augmentation = Augmentation(**fields.get("augmentation", {}))
+        own = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**own | {"augmentation": augmentation})
+
+    def override(self, **fields):
+        """The same recipe with some of the flat fields changed; `result` becomes "not run" if any
+        does.
+        """
+        names = {each.name for each in dataclasses.fields(Augmentation)}
+        augmentation = dataclasses.replace(
+            self.augmentation, **{n: v for n, v in fields.items() if n in names}
+        )
+        own = {name: value for name, value in fields.items() if name not in names}
+        changed = dataclasses.replace(self, augmentation=augmentation, **own)
+        return self if changed == self else dataclasses.replace(changed, result="not run")
+
+
+def _natural(largest=2**31 - 1, least=0):
+    return (lambda v: least <= v <= largest), f"from {least} to {largest}"
+
+
+AT_LEAST_0 = (lambda v: 0 <= v < math.inf), "at least 0"
+ABOVE_0 = (lambda v: 0 < v < math.inf), "above 0"
+BELOW_1 = (lambda v: 0 <= v < 1), "from 0 to below 1"
+
+CHOICES = {
+    "normalization": NORMALIZATIONS,
+    "optimizer": OPTIMIZERS,
+    "schedule": SCHEDULES,
+    "warmup": WARMUPS,
+    "precision": PRECISIONS,
+}
+BOUNDS = {
+    "dataset": (bool, "a dataset's name or a folder"),
+    "image_size": _natural(4096),
+    "epochs": _natural(10**6, 1),
+    "batch_size": _natural(10**7, 1),
+    "accumulation": _natural(10**4, 1),
+    "learning_rate": ABOVE_0,
+    "decay": ABOVE_0,
+    "warmup_epochs": AT_LEAST_0,
+    "warmup_rate": AT_LEAST_0,
+    "momentum": BELOW_1,
+    "weight_decay": AT_LEAST_0,
+    "label_smoothing": BELOW_1,
+    "clip_norm": AT_LEAST_0,
+    "ema": BELOW_1,
+    "frozen_bn_epochs": _natural(),
+    "seed": _natural(),
+}
+
+
+def _parsed(text, name):
+    """The value of a field of SE that is written as text."""
+    if name == "stages":
+        return tuple(int(stage) for stage in text.split("+"))
+    named = {"None": None, "none": None, "True": True, "False": False}
+    return named[text] if text in named else int(text) if text.isdigit() else text

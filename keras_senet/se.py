@@ -1,0 +1,68 @@
+"""What an SE block computes and where a network has them: plain data, importable without Keras."""
+
+from dataclasses import dataclass
+
+from keras_senet.fields import is_integer, plain
+
+SQUEEZES = ("avg", "max", None)
+GATES = ("sigmoid", "tanh", "relu")
+POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
+
+
+def check_excitation(reduction, squeeze, gate):
+    """Raises ValueError for what `SqueezeExcite` does not take."""
+    if not is_integer(reduction) or reduction < 1:
+        raise ValueError(
+            f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}"
+        )
+    if squeeze not in SQUEEZES:
+        raise ValueError(
+            f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}"
+        )
+    if gate not in GATES:
+        raise ValueError(f"`gate` must be one of {list(GATES)}. Received: gate={gate!r}")
+
+
+@dataclass(frozen=True)
+class SE:
+    """Where a network's SE blocks are and what they compute; `None` in its place gives the plain
+    network.
+
+    `reduction`, `squeeze`, `gate` and `use_bias` are those of `SqueezeExcite`. `position` is where
+    in a residual unit the block stands (paper, Figure 5 and Tables 14 and 15), with F the unit's
+    residual branch:
+
+    standard        relu(se(F(x)) + shortcut(x))
+    pre             relu(F(se(x)) + shortcut(x))
+    post            se(relu(F(x) + shortcut(x)))
+    identity        relu(F(x) + se(shortcut(x)))
+    conv3x3         inside F, behind the first 3x3 convolution, its batch normalisation and ReLU
+    conv3x3_linear  the same in front of batch normalisation: the paper does not say which of the
+                    two it means
+
+    `stages` restricts the blocks to some stages, by the numbers in the layers' names; None is all
+    of them.
+    """
+
+    reduction: int = 16
+    squeeze: str | None = "avg"
+    gate: str = "sigmoid"
+    use_bias: bool = True
+    position: str = "standard"
+    stages: tuple[int, ...] | None = None
+
+    def __post_init__(self):
+        if self.position not in POSITIONS:
+            raise ValueError(
+                f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}"
+            )
+        check_excitation(self.reduction, self.squeeze, self.gate)
+        object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
+        if self.stages is not None:
+            if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
+                raise ValueError(
+                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
+                )
+            object.__setattr__(
+                self, "stages", plain(tuple(self.stages))
+            )  # so that equal ones compare equal
