@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from keras_senet.fields import is_integer, plain
 
 SQUEEZES = ("avg", "max", None)
-GATES = ("sigmoid", "tanh", "relu")
+GATES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, None)}  # of keras.activations: range
 POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
 
 

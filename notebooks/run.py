@@ -55,9 +55,13 @@ def execute(notebook, quick=False):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: all of this folder")
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="default: all of this folder"
+    )
     parser.add_argument("--quick", action="store_true", help="with fewer epochs")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where to save; default: in place")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to save; default: in place"
+    )
     options = parser.parse_args()
     if options.quick and not options.output:
         parser.error("--quick needs --output: its results are not for readers")

@@ -37,7 +37,10 @@ WORDS = {
     "is spared|are spared": "is avoided, is not needed",
     "answers? (?:the same|differently)": "the same outputs, outputs that differ",
 }
-PATTERNS = {re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE): instead for words, instead in WORDS.items()}
+PATTERNS = {
+    re.compile(rf"(?<!\w)(?:{words})(?!\w)", re.IGNORECASE): instead
+    for words, instead in WORDS.items()
+}
 
 
 def python_prose(source):
@@ -83,7 +86,9 @@ def paragraphs(text):
 def files():
     for root in ROOTS:
         path = ROOT / root
-        found = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+        found = (
+            [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.suffix in SUFFIXES)
+        )
         yield from (file for file in found if "node_modules" not in file.parts)
 
 

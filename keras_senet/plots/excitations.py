@@ -10,10 +10,10 @@ import numpy as np
 from keras_senet.analysis.excitations import stage_name
 from keras_senet.evaluation import readable
 from keras_senet.extras import require
+from keras_senet.se import GATES
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
 PANELS = 12  # blocks that all fit into a picture
-LIMITS = {"sigmoid": (-0.02, 1.02), "tanh": (-1.02, 1.02), "relu": (None, None)}  # of the axis
 
 
 def excited_classes(result, classes, path, title):
@@ -78,11 +78,17 @@ def _panels(result, title):
     panels = []
     for name, each in zip(names, axes, strict=False):
         block = result.blocks[name]
-        each.set(title=name, xlabel="channel", ylabel="gate", ylim=LIMITS[block.gate])
+        each.set(title=name, xlabel="channel", ylabel="gate", ylim=_limits(block.gate))
         each.xaxis.get_major_locator().set_params(integer=True)
         each.grid(alpha=0.3)
         panels.append((each, block))
     return figure, panels
+
+
+def _limits(gate):
+    """The limits of an axis for a gate's values: its range and a margin, or None, which is matplotlib's choice."""
+    low, high = GATES[gate]
+    return None if high is None else (low - 0.02, high + 0.02)
 
 
 def _sampled(channels):
