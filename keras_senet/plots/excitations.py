@@ -11,10 +11,10 @@ import numpy as np
 from keras_senet.graphs import stage_of
 from keras_senet.imagenet import readable
 from keras_senet.plots.figures import new_figure, save
+from keras_senet.se import GATES
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
 PANELS = 12  # blocks that all fit into a figure
-LIMITS = {"sigmoid": (-0.02, 1.02), "tanh": (-1.02, 1.02), "relu": (None, None)}  # of the axis
 
 
 def excited_classes(result: Any, classes: Sequence[int], path: str | Path, title: str) -> None:
@@ -78,11 +78,17 @@ def _make_panels(result, title):
     panels = []
     for name, each in zip(names, axes, strict=False):
         block = result.blocks[name]
-        each.set(title=name, xlabel="channel", ylabel="gate", ylim=LIMITS[block.gate])
+        each.set(title=name, xlabel="channel", ylabel="gate", ylim=_limits(block.gate))
         each.xaxis.get_major_locator().set_params(integer=True)
         each.grid(alpha=0.3)
         panels.append((each, block))
     return figure, panels
+
+
+def _limits(gate):
+    """The limits of an axis for a gate's values: its range and a margin, or None, which is matplotlib's choice."""
+    low, high = GATES[gate]
+    return None if high is None else (low - 0.02, high + 0.02)
 
 
 def _sample(channels):

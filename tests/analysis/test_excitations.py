@@ -16,6 +16,7 @@ import little
 import matplotlib.figure
 import numpy as np
 import pytest
+from gate_formulas import GATE_FORMULAS
 from gated import FAMILIES
 from PIL import Image
 from tiny import TINY
@@ -41,7 +42,7 @@ from keras_senet.plots.excitations import (
     excited_instances,
     overview,
 )
-from keras_senet.se import SE
+from keras_senet.se import GATES, SE
 from keras_senet.weights.metadata import describe
 
 NAMES = tuple("abcde")
@@ -86,11 +87,6 @@ def all_gates(model, images):
     found = keras.tree.flatten(
         maps(model.preprocessing.normalize(np.asarray(images)), training=False)
     )
-    functions = {
-        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "tanh": np.tanh,
-        "relu": lambda x: np.maximum(x, 0),
-    }
     gates = {}
     for block, x in zip(blocks, found, strict=True):
         (w1, b1), (w2, b2) = (
@@ -98,7 +94,7 @@ def all_gates(model, images):
         )
         x = x.numpy().astype("float64")
         squeezed = x.mean(axis=(1, 2)) if block.squeeze == "avg" else x
-        gate = functions[block.gate](np.maximum(squeezed @ w1 + b1, 0) @ w2 + b2)
+        gate = GATE_FORMULAS[block.gate](np.maximum(squeezed @ w1 + b1, 0) @ w2 + b2)
         gates[block.name] = gate if gate.ndim == 2 else gate.mean(axis=(1, 2))
     return gates
 
@@ -120,7 +116,7 @@ def assert_equal(found, expected, labels):
     np.testing.assert_allclose(found.from_identity, np.abs(expected - 1).mean(axis=0), **close)
 
 
-@pytest.mark.parametrize("se", [SE(), SE(gate="tanh"), SE(gate="relu"), SE(squeeze=None)], ids=str)
+@pytest.mark.parametrize("se", [*(SE(gate=gate) for gate in GATES), SE(squeeze=None)], ids=str)
 def test_the_figures_are_numpys(se):
     model, data = build(SmallResNet((2, 1), se=se)), dataset()
     for layer in model.layers:
