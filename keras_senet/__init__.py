@@ -1,29 +1,68 @@
-"""Squeeze-and-Excitation networks (Hu et al., arXiv 1709.01507) for Keras 3."""
+"""Squeeze-and-Excitation networks (Hu et al., arXiv 1709.01507) for Keras 3.
 
-from importlib.metadata import version
+Its names are loaded when they are first used, its layers at once: Keras cannot load saved models
+without them.
+"""
 
-from keras_senet import models
-from keras_senet.hub import push_to_hub
-from keras_senet.layers import SqueezeExcite
-from keras_senet.models import *  # noqa: F403
-from keras_senet.models.constructor import application
-from keras_senet.models.surgery import add_se, features
-from keras_senet.preprocessing import Preprocessing, decode_predictions, preprocess_input
-from keras_senet.se import SE
-from keras_senet.weights import list_weights, save_weights
+import importlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
-__version__ = version("keras_senet")
-__all__ = [
-    *models.__all__,
-    "SE",
-    "Preprocessing",
-    "SqueezeExcite",
-    "add_se",
-    "application",
-    "decode_predictions",
-    "features",
-    "list_weights",
-    "preprocess_input",
-    "push_to_hub",
-    "save_weights",
-]
+import keras_senet_cli
+from keras_senet.extras import needs_tensorflow
+
+if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the constructors
+    from keras_senet.hub import push_to_hub as push_to_hub
+    from keras_senet.layers import SqueezeExcite as SqueezeExcite
+    from keras_senet.models import *  # noqa: F403
+    from keras_senet.models.constructor import application as application
+    from keras_senet.models.surgery import add_se as add_se
+    from keras_senet.models.surgery import features as features
+    from keras_senet.preprocessing import Preprocessing as Preprocessing
+    from keras_senet.preprocessing import decode_predictions as decode_predictions
+    from keras_senet.preprocessing import preprocess_input as preprocess_input
+    from keras_senet.se import SE as SE
+    from keras_senet.weights import list_weights as list_weights
+    from keras_senet.weights import save_weights as save_weights
+
+__version__ = keras_senet_cli.__version__
+
+HOMES = {
+    "SE": "se",
+    "Preprocessing": "preprocessing",
+    "SqueezeExcite": "layers",
+    "add_se": "models.surgery",
+    "application": "models.constructor",
+    "decode_predictions": "preprocessing",
+    "features": "models.surgery",
+    "list_weights": "weights",
+    "preprocess_input": "preprocessing",
+    "push_to_hub": "hub",
+    "save_weights": "weights",
+}
+
+if not getattr(keras_senet_cli, "parsing", False):  # of the command line, which needs no Keras
+    with needs_tensorflow():
+        importlib.import_module("keras_senet.initializers")
+        importlib.import_module("keras_senet.layers")
+
+
+def __getattr__(name):
+    if name == "__all__":
+        return [*_models().__all__, *HOMES]
+    if name in HOMES:
+        return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
+    if not name.startswith("_"):
+        if find_spec(f"{__name__}.{name}"):
+            return importlib.import_module(f"{__name__}.{name}")
+        if name in _models().__all__:
+            return getattr(_models(), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__():
+    return sorted({*globals(), *__getattr__("__all__")})
+
+
+def _models():
+    return importlib.import_module("keras_senet.models")
