@@ -1,5 +1,6 @@
-"""Optional libraries: imported where they are needed, with an error that says how to install them."""
+"""What is not installed with the core, imported where it is needed: an error says how to install it."""
 
+import contextlib
 import importlib
 
 
@@ -12,7 +13,22 @@ def require(module, extra):
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as error:
-        raise MissingExtraError(
-            f"This needs the package {error.name!r}, which is not installed. "
-            f"Install the extra {extra!r}: pip install 'keras_senet[{extra}]'"
-        ) from error
+        raise _missing(error, extra) from error
+
+
+@contextlib.contextmanager
+def needs_tensorflow():
+    """In the block, an import that fails for want of TensorFlow raises MissingExtraError."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "tensorflow":
+            raise
+        raise _missing(error, "tensorflow") from error
+
+
+def _missing(error, extra):
+    return MissingExtraError(
+        f"This needs the package {error.name!r}, which is not installed. "
+        f"Install the extra {extra!r}: pip install 'keras_senet[{extra}]'"
+    )

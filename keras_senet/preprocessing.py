@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_senet.extras import needs_tensorflow
 from keras_senet.fields import is_integer, plain
 from keras_senet.files import printable, read_bytes
 
@@ -127,7 +128,8 @@ class Preprocessing:
         TensorFlow's tensors, also inside `tf.data` and exported graphs. Of thin images only the
         part that is kept is resized.
         """
-        return middle(resize(image, self.short_side, self.interpolation), self.size)
+        with needs_tensorflow():
+            return middle(resize(image, self.short_side, self.interpolation), self.size)
 
     def read(self, path):
         """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32
@@ -141,9 +143,10 @@ class Preprocessing:
             ValueError: if it is not an image that can be decoded, or for another number of
             channels. OSError: if it cannot be read.
         """
-        import tensorflow as tf
+        with needs_tensorflow():
+            import tensorflow as tf
 
-        from keras_senet.images.decoding import decode, orientation_of, reason_of
+            from keras_senet.images.decoding import decode, orientation_of, reason_of
 
         channels = len(self.mean)
         if channels not in (1, 3):

@@ -69,11 +69,18 @@ def test_no_packages_import_each_other(imports):
     except graphlib.CycleError as error:
         pairs = itertools.pairwise(error.args[1])  # each is imported by the next
         pytest.fail(
-            "\n".join(each for imported, importer in pairs for each in imports[importer, imported]), pytrace=False
+            "\n".join(each for imported, importer in pairs for each in imports[importer, imported]),
+            pytrace=False,
         )
 
 
 def test_only_the_command_line_knows_itself_and_the_whole_package(imports):
     """`import keras_senet` in a module would need everything that the package's own names are taken from."""
-    upward = [modules for (importer, imported), modules in imports.items() if imported in ("cli", "") and importer]
-    assert not [each for modules in upward for each in modules if not each.startswith("keras_senet.cli")]
+    upward = [
+        modules
+        for (importer, imported), modules in imports.items()
+        if imported in ("cli", "") and importer
+    ]
+    assert not [
+        each for modules in upward for each in modules if not each.startswith("keras_senet.cli")
+    ]

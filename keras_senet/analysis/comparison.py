@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from keras_senet.complexity import complexity
-from keras_senet.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -61,6 +60,8 @@ def cost(model, dataset=None, **options):
     counts = complexity(model)
     if dataset is None:
         return Cost(counts.parameters, counts.multiply_adds)
+    from keras_senet.evaluation import evaluate
+
     result = evaluate(model, dataset, **options)
     return Cost(
         counts.parameters, counts.multiply_adds, result.top1, result.top5, int(result.images.sum())

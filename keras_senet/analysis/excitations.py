@@ -5,19 +5,20 @@ import difflib
 import itertools
 from collections.abc import Collection
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_senet.analysis.moments import Moments
-from keras_senet.data import Corrupt, evaluation_batches
-from keras_senet.evaluation import networks
-from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import is_integer
 from keras_senet.graphs import Graph, check_functional, flat_layers, functional_of, stage_of
 from keras_senet.imagenet import readable
 from keras_senet.layers import SqueezeExcite
+
+if TYPE_CHECKING:
+    from keras_senet.data import Corrupt
 
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
@@ -124,7 +125,7 @@ class Excitations:
     class_images: np.ndarray
     images: int
     blocks: dict[str, BlockExcitations]
-    skipped: tuple[Corrupt, ...]
+    skipped: "tuple[Corrupt, ...]"
 
 
 def excitations(
@@ -175,6 +176,11 @@ def excitations(
     )
     rows = np.full(len(dataset.class_names), -1)
     rows[list(kept)] = range(len(kept))
+    from keras_senet.data import evaluation_batches
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation.accuracy import track
+
     networks.check_images(model, dataset)
     step, blocks = gates_step(model)
     (view,) = networks.views_of(model, dataset, None)
@@ -200,6 +206,8 @@ def find_classes(names, class_names):
         raise ValueError(
             f"`classes` must be the names of one class or more. Received: classes={names!r}"
         )
+    from keras_senet.evaluation import readable
+
     indices = {}
     for i, (name, text) in enumerate(zip(class_names, readable(class_names), strict=True)):
         for alias in {name, text, text.removeprefix(f"{name} ")}:
@@ -232,6 +240,8 @@ def gates_step(model):
         ValueError: for a model that is not functional, or has no SE blocks.
     """
     import tensorflow as tf
+
+    from keras_senet.evaluation import networks
 
     found = _gates(model)
     means = [_mean_over_places(block, gate) for _, block, gate in found]

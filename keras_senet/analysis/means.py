@@ -6,9 +6,6 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_senet.data import evaluation_batches
-from keras_senet.evaluation import networks
-from keras_senet.evaluation.accuracy import track
 from keras_senet.layers import SqueezeExcite
 
 BATCH = 64  # images a step
@@ -85,7 +82,6 @@ def _means(model, watched, images, function, progress):
 
 def _step(model, watched, function):
     """A function from a batch, as the network takes it, to a mean (C,) for each layer."""
-    import tensorflow as tf
 
     def means(images):
         with contextlib.ExitStack() as stack:
@@ -95,6 +91,10 @@ def _step(model, watched, function):
             sum(_channel_mean(function(value), layer) for value in values) / max(1, len(values))
             for layer, values in zip(watched, seen, strict=True)
         ]
+
+    if keras.backend.backend() != "tensorflow":
+        return means
+    import tensorflow as tf
 
     return tf.function(means, autograph=False, reduce_retracing=True)
 
@@ -146,6 +146,10 @@ def _prepared(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
     if not len(dataset):
         return
+    from keras_senet.data import evaluation_batches
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation.accuracy import track
+
     networks.check_images(model, dataset)
     (view,) = networks.views_of(model, dataset, None)
     batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])
