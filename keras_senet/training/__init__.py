@@ -6,4 +6,4 @@ from keras_senet.recipes.variants import Variant
 from keras_senet.training.signals import Terminated
 from keras_senet.training.trainer import Trainer
 
-__all__ = ["RECIPES", "Recipe", "Terminated", "Trainer"]
+__all__ = ["RECIPES", "Recipe", "Terminated", "Trainer", "Variant"]
