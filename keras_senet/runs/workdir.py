@@ -246,6 +246,15 @@ def read_recipe(path):
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
 
 
+def read_engine(path):
+    """The loop that trains in a work directory: that of the run there, else the package's own."""
+    try:
+        about = json.loads((Path(path) / "recipe.json").read_text())
+        return about.get("engine", "trainer")
+    except (OSError, ValueError, AttributeError):  # which `WorkDir` is to refuse
+        return "trainer"
+
+
 def read_metrics(path):
     """The rows of a `metrics.csv`, numbers as float; none if it is not there.
 
