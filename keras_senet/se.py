@@ -65,7 +65,8 @@ class SE:
         if self.stages is not None:
             if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
                 raise ValueError(
-                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
+                    "`stages` must be a tuple of stage numbers, or None. "
+                    f"Received: stages={self.stages!r}"
                 )
             object.__setattr__(
                 self, "stages", plain(tuple(self.stages))

@@ -74,7 +74,7 @@ class Recipe:
 
     model: str = "SEResNet20"
     depths: tuple[int, ...] = ()
-    se: SE | None = SE()  # noqa: RUF009 -- frozen
+    se: SE | None = SE()
     dataset: str = "digits"
     image_size: int = 0
     upright: bool = True
@@ -100,7 +100,7 @@ class Recipe:
     ema: float = 0.0
     sync_bn: bool = False
     frozen_bn_epochs: int = 0
-    augmentation: Augmentation = Augmentation()  # noqa: RUF009 -- frozen
+    augmentation: Augmentation = Augmentation()
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     seed: int = 0
@@ -127,7 +127,7 @@ class Recipe:
         require(self, "accumulation", together, accepted)
 
     def flat(self) -> dict[str, Any]:
-        """All fields by name, those of the augmentation among them: what flags and messages name."""
+        """All fields by name, those of the augmentation too: what flags and messages name."""
         own = {name: value for name, value in vars(self).items() if name != "augmentation"}
         return own | vars(self.augmentation)
 

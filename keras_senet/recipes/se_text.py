@@ -45,7 +45,8 @@ def write_se(se: SE | None) -> str:
     """The text that `read_se` reads as these blocks."""
     if se is None:
         return "none"
-    changed = {name: value for name, value in vars(se).items() if value != vars(SE())[name]}
+    own = vars(SE())
+    changed = {n: "none" if v is None else v for n, v in vars(se).items() if v != own[n]}
     if changed.get("stages"):
         changed["stages"] = "+".join(map(str, changed["stages"]))
     return ",".join(f"{name}={value}" for name, value in changed.items()) or "default"

@@ -8,4 +8,4 @@ with needs_tensorflow():
     from keras_senet.training.signals import Terminated
     from keras_senet.training.trainer import Trainer
 
-__all__ = ["RECIPES", "Recipe", "Terminated", "Trainer"]
+__all__ = ["RECIPES", "Recipe", "Terminated", "Trainer", "Variant"]

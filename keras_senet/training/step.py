@@ -137,7 +137,7 @@ class TrainStep:
         return gradients, [loss, tf.reduce_sum(tf.cast(right, tf.float32))]
 
     def _reduce(self, context, gradients, figures, statistics):
-        """Sums gradients and figures over the replicas; the statistics become the replicas' mean."""
+        """Sums gradients and figures over the replicas, and makes the statistics their mean."""
         if self.replicas == 1:
             return gradients, figures
         on_device = map(tf.identity, statistics)
