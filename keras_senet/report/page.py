@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_senet import data
-from keras_senet.cli.train import NOT_FLAGS, meanings
 from keras_senet.data import Augmentation
 from keras_senet.extras import require
+from keras_senet.fields import meanings
 from keras_senet.files import check_folder, write_atomically
-from keras_senet.recipes.recipe import Recipe
+from keras_senet.recipes.recipe import NOT_FLAGS, Recipe
+from keras_senet.recipes.se_text import write_se
 from keras_senet.report.answers import answers
 from keras_senet.report.charts import Axis, line_chart
 from keras_senet.report.record import read_record
@@ -161,9 +162,11 @@ class Field(NamedTuple):
 def _fields(recipe):
     """The fields of the recipe and of its augmentation, in their order."""
     documented = meanings(Recipe) | meanings(Augmentation)
-    values, defaults = recipe.flat(), Recipe().flat()
+    values, defaults = (
+        each.flat() | {"se": write_se(each.se)} for each in (recipe, Recipe())
+    )
     return [
-        Field(name, value, defaults[name], documented.get(name, ""))
+        Field(name, value, defaults[name], documented[name].text)
         for name, value in values.items()
         if name not in NOT_FLAGS
     ]

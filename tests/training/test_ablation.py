@@ -9,10 +9,11 @@ import pytest
 
 from keras_senet import cli
 from keras_senet.analysis import ablation
-from keras_senet.analysis.ablation import VARIANTS, Row, Run, as_csv, table, variant_of
+from keras_senet.analysis.ablation import Row, Run, as_csv, table
+from keras_senet.recipes.variants import VARIANTS, variant_of
 from keras_senet.runs.workdir import read_metrics
 from keras_senet.se import SE
-from keras_senet.training import RECIPES, Ablation, Recipe, Trainer, Variant
+from keras_senet.training import RECIPES, Ablation, Trainer, Variant
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
 PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
@@ -32,7 +33,7 @@ FLAGS = [
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
     """One run was begun and interrupted; it is continued, and nothing is trained twice."""
-    started = RECIPE.override(se="none", seed=3)
+    started = RECIPE.override(se=None, seed=3)
     Trainer(
         started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2
     ).train()
@@ -101,7 +102,7 @@ def test_without_runs_there_is_a_table(tmp_path, capsys):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_papers_variants_are_se_blocks(name):
     variant = VARIANTS[name]
-    block = Recipe(se=variant.se).parsed_se(SE())
+    block = variant.se
     assert (block is None) == (name == "plain")
     assert (block == SE()) == (name == "se")
     assert variant.paper
@@ -121,7 +122,7 @@ def test_the_papers_variants_are_se_blocks(name):
         ("--variants se se", "each once.*se"),
         ("--seeds 1 1", "each once"),
         ("--seeds -1", "seed=-1"),
-        ("--recipe digit", "--recipe digit"),
+        ("--recipe digit", '"digit" for --recipe'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_path, capsys):
@@ -134,6 +135,6 @@ def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_pa
 
 
 def test_a_variant_of_ones_own():
-    assert variant_of("r64:reduction=64") == Variant("r64", "reduction=64")
+    assert variant_of("r64:reduction=64") == Variant("r64", SE(reduction=64))
     assert variant_of("tanh") is VARIANTS["tanh"]
     assert variant_of("v1.0_r64+tanh-2:reduction=64").name == "v1.0_r64+tanh-2"

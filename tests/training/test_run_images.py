@@ -10,6 +10,7 @@ import pytest
 from keras_senet import cli, data
 from keras_senet.data.folders import load_folder
 from keras_senet.runs.workdir import WorkDir
+from keras_senet.se import SE
 from keras_senet.training import Ablation, Recipe, Variant
 
 RECIPE = Recipe(epochs=2, batch_size=16)
@@ -197,9 +198,9 @@ def cli_recipe(**fields):
 
 def test_an_ablation_compares_runs_on_the_same_images_alone(tmp_path):
     images = {"train": in_memory(), "test": in_memory()}
-    WorkDir(tmp_path / "plain" / "seed0", cli_recipe(se="none"), {}, images=images)
+    WorkDir(tmp_path / "plain" / "seed0", cli_recipe(se=None), {}, images=images)
     ablation = Ablation(
-        cli_recipe(), tmp_path, [Variant("se", "default"), Variant("plain", "none")], [0]
+        cli_recipe(), tmp_path, [Variant("se", SE()), Variant("plain", None)], [0]
     )
     with pytest.raises(ValueError, match="train has 4 images then, 80 images now"):
         ablation.train()
