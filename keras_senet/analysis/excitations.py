@@ -1,6 +1,5 @@
 """What the SE blocks of a network answer to images."""
 
-import collections
 import difflib
 import itertools
 from collections.abc import Collection
@@ -11,79 +10,24 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.moments import Moments
+from keras_senet.analysis.taps import gates, tap_gates
 from keras_senet.data import Corrupt, evaluation_batches
 from keras_senet.evaluation import networks, readable
 from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import is_integer
-from keras_senet.graphs import Graph, check_functional, functional_of
-from keras_senet.layers import SqueezeExcite
+from keras_senet.graphs import functional_of, stage_of
 
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 
-def gates(model):
-    """A model of the same input that returns the gates of every SE block, by the layers' names: (N,
-    1, 1, C) each.
-
-    A block within a nested model is called "<model>/<layer>"; the second call of one is
-    "<layer>:2".
-
-    Raises:
-        ValueError: for a model that is not functional, or has no SE blocks.
-    """
-    found = {name: gate for name, _, gate in _gates(model)}
-    return keras.Model(functional_of(model).input, found)
-
-
-def gates_by_stage(model, images):
+def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2":
     0.48, ...}.
     """
     found = {}
     for name, gate in gates(model)(images, training=False).items():
-        found.setdefault(stage_name(name), []).append(float(ops.mean(gate)))
+        found.setdefault(stage_of(name), []).append(float(ops.mean(gate)))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
-
-
-def stage_name(name):
-    """The stage that a block's name begins with: "stage2" for "stage2_block1_se"."""
-    return name.rpartition("/")[-1].split("_")[0]
-
-
-def _gates(model):
-    """(name, SE block, its symbolic gate) for each call of a block in a model, in the order of the
-    graph.
-    """
-    check_functional(model)
-    found = list(_walk(model))
-    if not found:
-        raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
-    return found
-
-
-def _walk(model):
-    calls = collections.Counter()
-    for node in Graph(functional_of(model)).nodes:
-        layer, inputs = node.operation, node.input_tensors
-        calls[layer.name] += 1
-        name = layer.name if calls[layer.name] == 1 else f"{layer.name}:{calls[layer.name]}"
-        if isinstance(layer, SqueezeExcite):
-            yield name, layer, layer.excitation(*inputs)
-        elif isinstance(layer, keras.Model) and _has_blocks(layer):
-            check_functional(layer)
-            yield from _walk_nested(name, layer, inputs)
-
-
-def _has_blocks(model):
-    return any(isinstance(layer, SqueezeExcite) for layer in model._flatten_layers())
-
-
-def _walk_nested(name, model, inputs):
-    """The same for a model that another one calls on `inputs`."""
-    inner = list(_walk(model))
-    found = keras.tree.flatten(keras.Model(model.inputs, [gate for _, _, gate in inner])(inputs))
-    for (block_name, block, _), gate in zip(inner, found, strict=True):
-        yield f"{name}/{block_name}", block, gate
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,8 +181,8 @@ def gates_step(model):
     """
     import tensorflow as tf
 
-    found = _gates(model)
-    means = [_mean_over_places(block, gate) for _, block, gate in found]
+    found = tap_gates(model)
+    means = [_mean_over_places(each.layer, each.value) for each in found]
     network = keras.Model(functional_of(model).input, means)
     channels_first = keras.config.image_data_format() == "channels_first"
 
@@ -252,8 +196,8 @@ def gates_step(model):
     )
     step = tf.function(excite, input_signature=[images], autograph=False)
     return step, [
-        (name, block.gate, mean.shape[-1])
-        for (name, block, _), mean in zip(found, means, strict=True)
+        (each.name, each.layer.gate, mean.shape[-1])
+        for each, mean in zip(found, means, strict=True)
     ]
 
 

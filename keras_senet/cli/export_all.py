@@ -18,7 +18,8 @@ from keras_senet.cli import console
 from keras_senet.evaluation import evaluate, load_run
 from keras_senet.export.files import FORMATS, planned
 from keras_senet.export.images import images_of
-from keras_senet.export.parity import ParityError, run_file, synthetic_images
+from keras_senet.export.inputs import synthetic_images
+from keras_senet.export.parity import ParityError, run_file
 from keras_senet.export.tflite import QUANTIZATIONS
 from keras_senet.files import write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs
@@ -183,7 +184,7 @@ def _settle(model, images):
     (graph,) = graphs(model)
     calls = [node for node in graph.nodes if isinstance(node.operation, NORMALIZATIONS)]
     with contextlib.ExitStack() as stack:
-        for norm, reader in ((node.operation, graph.reader(node)) for node in calls):
+        for norm, reader in ((node.operation, graph.consumer(node)) for node in calls):
             stack.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = 0.0
             is_shortcut = reader is not None and isinstance(reader.operation, keras.layers.Add)

@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from keras_senet.analysis.excitations import stage_name
+from keras_senet.graphs import stage_of
 from keras_senet.evaluation import readable
 from keras_senet.extras import require
 
@@ -61,7 +61,7 @@ def chosen_blocks(names):
     """
     if len(names) <= PANELS:
         return list(names)
-    stages = [list(blocks) for _, blocks in itertools.groupby(names, stage_name)]
+    stages = [list(blocks) for _, blocks in itertools.groupby(names, stage_of)]
     return [*(blocks[-1] for blocks in stages[:-1]), *stages[-1][-3:]][-PANELS:]
 
 
@@ -151,7 +151,7 @@ def _field(rows, name):
 
 def _shade_stages(axes, rows):
     at = 0
-    for i, (_, blocks) in enumerate(itertools.groupby(rows, lambda row: stage_name(row.block))):
+    for i, (_, blocks) in enumerate(itertools.groupby(rows, lambda row: stage_of(row.block))):
         count = len(list(blocks))
         if i % 2:
             axes.axvspan(at - 0.5, at + count - 0.5, color="grey", alpha=0.12, lw=0)
