@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_senet.evaluation import readable
+from keras_senet.imagenet import readable
 
 CONSTANT = (
     0.01  # the standard deviation below which a channel's gate counts as the same for all images

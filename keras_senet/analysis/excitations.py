@@ -12,10 +12,11 @@ from keras import ops
 from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, tap_gates
 from keras_senet.data import Corrupt, evaluation_batches
-from keras_senet.evaluation import networks, readable
+from keras_senet.evaluation import networks
 from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import is_integer
 from keras_senet.graphs import functional_of, stage_of
+from keras_senet.imagenet import readable
 
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 

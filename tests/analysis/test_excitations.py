@@ -33,6 +33,7 @@ from keras_senet.analysis.excitation_tables import (
 from keras_senet.analysis.excitations import excitations, find_classes, gates_step
 from keras_senet.analysis.moments import Moments
 from keras_senet.data import DATASETS, Dataset
+from keras_senet.imagenet import imagenet_classes
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.plots.excitations import (
     chosen_blocks,
@@ -40,7 +41,6 @@ from keras_senet.plots.excitations import (
     excited_instances,
     overview,
 )
-from keras_senet.preprocessing import imagenet_classes
 from keras_senet.se import SE
 from keras_senet.weights.metadata import describe
 
