@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import keras
+from keras import ops
 
 from keras_senet.graphs import Graph, check_functional, flat_layers, functional_of, is_functional
 from keras_senet.layers import SqueezeExcite
@@ -68,6 +69,12 @@ def gates(model: keras.Model) -> keras.Model:
     """
     found = {each.name: each.value for each in tap_gates(model)}
     return keras.Model(functional_of(model).input, found)
+
+
+def mean_over_places(value: Any, layer: Any) -> Any:
+    """(N, C) in float32: the mean over height and width of a map in the layer's data format."""
+    places = (1, 2) if layer.data_format == "channels_last" else (2, 3)
+    return ops.mean(ops.cast(value, "float32"), axis=places)
 
 
 def _tap_calls(model, value_of) -> Iterator[Tap]:

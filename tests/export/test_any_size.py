@@ -262,9 +262,7 @@ def test_images_are_checked_at_two_sizes(monkeypatch):
     model = network()
     sizes = [batch.shape[1:] for batch in batches_to_compare(model, None, None)]
     assert sizes == [(32, 32, 3), (45, 27, 3)]
-    given = [
-        batch.shape for batch in batches_to_compare(model, None, images((16, 12), count=3))
-    ]
+    given = [batch.shape for batch in batches_to_compare(model, None, images((16, 12), count=3))]
     assert given == [(3, 16, 12, 3), (4, 32, 32, 3)]
     x = keras.Input((None, None, 3))
     up = layers.UpSampling2D()(layers.MaxPooling2D(2)(x))

@@ -207,7 +207,9 @@ LAYERS = {
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 @pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 def test_a_layer(build, layout, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
+    monkeypatch.setattr(
+        writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known")
+    )
     keras.utils.set_random_seed(0)
     inputs = keras.Input((9, 8, 4))
     model = keras.Model(inputs, build(inputs))
@@ -242,7 +244,16 @@ def largest_error(model, path, layout, images):
         lambda x: 2 * x,
         lambda x: layers.Concatenate(axis=1)([x, x]),
     ],
-    ids=["transposed", "squareplus", "leaky", "threshold", "dense", "upsampling", "operation", "axis"],
+    ids=[
+        "transposed",
+        "squareplus",
+        "leaky",
+        "threshold",
+        "dense",
+        "upsampling",
+        "operation",
+        "axis",
+    ],
 )
 def test_other_layers_go_through_tf2onnx(build, tmp_path):
     inputs = keras.Input((8, 8, 4))
@@ -304,7 +315,9 @@ def test_what_onnx_has_not_is_one_clear_error(tmp_path):
 
 def test_se_blocks_in_a_network_of_keras(tmp_path, monkeypatch):
     """Takes 5 s: ResNet-50 is built, copied with blocks, and folded."""
-    monkeypatch.setattr(writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
+    monkeypatch.setattr(
+        writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known")
+    )
     plain = keras.applications.ResNet50(
         weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None
     )
