@@ -1,9 +1,10 @@
 """What a network costs and computes, what its gates do, and smaller networks of it."""
 
 from keras_senet.analysis.comparison import Comparison, Cost, compare, cost
-from keras_senet.analysis.excitations import Excitations, excitations, gates, gates_by_stage
+from keras_senet.analysis.excitations import Excitations, excitations, gates_by_stage
 from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import remove_se
+from keras_senet.analysis.taps import gates
 from keras_senet.complexity import Complexity, complexity
 from keras_senet.recipes.variants import Variant
 

@@ -19,7 +19,8 @@ from keras_senet.cli.tables import console
 from keras_senet.evaluation import evaluate
 from keras_senet.export.files import FORMATS, planned
 from keras_senet.export.images import images_of
-from keras_senet.export.parity import ParityError, run_file, synthetic_images
+from keras_senet.export.inputs import synthetic_images
+from keras_senet.export.parity import ParityError, run_file
 from keras_senet.export.tflite import QUANTIZATIONS
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from keras_senet import data, models
 from keras_senet.analysis.comparison import Cost, cost
-from keras_senet.analysis.means import mean_gates, spread
+from keras_senet.analysis.means import mean_gates, subsample
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli.evaluate import output_folder, working
@@ -122,7 +122,7 @@ def _ranking_images(options, dataset_name, upright):
     """The training images that means are taken over, or None where none are needed."""
     if options.count_only or not (options.constant or options.keep):
         return None
-    return spread(_loaded(options, dataset_name, "train", upright), options.images)
+    return subsample(_loaded(options, dataset_name, "train", upright), options.images)
 
 
 def _variants(options, model, images, progress):
