@@ -100,7 +100,7 @@ def findings(file):
                 yield f"{file.relative_to(ROOT)}:{place}: {match.group()!r}; write: {instead}"
 
 
-@pytest.mark.parametrize("file", files(), ids=lambda file: str(file.relative_to(ROOT)))
+@pytest.mark.parametrize("file", list(files()), ids=lambda file: str(file.relative_to(ROOT)))
 def test_words(file):
     found = list(findings(file))
     assert not found, "\n" + "\n".join(found)
