@@ -1,6 +1,6 @@
 """The prose uses the terms of the field: no text contains a phrase of the left column of `WORDS`.
 
-Of Python, in files and in notebooks, the strings and comments are read, by `ast` and `tokenize`, and not the names; of
+In Python, also that of notebooks, the strings and comments are searched, not the names; in
 Markdown, JavaScript and HTML the whole text.
 """
 
