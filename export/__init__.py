@@ -8,9 +8,22 @@ if __name__ != "keras_senet.export":
     )
 
 from .folding import fold
-from .onnx import to_onnx
+from .formats import Common, export_model
+from .onnx import ONNX, to_onnx
 from .parity import ExportReport, ParityError
-from .saved_model import to_saved_model
-from .tflite import to_tflite
+from .saved_model import SavedModel, to_saved_model
+from .tflite import TFLite, to_tflite
 
-__all__ = ["ExportReport", "ParityError", "fold", "to_onnx", "to_saved_model", "to_tflite"]
+__all__ = [
+    "ONNX",
+    "Common",
+    "ExportReport",
+    "ParityError",
+    "SavedModel",
+    "TFLite",
+    "export_model",
+    "fold",
+    "to_onnx",
+    "to_saved_model",
+    "to_tflite",
+]

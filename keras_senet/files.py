@@ -82,16 +82,19 @@ def replacing(path):
         raise
 
 
-def to_csv(rows, columns=None, *, header=True):
-    """Mappings as CSV text, lines ending in "\\r\\n" (RFC 4180).
+def to_csv(rows, columns=None, *, header=True, newline="\r\n"):
+    """Mappings as CSV text, lines ending in "\\r\\n" (RFC 4180); None is an empty field.
 
     Args:
         rows: column -> value; at least one row unless `columns` are given.
         columns: their names in order; None takes those of the first row.
         header: whether the first line names the columns.
+        newline: what ends a line.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if columns is None else columns)
+    writer = csv.DictWriter(
+        text, list(rows[0]) if columns is None else columns, lineterminator=newline
+    )
     if header:
         writer.writeheader()
     writer.writerows(rows)

@@ -1,13 +1,8 @@
-"""From images of 0..255 RGB to what a network takes, and from its answers to the names of
-ImageNet's classes.
-"""
+"""From images of 0..255 RGB to a network's input."""
 
 import math
 from dataclasses import dataclass, replace
-from functools import cache
-from importlib.resources import files
 from numbers import Real
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -277,60 +272,3 @@ def preprocess_input(x, data_format=None, mode="torch"):
         )
     result = MODES[mode].normalize(x, data_format)
     return ops.convert_to_numpy(result) if isinstance(x, np.ndarray) else result
-
-
-class ImageNetClass(NamedTuple):
-    """A class: its id in WordNet, its name, and its place in the authors' output order."""
-
-    wordnet_id: str
-    name: str
-    caffe_index: int
-
-
-@cache
-def imagenet_classes():
-    """The 1,000 classes in the standard order, that of their WordNet ids."""
-    rows = (
-        files("keras_senet")
-        .joinpath("imagenet_classes.txt")
-        .read_text(encoding="ascii")
-        .splitlines()
-    )
-    return tuple(
-        ImageNetClass(wordnet_id, name, int(index))
-        for wordnet_id, name, index in map(str.split, rows)
-    )
-
-
-@cache
-def class_order():
-    """For each class of the standard order its place in the authors' outputs: `caffe_outputs[...,
-    class_order()]`.
-    """
-    return np.array([imagenet_class.caffe_index for imagenet_class in imagenet_classes()])
-
-
-def decode_predictions(preds, top=5):
-    """The likeliest classes of each image: lists of (WordNet id, name, score), the highest score
-    first.
-
-    Args:
-        preds: probabilities or logits (N, 1000) of a network for ImageNet.
-        top: how many classes.
-
-    Raises:
-        ValueError: for another shape or another number of classes.
-    """
-    scores = np.asarray(ops.convert_to_numpy(preds))
-    classes = imagenet_classes()
-    if scores.ndim != 2 or scores.shape[1] != len(classes):
-        raise ValueError(
-            f"`preds` must have the shape (N, {len(classes)}). Received: preds of shape {scores.shape}"
-        )
-    if not is_integer(top) or not 1 <= top <= len(classes):
-        raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
-    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
-    return [
-        [(classes[i].wordnet_id, classes[i].name, float(row[i])) for i in indices]
-        for indices, row in zip(best, scores, strict=True)
-    ]

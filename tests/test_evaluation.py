@@ -33,9 +33,10 @@ from keras_senet.evaluation import (
 )
 from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.protocols import Crops, Whole
+from keras_senet.imagenet import imagenet_classes
 from keras_senet.initializers import blank
 from keras_senet.plots import training as pictures
-from keras_senet.preprocessing import IMAGENET, imagenet_classes
+from keras_senet.preprocessing import IMAGENET
 
 NAMES = tuple("abcdefghij")
 

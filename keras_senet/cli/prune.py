@@ -16,91 +16,18 @@ import numpy as np
 
 from keras_senet import data, models
 from keras_senet.analysis.comparison import Cost, cost
-from keras_senet.analysis.means import mean_gates, spread
+from keras_senet.analysis.means import mean_gates, subsample
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
-from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
-from keras_senet.cli.evaluate import WORKDIR_HELP, load_networks, output_folder, working
+from keras_senet.cli.evaluate import output_folder, working
+from keras_senet.cli.network import Loaded, dataset_of, load_networks
+from keras_senet.cli.options import Prune
+from keras_senet.cli.tables import console, make_table, show
 from keras_senet.complexity import complexity
 from keras_senet.extras import require
 from keras_senet.files import write_atomically
 from keras_senet.weights.metadata import describe
 from keras_senet_cli import quiet
-
-
-def add_arguments(parser):
-    """The flags of the command."""
-    add = parser.add_argument
-    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
-    add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
-    add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
-    add(
-        "--remove-se",
-        nargs="*",
-        action="append",
-        type=int,
-        default=[],
-        metavar="STAGE",
-        help="without the SE blocks of these stages (2..5 for ImageNet, 1..3 for 32 x 32 images), or of all; may be "
-        "given several times",
-    )
-    add(
-        "--constant",
-        action="store_true",
-        help="also with the mean of each removed block's gate in its place",
-    )
-    add(
-        "--keep",
-        nargs="+",
-        type=float,
-        default=[],
-        metavar="PART",
-        help="the parts 0..1 of the channels that stay",
-    )
-    add(
-        "--baseline",
-        type=int,
-        nargs="?",
-        const=1,
-        default=0,
-        metavar="N",
-        help="beside each --keep also N networks, or one, with channels drawn at random",
-    )
-    add(
-        "--images",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="training images for means; default: %(default)s",
-    )
-    add(
-        "--count-only",
-        action="store_true",
-        help="no accuracy, no images: channels are drawn at random",
-    )
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="digits, a tfds name or a folder; default: imagenet2012, or the run's own",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        default=128,
-        metavar="N",
-        help="images a step; default: %(default)s",
-    )
-    add(
-        "--split",
-        default="test",
-        help="for the accuracy; default: %(default)s (ImageNet's validation images)",
-    )
-    add("--data-dir", metavar="DIR", help="where tfds datasets are")
-    add(
-        "--output",
-        metavar="DIR",
-        help="for each network, pruning.csv, pruning.json and pruning.png; default: none",
-    )
 
 
 @dataclass(frozen=True)
@@ -137,12 +64,11 @@ class Row:
         return None if self.cost.top1 is None else 100 * (1 - self.cost.top1)
 
 
-def run(options):
+def run(options: Prune) -> None:
     """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
     picture.
     """
-    _check(options)
-    name, weights, model, dataset_name = _network(options)
+    name, weights, model, dataset_name = _load(options)
     blocks = se_blocks(model)
     for stages in options.remove_se:
         _check_stages(blocks, stages)
@@ -175,22 +101,6 @@ def run(options):
         )
 
 
-def _check(options):
-    if not options.remove_se and not options.keep:
-        raise ValueError("--remove-se or --keep must be given")
-    if options.constant and (options.count_only or not options.remove_se):
-        raise ValueError(
-            "--constant goes with --remove-se, and takes images: not with --count-only"
-        )
-    for part in options.keep:
-        if not 0 < part <= 1:
-            raise ValueError(f"--keep must be above 0 and at most 1. Received: --keep {part}")
-    if options.images < 1:
-        raise ValueError(f"--images must be at least 1. Received: --images {options.images}")
-    if options.baseline < 0:
-        raise ValueError(f"--baseline must be at least 0. Received: --baseline {options.baseline}")
-
-
 def _check_stages(blocks, stages):
     try:
         choose(blocks, stages or None)
@@ -198,14 +108,14 @@ def _check_stages(blocks, stages):
         raise ValueError(f"--remove-se: {error}") from error
 
 
-def _network(options):
-    """(name, weights, network, name of its dataset); to count alone it needs no weights."""
+def _load(options):
+    """The network and the name of its dataset; only to count it needs no weights."""
     if options.count_only and options.model and not options.weights:
-        (name,) = options.model
         with quiet():
-            return name, None, models.get(name)(weights=None), None
-    ((name, weights),), (model,), dataset_name = load_networks(options)
-    return name, weights, model, dataset_name
+            model = models.get(options.model)(weights=None)
+        return Loaded(options.model, None, model, None)
+    (loaded,) = load_networks(options)
+    return loaded._replace(dataset=dataset_of(options, loaded))
 
 
 def _loaded(options, dataset_name, split, upright):
@@ -217,7 +127,7 @@ def _ranking_images(options, dataset_name, upright):
     """The training images that means are taken over, or None where none are needed."""
     if options.count_only or not (options.constant or options.keep):
         return None
-    return spread(_loaded(options, dataset_name, "train", upright), options.images)
+    return subsample(_loaded(options, dataset_name, "train", upright), options.images)
 
 
 def _variants(options, model, images, progress):
@@ -313,7 +223,7 @@ def _report(options, model, name, weights, dataset_name, split):
 
 
 def _write(folder, title, rows, plain, report):
-    """`pruning.csv`, `pruning.json` and `pruning.png`, each the old or the new one at any moment."""
+    """`pruning.csv`, `pruning.json` and `pruning.png`, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = [_figures(row, plain) for row in rows]
     text = io.StringIO()

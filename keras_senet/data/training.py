@@ -5,8 +5,10 @@ import functools
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.data import boxes, decoding, images
+from keras_senet.data import boxes, decoding
+from keras_senet.data.mixing import draw_mixing, mix_pairs
 from keras_senet.data.order import Balanced, replacements, shuffled
+from keras_senet.data.operations import augment_operation, derive_seed, resize_square
 from keras_senet.data.sources import at_once, options, read
 from keras_senet.recipes.augmentation import Augmentation
 
@@ -58,7 +60,7 @@ class TrainingData:
         self.augmentation = augmentation
         self.steps_per_epoch = len(dataset) // batch_size
         self._check_augmentation()
-        self._operation = augmentation.operation()
+        self._operation = augment_operation(augmentation)
         self._boxes = (
             boxes.random_boxes(augmentation.min_area, seed)
             if augmentation.min_area
@@ -204,15 +206,15 @@ class TrainingData:
         """An augmented image and its label, and, if pairs are mixed, how."""
         seed = tf.stack([tf.constant(self.seed, tf.int64), place])
         image = self._operation(
-            self._sized(place, raw, part, upright, orientation), images.numbered(seed, 2)
+            self._sized(place, raw, part, upright, orientation), derive_seed(seed, 2)
         )
         if not self.augmentation.mixes:
             return image, label
-        pair = images.numbered(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
+        pair = derive_seed(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
         return (
             image,
             label,
-            *images.mixing(
+            *draw_mixing(
                 self.augmentation.mixup, self.augmentation.cutmix, self.image_size, pair
             ),
         )
@@ -222,7 +224,7 @@ class TrainingData:
         """Images and targets of a part of a batch, mixed where they are to be."""
         classes = len(self.dataset.class_names)
         targets = tf.one_hot(decoding.checked(labels, classes), classes)
-        return images.mix_pairs(pixels, targets, *mixing) if mixing else (pixels, targets)
+        return mix_pairs(pixels, targets, *mixing) if mixing else (pixels, targets)
 
     def _sized(self, place, raw, part, upright, orientation):
         """The image in its final size, uint8 (size, size, C)."""
@@ -233,7 +235,7 @@ class TrainingData:
         def choose(whole):
             return tf.numpy_function(self._boxes, [whole[None], place[None]], tf.int32)[0]
 
-        image = images.resize(
+        image = resize_square(
             self.dataset.decode_part(raw, *tf.unstack(part), choose, upright, orientation), size
         )
         return tf.ensure_shape(image, (size, size, channels))

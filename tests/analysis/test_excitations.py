@@ -34,6 +34,7 @@ from keras_senet.analysis.excitation_tables import (
 from keras_senet.analysis.excitations import excitations, find_classes, gates_step
 from keras_senet.analysis.moments import Moments
 from keras_senet.data import DATASETS, Dataset
+from keras_senet.imagenet import imagenet_classes
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.plots.excitations import (
     chosen_blocks,
@@ -41,7 +42,6 @@ from keras_senet.plots.excitations import (
     excited_instances,
     overview,
 )
-from keras_senet.preprocessing import imagenet_classes
 from keras_senet.se import GATES, SE
 from keras_senet.weights.metadata import describe
 
@@ -395,6 +395,14 @@ def test_pictures(tmp_path, monkeypatch):
     for name in ("classes", "instances", "blocks"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 300
+    assert panel.get_ylim() == (-0.03, 1.03)
+    large = dataclasses.replace(block, mean=5 * block.mean)
+    excited_classes(
+        dataclasses.replace(result, blocks={"se": large}), [1, 2], tmp_path / "large.png", "a title"
+    )
+    low, high = figures[-1].axes[0].get_ylim()
+    assert low == -0.03
+    assert high > large.mean.max() > 2
     odd = dataclasses.replace(result, class_names=tuple(f"_{name}" for name in NAMES))
     for draw in (excited_classes, excited_instances):
         draw(odd, [1, 2], tmp_path / "odd.png", "a title")

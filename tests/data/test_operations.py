@@ -8,14 +8,15 @@ import tensorflow as tf
 from data.files import picture
 from PIL import Image
 
-from keras_senet.data import Augmentation, images
+from keras_senet.data import Augmentation
+from keras_senet.data.operations import augment_operation, resize_square
 
 IMAGE = picture(24, 24)
 
 
 def made(augmentation, image=IMAGE, count=60):
     """Results for different seeds, uint8 (count, H, W, C)."""
-    operation = tf.function(augmentation.operation())
+    operation = tf.function(augment_operation(augmentation))
     return np.stack(
         [operation(tf.constant(image), tf.constant([0, seed], tf.int64)) for seed in range(count)]
     )
@@ -111,7 +112,7 @@ def test_operations_have_seeds_of_their_own():
 )
 def test_resizing_is_tensorflow_s_and_pillow_s(height, width, size):
     image = picture(height, width)
-    resized = tf.function(images.resize)(image, size).numpy().astype(int)
+    resized = tf.function(resize_square)(image, size).numpy().astype(int)
     expected = tf.image.resize(image, (size, size), antialias=True).numpy()
     np.testing.assert_array_equal(resized, np.floor(expected + 0.5))
     pillow = np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BILINEAR))
