@@ -1,15 +1,14 @@
 """What an SE block computes and where a network has them: plain data, importable without Keras."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import Literal, get_args
 
 from keras_senet.fields import is_integer, plain
 
-GATES = {"sigmoid": (0, 1), "tanh": (-1, 1), "relu": (0, None)}  # of keras.activations: range
 Squeeze = Literal["avg", "max", None]
-Gate = str if TYPE_CHECKING else Literal[*GATES]
+Gate = Literal["sigmoid", "tanh", "relu"]
 Position = Literal["standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear"]
-SQUEEZES, POSITIONS = get_args(Squeeze), get_args(Position)
+SQUEEZES, GATES, POSITIONS = map(get_args, (Squeeze, Gate, Position))
 
 
 def check_excitation(reduction, squeeze, gate):

@@ -181,14 +181,6 @@ def test_squeeze_excite_is_its_formula(squeeze, gate, use_bias, data_format):
     assert relative_error(output, images * expected) < 1e-6
 
 
-@pytest.mark.parametrize(("gate", "limits"), GATES.items())
-def test_a_gates_range(gate, limits):
-    values = GATE_FORMULAS[gate](np.linspace(-50, 50, 1001))
-    low, high = limits
-    assert values.min() == pytest.approx(low, abs=1e-9)
-    assert values.max() == (pytest.approx(high, abs=1e-9) if high is not None else 50)
-
-
 class Gated:
     """Images -> (batch normalisation ->) an SE block, by its gradients for training or by those TensorFlow derives."""
 

@@ -36,7 +36,7 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
 class BlockExcitations:
     """The gates of one SE block over a dataset's images; all figures are float64.
 
-    gate           "sigmoid" (0..1), "tanh" (-1..1) or "relu" (at least 0)
+    gate           the gate's name, such as "sigmoid"
     class_means    (classes, C): the mean over the images of each class; NaN for a class without
                    images
     class_stds     (classes, C): the standard deviation within each class, as `np.std`; NaN for one

@@ -395,6 +395,14 @@ def test_pictures(tmp_path, monkeypatch):
     for name in ("classes", "instances", "blocks"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 300
+    assert panel.get_ylim() == (-0.03, 1.03)
+    large = dataclasses.replace(block, mean=5 * block.mean)
+    excited_classes(
+        dataclasses.replace(result, blocks={"se": large}), [1, 2], tmp_path / "large.png", "a title"
+    )
+    low, high = figures[-1].axes[0].get_ylim()
+    assert low == -0.03
+    assert high > large.mean.max() > 2
     odd = dataclasses.replace(result, class_names=tuple(f"_{name}" for name in NAMES))
     for draw in (excited_classes, excited_instances):
         draw(odd, [1, 2], tmp_path / "odd.png", "a title")
