@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from keras_senet.data import Augmentation
+from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.recipe import Recipe
 
 CROP_AND_FLIP = Augmentation(min_area=0.08, flip=True)

@@ -5,8 +5,8 @@ import math
 from dataclasses import dataclass, field
 
 from keras_senet import models
-from keras_senet.data import Augmentation
 from keras_senet.fields import require, require_types
+from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.se import SE
 
 SCHEDULES = ("constant", "step", "cosine", "linear")
@@ -96,7 +96,7 @@ class Recipe:
     ema: float = 0.0
     sync_bn: bool = False
     frozen_bn_epochs: int = 0
-    augmentation: Augmentation = Augmentation()  # noqa: RUF009 -- frozen
+    augmentation: Augmentation = Augmentation()
     precision: str = "float32"
     xla: bool = False
     seed: int = 0

@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras_senet import data
 from keras_senet.evaluation import evaluate, prediction_step
 from keras_senet.files import replacing
-from keras_senet.images.decoding import reason_of
+from keras_senet.images.decoding import describe_error
 from keras_senet.plots import training as pictures
 from keras_senet.runs.environment import environment
 from keras_senet.runs.splits import best_row
@@ -265,7 +265,7 @@ class Trainer:
 
     def _skip(self, corrupt, error):
         if not corrupt:  # and no worker was lost, as an error of TensorFlow's would say
-            raise RuntimeError(f"The images cannot be read: {reason_of(error)}") from error
+            raise RuntimeError(f"The images cannot be read: {describe_error(error)}") from error
         if not self.skip_corrupt:
             raise data.CorruptImageError(str(corrupt[0])) from error
         self.skipped |= {each.index: str(each) for each in corrupt}
