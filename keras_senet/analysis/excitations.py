@@ -14,7 +14,6 @@ from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
 from keras_senet.fields import is_integer
 from keras_senet.graphs import functional_of, stage_of
-from keras_senet.imagenet import readable
 
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt

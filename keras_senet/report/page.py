@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 from keras_senet import data
 from keras_senet.extras import require
-from keras_senet.fields import meanings
 from keras_senet.files import check_folder, write_atomically
 from keras_senet.report.predictions import predict_dataset
 from keras_senet.report.sections import describe_network, describe_predictions, describe_record
