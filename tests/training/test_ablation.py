@@ -8,12 +8,12 @@ import statistics
 import pytest
 
 from keras_senet import cli
-from keras_senet.analysis import ablation
+from keras_senet.analysis import Variant, ablation
 from keras_senet.analysis.ablation import Ablation, Row, Run, as_csv, table
 from keras_senet.recipes.variants import VARIANTS, variant_of
 from keras_senet.runs.tables import Metrics
 from keras_senet.se import SE
-from keras_senet.training import RECIPES, Trainer, Variant
+from keras_senet.training import RECIPES, Trainer
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
 PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
