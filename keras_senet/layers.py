@@ -252,7 +252,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and self.center
             and self.scale
             and not self.synchronized
-            and not self.renorm
+            and not getattr(self, "renorm", False)  # older Keras has none
             and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
         )
 

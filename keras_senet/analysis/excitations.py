@@ -42,7 +42,7 @@ def gates_by_stage(model, images):
     """
     found = {}
     for name, gate in gates(model)(images, training=False).items():
-        found.setdefault(stage_name(name), []).append(float(ops.mean(gate)))
+        found.setdefault(stage_name(name), []).append(float(ops.convert_to_numpy(ops.mean(gate))))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 
 
