@@ -19,7 +19,7 @@ from ratio import measure
 
 import keras_senet
 from keras_senet import export
-from keras_senet.export.parity import synthetic_images
+from keras_senet.export.inputs import synthetic_images
 
 THREADS = 2
 IMAGE = np.random.default_rng(0).normal(size=(1, 224, 224, 3)).astype("float32")

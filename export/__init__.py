@@ -15,16 +15,34 @@ from keras_senet.extras import needs_tensorflow
 from .folding import fold
 
 if TYPE_CHECKING:  # what editors and type checkers see of `HOMES`
-    from .onnx import to_onnx
+    from .formats import Common, export_model
+    from .onnx import ONNX, to_onnx
     from .parity import ExportReport, ParityError
-    from .saved_model import to_saved_model
-    from .tflite import to_tflite
+    from .saved_model import SavedModel, to_saved_model
+    from .tflite import TFLite, to_tflite
 
-__all__ = ["ExportReport", "ParityError", "fold", "to_onnx", "to_saved_model", "to_tflite"]
+__all__ = [
+    "ONNX",
+    "Common",
+    "ExportReport",
+    "ParityError",
+    "SavedModel",
+    "TFLite",
+    "export_model",
+    "fold",
+    "to_onnx",
+    "to_saved_model",
+    "to_tflite",
+]
 
 HOMES = {
+    "Common": "formats",
     "ExportReport": "parity",
+    "ONNX": "onnx",
     "ParityError": "parity",
+    "SavedModel": "saved_model",
+    "TFLite": "tflite",
+    "export_model": "formats",
     "to_onnx": "onnx",
     "to_saved_model": "saved_model",
     "to_tflite": "tflite",

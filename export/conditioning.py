@@ -7,6 +7,7 @@ the Keras model is run again with its weights and images changed in the last bit
 asked for more than the model itself holds.
 """
 
+import copy
 import math
 from typing import NamedTuple
 
@@ -14,9 +15,10 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.graphs import functional_of, with_config
+from keras_senet.graphs import functional_of, inputs_of, operation_of, with_config
 
-from .graph import output_names, predict, takes_integers
+from .inputs import laid_out
+from .model import output_names, predict, takes_integers
 
 DRAWS = 2  # of the changes; the worst counts
 MOST_ACCEPTED = (
@@ -68,16 +70,22 @@ def _sigmoid(values):
 ACTIVATIONS = {keras.activations.softmax: _softmax, keras.activations.sigmoid: _sigmoid}
 
 
-class Witness:
-    """A model that also has, as `NAME (before)`, what a last softmax or sigmoid is computed from.
+class Reference:
+    """What a Keras model outputs for batches of images, and how far rounding moves that.
+
+    As `NAME (before)` it also has what a last softmax or sigmoid is computed from.
 
     names        of the model's outputs
-    activations  NAME -> the same activation in NumPy, float64
+    activations  NAME -> its last softmax or sigmoid in NumPy, float64
+    outputs      NAME -> an array per batch
+    moved        NAME -> the sensitivity: the largest relative change when weights and images change
+                 by up to the last bit of the precision; empty for a precision without a bound
     """
 
-    def __init__(self, model, preprocessing):
+    def __init__(self, model: keras.Model, preprocessing, batches, precision: Precision):
         functional = functional_of(model)
-        self.preprocessing, self.names, self.activations = preprocessing, output_names(model), {}
+        self.precision, self.preprocessing = precision, preprocessing
+        self.names, self.activations = output_names(model), {}
         tensors = dict(zip(self.names, functional.outputs, strict=True))
         for name in self.names:
             activation, before = _last_activation(tensors[name])
@@ -86,8 +94,33 @@ class Witness:
                 tensors[f"{name} (before)"] = before
         self._tensors = list(tensors)
         self._model = keras.Model(functional.inputs[0], list(tensors.values()))
+        self.outputs = self._compute(batches)
+        self.moved = self._sensitivities(batches) if precision.is_bounded else {}
 
-    def outputs(self, batches, change=lambda values: values):
+    @property
+    def is_cut(self) -> bool:
+        """Whether a file is compared before its last activation, too."""
+        return self.precision.is_bounded and bool(self.activations)
+
+    @property
+    def sensitivity(self) -> float | None:
+        """The largest of an output of the model; None for a precision without a bound."""
+        return max(self.moved[name] for name in self.names) if self.moved else None
+
+    def accepted(self, name: str) -> float:
+        """What an output of a file may differ by."""
+        return self.precision.accepted(self.moved.get(name, 0.0))
+
+    def laid_out(self, layout: str) -> "Reference":
+        """The same with outputs in a file's layout."""
+        found = copy.copy(self)
+        found.outputs = {
+            name: [laid_out(each, layout) for each in arrays]
+            for name, arrays in self.outputs.items()
+        }
+        return found
+
+    def _compute(self, batches, change=lambda values: values):
         """Arrays of each batch by name, of the model with its weights and images changed by a
         function.
         """
@@ -109,15 +142,13 @@ class Witness:
             found.append(predict(compute, images))
         return {name: [each[name] for each in found] for name in self._tensors}
 
-    def sensitivity(self, batches, reference, unit):
-        """By name, the largest relative change of an output when weights and images change by up to
-        `unit` of each.
-        """
+    def _sensitivities(self, batches):
+        """`moved`."""
         found = dict.fromkeys(self._tensors, 0.0)
         for seed in range(DRAWS):
-            moved = self.outputs(batches, _changes(seed, unit))
+            moved = self._compute(batches, _changes(seed, self.precision.unit))
             for name, arrays in moved.items():
-                pairs = zip(arrays, reference[name], strict=True)
+                pairs = zip(arrays, self.outputs[name], strict=True)
                 found[name] = max(found[name], *(_relative_difference(a, b) for a, b in pairs))
         return found
 
@@ -142,17 +173,13 @@ def _relative_difference(values, reference):
 
 
 def _last_activation(tensor):
-    """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a
-    known one.
+    """(the activation that outputs a tensor (N, C), the tensor that it takes); (None, None) without
+    a known one.
     """
-    layer, node_index = tensor._keras_history.operation, tensor._keras_history.node_index
-    if len(tensor.shape) != 2 or type(layer) not in (
-        layers.Dense,
-        layers.Activation,
-        layers.Softmax,
-    ):
+    layer, known = operation_of(tensor), (layers.Dense, layers.Activation, layers.Softmax)
+    if len(tensor.shape) != 2 or type(layer) not in known:
         return None, None
-    (given,) = layer._inbound_nodes[node_index].input_tensors
+    (given,) = inputs_of(tensor)
     if isinstance(layer, layers.Softmax):
         return (keras.activations.softmax if layer.axis == -1 else None), given
     if isinstance(layer, layers.Activation):

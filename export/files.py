@@ -1,102 +1,86 @@
 """The files that a network is exported to: every format with every quantisation that it has."""
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from . import onnx, tflite
-from .images import spread
-from .onnx import to_onnx
-from .parity import check_replaceable
-from .saved_model import to_saved_model
-from .tflite import to_tflite
+import keras
+import numpy as np
+
+from .formats import Common, Options, export_model
+from .images import select_evenly
+from .onnx import ONNX
+from .parity import ExportReport
+from .saved_model import SavedModel
+from .staging import check_replaceable
+from .tflite import TFLite
 
 SLOW = ("int16x8",)  # on a CPU: TFLite has plain loops for it
 MOST_COMPARED = 64
 MOST_COMPARED_SLOW = 4
-
-
-class Format(NamedTuple):
-    """A format: its function, the file's name and ending, and whether each quantisation needs
-    images.
-    """
-
-    function: object
-    stem: str
-    suffix: str
-    calibrates: dict
-
-
-def _calibrates(quantizations):
-    return {name: each.calibrates for name, each in quantizations.items()}
-
-
-FORMATS = {
-    "savedmodel": Format(to_saved_model, "saved_model", "", {None: False}),
-    "tflite": Format(to_tflite, "model", ".tflite", _calibrates(tflite.QUANTIZATIONS)),
-    "onnx": Format(to_onnx, "model", ".onnx", _calibrates(onnx.QUANTIZATIONS)),
-}
+FORMATS: dict[str, type[Options]] = {each.kind: each for each in (SavedModel, TFLite, ONNX)}
+NAMES = {"savedmodel": "saved_model{}", "tflite": "model{}.tflite", "onnx": "model{}.onnx"}
 
 
 class File(NamedTuple):
-    """One file to write."""
+    """One file to write: of a format, and a quantisation or None."""
 
     kind: str
     quantization: str | None
 
     @property
-    def name(self):
-        middle = f".{self.quantization}" if self.quantization else ""
-        return f"{FORMATS[self.kind].stem}{middle}{FORMATS[self.kind].suffix}"
+    def name(self) -> str:
+        return NAMES[self.kind].format(f".{self.quantization}" if self.quantization else "")
 
     @property
-    def calibrates(self):
-        return FORMATS[self.kind].calibrates[self.quantization]
+    def calibrates(self) -> bool:
+        """Whether it needs images to calibrate on."""
+        return FORMATS[self.kind].QUANTIZATIONS[self.quantization].calibrates
 
     @property
-    def is_slow(self):
+    def is_slow(self) -> bool:
         return self.quantization in SLOW
 
-    def compared(self, images, most=MOST_COMPARED):
+    def compared(self, images: np.ndarray, most: int = MOST_COMPARED) -> np.ndarray:
         """As many of the images as this file is compared on, evenly spread."""
-        return images[spread(len(images), min(most, MOST_COMPARED_SLOW) if self.is_slow else most)]
+        most = min(most, MOST_COMPARED_SLOW) if self.is_slow else most
+        return images[select_evenly(len(images), most)]
 
-    def check_free(self, folder, overwrite):
+    def check_free(self, folder: Path | str, overwrite: bool) -> None:
         """Raises FileExistsError unless it can be written into the folder."""
-        check_replaceable(
-            Path(folder, self.name), overwrite, is_folder=FORMATS[self.kind].suffix == ""
-        )
+        check_replaceable(Path(folder, self.name), overwrite, self.kind == "savedmodel")
 
-    def write(self, model, folder, *, images, calibration, class_names, overwrite):
-        """Writes it into a folder with the model's own preprocessing; the report. `images` None is
-        synthetic ones.
+    def write(
+        self, model: keras.Model, folder, *, images, calibration, class_names, overwrite: bool
+    ) -> ExportReport:
+        """Writes it into a folder with the model's own preprocessing. `images` None is synthetic
+        ones.
         """
-        options = {"quantization": self.quantization} if self.quantization else {}
-        if self.calibrates:
-            options["representative_images"] = calibration
-        return FORMATS[self.kind].function(
-            model,
-            Path(folder, self.name),
+        chosen: dict[str, Any] = {"quantization": self.quantization} if self.quantization else {}
+        common = Common(
             images=images,
+            representative_images=calibration if self.calibrates else None,
             preprocessing=model.preprocessing,
             class_names=class_names,
             overwrite=overwrite,
-            **options,
         )
+        options = FORMATS[self.kind](**chosen)
+        return export_model(model, Path(folder, self.name), options, common)
 
 
-def planned(kinds, quantizations):
+def planned(kinds, quantizations) -> list[File]:
     """A File for each format, then for each format and quantisation that it has.
 
     Raises:
         ValueError: for a quantisation that none of the formats has.
     """
-    plain = [File(kind, None) for kind in FORMATS if kind in kinds]
-    smaller = []
+    files = [File(kind, None) for kind in FORMATS if kind in kinds]
     for quantization in dict.fromkeys(quantizations):
         having = [
-            kind for kind in FORMATS if kind in kinds and quantization in FORMATS[kind].calibrates
+            kind
+            for kind, options in FORMATS.items()
+            if kind in kinds and quantization in options.QUANTIZATIONS
         ]
         if not having:
             raise ValueError(f"--quantization {quantization} is not for --format {' '.join(kinds)}")
-        smaller += [File(kind, quantization) for kind in having]
-    return plain + smaller
+        files += [File(kind, quantization) for kind in having]
+    return files

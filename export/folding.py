@@ -1,4 +1,4 @@
-"""Batch normalisation as part of the convolution in front of it."""
+"""Batch normalisation as part of the convolution before it."""
 
 import keras
 import numpy as np
@@ -9,20 +9,19 @@ from keras_senet import graphs
 FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
 
-def fold(model):
+def fold(model: keras.Model) -> keras.Model:
     """A functional model for inference that is equal up to rounding, with batch normalisation
     inside its convolutions.
 
-    A `BatchNormalization` behind a `Conv2D`, `GroupedConv2D`, `DepthwiseConv2D` or `Dense` without
-    an activation, which nothing else reads, is gone: kernel and bias have its scale and shift.
-    Others stay, such as those in front of a convolution (pre-activation networks), those called
+    A `BatchNormalization` after a `Conv2D`, `GroupedConv2D`, `DepthwiseConv2D` or `Dense` without
+    an activation, whose output nothing else consumes, is gone: kernel and bias have its scale and
+    shift. Others stay, such as those before a convolution (pre-activation networks), those called
     several times, and those called with `training=True`. Works on every backend, in nested models
-    too. The new model has weights of its own; `preprocessing` goes over to it.
+    too. The new model has weights of its own, and the `preprocessing` of the old one.
 
     Raises:
         ValueError: for a model that is neither functional nor a built sequential one, or has a
-        layer of another
-            library that `get_config` does not describe.
+            layer of another library that `get_config` does not describe.
     """
     found = graphs.graphs(model)
     kept = _called_otherwise(found)
@@ -31,7 +30,7 @@ def fold(model):
         conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm))
         for norm, conv in folded.items()
     }
-    return graphs.rebuilt(model, changed, gone=folded)
+    return graphs.rebuild(model, changed, gone=folded)
 
 
 def _called_otherwise(found):
@@ -43,25 +42,21 @@ def _called_otherwise(found):
         each
         for layer in called
         if isinstance(layer, keras.Layer)
-        for each in layer._flatten_layers()
+        for each in graphs.flat_layers(layer)
     }
 
 
 def _foldable(graph):
     """Pairs of a batch normalisation and the convolution that can take it over."""
     for node in graph.nodes:
-        conv, behind = node.operation, graph.reader(node)
-        if (
-            behind is None
-            or type(conv) not in FOLDING
-            or conv.activation is not keras.activations.linear
-        ):
+        conv, consumer = node.operation, graph.consumer(node)
+        if consumer is None or type(conv) not in FOLDING:
             continue
-        norm, data_format = behind.operation, getattr(conv, "data_format", "channels_last")
-        if type(norm) in graphs.NORMALIZATIONS and graphs.over_channels(
-            norm, node.outputs[0], data_format
-        ):
-            yield norm, conv
+        norm, data_format = consumer.operation, getattr(conv, "data_format", "channels_last")
+        is_linear = conv.activation is keras.activations.linear
+        if is_linear and type(norm) in graphs.NORMALIZATIONS:
+            if graphs.over_channels(norm, node.outputs[0], data_format):
+                yield norm, conv
 
 
 def _folded_weights(conv, norm):

@@ -1,14 +1,14 @@
 """SE blocks in a form that integer arithmetic can hold."""
 
-import contextlib
-
+import keras
 import numpy as np
 from keras import ops
 
-from keras_senet.graphs import with_config
+from keras_senet.analysis.taps import tap
+from keras_senet.graphs import flat_layers, functional_of, with_config
 from keras_senet.layers import SqueezeExcite
 
-from .graph import copy_with, predict, prediction_function
+from .model import copy_with, predict, prediction_function
 
 # XNNPACK refuses an int8 convolution whose input scale times kernel scale is over 2^8 of its output
 # scale. With 2^8 steps to the input's range and 2^7 to the kernel's, that is an output range below
@@ -17,74 +17,66 @@ NARROWEST = 2.0**-14
 
 
 class FixedGate(SqueezeExcite):
-    """An SE block whose hidden units are idle: its gate is constant, that of the expansion's
+    """An SE block whose hidden units are dead: its gate is constant, that of the expansion's
     biases.
     """
 
     def excitation(self, x):
-        idle = ops.zeros((1, 1, 1, self.reduce.filters), self.reduce.compute_dtype)
-        return ops.cast(self.expand(idle), self.compute_dtype)
+        dead = ops.zeros((1, 1, 1, self.reduce.filters), self.reduce.compute_dtype)
+        return ops.cast(self.expand(dead), self.compute_dtype)
 
 
-def fix_idle_gates(model, preprocessing, images):
+def fix_constant_gates(model: keras.Model, preprocessing, images: np.ndarray) -> keras.Model:
     """The model, with a constant in place of each gate whose hidden units stay at zero for all
     `images`.
 
-    That happens to blocks of one or two hidden units. Calibration gives such units the range 0..0,
-    for which there is no integer scale: LiteRT refuses the file. A unit held in that range is a
-    constant in any case.
+    That happens to blocks of one or two hidden units. Calibration computes the range 0..0 for such
+    units, for which there is no integer scale: LiteRT refuses the file. A unit held in that range
+    is a constant in any case.
     """
-    idle = _idle_blocks(model, preprocessing, images)
-    if not idle:
+    fixed = _find_constant(model, preprocessing, images)
+    if not fixed:
         return model
 
     def clone(layer):
-        return FixedGate.from_config(layer.get_config()) if layer in idle else with_config(layer)
+        return FixedGate.from_config(layer.get_config()) if layer in fixed else with_config(layer)
 
     return copy_with(model, clone)
 
 
-def gate_layers(model):
+def gate_layers(model: keras.Model) -> list[str]:
     """The names of the layers that compute the gates."""
-    return [layer.name for block in _blocks(model) for layer in (block.reduce, block.expand)]
+    blocks = [layer for layer in flat_layers(model) if isinstance(layer, SqueezeExcite)]
+    return [layer.name for block in blocks for layer in (block.reduce, block.expand)]
 
 
-def _blocks(model):
-    return [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
-
-
-def _idle_blocks(model, preprocessing, images):
+def _find_constant(model, preprocessing, images):
     """The SE blocks whose hidden units' range is too narrow for integers."""
-    blocks = _blocks(model)
-    if not blocks:
+    taps = tap(model, _magnitudes)
+    if not taps:
         return set()
-    with contextlib.ExitStack() as stack:
-        ranges = {block: stack.enter_context(_observed(block)) for block in blocks}
-        predict(prediction_function(model, preprocessing), images)
-    kernels = {block: np.abs(ops.convert_to_numpy(block.reduce.kernel)).max() for block in blocks}
+    inner = keras.Model(functional_of(model).input, [each.value for each in taps])
+    found = predict(prediction_function(inner, preprocessing, range(len(taps))), images)
+    largest = {each.layer: np.zeros(2) for each in taps}
+    for each, magnitudes in zip(taps, found.values(), strict=True):
+        largest[each.layer] = np.maximum(largest[each.layer], magnitudes.max(axis=0))
     return {
         block
-        for block, (given, made) in ranges.items()
-        if made <= given * kernels[block] * NARROWEST
+        for block, (squeezed, hidden) in largest.items()
+        if hidden <= squeezed * _largest_weight(block) * NARROWEST
     }
 
 
-@contextlib.contextmanager
-def _observed(block):
-    """The largest magnitudes [squeezed, hidden] that a block meets in eager calls within, in nested
-    models too.
+def _magnitudes(layer, *inputs):
+    """The largest magnitudes (N, 2) of what an SE block squeezes and of its hidden units, symbolic;
+    None for another layer.
     """
-    largest = [0.0, 0.0]
+    if not isinstance(layer, SqueezeExcite):
+        return None
+    squeezed = layer.pool(*inputs)
+    both = squeezed, layer.reduce(squeezed)
+    return ops.stack([ops.max(ops.absolute(each), axis=(1, 2, 3)) for each in both], axis=-1)
 
-    def excitation(x):
-        squeezed = block.pool(x)
-        hidden = block.reduce(squeezed)
-        for i, value in enumerate((squeezed, hidden)):
-            largest[i] = max(largest[i], float(np.abs(ops.convert_to_numpy(value)).max()))
-        return ops.cast(block.expand(hidden), block.compute_dtype)
 
-    block.excitation = excitation
-    try:
-        yield largest
-    finally:
-        del block.excitation
+def _largest_weight(block):
+    return np.abs(ops.convert_to_numpy(block.reduce.kernel)).max()

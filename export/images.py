@@ -3,16 +3,17 @@
 import os
 import warnings
 
+import keras
 import numpy as np
 
 from keras_senet import data
 from keras_senet.evaluation.networks import views_of
-from keras_senet.images.walk import find_images, summary
+from keras_senet.images.walk import describe_left_out, find_images
 
 MOST_IMAGES = 200
 
 
-def images_for(model, source, data_dir=None):
+def images_for(model: keras.Model, source: str, data_dir=None) -> np.ndarray:
     """Images float32 (N, size, size, C) of 0..255 of a folder, or of a dataset's training images.
 
     They are `MOST_IMAGES` at most, evenly spread, and as evaluation shows them to the network.
@@ -25,7 +26,7 @@ def images_for(model, source, data_dir=None):
     is_named = source in data.DATASETS  # also beside a folder of this name, such as a run's
     if not is_named and os.path.isdir(source) and (files := _image_files(source)):
         return np.stack(
-            [model.preprocessing.read(files[i]) for i in spread(len(files), MOST_IMAGES)]
+            [model.preprocessing.read(files[i]) for i in select_evenly(len(files), MOST_IMAGES)]
         )
     images, _ = images_of(
         model, data.load(source, "train", data_dir, upright=model.preprocessing.upright)
@@ -33,9 +34,11 @@ def images_for(model, source, data_dir=None):
     return images
 
 
-def images_of(model, dataset, most=MOST_IMAGES):
+def images_of(
+    model: keras.Model, dataset, most: int | None = MOST_IMAGES
+) -> tuple[np.ndarray, np.ndarray]:
     """(images as those of `images_for`, their classes) of a dataset; `most` None takes all."""
-    raw, labels = dataset.fetch(spread(len(dataset), most or len(dataset)))
+    raw, labels = dataset.fetch(select_evenly(len(dataset), most or len(dataset)))
     (view,) = views_of(model, dataset, None)
     return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32"), labels
 
@@ -43,10 +46,10 @@ def images_of(model, dataset, most=MOST_IMAGES):
 def _image_files(folder):
     found = find_images(folder)
     if found.left_out:
-        warnings.warn(summary(found.left_out), stacklevel=3)
+        warnings.warn(describe_left_out(found.left_out), stacklevel=3)
     return found.images
 
 
-def spread(count, most):
+def select_evenly(count: int, most: int) -> np.ndarray:
     """The indices of at most so many of `count` things, evenly spread."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype("int64"))

@@ -2,34 +2,23 @@
 same images.
 """
 
-import contextlib
 import dataclasses
 import json
 import math
-import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+import keras
 import numpy as np
 
-from .conditioning import Witness
-from .graph import (
-    in_float32,
-    is_of_any_size,
-    is_taken,
-    own_sides,
-    takes_integers,
-    with_plain_ends,
-    with_sides,
-)
+from .conditioning import Reference
+from .inputs import laid_out
 
-SYNTHETIC_IMAGES = 8
-USUAL_SIZE = 224
-# Added to the own size of a network for images of any size. What strides do not divide is tried
-# before what they do.
-SIZES = ((0, 0), (13, -5), (32, 0), (0, -32), (64, 128))
+if TYPE_CHECKING:
+    from .formats import Options
 
 
 class ParityError(ValueError):
@@ -44,10 +33,10 @@ class ExportReport:
     format          "savedmodel", "tflite" or "onnx"
     quantization    None, or the name of the quantisation
     bytes           size of all that was written
-    max_abs_error   largest difference of an output
-    mean_abs_error  mean difference
-    relative_error  largest difference over the largest output
-    top1_agreement  fraction of the images, 0..1, whose largest output is of the same class
+    max_abs_error   max abs. error of an output
+    mean_abs_error  mean abs. error
+    relative_error  max abs. error over the largest output
+    top1_agreement  fraction of the images, 0..1, whose top-1 prediction is the same
     latency_ms      median time for one image, milliseconds, on all cores of this machine
     peak_memory     bytes, of a fresh process that holds the runtime and the file and runs the
                     images
@@ -69,290 +58,122 @@ class ExportReport:
     sensitivity: float | None = None
 
 
-def synthetic_images(model, preprocessing):
-    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file
-    takes them so.
-    """
-    return _synthetic(model, model.inputs[0].shape[1:], preprocessing)
-
-
-def _synthetic(model, shape, preprocessing, count=SYNTHETIC_IMAGES):
-    random = np.random.default_rng(0)
-    tint = random.uniform(0, 255, (count, 1, 1, 1))
-    images = np.clip(tint + random.normal(0, 60, (count, *shape)), 0, 255).astype("float32")
-    if takes_integers(model):
-        images = images.round()
-    return images if preprocessing is not None or takes_integers(model) else images / 127.5 - 1
-
-
-def batches_to_compare(model, preprocessing, images):
-    """Images to compare on, a batch of each size: two sizes at least of a model for images of any
-    size.
-    """
-    if not is_of_any_size(model):
-        return (
-            [synthetic_images(model, preprocessing)]
-            if images is None
-            else checked_images("images", images, model)
-        )
-    batches = [] if images is None else checked_images("images", images, model)
-    own = own_sides(model, preprocessing) or (USUAL_SIZE, USUAL_SIZE)
-    for change in SIZES:
-        shape = with_sides(model, [side + added for side, added in zip(own, change, strict=True)])
-        if (
-            len(batches) < 2
-            and shape not in [batch.shape[1:] for batch in batches]
-            and is_taken(model, shape)
-        ):
-            batches.append(_synthetic(model, shape, preprocessing, SYNTHETIC_IMAGES // 2))
-    if not batches:
-        raise ValueError(
-            f"`images` must be of a size that {model.name!r} takes: {own} is not. Received: images=None"
-        )
-    return batches
-
-
-@contextlib.contextmanager
-def staged(path, overwrite, is_folder):
-    """A path to write to, beside `path`; what is there at the end replaces `path`, and an error
-    leaves `path` alone.
+def measure(
+    target: Path, model: keras.Model, options: "Options", preprocessing, batches
+) -> dict[str, Any]:
+    """The measured fields of an `ExportReport`.
 
     Raises:
-        FileExistsError: if there is something at `path` and `overwrite` is False, or something of
-        another kind. OSError: if the folder cannot be written.
+        ParityError: if the file cannot be run, or differs from the model.
     """
-    given, path = str(path), Path(os.path.realpath(path))
-    check_replaceable(given, overwrite, is_folder)
-    with (
-        _folders_of(path, given),
-        tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder,
-    ):
-        target, former = Path(folder, "new", path.name), Path(folder, "former")
-        target.parent.mkdir()
-        yield target
-        if path.exists():
-            os.replace(path, former)
-        try:
-            os.replace(target, path)
-        except OSError:
-            if former.exists():
-                os.replace(former, path)
-            raise
+    reference = Reference(model, preprocessing, batches, options.chosen.precision)
+    given = [laid_out(batch, options.layout) for batch in batches]
+    measured = run_file(target, options.kind, given, reference.is_cut)
+    found = measured.pop("outputs")
+    what = f"{options.kind} file of {model.name!r}"
+    own, before = found.pop(options.kind), found.pop("before", {})
+    errors = check(own, before, reference.laid_out(options.layout), what)
+    for signature, outputs in found.items():
+        expected = options.signatures[signature](model, preprocessing, batches[0])
+        for name, values in expected.items():
+            label = f"signature {signature} of the {what}"
+            moved = reference.moved[name]
+            compare(outputs[name][0], values, reference.accepted(name), label, moved)
+    files = target.rglob("*") if target.is_dir() else [target]
+    size = sum(file.stat().st_size for file in files if file.is_file())
+    return {"bytes": size, **errors, **measured, "sensitivity": reference.sensitivity}
 
 
-@contextlib.contextmanager
-def _folders_of(path, given):
-    """The folders that `path` is in are there; those that were made for it are gone after an error.
-
-    Raises:
-        OSError: if nothing can be written there.
-    """
-    made = [folder for folder in path.parents if not os.path.lexists(folder)]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=path.parent).cleanup()
-    except OSError as error:
-        _remove(made)
-        raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
-    try:
-        yield
-    except BaseException:
-        _remove(made)
-        raise
-
-
-def _remove(folders):
-    """Removes folders, the innermost first, unless something else has come into them."""
-    for folder in folders:
-        with contextlib.suppress(OSError):
-            folder.rmdir()
-
-
-def check_replaceable(path, overwrite, is_folder):
-    """Raises FileExistsError unless `path` is free, or, with `overwrite`, holds what an export of
-    its kind wrote.
-    """
-    given, path = str(path), Path(os.path.realpath(path))
-    if not path.exists():
-        return
-    if not is_folder and path.is_dir():
-        raise FileExistsError(f"{given!r} is a folder; `path` must name a file")
-    if is_folder and not path.is_dir():
-        raise FileExistsError(f"{given!r} is a file; `path` must name a folder for the SavedModel")
-    if is_folder and not any(path.iterdir()) and path not in (Path.cwd(), *Path.cwd().parents):
-        return
-    if is_folder and not (path / "saved_model.pb").exists():
-        raise FileExistsError(
-            f"{given!r} is a folder with other things in it; choose another `path`"
-        )
-    if not overwrite:
-        raise FileExistsError(
-            f"{given!r} exists; pass `overwrite=True` (--overwrite) to replace it"
-        )
-
-
-def export(
-    write,
-    model,
-    path,
-    *,
-    kind,
-    quantization,
-    images,
-    preprocessing,
-    overwrite,
-    precision,
-    layout="nhwc",
-    references=None,
-):
-    """Writes a file by `write(model, target)`, runs it, compares, keeps it only if it agrees;
-    returns the report.
-
-    `references` has, by name, what Keras computes where the file has further ways to be called:
-    functions of (model, preprocessing, images), whose result is an array for each output's name.
-    """
-    model = with_plain_ends(in_float32(model))
-    batches = batches_to_compare(model, preprocessing, images)
-    with staged(path, overwrite, is_folder=kind == "savedmodel") as target:
-        write(model, target)
-        witness = Witness(model, preprocessing)
-        cut = precision.is_bounded and bool(witness.activations)
-        measured = run_file(target, kind, [laid_out(each, layout) for each in batches], cut)
-        found = measured.pop("outputs")
-        reference = witness.outputs(batches)
-        moved = (
-            witness.sensitivity(batches, reference, precision.unit) if precision.is_bounded else {}
-        )
-        reference = {
-            name: [laid_out(each, layout) for each in arrays] for name, arrays in reference.items()
-        }
-        what = f"{kind} file of {model.name!r}"
-        errors = check(
-            found.pop(kind), found.pop("before", {}), reference, witness, moved, precision, what
-        )
-        for signature, outputs in found.items():
-            for name, expected in references[signature](model, preprocessing, batches[0]).items():
-                label = f"signature {signature} of the {what}"
-                compare(
-                    outputs[name][0], expected, precision.accepted(moved[name]), label, moved[name]
-                )
-        size = sum(
-            f.stat().st_size
-            for f in (target.rglob("*") if target.is_dir() else [target])
-            if f.is_file()
-        )
-    sensitivity = max(moved[name] for name in witness.names) if moved else None
-    return ExportReport(
-        str(path), kind, quantization, size, **errors, **measured, sensitivity=sensitivity
-    )
-
-
-def check(found, before, reference, witness, moved, precision, what):
+def check(found: dict, before: dict, reference: Reference, what: str) -> dict[str, float]:
     """The errors of `ExportReport`, over all outputs and batches.
-
-    A softmax or sigmoid at the end enlarges or hides errors. So it is compared before that
-    activation too, where a difference that only this network's conditioning explains must be no
-    more than rounding makes there.
 
     Args:
         found, before: arrays of each batch by the output's name, of the file and of the file cut
-        before its end. reference: those of the `witness`. moved: its sensitivities.
+            before its last activation.
+        reference: in the file's layout.
+        what: the file, for messages.
 
     Raises:
-        ParityError: if an output is missing, not finite, or differs by more.
+        ParityError: if an output is missing, not finite, or differs by more than is accepted.
     """
     errors = []
-    for name in witness.names:
-        label = what if len(witness.names) == 1 else f"output {name!r} of the {what}"
-        if len(found.get(name, ())) != len(reference[name]):
+    for name in reference.names:
+        label = what if len(reference.names) == 1 else f"output {name!r} of the {what}"
+        if len(found.get(name, ())) != len(reference.outputs[name]):
             raise ParityError(f"The {what} was removed: it has no output {name!r}")
-        pairs = list(zip(found[name], reference[name], strict=True))
-        accepted = math.inf if name in before else precision.accepted(moved.get(name, 0.0))
-        errors += [compare(*pair, accepted, label, moved.get(name)) for pair in pairs]
+        accepted = math.inf if name in before else reference.accepted(name)
+        own = _compare_batches(found[name], reference, name, accepted, label)
         if name in before:
-            is_usual = all(
-                each["relative_error"] <= precision.tolerance for each in errors[-len(pairs) :]
-            )
-            inner = f"{name} (before)"
-            explained = precision.explained(moved[inner])
-            accepted = max(precision.tolerance, explained) if is_usual else explained
-            for values, expected in zip(before[name], reference[inner], strict=True):
-                compare(
-                    values,
-                    expected,
-                    accepted,
-                    f"{label}, before its last activation,",
-                    moved[inner],
-                )
-            for (outputs, _), values in zip(pairs, before[name], strict=True):
-                activated = witness.activations[name](values.astype("float64"))
-                compare(outputs, activated, precision.tolerance, f"last activation of the {label}")
-    counts = [len(array) for name in witness.names for array in found[name]]
-    sizes = [array.size for name in witness.names for array in found[name]]
+            is_usual = all(e["relative_error"] <= reference.precision.tolerance for e in own)
+            _check_before(before[name], reference, name, is_usual, label)
+            _check_activation(found[name], before[name], reference, name, label)
+        errors += own
+    arrays = [array for name in reference.names for array in found[name]]
+    return _summarize(errors, arrays)
+
+
+def _compare_batches(found, reference, name, accepted, label):
+    """The errors of each batch."""
+    moved = reference.moved.get(name)
+    pairs = zip(found, reference.outputs[name], strict=True)
+    return [compare(values, expected, accepted, label, moved) for values, expected in pairs]
+
+
+def _check_before(before, reference, name, is_usual, label):
+    """Compares an output before its last activation, which enlarges or hides errors.
+
+    A difference after it that only this network's conditioning explains must be no more than
+    rounding makes before it.
+    """
+    inner = f"{name} (before)"
+    explained = reference.precision.explained(reference.moved[inner])
+    accepted = max(reference.precision.tolerance, explained) if is_usual else explained
+    _compare_batches(before, reference, inner, accepted, f"{label}, before its last activation,")
+
+
+def _check_activation(found, before, reference, name, label):
+    """Compares an output with its last activation, computed here from what the file has before."""
+    activation, tolerance = reference.activations[name], reference.precision.tolerance
+    for outputs, values in zip(found, before, strict=True):
+        activated = activation(values.astype("float64"))
+        compare(outputs, activated, tolerance, f"last activation of the {label}")
+
+
+def _summarize(errors, arrays):
+    """The errors of all arrays: the largest, or the mean by numbers or by images."""
+
+    def mean(field, weights):
+        return float(np.average([each[field] for each in errors], weights=weights))
+
     return {
         "max_abs_error": max(each["max_abs_error"] for each in errors),
-        "mean_abs_error": float(
-            np.average([each["mean_abs_error"] for each in errors], weights=sizes)
-        ),
+        "mean_abs_error": mean("mean_abs_error", [array.size for array in arrays]),
         "relative_error": max(each["relative_error"] for each in errors),
-        "top1_agreement": float(
-            np.average([each["top1_agreement"] for each in errors], weights=counts)
-        ),
+        "top1_agreement": mean("top1_agreement", [len(array) for array in arrays]),
     }
 
 
-def laid_out(values, layout):
-    """Images or maps (N, H, W, C) in a file's layout; what has another rank as it is."""
-    return values.transpose(0, 3, 1, 2) if layout == "nchw" and values.ndim == 4 else values
-
-
-def checked_images(argument, images, model):
-    """The images of any iterable as float32 arrays (N, H, W, C), one of each size that there is.
-
-    Raises:
-        ValueError: if there are none, they are not of the model's shape, or not finite.
-    """
-    shape = tuple(model.inputs[0].shape[1:])
-    named = ", ".join("any" if side is None else str(side) for side in shape)
-    try:
-        arrays = [np.asarray(image, "float32") for image in images]
-    except (TypeError, ValueError) as error:
-        raise ValueError(
-            f"`{argument}` must be images of shape ({named}). Received: {type(images)} ({error})"
-        ) from error
-    sizes = dict.fromkeys(array.shape for array in arrays)
-    wrong = [
-        each
-        for each in sizes
-        if len(each) != 3 or not all(a in (None, b) for a, b in zip(shape, each, strict=True))
-    ]
-    if wrong or not arrays:
-        given = (len(arrays), *(wrong[0] if wrong else ()))
-        raise ValueError(f"`{argument}` must be of shape (N, {named}). Received: {given}")
-    if not all(np.isfinite(array).all() for array in arrays):
-        raise ValueError(f"`{argument}` must be finite. Received: values that are not")
-    return [np.stack([array for array in arrays if array.shape == size]) for size in sizes]
-
-
-def compare(outputs, reference, tolerance, what, moved=None):
+def compare(
+    outputs: np.ndarray, reference: np.ndarray, tolerance: float, what: str, moved=None
+) -> dict[str, float]:
     """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more
     than `tolerance`.
 
-    `moved` is how far rounding moves the reference itself, which an error then tells.
+    `moved` is how far rounding moves the reference itself, for the message.
     """
     if outputs.shape != reference.shape:
         raise ParityError(
-            f"The {what} gives outputs of shape {outputs.shape}, Keras of shape {reference.shape}"
+            f"The {what} has outputs of shape {outputs.shape}, Keras of shape {reference.shape}"
         )
     difference = np.abs(outputs.astype("float64") - reference)
     relative = difference.max() / max(np.abs(reference).max(), np.finfo("float32").tiny)
     if not np.isfinite(outputs).all():  # argmax "agrees" on NaN
-        raise ParityError(f"The {what} was removed: it gives outputs that are not finite")
+        raise ParityError(f"The {what} was removed: its outputs are not finite")
     if not relative <= tolerance:  # written so that NaN fails
         own = "" if moved is None else f"; rounding moves Keras' own by {moved:.1e}"
         raise ParityError(
-            f"The {what} was removed: it differs from Keras by {relative:.2e} of the largest output, "
-            f"and {tolerance:.1e} is accepted{own}"
+            f"The {what} was removed: it differs from Keras by {relative:.2e} of the largest "
+            f"output, and {tolerance:.1e} is accepted{own}"
         )
     flat = (len(outputs), -1)
     agreement = np.mean(outputs.reshape(flat).argmax(-1) == reference.reshape(flat).argmax(-1))
@@ -364,12 +185,12 @@ def compare(outputs, reference, tolerance, what, moved=None):
     }
 
 
-def run_file(path, kind, batches, cut=False):
+def run_file(path, kind: str, batches, cut=False) -> dict[str, Any]:
     """`outputs`, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own
     runtime.
 
     The outputs are, by the signature's name (the file's own is called `kind`) and the output's, an
-    array a batch. With `cut` there is also what each softmax or sigmoid at the end is computed
+    array per batch. With `cut` there is also what each softmax or sigmoid at the end is computed
     from, as signature `before`.
 
     Raises:
@@ -378,15 +199,8 @@ def run_file(path, kind, batches, cut=False):
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/images.npz", *batches)
         program = str(Path(__file__).with_name("run_file.py"))
-        command = [
-            sys.executable,
-            "-P",
-            program,
-            kind,
-            str(path),
-            folder,
-            *(["before"] if cut else []),
-        ]
+        arguments = [kind, str(path), folder, *(["before"] if cut else [])]
+        command = [sys.executable, "-P", program, *arguments]
         run = subprocess.run(command, capture_output=True, text=True)
         if run.returncode != 0:
             reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
@@ -394,8 +208,8 @@ def run_file(path, kind, batches, cut=False):
         return read_outputs(folder)
 
 
-def read_outputs(folder):
-    """What `run_file.py` left in its folder, as `run_file` returns it."""
+def read_outputs(folder) -> dict[str, Any]:
+    """What `run_file.py` wrote into its folder, as `run_file` returns it."""
     outputs = {}
     with np.load(f"{folder}/outputs.npz") as archive:
         for key in archive.files:  # SIGNATURE/OUTPUT/BATCH, the batches in their order

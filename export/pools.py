@@ -6,7 +6,7 @@ from keras import ops
 from keras_senet.graphs import with_config
 from keras_senet.layers import SqueezeExcite
 
-from .graph import copy_with
+from .model import copy_with
 
 
 class PooledSqueezeExcite(SqueezeExcite):
@@ -26,7 +26,7 @@ class PooledAverage(keras.layers.GlobalAveragePooling2D):
 
 def _mean(x):
     size = x.shape[1:3]
-    if None in size:  # of a model within a model, which only its call gives a size
+    if None in size:  # of a nested model, whose size only its call determines
         return ops.mean(x, axis=(1, 2), keepdims=True)
     return ops.average_pool(x, size, padding="valid")
 

@@ -1,87 +1,114 @@
 """TFLite, for LiteRT on phones."""
 
-import contextlib
-import re
-import tempfile
-import warnings
-from typing import NamedTuple
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_senet.extras import require
+from keras_senet.fields import is_integer
 
-from .conditioning import FLOAT16, FLOAT32, INTEGERS, Precision
-from .gates import fix_idle_gates, gate_layers
-from .graph import (
-    check_exportable,
+from .conditioning import FLOAT16, FLOAT32, INTEGERS
+from .formats import Common, Options, Quantization, export_model
+from .gates import fix_constant_gates
+from .model import (
     check_tensorflow,
-    checked_class_names,
     image_shape,
     is_of_any_size,
     is_taken,
     of_shape,
     own_sides,
-    serving_function,
     with_sides,
-    write_saved_model,
 )
-from .parity import checked_images, export
+from .parity import ExportReport
 from .pools import with_average_pooling
 from .tflite_metadata import with_metadata
 
 SQUEEZE_OPS = ("mean", "avg_pool")
-IO_DTYPES = {"float32": tf.float32, "int8": tf.int8, "uint8": tf.uint8, "int16": tf.int16}
-
-
-class Quantization(NamedTuple):
-    """One way to make a file smaller.
-
-    io_dtypes    what its input and output may be
-    calibrates   whether it needs images for the ranges of activations
-    precision    what it may differ by
-    operators    the set of TFLite's operators that it may use
-    weights      the dtype of the weights, where it is not the one that TFLite chooses
-    """
-
-    io_dtypes: tuple[str, ...] = ("float32",)
-    calibrates: bool = False
-    precision: Precision = INTEGERS
-    operators: tf.lite.OpsSet = tf.lite.OpsSet.TFLITE_BUILTINS
-    weights: tf.DType | None = None
-
-
-QUANTIZATIONS = {
-    None: Quantization(precision=FLOAT32),
-    "float16": Quantization(precision=FLOAT16, weights=tf.float16),
-    "dynamic": Quantization(),
-    "int8": Quantization(
-        ("float32", "int8", "uint8"), calibrates=True, operators=tf.lite.OpsSet.TFLITE_BUILTINS_INT8
-    ),
-    "int16x8": Quantization(
-        ("float32", "int16"),
-        calibrates=True,
-        operators=tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8,
-    ),
+QUANTIZATIONS: dict[str | None, Quantization] = {
+    None: Quantization(FLOAT32),
+    "float16": Quantization(FLOAT16),
+    "dynamic": Quantization(INTEGERS),
+    "int8": Quantization(INTEGERS, calibrates=True, io_dtypes=("float32", "int8", "uint8")),
+    "int16x8": Quantization(INTEGERS, calibrates=True, io_dtypes=("float32", "int16")),
 }
 
 
+@dataclass(frozen=True)
+class TFLite(Options):
+    """Options of `to_tflite`, where they are described."""
+
+    quantization: str | None = None
+    io_dtype: str = "float32"
+    squeeze_op: str = "mean"
+    float_gates: bool = False
+    input_size: Any = None
+
+    kind: ClassVar[str] = "tflite"
+    QUANTIZATIONS: ClassVar = QUANTIZATIONS
+
+    def __post_init__(self):
+        self.check_quantization()
+        if self.io_dtype not in self.chosen.io_dtypes:
+            raise ValueError(
+                f"With quantization={self.quantization!r}, `io_dtype` must be one of "
+                f"{self.chosen.io_dtypes}. Received: io_dtype={self.io_dtype!r}"
+            )
+        if self.squeeze_op not in SQUEEZE_OPS:
+            raise ValueError(
+                f"`squeeze_op` must be one of {SQUEEZE_OPS}. Received: "
+                f"squeeze_op={self.squeeze_op!r}"
+            )
+        if self.float_gates and self.quantization != "int8":
+            raise ValueError(
+                "`float_gates` must be False unless quantization='int8'. Received: "
+                f"float_gates={self.float_gates!r}, quantization={self.quantization!r}"
+            )
+        object.__setattr__(self, "input_size", _read_size(self.input_size))
+
+    def check_installed(self):
+        require("ai_edge_litert.interpreter", "export")
+        check_tensorflow("A TFLite file")
+
+    def adapt(self, model, common):
+        return _fix_size(model, self.input_size, common.preprocessing)
+
+    def write(self, model, target, common):
+        from .tflite_converter import convert
+
+        if self.squeeze_op == "avg_pool":
+            model = with_average_pooling(model)
+        if self.chosen.calibrates:
+            (images,) = common.representative_images
+            if not self.float_gates:
+                model = fix_constant_gates(model, common.preprocessing, images)
+        content = convert(model, self, common)
+        named = with_metadata(
+            content,
+            name=model.name,
+            preprocessing=common.preprocessing,
+            class_names=common.class_names,
+        )
+        target.write_bytes(named)
+
+
 def to_tflite(
-    model,
+    model: keras.Model,
     path,
     *,
-    quantization=None,
+    quantization: str | None = None,
     representative_images=None,
-    io_dtype="float32",
-    squeeze_op="mean",
-    float_gates=False,
+    io_dtype: str = "float32",
+    squeeze_op: str = "mean",
+    float_gates: bool = False,
     input_size=None,
     images=None,
     preprocessing=None,
     class_names=None,
-    overwrite=False,
-):
-    """Writes a TFLite file of built-in operators alone, run by LiteRT and compared with the model.
+    overwrite: bool = False,
+) -> ExportReport:
+    """Writes a TFLite file of built-in operators only, run by LiteRT and compared with the model.
 
     Its signature maps `images` (1, H, W, C) to `predictions`; several outputs have the names that
     the model has for them, those of a dict or of layers. It computes in float32, or in integers,
@@ -92,25 +119,27 @@ def to_tflite(
         model: a functional Keras model with one input, for images, in channels_last.
         path: the file to write.
         quantization: None; "float16": weights in 16 bits, computed with in float32; "dynamic":
-        weights in 8 bits,
-            activations quantised as they come; "int8": weights (a channel each) and activations in
-            8 bits; "int16x8": weights in 8 bits and activations in 16, exact and slow on a CPU.
+            weights in 8 bits, activations quantised as they come; "int8": weights (per channel) and
+            activations in 8 bits; "int16x8": weights in 8 bits and activations in 16, exact and
+            slow on a CPU.
         representative_images: (N, H, W, C) to calibrate the activations' ranges on, as the exported
-        model takes
-            them; a hundred of the training set are usual. Needed for "int8" and "int16x8".
+            model takes them; a hundred of the training set are usual. Needed for "int8" and
+            "int16x8".
         io_dtype: of the file's input and output: "float32"; with "int8" also "int8" or "uint8",
-        with "int16x8" "int16". squeeze_op: what computes the means over the image: "mean", or
-        "avg_pool" for accelerators that lack MEAN. float_gates: with "int8", whether the two
-        convolutions and the sigmoid of each SE block stay in float32. They
-            are a small part of the work; their results are rounded to 8 bits where they rescale the
-            channels.
+            with "int16x8" "int16".
+        squeeze_op: what computes the means over the image: "mean", or "avg_pool" for accelerators
+            that lack MEAN.
+        float_gates: with "int8", whether the two convolutions and the sigmoid of each SE block stay
+            in float32. They are a small fraction of the work; their results are rounded to 8 bits
+            where they rescale the channels.
         input_size: of the file's images, (H, W) or a number for both, where the model takes images
-        of any size; None
-            is the size of its preprocessing.
+            of any size; None is the size of its preprocessing.
         images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded
-        synthetic ones. preprocessing: a `Preprocessing` to put into the graph: the exported model
-        then takes 0..255 RGB. class_names: the names of the classes, in the order of the model's
-        output. overwrite: whether to replace what is at `path`.
+            synthetic ones.
+        preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255
+            RGB.
+        class_names: the names of the classes, in the order of the model's output.
+        overwrite: whether to replace what is at `path`.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -118,78 +147,52 @@ def to_tflite(
 
     Raises:
         ParityError: if float outputs are not within 1e-4 of the largest one, or 1e-2 with
-        "float16", and further off
-            than rounding moves the model's own; nothing is left at `path`.
+            "float16", and further off than rounding moves the model's own; nothing is left at
+            `path`.
         MissingExtraError: if LiteRT is not installed.
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
-        exists or cannot be
-            written.
+            exists or cannot be written.
     """
-    require("ai_edge_litert.interpreter", "export")
-    _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates)
-    check_tensorflow("A TFLite file")
-    check_exportable(model, preprocessing)
-    class_names = checked_class_names(model, class_names)
-    model = _of_one_size(model, input_size, preprocessing)
-    chosen = QUANTIZATIONS[quantization]
-    calibration = ()
-    if chosen.calibrates:
-        (calibration,) = checked_images("representative_images", representative_images, model)
-
-    def write(model, target):
-        if squeeze_op == "avg_pool":
-            model = with_average_pooling(model)
-        if chosen.calibrates and not float_gates:
-            model = fix_idle_gates(model, preprocessing, calibration)
-        in_float = gate_layers(model) if float_gates else ()
-        content = _converted(
-            model, preprocessing, chosen, calibration, IO_DTYPES[io_dtype], in_float
-        )
-        target.write_bytes(
-            with_metadata(
-                content, name=model.name, preprocessing=preprocessing, class_names=class_names
-            )
-        )
-
-    return export(
-        write,
-        model,
-        path,
-        kind="tflite",
-        quantization=quantization,
+    options = TFLite(quantization, io_dtype, squeeze_op, float_gates, input_size)
+    common = Common(
         images=images,
+        representative_images=representative_images,
         preprocessing=preprocessing,
+        class_names=class_names,
         overwrite=overwrite,
-        precision=chosen.precision,
     )
+    return export_model(model, path, options, common)
 
 
-def _of_one_size(model, input_size, preprocessing):
-    """The model, for images of one size."""
-    size = (input_size, input_size) if _is_integer(input_size) else input_size
-    is_size = (
-        isinstance(size, list | tuple)
-        and len(size) == 2
-        and all(_is_integer(n) and n > 0 for n in size)
-    )
-    if input_size is not None and not is_size:
+def _read_size(value):
+    """(H, W) of an `input_size`, or None."""
+    if value is None:
+        return None
+    size = (value, value) if is_integer(value) else value
+    is_pair = isinstance(size, list | tuple | np.ndarray) and len(size) == 2
+    if not is_pair or not all(is_integer(side) and side > 0 for side in size):
         raise ValueError(
             "`input_size` must be (H, W), or a number of pixels for both, of at least 1. "
-            f"Received: input_size={input_size!r}"
+            f"Received: input_size={value!r}"
         )
+    return tuple(map(int, size))
+
+
+def _fix_size(model, input_size, preprocessing):
+    """The model, for images of one size."""
     if not is_of_any_size(model):
         given = image_shape(model)[:2]
-        if input_size is not None and tuple(size) != given:
+        if input_size not in (None, given):
             raise ValueError(
-                f"`input_size` is for models that take images of any size; {model.name!r} takes {given}. "
-                f"Received: input_size={input_size!r}"
+                f"`input_size` is for models that take images of any size; {model.name!r} takes "
+                f"{given}. Received: input_size={input_size!r}"
             )
         return model
-    size = size or own_sides(model, preprocessing)
+    size = input_size or own_sides(model, preprocessing)
     if size is None:
         raise ValueError(
-            f"TFLite files take images of one size: pass `input_size`, such as 224 or (H, W), for {model.name!r}, "
-            "which takes any"
+            "TFLite files take images of one size: pass `input_size`, such as 224 or (H, W), for "
+            f"{model.name!r}, which takes any"
         )
     shape = with_sides(model, [int(side) for side in size])
     if not is_taken(model, shape):
@@ -197,102 +200,3 @@ def _of_one_size(model, input_size, preprocessing):
             f"`input_size` must be a size that {model.name!r} takes. Received: {tuple(size)}"
         )
     return of_shape(model, shape)
-
-
-def _is_integer(value):
-    """Whether this is a whole number, NumPy's too."""
-    return isinstance(value, int | np.integer) and not isinstance(value, bool)
-
-
-def _check_arguments(quantization, representative_images, io_dtype, squeeze_op, float_gates):
-    if not isinstance(quantization, str | None) or quantization not in QUANTIZATIONS:
-        accepted = ", ".join(map(repr, QUANTIZATIONS))
-        raise ValueError(
-            f"`quantization` must be one of {accepted}. Received: quantization={quantization!r}"
-        )
-    chosen = QUANTIZATIONS[quantization]
-    if io_dtype not in chosen.io_dtypes:
-        raise ValueError(
-            f"With quantization={quantization!r}, `io_dtype` must be one of {chosen.io_dtypes}. "
-            f"Received: io_dtype={io_dtype!r}"
-        )
-    if chosen.calibrates != (representative_images is not None):
-        calibrated = " and ".join(
-            repr(name) for name, each in QUANTIZATIONS.items() if each.calibrates
-        )
-        raise ValueError(
-            f"`representative_images` calibrate {calibrated}, and nothing else. Received: "
-            f"quantization={quantization!r}, representative_images of {type(representative_images)}"
-        )
-    if squeeze_op not in SQUEEZE_OPS:
-        raise ValueError(
-            f"`squeeze_op` must be one of {SQUEEZE_OPS}. Received: squeeze_op={squeeze_op!r}"
-        )
-    if float_gates and quantization != "int8":
-        raise ValueError(
-            f"`float_gates` is of quantization='int8'. Received: quantization={quantization!r}"
-        )
-
-
-def _converted(model, preprocessing, chosen, calibration, io_dtype, in_float):
-    """The bytes of a TFLite file; `in_float` are names of layers that stay in float32."""
-    # Through a SavedModel: converting a concrete function of a Keras model can leave variables
-    # unfrozen.
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        warnings.catch_warnings(),
-        _errors_in_a_line(model),
-    ):
-        # The converter's own calibrator uses the class that TensorFlow tells others to leave.
-        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-        serve = serving_function(model, preprocessing, batch=1)
-        write_saved_model(model, {"serving_default": serve}, folder)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
-        converter.target_spec.supported_ops = [chosen.operators]
-        if chosen is not QUANTIZATIONS[None]:
-            converter.optimizations = [tf.lite.Optimize.DEFAULT]
-        if chosen.weights is not None:
-            converter.target_spec.supported_types = [chosen.weights]
-        if chosen.calibrates:
-            converter.representative_dataset = lambda: (
-                {"images": image[None]} for image in calibration
-            )
-            converter.inference_input_type = converter.inference_output_type = io_dtype
-        if not in_float:
-            return converter.convert()
-        plain = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-        options = tf.lite.experimental.QuantizationDebugOptions(
-            denylisted_nodes=_operations_of(in_float, plain)
-        )
-        debugger = tf.lite.experimental.QuantizationDebugger(
-            converter=converter,
-            debug_dataset=converter.representative_dataset,
-            debug_options=options,
-        )
-        return debugger.get_nondebug_quantized_model()
-
-
-@contextlib.contextmanager
-def _errors_in_a_line(model):
-    """Raises ValueError with the names of operations that TFLite lacks, for which the converter has
-    a page.
-    """
-    from tensorflow.lite.python.convert_phase import ConverterError
-
-    try:
-        yield
-    except ConverterError as error:
-        lacking = dict.fromkeys(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
-        reason = ", ".join(lacking) or str(error).strip().splitlines()[0]
-        raise ValueError(f"{model.name!r} has something that TFLite has not: {reason}") from error
-
-
-def _operations_of(layer_names, content):
-    """The operations of a float file that compute these layers, by the names of their outputs."""
-    interpreter = require("ai_edge_litert.interpreter", "export").Interpreter(model_content=content)
-    names = [tensor["name"] for tensor in interpreter.get_tensor_details()]
-    return [
-        name
-        for name in names
-        if any(f"/{layer}_" in name or f"/{layer}/" in name for layer in layer_names)
-    ]

@@ -10,16 +10,17 @@ from typing import TYPE_CHECKING
 
 import keras_senet_cli
 from keras_senet.extras import needs_tensorflow
+from keras_senet.networks import read_table
 
 if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the constructors
     from keras_senet.hub import push_to_hub as push_to_hub
+    from keras_senet.imagenet import decode_predictions as decode_predictions
     from keras_senet.layers import SqueezeExcite as SqueezeExcite
     from keras_senet.models import *  # noqa: F403
     from keras_senet.models.constructor import application as application
     from keras_senet.models.surgery import add_se as add_se
     from keras_senet.models.surgery import features as features
     from keras_senet.preprocessing import Preprocessing as Preprocessing
-    from keras_senet.preprocessing import decode_predictions as decode_predictions
     from keras_senet.preprocessing import preprocess_input as preprocess_input
     from keras_senet.se import SE as SE
     from keras_senet.weights import list_weights as list_weights
@@ -33,36 +34,30 @@ HOMES = {
     "SqueezeExcite": "layers",
     "add_se": "models.surgery",
     "application": "models.constructor",
-    "decode_predictions": "preprocessing",
+    "decode_predictions": "imagenet",
     "features": "models.surgery",
     "list_weights": "weights",
     "preprocess_input": "preprocessing",
     "push_to_hub": "hub",
     "save_weights": "weights",
 }
+__all__ = [*read_table(), *HOMES]
 
-if not getattr(keras_senet_cli, "parsing", False):  # of the command line, which needs no Keras
+if not keras_senet_cli.parsing:  # of the command line, which needs no Keras
     with needs_tensorflow():
         importlib.import_module("keras_senet.initializers")
         importlib.import_module("keras_senet.layers")
 
 
 def __getattr__(name):
-    if name == "__all__":
-        return [*_models().__all__, *HOMES]
-    if name in HOMES:
-        return getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
-    if not name.startswith("_"):
-        if find_spec(f"{__name__}.{name}"):
-            return importlib.import_module(f"{__name__}.{name}")
-        if name in _models().__all__:
-            return getattr(_models(), name)
+    if name in __all__:
+        home = importlib.import_module(f"{__name__}.{HOMES.get(name, 'models')}")
+        value = globals()[name] = getattr(home, name)
+        return value
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
 def __dir__():
-    return sorted({*globals(), *__getattr__("__all__")})
-
-
-def _models():
-    return importlib.import_module("keras_senet.models")
+    return sorted({*globals(), *__all__})

@@ -19,6 +19,7 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet import cli
+from keras_senet.cli import tables
 from keras_senet.data import Dataset
 from keras_senet.evaluation import (
     PROTOCOLS,
@@ -33,9 +34,10 @@ from keras_senet.evaluation import (
 )
 from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.protocols import Crops, Whole
+from keras_senet.imagenet import imagenet_classes
 from keras_senet.initializers import blank
-from keras_senet.plots import training as pictures
-from keras_senet.preprocessing import IMAGENET, imagenet_classes
+from keras_senet.plots.confusion import confusion_matrix
+from keras_senet.preprocessing import IMAGENET
 
 NAMES = tuple("abcdefghij")
 
@@ -488,7 +490,7 @@ def test_images_that_cannot_be_decoded(tmp_path):
 def test_the_picture_of_confusions(classes, tmp_path):
     counts = np.random.default_rng(0).integers(0, 2, (classes, classes))
     counts[0] = 0  # a class without images
-    pictures.confusion_matrix(
+    confusion_matrix(
         counts, tuple(f"class {i}" for i in range(classes)), tmp_path / "a.png", "random"
     )
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).reshape(-1, 3).astype(int)
@@ -497,10 +499,7 @@ def test_the_picture_of_confusions(classes, tmp_path):
 
 def in_this_process(*arguments):
     """The exit status; a process of its own takes TensorFlow's start."""
-    try:
-        return cli.main(["evaluate", *map(str, arguments)])
-    except SystemExit as error:
-        return error.code
+    return cli.main(["evaluate", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -512,7 +511,7 @@ def weights(tmp_path_factory):
 
 
 def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
-    monkeypatch.setattr(cli.console, "width", 200)
+    monkeypatch.setattr(tables.console, "width", 200)
     images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
     options = (
         "--dataset",

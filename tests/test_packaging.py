@@ -15,6 +15,7 @@ import keras_senet
 from keras_senet import export
 
 ROOT = Path(__file__).parents[1]
+CORE = ("cyclopts", "h5py", "keras", "numpy", "rich")  # without TensorFlow
 
 
 @pytest.fixture(scope="module")
@@ -55,6 +56,7 @@ def test_the_wheel_has_every_module_where_it_is_imported_from(built):
     expected = {str(target) for _, target in sources()} | {
         "keras_senet/py.typed",
         "keras_senet/imagenet_classes.txt",
+        "keras_senet/networks.csv",
     }
     expected |= {
         f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")
@@ -100,8 +102,8 @@ def test_extras_and_script(built):
     users = {"tensorflow", "train", "export", "weights", "analysis", "all"}
     assert extras == {*users, "backends", "peers", "dev"}
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
-    core = {re.match(r"[\w-]+", line.split(": ")[1])[0] for line in needed if "extra ==" not in line}
-    assert core == {"keras", "h5py", "numpy", "rich"}
+    core = {line.split(": ")[1] for line in needed if "extra ==" not in line}
+    assert {re.match(r"[\w-]+", each)[0] for each in core} == {*CORE}
     scripts = next(
         built[0].read(n).decode() for n in built[0].namelist() if n.endswith("entry_points.txt")
     )

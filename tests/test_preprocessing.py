@@ -9,7 +9,8 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_senet import Preprocessing, decode_predictions, preprocess_input
-from keras_senet.preprocessing import IMAGENET, class_order, imagenet_classes
+from keras_senet.imagenet import class_order, imagenet_classes
+from keras_senet.preprocessing import IMAGENET
 
 
 def picture(height, width, seed=0):

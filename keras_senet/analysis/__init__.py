@@ -1,16 +1,20 @@
 """What a network costs and computes, what its gates do, and smaller networks of it."""
 
 from keras_senet.analysis.comparison import Comparison, Cost, compare, cost
-from keras_senet.analysis.excitations import Excitations, excitations, gates, gates_by_stage
+from keras_senet.analysis.excitations import Excitations, excitations, gates_by_stage
 from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import remove_se
+from keras_senet.analysis.taps import gates
 from keras_senet.complexity import Complexity, complexity
+from keras_senet.recipes.variants import Variant
 
 __all__ = [
+    "Ablation",
     "Comparison",
     "Complexity",
     "Cost",
     "Excitations",
+    "Variant",
     "compare",
     "complexity",
     "cost",
@@ -21,3 +25,12 @@ __all__ = [
     "rank_channels",
     "remove_se",
 ]
+
+
+def __getattr__(name):
+    """`Ablation` is imported when it is first used: it needs the training engine."""
+    if name != "Ablation":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_senet.analysis.ablation import Ablation
+
+    return Ablation

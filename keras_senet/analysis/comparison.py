@@ -1,6 +1,9 @@
-"""What a network costs and gets right, beside what was made of it."""
+"""What a network and one made of it cost and get right."""
 
 from dataclasses import dataclass
+from typing import Any
+
+import keras
 
 from keras_senet.complexity import complexity
 
@@ -11,7 +14,7 @@ class Cost:
 
     parameters     as in `Complexity`
     multiply_adds  as in `Complexity`, for one image
-    top1, top5     the part 0..1 of the images that it gets right; None if it was not evaluated
+    top1, top5     the fraction 0..1 of the images that it gets right; None if it was not evaluated
     images         how many those are
     """
 
@@ -26,8 +29,8 @@ class Cost:
 class Comparison:
     """A network before and after something was removed from it.
 
-    parameters, multiply_adds  what is left of them, 0..1
-    top1, top5                 what is gained (negative: lost), as parts of the images; None without
+    parameters, multiply_adds  the fraction of them that is left, 0..1
+    top1, top5                 what is gained (negative: lost), as fractions of the images; None without
                                an evaluation
     """
 
@@ -35,23 +38,23 @@ class Comparison:
     after: Cost
 
     @property
-    def parameters(self):
+    def parameters(self) -> float:
         return self.after.parameters / self.before.parameters
 
     @property
-    def multiply_adds(self):
+    def multiply_adds(self) -> float:
         return self.after.multiply_adds / self.before.multiply_adds
 
     @property
-    def top1(self):
+    def top1(self) -> float | None:
         return None if self.after.top1 is None else self.after.top1 - self.before.top1
 
     @property
-    def top5(self):
+    def top5(self) -> float | None:
         return None if self.after.top5 is None else self.after.top5 - self.before.top5
 
 
-def cost(model, dataset=None, **options):
+def cost(model: keras.Model, dataset: Any = None, **options: Any) -> Cost:
     """The `Cost` of a network; `options` are those of `keras_senet.evaluation.evaluate`.
 
     Raises:
@@ -68,7 +71,9 @@ def cost(model, dataset=None, **options):
     )
 
 
-def compare(before, after, dataset=None, **options):
+def compare(
+    before: keras.Model, after: keras.Model, dataset: Any = None, **options: Any
+) -> Comparison:
     """The `Comparison` of two networks, on a dataset of `keras_senet.data` if there is one; see
     `cost`.
     """

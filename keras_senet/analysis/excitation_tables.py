@@ -1,38 +1,38 @@
 """The gates of SE blocks as numbers: statistics by block, CSV and NumPy files."""
 
-import csv
-import io
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
 
-from keras_senet.evaluation import readable
+from keras_senet.analysis.excitations import Excitations
+from keras_senet.files import to_csv
+from keras_senet.imagenet import readable
 
-CONSTANT = (
-    0.01  # the standard deviation below which a channel's gate counts as the same for all images
-)
+# The standard deviation below which a channel's gate counts as the same for all images
+CONSTANT = 0.01
 
 
 class BlockStatistics(NamedTuple):
-    """One SE block. Parts are 0..1; for all images and channels where nothing else is said.
+    """One SE block. Fractions are 0..1; for all images and channels where nothing else is said.
 
     block          the layer's name
     channels       how many gates there are
     mean           the mean gate
     std            the root of the mean over channels of the gates' variance over images: how much a
                    gate changes
-    specificity    the part of that variance that is between classes: see `specificity`; None where
-                   it is not known
-    closed         the part of the gates with a magnitude below 0.1. Low sigmoids and ReLUs suppress
+    specificity    the fraction of that variance that is between classes: see `specificity`; None
+                   where it is not known
+    closed         the fraction of the gates with a magnitude below 0.1. Low sigmoids and ReLUs suppress
                    their channel; so do tanh gates around 0, their middle
-    opened         the part with a magnitude above 0.9: sigmoids and tanhs that saturate. A ReLU
+    opened         the fraction with a magnitude above 0.9: sigmoids and tanhs that saturate. A ReLU
                    does not saturate
     from_identity  the mean of |gate - 1|: 0 for a block that changes nothing
-    constant       the part of the channels whose gate is nearly the same for all images: its
+    constant       the fraction of the channels whose gate is nearly the same for all images: its
                    standard deviation over them is below 0.01. Such a gate could be a factor of the
                    convolution before it
-    variation      how far the block is from one constant gate a channel, 0..1: the relative error
+    variation      how far the block is from one constant gate per channel, 0..1: the relative error
                    (root mean square) of the gates if each were its mean over images. 0 for a block
                    that `remove_se(constant_from=...)` could fold away, whatever its constants are
     """
@@ -49,7 +49,7 @@ class BlockStatistics(NamedTuple):
     variation: float
 
 
-def statistics(result):
+def statistics(result: Excitations) -> list[BlockStatistics]:
     """The `BlockStatistics` of each SE block, from `Excitations`."""
     return [
         BlockStatistics(
@@ -68,7 +68,7 @@ def statistics(result):
     ]
 
 
-def specificity(means, stds, images):
+def specificity(means: np.ndarray, stds: np.ndarray, images: np.ndarray) -> float | None:
     """How much a block's gates depend on the class, B / (B + W): 0 not at all, 1 on nothing else.
 
     W is the variance of a channel's gate within a class, averaged over classes; B is the variance
@@ -95,9 +95,9 @@ def specificity(means, stds, images):
     return between / total if total else 0.0
 
 
-def variation(means, stds):
-    """The root of the part 0..1 of gates' mean square that is variance over images; both are sums
-    over channels.
+def variation(means: np.ndarray, stds: np.ndarray) -> float:
+    """The root of the fraction 0..1 of gates' mean square that is variance over images; both are
+    sums over channels.
 
     As a ratio it compares blocks whose gates are of any size. Gates that are all 0 have variation
     0.
@@ -110,18 +110,19 @@ def variation(means, stds):
     return math.sqrt(variance / square) if square else 0.0
 
 
-def statistics_csv(rows):
+def statistics_csv(rows: list[BlockStatistics]) -> str:
     """The rows of `statistics` as the text of a CSV file, with the fields as columns."""
-    return _csv(BlockStatistics._fields, rows)
+    return to_csv([row._asdict() for row in rows], BlockStatistics._fields)
 
 
-def class_csv(result, classes):
+def class_csv(result: Excitations, classes: Iterable[int]) -> str:
     """block, channel, class, mean, std for each gate over all images (class "") and in some
     classes, by their rows.
     """
     names = readable(result.class_names)
+    columns = ("block", "channel", "class", "mean", "std")
     rows = (
-        (name, channel, text, mean, std)
+        dict(zip(columns, (name, channel, text, mean, std), strict=True))
         for name, block in result.blocks.items()
         for text, means, stds in (
             ("", block.mean, block.std),
@@ -129,18 +130,10 @@ def class_csv(result, classes):
         )
         for channel, (mean, std) in enumerate(zip(means.tolist(), stds.tolist(), strict=True))
     )
-    return _csv(("block", "channel", "class", "mean", "std"), rows)
+    return to_csv(rows, columns)
 
 
-def _csv(header, rows):
-    text = io.StringIO()
-    writer = csv.writer(text)
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue()
-
-
-def arrays(result):
+def arrays(result: Excitations) -> dict[str, np.ndarray]:
     """All figures as arrays by name, for `np.savez`: "<block>/class_means" and so on in float32,
     classes and images.
     """

@@ -1,20 +1,19 @@
-"""What the SE blocks of a network answer to images."""
+"""The gates of a network's SE blocks for images."""
 
-import collections
 import difflib
 import itertools
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 from keras import ops
 
 from keras_senet.analysis.moments import Moments
+from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
 from keras_senet.fields import is_integer
-from keras_senet.graphs import Graph, check_functional, functional_of
-from keras_senet.layers import SqueezeExcite
+from keras_senet.graphs import functional_of, stage_of
 
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
@@ -22,84 +21,30 @@ if TYPE_CHECKING:
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 
-def gates(model):
-    """A model of the same input that returns the gates of every SE block, by the layers' names: (N,
-    1, 1, C) each.
-
-    A block within a nested model is called "<model>/<layer>"; the second call of one is
-    "<layer>:2".
-
-    Raises:
-        ValueError: for a model that is not functional, or has no SE blocks.
-    """
-    found = {name: gate for name, _, gate in _gates(model)}
-    return keras.Model(functional_of(model).input, found)
-
-
-def gates_by_stage(model, images):
+def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2":
     0.48, ...}.
     """
     found = {}
     for name, gate in gates(model)(images, training=False).items():
-        found.setdefault(stage_name(name), []).append(float(ops.convert_to_numpy(ops.mean(gate))))
+        mean = ops.convert_to_numpy(ops.mean(gate))
+        found.setdefault(stage_of(name), []).append(float(mean))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
-
-
-def stage_name(name):
-    """The stage that a block's name begins with: "stage2" for "stage2_block1_se"."""
-    return name.rpartition("/")[-1].split("_")[0]
-
-
-def _gates(model):
-    """(name, SE block, its symbolic gate) for each call of a block in a model, in the order of the
-    graph.
-    """
-    check_functional(model)
-    found = list(_walk(model))
-    if not found:
-        raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
-    return found
-
-
-def _walk(model):
-    calls = collections.Counter()
-    for node in Graph(functional_of(model)).nodes:
-        layer, inputs = node.operation, node.input_tensors
-        calls[layer.name] += 1
-        name = layer.name if calls[layer.name] == 1 else f"{layer.name}:{calls[layer.name]}"
-        if isinstance(layer, SqueezeExcite):
-            yield name, layer, layer.excitation(*inputs)
-        elif isinstance(layer, keras.Model) and _has_blocks(layer):
-            check_functional(layer)
-            yield from _walk_nested(name, layer, inputs)
-
-
-def _has_blocks(model):
-    return any(isinstance(layer, SqueezeExcite) for layer in model._flatten_layers())
-
-
-def _walk_nested(name, model, inputs):
-    """The same for a model that another one calls on `inputs`."""
-    inner = list(_walk(model))
-    found = keras.tree.flatten(keras.Model(model.inputs, [gate for _, _, gate in inner])(inputs))
-    for (block_name, block, _), gate in zip(inner, found, strict=True):
-        yield f"{name}/{block_name}", block, gate
 
 
 @dataclass(frozen=True, eq=False)
 class BlockExcitations:
     """The gates of one SE block over a dataset's images; all figures are float64.
 
-    gate           "sigmoid" (0..1), "tanh" (-1..1) or "relu" (at least 0)
+    gate           the gate's name, such as "sigmoid"
     class_means    (classes, C): the mean over the images of each class; NaN for a class without
                    images
     class_stds     (classes, C): the standard deviation within each class, as `np.std`; NaN for one
                    without images
     mean           (C,): the mean over all images
     std            (C,): the standard deviation over all images
-    closed         (C,): the part 0..1 of the images for which the gate's magnitude is below 0.1
-    opened         (C,): the part for which it is above 0.9
+    closed         (C,): the fraction 0..1 of the images for which the gate's magnitude is below 0.1
+    opened         (C,): the fraction for which it is above 0.9
     from_identity  (C,): the mean of |gate - 1|; a block whose gates are all 1 changes nothing
     """
 
@@ -133,35 +78,60 @@ class Excitations:
 
 
 def excitations(
-    model, dataset, *, classes=None, batch_size=128, skip_corrupt=False, progress=False
-):
+    model: keras.Model,
+    dataset: Any,
+    *,
+    classes: Collection[str] | None = None,
+    batch_size: int = 128,
+    skip_corrupt: bool = False,
+    progress: Any = False,
+) -> Excitations:
     """The `Excitations` of a network over all images of a dataset, each shown once, as for
     evaluation.
 
     The gates of blocks without a squeeze, which differ from place to place, are averaged over an
     image's places first. Memory does not grow with the number of images: beside a batch it is 16
-    bytes a class and channel, for SE-ResNet-50 and ImageNet's 1,000 classes 242 MB.
+    bytes per class and channel, for SE-ResNet-50 and ImageNet's 1,000 classes 242 MB.
 
     Args:
-        model: a functional Keras model with SE blocks and the attribute `preprocessing`. What is
-        behind its last block
-            does not matter: it needs no classifier, or may have one for other classes than the
-            dataset's.
+        model: a functional Keras model with SE blocks and the attribute `preprocessing`. What
+            follows its last block does not matter: it needs no classifier, or may have one for
+            other classes than the dataset's.
         dataset: a dataset of `keras_senet.data`.
         classes: names of the dataset's classes that are kept one by one; None is all. The figures
-        over all images are
-            of all classes' images in any case.
-        batch_size: images a step.
+            over all images are of all classes' images in any case.
+        batch_size: images per step.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
         progress: whether to show a progress bar on the error stream, if that is a terminal;
             or the `rich` console for it.
 
     Raises:
         ValueError: if the model has no SE blocks or does not take the dataset's images, there are
-        no images or no such
-            class, or gates are not finite.
+            no images or no such class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
+    from keras_senet.data import evaluation_batches
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation.accuracy import track
+
+    _check(dataset, batch_size)
+    names = dataset.class_names
+    kept = range(len(names)) if classes is None else find_classes(classes, names)
+    rows = np.full(len(names), -1)
+    rows[list(kept)] = range(len(kept))
+    networks.check_images(model, dataset)
+    step, blocks = gates_step(model)
+    (view,) = networks.views_of(model, dataset, None)
+    batches = evaluation_batches(
+        dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
+    )
+    counts = Counts(blocks, len(kept))
+    for images, labels in track(batches, progress, "measuring gates"):
+        counts.add(step(images).numpy(), rows[labels.numpy()])
+    return counts.excitations(tuple(names[i] for i in kept), tuple(batches.skipped))
+
+
+def _check(dataset, batch_size):
     if not is_integer(batch_size) or batch_size < 1:
         raise ValueError(
             f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
@@ -173,36 +143,15 @@ def excitations(
         )
     if not len(dataset):
         raise ValueError("The dataset has no images")
-    kept = (
-        range(len(dataset.class_names))
-        if classes is None
-        else find_classes(classes, dataset.class_names)
-    )
-    rows = np.full(len(dataset.class_names), -1)
-    rows[list(kept)] = range(len(kept))
-    from keras_senet.data import evaluation_batches
-    from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import track
-
-    networks.check_images(model, dataset)
-    step, blocks = gates_step(model)
-    (view,) = networks.views_of(model, dataset, None)
-    batches = evaluation_batches(
-        dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
-    )
-    counts = Counts(blocks, len(kept))
-    for images, labels in track(batches, progress, "measuring gates"):
-        counts.add(step(images).numpy(), rows[labels.numpy()])
-    return counts.excitations(tuple(dataset.class_names[i] for i in kept), tuple(batches.skipped))
 
 
-def find_classes(names, class_names):
+def find_classes(names: Collection[str], class_names) -> list[int]:
     """The indices of classes that are given by their names; ImageNet's also by a word, "goldfish"
     for "n01443537".
 
     Raises:
         ValueError: for a name of no class or of several, with those that are like it; or without
-        any name.
+            any name.
     """
     given = list(names) if isinstance(names, Collection) and not isinstance(names, str) else []
     if not given or not all(isinstance(name, str) for name in given):
@@ -233,11 +182,11 @@ def _index(name, indices, class_names):
     )
 
 
-def gates_step(model):
+def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]]:
     """What computes all gates: a tf.function, and (name, kind of gate, channels) of each block.
 
-    The function maps images uint8 (N, H, W, C) of 0..255 RGB to the gates of all blocks side by
-    side, averaged over places: float32 (N, channels of all blocks).
+    The function maps images uint8 (N, H, W, C) of 0..255 RGB to the gates of all blocks, joined
+    along channels and averaged over places: float32 (N, channels of all blocks).
 
     Raises:
         ValueError: for a model that is not functional, or has no SE blocks.
@@ -246,8 +195,8 @@ def gates_step(model):
 
     from keras_senet.evaluation import networks
 
-    found = _gates(model)
-    means = [_mean_over_places(block, gate) for _, block, gate in found]
+    found = tap_gates(model)
+    means = [mean_over_places(each.value, each.layer) for each in found]
     network = keras.Model(functional_of(model).input, means)
     channels_first = keras.config.image_data_format() == "channels_first"
 
@@ -261,19 +210,14 @@ def gates_step(model):
     )
     step = tf.function(excite, input_signature=[images], autograph=False)
     return step, [
-        (name, block.gate, mean.shape[-1])
-        for (name, block, _), mean in zip(found, means, strict=True)
+        (each.name, each.layer.gate, mean.shape[-1])
+        for each, mean in zip(found, means, strict=True)
     ]
 
 
-def _mean_over_places(block, gate):
-    places = (1, 2) if block.data_format == "channels_last" else (2, 3)
-    return ops.mean(ops.cast(gate, "float32"), axis=places)
-
-
 class Counts:
-    """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels) side
-    by side.
+    """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels)
+    joined along channels.
     """
 
     def __init__(self, blocks, classes):

@@ -1,20 +1,22 @@
 """Means over images of what goes through layers of a network, channel by channel."""
 
-import contextlib
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_senet.layers import SqueezeExcite
+from keras_senet.analysis.taps import gate_of, mean_over_places, tap
+from keras_senet.graphs import functional_of
 
-BATCH = 64  # images a step
+BATCH = 64  # images per step
 
 
-class Part:
+class Subset:
     """Images of a dataset, by their indices, as a dataset."""
 
-    def __init__(self, dataset, indices):
+    def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray):
         self.dataset, self.indices = dataset, np.asarray(indices)
 
     def __getattr__(self, name):
@@ -24,7 +26,7 @@ class Part:
         return len(self.indices)
 
     def fetch(self, indices):
-        """As the dataset's own, of indices within the part."""
+        """As the dataset's own, of indices within the subset."""
         return self.dataset.fetch(self.indices[indices])
 
     def name_of(self, index):
@@ -32,23 +34,24 @@ class Part:
         return self.dataset.name_of(int(self.indices[index]))
 
 
-def spread(dataset, most):
-    """The dataset, or a part of it: `most` images, evenly spread over it."""
+def subsample(dataset: Any, most: int | None) -> Any:
+    """The dataset, or a `Subset` of it: `most` images, evenly spread over it."""
     if most is None or len(dataset) <= most:
         return dataset
-    return Part(dataset, np.linspace(0, len(dataset) - 1, most).astype("int64"))
+    return Subset(dataset, np.linspace(0, len(dataset) - 1, most).astype("int64"))
 
 
-def mean_gates(model, blocks, images, *, progress=False):
+def mean_gates(
+    model: keras.Model, blocks, images, *, progress: Any = False
+) -> dict[keras.Layer, np.ndarray]:
     """The mean gate of each SE block over images, and over places where it has no squeeze: float64
     (C,).
 
     Args:
         model: a functional Keras model.
-        blocks: its SE blocks that are asked for.
+        blocks: those of its SE blocks whose means are wanted.
         images: a dataset of `keras_senet.data`, shown as for evaluation, or images (N, H, W, C) as
-        the network takes
-            them.
+            the network takes them.
         progress: as `evaluate` has it.
 
     Raises:
@@ -58,7 +61,9 @@ def mean_gates(model, blocks, images, *, progress=False):
     return _means(model, blocks, images, lambda gate: gate, progress)
 
 
-def mean_magnitudes(model, watched, images, *, progress=False):
+def mean_magnitudes(
+    model: keras.Model, watched, images, *, progress: Any = False
+) -> dict[keras.Layer, np.ndarray]:
     """The mean magnitude, over images and places, of each SE block's gate and each convolution's
     input: float64 (C,).
 
@@ -69,7 +74,7 @@ def mean_magnitudes(model, watched, images, *, progress=False):
 
 def _means(model, watched, images, function, progress):
     watched = list(watched)
-    step = _step(model, watched, function)
+    step = _make_step(model, watched, function)
     total, sums = 0, [0.0] * len(watched)
     for batch in _batches(model, images, progress):
         total += len(batch)
@@ -80,50 +85,33 @@ def _means(model, watched, images, function, progress):
     return {layer: each / total for layer, each in zip(watched, sums, strict=True)}
 
 
-def _step(model, watched, function):
-    """A function from a batch, as the network takes it, to a mean (C,) for each layer."""
+def _make_step(model, watched, function):
+    """A function from a batch, as the network takes it, to a mean (C,) for each layer, over its
+    calls.
+    """
 
-    def means(images):
-        with contextlib.ExitStack() as stack:
-            seen = [stack.enter_context(_observed(layer)) for layer in watched]
-            model(images, training=False)
-        return [
-            sum(_channel_mean(function(value), layer) for value in values) / max(1, len(values))
-            for layer, values in zip(watched, seen, strict=True)
+    def mean_of(layer, *inputs):
+        if layer not in watched:
+            return None
+        gate = gate_of(layer, *inputs)
+        return mean_over_places(function(inputs[0] if gate is None else gate), layer)
+
+    taps = tap(model, mean_of)
+    network = keras.Model(functional_of(model).input, [each.value for each in taps])
+
+    def compute(images):
+        found = keras.tree.flatten(network(images, training=False))
+        means = [
+            [mean for each, mean in zip(taps, found, strict=True) if each.layer is layer]
+            for layer in watched
         ]
+        return [sum(ops.mean(mean, axis=0) for mean in each) / len(each) for each in means]
 
     if keras.backend.backend() != "tensorflow":
-        return means
+        return compute
     import tensorflow as tf
 
-    return tf.function(means, autograph=False, reduce_retracing=True)
-
-
-def _channel_mean(value, layer):
-    channels = 3 if layer.data_format == "channels_last" else 1
-    return ops.mean(
-        ops.cast(value, "float32"), axis=[axis for axis in range(4) if axis != channels]
-    )
-
-
-@contextlib.contextmanager
-def _observed(layer):
-    """What a layer meets in calls within, one value a call: an SE block's gate, another layer's
-    input.
-    """
-    name = "excitation" if isinstance(layer, SqueezeExcite) else "call"
-    own, values = getattr(layer, name), []
-
-    def observing(x, *arguments, **keywords):
-        result = own(x, *arguments, **keywords)
-        values.append(result if name == "excitation" else x)
-        return result
-
-    setattr(layer, name, observing)
-    try:
-        yield values
-    finally:
-        delattr(layer, name)
+    return tf.function(compute, autograph=False, reduce_retracing=True)
 
 
 def _batches(model, images, progress):

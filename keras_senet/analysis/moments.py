@@ -1,4 +1,4 @@
-"""Means and standard deviations of numbers that arrive in parts."""
+"""Means and standard deviations of numbers that arrive in batches."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ class Moments:
     """Means and deviations of rows of numbers (N, channels), by class and over all, as the rows
     arrive.
 
-    Parts are merged by the formula of Chan, Golub and LeVeque (1979) in float64, as a sum of
+    Batches are merged by the formula of Chan, Golub and LeVeque (1979) in float64, as a sum of
     squares would lose the deviations of numbers that hardly differ. The last row of each array is
     of all classes.
 
@@ -22,7 +22,7 @@ class Moments:
         self.means, self.squares = (np.full((classes + 1, channels), 0.0) for _ in range(2))
 
     def add(self, values, classes):
-        """Takes in values (N, channels) of the classes (N,); class -1 counts among all alone."""
+        """Takes in values (N, channels) of the classes (N,); class -1 counts among all only."""
         order = classes.argsort(kind="stable")
         values = values[order].astype("float64")
         present, firsts = np.unique(classes[order], return_index=True)

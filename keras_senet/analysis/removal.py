@@ -2,7 +2,8 @@
 
 import dataclasses
 import numbers
-import re
+from collections.abc import Collection
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,35 +16,37 @@ from keras_senet.layers import SqueezeExcite
 LINEAR, RELU = keras.activations.linear, keras.activations.relu
 
 
-def remove_se(model, stages=None, blocks=None, constant_from=None):
+def remove_se(
+    model: keras.Model,
+    stages: Collection[int] | None = None,
+    blocks: Collection[str] | None = None,
+    constant_from: Any = None,
+) -> keras.Model:
     """A functional model without some of the SE blocks, with a gate of 1 or a constant one in the
     place of each.
 
     With `constant_from` each channel keeps the mean of its gate over images. As a factor it goes
-    into the batch normalisation or convolution in front of the block, if nothing else reads what
-    that gives; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution called
-    "<block>_gate" stands in the block's place: behind joined branches, and in the positions "pre"
+    into the batch normalisation or convolution before the block, if nothing else consumes the
+    output of that; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution
+    called "<block>_gate" takes the block's place: after joined branches, and in the positions "pre"
     and "post".
 
     All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new
-    network where a spec says what it is, so that `keras_senet.save_weights` writes it: without
-    depthwise convolutions, and if the blocks of whole stages went. Blocks in nested models are
+    network where a spec describes it, so that `keras_senet.save_weights` writes it: without
+    depthwise convolutions, and if the blocks of whole stages were removed. Blocks in nested models are
     found too.
 
     Args:
-        model: a functional Keras model with SE blocks. It is left as it is.
+        model: a functional Keras model with SE blocks. It is not changed.
         stages: the numbers of the stages that lose their blocks, as in the layers' names: 2..5 in
-        networks for
-            ImageNet, 1..3 in those for 32 x 32 images. None is all blocks.
+            networks for ImageNet, 1..3 in those for 32 x 32 images. None is all blocks.
         blocks: the names of blocks to remove, instead of `stages`.
         constant_from: None; or a dataset of `keras_senet.data`; or images (N, H, W, C) as the
-        network takes them; or
-            the gates themselves, {name of a block: (C,)}.
+            network takes them; or the gates themselves, {name of a block: (C,)}.
 
     Raises:
         ValueError: for a model that is not functional or has no SE blocks, a stage or name without
-        any, a dataset
-            without images, gates of another shape or that are not finite.
+            any, a dataset without images, gates of another shape or that are not finite.
     """
     found = se_blocks(model)
     chosen = choose(found, stages, blocks)
@@ -54,7 +57,7 @@ def remove_se(model, stages=None, blocks=None, constant_from=None):
             layer, *replacement = _with_factor(graph, block, changed, gates[block])
             changed[layer] = tuple(replacement)
     scaled = [block for block in chosen if block in changed]
-    copy = graphs.rebuilt(model, changed, gone=set(chosen) - set(scaled))
+    copy = graphs.rebuild(model, changed, gone=set(chosen) - set(scaled))
     spec = (
         None if scaled else _spec(model, [block for block in found if block not in chosen], chosen)
     )
@@ -63,7 +66,7 @@ def remove_se(model, stages=None, blocks=None, constant_from=None):
     return copy
 
 
-def se_blocks(model):
+def se_blocks(model: keras.Model) -> list[SqueezeExcite]:
     """The SE blocks of a functional model, in the order of the graph, also those of models within
     it.
 
@@ -81,13 +84,11 @@ def se_blocks(model):
     return found
 
 
-def stage_of(layer):
-    """The number in a layer's name such as "stage3_block1_se", or None."""
-    found = re.match(r"stage(\d+)_", layer.name)
-    return int(found[1]) if found else None
-
-
-def choose(found, stages=None, blocks=None):
+def choose(
+    found: list[SqueezeExcite],
+    stages: Collection[int] | None = None,
+    blocks: Collection[str] | None = None,
+) -> list[SqueezeExcite]:
     """Those of the blocks found that are in some stages, or have some names.
 
     Raises:
@@ -100,7 +101,7 @@ def choose(found, stages=None, blocks=None):
     if blocks is not None:
         return _named("blocks", blocks, {block: block.name for block in found})
     if stages is not None:
-        return _named("stages", stages, {block: stage_of(block) for block in found})
+        return _named("stages", stages, {block: graphs.stage_number(block.name) for block in found})
     return found
 
 
@@ -113,7 +114,8 @@ def _named(argument, wanted, names):
     if not known_all or not wanted:
         listed = ", ".join(map(str, known)) or "none"
         raise ValueError(
-            f"`{argument}` must name {argument} with SE blocks ({listed}). Received: {argument}={wanted}"
+            f"`{argument}` must name {argument} with SE blocks ({listed}). "
+            f"Received: {argument}={wanted}"
         )
     return [block for block, name in names.items() if name in wanted]
 
@@ -139,10 +141,10 @@ def _constants(model, chosen, source):
 
 
 def _with_factor(graph, block, changed, gate):
-    """(a layer, what takes its place, the weights of that): the layer in front of the block, or the
+    """(a layer, what takes its place, the weights of that): the layer before the block, or the
     block itself.
     """
-    layer = _linear_in_front(graph, block, gate)
+    layer = _linear_before(graph, block, gate)
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
@@ -154,21 +156,20 @@ def _with_factor(graph, block, changed, gate):
     )
 
 
-def _linear_in_front(graph, block, gate):
-    """The layer that can multiply what it gives by the gate, with the same effect; or None."""
+def _linear_before(graph, block, gate):
+    """The layer that can multiply its output by the gate, with the same effect; or None."""
     positive = bool((gate >= 0).all())
     node = graph.call(block)
     while node is not None:
-        behind, node = node, graph.maker(node.input_tensors[0])
-        if graph.reader(node) is not behind:
+        consumer, node = node, graph.producer(node.input_tensors[0])
+        if graph.consumer(node) is not consumer:
             return None
         layer = node.operation
         if type(layer) in graphs.CONVOLUTIONS:
             return layer if layer.activation in (LINEAR, RELU)[: 1 + positive] else None
         if type(layer) in graphs.NORMALIZATIONS:
-            return (
-                layer if graphs.over_channels(layer, node.outputs[0], block.data_format) else None
-            )
+            is_over = graphs.over_channels(layer, node.outputs[0], block.data_format)
+            return layer if is_over else None
         if not (positive and _is_relu(layer)):
             return None
     return None
@@ -211,12 +212,12 @@ def _scale(block, gate):
 def _spec(model, kept, removed):
     """The spec of the network without the removed blocks; None if there is none."""
     spec = getattr(model, "spec", None)
-    stages = {stage_of(block) for block in kept}
+    stages = {graphs.stage_number(block.name) for block in kept}
     if (
         spec is None
         or spec.se is None
         or None in stages
-        or stages & {stage_of(block) for block in removed}
+        or stages & {graphs.stage_number(block.name) for block in removed}
     ):
         return None
     return dataclasses.replace(

@@ -1,4 +1,4 @@
-"""Datasets, and the order and augmentation of their images as a function of (seed, epoch, place)."""
+"""Datasets, and the order and augmentation of their images by (seed, epoch, position)."""
 
 from keras_senet.extras import needs_tensorflow
 

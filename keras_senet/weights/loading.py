@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from keras_senet.preprocessing import CAFFE, Preprocessing, class_order
+from keras_senet.imagenet import class_order
+from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
 from keras_senet.weights.metadata import choose_spec, preprocessing_of

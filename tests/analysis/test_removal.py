@@ -24,7 +24,7 @@ from tiny import TINY
 import keras_senet
 from keras_senet import SE, SqueezeExcite, data
 from keras_senet.analysis.comparison import compare
-from keras_senet.analysis.means import mean_gates, spread
+from keras_senet.analysis.means import mean_gates, subsample
 from keras_senet.analysis.removal import remove_se, se_blocks
 from keras_senet.complexity import complexity
 from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet
@@ -202,12 +202,12 @@ def test_means_over_a_dataset_are_those_over_its_images_as_the_network_takes_the
 
 def test_a_part_of_a_dataset_is_spread_over_it():
     dataset = pictures(10)
-    part = spread(dataset, 4)
+    part = subsample(dataset, 4)
     images, labels = part.fetch(np.arange(4))
     assert labels.tolist() == [0, 3, 6, 9]
     np.testing.assert_array_equal(images, dataset.images[[0, 3, 6, 9]])
     assert (len(part), part.name_of(1), part.image_shape) == (4, "image 3", (32, 32, 3))
-    assert spread(dataset, 10) is dataset
+    assert subsample(dataset, 10) is dataset
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ from keras_senet.cli import export_all as matrix
 from keras_senet.export import onnx
 from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import File
+from keras_senet.export.formats import Quantization
 from keras_senet.export.images import images_for
 
 
@@ -232,7 +233,7 @@ def test_a_failure_in_the_matrix_is_loud_and_tried_again(
     small_matrix, tmp_path, capsys, monkeypatch
 ):
     with monkeypatch.context() as broken:
-        broken.setitem(onnx.QUANTIZATIONS, None, onnx.Quantization(Precision(0.0)))
+        broken.setitem(onnx.QUANTIZATIONS, None, Quantization(Precision(0.0)))
         assert cli.main(["export", "--all", "--output", str(tmp_path)]) == 2
         assert "SEResNet20 model.onnx: The onnx file" in capsys.readouterr().err
         assert "| failed |" in (tmp_path / "export.md").read_text()

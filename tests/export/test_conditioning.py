@@ -15,10 +15,11 @@ from runtimes import WRITERS, run_in_this_process
 
 import keras_senet
 from keras_senet import export
-from keras_senet.export import onnx, parity, saved_model, tflite
+from keras_senet.export import parity
+from keras_senet.export.inputs import synthetic_images
 from keras_senet.models.resnet import SmallResNet
 
-MODULES = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
+OPTIONS = {"savedmodel": export.SavedModel, "tflite": export.TFLite, "onnx": export.ONNX}
 FILES = [
     ("savedmodel", None),
     ("tflite", None),
@@ -43,7 +44,7 @@ def huge(scale=LARGEST, activation="softmax"):
         SmallResNet((1, 1)), name="huge", input_size=32, classes=10
     )
     model = constructor(weights=None, classifier_activation=activation)
-    images = parity.synthetic_images(model, None)
+    images = synthetic_images(model, None)
     for _ in range(20):
         model(images, training=True)
     head = model.layers[-1]
@@ -82,15 +83,14 @@ def changed(variable, change):
 def export_changed(kind, model, path, variable, change, monkeypatch, **options):
     """Writes a file of the model with another weight, compared with the model itself."""
 
-    def wrong(write, *given, **named):
-        def written(model, target):
-            with changed(variable, change):
-                write(model, target)
+    write = OPTIONS[kind].write
 
-        return parity.export(written, *given, **named)
+    def write_changed(*given):
+        with changed(variable, change):
+            write(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(MODULES[kind], "export", wrong)
+        patch.setattr(OPTIONS[kind], "write", write_changed)
         return WRITERS[kind](model, path, **options)
 
 

@@ -17,8 +17,9 @@ from settled import SMALL, build, network
 
 import keras_senet
 from keras_senet import export
-from keras_senet.export import parity, saved_model
-from keras_senet.export.gates import FixedGate, fix_idle_gates
+from keras_senet.export import parity
+from keras_senet.export.gates import FixedGate, fix_constant_gates
+from keras_senet.export.inputs import synthetic_images
 from keras_senet.export.tflite_metadata import read_metadata
 from keras_senet.images.decoding import decode
 from keras_senet.models.resnet import ResNet, resnext
@@ -47,7 +48,7 @@ def little():
 
 
 def images_for(model, count=4):
-    return parity.synthetic_images(model, None)[:count]
+    return synthetic_images(model, None)[:count]
 
 
 def spared(model):
@@ -188,9 +189,9 @@ def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
 
 @pytest.mark.parametrize("signature", ["serve_uint8", "serve_jpeg"])
 def test_a_saved_model_with_one_wrong_signature_is_removed(signature, model, tmp_path, monkeypatch):
-    reference = saved_model._REFERENCES[signature]
+    reference = export.SavedModel.signatures[signature]
     wrong = lambda *given: {name: 1.001 * values for name, values in reference(*given).items()}  # noqa: E731
-    monkeypatch.setitem(saved_model._REFERENCES, signature, wrong)
+    monkeypatch.setitem(export.SavedModel.signatures, signature, wrong)
     with pytest.raises(export.ParityError, match=f"signature {signature} of the savedmodel file"):
         export.to_saved_model(model, tmp_path / "file", preprocessing=NORMALIZED)
     assert not list(tmp_path.iterdir())
@@ -280,7 +281,7 @@ def test_int8_with_hidden_units_that_never_fire(tmp_path):
     reduce, bias, *expand = block.get_weights()
     block.set_weights([0 * reduce, bias - 1, *expand])
     images = images_for(model, 8)
-    fixed = fix_idle_gates(model, None, images)
+    fixed = fix_constant_gates(model, None, images)
     assert {layer.name for layer in fixed.layers if isinstance(layer, FixedGate)} == {
         "stage1_block1_se"
     }
@@ -301,9 +302,9 @@ def test_int8_with_hidden_units_that_never_fire(tmp_path):
 
 
 def test_a_network_whose_gates_work_is_not_touched(model):
-    assert fix_idle_gates(network(ResNet((1, 1))), None, images_for(model, 8)).name == "tiny"
+    assert fix_constant_gates(network(ResNet((1, 1))), None, images_for(model, 8)).name == "tiny"
     plain = network(dataclasses.replace(SPECS["small"], se=None))
-    assert fix_idle_gates(plain, None, images_for(plain)) is plain
+    assert fix_constant_gates(plain, None, images_for(plain)) is plain
 
 
 def test_int8_of_a_thousand_classes_gives_probabilities_in_onnx(tmp_path):
@@ -554,7 +555,7 @@ def test_a_failed_export_leaves_no_folders(kind, model, tmp_path, monkeypatch):
         "run_file",
         lambda *_: {"outputs": {kind: {"predictions": [np.full((8, 10), np.nan)]}}},
     )
-    with pytest.raises(export.ParityError, match="outputs that are not finite"):
+    with pytest.raises(export.ParityError, match="outputs are not finite"):
         WRITERS[kind](model, tmp_path / "new" / "folder" / "file")
     assert not list(tmp_path.iterdir())
 

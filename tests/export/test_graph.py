@@ -6,7 +6,7 @@ import pytest
 from keras import layers, ops
 
 from keras_senet import export
-from keras_senet.export.graph import in_float32
+from keras_senet.export.model import in_float32
 
 RANDOM = np.random.default_rng(0)
 
@@ -58,7 +58,7 @@ def test_operations_that_tflite_has_not_are_named(tmp_path):
 
 
 def test_operations_in_mixed_precision_become_float32():
-    """As the same model of float32 layers answers."""
+    """As the same model of float32 layers computes."""
 
     def build(dtype):
         inputs = keras.Input((8, 8, 3))

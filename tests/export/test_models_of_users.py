@@ -12,7 +12,7 @@ from runtimes import WRITERS, run, run_in_this_process
 import keras_senet
 from keras_senet import export
 from keras_senet.export import parity
-from keras_senet.export.graph import output_names
+from keras_senet.export.model import output_names
 
 
 @pytest.fixture(autouse=True)

@@ -15,10 +15,11 @@ from settled import network
 
 import keras_senet
 from keras_senet import analysis, export
-from keras_senet.export import onnx as writer
+from keras_senet.export.onnx import writer
+from keras_senet.export.onnx.graph import UnsupportedLayerError
 from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
 from keras_senet.models.resnet import ResNet, SmallResNet, resnext
-from keras_senet.se import SE
+from keras_senet.se import GATES, SE
 
 RANDOM = np.random.default_rng(0)
 
@@ -116,7 +117,7 @@ def test_gates_are_outputs(squeeze, tmp_path):
         np.testing.assert_allclose(found[f"gates/{name}"], np.mean(gate, axis=(1, 2)), atol=1e-5)
 
 
-@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("gate", GATES)
 def test_each_gate(gate, tmp_path):
     model = network(SmallResNet((1, 1), se=SE(gate=gate, use_bias=False, position="pre")))
     assert export.to_onnx(model, tmp_path / "file").relative_error <= 1e-4
@@ -167,8 +168,8 @@ LAYERS = {
     ),
     "maximum": lambda x: layers.MaxPooling2D(3, 2, padding="same")(x),
     "maximum of zeros": _max,  # negative inputs: the border of zeros is the largest
-    "maximum behind a ReLU": lambda x: _max(layers.ReLU()(x)),
-    "maximum behind half a ReLU": lambda x: _max(ShakeShake()([layers.ReLU()(x), x])),
+    "maximum after a ReLU": lambda x: _max(layers.ReLU()(x)),
+    "maximum after half a ReLU": lambda x: _max(ShakeShake()([layers.ReLU()(x), x])),
     "mean": lambda x: layers.AveragePooling2D(3, 2, padding="same")(x),
     "mean with zeros": lambda x: layers.AveragePooling2D(3, 1)(layers.ZeroPadding2D(1)(x)),
     "wide border": lambda x: layers.AveragePooling2D(2, 1)(layers.ZeroPadding2D(3)(x)),
@@ -206,7 +207,9 @@ LAYERS = {
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 @pytest.mark.parametrize("build", LAYERS.values(), ids=LAYERS)
 def test_a_layer(build, layout, tmp_path, monkeypatch):
-    monkeypatch.setattr(writer, "_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
+    monkeypatch.setattr(
+        writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known")
+    )
     keras.utils.set_random_seed(0)
     inputs = keras.Input((9, 8, 4))
     model = keras.Model(inputs, build(inputs))
@@ -216,7 +219,7 @@ def test_a_layer(build, layout, tmp_path, monkeypatch):
 
 def largest_error(model, path, layout, images):
     """Relative, as the exporter's own, but in this process."""
-    proto = writer._proto(model, None, layout, 18, False)
+    proto = writer.make_proto(model, export.ONNX(layout))
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
     found = answers(path, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))[
@@ -233,7 +236,7 @@ def largest_error(model, path, layout, images):
     "build",
     [
         lambda x: layers.Conv2DTranspose(2, 3)(x),
-        lambda x: layers.Activation("elu")(x),
+        lambda x: layers.Activation("squareplus")(x),
         lambda x: layers.LeakyReLU()(x),
         lambda x: layers.ReLU(threshold=1.0)(x),
         lambda x: layers.Dense(3)(x),
@@ -241,13 +244,22 @@ def largest_error(model, path, layout, images):
         lambda x: 2 * x,
         lambda x: layers.Concatenate(axis=1)([x, x]),
     ],
-    ids=["transposed", "elu", "leaky", "threshold", "dense", "upsampling", "operation", "axis"],
+    ids=[
+        "transposed",
+        "squareplus",
+        "leaky",
+        "threshold",
+        "dense",
+        "upsampling",
+        "operation",
+        "axis",
+    ],
 )
 def test_other_layers_go_through_tf2onnx(build, tmp_path):
     inputs = keras.Input((8, 8, 4))
     model = keras.Model(inputs, build(inputs))
-    with pytest.raises(writer.UnsupportedLayerError):
-        writer._by_layers(model, None, "nhwc", 18, False)
+    with pytest.raises(UnsupportedLayerError):
+        writer.convert_by_layers(model, export.ONNX())
     for layout in ("nhwc", "nchw"):
         assert export.to_onnx(model, tmp_path / layout, layout=layout).relative_error <= 1e-4
     with pytest.raises(ValueError, match="`gates` cannot be written"):
@@ -282,8 +294,8 @@ CALLS = {
 def test_other_calls_go_through_tf2onnx(build, tmp_path):
     inputs = keras.Input((8, 8, 4))
     model = keras.Model(inputs, build(inputs))
-    with pytest.raises(writer.UnsupportedLayerError):
-        writer._by_layers(model, None, "nhwc", 18, False)
+    with pytest.raises(UnsupportedLayerError):
+        writer.convert_by_layers(model, export.ONNX())
     assert (
         largest_error(
             model, tmp_path / "file", "nhwc", RANDOM.normal(size=(3, 8, 8, 4)).astype("float32")
@@ -303,7 +315,9 @@ def test_what_onnx_has_not_is_one_clear_error(tmp_path):
 
 def test_se_blocks_in_a_network_of_keras(tmp_path, monkeypatch):
     """Takes 5 s: ResNet-50 is built, copied with blocks, and folded."""
-    monkeypatch.setattr(writer, "_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known"))
+    monkeypatch.setattr(
+        writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known")
+    )
     plain = keras.applications.ResNet50(
         weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None
     )

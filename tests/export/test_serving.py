@@ -11,7 +11,7 @@ import keras_senet
 from keras_senet import data, export
 from keras_senet.data import evaluation_batches
 from keras_senet.evaluation import networks
-from keras_senet.preprocessing import imagenet_classes
+from keras_senet.imagenet import imagenet_classes
 
 IMAGES = 200
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import keras_senet
-from keras_senet.preprocessing import CAFFE, imagenet_classes
+from keras_senet.imagenet import imagenet_classes
+from keras_senet.preprocessing import CAFFE
 
 pytestmark = pytest.mark.peer
 

@@ -24,7 +24,8 @@ from PIL import Image
 from tiny import TINY
 
 from keras_senet import application, export
-from keras_senet.preprocessing import Preprocessing, imagenet_classes
+from keras_senet.imagenet import imagenet_classes
+from keras_senet.preprocessing import Preprocessing
 
 pytestmark = pytest.mark.browser
 

@@ -1,0 +1,129 @@
+"""What the options of every format share, the arguments beside them, and the way to a file."""
+
+import os
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, NamedTuple
+
+import keras
+
+from keras_senet.preprocessing import Preprocessing
+
+from .conditioning import FLOAT32, Precision
+from .inputs import batches_to_compare, checked_images
+from .model import check_exportable, checked_class_names, in_float32, with_plain_ends
+from .parity import ExportReport, measure
+from .staging import staged
+
+
+class Quantization(NamedTuple):
+    """One way to make a file smaller.
+
+    precision   what it may differ by
+    calibrates  whether it needs images for the ranges of activations
+    io_dtypes   what its input and output may be
+    """
+
+    precision: Precision
+    calibrates: bool = False
+    io_dtypes: tuple[str, ...] = ("float32",)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Common:
+    """The arguments of an export beside the options of its format.
+
+    images                 (N, H, W, C) to compare on, as the exported model takes them; None makes
+                           seeded synthetic ones
+    representative_images  (N, H, W, C) to calibrate on, for quantisations that need them
+    preprocessing          a `Preprocessing` to put into the graph: the file then takes 0..255 RGB
+    class_names            the names of the classes, in the order of the model's output
+    overwrite              whether to replace what is at the path
+    """
+
+    images: Any = None
+    representative_images: Any = None
+    preprocessing: Preprocessing | None = None
+    class_names: Any = None
+    overwrite: bool = False
+
+
+class Options:
+    """The options of a format, as a frozen dataclass; what it does with a model is in its methods.
+
+    kind           the format's name
+    QUANTIZATIONS  the `Quantization` of each name that `quantization` may have
+    layout         of the file's input, and of outputs that are maps
+    signatures     further ways to call the file, by name: a function of (model, preprocessing,
+                   images) that returns what Keras computes, an array for each output's name
+    """
+
+    kind: ClassVar[str]
+    QUANTIZATIONS: ClassVar[dict[str | None, Quantization]] = {None: Quantization(FLOAT32)}
+    quantization: str | None = None
+    layout: str = "nhwc"
+    signatures: ClassVar[dict[str, Any]] = {}
+
+    @property
+    def chosen(self) -> Quantization:
+        """The `Quantization`."""
+        return self.QUANTIZATIONS[self.quantization]
+
+    def check_quantization(self) -> None:
+        """Raises ValueError for a quantisation that the format does not have."""
+        name, accepted = self.quantization, tuple(self.QUANTIZATIONS)
+        if not isinstance(name, str | None) or name not in accepted:
+            raise ValueError(
+                f"`quantization` must be one of {accepted}. Received: quantization={name!r}"
+            )
+
+    def check_installed(self) -> None:
+        """Raises MissingExtraError or ValueError where the format's libraries are not there."""
+
+    def adapt(self, model: keras.Model, common: Common) -> keras.Model:
+        """The model that is written. Raises ValueError for one that the format cannot have."""
+        return model
+
+    def write(self, model: keras.Model, target: Any, common: Common) -> None:
+        """Writes the file."""
+        raise NotImplementedError
+
+
+def export_model(
+    model: keras.Model, path: str | os.PathLike, options: Options, common: Common | None = None
+) -> ExportReport:
+    """Writes a file, runs it, compares it with the model, and keeps it only if they agree.
+
+    Args:
+        model: a functional Keras model with one input, for images.
+        path: the file, or the SavedModel's folder.
+        options: a `SavedModel`, `TFLite` or `ONNX`.
+        common: the other arguments; None is `Common()`.
+
+    Raises:
+        As `to_saved_model`, `to_tflite` and `to_onnx` do.
+    """
+    common = common or Common()
+    options.check_installed()
+    check_exportable(model, common.preprocessing)
+    common = replace(common, class_names=checked_class_names(model, common.class_names))
+    model = options.adapt(model, common)
+    common = replace(common, representative_images=_calibration(model, options, common))
+    model = with_plain_ends(in_float32(model))
+    batches = batches_to_compare(model, common.preprocessing, common.images)
+    is_folder = options.kind == "savedmodel"
+    with staged(path, common.overwrite, is_folder) as target:
+        options.write(model, target, common)
+        measured = measure(target, model, options, common.preprocessing, batches)
+    return ExportReport(str(path), options.kind, options.quantization, **measured)
+
+
+def _calibration(model, options, common):
+    """The images to calibrate on, an array for each size; None where none are needed."""
+    given = common.representative_images
+    if options.chosen.calibrates == (given is None):
+        accepted = "images to calibrate on" if options.chosen.calibrates else "None"
+        raise ValueError(
+            f"`representative_images` must be {accepted} with quantization="
+            f"{options.quantization!r}. Received: representative_images of {type(given)}"
+        )
+    return None if given is None else checked_images("representative_images", given, model)

@@ -1,0 +1,255 @@
+"""What is exported: checks of a Keras model, copies of it, and the outputs that it computes."""
+
+import itertools
+from collections.abc import Iterable
+
+import keras
+import numpy as np
+
+from keras_senet.graphs import (
+    check_functional,
+    flat_layers,
+    functional_of,
+    operation_of,
+    set_weights,
+    with_config,
+)
+from keras_senet.preprocessing import Preprocessing, sides
+
+FLOAT32 = {"dtype": "float32"}
+
+
+def check_exportable(model, preprocessing):
+    """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to
+    tensors.
+    """
+    check_functional(model)
+    if len(model.inputs) != 1:
+        raise ValueError(
+            f"`model` must have one input, for images. Received: {model.name!r} with {len(model.inputs)} inputs"
+        )
+    shape = tuple(model.inputs[0].shape)
+    if len(shape) != 4 or image_shape(model)[2] is None:
+        raise ValueError(
+            "`model` must take images (N, H, W, C) of a known number of channels. "
+            f"Received: {model.name!r} with input shape {shape}"
+        )
+    _check_batch(model)
+    if preprocessing is not None:
+        _check_preprocessing(preprocessing, image_shape(model)[2])
+
+
+def _check_batch(model):
+    """Raises ValueError for a model that computes of one number of images alone, as in
+    `ops.reshape(x, (4, -1))`.
+    """
+    batch, *shape = model.inputs[0].shape
+    if batch is None:
+        return
+    try:
+        outputs = functional_of(model)([keras.KerasTensor((None, *shape), model.inputs[0].dtype)])
+        is_open = all(output.shape[0] is None for output in keras.tree.flatten(outputs))
+    except Exception:  # each layer has its own errors
+        is_open = False
+    if not is_open:
+        raise ValueError(
+            "`model` must take any number of images, as files do. "
+            f"Received: {model.name!r}, whose layers compute of {batch} at a time"
+        )
+
+
+def _check_preprocessing(preprocessing, channels):
+    if not isinstance(preprocessing, Preprocessing):
+        raise ValueError(
+            f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}"
+        )
+    if len(preprocessing.mean) not in (1, channels):
+        raise ValueError(
+            f"`preprocessing` must be for images of {channels} channels, as the model takes them. "
+            f"Received: preprocessing with a mean of {len(preprocessing.mean)}"
+        )
+
+
+def check_tensorflow(what):
+    """Raises ValueError unless Keras computes with TensorFlow, of whose functions the file is made."""
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            f"{what} needs Keras' backend 'tensorflow' (KERAS_BACKEND=tensorflow). "
+            f"Received: backend {keras.backend.backend()!r}"
+        )
+
+
+def checked_class_names(model, class_names):
+    """The names as a tuple of text, or None.
+
+    Raises:
+        ValueError: unless there are none, or one for each number of the model's only output.
+    """
+    if class_names is None:
+        return None
+    if len(model.outputs) != 1:
+        raise ValueError(
+            "`class_names` are of a model with one output. "
+            f"Received: class_names, and {model.name!r} with {len(model.outputs)} outputs"
+        )
+    classes = tuple(model.outputs[0].shape[1:])
+    is_several = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
+    names = tuple(map(str, class_names)) if is_several else ()
+    if not is_several or classes != (len(names),):
+        raise ValueError(
+            f"`class_names` must be a name for each output of the model, whose shape is {classes}. "
+            f"Received: {f'{len(names)} names' if is_several else repr(class_names)}"
+        )
+    return names
+
+
+def with_plain_ends(model):
+    """The model itself, or one with a tensor for an input or output that is a list or a dict of a
+    single one.
+    """
+    if isinstance(
+        model, keras.Sequential
+    ):  # its ends are tensors, which it does not tell before it was called
+        return model
+    is_plain = len(model.outputs) != 1 or isinstance(model.output, keras.KerasTensor)
+    if is_plain and isinstance(model.input, keras.KerasTensor):
+        return model
+    outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
+    return _like(model, keras.Model(model.inputs[0], outputs, name=model.name))
+
+
+def _like(model, copy):
+    """The copy, with what a network of keras_senet says of its images."""
+    if hasattr(model, "preprocessing"):
+        copy.preprocessing = model.preprocessing
+    return copy
+
+
+def output_names(model):
+    """The outputs' names in a file, in the order of `model.outputs`.
+
+    A single one is called `predictions`. Several have the keys of a dict, or the names of the
+    layers that make them.
+    """
+    if len(model.outputs) == 1:
+        return ["predictions"]
+    names = []
+    for path, tensor in keras.tree.flatten_with_path(model.output):
+        keys = (
+            [str(key) for key in path]
+            if isinstance(model.output, dict)
+            else [operation_of(tensor).name]
+        )
+        names.append(unused_name("_".join(keys), {"images", *names}))
+    return names
+
+
+def unused_name(name, taken):
+    """The name, with a number added if it is taken."""
+    numbered = (f"{name}_{count}" for count in itertools.count(2))
+    return next(each for each in itertools.chain([name], numbered) if each not in taken)
+
+
+def takes_integers(model):
+    """Whether the model's images are integers, as those of `keras.Input(..., dtype="uint8")`."""
+    return keras.backend.is_int_dtype(model.inputs[0].dtype)
+
+
+def is_of_any_size(model):
+    """Whether the height or the width of the images is open."""
+    return None in image_shape(model)
+
+
+def own_sides(model, preprocessing):
+    """(H, W) of the images that a network for any size was made for, by its preprocessing; None if
+    nothing tells.
+    """
+    size = getattr(preprocessing or getattr(model, "preprocessing", None), "size", None)
+    return None if size is None else sides(size)
+
+
+def with_sides(model, missing):
+    """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
+    height, width, channels = image_shape(model)
+    size = (height or missing[0], width or missing[1])
+    return (
+        (*size, channels)
+        if keras.config.image_data_format() == "channels_last"
+        else (channels, *size)
+    )
+
+
+def is_taken(model, shape):
+    """Whether a model can compute images of a shape: some want sides that their strides divide."""
+    try:
+        model(np.zeros((1, *shape), "float32"), training=False)
+    except Exception:  # each backend has its own errors for shapes that do not fit
+        return False
+    return True
+
+
+def of_shape(model, shape):
+    """A copy of a model for images of any size that takes those of one shape."""
+    model = with_plain_ends(model)
+    copy = keras.models.clone_model(
+        model, keras.Input(shape, name="images"), clone_function=with_config
+    )
+    set_weights(copy, model.get_weights())
+    return _like(model, copy)
+
+
+def image_shape(model):
+    """(H, W, C) of the images that the model takes, in either layout."""
+    shape = tuple(model.inputs[0].shape[1:])
+    return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
+
+
+def in_float32(model):
+    """The model itself, or with layers of mixed precision a copy that computes in float32, the
+    variables' dtype.
+    """
+    if all(layer.compute_dtype == "float32" for layer in flat_layers(model)):
+        return model
+
+    def clone(layer):
+        computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
+        return with_config(
+            layer, **FLOAT32 if computes else {}
+        )  # operations of `keras.ops` follow their inputs
+
+    return copy_with(model, clone)
+
+
+def copy_with(model, clone):
+    """A copy with `clone(layer)` in place of each layer, nested ones too, and the model's weights."""
+    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
+    set_weights(copy, model.get_weights())
+    return _like(model, copy)
+
+
+def prediction_function(model, preprocessing, names=None):
+    """The outputs by name of a batch of images: 0..255 RGB with `preprocessing`, else as the model
+    takes them.
+    """
+    names = names or output_names(model)
+
+    def predictions(images):
+        if preprocessing is not None:
+            images = preprocessing.normalize(images)
+        return dict(zip(names, keras.tree.flatten(model(images, training=False)), strict=True))
+
+    return predictions
+
+
+def predict(function, images, batch_size=16):
+    """What a function like `prediction_function` computes of all images, a batch at a time: float32
+    by name.
+    """
+    parts = np.split(images, range(batch_size, len(images), batch_size))
+    outputs = [function(part) for part in parts]
+    return {
+        name: np.concatenate([keras.ops.convert_to_numpy(each[name]) for each in outputs]).astype(
+            "float32"
+        )
+        for name in outputs[0]
+    }

@@ -1,0 +1,119 @@
+"""ONNX, for ONNX Runtime and whatever reads it."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import keras
+
+from keras_senet.extras import require
+from keras_senet.fields import is_integer
+
+from ..conditioning import FLOAT16, FLOAT32, INTEGERS
+from ..formats import Common, Options, Quantization, export_model
+from ..parity import ExportReport
+from .writer import write_onnx
+
+LAYOUTS = ("nhwc", "nchw")
+OPSETS = range(13, 19)
+QUANTIZATIONS: dict[str | None, Quantization] = {
+    None: Quantization(FLOAT32),
+    "float16": Quantization(FLOAT16),
+    "int8": Quantization(INTEGERS, calibrates=True),
+}
+
+
+@dataclass(frozen=True)
+class ONNX(Options):
+    """Options of `to_onnx`, where they are described."""
+
+    layout: str = "nhwc"
+    opset: int = 18
+    quantization: str | None = None
+    gates: bool = False
+
+    kind: ClassVar[str] = "onnx"
+    QUANTIZATIONS: ClassVar = QUANTIZATIONS
+
+    def __post_init__(self):
+        if self.layout not in LAYOUTS:
+            raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={self.layout!r}")
+        if not is_integer(self.opset) or self.opset not in OPSETS:
+            raise ValueError(
+                f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. "
+                f"Received: opset={self.opset!r}"
+            )
+        object.__setattr__(self, "opset", int(self.opset))
+        self.check_quantization()
+
+    def check_installed(self):
+        require("onnx", "export")
+        require("onnxruntime", "export")
+
+    def write(self, model, target, common):
+        write_onnx(model, target, self, common)
+
+
+def to_onnx(
+    model: keras.Model,
+    path,
+    *,
+    layout: str = "nhwc",
+    opset: int = 18,
+    quantization: str | None = None,
+    representative_images=None,
+    gates: bool = False,
+    images=None,
+    preprocessing=None,
+    class_names=None,
+    overwrite: bool = False,
+) -> ExportReport:
+    """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX
+    Runtime and compared.
+
+    Several outputs have the names that the model has for them, those of a dict or of layers.
+    `height` and `width` are dynamic, too, where the model leaves them open.
+
+    It computes in float32, also where the model trains in mixed precision, on channels first, with
+    batch normalisation inside the convolutions. Its metadata has `source`, and, where they are
+    given, `preprocessing` (the fields, as JSON) and `class_names` (a list, as JSON). A model with
+    layers that this module does not know goes through tf2onnx.
+
+    Args:
+        model: a functional Keras model with one input, for images, in channels_last.
+        path: the file to write.
+        layout: of the file's input, and of its output if that is a map: "nhwc", as the model, or
+            "nchw".
+        opset: of ONNX' operators, 13 to 18.
+        quantization: None; "float16": weights and arithmetic in 16 bits, input and output in
+            float32; "int8": weights (per channel) and activations in 8 bits, by ONNX Runtime's
+            static quantiser as pairs of QuantizeLinear and DequantizeLinear; a softmax stays in
+            float.
+        representative_images: (N, H, W, C) to calibrate "int8" on, as the exported model takes
+            them.
+        gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too; without a
+            squeeze, its mean.
+        images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded
+            synthetic ones.
+        preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255
+            RGB.
+        class_names: the names of the classes, in the order of the model's output.
+        overwrite: whether to replace what is at `path`.
+
+    Returns:
+        An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
+        finite, and the report says how far they are off.
+
+    Raises:
+        ParityError: if the outputs are not within 1e-4 of the largest one, or 1e-2 with "float16",
+            and further off than rounding moves the model's own; nothing is left at `path`.
+        MissingExtraError: if onnx or onnxruntime are not installed, or tf2onnx where it is needed.
+        ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
+    """
+    common = Common(
+        images=images,
+        representative_images=representative_images,
+        preprocessing=preprocessing,
+        class_names=class_names,
+        overwrite=overwrite,
+    )
+    return export_model(model, path, ONNX(layout, opset, quantization, gates), common)

@@ -1,0 +1,149 @@
+"""Emitters of pooling, of what changes shapes, and of what joins values."""
+
+import functools
+
+import numpy as np
+from keras import layers
+
+from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
+
+from .convolutions import find_window, pads_attribute
+from .emitters import EMITTERS, emits
+from .graph import NO_PADS, UnsupportedLayerError, Value
+
+END = np.iinfo("int64").max  # of a slice that goes to the end
+
+
+# Pooling
+
+
+@emits(layers.MaxPooling2D)
+def _max_pool(graph, layer, x):
+    # ONNX pads a maximum with minus infinity. Zeros are the same where something of x >= 0 is in
+    # each window.
+    if not (
+        x.nonnegative and all(pad < k for pad, k in zip(x.pads, 2 * layer.pool_size, strict=True))
+    ):
+        x = graph.add_pads(x)
+    x, pads = find_window(graph, layer, x, layer.pool_size)
+    shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, **pads_attribute(pads)}
+    return x._replace(name=graph.add("MaxPool", x.name, name=layer.name, **shape), pads=NO_PADS)
+
+
+@emits(layers.AveragePooling2D)
+def _average_pool(graph, layer, x):
+    counts_zeros = int(layer.padding == "valid")  # the layer's own padding is left out of the mean
+    if any(pad >= k for pad, k in zip(x.pads, 2 * layer.pool_size, strict=True)):
+        x = graph.add_pads(x)
+    x, pads = find_window(graph, layer, x, layer.pool_size)
+    shape = {"kernel_shape": layer.pool_size, "strides": layer.strides, **pads_attribute(pads)}
+    output = graph.add(
+        "AveragePool", x.name, name=layer.name, count_include_pad=counts_zeros, **shape
+    )
+    return x._replace(name=output, pads=NO_PADS)
+
+
+def _emit_global_pool(operator, graph, layer, x):
+    output = graph.add(operator, x.name, name=layer.name)
+    if not layer.keepdims:
+        output = graph.add("Flatten", output, axis=1, name=f"{layer.name}/flat")
+    return x._replace(name=output)
+
+
+EMITTERS[layers.GlobalAveragePooling2D] = functools.partial(_emit_global_pool, "GlobalAveragePool")
+EMITTERS[layers.GlobalMaxPooling2D] = functools.partial(_emit_global_pool, "GlobalMaxPool")
+
+
+# Shapes
+
+
+@emits(layers.ZeroPadding2D)
+def _zero_padding(graph, layer, x):
+    (top, bottom), (left, right) = layer.padding
+    return x._replace(pads=(top, left, bottom, right))
+
+
+@emits(layers.Cropping2D)
+def _cropping(graph, layer, x):
+    (top, bottom), (left, right) = layer.cropping
+    limits = ((top, left), [-cut if cut else END for cut in (bottom, right)], (2, 3))
+    names = [graph.constant(value, f"{layer.name}/limits", "int64") for value in limits]
+    return x._replace(name=graph.add("Slice", x.name, *names, name=layer.name))
+
+
+@emits(layers.Flatten)
+def _flatten(graph, layer, x):
+    name = x.name
+    if len(x.shape) == 4 and x.size != (
+        1,
+        1,
+    ):  # Keras' order of the features is that of channels_last
+        name = graph.add("Transpose", name, perm=(0, 2, 3, 1), name=f"{layer.name}/channels_last")
+    return x._replace(name=graph.add("Flatten", name, axis=1, name=layer.name))
+
+
+@emits(PadChannels)
+def _pad_channels(graph, layer, x):
+    return graph.pad(x, [0] * 5 + [layer.channels - x.channels, 0, 0], layer.name)
+
+
+@emits(ShuffleChannels)
+def _shuffle_channels(graph, layer, x):
+    order = np.arange(x.channels).reshape(layer.groups, -1).T.ravel()
+    places = graph.constant(order, f"{layer.name}/order", "int64")
+    return x._replace(name=graph.add("Gather", x.name, places, axis=1, name=layer.name))
+
+
+# Several inputs, or none of the above
+
+
+def _emit_elementwise(operator, graph, layer, first, *rest):
+    name, rank = first.name, len(first.shape)
+    if any(len(x.shape) != rank for x in rest):
+        raise UnsupportedLayerError(f"{layer.name} of tensors of different ranks")
+    for x in rest:
+        name = graph.add(operator, name, x.name, name=layer.name)
+    return Value(name, first.shape, nonnegative=all(x.nonnegative for x in (first, *rest)))
+
+
+EMITTERS[layers.Add] = functools.partial(_emit_elementwise, "Add")
+EMITTERS[layers.Multiply] = functools.partial(_emit_elementwise, "Mul")
+
+
+@emits(layers.Concatenate)
+def _concatenate(graph, layer, *inputs):
+    rank = len(inputs[0].shape)
+    if layer.axis not in (-1, rank - 1):
+        raise UnsupportedLayerError(f"{layer.name} with axis={layer.axis}")
+    output = graph.add("Concat", *(x.name for x in inputs), axis=1, name=layer.name)
+    return Value(output, inputs[0].shape, nonnegative=all(x.nonnegative for x in inputs))
+
+
+@emits(ShakeShake)
+def _shake_shake(graph, layer, a, b):
+    total = graph.add("Add", a.name, b.name, name=f"{layer.name}/sum")
+    name = graph.add("Mul", total, graph.constant(0.5, f"{layer.name}/half"), name=layer.name)
+    return Value(name, a.shape, nonnegative=a.nonnegative and b.nonnegative)
+
+
+@emits(layers.Rescaling)
+def _rescaling(graph, layer, x):
+    if not all(isinstance(value, (int, float)) for value in (layer.scale, layer.offset)):
+        raise UnsupportedLayerError(f"{layer.name} with several scales")
+    name = graph.add(
+        "Mul", x.name, graph.constant(layer.scale, f"{layer.name}/scale"), name=layer.name
+    )
+    if layer.offset:
+        name = graph.add(
+            "Add",
+            name,
+            graph.constant(layer.offset, f"{layer.name}/offset"),
+            name=f"{layer.name}/moved",
+        )
+    return Value(name, x.shape)
+
+
+@emits(layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout)
+def _identity(graph, layer, x):
+    """What does something in training only."""
+    return x

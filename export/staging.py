@@ -1,0 +1,87 @@
+"""A path that is written whole or not at all."""
+
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def staged(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Iterator[Path]:
+    """A path to write to, beside `path`; what is there at the end replaces `path`, and an error
+    leaves `path` as it is.
+
+    Raises:
+        FileExistsError: if there is something at `path` and `overwrite` is False, or something of
+            another kind.
+        OSError: if the folder cannot be written.
+    """
+    given, path = str(path), Path(os.path.realpath(path))
+    check_replaceable(given, overwrite, is_folder)
+    with (
+        _folders_of(path, given),
+        tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder,
+    ):
+        target, former = Path(folder, "new", path.name), Path(folder, "former")
+        target.parent.mkdir()
+        yield target
+        if path.exists():
+            os.replace(path, former)
+        try:
+            os.replace(target, path)
+        except OSError:
+            if former.exists():
+                os.replace(former, path)
+            raise
+
+
+@contextlib.contextmanager
+def _folders_of(path, given):
+    """The folders that `path` is in are there; those that were made for it are gone after an error.
+
+    Raises:
+        OSError: if nothing can be written there.
+    """
+    made = [folder for folder in path.parents if not os.path.lexists(folder)]
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        tempfile.TemporaryDirectory(dir=path.parent).cleanup()
+    except OSError as error:
+        _remove(made)
+        raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
+    try:
+        yield
+    except BaseException:
+        _remove(made)
+        raise
+
+
+def _remove(folders):
+    """Removes folders, the innermost first, unless something else has come into them."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+
+
+def check_replaceable(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> None:
+    """Raises FileExistsError unless `path` is free, or, with `overwrite`, holds what an export of
+    its kind wrote.
+    """
+    given, path = str(path), Path(os.path.realpath(path))
+    if not path.exists():
+        return
+    if not is_folder and path.is_dir():
+        raise FileExistsError(f"{given!r} is a folder; `path` must name a file")
+    if is_folder and not path.is_dir():
+        raise FileExistsError(f"{given!r} is a file; `path` must name a folder for the SavedModel")
+    if is_folder and not any(path.iterdir()) and path not in (Path.cwd(), *Path.cwd().parents):
+        return
+    if is_folder and not (path / "saved_model.pb").exists():
+        raise FileExistsError(
+            f"{given!r} is a folder with other things in it; choose another `path`"
+        )
+    if not overwrite:
+        raise FileExistsError(
+            f"{given!r} exists; pass `overwrite=True` (--overwrite) to replace it"
+        )

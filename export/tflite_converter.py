@@ -1,0 +1,84 @@
+"""The bytes of a TFLite file, by TensorFlow's converter."""
+
+import contextlib
+import re
+import tempfile
+import warnings
+
+import tensorflow as tf
+
+from keras_senet.extras import require
+
+from .gates import gate_layers
+from .serving import serving_function, write_saved_model
+
+INT16X8 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+OPERATORS = {"int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8, "int16x8": INT16X8}
+
+
+def convert(model, options, common) -> bytes:
+    """The file's bytes, by the `TFLite` options and the `Common` arguments.
+
+    Raises:
+        ValueError: for a model with something that TFLite lacks.
+    """
+    # Through a SavedModel: converting a concrete function of a Keras model can leave variables
+    # unfrozen.
+    with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _short_errors(model):
+        # The converter's own calibrator uses the class that TensorFlow tells others to leave.
+        warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
+        serve = serving_function(model, common.preprocessing, batch=1)
+        write_saved_model(model, {"serving_default": serve}, folder)
+        converter = _make_converter(folder, options, common)
+        if not options.float_gates:
+            return converter.convert()
+        plain = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        return _with_float_layers(converter, find_operations(gate_layers(model), plain))
+
+
+def _make_converter(folder, options, common):
+    builtins = tf.lite.OpsSet.TFLITE_BUILTINS
+    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter.target_spec.supported_ops = [OPERATORS.get(options.quantization, builtins)]
+    if options.quantization is not None:
+        converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    if options.quantization == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if options.chosen.calibrates:
+        (images,) = common.representative_images
+        converter.representative_dataset = lambda: ({"images": image[None]} for image in images)
+        dtype = tf.dtypes.as_dtype(options.io_dtype)
+        converter.inference_input_type = converter.inference_output_type = dtype
+    return converter
+
+
+def _with_float_layers(converter, operations):
+    """The converter's file with some operations in float32."""
+    options = tf.lite.experimental.QuantizationDebugOptions(denylisted_nodes=operations)
+    debugger = tf.lite.experimental.QuantizationDebugger(
+        converter=converter, debug_dataset=converter.representative_dataset, debug_options=options
+    )
+    return debugger.get_nondebug_quantized_model()
+
+
+@contextlib.contextmanager
+def _short_errors(model):
+    """Raises ValueError with the names of operations that TFLite lacks, for which the converter has
+    a page.
+    """
+    from tensorflow.lite.python.convert_phase import ConverterError
+
+    try:
+        yield
+    except ConverterError as error:
+        lacking = dict.fromkeys(re.findall(r"'tf\.(\w+)' op is neither", str(error)))
+        reason = ", ".join(lacking) or str(error).strip().splitlines()[0]
+        raise ValueError(f"{model.name!r} has something that TFLite has not: {reason}") from error
+
+
+def find_operations(layer_names: list[str], content: bytes) -> list[str]:
+    """The operations of a float file that compute these layers, by the names of their outputs."""
+    interpreter = require("ai_edge_litert.interpreter", "export").Interpreter(model_content=content)
+    names = [tensor["name"] for tensor in interpreter.get_tensor_details()]
+    marks = [mark for layer in layer_names for mark in (f"/{layer}_", f"/{layer}/")]
+    return [name for name in names if any(mark in name for mark in marks)]

@@ -1,0 +1,69 @@
+"""ImageNet's 1,000 classes, and predictions in their words."""
+
+from collections.abc import Iterable
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from keras_senet.fields import is_integer
+
+
+class ImageNetClass(NamedTuple):
+    """A class: its WordNet id, its name, and its index in the authors' output order."""
+
+    wordnet_id: str
+    name: str
+    caffe_index: int
+
+
+@cache
+def imagenet_classes() -> tuple[ImageNetClass, ...]:
+    """The 1,000 classes in the standard order, that of their WordNet ids."""
+    text = files("keras_senet").joinpath("imagenet_classes.txt").read_text(encoding="ascii")
+    return tuple(
+        ImageNetClass(wordnet_id, name, int(index))
+        for wordnet_id, name, index in map(str.split, text.splitlines())
+    )
+
+
+@cache
+def class_order() -> np.ndarray:
+    """For each class in the standard order, its index in the authors' outputs:
+    `caffe_outputs[..., class_order()]`.
+    """
+    return np.array([imagenet_class.caffe_index for imagenet_class in imagenet_classes()])
+
+
+def readable(class_names: Iterable[str]) -> tuple[str, ...]:
+    """The names of classes, WordNet ids followed by ImageNet's words: "n01440764 tench"."""
+    words = {c.wordnet_id: f"{c.wordnet_id} {c.name}" for c in imagenet_classes()}
+    return tuple(words.get(name, name) for name in class_names)
+
+
+def decode_predictions(preds, top: int = 5) -> list[list[tuple[str, str, float]]]:
+    """The top classes of each image: lists of (WordNet id, name, score), the highest score first.
+
+    Args:
+        preds: probabilities or logits (N, 1000) of an ImageNet network.
+        top: how many classes.
+
+    Raises:
+        ValueError: for another shape or another number of classes.
+    """
+    scores = np.asarray(ops.convert_to_numpy(preds))
+    classes = imagenet_classes()
+    if scores.ndim != 2 or scores.shape[1] != len(classes):
+        raise ValueError(
+            f"`preds` must have the shape (N, {len(classes)}). "
+            f"Received: preds of shape {scores.shape}"
+        )
+    if not is_integer(top) or not 1 <= top <= len(classes):
+        raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
+    return [
+        [(classes[i].wordnet_id, classes[i].name, float(row[i])) for i in indices]
+        for indices, row in zip(best, scores, strict=True)
+    ]

@@ -1,0 +1,152 @@
+"""What the launcher says to TensorFlow before it is imported: oneDNN, by the CPU and by the run
+that is continued.
+"""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import tensorflow as tf
+
+import keras_senet_cli as launcher
+from keras_senet.runs.environment import environment
+
+# Of /proc/cpuinfo on Linux: an AMD Zen 2, an Intel Ice Lake, an ARM Neoverse V1 and a CPU from
+# before AVX, shortened
+ZEN2 = (
+    "processor\t: 0\nvendor_id\t: AuthenticAMD\n"
+    "flags\t\t: fpu sse4_2 avx f16c rdrand bmi1 avx2 fma\n\nprocessor\t: 1\n"
+)
+ICE_LAKE = (
+    "processor\t: 0\nflags\t\t: fpu avx f16c avx2 fma avx512f avx512dq avx512bw avx512vl "
+    "avx512_vnni amx\nbugs\t: x\n"
+)
+NEOVERSE = (
+    "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd asimdhp asimddp sve i8mm bf16\n"
+)
+CORE2 = "processor\t: 0\nflags\t\t: fpu sse sse2 ssse3 sse4_1\n"
+
+
+@pytest.fixture
+def cpu(monkeypatch, tmp_path):
+    """Puts a text in the place of /proc/cpuinfo; None takes the file away."""
+    monkeypatch.setattr(sys, "platform", "linux")
+
+    def pretend(text, machine="x86_64"):
+        file = tmp_path / "cpuinfo"
+        file.unlink(missing_ok=True)
+        if text is not None:
+            file.write_text(text)
+        monkeypatch.setattr(launcher, "CPUINFO", str(file))
+        monkeypatch.setattr(launcher.platform, "machine", lambda: machine)
+
+    return pretend
+
+
+@pytest.mark.parametrize(
+    ("text", "machine", "instructions", "onednn"),
+    [
+        (ZEN2, "x86_64", "x86_64 avx f16c fma avx2", "1"),
+        (
+            ICE_LAKE,
+            "x86_64",
+            "x86_64 avx f16c fma avx2 avx512f avx512bw avx512dq avx512vl avx512_vnni",
+            "1",
+        ),
+        (NEOVERSE, "aarch64", "aarch64 asimddp asimdhp bf16 i8mm sve", None),
+        (CORE2, "x86_64", "x86_64", None),
+        ("", "x86_64", "x86_64", None),
+        (None, "riscv64", "riscv64", None),
+    ],
+    ids=["avx2", "avx512", "arm", "old", "empty", "none"],
+)
+def test_a_new_run_has_onednn_where_the_cpu_has_avx2(cpu, text, machine, instructions, onednn):
+    cpu(text, machine)
+    assert launcher.instruction_set() == instructions
+    for command in (
+        ["train", "--workdir", "/nowhere"],
+        ["train", "--workdir"],
+        ["predict", "cat.jpg"],
+    ):
+        assert launcher.onednn_for(command) == onednn
+
+
+def record(folder, **environment):
+    folder.mkdir(parents=True)
+    (folder / "recipe.json").write_text(json.dumps({"recipe": {}, "environment": environment}))
+
+
+@pytest.mark.parametrize(
+    ("recorded", "onednn"), [({"onednn": False}, "0"), ({"onednn": True}, "1"), ({}, None)]
+)
+def test_a_run_keeps_what_it_was_begun_with(cpu, tmp_path, monkeypatch, recorded, onednn):
+    """A run of an earlier version, which does not say, had TensorFlow's default."""
+    cpu(ZEN2)
+    record(tmp_path / "run", threads=2, **recorded)
+    record(tmp_path / "ablation" / "se" / "seed0", **recorded)
+    record(tmp_path / "quickstart", **recorded)
+    monkeypatch.chdir(tmp_path)
+    for command in (
+        ["train", "--workdir", "run", "--recipe", "digits"],
+        ["train", "--recipe", "digits", "--workdir=run", "--engine", "fit"],
+        ["train", "--warmup", "linear", "--workdir", "run"],
+        ["ablate", "--workdir", "ablation"],
+        ["quickstart"],
+    ):
+        assert launcher.onednn_for(command) == onednn, command
+    assert launcher.onednn_for(["evaluate", "--workdir", "run"]) == "1"  # trains nothing
+
+
+@pytest.mark.parametrize(
+    "content", ["", "[]", "<html>", '{"environment": [1]}', '{"environment": null}']
+)
+def test_a_damaged_recipe_is_the_commands_to_refuse(cpu, tmp_path, content):
+    cpu(ZEN2)
+    (tmp_path / "recipe.json").write_text(content)
+    assert launcher.onednn_for(["train", "--workdir", str(tmp_path)]) == "1"
+
+
+def test_what_the_user_says_counts(cpu, monkeypatch):
+    cpu(ZEN2)
+    monkeypatch.setattr(launcher.sys, "modules", {})
+    for given, then in (("0", "0"), ("1", "1"), ("false", "false"), (None, "1")):
+        with monkeypatch.context() as patch:
+            patch.delenv(launcher.ONEDNN) if given is None else patch.setenv(launcher.ONEDNN, given)
+            launcher.choose_onednn(["list"])
+            assert os.environ[launcher.ONEDNN] == then
+
+
+def has_onednn():
+    """Whether a convolution of NCHW images, which TensorFlow has on a CPU by oneDNN alone, can be
+    done.
+    """
+    try:
+        tf.nn.conv2d(tf.ones((1, 1, 1, 1)), tf.ones((1, 1, 1, 1)), 1, "VALID", data_format="NCHW")
+    except tf.errors.UnimplementedError:
+        return False
+    return True
+
+
+def test_what_is_recorded_is_in_force():
+    assert environment()["onednn"] is has_onednn()
+    assert environment()["instructions"] == launcher.instruction_set()
+
+
+def test_a_run_without_onednn_is_continued_without_it(tmp_path):
+    """In a process of its own, as TensorFlow reads the variable when it is imported: 5 s and more,
+    most of it that.
+    """
+    record(tmp_path / "run", onednn=False)
+    code = (
+        f"import sys; sys.path.insert(0, {os.path.dirname(__file__)!r})\n"
+        "import keras_senet_cli as c; assert 'tensorflow' not in sys.modules\n"
+        f"c.choose_onednn(['train', '--workdir', {str(tmp_path / 'run')!r}])\n"
+        "import test_launcher as t; print(t.environment()['onednn'], t.has_onednn())"
+    )
+    without = {name: value for name, value in os.environ.items() if name != launcher.ONEDNN}
+    result = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=without
+    )
+    assert result.stdout == "False False\n", result.stderr
