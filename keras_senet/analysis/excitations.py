@@ -27,7 +27,8 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     """
     found = {}
     for name, gate in gates(model)(images, training=False).items():
-        found.setdefault(stage_of(name), []).append(float(ops.mean(gate)))
+        mean = ops.convert_to_numpy(ops.mean(gate))
+        found.setdefault(stage_of(name), []).append(float(mean))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 
 
