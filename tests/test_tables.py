@@ -2,16 +2,15 @@
 
 from rich.console import Console
 
-from keras_senet import cli
+from keras_senet.cli import tables
 
 
 def test_no_name_or_figure_is_cut_on_a_narrow_terminal(monkeypatch, capsys):
-    monkeypatch.setattr(cli, "console", Console(width=30))
-    table = cli.make_table("Exports", "file", "largest difference", "ms an image")
+    monkeypatch.setattr(tables, "console", Console(width=30))
+    table = tables.make_table("Exports", "file", "max abs. error", "ms/image")
     table.add_row("model.float16.tflite", "1.1e-06", "12.34")
-    cli.show(table)
+    tables.show(table)
     printed = capsys.readouterr().out
     assert all(
-        text in printed
-        for text in ("model.float16.tflite", "1.1e-06", "12.34", "largest difference")
+        text in printed for text in ("model.float16.tflite", "1.1e-06", "12.34", "max abs. error")
     )

@@ -117,7 +117,7 @@ def test_nothing_is_wider_than_the_screen(visit, width):
 
 
 def contrast(page, selector):
-    """Of an element's text to the card behind it, by WCAG's formula."""
+    """Of an element's text to the card under it, by WCAG's formula."""
     script = """(element) => {
         const luminance = (colour) => {
             const [r, g, b] = colour.match(/[\\d.]+/g).map((n) => n / 255)
