@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from keras_senet.graphs import flat_layers
-from keras_senet.images.decoding import decode, orientation_of
+from keras_senet.images.decoding import decode, read_orientation
 
 from .conditioning import FLOAT32
 from .folding import fold
@@ -144,7 +144,7 @@ class _Endpoints:
         shape = (self.preprocessing.height, self.preprocessing.width, self.channels)
 
         def prepared(raw):
-            orientation = orientation_of(raw)  # also refuses what has too many pixels
+            orientation = read_orientation(raw)  # also refuses what has too many pixels
             image = decode(raw, self.channels, orientation if self.preprocessing.upright else 1)
             return tf.ensure_shape(self.preprocessing.crop(image), shape)
 

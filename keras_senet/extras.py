@@ -1,13 +1,14 @@
-"""Optional libraries: imported where they are needed, with an error that says how to install them."""
+"""Optional libraries, imported where they are needed; an error says how to install them."""
 
 import importlib
+from types import ModuleType
 
 
 class MissingExtraError(ImportError):
     """An optional library is not installed; the message names the extra that has it."""
 
 
-def require(module, extra):
+def require(module: str, extra: str) -> ModuleType:
     """The imported module, or MissingExtraError with the command that installs it."""
     try:
         return importlib.import_module(module)

@@ -14,7 +14,9 @@ def draw_mixing(mixup, cutmix, size, seed):
     """
     draws = tf.random.stateless_uniform((3,), seed)
     blends = draws[0] < (0.5 if mixup and cutmix else float(bool(mixup)))
-    share = tf.where(blends, _beta(mixup, derive_seed(seed, 1)), _beta(cutmix, derive_seed(seed, 2)))
+    share = tf.where(
+        blends, _beta(mixup, derive_seed(seed, 1)), _beta(cutmix, derive_seed(seed, 2))
+    )
     side = tf.cast(size * tf.sqrt(1 - share), tf.int32)
     middle = tf.cast(draws[1:] * size, tf.int32)
     box = tf.clip_by_value(tf.concat([middle - side // 2, middle - side // 2 + side], 0), 0, size)

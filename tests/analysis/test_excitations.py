@@ -594,7 +594,7 @@ def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, ca
         ),
         (
             ("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras/out"),
-            "model.keras' is no folder)",
+            "model.keras' is not a folder)",
         ),
     ],
 )

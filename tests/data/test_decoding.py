@@ -78,7 +78,7 @@ EXACT = {
     "GIF": (encode(RGB.convert("P"), "GIF"), np.asarray(RGB.convert("P").convert("RGB"))),
 }
 DECODE_PART = tf.function(
-    lambda raw, window, box, part: decoding.decode_part(raw, 3, window, box, lambda size: part)
+    lambda raw, window, box, part: decoding.decode_box(raw, 3, window, box, lambda size: part)
 )
 
 
@@ -89,7 +89,7 @@ def part(image, box=BOX):
 
 def decoded_part(encoded, box):
     box = np.array([box], "int32")
-    ((window, within),) = decoding.windows(box, decoding.read_headers([encoded])[0])
+    ((window, within),) = decoding.plan_windows(box, decoding.read_headers([encoded])[0])
     return DECODE_PART(tf.constant(encoded), window, within, box[0])
 
 
@@ -191,7 +191,7 @@ def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
             function(BAD[kind])
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "1.jpg").write_bytes(BAD[kind])
-    corrupt = decoding.why_corrupt(data.load(tmp_path, "train"), 0)
+    corrupt = decoding.find_corrupt(data.load(tmp_path, "train"), 0)
     assert corrupt.name.endswith("1.jpg")
     assert corrupt.reason
     assert "\n" not in corrupt.reason
@@ -228,8 +228,8 @@ def test_training_images_are_pillow_s_crop_and_resize(tmp_path):
         (tmp_path / "train" / "a" / name).write_bytes(content)
     dataset = data.load(tmp_path, "train")
     for augmentation, choose in (
-        (data.Augmentation(min_area=0.08), boxes.random_boxes(0.08, 3)),
-        (data.Augmentation(), boxes.middle_squares),
+        (data.Augmentation(min_area=0.08), boxes.make_random_boxes(0.08, 3)),
+        (data.Augmentation(), boxes.choose_center_boxes),
     ):
         made = data.TrainingData(
             dataset, batch_size=4, image_size=96, seed=3, augmentation=augmentation

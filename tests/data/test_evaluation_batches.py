@@ -58,7 +58,7 @@ def test_corrupt_images_are_named_or_left_out(folder):
 def test_a_label_that_is_no_class_is_named():
     dataset = data.Dataset(np.zeros((3, 4, 4, 3), "uint8"), [0, 1, 2], ("a", "b"))
     with pytest.raises(
-        data.CorruptImageError, match="image 2 cannot be used: its label 2 is none of 0..1"
+        data.CorruptImageError, match="image 2 cannot be used: its label 2 is not in 0..1"
     ):
         list(data.evaluation_batches(dataset, 2))
 

@@ -10,7 +10,7 @@ from data.files import encode, picture
 from PIL import Image
 
 from keras_senet import data
-from keras_senet.images.decoding import decode, reason_of
+from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import IMAGENET
 
 RANDOM = np.random.default_rng(0)
@@ -116,7 +116,7 @@ def test_values_are_pillow_s_in_three_channels_and_in_one(kind):
 def test_a_cut_gif_of_several_parts_is_not_complete(length):
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         decode(tf.constant(FILES["GIF of several parts"][:length]), 3)
-    assert "GIF is damaged or not complete" in reason_of(error.value)
+    assert "GIF is damaged or not complete" in describe_error(error.value)
 
 
 def test_a_long_animation_costs_what_its_first_picture_costs():
@@ -155,7 +155,7 @@ def test_what_is_refused_is_said_without_internals(kind, tmp_path):
     encoded, reason = REFUSED[kind]
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         decode(tf.constant(encoded), 3)
-    assert reason in reason_of(error.value)
+    assert reason in describe_error(error.value)
     (tmp_path / "a.jpg").write_bytes(encoded)
     with pytest.raises(ValueError, match=reason) as error:
         IMAGENET.read(tmp_path / "a.jpg")

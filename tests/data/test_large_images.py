@@ -15,7 +15,7 @@ from PIL import Image
 from keras_senet import data, evaluation
 from keras_senet.images import headers
 from keras_senet.images.decoding import decode
-from keras_senet.preprocessing import IMAGENET, middle, middle_offset, resize
+from keras_senet.preprocessing import IMAGENET, crop_center, locate_center, resize
 
 
 def png_header(height, width):
@@ -94,8 +94,8 @@ def test_evaluation_leaves_them_out_or_names_them(tmp_path):
 def test_the_limit_is_the_documented_one():
     assert headers.MAX_PIXELS == 2**28 // 3
     header = headers.read_header(png_header(9459, 9459))
-    assert not headers.why_not(header)
-    assert headers.why_not(header._replace(height=9460))
+    assert not headers.find_problem(header)
+    assert headers.find_problem(header._replace(height=9460))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
@@ -136,10 +136,10 @@ def test_the_middle_is_that_of_the_whole(interpolation):
             resized_whole(image, short, interpolation),
         )
         for side in (size, short):  # `short` is what ten crops are taken from
-            differences = np.abs(middle(ours, side).numpy() - middle(whole, side).numpy())
+            differences = np.abs(crop_center(ours, side).numpy() - crop_center(whole, side).numpy())
             assert differences.max() <= (max(sides) > 4 * min(sides))
             assert (differences > 0).mean() < 0.01
-        assert [int(n) for n in middle_offset(ours, size)] != [-1, -1]
+        assert [int(n) for n in locate_center(ours, size)] != [-1, -1]
 
 
 def test_a_thin_image_takes_little_memory(tmp_path):

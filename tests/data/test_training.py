@@ -9,7 +9,7 @@ import tensorflow as tf
 from data.files import encode, picture
 
 from keras_senet import data
-from keras_senet.data.order import replacements
+from keras_senet.data.order import propose_replacements
 
 BATCH = 8
 EVERYTHING = data.Augmentation(
@@ -196,11 +196,11 @@ def test_corrupt_images_are_replaced_whenever_they_are_found(numbered, balanced)
     other = next(i for i in range(30) if i not in (bad, instead))
     assert made.indices(0, {bad, other})[3] == instead  # another bad image changes nothing
     with pytest.raises(ValueError, match="all are corrupt"):
-        made._replacement(0, frozenset(range(30)))
+        made._find_replacement(0, frozenset(range(30)))
 
 
-def test_replacements_reach_all():
-    assert set(itertools.islice(replacements(5, 0, 10), 100)) == set(range(10))
+def test_propose_replacements_reach_all():
+    assert set(itertools.islice(propose_replacements(5, 0, 10), 100)) == set(range(10))
 
 
 def test_corrupt_images_fail_and_are_named(folder):
@@ -245,11 +245,12 @@ def test_a_label_that_is_no_class_fails_and_is_named(numbered, label):
         seed=0,
     )
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=f"labels that are no class of the dataset: .{label}"
+        tf.errors.InvalidArgumentError,
+        match=f"labels that are not classes of the dataset: .{label}",
     ):
         read(made, 0, 1)
     (corrupt,) = made.corrupt_at(0)
-    assert corrupt == (7, "image 7", f"its label {label} is none of 0..2")
+    assert corrupt == (7, "image 7", f"its label {label} is not in 0..2")
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])

@@ -104,7 +104,7 @@ def test_a_file_that_is_made_to_take_long_does_not():
     """A million bytes that fill: in a graph each takes as long as a segment."""
     jpeg = with_segments(b"\xff" * 10)
     slow = jpeg[:2] + b"\xff" * 10**6 + jpeg[2:]
-    assert headers.why_not(headers.read_header(slow)) == "its JPEG header is damaged"
+    assert headers.find_problem(headers.read_header(slow)) == "its JPEG header is damaged"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -119,15 +119,15 @@ def test_images_are_decoded_upright_whole_and_in_parts(orientation, tmp_path):
         np.testing.assert_array_equal(dataset.decode(tf.constant(encoded)), shown(encoded))
     # The crops of training are parts of the upright image: the same as of one that is stored
     # upright.
-    choose = boxes.random_boxes(0.1, 3)
+    choose = boxes.make_random_boxes(0.1, 3)
     sizes, orientations = dataset.headers(raw)
     assert orientations.tolist() == [orientation] * 2
     height, width = shown(raw[0]).shape[:2]
     assert sizes.tolist() == [[height, width], [0, 0]]
     for place in range(6):
         box = choose(np.array([[height, width]]), np.array([place]))
-        ((window, within),) = data.decoding.windows(box, sizes[:1])
-        part = dataset.decode_part(tf.constant(raw[0]), window, within, None, sizes[0], orientation)
+        ((window, within),) = data.decoding.plan_windows(box, sizes[:1])
+        part = dataset.decode_box(tf.constant(raw[0]), window, within, None, sizes[0], orientation)
         top, left, rows, columns = box[0]
         np.testing.assert_array_equal(part, shown(raw[0])[top : top + rows, left : left + columns])
 
