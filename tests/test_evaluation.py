@@ -19,6 +19,7 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet import cli
+from keras_senet.cli import tables
 from keras_senet.data import Dataset
 from keras_senet.evaluation import (
     PROTOCOLS,
@@ -498,10 +499,7 @@ def test_the_picture_of_confusions(classes, tmp_path):
 
 def in_this_process(*arguments):
     """The exit status; a process of its own takes TensorFlow's start."""
-    try:
-        return cli.main(["evaluate", *map(str, arguments)])
-    except SystemExit as error:
-        return error.code
+    return cli.main(["evaluate", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -513,7 +511,7 @@ def weights(tmp_path_factory):
 
 
 def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
-    monkeypatch.setattr(cli.console, "width", 200)
+    monkeypatch.setattr(tables.console, "width", 200)
     images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
     options = (
         "--dataset",

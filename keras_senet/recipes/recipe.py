@@ -11,6 +11,8 @@ from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
+NOT_FLAGS = ("augmentation", "source", "result")  # fields that no flag changes
+
 
 @dataclass(frozen=True)
 class Recipe:

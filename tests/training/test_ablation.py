@@ -126,7 +126,7 @@ def test_the_papers_variants_are_se_blocks(name):
         ("--variants se se", "each once.*se"),
         ("--seeds 1 1", "each once"),
         ("--seeds -1", "seed=-1"),
-        ("--recipe digit", "--recipe digit"),
+        ("--recipe digit", '"digit" for --recipe'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_path, capsys):
