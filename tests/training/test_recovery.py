@@ -122,8 +122,8 @@ def test_what_tensorflows_manager_saved_is_restored(tmp_path):
 
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
-    """TensorFlow's folder of parts is there until both files are: next to a whole checkpoint it is only
-    old.
+    """TensorFlow's folder of parts is there until both files are; next to a whole checkpoint it is
+    only old.
     """
     folder = tmp_path / "ckpt-4_temp"
     folder.mkdir()
