@@ -6,6 +6,7 @@ It also knows the CPU, because what TensorFlow is to use must be said before it 
 
 import argparse
 import contextlib
+import difflib
 import json
 import os
 import platform
@@ -16,17 +17,19 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
+parsing = False  # whether a command line is being read: `import keras_senet` is then without Keras
+
 COMMANDS = {
     "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
-    "list": "every network with input size, parameters and multiply-adds, or the published weights",
+    "list": "every network with its size and multiply-adds, or the published weights, or recipes",
     "summary": "one network, stage by stage",
     "train": "a recipe on a dataset, on one device or many; the same command continues it",
     "evaluate": "top-1, top-5 and confusions of networks, or of their average, on a dataset",
     "curves": "the errors of several runs in one picture",
-    "predict": "the likeliest classes of images",
+    "predict": "the top-k classes of images",
     "convert": "weights of PyTorch and Caffe, or published ones, to .weights.h5 or .safetensors",
     "excitations": "the gates of every SE block on a dataset: tables, statistics and pictures",
-    "ablate": "variants of the SE block by one recipe and several seeds, beside the paper's figures",
+    "ablate": "variants of the SE block by one recipe and several seeds, with the paper's figures",
     "prune": "a network without some of its SE blocks or channels, with what that saves and costs",
     "report": "a training run as one self-contained web page",
     "export": "a network as SavedModel, TFLite and ONNX, each file run and compared with Keras",
@@ -37,6 +40,7 @@ EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # "1" or "0"; TensorFlow reads it when it is imported
 CPUINFO = "/proc/cpuinfo"
+COMPLETION = "--install-completion"
 DEFAULT_WORKDIRS = {
     "train": None,
     "ablate": None,
@@ -61,15 +65,18 @@ INSTRUCTIONS = (
     *("asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme"),
 )
 
-USAGE = "usage: keras-senet [-h] [--version] COMMAND ...\n"
+USAGE = "Usage: keras-senet [--help] [--version] [--install-completion] COMMAND [OPTIONS]\n"
 
 
 def help_text():
+    """What `keras-senet --help` prints."""
     width = max(map(len, COMMANDS))
     rows = "".join(f"  {name:{width}}  {text}\n" for name, text in COMMANDS.items())
     return (
-        f"{USAGE}\nSqueeze-and-Excitation networks for Keras 3 and TensorFlow.\n\ncommands:\n{rows}\n"
-        "`keras-senet COMMAND --help` describes a command's arguments.\n"
+        f"{USAGE}\nSqueeze-and-Excitation networks for Keras 3 and TensorFlow.\n\n"
+        f"Commands:\n{rows}\n"
+        "`keras-senet COMMAND --help` describes a command's flags, and `keras-senet\n"
+        "--install-completion` makes the shell complete commands and flags.\n"
     )
 
 
@@ -83,14 +90,31 @@ def main(arguments=None):
     if first == "--version":
         print(f"keras-senet {__version__}")
         return 0
-    if first not in COMMANDS:
-        given = "no command was given" if first is None else f"there is no command {first!r}"
-        print(f"keras-senet: error: {given}; commands: {', '.join(COMMANDS)}", file=sys.stderr)
+    if first not in (*COMMANDS, COMPLETION):
+        print(f"keras-senet: error: {_explain(first)}", file=sys.stderr)
         return 2
     choose_onednn(arguments)
-    with quiet():
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
+    import keras_senet_cli as launcher  # this module, which may run under another name
+
+    launcher.parsing = True
+    try:
         from keras_senet import cli
-    return cli.main(arguments)
+
+        if first == COMPLETION:
+            return cli.install_completion(*arguments[1:2])
+        return cli.main(arguments)
+    finally:
+        launcher.parsing = False
+
+
+def _explain(first):
+    """What is wrong with the first argument."""
+    if first is None:
+        return f"a command must be given: {', '.join(COMMANDS)}"
+    close = difflib.get_close_matches(first, COMMANDS, n=1)
+    meant = f". Did you mean {close[0]!r}?" if close else ""
+    return f"there is no command {first!r}; commands: {', '.join(COMMANDS)}{meant}"
 
 
 def choose_onednn(arguments):
@@ -125,7 +149,7 @@ def _workdir(arguments):
     command, *rest = arguments
     if command not in DEFAULT_WORKDIRS:
         return None
-    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False)
+    parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)
     parser.add_argument("--workdir", default=DEFAULT_WORKDIRS[command])
     try:
         return parser.parse_known_args(rest)[0].workdir
@@ -182,9 +206,7 @@ def quiet():
     What this package says there itself, in lines that begin with its name, comes when the block is
     left.
     """
-    os.environ.setdefault(
-        "TF_CPP_MIN_LOG_LEVEL", "3"
-    )  # some of TensorFlow's messages; read when it loads
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
     sys.stderr.flush()
     kept = os.dup(2)
     with tempfile.TemporaryFile() as held:

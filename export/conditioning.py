@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.graphs import functional_of, with_config
+from keras_senet.graphs import functional_of, inputs_of, operation_of, with_config
 
 from .graph import output_names, predict, takes_integers
 
@@ -145,14 +145,14 @@ def _last_activation(tensor):
     """(the activation that makes a tensor (N, C), the tensor that it takes); (None, None) without a
     known one.
     """
-    layer, node_index = tensor._keras_history.operation, tensor._keras_history.node_index
+    layer = operation_of(tensor)
     if len(tensor.shape) != 2 or type(layer) not in (
         layers.Dense,
         layers.Activation,
         layers.Softmax,
     ):
         return None, None
-    (given,) = layer._inbound_nodes[node_index].input_tensors
+    (given,) = inputs_of(tensor)
     if isinstance(layer, layers.Softmax):
         return (keras.activations.softmax if layer.axis == -1 else None), given
     if isinstance(layer, layers.Activation):

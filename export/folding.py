@@ -31,7 +31,7 @@ def fold(model):
         conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm))
         for norm, conv in folded.items()
     }
-    return graphs.rebuilt(model, changed, gone=folded)
+    return graphs.rebuild(model, changed, gone=folded)
 
 
 def _called_otherwise(found):
@@ -43,14 +43,14 @@ def _called_otherwise(found):
         each
         for layer in called
         if isinstance(layer, keras.Layer)
-        for each in layer._flatten_layers()
+        for each in graphs.flat_layers(layer)
     }
 
 
 def _foldable(graph):
     """Pairs of a batch normalisation and the convolution that can take it over."""
     for node in graph.nodes:
-        conv, behind = node.operation, graph.reader(node)
+        conv, behind = node.operation, graph.consumer(node)
         if (
             behind is None
             or type(conv) not in FOLDING

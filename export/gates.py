@@ -5,7 +5,7 @@ import contextlib
 import numpy as np
 from keras import ops
 
-from keras_senet.graphs import with_config
+from keras_senet.graphs import flat_layers, with_config
 from keras_senet.layers import SqueezeExcite
 
 from .graph import copy_with, predict, prediction_function
@@ -50,7 +50,7 @@ def gate_layers(model):
 
 
 def _blocks(model):
-    return [layer for layer in model._flatten_layers() if isinstance(layer, SqueezeExcite)]
+    return [layer for layer in flat_layers(model) if isinstance(layer, SqueezeExcite)]
 
 
 def _idle_blocks(model, preprocessing, images):

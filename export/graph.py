@@ -7,7 +7,14 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.graphs import check_functional, functional_of, set_weights, with_config
+from keras_senet.graphs import (
+    check_functional,
+    flat_layers,
+    functional_of,
+    operation_of,
+    set_weights,
+    with_config,
+)
 from keras_senet.preprocessing import Preprocessing, sides
 
 FLOAT32 = {"dtype": "float32"}
@@ -132,7 +139,7 @@ def output_names(model):
         keys = (
             [str(key) for key in path]
             if isinstance(model.output, dict)
-            else [tensor._keras_history.operation.name]
+            else [operation_of(tensor).name]
         )
         names.append(unused_name("_".join(keys), {"images", *names}))
     return names
@@ -202,7 +209,7 @@ def in_float32(model):
     """The model itself, or with layers of mixed precision a copy that computes in float32, the
     variables' dtype.
     """
-    if all(layer.compute_dtype == "float32" for layer in model._flatten_layers()):
+    if all(layer.compute_dtype == "float32" for layer in flat_layers(model)):
         return model
 
     def clone(layer):

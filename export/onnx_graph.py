@@ -205,13 +205,11 @@ def emit_model(graph, model, x):
     """The outputs for the tensor x of a model that `check_supported` accepts."""
     functional = graphs.functional_of(model)
     found = {id(functional.inputs[0]): x}
-    for depth in sorted(functional._nodes_by_depth, reverse=True):
-        for node in functional._nodes_by_depth[depth]:
-            if not node.is_input:
-                (output,) = node.outputs
-                found[id(output)] = _emit(
-                    graph, node, [found[id(tensor)] for tensor in node.input_tensors]
-                )
+    for node in graphs.Graph(functional).nodes:
+        if not node.is_input:
+            (output,) = node.outputs
+            inputs = [found[id(tensor)] for tensor in node.input_tensors]
+            found[id(output)] = _emit(graph, node, inputs)
     return [graph.padded(found[id(output)]) for output in functional.outputs]
 
 

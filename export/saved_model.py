@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from keras_senet.graphs import flat_layers
 from keras_senet.images.decoding import decode, read_orientation
 
 from .conditioning import FLOAT32
@@ -98,7 +99,7 @@ def _folded(model):
     The machine that will run the file is not known, and on one with AVX2 and oneDNN an image alone takes TensorFlow's
     fused operation for both 15 times as long. Half precision would round the new kernels.
     """
-    if any(layer.compute_dtype != "float32" for layer in model._flatten_layers()):
+    if any(layer.compute_dtype != "float32" for layer in flat_layers(model)):
         return model
     try:
         return fold(model)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import keras
 
+from keras_senet.graphs import Graph, check_functional, functional_of, is_functional, stage_of
 from keras_senet.layers import SqueezeExcite
 
 
@@ -54,7 +55,7 @@ class Complexity:
         """One row a stage ("stem", "stage2", ..., "predictions"): its name, last output shape and
         summed counts.
         """
-        for stage, rows in itertools.groupby(self.layers, key=lambda row: row.name.split("_")[0]):
+        for stage, rows in itertools.groupby(self.layers, key=lambda row: stage_of(row.name)):
             rows = list(rows)
             yield LayerComplexity(stage, rows[-1].output_shape, *_sums(rows))
 
@@ -67,10 +68,7 @@ def complexity(model):
         other than
             convolutions and dense ones that multiply by a kernel (recurrent ones, attention).
     """
-    if not isinstance(model, keras.Model) or not hasattr(_graph(model), "_nodes_by_depth"):
-        raise ValueError(
-            f"`model` must be a built functional or sequential Keras model. Received: {type(model)}"
-        )
+    check_functional(model)
     if any(None in tensor.shape[1:] for tensor in model.inputs):
         raise ValueError(
             "Multiply-adds depend on the image size: build the model with a fixed `input_shape`. "
@@ -87,36 +85,27 @@ def _sums(rows):
     return (sum(getattr(row, count) for row in rows) for count in COUNTS)
 
 
-def _graph(model):
-    """The functional model itself; a sequential model keeps one within."""
-    return getattr(model, "_functional", model)
-
-
 def _rows(model, counted):
-    """A row a call; the parameters of a layer that is called twice, or shared, count once."""
-    graph = _graph(model)
-    nodes = set(itertools.chain.from_iterable(graph._nodes_by_depth.values()))
-    for operation in graph.operations:
-        for node in (
-            node for node in operation._inbound_nodes if node in nodes and not node.is_input
-        ):
-            if isinstance(operation, keras.Model) and hasattr(_graph(operation), "_nodes_by_depth"):
-                yield from _rows(operation, counted)
-                continue
-            inputs, outputs = (
-                keras.tree.flatten(t)[0].shape for t in (node.input_tensors, node.output_tensors)
-            )
-            weights = [] if operation in counted else getattr(operation, "weights", [])
-            counted.add(operation)
-            statistics = sum(math.prod(w.shape) for w in weights if w.name.startswith("moving_"))
-            yield LayerComplexity(
-                operation.name,
-                tuple(outputs[1:]),
-                sum(math.prod(w.shape) for w in weights) - statistics,
-                statistics,
-                _multiply_adds(operation, inputs, outputs),
-                math.prod(outputs[1:]) if isinstance(operation, SqueezeExcite) else 0,
-            )
+    """A row per call; the parameters of a layer that is called twice, or shared, count once."""
+    for node in Graph(functional_of(model)).nodes:
+        operation = node.operation
+        if node.is_input:
+            continue
+        if is_functional(operation):
+            yield from _rows(operation, counted)
+            continue
+        inputs, outputs = node.input_tensors[0].shape, node.outputs[0].shape
+        weights = [] if operation in counted else getattr(operation, "weights", [])
+        counted.add(operation)
+        statistics = sum(math.prod(w.shape) for w in weights if w.name.startswith("moving_"))
+        yield LayerComplexity(
+            operation.name,
+            tuple(outputs[1:]),
+            sum(math.prod(w.shape) for w in weights) - statistics,
+            statistics,
+            _multiply_adds(operation, inputs, outputs),
+            math.prod(outputs[1:]) if isinstance(operation, SqueezeExcite) else 0,
+        )
 
 
 def _multiply_adds(layer, inputs, outputs):

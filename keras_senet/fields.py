@@ -1,15 +1,14 @@
-"""Checks of the fields of plain-data classes, with messages that name the field, its value and what
-is accepted.
+"""Fields of plain-data classes: checks whose messages name the field, its value and what is
+accepted, and what the class' docstring says of each.
 """
 
 import dataclasses
 import numbers
-from typing import get_args, get_origin
+from types import NoneType, UnionType
+from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
-import numpy as np
 
-
-def require(instance, name, holds, accepted):
+def require(instance: Any, name: str, holds: object, accepted: str) -> None:
     """Raises ValueError unless the field `name` holds what is accepted."""
     if not holds:
         raise ValueError(
@@ -17,33 +16,36 @@ def require(instance, name, holds, accepted):
         )
 
 
-def is_integer(value):
+def is_integer(value: object) -> bool:
     """Whether a value is an integer, such as Python's and NumPy's, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def plain(value):
-    """NumPy's numbers, also in tuples, as Python's, which JSON can hold; anything else as it is."""
+def plain(value: Any) -> Any:
+    """NumPy's scalars, also in tuples, as Python's, which JSON can hold; anything else as it is."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
-    return value.item() if isinstance(value, np.generic) else value
+    is_scalar = any((c.__module__, c.__name__) == ("numpy", "generic") for c in type(value).__mro__)
+    return value.item() if is_scalar else value
 
 
-def require_types(instance):
+def require_types(instance: Any) -> None:
     """Raises ValueError for the first field whose value is not of its annotated type; integers are
     floats, too.
 
-    NumPy's numbers become Python's.
+    NumPy's scalars become Python's.
     """
     for field in dataclasses.fields(instance):
         value = plain(getattr(instance, field.name))
         object.__setattr__(instance, field.name, value)
-        require(
-            instance, field.name, _is_of(value, field.type), f"of type {_type_name(field.type)}"
-        )
+        require(instance, field.name, _is_of(value, field.type), _describe(field.type))
 
 
-def _is_of(value, kind):
+def _is_of(value: object, kind: Any) -> bool:
+    if get_origin(kind) in (Union, UnionType):
+        return any(_is_of(value, each) for each in get_args(kind))
+    if get_origin(kind) is Literal:
+        return any(value == each and type(value) is type(each) for each in get_args(kind))
     if get_origin(kind) is tuple:
         return isinstance(value, tuple) and all(_is_of(item, get_args(kind)[0]) for item in value)
     if kind is int:
@@ -52,5 +54,46 @@ def _is_of(value, kind):
     return isinstance(value, accepted) and (kind is bool or not isinstance(value, bool))
 
 
-def _type_name(kind):
-    return "tuple of numbers" if get_origin(kind) is tuple else kind.__name__
+def _describe(kind: Any) -> str:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, get_args(kind)))}"
+    return f"of type {_name(kind)}"
+
+
+def _name(kind: Any) -> str:
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(map(_name, get_args(kind)))
+    if get_origin(kind) is tuple:
+        return "tuple of numbers"
+    return "None" if kind is NoneType else kind.__name__
+
+
+class Meaning(NamedTuple):
+    """What a docstring says of a field, in one line, and the heading above it."""
+
+    text: str
+    topic: str
+
+
+def meanings(cls: type) -> dict[str, Meaning]:
+    """What the docstrings of a dataclass and of those that it derives from say of each field.
+
+    A row is the field's name and, after two spaces or more, its meaning, which goes on in lines
+    that are indented further; a line that ends with a colon is the heading of the rows below.
+    """
+    names = {field.name for field in dataclasses.fields(cls)}
+    found: dict[str, Meaning] = {}
+    for each in reversed(cls.__mro__):
+        name, topic = None, ""
+        for line in (each.__doc__ or "").splitlines():
+            first, _, rest = line.strip().partition(" ")
+            if first in names and rest.startswith(" "):
+                name = first
+                found[name] = Meaning(rest.strip(), topic)
+            elif name and line.startswith(" " * 8) and line.strip():
+                found[name] = Meaning(f"{found[name].text} {line.strip()}", topic)
+            else:
+                name = None
+                if line.endswith(":"):
+                    topic = line.strip()[:-1]
+    return found

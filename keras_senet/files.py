@@ -81,17 +81,24 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
 
 
 def to_csv(
-    rows: Sequence[Mapping], columns: Sequence[str] | None = None, *, header: bool = True
+    rows: Sequence[Mapping],
+    columns: Sequence[str] | None = None,
+    *,
+    header: bool = True,
+    newline: str = "\r\n",
 ) -> str:
-    """Mappings as CSV text, lines ending in "\\r\\n" (RFC 4180).
+    """Mappings as CSV text, lines ending in "\\r\\n" (RFC 4180); None is an empty field.
 
     Args:
         rows: column -> value; at least one row unless `columns` are given.
         columns: their names in order; None takes those of the first row.
         header: whether the first line has the names of the columns.
+        newline: what ends a line.
     """
     text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if columns is None else columns)
+    writer = csv.DictWriter(
+        text, list(rows[0]) if columns is None else columns, lineterminator=newline
+    )
     if header:
         writer.writeheader()
     writer.writerows(rows)

@@ -1,42 +1,90 @@
-"""The graph of a functional model: who reads what, and the same graph with other layers in it."""
+"""The graph of a functional model: what consumes what, and the same graph with other layers in it.
+
+Keras' private attributes are read and set in this module only.
+"""
 
 import collections
 import functools
+import re
+from collections.abc import Collection, Mapping
+from typing import Any, TypeAlias
 
 import keras
+import numpy as np
 from keras import layers
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D
 
 CONVOLUTIONS = (layers.Conv2D, GroupedConv2D)
 NORMALIZATIONS = (layers.BatchNormalization, BatchNormalization)
+# One call of an operation, with its `operation`, `input_tensors`, `outputs` and `arguments`: Keras
+# has no public name for the class.
+Node: TypeAlias = Any
 
 
-def is_functional(model):
+def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
+    """A model or layer and all layers within it, those of nested models too."""
+    return list(layer._flatten_layers())
+
+
+def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
+    """The layer or operation whose output a symbolic tensor is."""
+    return tensor._keras_history.operation
+
+
+def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+    """The symbolic tensors that a symbolic tensor is computed from, by `operation_of(tensor)`."""
+    history = tensor._keras_history
+    return history.operation._inbound_nodes[history.node_index].input_tensors
+
+
+def keep_gradients_local(optimizer: keras.Optimizer) -> None:
+    """Makes a Keras optimizer apply gradients as they are: the caller has summed the replicas'.
+
+    Keras would sum them in `apply`, after clipping and decay.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    inner._all_reduce_sum_gradients = lambda pairs: pairs
+
+
+def stage_of(name: str) -> str:
+    """The stage of a layer, by its name: "stage2" for "stage2_block1_se", "stem" for "stem_conv1".
+
+    The name may have those of models before it: "outer/stage2_block1_se".
+    """
+    return name.rpartition("/")[-1].split("_")[0]
+
+
+def stage_number(name: str) -> int | None:
+    """The number of the stage of a layer, by its name; None where the name has none."""
+    found = re.fullmatch(r"stage(\d+)", stage_of(name))
+    return int(found[1]) if found else None
+
+
+def is_functional(model: object) -> bool:
     """Whether this is a model, and a graph of layers."""
     return isinstance(model, keras.Model) and hasattr(
         getattr(model, "_functional", model), "operations"
     )
 
 
-def check_functional(model):
+def check_functional(model: object) -> None:
     """Raises ValueError unless the model is a graph of layers."""
     if not is_functional(model):
         raise ValueError(
-            f"`model` must be a functional, or a built sequential, Keras model. Received: model={model!r} "
-            f"of {type(model)}"
+            "`model` must be a functional, or a built sequential, Keras model. "
+            f"Received: model={model!r} of {type(model)}"
         )
 
 
-def functional_of(model):
+def functional_of(model: keras.Model) -> keras.Model:
     """The model itself, or a sequential one as a functional model of the same layers."""
-    is_sequential = isinstance(model, keras.Sequential)
-    return (
-        keras.Model(model.inputs[0], model.outputs[0], name=model.name) if is_sequential else model
-    )
+    if not isinstance(model, keras.Sequential):
+        return model
+    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
 
 
-def graphs(model):
+def graphs(model: keras.Model) -> "list[Graph]":
     """The `Graph` of a model, and of each model within it: once, however often that is called.
 
     Raises:
@@ -58,68 +106,71 @@ class Graph:
 
     Graphs of one model share `calls`, how often each operation is called in all of them: layers can
     be in several.
+
+    layers  those of the model
+    nodes   in the order of computation: each after those that it consumes
     """
 
-    def __init__(self, functional, calls=None):
-        depths = functional._nodes_by_depth
-        self.layers = functional.layers
-        self.nodes = [node for depth in sorted(depths, reverse=True) for node in depths[depth]]
-        self._readers, self._makers = collections.defaultdict(list), {}
+    def __init__(self, functional: keras.Model, calls: collections.Counter | None = None):
+        depths: Any = functional._nodes_by_depth
+        self.layers: list[keras.Layer] = functional.layers
+        self.nodes: list[Node] = [node for d in sorted(depths, reverse=True) for node in depths[d]]
+        self._consumers, self._producers = collections.defaultdict(list), {}
         for node in self.nodes:
-            self._makers |= {id(tensor): node for tensor in node.outputs}
+            self._producers |= {id(tensor): node for tensor in node.outputs}
             for tensor in node.input_tensors:
-                self._readers[id(tensor)].append(node)
+                self._consumers[id(tensor)].append(node)
         self._calls = collections.Counter() if calls is None else calls
         self._calls.update(id(node.operation) for node in self.nodes)
         self._results = {id(tensor) for tensor in functional.outputs}
 
-    def reader(self, node):
-        """The node that alone reads what this one gives; None if there are several, or the model
-        answers it.
+    def consumer(self, node: Node) -> Node | None:
+        """The only node that consumes the output of this one; None if there are several, or it is
+        an output of the model.
 
-        None, too, if the layer of either node is called more than once: what it does is then not
-        for one reader alone.
+        None, too, if the layer of either node is called more than once: what it computes is then
+        not for one consumer only.
         """
         if len(node.outputs) != 1 or id(node.outputs[0]) in self._results:
             return None
-        readers = self._readers[id(node.outputs[0])]
+        consumers = self._consumers[id(node.outputs[0])]
         once = (
-            len(readers) == 1
-            and self.calls(node.operation) == self.calls(readers[0].operation) == 1
+            len(consumers) == 1
+            and self.calls(node.operation) == self.calls(consumers[0].operation) == 1
         )
-        return readers[0] if once else None
+        return consumers[0] if once else None
 
-    def maker(self, tensor):
-        """The node that gives a tensor."""
-        return self._makers[id(tensor)]
+    def producer(self, tensor: keras.KerasTensor) -> Node:
+        """The node that outputs a tensor."""
+        return self._producers[id(tensor)]
 
-    def calls(self, layer):
+    def calls(self, layer: keras.Operation) -> int:
         """How often the layer is called, in all graphs of the model."""
         return self._calls[id(layer)]
 
-    def call(self, layer):
+    def call(self, layer: keras.Operation) -> Node | None:
         """The node of a layer that is called once, else None."""
-        return (
-            next(node for node in self.nodes if node.operation is layer)
-            if self.calls(layer) == 1
-            else None
-        )
+        if self.calls(layer) != 1:
+            return None
+        return next(node for node in self.nodes if node.operation is layer)
 
 
-def is_plain(node):
-    """Whether a layer is called with tensors alone, and not with `training=True` or a mask."""
+def is_plain(node: Node) -> bool:
+    """Whether a layer is called with tensors only, and not with `training=True` or a mask."""
     return all(
         value is None or value is False for value in keras.tree.flatten(node.arguments.kwargs)
     )
 
 
-def over_channels(norm, tensor, data_format="channels_last"):
+def over_channels(
+    norm: keras.Layer, tensor: keras.KerasTensor, data_format: str = "channels_last"
+) -> bool:
     """Whether a batch normalisation is one over the channels of such a tensor."""
     rank = len(tensor.shape)
     return norm.axis % rank == (1 if data_format == "channels_first" else rank - 1)
 
 
-def with_config(layer, **changes):
+def with_config(layer: keras.Operation, **changes: Any) -> Any:
     """A new layer of the same configuration, but for these entries.
 
     Raises:
@@ -129,19 +180,18 @@ def with_config(layer, **changes):
         return type(layer).from_config(layer.get_config() | changes)
     except (NotImplementedError, TypeError) as error:
         raise ValueError(
-            f"{layer.name!r} of {type(layer).__name__} cannot be copied: its `get_config` must give all that its "
-            "constructor takes"
+            f"{layer.name!r} of {type(layer).__name__} cannot be copied: its `get_config` must "
+            "return all that its constructor takes"
         ) from error
 
 
-def set_weights(layer, values):
-    """Gives a layer or model new weights, and its `Normalization`s what they compute from these
-    when they are adapted.
+def set_weights(layer: keras.Layer, values: list[np.ndarray]) -> None:
+    """Sets the weights of a layer or model, and what its `Normalization`s compute from theirs.
 
-    Without the second, such a layer goes on with the constants of its former weights.
+    Without the second, such a layer keeps the constants of its former weights.
     """
     layer.set_weights(values)
-    for each in layer._flatten_layers():
+    for each in flat_layers(layer):
         if isinstance(each, layers.Normalization):
             each.finalize_state()
 
@@ -151,18 +201,21 @@ def _weights(layer):
     return layer.get_weights() if isinstance(layer, keras.Layer) else []
 
 
-def rebuilt(model, changed, gone=()):
-    """A functional model of the same graph and weights with other layers, also in the models within
-    it.
+def rebuild(
+    model: keras.Model,
+    changed: Mapping[Any, tuple[keras.Layer, list[np.ndarray]]],
+    gone: Collection[Any] = (),
+) -> keras.Model:
+    """A functional model of the same graph and weights with other layers, in nested models too.
 
     A layer that several of these models call has one copy, which they call.
 
     Args:
-        model: a functional, or a built sequential, model. It is left as it is.
+        model: a functional, or a built sequential, model. It is not changed.
         changed: layer -> (the new layer in its place, its weights).
-        gone: layers that hand on their input.
+        gone: layers whose output becomes their input.
 
-    `preprocessing` goes over to the new model.
+    The new model has the `preprocessing` of the old one.
 
     Raises:
         ValueError: for a model of another kind, and a layer that cannot be copied.

@@ -1,12 +1,14 @@
 """What an SE block computes and where a network has them: plain data, importable without Keras."""
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from keras_senet.fields import is_integer, plain
 
-SQUEEZES = ("avg", "max", None)
-GATES = ("sigmoid", "tanh", "relu")
-POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
+Squeeze = Literal["avg", "max", None]
+Gate = Literal["sigmoid", "tanh", "relu"]
+Position = Literal["standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear"]
+SQUEEZES, GATES, POSITIONS = map(get_args, (Squeeze, Gate, Position))
 
 
 def check_excitation(reduction, squeeze, gate):
@@ -28,27 +30,28 @@ class SE:
     """Where a network's SE blocks are and what they compute; `None` in its place gives the plain
     network.
 
-    `reduction`, `squeeze`, `gate` and `use_bias` are those of `SqueezeExcite`. `position` is where
-    in a residual unit the block stands (paper, Figure 5 and Tables 14 and 15), with F the unit's
-    residual branch:
+    reduction  channels of the layer over those of the block's bottleneck
+    squeeze    the pooling: "avg", "max" or None, which keeps height and width
+    gate       the last activation: "sigmoid", "tanh" or "relu"
+    use_bias   whether its two layers have biases
+    position   where in a residual unit the block is (paper, Figure 5 and Tables 14 and 15)
+    stages     restricts the blocks to some stages, by the numbers in the layers' names; None is all
+
+    With F the unit's residual branch, the positions are:
 
     standard        relu(se(F(x)) + shortcut(x))
     pre             relu(F(se(x)) + shortcut(x))
     post            se(relu(F(x) + shortcut(x)))
     identity        relu(F(x) + se(shortcut(x)))
-    conv3x3         inside F, behind the first 3x3 convolution, its batch normalisation and ReLU
-    conv3x3_linear  the same in front of batch normalisation: the paper does not say which of the
-                    two it means
-
-    `stages` restricts the blocks to some stages, by the numbers in the layers' names; None is all
-    of them.
+    conv3x3         inside F, after the first 3x3 convolution, its batch normalisation and ReLU
+    conv3x3_linear  the same before batch normalisation: the paper does not say which it means
     """
 
     reduction: int = 16
-    squeeze: str | None = "avg"
-    gate: str = "sigmoid"
+    squeeze: Squeeze = "avg"
+    gate: Gate = "sigmoid"
     use_bias: bool = True
-    position: str = "standard"
+    position: Position = "standard"
     stages: tuple[int, ...] | None = None
 
     def __post_init__(self):
@@ -61,7 +64,8 @@ class SE:
         if self.stages is not None:
             if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
                 raise ValueError(
-                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
+                    "`stages` must be a tuple of stage numbers, or None. "
+                    f"Received: stages={self.stages!r}"
                 )
             object.__setattr__(
                 self, "stages", plain(tuple(self.stages))

@@ -5,12 +5,15 @@ from keras_senet.analysis.excitations import Excitations, excitations, gates, ga
 from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import remove_se
 from keras_senet.complexity import Complexity, complexity
+from keras_senet.recipes.variants import Variant
 
 __all__ = [
+    "Ablation",
     "Comparison",
     "Complexity",
     "Cost",
     "Excitations",
+    "Variant",
     "compare",
     "complexity",
     "cost",
@@ -21,3 +24,12 @@ __all__ = [
     "rank_channels",
     "remove_se",
 ]
+
+
+def __getattr__(name):
+    """`Ablation` is imported when it is first used: it needs the training engine."""
+    if name != "Ablation":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from keras_senet.analysis.ablation import Ablation
+
+    return Ablation

@@ -119,10 +119,10 @@ def _links(graph):
             node.operation
         ):
             continue
-        between, reader = [], graph.reader(node)
+        between, reader = [], graph.consumer(node)
         while reader is not None and _keeps_channels(reader):
             between.append(reader.operation)
-            reader = graph.reader(reader)
+            reader = graph.consumer(reader)
         if reader is not None and type(reader.operation) in graphs.CONVOLUTIONS:
             yield Link(node.operation, tuple(between), reader.operation)
 
@@ -165,7 +165,7 @@ def _behind(graph, node):
     """How much of each channel that a node gives goes through gates: a function as
     `Cut.importance`, or None.
     """
-    reader = graph.reader(node)
+    reader = graph.consumer(node)
     if reader is None:
         return None
     layer = reader.operation

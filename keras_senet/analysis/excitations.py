@@ -15,7 +15,7 @@ from keras_senet.data import Corrupt, evaluation_batches
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import is_integer
-from keras_senet.graphs import Graph, check_functional, functional_of
+from keras_senet.graphs import Graph, check_functional, flat_layers, functional_of, stage_of
 from keras_senet.imagenet import readable
 from keras_senet.layers import SqueezeExcite
 
@@ -42,13 +42,8 @@ def gates_by_stage(model, images):
     """
     found = {}
     for name, gate in gates(model)(images, training=False).items():
-        found.setdefault(stage_name(name), []).append(float(ops.mean(gate)))
+        found.setdefault(stage_of(name), []).append(float(ops.mean(gate)))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
-
-
-def stage_name(name):
-    """The stage that a block's name begins with: "stage2" for "stage2_block1_se"."""
-    return name.rpartition("/")[-1].split("_")[0]
 
 
 def _gates(model):
@@ -76,7 +71,7 @@ def _walk(model):
 
 
 def _has_blocks(model):
-    return any(isinstance(layer, SqueezeExcite) for layer in model._flatten_layers())
+    return any(isinstance(layer, SqueezeExcite) for layer in flat_layers(model))
 
 
 def _walk_nested(name, model, inputs):

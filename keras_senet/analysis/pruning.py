@@ -10,7 +10,7 @@ import numpy as np
 from keras_senet import graphs
 from keras_senet.analysis.cuts import cuts, reduction_for
 from keras_senet.analysis.means import mean_magnitudes
-from keras_senet.analysis.removal import se_blocks, stage_of
+from keras_senet.analysis.removal import se_blocks
 from keras_senet.layers import SqueezeExcite
 
 
@@ -68,7 +68,7 @@ def prune(model, keep=0.75, *, images=None, ranking="gates", seed=0, progress=Fa
         best = np.argsort(-score, kind="stable")[: cut.kept(part)]
         for link in cut.links:
             chosen.add(link, cut.indices(link, best))
-    return graphs.rebuilt(model, {layer: chosen.smaller(layer) for layer in chosen.layers})
+    return graphs.rebuild(model, {layer: chosen.smaller(layer) for layer in chosen.layers})
 
 
 def prunable(model):
@@ -100,7 +100,7 @@ def _parts(keep, found):
     """The part of each cut that stays."""
     if not isinstance(keep, Mapping):
         return [_checked(keep)] * len(found)
-    stages = [stage_of(cut.last.maker) for cut in found]
+    stages = [graphs.stage_number(cut.last.maker.name) for cut in found]
     unknown = set(keep) - {stage for stage in stages if stage is not None}
     if unknown or not keep:
         known = (

@@ -2,7 +2,6 @@
 
 import dataclasses
 import numbers
-import re
 
 import keras
 import numpy as np
@@ -54,7 +53,7 @@ def remove_se(model, stages=None, blocks=None, constant_from=None):
             layer, *replacement = _with_factor(graph, block, changed, gates[block])
             changed[layer] = tuple(replacement)
     scaled = [block for block in chosen if block in changed]
-    copy = graphs.rebuilt(model, changed, gone=set(chosen) - set(scaled))
+    copy = graphs.rebuild(model, changed, gone=set(chosen) - set(scaled))
     spec = (
         None if scaled else _spec(model, [block for block in found if block not in chosen], chosen)
     )
@@ -81,12 +80,6 @@ def se_blocks(model):
     return found
 
 
-def stage_of(layer):
-    """The number in a layer's name such as "stage3_block1_se", or None."""
-    found = re.match(r"stage(\d+)_", layer.name)
-    return int(found[1]) if found else None
-
-
 def choose(found, stages=None, blocks=None):
     """Those of the blocks found that are in some stages, or have some names.
 
@@ -100,7 +93,7 @@ def choose(found, stages=None, blocks=None):
     if blocks is not None:
         return _named("blocks", blocks, {block: block.name for block in found})
     if stages is not None:
-        return _named("stages", stages, {block: stage_of(block) for block in found})
+        return _named("stages", stages, {block: graphs.stage_number(block.name) for block in found})
     return found
 
 
@@ -159,8 +152,8 @@ def _linear_in_front(graph, block, gate):
     positive = bool((gate >= 0).all())
     node = graph.call(block)
     while node is not None:
-        behind, node = node, graph.maker(node.input_tensors[0])
-        if graph.reader(node) is not behind:
+        behind, node = node, graph.producer(node.input_tensors[0])
+        if graph.consumer(node) is not behind:
             return None
         layer = node.operation
         if type(layer) in graphs.CONVOLUTIONS:
@@ -211,12 +204,12 @@ def _scale(block, gate):
 def _spec(model, kept, removed):
     """The spec of the network without the removed blocks; None if there is none."""
     spec = getattr(model, "spec", None)
-    stages = {stage_of(block) for block in kept}
+    stages = {graphs.stage_number(block.name) for block in kept}
     if (
         spec is None
         or spec.se is None
         or None in stages
-        or stages & {stage_of(block) for block in removed}
+        or stages & {graphs.stage_number(block.name) for block in removed}
     ):
         return None
     return dataclasses.replace(

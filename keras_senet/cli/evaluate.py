@@ -2,90 +2,34 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
 from keras_senet import data
-from keras_senet.cli import WEIGHTS_HELP, console, load_network, read_report, show
+from keras_senet.cli.network import dataset_of, load_networks
+from keras_senet.cli.options import Evaluate
+from keras_senet.cli.tables import console, show
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.tables import per_class_csv
 from keras_senet.extras import require
 from keras_senet.imagenet import readable
-from keras_senet.runs.load import is_run, load_run, results_folder
+from keras_senet.runs.load import is_run, results_folder
+from keras_senet.runs.results import read_report, write_report
 from keras_senet.weights import Checkpoint, find
 from keras_senet_cli import quiet
 
-PROTOCOL_NAMES = (*PROTOCOLS, "larger")
-WORKDIR_HELP = (
-    "a folder that training left, or a .keras file of `prune`, in place of --model and --weights"
-)
 
-
-def add_arguments(parser):
-    """The flags of the command."""
-    add = parser.add_argument
-    add(
-        "--model",
-        action="append",
-        metavar="NAME",
-        help="a constructor's name, such as SEResNet50; several: an ensemble",
-    )
-    add(
-        "--weights",
-        action="append",
-        metavar="W",
-        help=f"{WEIGHTS_HELP}, one for each --model; default: imagenet",
-    )
-    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="digits, a tfds name or a folder; default: imagenet2012, or the run's own",
-    )
-    add("--split", default="test", help="default: %(default)s (ImageNet's validation images)")
-    add("--data-dir", metavar="DIR", help="where tfds datasets are")
-    add(
-        "--protocol",
-        default="own",
-        metavar="NAME",
-        help=f"{', '.join(PROTOCOL_NAMES)}; default: %(default)s",
-    )
-    add(
-        "--size", type=int, nargs="+", default=(), metavar="N", help="sizes of the crops, in pixels"
-    )
-    add(
-        "--short-side",
-        type=int,
-        nargs="+",
-        default=(),
-        metavar="N",
-        help="short sides of the resized image, in pixels",
-    )
-    add("--ten-crop", action="store_true", help="centre, corners and their mirror images")
-    add(
-        "--batch-size",
-        type=int,
-        default=128,
-        metavar="N",
-        help="crops a step; default: %(default)s",
-    )
-    add("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
-    add(
-        "--output",
-        metavar="DIR",
-        help="for report.json, per_class.csv and confusion.png; default: --workdir, or none",
-    )
-
-
-def run(options):
+def run(options: Evaluate) -> None:
     """Accuracy of networks on a dataset; with a folder for it also as files."""
-    names, models, dataset_name = load_networks(options)
+    loaded = load_networks(options)
+    names, models = [each[:2] for each in loaded], [each.model for each in loaded]
+    dataset_name = dataset_of(options, loaded[0])
     protocol, changes = _protocol(options)
     protocols = _protocols(protocol, changes, names)
     output = output_folder(
@@ -137,7 +81,7 @@ def _result(options, models, dataset, protocols):
 
 
 @contextlib.contextmanager
-def working(batch_size):
+def working(batch_size: int) -> Iterator[Console]:
     """A console for a progress bar, on an error stream that TensorFlow's messages are held back
     from.
 
@@ -157,7 +101,7 @@ def working(batch_size):
             ) from error
 
 
-def output_folder(path, extra):
+def output_folder(path: str | Path | None, extra: str) -> Path | None:
     """The folder for the results, or None; pictures need a library of the extra. It is made when
     there is something.
 
@@ -173,40 +117,8 @@ def output_folder(path, extra):
     return Path(path)
 
 
-def load_networks(options):
-    """Pairs of (name, weights), their networks, and the dataset's name, by --workdir, --model,
-    --weights, --dataset.
-    """
-    if options.workdir:
-        if options.model or options.weights:
-            raise ValueError("--workdir is in place of --model and --weights")
-        run = load_run(options.workdir)
-        return (
-            [(run.name, options.workdir)],
-            [run.model],
-            options.dataset or run.dataset or "imagenet2012",
-        )
-    if not options.model:
-        raise ValueError("--model or --workdir must be given")
-    weights = options.weights or ["imagenet"] * len(options.model)
-    if len(weights) != len(options.model):
-        raise ValueError(
-            f"--weights must be given once for each --model: {len(weights)} for {len(options.model)}"
-        )
-    names = list(zip(options.model, weights, strict=True))
-    networks = []
-    for name, source in names:
-        with console.status(f"loading {name} {source}"), quiet():
-            networks.append(load_network(name, source))
-    return names, networks, options.dataset or "imagenet2012"
-
-
 def _protocol(options):
     """The name of the protocol, and the fields of it that other flags change."""
-    if options.protocol not in PROTOCOL_NAMES:
-        raise ValueError(
-            f"--protocol must be one of {', '.join(PROTOCOL_NAMES)}. Received: {options.protocol!r}"
-        )
     changes = {
         "sizes": tuple(options.size),
         "short_sides": tuple(options.short_side),
@@ -271,7 +183,7 @@ def _print(report, result):
         )
     if result.not_finite:
         console.print(
-            f"{result.not_finite} images have answers that are not finite; they count as wrong"
+            f"{result.not_finite} images have outputs that are not finite; they count as wrong"
         )
 
 
@@ -280,18 +192,13 @@ def _write(folder, report, result, class_names):
     `confusion.png`.
     """
     from keras_senet.files import write_atomically
-    from keras_senet.plots import training as pictures
+    from keras_senet.plots.confusion import confusion_matrix
 
     folder.mkdir(parents=True, exist_ok=True)
     title = (
         " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"
     )
-    pictures.confusion_matrix(
-        result.confusion, readable(class_names), folder / "confusion.png", title
-    )
+    confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / "per_class.csv", per_class_csv(result, class_names))
-    write_atomically(
-        folder / "report.json",
-        json.dumps(read_report(folder / "report.json") | report, indent=2) + "\n",
-    )
+    write_report(folder / "report.json", read_report(folder / "report.json") | report)
     console.print(f"{folder}/: report.json, per_class.csv, confusion.png", highlight=False)

@@ -1,61 +1,27 @@
 """`keras-senet excitations`: the gates of a network on a dataset, as tables and pictures."""
 
-import contextlib
-import os
-
 import numpy as np
 from rich import box
 
 from keras_senet import data
 from keras_senet.analysis import excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
-from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
-from keras_senet.cli.evaluate import WORKDIR_HELP, load_networks, output_folder, working
-from keras_senet.files import write_atomically
+from keras_senet.cli.evaluate import output_folder, working
+from keras_senet.cli.network import dataset_of, load_networks
+from keras_senet.cli.options import Excitations
+from keras_senet.cli.tables import console, make_table, show
+from keras_senet.files import replacing, write_atomically
 from keras_senet.imagenet import readable
-from keras_senet.plots import excitations as excitation_pictures
+from keras_senet.plots import excitations as plots
 from keras_senet.runs.load import results_folder
 
 SHOWN = 4  # classes by default: as many as in the paper
 
 
-def add_arguments(parser):
-    """The flags of the command."""
-    add = parser.add_argument
-    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
-    add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
-    add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="digits, a tfds name or a folder; default: imagenet2012, or the run's own",
-    )
-    add("--split", default="test", help="default: %(default)s (ImageNet's validation images)")
-    add("--data-dir", metavar="DIR", help="where tfds datasets are")
-    add(
-        "--classes",
-        nargs="+",
-        metavar="CLASS",
-        help="the classes in pictures and gates.csv, ImageNet's also by words; default: four",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        default=128,
-        metavar="N",
-        help="images a step; default: %(default)s",
-    )
-    add("--skip-corrupt", action="store_true", help="leave out images that cannot be decoded")
-    add(
-        "--output",
-        metavar="DIR",
-        help="for tables and pictures; default: excitations in --workdir, or none",
-    )
-
-
-def run(options):
+def run(options: Excitations) -> None:
     """The statistics of each SE block on a dataset; with a folder for them also files."""
-    ((name, _),), (model,), dataset_name = load_networks(options)
+    (loaded,) = load_networks(options)
+    name, model, dataset_name = loaded.name, loaded.model, dataset_of(options, loaded)
     folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
     output = output_folder(folder, "analysis")
     with console.status(f"opening {dataset_name}"):
@@ -136,7 +102,8 @@ def _print(title, rows, skipped):
         )
     show(table)
     console.print(
-        "class: part of the gates' variance between classes; const: part of the channels that hardly change"
+        "class: fraction of the gates' variance between classes; "
+        "const: fraction of the channels that hardly change"
     )
     console.print(
         "from 1: mean |gate - 1|; vary: relative error of the gates if each channel's were its mean"
@@ -154,24 +121,13 @@ def _write(folder, title, result, rows, classes):
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))
-    with _replaced(folder / "gates.npz") as path, path.open("wb") as file:
-        np.savez(file, **excitation_tables.arrays(result))
-    with _replaced(folder / "classes.png") as path:
-        excitation_pictures.excited_classes(result, classes, path, title)
-    with _replaced(folder / "instances.png") as path:
-        excitation_pictures.excited_instances(result, classes[:2], path, title)
-    with _replaced(folder / "blocks.png") as path:
-        excitation_pictures.overview(rows, path, title)
+    with replacing(folder / "gates.npz") as path:
+        np.savez(path, **excitation_tables.arrays(result))
+    plots.excited_classes(result, classes, folder / "classes.png", title)
+    plots.excited_instances(result, classes[:2], folder / "instances.png", title)
+    plots.overview(rows, folder / "blocks.png", title)
     shown = ", ".join(readable(result.class_names)[k] for k in classes)
     console.print(
         f"{folder}/: statistics.csv, gates.csv, gates.npz, classes.png, instances.png, blocks.png"
     )
     console.print(f"classes in the pictures and in gates.csv: {shown}", highlight=False)
-
-
-@contextlib.contextmanager
-def _replaced(path):
-    """A path to write to, which takes the place of `path` when all is written."""
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    os.replace(partial, path)

@@ -14,14 +14,16 @@ import keras
 import numpy as np
 
 from keras_senet import data, models
-from keras_senet.cli import console
-from keras_senet.evaluation import evaluate, load_run
+from keras_senet.cli.options import Export
+from keras_senet.cli.tables import console
+from keras_senet.evaluation import evaluate
 from keras_senet.export.files import FORMATS, planned
 from keras_senet.export.images import images_of
 from keras_senet.export.parity import ParityError, run_file, synthetic_images
 from keras_senet.export.tflite import QUANTIZATIONS
-from keras_senet.files import write_atomically
+from keras_senet.files import to_csv, write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs
+from keras_senet.runs.load import load_run
 from keras_senet_cli import quiet
 
 COLUMNS = (
@@ -34,6 +36,7 @@ COLUMNS = (
     "bytes",
     "relative_error",
     "mean_abs_error",
+    "sensitivity",
 )
 COLUMNS += ("top1_agreement", "accuracy", "accuracy_change", "latency_ms", "peak_memory")
 COMPARED_SYNTHETIC = 4
@@ -54,7 +57,7 @@ class Subject:
     calibration  images to calibrate on
     images       those to compare on, of which files may take the first alone
     labels       the images' classes, if the network was trained for them
-    accuracy     the part of the dataset's test images (0..1) that Keras has right
+    accuracy     the fraction of the dataset's test images that Keras has right
     class_names  of the dataset
     """
 
@@ -104,13 +107,14 @@ class Subject:
         if self.labels is None or not file.calibrates:
             return ""
         if row["top1_agreement"] < LEAST_AGREEMENT:
-            return f"{row['top1_agreement']:.1%} the same class, and {LEAST_AGREEMENT:.0%} are asked for"
+            agreement = f"{row['top1_agreement']:.1%} top-1 agreement"
+            return f"{agreement}, and {LEAST_AGREEMENT:.0%} are asked for"
         if row.get("accuracy_change", 0) < -MOST_ACCURACY_LOST:
             return f"an accuracy of {row['accuracy']:.1%}, and Keras has {self.accuracy:.1%}"
         return ""
 
 
-def run(options):
+def run(options: Export) -> None:
     """Adds the rows that are missing to `export.csv`, and writes `export.md` from it.
 
     Raises:
@@ -169,21 +173,21 @@ def _with_random_weights(constructor):
     keras.utils.set_random_seed(0)
     model = constructor(weights=None)
     images = synthetic_images(model, model.preprocessing)
-    _settle(model, images)
+    _calibrate_batch_norm(model, images)
     return Subject(model, "random", images, images[:COMPARED_SYNTHETIC])
 
 
-def _settle(model, images):
+def _calibrate_batch_norm(model, images):
     """Gives batch normalisation the statistics of these images, without which depth makes a signal
     grow or vanish.
 
     And a smaller scale, but for shortcuts, so that residual branches add less than they are given,
-    as after training: at 1 a hundred random layers make a float16 rounding a different answer.
+    as after training: at 1 a hundred random layers turn a float16 rounding into another output.
     """
     (graph,) = graphs(model)
     calls = [node for node in graph.nodes if isinstance(node.operation, NORMALIZATIONS)]
     with contextlib.ExitStack() as stack:
-        for norm, reader in ((node.operation, graph.reader(node)) for node in calls):
+        for norm, reader in ((node.operation, graph.consumer(node)) for node in calls):
             stack.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = 0.0
             is_shortcut = reader is not None and isinstance(reader.operation, keras.layers.Add)
@@ -193,7 +197,7 @@ def _settle(model, images):
 
 
 class Table:
-    """The rows of `export.csv`, which is written anew with each."""
+    """The rows of `export.csv`, which is written again with each."""
 
     def __init__(self, path):
         self.path = path
@@ -219,11 +223,7 @@ class Table:
             if (each["network"], each["file"]) != (row["network"], row["file"])
         ]
         self.rows.append({name: _rounded(row.get(name, "")) for name in COLUMNS})
-        text = io.StringIO()
-        writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(self.rows)
-        write_atomically(self.path, text.getvalue())
+        write_atomically(self.path, to_csv(self.rows, COLUMNS).replace("\r\n", "\n"))
 
     def markdown(self):
         """The same for readers: a row a network, a column a file, with the error, agreement, size
@@ -239,12 +239,13 @@ class Table:
 
 _HEAD = """# Every network in every format
 
-Made by `keras-senet export --all`. Each file was run by its own runtime beside the Keras model, on a CPU that was also
-busy with other things: latencies are for a comparison within a row. A cell has the largest difference over the largest
-output, how many images have the same likeliest class, MiB, and ms for one image.
+Made by `keras-senet export --all`. Each file was run by its own runtime and compared with the Keras
+model, on a CPU that was also busy with other things: latencies are for a comparison within a row. A
+cell has the largest difference over the largest output, the top-1 agreement, MiB, and ms/image.
 
-Networks without a dataset in their name have random weights, and batch normalisation the statistics of the images:
-their outputs are nearly equal for all classes, so that the likeliest one says little of integer files.
+Networks without a dataset in their name have random weights, and batch normalisation the statistics
+of the images: their outputs are nearly equal for all classes, so that top-1 agreement says little
+of integer files.
 `export.csv` has all figures.
 """
 
@@ -257,7 +258,8 @@ def _cell(row):
     same = f"{100 * float(row['top1_agreement']):.0f}% of {row['images']}"
     size = f"{int(row['bytes']) / 2**20:.1f} MiB"
     right = f", {100 * float(row['accuracy']):.2f}% right" if row.get("accuracy") else ""
-    figures = f"{float(row['relative_error']):.0e}, {same}{right}, {size}, {float(row['latency_ms']):.1f} ms"
+    error, latency = f"{float(row['relative_error']):.0e}", f"{float(row['latency_ms']):.1f} ms"
+    figures = f"{error}, {same}{right}, {size}, {latency}"
     return f"failed: {figures}" if row["failure"] else figures
 
 

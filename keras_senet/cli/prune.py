@@ -2,105 +2,27 @@
 and costs.
 """
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from keras_senet import data, models
 from keras_senet.analysis.comparison import Cost, cost
 from keras_senet.analysis.means import mean_gates, spread
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
-from keras_senet.cli import WEIGHTS_HELP, console, make_table, show
-from keras_senet.cli.evaluate import WORKDIR_HELP, load_networks, output_folder, working
+from keras_senet.cli.evaluate import output_folder, working
+from keras_senet.cli.network import Loaded, dataset_of, load_networks
+from keras_senet.cli.options import Prune
+from keras_senet.cli.tables import console, make_table, show
 from keras_senet.complexity import complexity
-from keras_senet.extras import require
-from keras_senet.files import write_atomically
+from keras_senet.files import replacing, to_csv, write_atomically
+from keras_senet.plots.pruning import PrunedNetwork, pruned_networks
 from keras_senet.weights.metadata import describe
 from keras_senet_cli import quiet
-
-
-def add_arguments(parser):
-    """The flags of the command."""
-    add = parser.add_argument
-    add("--workdir", metavar="RUN", help=WORKDIR_HELP)
-    add("--model", nargs=1, metavar="NAME", help="a constructor's name, such as SEResNet50")
-    add("--weights", nargs=1, metavar="W", help=f"{WEIGHTS_HELP}; default: imagenet")
-    add(
-        "--remove-se",
-        nargs="*",
-        action="append",
-        type=int,
-        default=[],
-        metavar="STAGE",
-        help="without the SE blocks of these stages (2..5 for ImageNet, 1..3 for 32 x 32 images), or of all; may be "
-        "given several times",
-    )
-    add(
-        "--constant",
-        action="store_true",
-        help="also with the mean of each removed block's gate in its place",
-    )
-    add(
-        "--keep",
-        nargs="+",
-        type=float,
-        default=[],
-        metavar="PART",
-        help="the parts 0..1 of the channels that stay",
-    )
-    add(
-        "--baseline",
-        type=int,
-        nargs="?",
-        const=1,
-        default=0,
-        metavar="N",
-        help="beside each --keep also N networks, or one, with channels drawn at random",
-    )
-    add(
-        "--images",
-        type=int,
-        default=1000,
-        metavar="N",
-        help="training images for means; default: %(default)s",
-    )
-    add(
-        "--count-only",
-        action="store_true",
-        help="no accuracy, no images: channels are drawn at random",
-    )
-    add(
-        "--dataset",
-        metavar="NAME",
-        help="digits, a tfds name or a folder; default: imagenet2012, or the run's own",
-    )
-    add(
-        "--batch-size",
-        type=int,
-        default=128,
-        metavar="N",
-        help="images a step; default: %(default)s",
-    )
-    add(
-        "--split",
-        default="test",
-        help="for the accuracy; default: %(default)s (ImageNet's validation images)",
-    )
-    add("--data-dir", metavar="DIR", help="where tfds datasets are")
-    add(
-        "--output",
-        metavar="DIR",
-        help="for each network, pruning.csv, pruning.json and pruning.png; default: none",
-    )
 
 
 @dataclass(frozen=True)
@@ -137,12 +59,11 @@ class Row:
         return None if self.cost.top1 is None else 100 * (1 - self.cost.top1)
 
 
-def run(options):
+def run(options: Prune) -> None:
     """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
     picture.
     """
-    _check(options)
-    name, weights, model, dataset_name = _network(options)
+    name, weights, model, dataset_name = _load(options)
     blocks = se_blocks(model)
     for stages in options.remove_se:
         _check_stages(blocks, stages)
@@ -175,22 +96,6 @@ def run(options):
         )
 
 
-def _check(options):
-    if not options.remove_se and not options.keep:
-        raise ValueError("--remove-se or --keep must be given")
-    if options.constant and (options.count_only or not options.remove_se):
-        raise ValueError(
-            "--constant goes with --remove-se, and takes images: not with --count-only"
-        )
-    for part in options.keep:
-        if not 0 < part <= 1:
-            raise ValueError(f"--keep must be above 0 and at most 1. Received: --keep {part}")
-    if options.images < 1:
-        raise ValueError(f"--images must be at least 1. Received: --images {options.images}")
-    if options.baseline < 0:
-        raise ValueError(f"--baseline must be at least 0. Received: --baseline {options.baseline}")
-
-
 def _check_stages(blocks, stages):
     try:
         choose(blocks, stages or None)
@@ -198,14 +103,14 @@ def _check_stages(blocks, stages):
         raise ValueError(f"--remove-se: {error}") from error
 
 
-def _network(options):
-    """(name, weights, network, name of its dataset); to count alone it needs no weights."""
+def _load(options):
+    """The network and the name of its dataset; only to count it needs no weights."""
     if options.count_only and options.model and not options.weights:
-        (name,) = options.model
         with quiet():
-            return name, None, models.get(name)(weights=None), None
-    ((name, weights),), (model,), dataset_name = load_networks(options)
-    return name, weights, model, dataset_name
+            model = models.get(options.model)(weights=None)
+        return Loaded(options.model, None, model, None)
+    (loaded,) = load_networks(options)
+    return loaded._replace(dataset=dataset_of(options, loaded))
 
 
 def _loaded(options, dataset_name, split, upright):
@@ -270,9 +175,8 @@ def _save(network, folder, variant):
     if folder is None or variant.kind in ("original", "random"):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".partial-{variant.name}.keras"
-    network.save(partial)
-    os.replace(partial, folder / f"{variant.name}.keras")
+    with replacing(folder / f"{variant.name}.keras") as partial:
+        network.save(partial)
     return f"{variant.name}.keras"
 
 
@@ -313,24 +217,27 @@ def _report(options, model, name, weights, dataset_name, split):
 
 
 def _write(folder, title, rows, plain, report):
-    """`pruning.csv`, `pruning.json` and `pruning.png`, each the old or the new one at any moment."""
+    """`pruning.csv`, `pruning.json` and `pruning.png`, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     figures = [_figures(row, plain) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(figures[0]))
-    writer.writeheader()
-    writer.writerows(figures)
-    write_atomically(folder / "pruning.csv", text.getvalue())
+    write_atomically(folder / "pruning.csv", to_csv(figures))
     counts = {"parameters": plain.parameters, "multiply_adds": plain.multiply_adds}
     report = report | {"plain": counts, "variants": figures}
     write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
     written = ["pruning.csv", "pruning.json"]
     if rows[0].error is not None:
-        draw(rows, folder / ".pruning.png.partial", title)
-        os.replace(folder / ".pruning.png.partial", folder / "pruning.png")
+        pruned_networks([_drawn(row) for row in rows], folder / "pruning.png", title)
         written.append("pruning.png")
     files = [row.file for row in rows if row.file]
     console.print(f"{folder}/: {', '.join([*written, *files])}", highlight=False)
+
+
+def _drawn(row):
+    """A network of the figure."""
+    counts, variant = row.cost, row.variant
+    return PrunedNetwork(
+        variant.kind, row.error, counts.multiply_adds, variant.keep, variant.stages
+    )
 
 
 def _figures(row, plain):
@@ -343,79 +250,3 @@ def _figures(row, plain):
         "parameters_over_plain": row.cost.parameters / plain.parameters - 1,
         "file": row.file,
     }
-
-
-# kind         what it is called, and how it is drawn
-STYLES = {
-    "gates": ("channels ranked by gates", {"marker": "o", "color": "tab:red"}),
-    "random": ("channels drawn at random", {"marker": "x", "color": "tab:grey"}),
-    "removed": ("SE blocks removed", {"marker": "s", "color": "tab:orange"}),
-    "constant": ("their mean gates kept", {"marker": "D", "color": "tab:green"}),
-}
-PANELS = (("gates", "random"), ("removed", "constant"))
-
-
-def draw(rows, path, title):
-    """Top-1 error (%) of `Row`s, the first of them the network itself, as a PNG file.
-
-    Of those that keep a part of the channels by multiply-adds: points, and a curve through the mean
-    of each part. Of those without SE blocks, which cost about as much as the network, by the stages
-    that have none.
-    """
-    panels = [kinds for kinds in PANELS if any(row.variant.kind in kinds for row in rows)]
-    figure = require("matplotlib.figure", "analysis").Figure(
-        figsize=(7.2, 5), layout="constrained", dpi=120
-    )
-    widths = [2 if kinds == PANELS[0] else 1 for kinds in panels]
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
-    for axes, kinds in zip(every, panels, strict=True):
-        (_draw_curves if kinds == PANELS[0] else _draw_stages)(axes, rows, kinds)
-        axes.axhline(rows[0].error, color="black", linestyle=":", linewidth=1, label="the network")
-        axes.margins(x=0.08)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    every[0].set(ylabel="top-1 error (%)", ylim=(0, None))
-    figure.suptitle(title)
-    figure.savefig(path, format="png")
-
-
-def _draw_curves(axes, rows, kinds):
-    """Error by multiply-adds; the parts that stay beside the points."""
-    end = _point(rows[0])
-    axes.plot(*end, "*", color="black", markersize=13, zorder=4)
-    for kind in kinds:
-        label, style = STYLES[kind]
-        points = {}
-        for row in (row for row in rows if row.variant.kind == kind):
-            points.setdefault(row.variant.keep, []).append(_point(row))
-        if points:
-            every = [point for group in points.values() for point in group]
-            axes.plot(*np.transpose(every), linestyle="none", label=label, zorder=3, **style)
-            means = sorted([*(tuple(np.mean(group, axis=0)) for group in points.values()), end])
-            axes.plot(*np.transpose(means), color=style["color"])
-        for keep, (first, *_) in points.items():
-            if kind == "gates":
-                axes.annotate(
-                    f"{keep:g}", first, xytext=(5, 5), textcoords="offset points", fontsize="small"
-                )
-    axes.set_xlabel("multiply-adds of an image (millions)")
-
-
-def _draw_stages(axes, rows, kinds):
-    """Error by the stages that have no SE blocks any more."""
-    stages = list(dict.fromkeys(row.variant.stages for row in rows if row.variant.kind in kinds))
-    for kind, aside in zip(kinds, (-0.08, 0.08), strict=True):
-        label, style = STYLES[kind]
-        found = [
-            (stages.index(row.variant.stages) + aside, row.error)
-            for row in rows
-            if row.variant.kind == kind
-        ]
-        if found:
-            axes.plot(*np.transpose(found), linestyle="none", label=label, zorder=3, **style)
-    axes.set_xticks(range(len(stages)), [", ".join(map(str, each)) or "all" for each in stages])
-    axes.set(xlabel="stages without SE blocks", xlim=(-0.5, len(stages) - 0.5))
-
-
-def _point(row):
-    return row.cost.multiply_adds / 1e6, row.error

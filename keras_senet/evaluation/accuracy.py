@@ -1,31 +1,35 @@
-"""evaluate(): counts what networks get right, batch by batch."""
+"""evaluate(): counts correct predictions, batch by batch."""
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 
-from keras_senet.data import Corrupt, evaluation_batches
+from keras_senet.data import Corrupt, Dataset, Encoded, EvaluationBatches, evaluation_batches
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import is_integer
 from keras_senet.imagenet import imagenet_classes
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How right the answers to a dataset's images are.
+    """The accuracy of predictions on a dataset.
 
-    top1, top5    the part of the images (0..1) whose class is the likeliest, or among the five
-                  likeliest
+    top1, top5    the fraction of images whose class is the top-1 prediction, or among the top 5
     loss          the mean cross-entropy, in nats
     confusion     counts [true class, predicted class]; without the images of `not_finite`
     images        (classes,): how many images of each class there are
-    top5_correct  (classes,): of how many of them the class is among the five likeliest
+    top5_correct  (classes,): for how many of them the class is among the top 5
     not_finite    images whose probabilities are not finite numbers: they count as wrong
     skipped       the images that could not be decoded and were left out: `Corrupt` of
                   `keras_senet.data`
-    views         for each network what it was shown of an image
+    views         for each network the views of an image that it predicts from
     """
 
     top1: float
@@ -40,31 +44,39 @@ class Evaluation:
 
 
 def evaluate(
-    model, dataset, *, batch_size=128, protocol=None, step=None, skip_corrupt=False, progress=False
-):
+    model: keras.Model | Sequence[keras.Model],
+    dataset: Dataset | Encoded,
+    *,
+    batch_size: int = 128,
+    protocol: Protocol | Sequence[Protocol | None] | None = None,
+    step: Callable | None = None,
+    skip_corrupt: bool = False,
+    progress: "bool | Console" = False,
+) -> Evaluation:
     """The `Evaluation` of a network, or of the average of several, on a dataset.
 
     An image is decoded once; each network sees the crops that its own `preprocessing` and the
-    protocol say. What is averaged are probabilities. Memory is that of a batch, and of the counts
-    of classes by classes.
+    protocol say. Probabilities are averaged. Memory is that of a batch, and of the counts of
+    classes by classes.
 
     Args:
         model: a classifier with the attribute `preprocessing`, or a list of them.
         dataset: a dataset of `keras_senet.data`.
-        batch_size: crops a step of a network; at least those of one image.
+        batch_size: crops per step of a network; at least those of one image.
         protocol: a `Protocol`, or a list with one for each network. None is each network's own
-        size, crop fraction and
-            interpolation, and images that have its size already are taken whole.
+            size, crop fraction and interpolation, and images that have its size already are taken
+            whole.
         step: `prediction_step(model)` of a single network, to be traced once for several
-        evaluations. skip_corrupt: whether to leave out images that cannot be decoded rather than
-        raise. progress: whether to show a progress bar on the error stream, if that is a terminal;
-            or the `rich` console for it.
+            evaluations.
+        skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
+        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
+            `rich` console for it.
 
     Raises:
         ValueError: if networks, protocol and dataset do not fit together, or there are no images.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
-    ensemble = _ensemble(model, dataset, protocol, step)
+    ensemble = _make_ensemble(model, dataset, protocol, step)
     if not is_integer(batch_size) or batch_size < 1:
         raise ValueError(
             f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
@@ -86,16 +98,17 @@ def _show(views, image):
     return tuple(view(image) for view in views)
 
 
-def _ensemble(model, dataset, protocol, step):
-    """The networks, each with what it is shown."""
+def _make_ensemble(model, dataset, protocol, step):
+    """The networks, each with its views."""
     models = list(model) if isinstance(model, (list, tuple)) else [model]
     protocols = list(protocol) if isinstance(protocol, (list, tuple)) else [protocol] * len(models)
     if not models or len(protocols) != len(models):
         raise ValueError(
-            f"There must be a network, and a protocol for each: {len(models)} and {len(protocols)} given"
+            "There must be a network, and a protocol for each. "
+            f"Received: {len(models)} and {len(protocols)}"
         )
     if step is not None and len(models) > 1:
-        raise ValueError("`step` is of a single network; there are several")
+        raise ValueError("`step` must be None for several networks")
     _check_dataset(dataset)
     for each, how in zip(models, protocols, strict=True):
         if not (how is None or isinstance(how, Protocol)):
@@ -115,18 +128,16 @@ def _check_dataset(dataset):
         raise ValueError("The dataset has no images")
     names, standard = list(dataset.class_names), [c.wordnet_id for c in imagenet_classes()]
     if names != standard and sorted(names) == standard:
-        place = next(
-            i
-            for i, (name, expected) in enumerate(zip(names, standard, strict=True))
-            if name != expected
-        )
+        place = next(i for i, name in enumerate(names) if name != standard[i])
         raise ValueError(
-            "The dataset's classes are ImageNet's in another order than the networks', that of the WordNet ids: "
-            f"class {place} is {names[place]}, not {standard[place]}"
+            "The dataset's classes are ImageNet's in another order than the networks', that of the "
+            f"WordNet ids: class {place} is {names[place]}, not {standard[place]}"
         )
 
 
-def track(batches, progress, description):
+def track(
+    batches: EvaluationBatches, progress: "bool | Console", description: str
+) -> Iterable[tuple]:
     """The batches, with a progress bar where `progress` asks for one: see `evaluate`."""
     from rich.console import Console
     from rich.progress import track as track_on
@@ -139,19 +150,19 @@ def track(batches, progress, description):
 
 
 class Counts:
-    """What is kept of the batches so far."""
+    """Sums over the batches so far."""
 
     def __init__(self, classes):
         self.loss, self.not_finite = 0.0, 0
         self.confusion = np.zeros((classes, classes), "int64")
         self.images, self.top5_correct = np.zeros((2, classes), "int64")
 
-    def add(self, probabilities, labels):
+    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
         """Counts a batch: probabilities (N, classes), labels (N,)."""
         classes = len(self.images)
         finite = np.isfinite(probabilities).all(axis=1)
         true = np.take_along_axis(probabilities, labels[:, None], axis=1)
-        # Of equally likely classes the first is ahead, as in a stable sort and in `argmax`.
+        # Of equally probable classes the first is ahead, as in a stable sort and in `argmax`.
         ahead = (probabilities > true) | (
             (probabilities == true) & (np.arange(classes) < labels[:, None])
         )
@@ -162,7 +173,7 @@ class Counts:
         self.not_finite += int((~finite).sum())
         self.loss -= float(np.log(np.maximum(true, keras.config.epsilon()), dtype="float64").sum())
 
-    def evaluation(self, skipped, views):
+    def evaluation(self, skipped: tuple[Corrupt, ...], views: tuple) -> Evaluation:
         """The `Evaluation` of all batches. Raises ValueError if there was no image."""
         total = int(self.images.sum())
         if not total:

@@ -1,10 +1,18 @@
 """Networks as functions from an image's crops to class probabilities."""
 
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
 import keras
 import tensorflow as tf
 
-from keras_senet.evaluation.protocols import Protocol, Whole
+from keras_senet.data import Dataset, Encoded
+from keras_senet.evaluation.protocols import Crops, Protocol, Whole
+from keras_senet.graphs import operation_of
 from keras_senet.preprocessing import Preprocessing, sides
+
+Images = Dataset | Encoded
+View = Crops | Whole
 
 
 class Network:
@@ -12,14 +20,14 @@ class Network:
 
     Args:
         model: a classifier with the attribute `preprocessing`.
-        views: the `Crops` or `Whole` that it is shown.
+        views: the `Crops` or `Whole` of images that it predicts from.
         step: its `prediction_step` at its own size, if there is one already.
 
     Raises:
         ValueError: if it cannot run at the size of a view.
     """
 
-    def __init__(self, model, views, step=None):
+    def __init__(self, model: keras.Model, views: Sequence[View], step: Callable | None = None):
         self.views = views
         own = input_size(model)
         self.steps = {
@@ -27,35 +35,37 @@ class Network:
             for size in dict.fromkeys(view.shape for view in views)
         }
 
-    def __call__(self, shown):
+    def __call__(self, shown: Mapping[View, tf.Tensor]) -> tf.Tensor:
         """`shown` maps each view to uint8 (N, crops, H, W, C)."""
-        return sum(self._look(view, shown[view]) for view in self.views) / len(self.views)
+        outputs = [self._predict(view, shown[view]) for view in self.views]
+        return functools.reduce(tf.add, outputs) / len(outputs)
 
-    def _look(self, view, images):
+    def _predict(self, view, images):
         probabilities = self.steps[view.shape](tf.reshape(images, (-1, *images.shape[2:])))
         return tf.reduce_mean(
             tf.reshape(probabilities, (-1, view.count, probabilities.shape[-1])), axis=1
         )
 
 
-def prediction_step(model, size=None):
+def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> Callable:
     """A tf.function from images uint8 (N, H, W, C) of 0..255 RGB to class probabilities float32 (N,
     classes).
 
     Args:
         model: a classifier with the attribute `preprocessing`; of one that ends in logits the
-        softmax is taken. size: height and width of the images; None is the model's own.
+            softmax is taken.
+        size: height and width of the images; None is the model's own.
 
     Raises:
         ValueError: if the model cannot run at this size, or its output is neither a softmax nor
-        logits.
+            logits.
     """
     own = input_size(model)
-    size = size or own
+    shape = size or own
     activate = _final_activation(model)
     # Only what a Keras model does around `call` depends on the size that it was built for: the
     # layers need not.
-    network = model.call if _differ(size, own) else model
+    network = model.call if _differ(shape, own) else model
     channels_first = keras.config.image_data_format() == "channels_first"
 
     def predict(images):
@@ -63,10 +73,10 @@ def prediction_step(model, size=None):
         outputs = network(model.preprocessing.normalize(images), training=False)
         return activate(tf.cast(outputs, tf.float32))
 
-    images = tf.TensorSpec((None, *size, input_channels(model)), tf.uint8)
+    images = tf.TensorSpec((None, *shape, input_channels(model)), tf.uint8)
     step = tf.function(predict, input_signature=[images], autograph=False)
-    if _differ(size, own):
-        _check_runs(step, model, size, own)
+    if _differ(shape, own):
+        _check_runs(step, model, shape, own)
     return step
 
 
@@ -80,40 +90,41 @@ def _check_runs(step, model, size, own):
     except (ValueError, tf.errors.InvalidArgumentError) as error:
         reason = " ".join(str(error).split())[:200]
         raise ValueError(
-            f"{model.name!r} cannot run at {size[0]} x {size[1]}; it was built for {own[0]} x {own[1]} ({reason})"
+            f"{model.name!r} cannot run at {size[0]} x {size[1]}; it was built for {own[0]} x "
+            f"{own[1]} ({reason})"
         ) from error
 
 
-def input_size(model):
+def input_size(model: keras.Model) -> tuple[int | None, int | None]:
     """Height and width of the images that a model was built for; None where any will do."""
     shape = model.inputs[0].shape
     return tuple(shape[2:] if keras.config.image_data_format() == "channels_first" else shape[1:3])
 
 
-def input_channels(model):
+def input_channels(model: keras.Model) -> int:
     """How many channels the images of a model have."""
     return model.inputs[0].shape[1 if keras.config.image_data_format() == "channels_first" else -1]
 
 
 def _final_activation(model):
-    """What turns the model's output into probabilities: nothing behind a softmax, the softmax
-    behind logits.
+    """The function from the model's output to probabilities: the identity after a softmax, the
+    softmax after logits.
     """
     layer = model
     while isinstance(layer, keras.Model):
-        layer = layer.outputs[0]._keras_history.operation
+        layer = operation_of(layer.outputs[0])
     activation = getattr(layer, "activation", None)
     if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
         return tf.identity
     if activation is keras.activations.linear:
         return tf.nn.softmax
     raise ValueError(
-        f"A network must end in a softmax or in logits to be evaluated; {model.name!r} ends in {layer.name!r}, "
-        f"a {type(layer).__name__}"
+        f"A network must end in a softmax or in logits to be evaluated; {model.name!r} ends in "
+        f"{layer.name!r}, a {type(layer).__name__}"
     )
 
 
-def check(model, dataset):
+def check(model: keras.Model, dataset: Images) -> None:
     """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
     classes.
     """
@@ -127,7 +138,7 @@ def check(model, dataset):
         raise ValueError(f"{model.name!r} has {classes} classes, the dataset {known}")
 
 
-def check_images(model, dataset):
+def check_images(model: keras.Model, dataset: Images) -> None:
     """Raises ValueError unless the model takes the dataset's images."""
     if not isinstance(model, keras.Model) or len(getattr(model, "inputs", None) or ()) != 1:
         raise ValueError(
@@ -135,18 +146,20 @@ def check_images(model, dataset):
         )
     if not isinstance(getattr(model, "preprocessing", None), Preprocessing):
         raise ValueError(
-            f"`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; {model.name!r} has none. "
-            "Networks of keras_senet have it; for other ones set it"
+            "`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; "
+            f"{model.name!r} has none. Networks of keras_senet have it; for other ones set it"
         )
     channels = dataset.image_shape[-1]
     if channels != input_channels(model):
         raise ValueError(
-            f"{model.name!r} takes {input_channels(model)} channels, the dataset's images have {channels}"
+            f"{model.name!r} takes {input_channels(model)} channels, "
+            f"the dataset's images have {channels}"
         )
 
 
-def views_of(model, dataset, protocol):
-    """What a network is shown of each image, by a `Protocol` or, with None, by default.
+def views_of(model: keras.Model, dataset: Images, protocol: Protocol | None) -> tuple[View, ...]:
+    """The views of each image that a network predicts from, by a `Protocol` or, with None, by
+    default.
 
     By default images that have the network's size already, as those of small datasets do, are taken
     whole.

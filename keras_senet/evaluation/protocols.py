@@ -1,24 +1,33 @@
-"""How an image is shown to a network: at which sizes, and in which crops."""
+"""Views of an image that a network predicts from: at which sizes, and in which crops."""
 
 import math
 from dataclasses import dataclass
 
 from keras_senet.fields import is_integer, plain
-from keras_senet.preprocessing import MAX_SIZE, crop_center, locate_center, resize, sides
+from keras_senet.preprocessing import (
+    MAX_SIZE,
+    Preprocessing,
+    crop_center,
+    locate_center,
+    resize,
+    sides,
+)
+from keras_senet.weights.registry import Checkpoint
 
+Size = int | tuple[int, int]
 CROPS = {"centre": 1, "mirrored": 2, "ten": 10}
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """What is evaluated of each image; an empty tuple leaves it to the network's own
+    """The views of each image that are evaluated; an empty tuple leaves it to the network's own
     `preprocessing`.
 
     sizes        height and width of the crops, in pixels; () is the network's own
     short_sides  of the resized image, in pixels, each with each of `sizes`; () keeps the network's
                  crop fraction
     crop         "centre"; "mirrored", the centre and its mirror image; or "ten": the centre and the
-                 corners of the resized image's middle square, and their mirror images (Krizhevsky
+                 corners of the resized image's central square, and their mirror images (Krizhevsky
                  et al. 2012, Section 4.1)
 
     The probabilities of all crops and scales are averaged. The interpolation is always the
@@ -40,21 +49,21 @@ class Protocol:
             )
             if not valid or len(set(values)) < len(values):
                 raise ValueError(
-                    f"`{field}` must be different integers of 1..{MAX_SIZE}. Received: {field}={values!r}"
+                    f"`{field}` must be different integers of 1..{MAX_SIZE}. "
+                    f"Received: {field}={values!r}"
                 )
-            object.__setattr__(
-                self, field, plain(tuple(values))
-            )  # so that equal ones compare equal
+            # As a tuple, so that equal protocols compare equal
+            object.__setattr__(self, field, plain(tuple(values)))
         if self.crop not in CROPS:
             raise ValueError(f"`crop` must be one of {list(CROPS)}. Received: crop={self.crop!r}")
 
-    def views(self, preprocessing, size):
-        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels a
-        side, or a pair.
+    def views(self, preprocessing: Preprocessing, size: Size) -> "tuple[Crops, ...]":
+        """The `Crops` of a network with this preprocessing, whose own input has `size` pixels
+        per side, or a pair.
 
         Raises:
-            ValueError: if a crop is larger than the resized image, or ten crops are all the same
-            one.
+            ValueError: if a crop is larger than the resized image, or ten crops are all
+                the same one.
         """
         sizes = self.sizes or (size,)
         own = preprocessing.short_side_for
@@ -73,8 +82,8 @@ class Crops:
     image covers, a pair. Two networks with equal crops share them.
     """
 
-    size: int | tuple[int, int]
-    short_side: int | tuple[int, int]
+    size: Size
+    short_side: Size
     interpolation: str
     crop: str
 
@@ -82,21 +91,22 @@ class Crops:
         pairs = list(zip(sides(self.size), sides(self.short_side), strict=True))
         if any(size > short for size, short in pairs):
             raise ValueError(
-                f"`short_sides` must be at least the size of the crops, {self.size}. Received: {self.short_side}"
+                f"`short_sides` must be at least the size of the crops, {self.size}. "
+                f"Received: {self.short_side}"
             )
         if self.crop == "ten" and all(size == short for size, short in pairs):
             raise ValueError(
-                f"With crop='ten', `short_sides` must be above the size of the crops, {self.size}, as all are the same "
-                f"one otherwise. Received: {self.short_side}"
+                f"With crop='ten', `short_sides` must be above the size of the crops, {self.size}, "
+                f"as all are the same one otherwise. Received: {self.short_side}"
             )
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Height and width of the crops."""
         return sides(self.size)
 
     @property
-    def count(self):
+    def count(self) -> int:
         """How many crops there are."""
         return CROPS[self.crop]
 
@@ -119,7 +129,7 @@ class Crops:
         return tf.cast(tf.stack(crops), tf.uint8)  # exact: `resize` rounds
 
     def _corners(self, image):
-        """The four corners of the middle square of the resized image."""
+        """The four corners of the central square of the resized image."""
         import tensorflow as tf
 
         (height, width), covered = sides(self.size), sides(self.short_side)
@@ -144,7 +154,7 @@ class Whole:
     count = 1
 
     @property
-    def shape(self):
+    def shape(self) -> tuple[int, int]:
         """Height and width of the images."""
         return self.height, self.width
 
@@ -155,7 +165,7 @@ class Whole:
         return image[None]
 
 
-def larger(checkpoint):
+def larger(checkpoint: Checkpoint) -> Protocol:
     """The protocol by which the publishers of a `Checkpoint` measured `test_top1` and `test_top5`.
 
     Raises:
@@ -163,11 +173,11 @@ def larger(checkpoint):
     """
     if checkpoint.test_size is None:
         raise ValueError(
-            f"{checkpoint.model} {checkpoint.tag!r} was not measured by its publishers at a larger size"
+            f"{checkpoint.model} {checkpoint.tag!r} was not measured by its publishers at a larger "
+            "size"
         )
-    return Protocol(
-        (checkpoint.test_size,), (math.floor(checkpoint.test_size / checkpoint.test_crop_fraction),)
-    )
+    short_side = math.floor(checkpoint.test_size / checkpoint.test_crop_fraction)
+    return Protocol((checkpoint.test_size,), (short_side,))
 
 
 PROTOCOLS = {

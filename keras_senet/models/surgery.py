@@ -4,7 +4,7 @@ import re
 
 import keras
 
-from keras_senet.graphs import Graph, set_weights
+from keras_senet.graphs import Graph, check_functional, functional_of, operation_of, set_weights
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.blocks import channel_axis
@@ -27,7 +27,9 @@ def features(model):
             f"`model` must come from a constructor of keras_senet. Received: {model!r}"
         )
     with shapes_only():
-        names = [_made_by(level) for level in model.spec.levels(_any_image())][-len(LEVELS) :]
+        names = [operation_of(level).name for level in model.spec.levels(_any_image())][
+            -len(LEVELS) :
+        ]
     if len(names) < len(LEVELS):
         raise ValueError(
             f"`model` must have feature maps at strides 4, 8, 16 and 32. Received: {model.name!r}, a network for small "
@@ -44,11 +46,6 @@ def features(model):
 
 def _any_image():
     return keras.Input((None, None, 3) if channel_axis() == -1 else (3, None, None))
-
-
-def _made_by(tensor):
-    """The name of the layer that a symbolic tensor comes from."""
-    return tensor._keras_history.operation.name
 
 
 def add_se(model, after, **options):
@@ -69,8 +66,8 @@ def add_se(model, after, **options):
         layer matches, or one
             that does has no four-dimensional output or is called several times.
     """
-    if not isinstance(model, keras.Model) or not hasattr(model, "_nodes_by_depth"):
-        raise ValueError(f"`model` must be a functional Keras model. Received: {type(model)}")
+    check_functional(model)
+    model = functional_of(model)
     matched = _matching(model, after)
 
     def call(layer, *arguments, **keywords):
@@ -89,7 +86,7 @@ def add_se(model, after, **options):
 
 
 def _same_input(tensor):
-    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=_made_by(tensor))
+    return keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=operation_of(tensor).name)
 
 
 def _matching(model, pattern):

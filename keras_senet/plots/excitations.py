@@ -1,59 +1,59 @@
-"""Pictures of the gates of SE blocks, as PNG files: those of the paper's "Role of Excitation", and
-one by depth.
-"""
+"""Gates of SE blocks: the figures of the paper's "Role of Excitation", and one by depth."""
 
 import itertools
 import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from keras_senet.analysis.excitations import stage_name
-from keras_senet.extras import require
+from keras_senet.graphs import stage_of
 from keras_senet.imagenet import readable
+from keras_senet.plots.figures import new_figure, save
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
-PANELS = 12  # blocks that all fit into a picture
+PANELS = 12  # blocks that all fit into a figure
 LIMITS = {"sigmoid": (-0.02, 1.02), "tanh": (-1.02, 1.02), "relu": (None, None)}  # of the axis
 
 
-def excited_classes(result, classes, path, title):
-    """The mean gates of some classes and, in black, of all images: a panel a block, as the paper's
-    figure of them.
+def excited_classes(result: Any, classes: Sequence[int], path: str | Path, title: str) -> None:
+    """The mean gates of some classes and, in black, of all images: a panel per block, as in the
+    paper.
 
     Args:
         result: `Excitations`.
         classes: rows of its classes.
         path: a PNG file.
-        title: of the picture.
+        title: of the figure.
     """
-    figure, panels = _panels(result, title)
+    figure, panels = _make_panels(result, title)
     names = readable(result.class_names)
     for axes, block in panels:
-        shown = _sampled(len(block.mean))
+        shown = _sample(len(block.mean))
         for i, k in enumerate(classes):
             axes.plot(shown, block.class_means[k][shown], color=f"C{i}", lw=1.1, label=names[k])
         axes.plot(shown, block.mean[shown], color="black", lw=1.8, label="all classes")
     _finish(figure, panels, path)
 
 
-def excited_instances(result, classes, path, title):
+def excited_instances(result: Any, classes: Sequence[int], path: str | Path, title: str) -> None:
     """The mean gates of some classes, with a standard deviation within the class to both sides: a
-    panel a block.
+    panel per block. Arguments as for `excited_classes`.
     """
-    figure, panels = _panels(result, title)
+    figure, panels = _make_panels(result, title)
     names = readable(result.class_names)
     for axes, block in panels:
-        shown = _sampled(len(block.mean))
+        shown = _sample(len(block.mean))
         for i, k in enumerate(classes):
             mean, std = block.class_means[k][shown], block.class_stds[k][shown]
-            axes.plot(
-                shown, mean, color=f"C{i}", lw=1.3, label=f"{names[k]}: mean ± standard deviation"
-            )
+            label = f"{names[k]}: mean ± standard deviation"
+            axes.plot(shown, mean, color=f"C{i}", lw=1.3, label=label)
             axes.fill_between(shown, mean - std, mean + std, color=f"C{i}", alpha=0.2, lw=0)
     _finish(figure, panels, path)
 
 
-def chosen_blocks(names):
+def choose_blocks(names: Sequence[str]) -> list[str]:
     """The blocks that are drawn: all up to 12; of more, the last of each stage, and of the last
     stage the last three.
 
@@ -61,16 +61,16 @@ def chosen_blocks(names):
     """
     if len(names) <= PANELS:
         return list(names)
-    stages = [list(blocks) for _, blocks in itertools.groupby(names, stage_name)]
+    stages = [list(blocks) for _, blocks in itertools.groupby(names, stage_of)]
     return [*(blocks[-1] for blocks in stages[:-1]), *stages[-1][-3:]][-PANELS:]
 
 
-def _panels(result, title):
+def _make_panels(result, title):
     """A figure with axes for each block that is drawn."""
-    names = chosen_blocks(list(result.blocks))
+    names = choose_blocks(list(result.blocks))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure = _figure(max(4.2 * columns, 5), 2.7 * rows + 1)
+    figure = new_figure(max(4.2 * columns, 5), 2.7 * rows + 1)
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     for empty in axes[len(names) :]:
         empty.remove()
@@ -85,26 +85,25 @@ def _panels(result, title):
     return figure, panels
 
 
-def _sampled(channels):
+def _sample(channels):
     """The channels that are drawn."""
     return np.linspace(0, channels - 1, min(CHANNELS, channels)).round().astype(int)
 
 
 def _finish(figure, panels, path):
     lines = panels[0][0].lines
-    labels = [
-        line.get_label() for line in lines
-    ]  # named one by one, also those with "_" in front are in the legend
+    # Given one by one, labels that begin with "_" are in the legend, too.
+    labels = [line.get_label() for line in lines]
     columns = 5 if max(map(len, labels)) < 20 else 2
     figure.legend(lines, labels, loc="outside lower center", ncols=min(columns, len(labels)))
-    figure.savefig(path, format="png")
+    save(figure, path)
 
 
-def overview(rows, path, title):
-    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy. Stages are
-    shaded by turns.
+def overview(rows: Sequence[Any], path: str | Path, title: str) -> None:
+    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy. Every other
+    stage is shaded.
     """
-    figure = _figure(max(7.0, 2.5 + 0.35 * len(rows)), 11.5)
+    figure = new_figure(max(7.0, 2.5 + 0.35 * len(rows)), 11.5)
     panels = figure.subplots(5, 1, sharex=True)
     means, specificities, saturation, constancy, redundancy = panels
     x = np.arange(len(rows))
@@ -129,18 +128,18 @@ def overview(rows, path, title):
         axes.legend(fontsize="small", loc="best")
     redundancy.set_xticks(x, [row.block for row in rows], rotation="vertical", fontsize="small")
     figure.suptitle(title)
-    figure.savefig(path, format="png")
+    save(figure, path)
 
 
-PANEL_NAMES = ("gate", "specificity", "part of the gates", "part of the channels", "difference")
+PANEL_NAMES = ("gate", "specificity", "fraction of gates", "fraction of channels", "difference")
 DRAWN = {
     "mean": "mean, and standard deviation of a gate over images",
-    "specificity": "part of the gates' variance that is between classes",
+    "specificity": "fraction of the gates' variance that is between classes",
     "closed": "gates of a magnitude below 0.1",
     "opened": "gates of a magnitude above 0.9",
     "constant": "channels whose gate hardly changes (standard deviation < 0.01)",
     "from_identity": "from a gate of 1: mean |gate - 1|",
-    "variation": "from one constant gate a channel, relative to the gates",
+    "variation": "from one constant gate per channel, relative to the gates",
 }
 
 
@@ -151,15 +150,8 @@ def _field(rows, name):
 
 def _shade_stages(axes, rows):
     at = 0
-    for i, (_, blocks) in enumerate(itertools.groupby(rows, lambda row: stage_name(row.block))):
+    for i, (_, blocks) in enumerate(itertools.groupby(rows, lambda row: stage_of(row.block))):
         count = len(list(blocks))
         if i % 2:
             axes.axvspan(at - 0.5, at + count - 0.5, color="grey", alpha=0.12, lw=0)
         at += count
-
-
-def _figure(width, height):
-    """A figure that no window system is needed for."""
-    return require("matplotlib.figure", "analysis").Figure(
-        figsize=(width, height), layout="constrained", dpi=110
-    )

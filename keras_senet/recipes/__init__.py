@@ -1,0 +1,8 @@
+"""Recipes of training: plain data, importable without Keras."""
+
+from keras_senet.recipes.augmentation import Augmentation
+from keras_senet.recipes.named import RECIPES
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.recipes.variants import VARIANTS, Variant
+
+__all__ = ["RECIPES", "VARIANTS", "Augmentation", "Recipe", "Variant"]

@@ -13,7 +13,8 @@ class Augmentation:
     """How training images are changed at random; every draw follows from (seed, epoch, place in the
     epoch).
 
-    min_area               smallest part of the area that a random-size crop keeps, at aspect
+    Augmentation:
+    min_area               smallest fraction of the area that a random-size crop keeps, at aspect
                            3/4..4/3; 0: no such crop. The authors' ImageNet: 0.08 (README,
                            fb.resnet.torch)
     pad_and_crop           pixels around the image from which a crop of its size is taken. CIFAR: 4
@@ -25,7 +26,7 @@ class Augmentation:
     pixel_jitter           added to each of the H*W*C values, within +-. The authors' README: 20
     color_jitter           brightness, contrast and saturation times 1 +- this (fb.resnet.torch:
                            0.4)
-    randaugment            operations an image, 0: none (arXiv 1909.13719)
+    randaugment            operations per image, 0: none (arXiv 1909.13719)
     randaugment_magnitude  their strength, 0..1
     random_erasing         probability of a rectangle of noise (arXiv 1708.04896)
     cutout                 side of a black square in pixels, 0: none. CIFAR-10: 16, CIFAR-100: 8
@@ -66,6 +67,6 @@ class Augmentation:
             require(self, field, 0 <= getattr(self, field) < math.inf, "at least 0")
 
     @property
-    def mixes(self):
+    def mixes(self) -> bool:
         """Whether images are mixed in pairs."""
         return bool(self.mixup or self.cutmix)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.se import SE
 
 CROP_AND_FLIP = Augmentation(min_area=0.08, flip=True)
 PAD_AND_FLIP = Augmentation(pad_and_crop=4, flip=True)
@@ -21,7 +22,8 @@ IMAGENET = Recipe(
     schedule="step",
     milestones=(30.0, 60.0, 90.0),
     augmentation=CROP_AND_FLIP,
-    source="Section 5 of v4 (v1 to v3 also sample classes equally); weight decay by the authors' issue 37",
+    source="Section 5 of v4 (v1 to v3 also sample classes equally); weight decay by the authors' "
+    "issue 37",
 )
 # The released models and Section 6 (batch not stated there) have a quarter of the batch
 IMAGENET_256 = replace(IMAGENET, batch_size=256, learning_rate=0.1)
@@ -36,7 +38,8 @@ PREACT = Recipe(
     warmup="constant",
     warmup_rate=0.01,
     augmentation=PAD_AND_FLIP,
-    source="Section 5.1, by He et al., arXiv 1603.05027, appendix; 64,000 steps by arXiv 1512.03385",
+    source="Section 5.1, by He et al., arXiv 1603.05027, appendix; 64,000 steps by arXiv "
+    "1512.03385",
 )
 WIDE = replace(
     PREACT,
@@ -48,8 +51,8 @@ WIDE = replace(
     warmup_rate=0.0,
     nesterov=True,
     weight_decay=5e-4,
-    source="Section 5.1, by the scripts of Zagoruyko and Komodakis (who pad by reflection; SENet's text says zeros); "
-    "batch and weight decay of their paper",
+    source="Section 5.1, by the scripts of Zagoruyko and Komodakis (who pad by reflection; "
+    "SENet's text says zeros); batch and weight decay of their paper",
 )
 SHAKE = Recipe(
     model="SEShakeShake26",
@@ -59,7 +62,8 @@ SHAKE = Recipe(
     learning_rate=0.2,
     nesterov=True,
     augmentation=replace(PAD_AND_FLIP, cutout=16),
-    source="Section 5.1, by the README of Gastaldi's Shake-Shake; Cutout of 16 pixels by DeVries and Taylor's",
+    source="Section 5.1, by the README of Gastaldi's Shake-Shake; Cutout of 16 pixels by DeVries "
+    "and Taylor's",
 )
 SHORT = Recipe(
     dataset="cifar10",
@@ -68,7 +72,8 @@ SHORT = Recipe(
     nesterov=True,
     augmentation=PAD_AND_FLIP,
     source="ours, for a CPU: 10 epochs",
-    result="17.99% and 18.03% test error with seeds 0 and 1, 2 CPU cores, 20 minutes (results/cifar10)",
+    result="17.99% and 18.03% test error with seeds 0 and 1, 2 CPU cores, 20 minutes "
+    "(results/cifar10)",
 )
 
 RECIPES = {
@@ -85,15 +90,17 @@ RECIPES = {
     "imagenet-authors": replace(
         IMAGENET_256,
         augmentation=AUTHORS,
-        source="README of the authors' repository: the released models; 'more epochs', without a number: 100 here",
+        source="README of the authors' repository: the released models; 'more epochs', without a "
+        "number: 100 here",
     ),
     "imagenet-ablation": replace(
         IMAGENET_256,
-        se="use_bias=False",
+        se=SE(use_bias=False),
         epochs=270,
         milestones=(125.0, 200.0, 250.0),
         label_smoothing=0.1,
-        source="Section 6 and its footnote: 270 epochs. Neither batch nor smoothing are stated: 256 and 0.1 here",
+        source="Section 6 and its footnote: 270 epochs. Neither batch nor smoothing are stated: "
+        "256 and 0.1 here",
     ),
     "imagenet-mobile": replace(
         IMAGENET_256,
@@ -102,8 +109,9 @@ RECIPES = {
         milestones=(200.0, 300.0, 350.0),
         weight_decay=4e-5,
         augmentation=replace(CROP_AND_FLIP, min_area=0.25),
-        source="Section 5: divided by 10 at plateaus of about 400 epochs, here at fixed ones; weight decay of v3; "
-        "'slightly less aggressive' augmentation, here crops from 25% of the area",
+        source="Section 5: divided by 10 at plateaus of about 400 epochs, here at fixed ones; "
+        "weight decay of v3; 'slightly less aggressive' augmentation, here crops from 25% of the "
+        "area",
     ),
     "senet154": replace(
         IMAGENET,
@@ -113,8 +121,8 @@ RECIPES = {
         label_smoothing=0.1,
         sync_bn=True,
         frozen_bn_epochs=5,
-        source="Appendix: batch 2048, rate 1.0, label smoothing, frozen batch normalisation; smoothing of 0.1 and 5 "
-        "epochs are ours",
+        source="Appendix: batch 2048, rate 1.0, label smoothing, frozen batch normalisation; "
+        "smoothing of 0.1 and 5 epochs are ours",
     ),
     "places365": replace(
         IMAGENET,
@@ -139,7 +147,8 @@ RECIPES = {
         augmentation=replace(
             CROP_AND_FLIP, mixup=0.1, cutmix=1.0, randaugment=2, randaugment_magnitude=0.7
         ),
-        source="after A2 of Wightman et al., arXiv 2110.00476; AdamW for LAMB, softmax for binary cross-entropy",
+        source="after A2 of Wightman et al., arXiv 2110.00476; AdamW for LAMB, softmax for binary "
+        "cross-entropy",
     ),
     "cifar10": PREACT,
     "cifar10-short": SHORT,
@@ -147,8 +156,9 @@ RECIPES = {
         SHORT,
         depths=(1, 1, 1),
         epochs=5,
-        source="ours, for many variants on a CPU: a block a stage, 5 epochs",
-        result="30.29% and 29.48% test error with seeds 0 and 1, one CPU core, 5 minutes (results/ablation)",
+        source="ours, for many variants on a CPU: one block per stage, 5 epochs",
+        result="30.29% and 29.48% test error with seeds 0 and 1, one CPU core, 5 minutes "
+        "(results/ablation)",
     ),
     "cifar10-wide": WIDE,
     "cifar10-shake": SHAKE,
@@ -162,6 +172,7 @@ RECIPES = {
         learning_rate=0.025,
         weight_decay=5e-4,
         augmentation=replace(PAD_AND_FLIP, cutout=8),
-        source="Section 5.1, by the README of Gastaldi's Shake-Shake (Shake-Even); Cutout of 8 pixels",
+        source="Section 5.1, by the README of Gastaldi's Shake-Shake (Shake-Even); Cutout of 8 "
+        "pixels",
     ),
 }

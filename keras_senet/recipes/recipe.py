@@ -3,29 +3,28 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
+from typing import Any, Literal
 
-from keras_senet import models
+from keras_senet import networks
 from keras_senet.fields import require, require_types
 from keras_senet.recipes.augmentation import Augmentation
+from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
-SCHEDULES = ("constant", "step", "cosine", "linear")
-OPTIMIZERS = ("sgd", "adamw", "lamb")
-WARMUPS = ("linear", "constant")
-NORMALIZATIONS = ("network", "mean")
-PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+NOT_FLAGS = ("augmentation", "source", "result")  # fields that no flag changes
 
 
 @dataclass(frozen=True)
 class Recipe:
     """One training run. Rates and epochs are for the batch that is stated, over all replicas.
 
+    Network:
     model             a constructor's name
     depths            units in each stage, to make the network smaller or larger; empty is the
                       network's own
-    se                "default" is the network's own SE blocks, "none" the plain counterpart; else
-                      fields of `keras_senet.SE` to change, such as
-                      "reduction=8,gate=tanh,stages=2+3"
+    se                its SE blocks, a `keras_senet.SE`; None is the plain network
+
+    Images:
     dataset           "digits", a tfds dataset, or the path of a folder of class folders
     image_size        height and width of the images; 0 is the dataset's where all have one size,
                       else the network's
@@ -33,59 +32,66 @@ class Recipe:
     class_balanced    whether each class comes equally often (Relay Backpropagation), instead of
                       each image
     normalization     "network" is what the network has: mean and standard deviation; "mean"
-                      subtracts the mean alone
+                      subtracts the mean only
+    augmentation      an `Augmentation`
+
+    Steps:
     epochs            passes over the training images
-    batch_size        images a step, over all replicas
-    accumulation      parts of a replica's batch that go through the network one after another, to
-                      save memory
+    batch_size        images per step, over all replicas
+    accumulation      micro-batches of a replica's batch that go through the network one after
+                      another, to save memory
+    precision         "float32", "mixed_float16" or "mixed_bfloat16"
+    xla               whether the step is compiled by XLA; on one device only
+    seed              of the initial weights, the order of the images, their augmentation, and
+                      dropout
+
+    Optimizer:
     optimizer         "sgd", "adamw" or "lamb"
+    momentum          of "sgd", from 0 to below 1
+    nesterov          whether that is Nesterov's momentum
     learning_rate     the largest rate of the schedule
-    schedule          behind the warm-up "constant", "step", or "cosine" or "linear" to 0 at the end
+    schedule          after the warm-up "constant", "step", or "cosine" or "linear" to 0 at the end
     milestones        of "step": the epochs after which the rate is multiplied by `decay`
     decay             that factor
     warmup_epochs     may be a fraction
     warmup            "linear" rises from `warmup_rate` (or 0) to `learning_rate`; "constant" stays
                       at `warmup_rate`
     warmup_rate       the rate at which "linear" begins and "constant" stays
-    momentum          of "sgd", from 0 to below 1
-    nesterov          whether that is Nesterov's momentum
-    weight_decay      on kernels alone: biases and batch normalisation are spared, as the authors
-                      did
-    decoupled         whether the decay is apart from the gradient (AdamW), or added to it
-    label_smoothing   the part of the label's mass that is spread over all classes
+
+    Regularisation:
+    weight_decay      on kernels only: biases and batch normalisation are spared, as the authors did
+    decoupled         whether the decay is decoupled from the gradient (AdamW), or L2 regularisation
+    label_smoothing   the fraction of the label's mass that is shared by all classes
     clip_norm         the largest norm of all gradients together; 0 is no limit
     ema               the decay of the moving average of weights and statistics that is evaluated
                       and saved; 0 is none
     sync_bn           whether batch normalisation sees the images of all replicas
     frozen_bn_epochs  the last epochs in which batch normalisation (statistics, gamma and beta)
                       stays as it is
-    augmentation      an `Augmentation` of `keras_senet.data`
-    precision         "float32", "mixed_float16" or "mixed_bfloat16"
-    xla               whether the step is compiled by XLA; on one device alone
-    seed              of the initial weights, the order of the images, their augmentation, and
-                      dropout
+
+    Where it is from:
     source            where the protocol is stated
     result            what it gave where, or "not run"
     """
 
     model: str = "SEResNet20"
     depths: tuple[int, ...] = ()
-    se: str = "default"
+    se: SE | None = SE()
     dataset: str = "digits"
     image_size: int = 0
     upright: bool = True
     class_balanced: bool = False
-    normalization: str = "network"
+    normalization: Literal["network", "mean"] = "network"
     epochs: int = 10
     batch_size: int = 64
     accumulation: int = 1
-    optimizer: str = "sgd"
+    optimizer: Literal["sgd", "adamw", "lamb"] = "sgd"
     learning_rate: float = 0.1
-    schedule: str = "cosine"
+    schedule: Literal["constant", "step", "cosine", "linear"] = "cosine"
     milestones: tuple[float, ...] = ()
     decay: float = 0.1
     warmup_epochs: float = 0.0
-    warmup: str = "linear"
+    warmup: Literal["linear", "constant"] = "linear"
     warmup_rate: float = 0.0
     momentum: float = 0.9
     nesterov: bool = False
@@ -97,7 +103,7 @@ class Recipe:
     sync_bn: bool = False
     frozen_bn_epochs: int = 0
     augmentation: Augmentation = Augmentation()
-    precision: str = "float32"
+    precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     seed: int = 0
     source: str = field(default="", compare=False)
@@ -105,87 +111,49 @@ class Recipe:
 
     def __post_init__(self):
         require_types(self)
-        own = models.get(self.model).spec
-        self.parsed_se(own.se)
-        stages = len(getattr(own, "depths", ()))
+        stages = networks.get(self.model).stages
         fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
         or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
         require(self, "depths", fits, f"empty for {self.model}{or_numbers}")
-        for name, accepted in CHOICES.items():
-            require(self, name, getattr(self, name) in accepted, f"one of {', '.join(accepted)}")
         for name, (holds, accepted) in BOUNDS.items():
             require(self, name, holds(getattr(self, name)), accepted)
         for name in ("warmup_epochs", "frozen_bn_epochs"):
-            require(
-                self, name, getattr(self, name) <= self.epochs, f"from 0 to epochs={self.epochs}"
-            )
+            within = getattr(self, name) <= self.epochs
+            require(self, name, within, f"from 0 to epochs={self.epochs}")
         rising = list(self.milestones) == sorted(set(self.milestones))
         in_range = all(0 < m < self.epochs for m in self.milestones)
-        require(
-            self,
-            "milestones",
-            rising and in_range,
-            f"rising, above 0 and below epochs={self.epochs}",
-        )
+        accepted = f"rising, above 0 and below epochs={self.epochs}"
+        require(self, "milestones", rising and in_range, accepted)
         together = not (self.sync_bn and self.accumulation > 1)
-        require(
-            self,
-            "accumulation",
-            together,
-            "1 with sync_bn=True, whose replicas cannot meet inside of a loop",
-        )
+        accepted = "1 with sync_bn=True, whose replicas cannot meet inside of a loop"
+        require(self, "accumulation", together, accepted)
 
-    @property
-    def spec(self):
-        """The architecture: that of `model`, with the `depths` and SE blocks that are asked for."""
-        own = models.get(self.model).spec
-        depths = {"depths": self.depths} if self.depths else {}
-        return dataclasses.replace(own, se=self.parsed_se(own.se), **depths)
-
-    def parsed_se(self, default):
-        """The SE blocks that `se` describes, for a network whose own ones are `default`; None is
-        none.
-        """
-        if self.se in ("default", "none"):
-            return default if self.se == "default" else None
-        fields = {each.name for each in dataclasses.fields(SE)}
-        changes = {}
-        for part in self.se.split(","):
-            name, _, text = (piece.strip() for piece in part.partition("="))
-            require(
-                self,
-                "se",
-                name in fields and text,
-                f"'default', 'none', or NAME=VALUE of {sorted(fields)}",
-            )
-            try:
-                changes[name] = _parsed(text, name)
-            except ValueError:
-                require(self, "se", False, f"stage numbers joined by '+' behind {name}=")
-        return dataclasses.replace(default or SE(), **changes)
-
-    def flat(self):
-        """All fields by name, those of the augmentation among them: what flags and messages name."""
-        fields = dataclasses.asdict(self)
-        return fields | fields.pop("augmentation")
+    def flat(self) -> dict[str, Any]:
+        """All fields by name, those of the augmentation too: what flags and messages name."""
+        own = {name: value for name, value in vars(self).items() if name != "augmentation"}
+        return own | vars(self.augmentation)
 
     @classmethod
-    def from_json(cls, fields):
+    def from_json(cls, fields: dict[str, Any]) -> "Recipe":
         """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have
         their defaults.
         """
-        augmentation = Augmentation(**fields.get("augmentation", {}))
         own = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in fields.items()
         }
-        return cls(**own | {"augmentation": augmentation})
+        own["augmentation"] = Augmentation(**fields.get("augmentation", {}))
+        if isinstance(own.get("se"), str):  # of earlier versions
+            own["se"] = read_se(own["se"])
+        elif own.get("se") is not None:
+            own["se"] = SE(**own["se"])
+        return cls(**own)
 
-    def override(self, **fields):
+    def override(self, **fields: Any) -> "Recipe":
         """The same recipe with some of the flat fields changed; `result` becomes "not run" if any
         does.
         """
-        names = {each.name for each in dataclasses.fields(Augmentation)}
+        names = vars(self.augmentation)
         augmentation = dataclasses.replace(
             self.augmentation, **{n: v for n, v in fields.items() if n in names}
         )
@@ -202,13 +170,6 @@ AT_LEAST_0 = (lambda v: 0 <= v < math.inf), "at least 0"
 ABOVE_0 = (lambda v: 0 < v < math.inf), "above 0"
 BELOW_1 = (lambda v: 0 <= v < 1), "from 0 to below 1"
 
-CHOICES = {
-    "normalization": NORMALIZATIONS,
-    "optimizer": OPTIMIZERS,
-    "schedule": SCHEDULES,
-    "warmup": WARMUPS,
-    "precision": PRECISIONS,
-}
 BOUNDS = {
     "dataset": (bool, "a dataset's name or a folder"),
     "image_size": _natural(4096),
@@ -227,11 +188,3 @@ BOUNDS = {
     "frozen_bn_epochs": _natural(),
     "seed": _natural(),
 }
-
-
-def _parsed(text, name):
-    """The value of a field of SE that is written as text."""
-    if name == "stages":
-        return tuple(int(stage) for stage in text.split("+"))
-    named = {"None": None, "none": None, "True": True, "False": False}
-    return named[text] if text in named else int(text) if text.isdigit() else text

@@ -1,18 +1,21 @@
-"""Axes, ticks and curves, placed in per cent of a chart's width and height: the page draws them at
+"""Axes, ticks and curves, placed in percent of a chart's width and height: the page draws them at
 any size.
 """
 
 import json
 import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from keras_senet.runs.tables import Row
 
 DRAWN = 500  # points of a curve
 DECADES = 5  # highest over lowest value from which an axis is logarithmic
 
 
 class Tick(NamedTuple):
-    """A mark of an axis: where (per cent), and its text."""
+    """A mark of an axis: where (percent), and its text."""
 
     at: float
     text: str
@@ -20,18 +23,18 @@ class Tick(NamedTuple):
 
 @dataclass(frozen=True)
 class Axis:
-    """Values `low`..`high` as 0..100 per cent."""
+    """Values `low`..`high` as 0..100 percent."""
 
     low: float
     high: float
     log: bool = False
 
-    def place(self, value):
-        """Where a value is, in per cent."""
+    def place(self, value: float) -> float:
+        """Where a value is, in percent."""
         low, high, value = (math.log10(v) if self.log else v for v in (self.low, self.high, value))
         return 100 * (value - low) / (high - low)
 
-    def ticks(self, most=8):
+    def ticks(self, most: int = 8) -> list[Tick]:
         """Round values of the axis."""
         values = (
             _round_logarithms(self.low, self.high)
@@ -59,9 +62,9 @@ def _round_logarithms(low, high):
     return [value for value in values if low * 0.999 <= value <= high * 1.001]
 
 
-def value_axis(values, *, may_be_log=False):
-    """An axis for finite values from 0 on, logarithmic where they differ by much and that is
-    allowed.
+def value_axis(values: Sequence[float], *, may_be_log: bool = False) -> Axis:
+    """An axis for finite values that begins at 0, or is logarithmic where they differ by much and
+    that is allowed.
     """
     low, high = min(values), max(values)
     if may_be_log and low > 0 and high / low >= DECADES:
@@ -70,7 +73,7 @@ def value_axis(values, *, may_be_log=False):
     return Axis(low, low + (high - low) * 1.05 if high > low else low + 1.0)
 
 
-def epoch_axis(epochs):
+def epoch_axis(epochs: float) -> Axis:
     """From the first epoch to the last of `epochs`."""
     return Axis(1.0, float(epochs)) if epochs > 1 else Axis(0.0, 1.0)
 
@@ -97,10 +100,10 @@ class Chart:
     """Curves over epochs.
 
     title   what is drawn
-    unit    behind numbers: "%" or ""
-    at      where each point is, in per cent of the width
+    unit    after numbers: "%" or ""
+    at      where each point is, in percent of the width
     epochs  of the points
-    every   each how many epochs has a point
+    every   how many epochs lie between two points
     """
 
     title: str
@@ -114,32 +117,42 @@ class Chart:
     curves: tuple[Curve, ...]
 
     @property
-    def description(self):
+    def description(self) -> str:
         """The chart in words."""
         ends = ", ".join(f"{curve.name} {curve.last}{self.unit}" for curve in self.curves)
         scale = ", on a logarithmic scale" if self.log else ""
         return f"{self.title} by epoch{scale}. At the end: {ends}."
 
     @property
-    def readout(self):
+    def readout(self) -> str:
         """What the page's script shows of the point under the pointer, as JSON."""
         return json.dumps(
             {"at": self.at, "epochs": self.epochs, "texts": [curve.texts for curve in self.curves]}
         )
 
 
-def line_chart(title, rows, curves, *, epochs, unit="", form=".3g", may_be_log=False, ticks=6):
+def line_chart(
+    title: str,
+    rows: Sequence[Row],
+    curves: Mapping[str, Callable[[Row], float]],
+    *,
+    epochs: int,
+    unit: str = "",
+    form: str = ".3g",
+    may_be_log: bool = False,
+    ticks: int = 6,
+) -> Chart | None:
     """The `Chart` of rows of metrics, or None if none of its curves has a value.
 
     Args:
         title: what is drawn.
         rows: with "epoch".
         curves: name -> a function from a row to a number, NaN where there is none.
-        epochs: where the axis ends.
-        unit: behind numbers.
-        form: of numbers.
+        epochs: the end of the axis.
+        unit: after numbers.
+        form: the format of numbers.
         may_be_log: whether the axis may be logarithmic.
-        ticks: of values, at most.
+        ticks: at most so many of values.
     """
     every = math.ceil(len(rows) / DRAWN) if rows else 1
     rows = [row for i, row in enumerate(reversed(rows)) if i % every == 0][::-1]
@@ -161,12 +174,12 @@ def line_chart(title, rows, curves, *, epochs, unit="", form=".3g", may_be_log=F
         at=at,
         epochs=tuple(int(row["epoch"]) for row in rows),
         every=every,
-        curves=tuple(_curve(name, at, found, y, form) for name, found in values.items()),
+        curves=tuple(_make_curve(name, at, found, y, form) for name, found in values.items()),
     )
 
 
-def _curve(name, at, values, axis, form):
-    """Goes straight over epochs without a value, such as those that were not evaluated."""
+def _make_curve(name, at, values, axis, form):
+    """A straight line crosses epochs without a value, such as those that were not evaluated."""
     points = [(x, value) for x, value in zip(at, values, strict=True) if math.isfinite(value)]
     places = [(x, round(100 - axis.place(value), 2)) for x, value in points]
     path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)

@@ -1,18 +1,23 @@
-"""Which images a run was begun with: names and sizes, by which a continued run notices other ones.
+"""The images of a run: names and sizes, by which a continued run notices other ones.
 
 A listing is {name of a file: its size}. `recipe.json` has the number of images of each split and a
-digest of its listing; the listings themselves, compressed beside the checkpoints, say which images
+digest of its listing; the listings themselves, compressed next to the checkpoints, say which images
 changed.
 """
 
 import gzip
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
+
+Listing = Mapping[str, int]
+Fingerprint = dict[str, dict[str, Any]]
 
 NAME = "images.json.gz"
 
 
-def fingerprint(datasets, listings):
+def fingerprint(datasets: Mapping[str, Any], listings: Mapping[str, Listing]) -> Fingerprint:
     """{split: its number of images and the digest of its listing, in which the order counts}."""
     return {
         split: {"images": len(dataset), "digest": _digest(listings[split])}
@@ -27,13 +32,13 @@ def _digest(listing):
     return digest.hexdigest()
 
 
-def pack(listings):
+def pack(listings: Mapping[str, Listing]) -> bytes:
     """The listings as bytes."""
     return gzip.compress(json.dumps(listings).encode(), compresslevel=3, mtime=0)
 
 
-def unpack(packed):
-    """What `pack` was given.
+def unpack(packed: bytes) -> dict[str, dict[str, int]]:
+    """The listings that `pack` packed.
 
     Raises:
         ValueError or OSError: for other bytes.
@@ -43,25 +48,30 @@ def unpack(packed):
             split: dict(listing) for split, listing in json.loads(gzip.decompress(packed)).items()
         }
     except (EOFError, TypeError, AttributeError) as error:
-        raise ValueError("it is no list of images") from error
+        raise ValueError("it is not a list of images") from error
 
 
-def describe_changes(before, now, listings_before, listings_now):
+def describe_changes(
+    before: Fingerprint,
+    now: Fingerprint,
+    listings_before: Mapping[str, Listing],
+    listings_now: Mapping[str, Listing],
+) -> str:
     """What differs between two fingerprints, as text; "" if nothing does."""
     differing = [split for split in {**before, **now} if before.get(split) != now.get(split)]
     return "; ".join(
-        f"{split} has {_count(before, split)} then, {_count(now, split)} now"
-        + _changed_files(listings_before.get(split), listings_now.get(split, {}))
+        f"{split} has {_describe_count(before, split)} then, {_describe_count(now, split)} now"
+        + _describe_files(listings_before.get(split), listings_now.get(split, {}))
         for split in differing
     )
 
 
-def _count(prints, split):
+def _describe_count(prints, split):
     return f"{prints[split]['images']:,} images" if split in prints else "no images"
 
 
-def _changed_files(before, now):
-    if before is None:  # the listing is gone
+def _describe_files(before, now):
+    if before is None:  # the listing is missing
         return ""
     changes = {
         "added": [name for name in now if name not in before],

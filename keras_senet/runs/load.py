@@ -1,12 +1,15 @@
-"""The network that a training run left in its work directory, or that `keras-senet prune` made of
-one.
-"""
+"""The network of a finished training run, or that `keras-senet prune` made of one."""
 
 import json
 from pathlib import Path
 from typing import NamedTuple
 
 import keras
+
+from keras_senet.runs import NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs.record import read_recipe
+from keras_senet.weights.metadata import preprocessing_of
+from keras_senet.weights.readers import opened
 
 
 class Run(NamedTuple):
@@ -19,23 +22,23 @@ class Run(NamedTuple):
     dataset: str | None
 
 
-def is_run(path):
+def is_run(path: str | Path) -> bool:
     """Whether this is the place of a run, and not the name of a constructor."""
-    return _is_file(path) or Path(path, "recipe.json").is_file()
+    return _is_network_file(path) or Path(path, RECIPE).is_file()
 
 
-def _is_file(path):
+def _is_network_file(path):
     return Path(path).suffix == ".keras"
 
 
-def results_folder(path):
-    """The folder for what is found out about a run: its work directory, or one of the name of its
-    `.keras` file.
+def results_folder(path: str | Path) -> Path:
+    """The folder for results about a run: its work directory, or one with the name of its `.keras`
+    file.
     """
-    return Path(path).with_suffix("") if _is_file(path) else Path(path)
+    return Path(path).with_suffix("") if _is_network_file(path) else Path(path)
 
 
-def load_run(path):
+def load_run(path: str | Path) -> Run:
     """The `Run` of a work directory, or of a `.keras` file of `keras-senet prune`: the exact model,
     of any variant.
 
@@ -43,55 +46,42 @@ def load_run(path):
         ValueError: if one of its files is damaged.
         FileNotFoundError: if there is no run, or one that has not ended.
     """
-    return _pruned(Path(path)) if _is_file(path) else _trained(Path(path))
+    return _load_pruned(Path(path)) if _is_network_file(path) else _load_trained(Path(path))
 
 
-def _pruned(path):
-    """What the network was made of, and how images are prepared for it, is in `pruning.json` beside
-    it.
+def _load_pruned(path):
+    """What the network was made of, and how its images are prepared, is in the `pruning.json` of
+    its folder.
     """
-    from keras_senet.weights.metadata import preprocessing_of
-
     description = path.with_name("pruning.json")
     for file in (path, description):
         _require(file, "holds no network of `keras-senet prune`")
     try:
         report = json.loads(description.read_text())
-        name, dataset, preprocessing = (
-            report["network"],
-            report["dataset"],
-            preprocessing_of(report),
-        )
+        name, dataset = report["network"], report["dataset"]
+        preprocessing = preprocessing_of(report)
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{str(description)!r} is damaged ({error!r})") from error
-    return Run(_model(path, preprocessing), f"{name} {path.stem}", dataset)
+    return Run(_load_model(path, preprocessing), f"{name} {path.stem}", dataset)
 
 
-def _trained(workdir):
-    from keras_senet.runs.workdir import read_recipe
-    from keras_senet.weights.metadata import preprocessing_of
-    from keras_senet.weights.readers import opened
-
+def _load_trained(workdir):
     recipe = read_recipe(workdir)
-    for file in ("model.weights.h5", "model.keras"):
-        _require(workdir / file, "holds a run that has not ended")
-    # A `model.keras` does not say how images are prepared: it is in the metadata of the weights.
-    with opened(workdir / "model.weights.h5") as file:
+    for name in (WEIGHTS, NETWORK):
+        _require(workdir / name, "holds a run that has not ended")
+    with opened(workdir / WEIGHTS) as file:
         preprocessing = preprocessing_of(file.metadata)
-    return Run(_model(workdir / "model.keras", preprocessing), recipe.model, recipe.dataset)
+    return Run(_load_model(workdir / NETWORK, preprocessing), recipe.model, recipe.dataset)
 
 
-def _model(path, preprocessing):
+def _load_model(path, preprocessing):
     if preprocessing is None:
-        raise ValueError(
-            f"What is beside {str(path)!r} does not say how images are prepared for it"
-        )
+        raise ValueError(f"No file next to {str(path)!r} says how images are prepared for it")
     try:
         model = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged ({str(error).splitlines()[0][:200]})"
-        ) from error
+        reason = str(error).splitlines()[0][:200]
+        raise ValueError(f"{str(path)!r} is damaged ({reason})") from error
     model.preprocessing = preprocessing
     return model
 

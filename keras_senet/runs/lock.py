@@ -4,11 +4,13 @@ import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 try:
     import fcntl
-except ImportError:  # Windows: folders are not locked there
-    fcntl = None
+except ImportError:
+    fcntl = None  # Windows: folders are not locked there
 
 NAME = ".lock"
 HELD = (errno.EAGAIN, errno.EACCES)
@@ -16,16 +18,16 @@ UNKNOWN = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EI
 
 
 class InUseError(OSError):
-    """Another process has the folder."""
+    """Another process uses the folder."""
 
 
 @contextlib.contextmanager
-def locked(folder):
+def locked(folder: str | Path) -> Iterator[None]:
     """Within, no other `locked` of the folder, here or in another process, on any machine that
     shares it.
 
-    The folder is made if need be. The system gives the lock back when the process ends, however it
-    ends. File systems that know no locks go without.
+    The folder is created if need be. The system releases the lock when the process ends, however
+    it ends. On file systems without locks nothing is locked.
 
     Raises:
         InUseError: if the folder is locked; names the process.
@@ -74,7 +76,8 @@ def _lock(file, folder):
         if error.errno in HELD:
             holder = os.pread(file, 1000, 0).decode(errors="replace") or "another process"
             raise InUseError(
-                f"The work directory {str(folder)!r} is in use by {holder}; wait for its end, or choose another one"
+                f"The work directory {str(folder)!r} is in use by {holder}; wait for its end, or "
+                "choose another one"
             ) from error
         if error.errno not in UNKNOWN:
             raise

@@ -1,28 +1,31 @@
 """Which images the figures in a table of metrics are of: `val_accuracy` of validation images,
 `test_accuracy` of test.
 
-The best epoch is chosen on validation images. Where there are test images besides, the row of that
+The best epoch is chosen on validation images. Where there are test images too, the row of that
 epoch has their figures when training has ended; where there are only test images, each epoch is
 evaluated on them.
 """
 
 import math
+from collections.abc import Mapping, Sequence
+
+from keras_senet.runs.tables import Row
 
 WORDS = {"train": "training", "val": "validation", "test": "test"}
 FIGURES = ("loss", "accuracy", "top5")
 
 
-def chosen_on(rows):
+def chosen_on(rows: Sequence[Row]) -> str:
     """The split that the best epoch of a run is chosen on: "val" or "test"."""
     return "val" if any("val_accuracy" in row for row in rows) else "test"
 
 
-def evaluated(rows, split):
+def evaluated(rows: Sequence[Row], split: str) -> list[Row]:
     """The rows that have an accuracy on a split."""
     return [row for row in rows if math.isfinite(row.get(f"{split}_accuracy", math.nan))]
 
 
-def best_row(rows):
+def best_row(rows: Sequence[Row]) -> Row | None:
     """The row with the highest accuracy on what the best epoch is chosen on, the first of equal
     ones; or None.
     """
@@ -30,9 +33,14 @@ def best_row(rows):
     return max(evaluated(rows, split), key=lambda row: row[f"{split}_accuracy"], default=None)
 
 
-def last_accuracy(rows):
-    """The last accuracy on test images, where there are any, else on validation images; not a
-    number before it.
+def last_accuracy(rows: Sequence[Row]) -> float:
+    """The last accuracy on test images, where there are any, else on validation images; NaN before
+    it.
     """
     split = "test" if any("test_accuracy" in row for row in rows) else "val"
     return evaluated(rows, split)[-1][f"{split}_accuracy"] if evaluated(rows, split) else math.nan
+
+
+def name_figures(split: str, figures: Mapping[str, float]) -> dict[str, float]:
+    """Figures of a split as columns of the metrics; NaN for those that are not there."""
+    return {f"{split}_{name}": figures.get(name, math.nan) for name in FIGURES}

@@ -1,18 +1,21 @@
-"""What a run leaves: a work directory with one recipe, a table of metrics, checkpoints."""
+"""The work directory of one run: which recipe, engine and images it belongs to."""
 
 import contextlib
-import csv
 import dataclasses
-import io
 import json
-import math
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import keras
 
 from keras_senet.files import replacing, write_atomically
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import listing as image_lists
+from keras_senet.runs import METRICS, NETWORK, RECIPE, WEIGHTS, listing
 from keras_senet.runs.lock import locked
+from keras_senet.runs.tables import Metrics, SkippedImages
+from keras_senet.weights import save_weights
 
 NOT_COMPARED = ("source", "result")
 STATES = {"trainer": "checkpoints", "fit": "backup"}  # the folder of what an engine continues from
@@ -24,277 +27,173 @@ class WorkDir:
     Args:
         path: the folder.
         recipe: of the run.
-        environment: what `environment()` says.
+        environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
         engine: the name of the loop that trains.
         writable: whether this process may write: the first of several workers.
 
     Attributes:
-        changed: what of the environment differs from the one that the run was begun in, as text;
-        else "". notes: what the user is to know, lines of text.
+        metrics: the `Metrics` of the run.
+        skipped: its `SkippedImages`.
+        checkpoints: the folder of the checkpoints.
+        changed: what differs between this environment and the one that the run began in, as text;
+            "" if nothing does.
+        notes: what the user must know, lines of text.
 
     Raises:
         OSError: if the folder cannot be written, or another process trains in it.
-        ValueError: if it belongs to a run of another recipe, names the fields that differ; or with
-        other images; or
-            if there is what a run leaves, but no recipe.
+        ValueError: if it belongs to a run of another recipe, naming the fields that differ, or of
+            other images; or if it holds files of a run, but no recipe.
     """
 
-    def __init__(self, path, recipe, environment, *, images=None, engine="trainer", writable=True):
+    def __init__(
+        self,
+        path: str | Path,
+        recipe: Recipe,
+        environment: Mapping[str, Any],
+        *,
+        images: Mapping[str, Any] | None = None,
+        engine: str = "trainer",
+        writable: bool = True,
+    ):
         self.path = Path(path)
         self.writable = writable
-        self.changed = ""
-        self.notes = []
-        self.metrics = self.path / "metrics.csv"
-        self.skipped = self.path / "skipped.csv"
-        self.checkpoints = self.path / "checkpoints"
-        self._recipe_file = self.path / "recipe.json"
-        self._spare = self.path / STATES[engine] / "recipe.json"
-        self._listing_file = self._spare.with_name(image_lists.NAME)
+        self.changed, self.notes = "", []
+        self.metrics = Metrics(self.path / METRICS)
+        self.skipped = SkippedImages(self.path / "skipped.csv")
+        self.checkpoints = self.path / STATES["trainer"]
+        self._recipe_file = self.path / RECIPE
+        self._spare = self.path / STATES[engine] / RECIPE
+        self._listing_file = self._spare.with_name(listing.NAME)
         self._listings = {split: dataset.listing() for split, dataset in (images or {}).items()}
         content = {
             "recipe": dataclasses.asdict(recipe),
             "engine": engine,
-            "environment": environment,
-            "images": image_lists.fingerprint(images or {}, self._listings),
+            "environment": dict(environment),
+            "images": listing.fingerprint(images or {}, self._listings),
         }
         with self.locked():
             self._claim(recipe, content)
 
-    def locked(self):
+    def locked(self) -> contextlib.AbstractContextManager:
         """Within, no other process trains here; the workers of one run are one. Raises as
         `lock.locked` does.
         """
         return locked(self.path) if self.writable else contextlib.nullcontext()
 
     def _claim(self, recipe, content):
+        """Begins the run of `content`, or compares it with the run that is here."""
         if not self._recipe_file.exists():
-            self._refuse_without_recipe()
-            if self.writable:
-                self._record(content)
+            self._check_empty()
+            self._write_recipe(content)
             return
-        there = self._read_about()
+        there = self._read_recipe_file()
         try:
-            stored = _compared(Recipe.from_json(there["recipe"])) | {
-                "engine": there.get("engine", "trainer")
-            }
-            before = dict(there.get("environment", {}))
-            images_before = {split: dict(each) for split, each in there.get("images", {}).items()}
+            stored = _compared(Recipe.from_json(there["recipe"]), there.get("engine", "trainer"))
+            environment = dict(there.get("environment", {}))
+            images = {split: dict(each) for split, each in there.get("images", {}).items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(error) from error
-        fields = _differences(stored, _compared(recipe) | {"engine": content["engine"]})
-        if fields:
+        if differences := _describe_differences(stored, _compared(recipe, content["engine"])):
             raise ValueError(
-                f"The work directory {str(self.path)!r} belongs to another recipe: {fields}"
+                f"The work directory {str(self.path)!r} belongs to another recipe: {differences}"
             )
-        images, environment = content["images"], content["environment"]
-        if images and not images_before:
-            self.notes.append(
-                "the images that it was begun with were not recorded; today's are, from now on"
-            )
-            if self.writable:
-                self._record(there | {"images": images})
-        elif images:
-            self._compare_images(images_before, images)
-        self.changed = _differences(
-            before, {name: value for name, value in environment.items() if name in before}
-        )
-        if self.changed:
-            self.notes.append(f"not to the last bit as it was begun: {self.changed}")
-        unknown = sorted(environment.keys() - before.keys())  # to the version that began it
-        if unknown:
-            self.notes.append(
-                f"perhaps not to the last bit as it was begun: {', '.join(unknown)} not recorded then"
-            )
+        if content["images"] and not images:
+            self.notes.append("the images of the run were not recorded; they are from now on")
+            self._write_recipe(there | {"images": content["images"]})
+        elif content["images"]:
+            self._compare_images(images, content["images"])
+        self._compare_environments(environment, content["environment"])
 
-    def _read_about(self):
+    def _read_recipe_file(self):
         try:
             return dict(json.loads(self._recipe_file.read_text()))
         except (ValueError, TypeError) as error:
             raise self._damaged(error) from error
 
+    def _write_recipe(self, content):
+        if self.writable:
+            write_atomically(self._recipe_file, json.dumps(content, indent=2) + "\n")
+
     def _damaged(self, error):
+        remedy = "remove it or choose another directory"
         if self._spare.is_file():
-            return ValueError(
-                f"{str(self._recipe_file)!r} is damaged ({error}); {self._how_to_restore()}"
-            )
-        return ValueError(
-            f"{str(self._recipe_file)!r} is damaged ({error}); remove it or choose another directory"
-        )
+            remedy = self._describe_restoring()
+        return ValueError(f"{str(self._recipe_file)!r} is damaged ({error}); {remedy}")
 
-    def _refuse_without_recipe(self):
-        """What a run of unknown settings left is neither continued nor written over."""
-        folders = [
-            path
-            for name in STATES.values()
-            if (path := self.path / name).is_dir() and any(path.iterdir())
-        ]
-        files = [
-            path for name in ("model.keras", "metrics.csv") if (path := self.path / name).exists()
-        ]
-        if not folders and not files:
+    def _check_empty(self):
+        """Raises ValueError for files of a run of unknown settings, which is neither continued nor
+        overwritten.
+        """
+        folders = [self.path / name for name in STATES.values()]
+        found = [path for path in folders if path.is_dir() and any(path.iterdir())]
+        found += [path for name in (NETWORK, METRICS) if (path := self.path / name).exists()]
+        if not found:
             return
-        there = ", ".join(path.name for path in (*folders, *files))
-        how = (
-            self._how_to_restore()
-            if self._spare.is_file()
-            else "put its own one back, or choose another directory"
-        )
+        remedy = "put its own one back, or choose another directory"
+        if self._spare.is_file():
+            remedy = self._describe_restoring()
         raise ValueError(
-            f"The work directory {str(self.path)!r} holds a run ({there}) whose recipe.json is missing; {how}"
+            f"The work directory {str(self.path)!r} holds a run "
+            f"({', '.join(path.name for path in found)}) whose {RECIPE} is missing; {remedy}"
         )
 
-    def _how_to_restore(self):
+    def _describe_restoring(self):
         copy = shlex.join(["cp", str(self._spare), str(self._recipe_file)])
         return f"restore it with `{copy}`, or choose another directory"
-
-    def _record(self, content):
-        write_atomically(self._recipe_file, json.dumps(content, indent=2) + "\n")
 
     def _compare_images(self, before, now):
         if before == now:
             return
         try:
-            listings = image_lists.unpack(self._listing_file.read_bytes())
+            listings = listing.unpack(self._listing_file.read_bytes())
         except (OSError, ValueError):
-            listings = {}  # counts must do
-        changes = image_lists.describe_changes(before, now, listings, self._listings)
+            listings = {}  # only counts are compared
+        changes = listing.describe_changes(before, now, listings, self._listings)
         raise ValueError(
             f"The images changed since the run in {str(self.path)!r} began: {changes}. "
             "Put them back, or begin a run in another directory"
         )
 
-    def begin_at(self, step):
-        """Gets ready for the steps after this one: a table that ends there, and beside what is
-        continued from a copy of the recipe and the names of the images."""
-        self.forget_metrics_after(step)
+    def _compare_environments(self, before, now):
+        known = {name: value for name, value in now.items() if name in before}
+        self.changed = _describe_differences(before, known)
+        if self.changed:
+            self.notes.append(f"the last bits may differ from the run's beginning: {self.changed}")
+        if unknown := sorted(now.keys() - before.keys()):  # to the version that began it
+            self.notes.append(
+                "the last bits may differ from the run's beginning: "
+                f"{', '.join(unknown)} not recorded then"
+            )
+
+    def begin_at(self, step: int) -> None:
+        """Prepares for the steps after this one: drops later rows of the metrics, and copies the
+        recipe and the names of the images to the folder of what is continued from.
+        """
+        self.metrics.drop_after(step)
         self._spare.parent.mkdir(exist_ok=True)
         write_atomically(self._spare, self._recipe_file.read_text())
         if self._listings and not self._listing_file.is_file():
-            with replacing(self._listing_file) as partial:
-                partial.write_bytes(image_lists.pack(self._listings))
+            write_atomically(self._listing_file, listing.pack(self._listings))
         self._listings = {}
 
-    def read_skipped(self):
-        """The images that were left out: index -> file and reason."""
-        if not self.skipped.exists():
-            return {}
-        with self.skipped.open(newline="") as file:
-            try:
-                return {int(row["index"]): row["reason"] for row in csv.DictReader(file)}
-            except (KeyError, TypeError, ValueError) as error:
-                raise ValueError(
-                    f"{str(self.skipped)!r} is damaged ({error}); remove it, the run can go on"
-                ) from error
-
-    def write_skipped(self, skipped):
-        """Lists the images that are left out."""
-        rows = [{"index": index, "reason": reason} for index, reason in sorted(skipped.items())]
-        write_atomically(self.skipped, _table(rows))
-
-    def append_metrics(self, row):
-        """Adds a row to `metrics.csv`; the first one writes the header.
-
-        Where a run was begun with other columns, such as by an earlier version, all rows get those
-        of both.
-        """
-        rows = self.read_metrics()
-        if rows and rows[0].keys() != row.keys():
-            columns = dict.fromkeys([*rows[0], *row], math.nan)
-            self.write_metrics([columns | each for each in (*rows, row)])
-            return
-        before = _whole_lines(self.metrics)
-        write_atomically(self.metrics, before + _table([row], header=not before))
-
-    def write_metrics(self, rows):
-        """Replaces all rows."""
-        write_atomically(self.metrics, _table(rows))
-
-    def read_metrics(self):
-        """The rows of `metrics.csv`, numbers as float."""
-        return read_metrics(self.metrics)
-
-    def forget_metrics_after(self, step):
-        """Drops the rows of steps that a continued run will do again."""
-        rows = self.read_metrics()
-        kept = [row for row in rows if row["step"] <= step]
-        if kept:
-            self.write_metrics(kept)
-        else:
-            self.metrics.unlink(missing_ok=True)
+    def save_network(self, model: keras.Model) -> None:
+        """Writes the trained network: `model.keras` and `model.weights.h5`."""
+        with replacing(self.path / NETWORK) as partial:
+            model.save(partial)
+        save_weights(model, self.path / WEIGHTS)
 
 
-def read_run(path):
-    """The recipe and the rows of the metrics of a work directory.
-
-    Raises:
-        ValueError: if one of its files is damaged, or FileNotFoundError if there is none.
-    """
-    return read_recipe(path), read_metrics(Path(path) / "metrics.csv")
+def _compared(recipe, engine):
+    """The fields that tell runs apart, those of the augmentation among them."""
+    fields = {name: value for name, value in recipe.flat().items() if name not in NOT_COMPARED}
+    return fields | {"engine": engine}
 
 
-def read_recipe(path):
-    """The recipe of a work directory. Raises as `read_run` does."""
-    file = Path(path) / "recipe.json"
-    try:
-        return Recipe.from_json(json.loads(file.read_text())["recipe"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{str(path)!r} holds no training run: there is no recipe.json"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
-
-
-def read_metrics(path):
-    """The rows of a `metrics.csv`, numbers as float; none if it is not there.
-
-    A last line that a kill cut is dropped, as part of a number is another number.
-
-    Raises:
-        ValueError: if anything else is wrong with it.
-    """
-    try:
-        table = csv.DictReader(io.StringIO(_whole_lines(path), newline=""), strict=True)
-        if not {"step", "epoch"} <= set(table.fieldnames or ("step", "epoch")):
-            raise ValueError("it has no columns 'step' and 'epoch'")
-        return [{name: float(value) for name, value in row.items()} for row in table]
-    except (TypeError, ValueError, csv.Error) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged: {error}; remove it, the run itself can go on"
-        ) from error
-
-
-def _whole_lines(path):
-    """The text of a file up to the end of its last whole line; a power cut may leave zeros after
-    it.
-    """
-    content = path.read_bytes().rstrip(b"\0") if path.exists() else b""
-    return content[: content.rfind(b"\n") + 1].decode()
-
-
-def _compared(recipe):
-    """The fields that make a recipe another one, those of its augmentation among them."""
-    return {name: value for name, value in recipe.flat().items() if name not in NOT_COMPARED}
-
-
-def _differences(there, here):
-    differing = [
+def _describe_differences(there, here):
+    names = [
         name for name in sorted(here.keys() | there.keys()) if there.get(name) != here.get(name)
     ]
     return "; ".join(
-        f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in differing
+        f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in names
     )
-
-
-def _table(rows, header=True):
-    """The rows as CSV; steps and epochs are whole numbers."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]))
-    if header:
-        writer.writeheader()
-    writer.writerows(
-        {name: int(v) if name in ("step", "epoch") else v for name, v in row.items()}
-        for row in rows
-    )
-    return text.getvalue()

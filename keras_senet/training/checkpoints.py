@@ -1,8 +1,10 @@
-"""Checkpoints of a run: saved in time, found again from their files, restored exactly."""
+"""Checkpoints of a run: saved in time, found by their files, restored exactly."""
 
 import re
 import shutil
 import time
+from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -24,29 +26,27 @@ class Checkpoints:
         damaged: path -> what is wrong with it, of the checkpoints that `restore` could not read.
     """
 
-    def __init__(self, folder, *, keep, every_steps, every_minutes, **objects):
+    def __init__(
+        self, folder: Path, *, keep: int, every_steps: int, every_minutes: float, **objects: Any
+    ):
         self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
         self.state = {
             name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", "loss", "correct")
         }
         self.checkpoint = tf.train.Checkpoint(**objects, state=self.state)
-        _ = (
-            self.checkpoint.save_counter
-        )  # makes it: checkpoints of `tf.train.CheckpointManager` have it
-        self.damaged = {}
+        _ = self.checkpoint.save_counter  # creates it: `tf.train.CheckpointManager` saves it
+        self.damaged: dict[Path, str] = {}
         self.last_time = time.monotonic()
 
-    def due(self, step):
+    def due(self, step: int) -> bool:
         """Whether it is time to save after this step."""
         by_steps = self.every_steps and step % self.every_steps == 0
-        return bool(
-            by_steps
-            or (self.every_minutes and time.monotonic() - self.last_time >= 60 * self.every_minutes)
-        )
+        seconds = time.monotonic() - self.last_time
+        return bool(by_steps or (self.every_minutes and seconds >= 60 * self.every_minutes))
 
     @property
-    def latest(self):
+    def latest(self) -> str | None:
         """The path of the last checkpoint, without ending; None without one."""
         found = self._found()
         return str(found[-1]) if found else None
@@ -56,16 +56,13 @@ class Checkpoints:
 
         Their files are what counts: the list that TensorFlow keeps of them may be lost.
         """
-        steps = {
-            int(match[1])
-            for file in self.folder.glob("ckpt-*")
-            if (match := FILE.fullmatch(file.name))
-        }
+        matches = (FILE.fullmatch(file.name) for file in self.folder.glob("ckpt-*"))
+        steps = {int(match[1]) for match in matches if match}
         return [self.folder / f"ckpt-{step}" for step in sorted(steps)]
 
-    def save(self, step, loss, correct):
-        """Saves the objects and three numbers; a kill or a full disk leaves the checkpoints that
-        are there.
+    def save(self, step: int, loss: float, correct: float) -> None:
+        """Saves the objects and three numbers; a kill or a full disk leaves the earlier checkpoints
+        as they are.
 
         Raises:
             OSError: if it cannot be written, such as when the disk is full.
@@ -79,7 +76,8 @@ class Checkpoints:
         except (tf.errors.OpError, OSError) as error:
             reason = error.message if isinstance(error, tf.errors.OpError) else error
             raise OSError(
-                f"{str(self.folder)!r} cannot be written: {reason}. The last good checkpoint is {before}"
+                f"{str(self.folder)!r} cannot be written: {reason}. "
+                f"The last good checkpoint is {before}"
             ) from error
         self.last_time = time.monotonic()
 
@@ -94,12 +92,11 @@ class Checkpoints:
             self.folder / "checkpoint", f'model_checkpoint_path: "{kept[-1].name}"\n{every}'
         )
         for path in found[: -self.keep]:
-            for file in sorted(
-                _files(path), reverse=True
-            ):  # the index first: without it there is no checkpoint
+            # The index first: without it there is no checkpoint.
+            for file in sorted(_files(path), reverse=True):
                 file.unlink(missing_ok=True)
 
-    def restore(self):
+    def restore(self) -> tuple[int, float, float]:
         """(step, loss, correct) of the newest checkpoint that is whole, whose values the objects
         have then.
 
@@ -125,14 +122,14 @@ class Checkpoints:
             )
         return 0, 0.0, 0.0
 
-    def notes(self, step):
+    def notes(self, step: int) -> list[str]:
         """What to say of the damaged checkpoints when the run continues at this step."""
         return [
             f"{str(path)!r} is damaged ({why}); continuing from step {step}"
             for path, why in self.damaged.items()
         ]
 
-    def set_aside(self):
+    def set_aside(self) -> None:
         """Renames the damaged checkpoints after the restored one, whose steps come again; removes
         unfinished ones.
         """
@@ -140,9 +137,10 @@ class Checkpoints:
         found = self._found()
         for path in found[found.index(restored) + 1 if restored in found else 0 :]:
             for file in _files(path):
-                file.replace(
-                    file.with_name(f"damaged-{file.name}")
-                ) if path in self.damaged else file.unlink()
+                if path in self.damaged:
+                    file.replace(file.with_name(f"damaged-{file.name}"))
+                else:
+                    file.unlink()
         for folder in self.folder.glob(_unfinished(self.folder / "ckpt-*").name):
             shutil.rmtree(folder)
 

@@ -13,77 +13,65 @@ import tensorflow as tf
 from keras_senet import data
 from keras_senet.evaluation.networks import views_of
 from keras_senet.files import replacing
-from keras_senet.plots import training as pictures
-from keras_senet.runs.environment import environment
-from keras_senet.runs.splits import FIGURES
-from keras_senet.runs.workdir import WorkDir
-from keras_senet.training.inputs import load_images
-from keras_senet.training.logs import TensorBoard
-from keras_senet.training.network import describe, make_network
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs.splits import name_figures
+from keras_senet.runs.tables import Row
+from keras_senet.runs.workdir import STATES
+from keras_senet.training.engine import Engine
+from keras_senet.training.inputs import Images
+from keras_senet.training.network import make_network
 from keras_senet.training.optimizer import make_optimizer
-from keras_senet.weights import save_weights
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
 
 
-class FitTrainer:
+class FitTrainer(Engine):
     """Trains the network of a recipe in a work directory with Keras' own loop.
 
     It continues at the last epoch that ended. What differs from `Trainer`: batch normalisation is
-    not synchronised or frozen; the moving average is Keras' own, of the weights alone, and is taken
+    not synchronised or frozen; the moving average is Keras' own, of the weights only, and is taken
     at the end; random numbers of dropout are not those of a run without a break; the loss that is
-    shown has the coupled decay in it.
+    shown includes L2 regularisation.
 
     Args:
         recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard: as for
-        `Trainer`.
+            `Trainer`.
 
     Attributes:
         model: the network, trained after `train()`.
         test_set, split, final_set: as of `Trainer`; here the last epoch's network is evaluated on
-        `final_set`.
+            `final_set`.
 
     Raises:
         ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not
-        have.
+            have.
     """
 
     def __init__(
         self,
-        recipe,
-        workdir,
+        recipe: Recipe,
+        workdir: str | Path,
         *,
-        verbose=True,
-        data_dir=None,
-        max_steps=None,
-        evaluate_epochs=1,
-        tensorboard=False,
+        verbose: bool = True,
+        data_dir: str | None = None,
+        max_steps: int | None = None,
+        evaluate_epochs: int = 1,
+        tensorboard: bool = False,
     ):
         for name in ("sync_bn", "frozen_bn_epochs"):
             if getattr(recipe, name):
                 raise ValueError(
                     f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}"
                 )
-        self.recipe, self.verbose = recipe, verbose
-        self.max_steps, self.evaluate_epochs = max_steps, evaluate_epochs
-        images = load_images(recipe, data_dir)
-        self.train_set, self.test_set, self.split, self.final_set, self.data = images
-        self.workdir = WorkDir(
-            workdir, recipe, environment(), images=images.by_split(), engine="fit"
-        )
+        super().__init__(recipe, workdir, data_dir, name="fit", tensorboard=tensorboard)
+        self.verbose, self.max_steps, self.evaluate_epochs = verbose, max_steps, evaluate_epochs
         self.skipped = {}
         self.is_cut = False  # whether the epoch that ends had only some of its steps
         keras.utils.set_random_seed(recipe.seed)
         self.model = make_network(recipe, self.train_set)
-        self.updates = (
-            self.data.steps_per_epoch * recipe.accumulation
-        )  # Keras counts each part of a batch as a step
+        # Keras counts each micro-batch as a step.
+        self.updates = self.steps_per_epoch * recipe.accumulation
         self._compile()
-        self.tensorboard = TensorBoard(self.workdir.path / "tensorboard" if tensorboard else None)
-
-    @property
-    def title(self):
-        return describe(self.recipe)
 
     def _compile(self):
         recipe = self.recipe
@@ -96,6 +84,7 @@ class FitTrainer:
             for variable in self.model.trainable_variables:
                 if variable.path.endswith("kernel"):
                     variable.regularizer = keras.regularizers.L2(recipe.weight_decay / 2)
+        default = False if keras.backend.backend() == "tensorflow" else "auto"
         self.model.compile(
             optimizer=optimizer,
             loss=keras.losses.CategoricalCrossentropy(label_smoothing=recipe.label_smoothing),
@@ -103,11 +92,10 @@ class FitTrainer:
                 keras.metrics.CategoricalAccuracy("accuracy"),
                 keras.metrics.TopKCategoricalAccuracy(5, "top5"),
             ],
-            jit_compile=recipe.xla
-            or ("auto" if keras.backend.backend() != "tensorflow" else False),
+            jit_compile=recipe.xla or default,
         )
 
-    def train(self):
+    def train(self) -> Row | None:
         """Trains to the end of the recipe; returns the last row of the metrics.
 
         Raises:
@@ -115,42 +103,43 @@ class FitTrainer:
             OSError: if the work directory cannot be written, or another process trains in it.
         """
         with self.workdir.locked():
-            return self._train()
+            first, notes = self._restore()
+            for note in (*self.workdir.notes, *notes):
+                print(note, file=sys.stderr)
+            self.workdir.begin_at(first * self.steps_per_epoch)
+            if not first:
+                self.images.check_evaluated()
+            if first < self.recipe.epochs:
+                self._fit(first)
+            self._save_results()
+            return self._last_row()
 
-    def _train(self):
-        first, notes = self._restore()
-        for note in (*self.workdir.notes, *notes):
-            print(note, file=sys.stderr)
-        self.workdir.begin_at(first * self.data.steps_per_epoch)
-        if first < self.recipe.epochs:
-            self.model.fit(
-                self._batches(first),
-                epochs=self.recipe.epochs,
-                initial_epoch=first,
-                steps_per_epoch=self.updates,
-                shuffle=False,  # is done
-                verbose=1 if self.verbose else 0,
-                callbacks=[
-                    _Backup(self),
-                    _AtEpochEnd(self),
-                    *([_StopAt(self)] if self.max_steps else []),
-                ],
-            )
-        with replacing(self.workdir.path / "model.keras") as partial:
-            self.model.save(partial, include_optimizer=False)
-        save_weights(self.model, self.workdir.path / "model.weights.h5")
-        rows = self.workdir.read_metrics()
-        if rows:
-            with replacing(self.workdir.path / "curves.png") as partial:
-                pictures.training_curves(rows, partial, self.title)
-        return rows[-1] if rows else None
+    def _fit(self, first):
+        callbacks = [_Backup(self), _AtEpochEnd(self)]
+        if self.max_steps:
+            callbacks.append(_StopAt(self))
+        self.model.fit(
+            self._batches(first),
+            epochs=self.recipe.epochs,
+            initial_epoch=first,
+            steps_per_epoch=self.updates,
+            shuffle=False,  # is done
+            verbose=1 if self.verbose else 0,
+            callbacks=callbacks,
+        )
+
+    @property
+    def _backup(self):
+        return self.workdir.path / STATES["fit"]
 
     def _restore(self):
         """(the epoch that Keras' callback will continue with, what to say): the newest backup that
-        is whole is put in the place of the one that the callback reads, which writes neither at
-        once nor both its files together."""
-        folder = self.workdir.path / "backup"
-        newest, older = ([folder / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp"))
+        is whole takes the place of the one that the callback reads, which does not write its two
+        files together.
+        """
+        newest, older = (
+            [self._backup / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp")
+        )
         reasons = []
         for files in (newest, older):
             if not any(file.exists() for file in files):
@@ -164,12 +153,14 @@ class FitTrainer:
                 for file, place in zip(older, newest, strict=True):
                     with replacing(place) as partial:
                         shutil.copyfile(file, partial)
-            what = f"the newest backup in {str(folder)!r}"
+            what = f"the newest backup in {str(self._backup)!r}"
             return epoch, [
                 f"{what} is damaged ({why}); continuing from epoch {epoch}" for why in reasons
             ]
         if reasons:
-            raise ValueError(f"{str(folder)!r} is damaged ({reasons[0]}); remove it to begin again")
+            raise ValueError(
+                f"{str(self._backup)!r} is damaged ({reasons[0]}); remove it to begin again"
+            )
         return 0, []
 
     def _load(self, weights, metadata):
@@ -184,28 +175,28 @@ class FitTrainer:
             copy = Path(folder) / BACKUP[0]  # Keras goes by the ending
             shutil.copyfile(weights, copy)
             self.model.load_weights(copy)
-        steps = int(optimizer.iterations)  # one of loss scaling leaves steps out
+        steps = int(optimizer.iterations)  # one of loss scaling skips steps
         if not hasattr(optimizer, "inner_optimizer") and steps != epoch * self.updates:
             raise ValueError(f"it is of step {steps} and not of the end of epoch {epoch}")
         return epoch
 
     def _batches(self, first_epoch):
-        steps = self.data.steps_per_epoch
-        parts = self.data.batches(
+        steps = self.steps_per_epoch
+        micro_batches = self.data.batches(
             first_epoch * steps, self.recipe.epochs * steps, replicas=self.recipe.accumulation
         )
-        return parts.map(
-            lambda images, targets: (self._normalized(images), targets), tf.data.AUTOTUNE
+        return micro_batches.map(
+            lambda images, targets: (self._normalize(images), targets), tf.data.AUTOTUNE
         )
 
-    def _normalized(self, images):
+    def _normalize(self, images):
         """As `Preprocessing.normalize`, by TensorFlow on every backend."""
         preprocessing = self.model.preprocessing
         images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
         first = keras.config.image_data_format() == "channels_first"
         return tf.transpose(images, (0, 3, 1, 2)) if first else images
 
-    def evaluate(self, dataset=None):
+    def evaluate(self, dataset: Images | None = None) -> dict[str, float]:
         """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's
         preprocessing crops them.
         """
@@ -213,16 +204,32 @@ class FitTrainer:
         (view,) = views_of(self.model, dataset, None)
         classes = np.eye(len(dataset.class_names), dtype="float32")
         batches = data.evaluation_batches(dataset, 128, lambda image: view(image)[0])
-        arrays = ((self._normalized(images).numpy(), classes[labels]) for images, labels in batches)
+        arrays = ((self._normalize(images).numpy(), classes[labels]) for images, labels in batches)
         return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
+
+    def _end_epoch(self, epoch, logs):
+        """Evaluates where it is due, and writes the row of the metrics."""
+        is_last = epoch == self.recipe.epochs
+        is_due = is_last or (self.evaluate_epochs and epoch % self.evaluate_epochs == 0)
+        logs = dict(logs)  # an evaluation has the same metrics
+        row = {
+            "step": epoch * self.steps_per_epoch,
+            "epoch": epoch,
+            "loss": logs["loss"],
+            "accuracy": logs["accuracy"],
+            "learning_rate": float(self.model.optimizer.learning_rate),
+        }
+        row |= name_figures(self.split, self.evaluate() if is_due else {})
+        if self.final_set is not None:
+            row |= name_figures("test", self.evaluate(self.final_set) if is_last else {})
+        self._write_row(row)
 
 
 class _Backup(keras.callbacks.BackupAndRestore):
     """Keras' own, of the last two epochs that ended."""
 
     def __init__(self, trainer):
-        folder = str(trainer.workdir.path / "backup")
-        super().__init__(folder, double_checkpoint=True, delete_checkpoint=False)
+        super().__init__(str(trainer._backup), double_checkpoint=True, delete_checkpoint=False)
         self.trainer = trainer
 
     def on_epoch_end(self, epoch, logs=None):
@@ -231,36 +238,19 @@ class _Backup(keras.callbacks.BackupAndRestore):
 
 
 class _AtEpochEnd(keras.callbacks.Callback):
-    """Evaluates, and writes the row of the metrics."""
+    """Ends an epoch whose steps have all been done."""
 
     def __init__(self, trainer):
         super().__init__()
         self.trainer = trainer
 
     def on_epoch_end(self, epoch, logs=None):
-        trainer, epoch = self.trainer, epoch + 1
-        if trainer.is_cut:
-            return
-        due = trainer.evaluate_epochs and epoch % trainer.evaluate_epochs == 0
-        logs = dict(logs)  # an evaluation has the same metrics
-        result = trainer.evaluate() if due or epoch == trainer.recipe.epochs else {}
-        row = {
-            "step": epoch * trainer.data.steps_per_epoch,
-            "epoch": epoch,
-            "loss": logs["loss"],
-            "accuracy": logs["accuracy"],
-            "learning_rate": float(self.model.optimizer.learning_rate),
-        }
-        row |= {f"{trainer.split}_{name}": result.get(name, float("nan")) for name in FIGURES}
-        if trainer.final_set is not None:
-            final = trainer.evaluate(trainer.final_set) if epoch == trainer.recipe.epochs else {}
-            row |= {f"test_{name}": final.get(name, float("nan")) for name in FIGURES}
-        trainer.workdir.append_metrics(row)
-        trainer.tensorboard.write(row)
+        if not self.trainer.is_cut:
+            self.trainer._end_epoch(epoch + 1, logs)
 
 
 class _StopAt(keras.callbacks.Callback):
-    """Stops after a step of the run; Keras then ends the epoch, as if all its steps had been done."""
+    """Stops after a step of the run; Keras then ends the epoch as if all its steps were done."""
 
     def __init__(self, trainer):
         super().__init__()

@@ -1,12 +1,18 @@
 """The images of a recipe."""
 
+from collections.abc import Mapping
 from typing import NamedTuple
+
+import tensorflow as tf
 
 from keras_senet import data, models
 from keras_senet.data import TrainingData
+from keras_senet.recipes.recipe import Recipe
+
+Images = data.Dataset | data.Encoded
 
 
-class Images(NamedTuple):
+class RunImages(NamedTuple):
     """What a run trains on and is evaluated on.
 
     train       training images
@@ -17,20 +23,32 @@ class Images(NamedTuple):
     batches     the `TrainingData` of the recipe
     """
 
-    train: data.Dataset | data.Encoded
-    evaluation: data.Dataset | data.Encoded
+    train: Images
+    evaluation: Images
     split: str
-    test: data.Dataset | data.Encoded | None
+    test: Images | None
     batches: TrainingData
 
-    def by_split(self):
+    def by_split(self) -> Mapping[str, Images]:
         """The images by the names of their splits."""
         kept = {"train": self.train, self.split: self.evaluation, "test": self.test}
         return {split: images for split, images in kept.items() if images is not None}
 
+    def check_evaluated(self) -> None:
+        """Decodes all images but the training ones, which takes about as long as one evaluation.
 
-def load_images(recipe, data_dir=None):
-    """The `Images` of a recipe."""
+        Raises:
+            CorruptImageError: for the first that cannot be decoded: now, not after the first epoch
+                or at the end of training.
+        """
+        for images in (self.evaluation, self.test):
+            if isinstance(images, data.Encoded):
+                for _ in data.evaluation_batches(images, 128, tf.shape):
+                    pass
+
+
+def load_images(recipe: Recipe, data_dir: str | None = None) -> RunImages:
+    """The `RunImages` of a recipe."""
 
     def load(split):
         return data.load(recipe.dataset, split, data_dir, upright=recipe.upright)
@@ -46,16 +64,11 @@ def load_images(recipe, data_dir=None):
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
     )
-    return Images(
-        train_set,
-        load(split),
-        split,
-        load("test") if split == "val" and "test" in there else None,
-        batches,
-    )
+    test_set = load("test") if split == "val" and "test" in there else None
+    return RunImages(train_set, load(split), split, test_set, batches)
 
 
-def image_size(recipe, dataset):
+def image_size(recipe: Recipe, dataset: Images) -> int:
     """Height and width of the images that are trained on."""
     own = models.get(recipe.model).input_size
     return recipe.image_size or dataset.image_shape[0] or own

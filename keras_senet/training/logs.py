@@ -1,21 +1,25 @@
-"""What people watch: TensorBoard's event files."""
+"""TensorBoard's event files."""
 
 import contextlib
+from pathlib import Path
+from typing import Any
 
 from keras_senet.extras import require
+from keras_senet.runs.tables import Row
 
 
 class TensorBoard(contextlib.AbstractContextManager):
-    """Writes rows of metrics to event files in `folder`, one curve a metric; nothing if `folder` is
-    None.
+    """Writes rows of metrics to event files in `folder`, one curve per metric; nothing if `folder`
+    is None.
     """
 
-    def __init__(self, folder):
-        self.writer = (
-            None if folder is None else require("tensorboard.summary", "train").Writer(str(folder))
-        )
+    def __init__(self, folder: Path | None):
+        self.writer: Any = None
+        if folder is not None:
+            self.writer = require("tensorboard.summary", "train").Writer(str(folder))
 
-    def write(self, row):
+    def write(self, row: Row) -> None:
+        """Adds a point to the curve of each metric."""
         if self.writer is None:
             return
         for name, value in row.items():

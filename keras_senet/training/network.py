@@ -2,15 +2,18 @@
 
 import contextlib
 import dataclasses
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 
 from keras_senet import models
-from keras_senet.training.inputs import image_size
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.training.inputs import Images, image_size
 
 
 @contextlib.contextmanager
-def precision(policy):
+def precision(policy: str) -> Iterator[None]:
     """Within, Keras builds layers of this dtype policy."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
@@ -20,11 +23,18 @@ def precision(policy):
         keras.config.set_dtype_policy(before)
 
 
-def make_network(recipe, dataset):
+def spec_of(recipe: Recipe) -> Any:
+    """The architecture: that of `model`, with the recipe's `depths` and SE blocks."""
+    depths = {"depths": recipe.depths} if recipe.depths else {}
+    return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)
+
+
+def make_network(recipe: Recipe, dataset: Images) -> keras.Model:
     """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
     constructor = models.get(recipe.model)
-    if recipe.spec != constructor.spec:
-        constructor = constructor.variant(recipe.spec)
+    spec = spec_of(recipe)
+    if spec != constructor.spec:
+        constructor = constructor.variant(spec)
     size, channels = image_size(recipe, dataset), dataset.image_shape[-1]
     shape = (size, size, channels)
     if keras.config.image_data_format() == "channels_first":
@@ -36,10 +46,3 @@ def make_network(recipe, dataset):
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
     model.preprocessing = preprocessing
     return model
-
-
-def describe(recipe):
-    """The recipe's network and dataset, for titles."""
-    depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
-    plain = {"default": "", "none": ", plain"}.get(recipe.se, f", {recipe.se}")
-    return f"{recipe.model}{depths}{plain} on {recipe.dataset}"

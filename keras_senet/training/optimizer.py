@@ -5,6 +5,8 @@ import math
 import keras
 from keras import ops
 
+from keras_senet.recipes.recipe import Recipe
+
 
 @keras.saving.register_keras_serializable(package="keras_senet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -50,20 +52,18 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         progress = ops.clip(
             (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0
         )
-        return (
-            self.peak
-            * {
-                "constant": lambda: ops.ones_like(progress),
-                "linear": lambda: 1.0 - progress,
-                "cosine": lambda: 0.5 * (1.0 + ops.cos(math.pi * progress)),
-            }[self.kind]()
-        )
+        factor = {
+            "constant": ops.ones_like,
+            "linear": lambda x: 1.0 - x,
+            "cosine": lambda x: 0.5 * (1.0 + ops.cos(math.pi * x)),
+        }[self.kind](progress)
+        return self.peak * factor
 
     def get_config(self):
         return dict(vars(self))
 
 
-def make_schedule(recipe, steps_per_epoch):
+def make_schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
     """The learning rate as a function of the step."""
     return Schedule(
         recipe.schedule,
@@ -77,11 +77,11 @@ def make_schedule(recipe, steps_per_epoch):
     )
 
 
-def make_optimizer(recipe, steps_per_epoch):
+def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.Optimizer:
     """The recipe's optimizer with its schedule and decoupled decay, and loss scaling under float16.
 
-    Coupled decay and clipping are the step's: they are done on the sum over all replicas. Keras'
-    LAMB decays the weights apart from its trust ratio, unlike the paper of LAMB.
+    L2 regularisation and clipping are the step's: they are done on the sum over all replicas.
+    Keras' LAMB decays the weights apart from its trust ratio, unlike the paper of LAMB.
     """
     schedule = make_schedule(recipe, steps_per_epoch)
     decay = recipe.weight_decay if recipe.decoupled and recipe.weight_decay else None

@@ -1,4 +1,4 @@
-"""A progress bar: steps, loss, images a second, remaining time."""
+"""A progress bar: steps, loss, images/s, remaining time."""
 
 import contextlib
 import math
@@ -14,12 +14,14 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 
 from keras_senet.runs.splits import WORDS
+from keras_senet.runs.tables import Row
+from keras_senet.training.totals import Totals
 
 
 class Progress(contextlib.AbstractContextManager):
-    """Shows a run of `steps` steps, of which `first` are done; on a terminal it updates in place."""
+    """Shows a run of `steps` steps, of which `first` are done; updates in place on a terminal."""
 
-    def __init__(self, steps, first, batch_size, visible=True):
+    def __init__(self, steps: int, first: int, batch_size: int, visible: bool = True):
         self.batch_size = batch_size
         self.visible = visible
         self.bar = RichProgress(
@@ -44,32 +46,31 @@ class Progress(contextlib.AbstractContextManager):
     def __exit__(self, *exception):
         self.bar.stop()
 
-    def advance(self, totals):
-        """One step more, with the loss that was last read: reading one here would wait for the
-        device.
-        """
+    def advance(self, totals: Totals) -> None:
+        """Adds a step, with the loss that was last read: reading one would wait for the device."""
         throughput = (self.bar.tasks[0].speed or 0.0) * self.batch_size
         self.bar.update(self.task, advance=1, throughput=throughput, loss=totals.last_loss)
 
-    def say(self, text):
-        """A line above the bar."""
+    def say(self, text: str) -> None:
+        """Prints a line above the bar."""
         if self.visible:
             self.bar.console.print(text, highlight=False)
 
-    def tell(self, text):
-        """A line that counts without a bar, too; there it goes to the error stream."""
+    def tell(self, text: str) -> None:
+        """Prints a line above the bar, or without a bar to the error stream."""
         if self.visible:
             self.say(text)
         else:
             print(text, file=sys.stderr)
 
-    def note(self, row):
-        """A line above the bar for the end of an epoch."""
+    def note(self, row: Row) -> None:
+        """Prints a line above the bar for the end of an epoch."""
         figures = (
             f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%"
         )
         for split in ("val", "test"):
             loss, accuracy = (row.get(f"{split}_{name}", math.nan) for name in ("loss", "accuracy"))
             if math.isfinite(loss):
-                figures += f"; {WORDS[split]} loss {loss:.4f}, {WORDS[split]} accuracy {100 * accuracy:.2f}%"
+                word = WORDS[split]
+                figures += f"; {word} loss {loss:.4f}, {word} accuracy {100 * accuracy:.2f}%"
         self.say(figures)

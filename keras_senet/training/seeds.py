@@ -3,25 +3,25 @@
 import contextlib
 import functools
 import threading
+from collections.abc import Iterator
 
 import keras
 import tensorflow as tf
 
+from keras_senet.graphs import flat_layers
 
-class Draws(contextlib.AbstractContextManager):
-    """Within, each draw of a model's layers follows from a seed that `seeded` gives.
 
-    Keras' generators count on in variables, which neither weight files nor resumed runs have, and
+class StepSeeds(contextlib.AbstractContextManager):
+    """Within, each random draw of a model's layers follows from a seed that `seeded` sets.
+
+    Keras' generators count in variables, which neither weight files nor resumed runs have, and
     which are equal on all replicas. A replica is traced in a thread of its own, and has its own
     seed.
     """
 
-    def __init__(self, model):
-        layers = model._flatten_layers()
-        found = [value for layer in layers for value in vars(layer).values()]
-        self.generators = [
-            value for value in found if isinstance(value, keras.random.SeedGenerator)
-        ]
+    def __init__(self, model: keras.Model):
+        values = [value for layer in flat_layers(model) for value in vars(layer).values()]
+        self.generators = [v for v in values if isinstance(v, keras.random.SeedGenerator)]
         self.replica = threading.local()
 
     def __enter__(self):
@@ -34,7 +34,7 @@ class Draws(contextlib.AbstractContextManager):
             del generator.next
 
     @contextlib.contextmanager
-    def seeded(self, seed):
+    def seeded(self, seed: tf.Tensor) -> Iterator[None]:
         """Within, this replica's draws follow from `seed` (2,)."""
         self.replica.seed, self.replica.count = seed, 0
         try:

@@ -8,7 +8,7 @@ TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command continues the run
 
 
 class Terminated(SystemExit):
-    """The run was told to stop and left a checkpoint; ends the process with status 75 if nobody
+    """The run was told to stop and saved a checkpoint; ends the process with status 75 if nobody
     catches it.
     """
 
@@ -16,7 +16,7 @@ class Terminated(SystemExit):
         super().__init__(TRY_AGAIN)
 
     def __str__(self):
-        return "terminated behind a checkpoint; the same command continues the run"
+        return "terminated after a checkpoint; the same command continues the run"
 
 
 class WorkerLost(Terminated):
@@ -31,8 +31,8 @@ class WorkerLost(Terminated):
 class Interruption(contextlib.AbstractContextManager):
     """Within, SIGTERM and SIGINT wait for the end of the step; a second SIGINT does not.
 
-    `requested` is the signal that came, or None. Signals are Python's main thread's: in another one
-    nothing is done.
+    `requested` is the signal that came, or None. Python handles signals in the main thread only:
+    in another one nothing is done.
     """
 
     def __init__(self):
@@ -54,6 +54,6 @@ class Interruption(contextlib.AbstractContextManager):
             raise KeyboardInterrupt
         self.requested = number
 
-    def error(self):
-        """What ends the run."""
+    def error(self) -> BaseException:
+        """The exception that ends the run."""
         return KeyboardInterrupt() if self.requested == signal.SIGINT else Terminated()

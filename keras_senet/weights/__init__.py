@@ -5,20 +5,26 @@ package's names and layout; `loading` chooses the variant of the network that th
 fills it.
 """
 
-from keras_senet.weights.download import DownloadError
-from keras_senet.weights.loading import open_weights
-from keras_senet.weights.readers import DamagedFileError, UnsupportedFileError
-from keras_senet.weights.registry import Checkpoint, find, is_published, list_weights
-from keras_senet.weights.saving import save_weights
+import importlib
 
-__all__ = [
-    "Checkpoint",
-    "DamagedFileError",
-    "DownloadError",
-    "UnsupportedFileError",
-    "find",
-    "is_published",
-    "list_weights",
-    "open_weights",
-    "save_weights",
-]
+# Where the names are: those that need Keras are imported when they are first used.
+HOMES = {
+    "Checkpoint": "registry",
+    "DamagedFileError": "readers",
+    "DownloadError": "download",
+    "UnsupportedFileError": "readers",
+    "find": "registry",
+    "is_published": "registry",
+    "list_weights": "registry",
+    "open_weights": "loading",
+    "save_weights": "saving",
+}
+__all__ = list(HOMES)
+
+
+def __getattr__(name):
+    if name not in HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
+    globals()[name] = value
+    return value

@@ -1,10 +1,15 @@
 """The published ImageNet weights, and what `weights=` accepts."""
 
+from __future__ import annotations
+
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from keras_senet.preprocessing import IMAGENET, Preprocessing
 from keras_senet.weights.readers import ENDINGS
+
+if TYPE_CHECKING:
+    from keras_senet.preprocessing import Preprocessing
 
 RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/"
 HUB = "hf://"
@@ -43,6 +48,8 @@ class Checkpoint:
     @property
     def preprocessing(self) -> Preprocessing:
         """What turns images into the network's input, at the size of `top1` and `top5`."""
+        from keras_senet.preprocessing import IMAGENET  # which needs Keras
+
         return replace(
             IMAGENET,
             size=self.input_size,

@@ -204,7 +204,7 @@ def test_add_se_to_a_keras_application():
         (plain_model, {"after": 3}, "regular expression.*after=3"),
         (plain_model, {"after": "pool"}, "four-dimensional maps; 'pool'"),
         (plain_model, {"after": "add", "reduction": 0}, "reduction=0"),
-        (lambda: "ResNet50", {"after": "add"}, "functional Keras model"),
+        (lambda: "ResNet50", {"after": "add"}, "functional, or a built sequential"),
     ],
     ids=["nothing matches", "no expression", "no string", "flat", "reduction", "no model"],
 )

@@ -17,10 +17,10 @@ pytestmark = [
     pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs CIFAR-10 in TFDS_DATA_DIR"),
 ]
 
-# Every kind of state: a moving average, parts of a batch, augmentation, mixed pairs.
+# Every kind of state: a moving average, micro-batches, augmentation, mixed pairs.
 RECIPE = shlex.split(
-    "--recipe cifar10-short --batch-size 32 --accumulation 2 --ema 0.99 --mixup 0.2 --cutout 8 --color-jitter 0.2 "
-    "--evaluate-epochs 0 --checkpoint-steps 4 --checkpoint-minutes 0"
+    "--recipe cifar10-short --batch-size 32 --accumulation 2 --ema 0.99 --mixup 0.2 --cutout 8 "
+    "--color-jitter 0.2 --evaluate-epochs 0 --checkpoint-steps 4 --checkpoint-minutes 0"
 )
 
 
@@ -68,7 +68,7 @@ def test_two_workers_of_which_one_is_killed(tmp_path):
 
 
 def test_two_workers_are_one(tmp_path):
-    """Half the batch each: the weights of one worker behind 3 steps of float32, with synchronised
+    """Half the batch each: the weights of one worker after 3 steps of float32, with synchronised
     normalisation.
     """
     arguments = shlex.split("--recipe cifar10-short --batch-size 32 --max-steps 3 --sync-bn")

@@ -1,26 +1,29 @@
-"""What a trained network answers to a dataset, in one pass: accuracy, the most confident mistakes,
-the gates.
+"""The predictions of a trained network on a dataset, in one pass: accuracy, the most confident
+mistakes, the gates.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 from keras_senet.analysis import gates
+from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
+from keras_senet.graphs import stage_of
 
 GATE_IMAGES = 1000
 PAIRS = 12
-SHOWN = 3  # images a pair
+SHOWN = 3  # images per pair
 
 
 class Mistake(NamedTuple):
-    """An image of a wrong answer, by its index in the dataset, and the probability (0..1) of that
-    answer.
+    """A wrongly classified image, by its index in the dataset, and the probability (0..1) of the
+    prediction.
     """
 
     index: int
@@ -28,8 +31,8 @@ class Mistake(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A class that was taken for another one: how often, and the mistakes that the network was
-    surest of.
+    """A class that was mistaken for another one: how often, and the mistakes of the highest
+    probability.
     """
 
     true: int
@@ -50,16 +53,17 @@ class Gate(NamedTuple):
     high: float
 
     @property
-    def stage(self):
-        return self.block.rpartition("/")[-1].split("_")[0]
+    def stage(self) -> str:
+        """The stage of the block."""
+        return stage_of(self.block)
 
 
 @dataclass(frozen=True)
-class Answers:
+class Predictions:
     """The `Evaluation` of a network, its most confused pairs, and its gates in the order of depth.
 
-    gates is empty for a network without SE blocks, and if they were not asked for; `gate_images` is
-    of how many images.
+    `gates` is empty for a network without SE blocks, and if they were not asked for; `gate_images`
+    is the number of images that they are averaged over.
     """
 
     evaluation: Evaluation
@@ -68,35 +72,40 @@ class Answers:
     gate_images: int
 
 
-def answers(model, dataset, *, with_gates=True, batch_size=128, progress=False):
-    """The `Answers` of a network to all images of a dataset, each decoded once; corrupt ones are
-    left out.
+def predict_dataset(
+    model: keras.Model,
+    dataset: Dataset | Encoded,
+    *,
+    with_gates: bool = True,
+    batch_size: int = 128,
+    progress: Any = False,
+) -> Predictions:
+    """The `Predictions` of a network on all images of a dataset, each decoded once; corrupt ones
+    are left out.
 
-    Memory is that of a batch, and twelve bytes an image.
+    Memory is that of a batch, and twelve bytes per image.
 
     Raises:
         ValueError: if network and dataset do not fit together, or no image can be decoded.
     """
     stride = math.ceil(len(dataset) / GATE_IMAGES)
-    witness = Witness(prediction_step(model), GateMeans(model, stride) if with_gates else None)
+    means = GateMeans(model, stride) if with_gates else None
+    step = RecordingStep(prediction_step(model), means)
     result = evaluate(
-        model, dataset, step=witness, batch_size=batch_size, skip_corrupt=True, progress=progress
+        model, dataset, step=step, batch_size=batch_size, skip_corrupt=True, progress=progress
     )
     used = np.delete(np.arange(len(dataset)), [corrupt.index for corrupt in result.skipped])
-    predicted, probability = (
-        np.concatenate(parts) for parts in (witness.predicted, witness.probability)
-    )
-    pairs = confused_pairs(result.confusion, used, dataset.labels[used], predicted, probability)
-    means = witness.gates
-    return Answers(result, pairs, means.gates() if means else (), means.images if means else 0)
+    predicted, probability = map(np.concatenate, (step.predicted, step.probability))
+    pairs = find_pairs(result.confusion, used, dataset.labels[used], predicted, probability)
+    return Predictions(result, pairs, means.gates() if means else (), means.images if means else 0)
 
 
-class Witness:
-    """A prediction step that keeps what it answered: `predicted`, -1 where that is not finite, and
-    `probability`.
+class RecordingStep:
+    """A prediction step that records its outputs: `predicted`, -1 where the probabilities are not
+    finite, and `probability`.
     """
 
-    def __init__(self, step, gates):
+    def __init__(self, step: Callable, gates: "GateMeans | None"):
         self.step, self.gates = step, gates
         self.predicted, self.probability = [], []
 
@@ -111,9 +120,15 @@ class Witness:
         return probabilities
 
 
-def confused_pairs(confusion, indices, labels, predicted, probability):
-    """The `Pair`s that occur most often; of equally frequent ones those that are a larger part of
-    their class.
+def find_pairs(
+    confusion: np.ndarray,
+    indices: np.ndarray,
+    labels: np.ndarray,
+    predicted: np.ndarray,
+    probability: np.ndarray,
+) -> tuple[Pair, ...]:
+    """The `Pair`s that occur most often; of equally frequent ones those that are a larger fraction
+    of their class.
 
     Args:
         confusion: counts [true class, predicted class].
@@ -121,11 +136,11 @@ def confused_pairs(confusion, indices, labels, predicted, probability):
     """
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
-    parts = wrong / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
-    true, answer = np.nonzero(wrong)
-    order = np.lexsort((answer, true, -parts[true, answer], -wrong[true, answer]))[:PAIRS]
+    fractions = wrong / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    true, other = np.nonzero(wrong)
+    order = np.lexsort((other, true, -fractions[true, other], -wrong[true, other]))[:PAIRS]
     pairs = []
-    for i, j in zip(true[order], answer[order], strict=True):
+    for i, j in zip(true[order], other[order], strict=True):
         places = np.flatnonzero((labels == i) & (predicted == j))
         surest = places[np.argsort(-probability[places], kind="stable")[:SHOWN]]
         mistakes = tuple(Mistake(int(indices[k]), float(probability[k])) for k in surest)
@@ -134,23 +149,23 @@ def confused_pairs(confusion, indices, labels, predicted, probability):
 
 
 class GateMeans:
-    """The mean gates of each SE block over every `stride`th image, so that each part of a sorted
-    dataset has its share.
+    """The mean gates of each SE block over every `stride`th image, so that all classes of a sorted
+    dataset are represented.
 
     A network without SE blocks has none.
     """
 
-    def __init__(self, model, stride):
+    def __init__(self, model: keras.Model, stride: int):
         self.stride, self.seen, self.images = stride, 0, 0
         self.model, self.sums = model, {}
         try:
-            self.step = self._step(gates(model))
+            self.step = self._make_step(gates(model))
         except ValueError:
             self.step = None
 
-    def _step(self, network):
-        """Images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of each channel
-        (C,)}.
+    def _make_step(self, network):
+        """A tf.function: images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of
+        each channel (C,)}.
         """
         channels_first = keras.config.image_data_format() == "channels_first"
         places = (2, 3) if channels_first else (1, 2)
@@ -165,8 +180,8 @@ class GateMeans:
 
         return tf.function(sums, reduce_retracing=True, autograph=False)
 
-    def add(self, images):
-        """Looks at the images (N, H, W, C) that come next in the dataset."""
+    def add(self, images: tf.Tensor) -> None:
+        """Adds the gates of the images (N, H, W, C) that come next in the dataset."""
         chosen = images[-self.seen % self.stride :: self.stride]
         self.seen += len(images)
         if self.step is None or not len(chosen):
@@ -175,10 +190,11 @@ class GateMeans:
         for block, total in self.step(chosen).items():
             self.sums[block] = self.sums.get(block, 0) + total.numpy().astype("float64")
 
-    def gates(self):
-        """A `Gate` a block, in the order of the graph."""
-        return tuple(self._gate(block, total / self.images) for block, total in self.sums.items())
+    def gates(self) -> tuple[Gate, ...]:
+        """A `Gate` per block, in the order of the graph."""
+        means = {block: total / self.images for block, total in self.sums.items()}
+        return tuple(self._summarize(block, values) for block, values in means.items())
 
-    def _gate(self, block, means):
+    def _summarize(self, block, means):
         low, high = np.percentile(means, (10, 90))
         return Gate(block, len(means), float(means.mean()), float(low), float(high))

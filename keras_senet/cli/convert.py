@@ -1,0 +1,22 @@
+"""`keras-senet convert`: weights of any kind, written with the architecture that they belong to."""
+
+from pathlib import Path
+
+from keras_senet.cli.network import load_network
+from keras_senet.cli.options import Convert
+from keras_senet.cli.tables import console
+from keras_senet.weights import save_weights
+from keras_senet.weights.saving import check_path
+from keras_senet_cli import quiet
+
+
+def run(options: Convert) -> None:
+    """Reads the weights and writes them as `.weights.h5` or `.safetensors`."""
+    check_path(options.output)
+    if Path(options.output).exists() and not options.overwrite:
+        raise ValueError(f"--output exists: {options.output!r}. Pass --overwrite to replace it")
+    with console.status(f"loading {options.source}"), quiet():
+        model = load_network(options.model, options.source)
+    save_weights(model, options.output)
+    console.print(model.spec)
+    console.print(f"{options.output}: {model.count_params():,} weights")

@@ -1,0 +1,342 @@
+"""Flags of a command, made of the dataclass that holds its options: types, choices and defaults
+are the fields', help and its headings the docstring's. The library that reads them is cyclopts.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import (
+    Annotated,
+    Any,
+    Literal,
+    NamedTuple,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
+
+from cyclopts import App, CycloptsError, Group, Parameter
+from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
+
+from keras_senet.fields import Meaning, meanings
+from keras_senet.recipes import RECIPES, Augmentation, Recipe
+from keras_senet.recipes.recipe import NOT_FLAGS
+from keras_senet.runs.record import read_recipe
+from keras_senet.se import SE
+from keras_senet_cli import COMMANDS
+
+T = TypeVar("T")
+
+
+class Flag(NamedTuple):
+    """How a field is read where its type does not say it, as `Annotated[TYPE, Flag(...)]`.
+
+    positional  whether it has no flag
+    choices     returns the accepted texts
+    read        (the texts of each time that the flag is given) -> the value; raises ValueError
+    bare        the text that a flag without one stands for
+    """
+
+    positional: bool = False
+    choices: Callable[[], Iterable[str]] | None = None
+    read: Callable[[list[list[str]]], Any] | None = None
+    bare: str | None = None
+
+
+Positional = Annotated[T, Flag(positional=True)]
+
+
+class UsageError(ValueError):
+    """Arguments that cannot be read; the message is one line."""
+
+
+def read_options(command: str, cls: type[T], arguments: Sequence[str]) -> T | None:
+    """The options of a command, or None where help was asked for, and printed.
+
+    Raises:
+        UsageError: for unknown flags and for values of another type.
+        ValueError: for values that do not go together, or are out of bounds.
+    """
+    base = _find_recipe(cls, arguments)
+    app = make_app(command, cls, base)
+    arguments = _spell_out(cls, arguments)
+    try:
+        given = app(arguments, exit_on_error=False, print_error=False)
+    except CycloptsError as error:
+        raise UsageError(_explain(error)) from error
+    return None if given is None else _fill(cls, given, base)
+
+
+def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
+    """The command as cyclopts knows it; called with arguments it returns those that were given."""
+    parameters = [
+        each for field in dataclasses.fields(cls) for each in _parameters(cls, field, base)
+    ]
+    parameters.sort(key=lambda each: each.kind)
+
+    def read(*values, **given):
+        return dict(zip(positional, values, strict=False)) | given
+
+    positional = [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY]
+    read.__signature__ = inspect.Signature(parameters)
+    read.__annotations__ = {each.name: each.annotation for each in parameters}
+    text = COMMANDS[command]
+    app = App(
+        name=command,
+        help=f"{text[0].upper()}{text[1:]}.",
+        usage=f"Usage: keras-senet {command} {_usage(parameters)}[OPTIONS]",
+        version_flags=(),
+        help_on_error=False,
+        result_action="return_value",
+        group_parameters=Group("Options", sort_key=99),
+    )
+    app.default(read)
+    app["--help"].group = Group("Options", sort_key=99)
+    return app
+
+
+def make_complete_app(classes: dict[str, type]) -> App:
+    """`keras-senet` with all commands, for the completion of shells."""
+    app = App(name="keras-senet")
+    for command, cls in classes.items():
+        app.command(make_app(command, cls), name=command)
+    return app
+
+
+def _usage(parameters):
+    shown = []
+    for each in parameters:
+        name, *_ = each.annotation.__metadata__[-1].name
+        several = "..." if get_origin(get_args(each.annotation)[0]) is tuple else ""
+        if each.kind is each.POSITIONAL_ONLY:
+            text = f"{name}{several}"
+            shown.append(text if each.default is each.empty else f"[{text}]")
+        elif each.default is each.empty:
+            shown.append(f"{name} {name.removeprefix('--').upper()}{several}")
+    return "".join(f"{text} " for text in shown)
+
+
+def _parameters(cls, field, base):
+    """The parameters of a field: one, or for a recipe its name's and those of its fields."""
+    hints = get_type_hints(cls, include_extras=True)
+    if hints[field.name] is Recipe:
+        topic = meanings(cls)["workdir"].topic
+        yield from _recipe_parameters(base, topic, field.metadata.get("besides", ()))
+        return
+    default = field.default
+    if field.default_factory is not dataclasses.MISSING:
+        default = field.default_factory()
+    meaning = meanings(cls)[field.name]
+    yield _parameter(field.name, hints[field.name], default, meaning, negative=False)
+
+
+def _recipe_parameters(base, topic, besides):
+    """`--recipe`, then a flag for each field; their defaults are shown where a recipe is known."""
+    names = Annotated[str | None, Flag(choices=lambda: RECIPES)]
+    text = "a named recipe (`keras-senet list --recipes`); default: that of the run in --workdir"
+    about = Meaning(text, topic)
+    yield _parameter("recipe", names, None, about, negative=False)
+    values = (base or Recipe()).flat()
+    for cls in (Recipe, Augmentation):
+        for name, hint in get_type_hints(cls).items():
+            if name in (*NOT_FLAGS, *besides):
+                continue
+            meaning, shown = meanings(cls)[name], base is not None
+            if name == "se":
+                yield from _se_parameters(meaning, values["se"], shown)
+            else:
+                yield _parameter(name, hint, values[name], meaning, shown=shown, negative=True)
+
+
+def _se_parameters(meaning, se, shown):
+    """`--se default` and `--se none`, and `--se.FIELD` for each field of SE blocks."""
+    about = meaning._replace(text='SE blocks: "default", or "none" for the plain network')
+    default = "none" if se is None else "default"
+    yield _parameter("se", Literal["default", "none"], default, about, shown=shown)
+    for name, hint in get_type_hints(SE).items():
+        about = meanings(SE)[name]._replace(topic=meaning.topic)
+        value = getattr(se or SE(), name)
+        shown = shown and se is not None
+        yield _parameter(f"se.{name}", hint, value, about, shown=shown, negative=True)
+
+
+def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
+    """One parameter of the function that cyclopts calls."""
+    kind, flag = hint, Flag()
+    if get_origin(hint) is Annotated:
+        kind, *flags = get_args(hint)
+        for each in flags:
+            flag = flag._replace(
+                **{k: v for k, v in each._asdict().items() if v != Flag._field_defaults[k]}
+            )
+    several = [each for each in (kind, *get_args(kind)) if get_origin(each) is tuple]
+    spelled = name.replace("_", "-")
+    if flag.positional and several:
+        spelled = spelled.removesuffix("s")
+    options: dict[str, Any] = {
+        "name": (spelled.upper() if flag.positional else f"--{spelled}",),
+        "help": meaning.text,
+        "show_default": shown and default not in (None, (), False),
+        "negative": None if negative and kind is bool else "",
+        "negative_iterable": "",
+        "allow_repeating": True,  # the last one counts, or all where there may be several
+    }
+    if meaning.topic:
+        options["group"] = _group(meaning.topic)
+    if flag.choices:
+        kind = _limit(kind, flag.choices())
+        options["show_choices"] = False
+    if several or flag.read:
+        options["consume_multiple"] = (1, None) if several and not flag.positional else None
+        read = flag.read or _reader(several[0])
+        if read:
+            options |= {"n_tokens": 1, "converter": _converter(read)}
+            kind = kind if several and not flag.read else tuple[str, ...] if several else str
+    parameter = Parameter(**options)
+    return inspect.Parameter(
+        name.replace(".", "__"),
+        inspect.Parameter.POSITIONAL_ONLY if flag.positional else inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if default is dataclasses.MISSING else default,
+        annotation=Annotated[kind, parameter],
+    )
+
+
+def _group(topic, known=[]):  # noqa: B006 -- in the order in which they are first asked for
+    known += [topic] if topic not in known else []
+    return Group(topic, sort_key=known.index(topic))
+
+
+def _limit(kind, choices):
+    """The type with these texts in the place of any."""
+    literal = Literal[tuple(choices)]
+    if get_origin(kind) is tuple:
+        return tuple[literal, ...]
+    return literal if kind is str else literal | None
+
+
+def _reader(kind):
+    """What reads a tuple of numbers, also joined by commas; None for others."""
+    item = get_args(kind)[0]
+    if item not in (int, float):
+        return None
+
+    def read(given):
+        texts = [part for values in given for text in values for part in text.split(",") if part]
+        if [text.lower() for text in texts] == ["none"]:
+            return None
+        try:
+            return tuple(map(item, texts))
+        except ValueError:
+            raise ValueError(
+                f"must be {'whole ' if item is int else ''}numbers. Received: {' '.join(texts)}"
+            ) from None
+
+    return read
+
+
+def _converter(read):
+    def convert(_, tokens):
+        given: list[list[str]] = []
+        for token in tokens:
+            if token.index == 0:
+                given.append([])
+            given[-1].append(token.value)
+        return read(given)
+
+    return convert
+
+
+def _spell_out(cls, arguments):
+    """The arguments with the text that a flag without one stands for."""
+    bare = {}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        for each in getattr(hint, "__metadata__", ()):
+            if each.bare:
+                bare[f"--{name.replace('_', '-')}"] = each.bare
+    spelled = []
+    for argument, following in itertools.pairwise([*arguments, "--"]):
+        spelled.append(argument)
+        if argument in bare and following.startswith("--"):
+            spelled.append(bare[argument])
+    return spelled
+
+
+def _explain(error):
+    if isinstance(error, MissingArgumentError) and error.keyword is None:
+        return f"{error.argument.name} must be given"
+    if isinstance(error, UnusedCliTokensError):
+        return f"there is no place for {' '.join(error.unused_tokens)!r}"
+    text, argument = " ".join(str(error).split()), error.argument
+    if argument is None or argument.name in text:
+        return text
+    return f"Invalid value for {argument.name}: {text}"
+
+
+def _fill(cls, given, base):
+    """The options with the values that were given."""
+    fields = {field.name: field for field in dataclasses.fields(cls)}
+    for name, hint in get_type_hints(cls, include_extras=True).items():
+        if hint is Recipe:
+            others = {key: given.pop(key) for key in list(given) if key not in fields}
+            given.pop(name, None)
+            given[name] = _change(base, others, given.get("workdir"))
+    return cls(**given)
+
+
+def _find_recipe(cls, arguments):
+    """The recipe that flags change: the named one, else that of the run in the work directory, else
+    None.
+    """
+    if Recipe not in get_type_hints(cls).values():
+        return None
+    name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
+    if name is not None:
+        return RECIPES.get(name)
+    if not workdir:
+        return None
+    found = [
+        Path(workdir),
+        *sorted(each.parent for each in Path(workdir).glob("*/seed*/recipe.json")),
+    ]
+    there = next((each for each in found if (each / "recipe.json").is_file()), None)
+    return None if there is None else read_recipe(there)
+
+
+def _value(flag, arguments):
+    """The last value that a flag is given, or None."""
+    values = [
+        following if argument == flag else argument.partition("=")[2]
+        for argument, following in itertools.pairwise([*arguments, None])
+        if argument.partition("=")[0] == flag
+    ]
+    return values[-1] if values else None
+
+
+def _change(base, given, workdir):
+    """The recipe with the fields that flags change."""
+    if base is None:
+        raise ValueError(
+            f"--recipe must be one of {', '.join(RECIPES)}, as --workdir holds no run to continue. "
+            f"Received: --workdir {workdir}"
+        )
+    blocks = {name[4:]: given.pop(name) for name in list(given) if name.startswith("se__")}
+    choice = given.pop("se", None)
+    if choice == "none" and blocks:
+        raise ValueError(
+            f"--se none has no SE blocks to change. Received: --se.{next(iter(blocks))}"
+        )
+    if choice or blocks:
+        se = (
+            None
+            if choice == "none"
+            else SE()
+            if choice == "default" or base.se is None
+            else base.se
+        )
+        given["se"] = se and dataclasses.replace(se, **blocks)
+    return base.override(**given)

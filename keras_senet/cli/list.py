@@ -1,0 +1,82 @@
+"""`keras-senet list`: the networks, the published weights, or the named recipes; without Keras."""
+
+import dataclasses
+from collections.abc import Iterable
+
+from keras_senet.cli.options import List
+from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.networks import Network, read_table
+from keras_senet.recipes import RECIPES
+from keras_senet.weights.registry import list_weights
+
+
+def run(options: List) -> None:
+    """Prints what is asked for, by default every network."""
+    if options.weights:
+        _list_weights(options.json)
+    elif options.recipes:
+        _list_recipes(options.json)
+    elif options.json:
+        show_json([each._asdict() for each in read_table().values()])
+    else:
+        (_list_figures if options.paper else _list_networks)(read_table().values())
+
+
+def _list_networks(networks: Iterable[Network]) -> None:
+    """Input size, parameters and multiply-adds of each network."""
+    columns = ("model", "input", "parameters", "multiply-adds")
+    table = make_table("Networks of keras_senet", *columns)
+    for each in networks:
+        size = f"{each.input_size} x {each.input_size}"
+        table.add_row(each.name, size, f"{each.parameters:,}", f"{each.multiply_adds:,}")
+    show(table)
+
+
+def _list_figures(networks: Iterable[Network]) -> None:
+    """GFLOPs of each network and its plain counterpart with those of the paper's Tables 2 and 3."""
+    columns = ("model", "plain", "paper", "SE", "+ rescaling", "paper")
+    table = make_table("GFLOPs: one per multiply-add, and one per rescaled element", *columns)
+    for each in networks:
+        digits = 3 if each.multiply_adds < 1e9 else 2
+        figures = (
+            each.plain_multiply_adds / 1e9,
+            each.paper_plain,
+            each.multiply_adds / 1e9,
+            each.with_rescaling / 1e9,
+            each.paper,
+        )
+        table.add_row(each.name, *("-" if n is None else f"{n:.{digits}f}" for n in figures))
+    show(table)
+
+
+def _list_weights(as_json: bool) -> None:
+    """The published weights with the accuracy that their publishers state, and where they come
+    from.
+    """
+    if as_json:
+        show_json([dataclasses.asdict(w) | {"source": w.source} for w in list_weights()])
+        return
+    columns = ("network", "tag", "top-1", "top-5", "size", "parameters", "licence")
+    table = make_table("Published ImageNet weights", *columns)
+    for w in list_weights():
+        figures = (f"{w.top1:.2f}", f"{w.top5:.2f}", f"{w.input_size}", f"{w.parameters:.2f} M")
+        table.add_row(w.model, w.tag, *figures, w.licence)
+    show(table)
+    for w in list_weights():
+        console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True, highlight=False)
+
+
+def _list_recipes(as_json: bool) -> None:
+    """The named recipes: what they train, where the protocol is stated, what it gave."""
+    if as_json:
+        show_json({name: dataclasses.asdict(recipe) for name, recipe in RECIPES.items()})
+        return
+    columns = ("recipe", "network", "dataset", "epochs", "batch", "rate")
+    table = make_table("Recipes of keras-senet train", *columns)
+    for name, recipe in RECIPES.items():
+        figures = (f"{recipe.epochs}", f"{recipe.batch_size}", f"{recipe.learning_rate:g}")
+        table.add_row(name, recipe.model, recipe.dataset, *figures)
+    show(table)
+    for name, recipe in RECIPES.items():
+        line = f"{name}: {recipe.source}. Result: {recipe.result}"
+        console.print(line, soft_wrap=True, highlight=False)

@@ -1,0 +1,61 @@
+"""The networks that commands are asked for."""
+
+from typing import NamedTuple
+
+import keras
+
+from keras_senet import models
+from keras_senet.cli.options import Network
+from keras_senet.cli.tables import console
+from keras_senet.runs.load import load_run
+from keras_senet.weights import find, open_weights
+from keras_senet_cli import quiet
+
+
+class Loaded(NamedTuple):
+    """A network with its name, what its weights are, and the dataset of its run, if it has one."""
+
+    name: str
+    weights: str | None
+    model: keras.Model
+    dataset: str | None
+
+
+def load_network(
+    name: str, weights: str, size: tuple[int | None, int | None] | None = None
+) -> keras.Model:
+    """A network with as many classes and channels as its weights have, and without a classifier if
+    they have none.
+
+    `size` is (H, W) of its images, where None leaves a side open; None is the network's own.
+    """
+    constructor = models.get(name)
+    source = find(weights, constructor.base.name)
+    with open_weights(source, constructor.spec, constructor.preprocessing) as stored:
+        classes, channels = stored.classes(), stored.channels()
+    options = {} if classes is None else {"classes": classes}
+    if size is not None:
+        is_last = keras.config.image_data_format() == "channels_last"
+        options["input_shape"] = (*size, channels) if is_last else (channels, *size)
+    return constructor(weights=weights, include_top=classes is not None, **options)
+
+
+def load_networks(options: Network) -> list[Loaded]:
+    """The networks of --workdir, or of --model and --weights."""
+    if options.workdir:
+        run = load_run(options.workdir)
+        return [Loaded(run.name, options.workdir, run.model, run.dataset)]
+    names = options.model if isinstance(options.model, tuple) else (options.model,)
+    weights = options.weights if isinstance(options.weights, tuple) else (options.weights,)
+    found = []
+    for name, source in zip(
+        names, weights if any(weights) else ["imagenet"] * len(names), strict=True
+    ):
+        with console.status(f"loading {name} {source}"), quiet():
+            found.append(Loaded(name, source, load_network(name, source), None))
+    return found
+
+
+def dataset_of(options: Network, loaded: Loaded) -> str:
+    """The name of the dataset that is asked for, else the run's own."""
+    return options.dataset or loaded.dataset or "imagenet2012"

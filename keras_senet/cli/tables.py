@@ -1,0 +1,31 @@
+"""What commands print."""
+
+import json
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+console = Console()
+WIDEST = 1000  # characters
+
+
+def make_table(title: str, *columns: str) -> Table:
+    """A table whose columns after the first are numbers."""
+    table = Table(*columns, title=title)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    return table
+
+
+def show(table: Table) -> None:
+    """Prints a table as wide as it is: a terminal that is narrower wraps it, and no name or figure
+    is cut.
+    """
+    own = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
+    Console(width=max(own, console.width)).print(table)
+
+
+def show_json(content: Any) -> None:
+    """Prints JSON that other programs read: never wrapped or coloured."""
+    print(json.dumps(content, indent=2))

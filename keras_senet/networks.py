@@ -1,0 +1,59 @@
+"""The networks with their sizes, counts and the paper's figures, read from a table: nothing is
+built, and Keras is not imported. A test compares the table with the built networks.
+"""
+
+import csv
+from functools import cache
+from importlib.resources import files
+from typing import NamedTuple
+
+
+class Network(NamedTuple):
+    """One row of `networks.csv`.
+
+    name                 the constructor's
+    input_size           height and width of its images by default, in pixels
+    classes              by default
+    stages               how many numbers `depths` has; 0: its depth is not to be changed
+    parameters           trainable ones
+    multiply_adds        of one image of this size, by convolutions and dense layers
+    with_rescaling       the same, and one for each element that SE blocks rescale
+    plain_multiply_adds  the same without SE blocks
+    paper_plain, paper   GFLOPs of the authors' re-implementation without and with SE blocks, Tables
+                         2 and 3, or None (SE-Inception-ResNet-v2's is a variant that is not public)
+    """
+
+    name: str
+    input_size: int
+    classes: int
+    stages: int
+    parameters: int
+    multiply_adds: int
+    with_rescaling: int
+    plain_multiply_adds: int
+    paper_plain: float | None
+    paper: float | None
+
+
+@cache
+def read_table() -> dict[str, Network]:
+    """The rows by name, in the order of the table."""
+    with files(__package__).joinpath("networks.csv").open(newline="") as file:
+        return {row["name"]: _read(row) for row in csv.DictReader(file)}
+
+
+def _read(row: dict[str, str]) -> Network:
+    name, *counts = row.values()
+    plain, paper = (float(text) if text else None for text in counts[-2:])
+    return Network(name, *map(int, counts[:-2]), plain, paper)
+
+
+def get(name: str) -> Network:
+    """The row of a network.
+
+    Raises:
+        ValueError: for an unknown name; it lists the known ones.
+    """
+    if name not in read_table():
+        raise ValueError(f"There is no model {name!r}. Models: {', '.join(read_table())}")
+    return read_table()[name]

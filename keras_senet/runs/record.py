@@ -1,0 +1,88 @@
+"""What a work directory says of its run, before its network is loaded."""
+
+import json
+import math
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.recipes.se_text import write_se
+from keras_senet.runs import METRICS, NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs.results import Export, list_exports
+from keras_senet.runs.tables import Metrics, Row
+
+
+@dataclass(frozen=True)
+class Record:
+    """A run's recipe and metrics, its `exports`, and where it ran.
+
+    engine       the name of the loop that trained it
+    environment  threads and versions, by name
+    rows         of the metrics, one per epoch
+    ended        whether its network is there
+    changed      when it was last written to
+    """
+
+    recipe: Recipe
+    engine: str
+    environment: dict[str, object]
+    rows: list[Row]
+    exports: list[Export]
+    ended: bool
+    changed: datetime
+
+
+def read_record(workdir: str | Path) -> Record:
+    """The `Record` of a work directory.
+
+    Raises:
+        ValueError: if one of its files is damaged.
+        FileNotFoundError: if it holds no run.
+    """
+    folder = Path(workdir)
+    recipe, rows = read_run(folder)
+    about = json.loads((folder / RECIPE).read_text())
+    files = [path for name in (RECIPE, METRICS, NETWORK) if (path := folder / name).is_file()]
+    return Record(
+        recipe=recipe,
+        engine=str(about.get("engine", "trainer")),
+        environment=dict(about.get("environment") or {}),
+        rows=[row for row in rows if math.isfinite(row["epoch"])],
+        exports=list_exports(folder),
+        ended=all((folder / name).is_file() for name in (NETWORK, WEIGHTS)),
+        changed=datetime.fromtimestamp(max(path.stat().st_mtime for path in files), UTC),
+    )
+
+
+def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
+    """The recipe and the rows of the metrics of a work directory. Raises as `read_record` does."""
+    return read_recipe(path), Metrics(Path(path) / METRICS).read()
+
+
+def read_recipe(path: str | Path) -> Recipe:
+    """The recipe of a work directory. Raises as `read_record` does."""
+    file = Path(path) / RECIPE
+    try:
+        return Recipe.from_json(json.loads(file.read_text())["recipe"])
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{str(path)!r} holds no training run: there is no {RECIPE}"
+        ) from error
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
+
+
+def read_engine(path: str | Path) -> str:
+    """The loop that trains in a work directory: that of its run, else the package's own."""
+    try:
+        return json.loads((Path(path) / RECIPE).read_text()).get("engine", "trainer")
+    except (OSError, ValueError, AttributeError):  # which `WorkDir` refuses
+        return "trainer"
+
+
+def describe_recipe(recipe: Recipe) -> str:
+    """The recipe's network and dataset, for titles."""
+    depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
+    blocks = {"default": "", "none": ", plain"}.get(text := write_se(recipe.se), f", {text}")
+    return f"{recipe.model}{depths}{blocks} on {recipe.dataset}"

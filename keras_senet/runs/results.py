@@ -1,0 +1,105 @@
+"""`report.json` of a work directory: figures of its network, and its exported files."""
+
+import dataclasses
+import json
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from keras_senet.files import write_atomically
+from keras_senet.runs import REPORT
+
+
+class Export(NamedTuple):
+    """An exported file as `report.json` lists it: the fields of `ExportReport`, `path` without its
+    folder.
+
+    Figures that are not there are None.
+    """
+
+    name: str
+    format: str
+    quantization: str | None
+    bytes: float | None
+    max_abs_error: float | None
+    relative_error: float | None
+    sensitivity: float | None
+    top1_agreement: float | None
+    latency_ms: float | None
+    peak_memory: float | None
+
+
+def read_report(path: Path) -> dict[str, Any]:
+    """The content of a `report.json`; nothing without one.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    if not path.exists():
+        return {}
+    try:
+        report = json.loads(path.read_text())
+        if not isinstance(report, dict):
+            raise ValueError("it is not a JSON object")
+        return report
+    except ValueError as error:
+        raise _damaged(path, error) from error
+
+
+def write_report(path: Path, report: Mapping[str, Any]) -> None:
+    """Writes a `report.json`."""
+    write_atomically(path, json.dumps(report, indent=2) + "\n")
+
+
+def merge_exports(report: Mapping[str, Any], exports: Iterable[Any]) -> dict[str, Any]:
+    """A report with the fields of `ExportReport`s, each in the place of an earlier one of its
+    file.
+    """
+    report = dict(report)
+    listed = [each for each in report.pop("exports", ()) if isinstance(each, dict)]
+    merged = {each["path"]: each for each in listed if "path" in each}
+    merged |= {export.path: dataclasses.asdict(export) for export in exports}
+    return report | {"exports": list(merged.values())}
+
+
+def list_exports(folder: Path) -> list[Export]:
+    """The exports in a run's own report and in that of `exports/`, where `keras-senet export` has
+    it.
+
+    Of two with one name the newer report's counts.
+
+    Raises:
+        ValueError: if a report is damaged.
+    """
+    reports = [path for path in (folder / REPORT, folder / "exports" / REPORT) if path.is_file()]
+    reports.sort(key=lambda path: path.stat().st_mtime)
+    found = [export for path in reports for export in _read_exports(path)]
+    return list({export.name: export for export in found}.values())
+
+
+def _read_exports(path: Path) -> list[Export]:
+    report = read_report(path)
+    try:
+        return [_parse_export(entry) for entry in report.get("exports", [])]
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f"{str(path)!r} is damaged ({error}); remove it, the run itself is in other files"
+    )
+
+
+def _parse_export(entry) -> Export:
+    figures = {name: entry.get(name) for name in Export._fields[3:]}
+    for name, value in figures.items():
+        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
+            raise ValueError(f"{name} of an export must be a number, and is {value!r}")
+    quantization = entry.get("quantization")
+    return Export(
+        Path(str(entry["path"])).name,
+        str(entry["format"]),
+        quantization and str(quantization),
+        **figures,
+    )

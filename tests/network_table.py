@@ -1,0 +1,47 @@
+"""The table of networks that the package has, `keras_senet/networks.csv`, made from what is built.
+
+`python tests/network_table.py` writes it: after a network was added or changed.
+"""
+
+import dataclasses
+from pathlib import Path
+
+from keras_senet import models, networks
+from keras_senet.complexity import complexity
+from keras_senet.files import to_csv
+from keras_senet.initializers import shapes_only
+
+TABLE = Path(networks.__file__).with_name("networks.csv")
+
+
+def count(constructor, se):
+    """The `Complexity` of a network of its own size with these SE blocks; its weights get no
+    values.
+    """
+    with shapes_only():
+        spec = dataclasses.replace(constructor.spec, se=se)
+        return complexity(constructor.variant(spec)(weights=None))
+
+
+def row(name, counts, plain):
+    """A network's row of the table, by the counts with and without SE blocks."""
+    constructor, paper = models.get(name), networks.read_table().get(name)
+    return networks.Network(
+        name,
+        constructor.input_size,
+        constructor.classes,
+        len(getattr(constructor.spec, "depths", ())),
+        counts.parameters,
+        counts.multiply_adds,
+        counts.multiply_adds_with_rescaling,
+        plain.multiply_adds,
+        paper and paper.paper_plain,
+        paper and paper.paper,
+    )
+
+
+if __name__ == "__main__":
+    constructors = {name: models.get(name) for name in models.__all__}
+    rows = [row(n, count(c, c.spec.se), count(c, None)) for n, c in constructors.items()]
+    columns = networks.Network._fields
+    TABLE.write_text(to_csv([each._asdict() for each in rows], columns).replace("\r\n", "\n"))
