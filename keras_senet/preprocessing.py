@@ -112,7 +112,8 @@ class Preprocessing:
     def short_side_for(self, size: int | tuple[int, int]) -> int | tuple[int, int]:
         """The same for a crop of another size; a pair for a pair."""
         if isinstance(size, tuple):
-            return tuple(map(self.short_side_for, size))
+            height, width = size
+            return math.floor(height / self.crop_fraction), math.floor(width / self.crop_fraction)
         return math.floor(size / self.crop_fraction)
 
     def crop(self, image):

@@ -23,7 +23,6 @@ class Dataset:
     """
 
     images: np.ndarray
-    labels: np.ndarray
     class_names: tuple[str, ...]
     files: dict[str, int] = field(default_factory=dict)
 
@@ -74,8 +73,9 @@ class Dataset:
         """
         return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
-    def decode_box(self, raw, window, box, choose, size, orientation):
-        """The box of the window of an image: uint8 (h, w, C)."""
+    def decode_box(self, raw, windows, choose, size, orientation):
+        """The box of the window of an image, (2, 4): uint8 (h, w, C)."""
+        window, box = tf.unstack(windows)
         return decoding.crop_box(decoding.crop_box(raw, window), box)
 
 
@@ -89,7 +89,6 @@ class Encoded(abc.ABC):
 
     raw = tf.TensorSpec((), tf.string)  # what `fetch` returns for an image
     upright = True  # whether images are rotated as their EXIF orientation says
-    labels: np.ndarray
 
     def __init__(self, class_names, image_shape):
         self.class_names = tuple(class_names)
@@ -123,10 +122,8 @@ class Encoded(abc.ABC):
         """(sizes, orientations) of encoded images: see `decoding.read_headers`."""
         return decoding.read_headers(raw, self.upright)
 
-    def decode_box(self, raw, window, box, choose, size, orientation):
+    def decode_box(self, raw, windows, choose, size, orientation):
         """The box of the window of an encoded image, or the one that `choose` returns: see
         `decoding.decode_box`.
         """
-        return decoding.decode_box(
-            raw, self.image_shape[-1], window, box, choose, size, orientation
-        )
+        return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)

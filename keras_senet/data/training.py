@@ -115,9 +115,8 @@ class TrainingData:
         counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
         raw = map_reading(counts, fetch, min(READS, 2 * len(parts)))
         examples = map_decoding(raw.unbatch(), self._make_example)
-        finished = examples.batch(size, drop_remainder=True).map(
-            self._finish, 2, deterministic=True
-        )
+        batches = examples.batch(size, drop_remainder=True)
+        finished = batches.map(self._finish, 2, deterministic=True)
         return set_options(finished.prefetch(AHEAD))
 
     def _divide(self, replicas):
@@ -229,6 +228,5 @@ class TrainingData:
         def choose(whole):
             return tf.numpy_function(self._choose_boxes, [whole[None], position[None]], tf.int32)[0]
 
-        window, box = tf.unstack(windows)
-        image = self.dataset.decode_box(raw, window, box, choose, whole_size, orientation)
+        image = self.dataset.decode_box(raw, windows, choose, whole_size, orientation)
         return tf.ensure_shape(resize_square(image, size), (size, size, channels))

@@ -78,7 +78,7 @@ EXACT = {
     "GIF": (encode(RGB.convert("P"), "GIF"), np.asarray(RGB.convert("P").convert("RGB"))),
 }
 DECODE_PART = tf.function(
-    lambda raw, window, box, part: decoding.decode_box(raw, 3, window, box, lambda size: part)
+    lambda raw, window, box, part: decoding.decode_box(raw, 3, (window, box), lambda size: part)
 )
 
 

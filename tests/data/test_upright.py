@@ -127,7 +127,9 @@ def test_images_are_decoded_upright_whole_and_in_parts(orientation, tmp_path):
     for place in range(6):
         box = choose(np.array([[height, width]]), np.array([place]))
         ((window, within),) = data.decoding.plan_windows(box, sizes[:1])
-        part = dataset.decode_box(tf.constant(raw[0]), window, within, None, sizes[0], orientation)
+        part = dataset.decode_box(
+            tf.constant(raw[0]), (window, within), None, sizes[0], orientation
+        )
         top, left, rows, columns = box[0]
         np.testing.assert_array_equal(part, shown(raw[0])[top : top + rows, left : left + columns])
 

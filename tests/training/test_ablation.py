@@ -32,7 +32,7 @@ FLAGS = [
 
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
-    """One run was begun and interrupted; it is continued, and nothing is trained twice."""
+    """One run was interrupted; it is continued, and nothing is trained twice."""
     started = RECIPE.override(se=None, seed=3)
     Trainer(
         started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2
@@ -71,7 +71,7 @@ def test_the_table_compares_seed_by_seed():
     ]
     plain, gated, mine = table(rows)
     assert plain[3] == f"22.50 ± {statistics.stdev((21.0, 24.0)):.2f}"
-    assert plain[4] == "+1.50"  # of seeds 0 and 1 alone
+    assert plain[4] == "+1.50"  # of seeds 0 and 1 only
     assert plain[5:] == ("23.30", "+1.02", "2")
     assert gated[4] == "+0.00"
     assert mine == ("mine", "1,000", "20,000", "-", "-", "-", "-", "0")

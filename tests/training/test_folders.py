@@ -78,7 +78,5 @@ def test_a_corrupt_image_that_is_not_trained_on_is_found_before_the_first_step(
     assert command(photos, tmp_path / "run", "--engine", engine) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(spoilt) in line
-    assert not any(
-        path.is_dir() and any(path.glob("ckpt*")) for path in (tmp_path / "run").iterdir()
-    )
+    assert not list((tmp_path / "run").rglob("ckpt*"))
     assert not (tmp_path / "run" / "metrics.csv").exists()
