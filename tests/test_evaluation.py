@@ -35,7 +35,7 @@ from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.protocols import Crops, Whole
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.initializers import blank
-from keras_senet.plots import training as pictures
+from keras_senet.plots.confusion import confusion_matrix
 from keras_senet.preprocessing import IMAGENET
 
 NAMES = tuple("abcdefghij")
@@ -489,7 +489,7 @@ def test_images_that_cannot_be_decoded(tmp_path):
 def test_the_picture_of_confusions(classes, tmp_path):
     counts = np.random.default_rng(0).integers(0, 2, (classes, classes))
     counts[0] = 0  # a class without images
-    pictures.confusion_matrix(
+    confusion_matrix(
         counts, tuple(f"class {i}" for i in range(classes)), tmp_path / "a.png", "random"
     )
     pixels = np.asarray(Image.open(tmp_path / "a.png").convert("RGB")).reshape(-1, 3).astype(int)

@@ -7,8 +7,8 @@ from keras_senet.analysis.ablation import HEADER, Ablation, table, write_results
 from keras_senet.cli.options import Ablate
 from keras_senet.cli.tables import console, make_table, show
 from keras_senet.extras import require
+from keras_senet.runs.record import describe_recipe
 from keras_senet.se import SE
-from keras_senet.training.network import describe
 from keras_senet.training.signals import Terminated
 
 
@@ -24,7 +24,7 @@ def run(options: Ablate) -> None:
         data_dir=options.data_dir,
         verbose=not options.quiet,
     )
-    name = describe(dataclasses.replace(recipe, se=SE()))
+    name = describe_recipe(dataclasses.replace(recipe, se=SE()))
     title = f"Variants of {name}, {recipe.epochs} epochs"
     if not options.table:
         _train(ablation, title)

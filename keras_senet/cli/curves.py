@@ -1,9 +1,8 @@
 """`keras-senet curves`: the errors of several runs in one picture."""
 
 from keras_senet.cli.options import Curves
-from keras_senet.plots.training import compared_curves
-from keras_senet.runs.workdir import read_run
-from keras_senet.training.network import describe
+from keras_senet.plots.curves import compared_curves
+from keras_senet.runs.record import describe_recipe, read_run
 
 
 def run(options: Curves) -> None:
@@ -13,5 +12,5 @@ def run(options: Curves) -> None:
     runs = {}
     for workdir in options.workdirs:
         recipe, rows = read_run(workdir)
-        runs.setdefault(describe(recipe), []).append(rows)
+        runs.setdefault(describe_recipe(recipe), []).append(rows)
     compared_curves(runs, options.output, options.title)

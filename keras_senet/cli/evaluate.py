@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import json
 import math
 import os
 from collections.abc import Iterator
@@ -14,13 +13,14 @@ from rich.table import Table
 from keras_senet import data
 from keras_senet.cli.network import dataset_of, load_networks
 from keras_senet.cli.options import Evaluate
-from keras_senet.cli.results import read_report
 from keras_senet.cli.tables import console, show
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
-from keras_senet.evaluation.tables import per_class_csv, readable
+from keras_senet.evaluation.tables import per_class_csv
 from keras_senet.extras import require
+from keras_senet.imagenet import readable
 from keras_senet.runs.load import is_run, results_folder
+from keras_senet.runs.results import read_report, write_report
 from keras_senet.weights import Checkpoint, find
 from keras_senet_cli import quiet
 
@@ -192,18 +192,13 @@ def _write(folder, report, result, class_names):
     `confusion.png`.
     """
     from keras_senet.files import write_atomically
-    from keras_senet.plots import training as pictures
+    from keras_senet.plots.confusion import confusion_matrix
 
     folder.mkdir(parents=True, exist_ok=True)
     title = (
         " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"
     )
-    pictures.confusion_matrix(
-        result.confusion, readable(class_names), folder / "confusion.png", title
-    )
+    confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / "per_class.csv", per_class_csv(result, class_names))
-    write_atomically(
-        folder / "report.json",
-        json.dumps(read_report(folder / "report.json") | report, indent=2) + "\n",
-    )
+    write_report(folder / "report.json", read_report(folder / "report.json") | report)
     console.print(f"{folder}/: report.json, per_class.csv, confusion.png", highlight=False)

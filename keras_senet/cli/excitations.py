@@ -1,8 +1,5 @@
 """`keras-senet excitations`: the gates of a network on a dataset, as tables and pictures."""
 
-import contextlib
-import os
-
 import numpy as np
 from rich import box
 
@@ -13,9 +10,9 @@ from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import dataset_of, load_networks
 from keras_senet.cli.options import Excitations
 from keras_senet.cli.tables import console, make_table, show
-from keras_senet.evaluation import readable
-from keras_senet.files import write_atomically
-from keras_senet.plots import excitations as excitation_pictures
+from keras_senet.files import replacing, write_atomically
+from keras_senet.imagenet import readable
+from keras_senet.plots import excitations as plots
 from keras_senet.runs.load import results_folder
 
 SHOWN = 4  # classes by default: as many as in the paper
@@ -124,24 +121,13 @@ def _write(folder, title, result, rows, classes):
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))
-    with _replaced(folder / "gates.npz") as path, path.open("wb") as file:
-        np.savez(file, **excitation_tables.arrays(result))
-    with _replaced(folder / "classes.png") as path:
-        excitation_pictures.excited_classes(result, classes, path, title)
-    with _replaced(folder / "instances.png") as path:
-        excitation_pictures.excited_instances(result, classes[:2], path, title)
-    with _replaced(folder / "blocks.png") as path:
-        excitation_pictures.overview(rows, path, title)
+    with replacing(folder / "gates.npz") as path:
+        np.savez(path, **excitation_tables.arrays(result))
+    plots.excited_classes(result, classes, folder / "classes.png", title)
+    plots.excited_instances(result, classes[:2], folder / "instances.png", title)
+    plots.overview(rows, folder / "blocks.png", title)
     shown = ", ".join(readable(result.class_names)[k] for k in classes)
     console.print(
         f"{folder}/: statistics.csv, gates.csv, gates.npz, classes.png, instances.png, blocks.png"
     )
     console.print(f"classes in the pictures and in gates.csv: {shown}", highlight=False)
-
-
-@contextlib.contextmanager
-def _replaced(path):
-    """A path to write to, which takes the place of `path` when all is written."""
-    partial = path.with_name(f".{path.name}.partial")
-    yield partial
-    os.replace(partial, path)

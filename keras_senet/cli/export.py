@@ -6,11 +6,12 @@ from keras_senet import data
 from keras_senet.cli import export_all
 from keras_senet.cli.network import load_network
 from keras_senet.cli.options import Export
-from keras_senet.cli.results import export_table, read_report, write_report
+from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, show
 from keras_senet.export.files import FORMATS, planned
 from keras_senet.export.images import images_for
 from keras_senet.runs.load import is_run, load_run, results_folder
+from keras_senet.runs.results import merge_exports, read_report, write_report
 from keras_senet_cli import quiet
 
 
@@ -45,7 +46,7 @@ def run(options: Export) -> None:
                     overwrite=options.overwrite,
                 )
             )
-    write_report(report, reports, **earlier)
+    write_report(report, merge_exports(earlier, reports))
     show(export_table(reports))
 
 

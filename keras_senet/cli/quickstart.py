@@ -5,12 +5,13 @@ from pathlib import Path
 
 from keras_senet import export
 from keras_senet.cli.options import Quickstart
-from keras_senet.cli.results import export_table, write_report
+from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, show
 from keras_senet.evaluation import evaluate
 from keras_senet.extras import require
-from keras_senet.plots import training as plots
+from keras_senet.plots.confusion import confusion_matrix
 from keras_senet.recipes import RECIPES
+from keras_senet.runs.results import merge_exports, write_report
 from keras_senet.training import Trainer
 from keras_senet_cli import quiet
 
@@ -33,12 +34,13 @@ def run(options: Quickstart) -> None:
     trainer.train()
     test_set = trainer.test_set
     result = evaluate(trainer.model, test_set, step=trainer.prediction_step)
-    plots.confusion_matrix(
+    confusion_matrix(
         result.confusion, test_set.class_names, workdir / "confusion.png", trainer.title
     )
     console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
     reports = _export(trainer, workdir / "exports")
-    write_report(workdir / "report.json", reports, accuracy=float(result.top1), loss=result.loss)
+    figures = {"accuracy": float(result.top1), "loss": result.loss}
+    write_report(workdir / "report.json", merge_exports(figures, reports))
     show(export_table(reports))
 
 

@@ -1,7 +1,5 @@
-"""`report.json`: what commands found out about a network, and the exported files."""
+"""Exported files as a table."""
 
-import dataclasses
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -9,35 +7,6 @@ from typing import Any
 from rich.table import Table
 
 from keras_senet.cli.tables import make_table
-from keras_senet.files import write_atomically
-
-
-def read_report(path: Path) -> dict[str, Any]:
-    """What a `report.json` says; nothing without one.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{str(path)!r} is damaged ({error}); remove it or choose another --output"
-        ) from error
-
-
-def write_report(path: Path, reports: Iterable[Any], **figures: Any) -> None:
-    """`report.json`: some figures, and the fields of each ExportReport, in the place of an earlier
-    one of its file.
-    """
-    exports = {
-        each["path"]: each
-        for each in figures.pop("exports", ())
-        if isinstance(each, dict) and "path" in each
-    }
-    exports |= {report.path: dataclasses.asdict(report) for report in reports}
-    content = figures | {"exports": list(exports.values())}
-    write_atomically(path, json.dumps(content, indent=2) + "\n")
 
 
 def export_table(reports: Iterable[Any]) -> Table:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from keras_senet.cli.options import Train
 from keras_senet.cli.tables import console
+from keras_senet.runs.record import read_engine
 from keras_senet.runs.splits import WORDS, evaluated
-from keras_senet.runs.workdir import read_engine
 from keras_senet.training.signals import Terminated
 
 
@@ -73,7 +73,7 @@ def _errors(trainer, last):
     text = f"{100 * (1 - last[name]):.2f}% {WORDS[split or 'train']} error"
     if trainer.final_set is None:
         return text
-    for row in evaluated(trainer.workdir.read_metrics(), "test"):
+    for row in evaluated(trainer.workdir.metrics.read(), "test"):
         chosen, test = (100 * (1 - row[f"{each}_accuracy"]) for each in (trainer.split, "test"))
         text += f"; epoch {row['epoch']:.0f}: {chosen:.2f}%, and {test:.2f}% test error"
     return text

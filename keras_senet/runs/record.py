@@ -73,6 +73,14 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
 
 
+def read_engine(path: str | Path) -> str:
+    """The loop that trains in a work directory: that of its run, else the package's own."""
+    try:
+        return json.loads((Path(path) / RECIPE).read_text()).get("engine", "trainer")
+    except (OSError, ValueError, AttributeError):  # which `WorkDir` refuses
+        return "trainer"
+
+
 def describe_recipe(recipe: Recipe) -> str:
     """The recipe's network and dataset, for titles."""
     depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""

@@ -36,7 +36,7 @@ from keras_senet.data import DATASETS, Dataset
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.plots.excitations import (
-    chosen_blocks,
+    choose_blocks,
     excited_classes,
     excited_instances,
     overview,
@@ -358,10 +358,10 @@ def test_the_drawn_blocks_are_the_papers():
         for s, depth in ((2, 3), (3, 4), (4, 6), (5, 3))
         for b in range(1, depth + 1)
     ]
-    drawn = [tuple(map(int, re.findall(r"\d+", name))) for name in chosen_blocks(names)]
+    drawn = [tuple(map(int, re.findall(r"\d+", name))) for name in choose_blocks(names)]
     assert drawn == [(2, 3), (3, 4), (4, 6), (5, 1), (5, 2), (5, 3)]
-    assert chosen_blocks(names[:7]) == names[:7]
-    assert len(chosen_blocks([f"conv{i}_se" for i in range(40)])) == 12
+    assert choose_blocks(names[:7]) == names[:7]
+    assert len(choose_blocks([f"conv{i}_se" for i in range(40)])) == 12
 
 
 def test_pictures(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import runs
 
-from keras_senet.runs.workdir import read_metrics
+from keras_senet.runs.tables import Metrics
 
 pytestmark = pytest.mark.backend
 
@@ -33,7 +33,7 @@ def test_a_run_that_is_continued_is_a_whole_one(tmp_path, backend):
     train(whole, backend)
     train(part, backend, "--max-steps", 5)
     train(part, backend)
-    rows, again = (read_metrics(path / "metrics.csv") for path in (whole, part))
+    rows, again = (Metrics(path / "metrics.csv").read() for path in (whole, part))
     assert [row["step"] for row in rows] == [5, 10]
     for row, other in zip(rows, again, strict=True):
         assert row.keys() == other.keys()

@@ -1,4 +1,6 @@
-"""What stands on a page is what the run's files say, and what its network answers by another way."""
+"""The content of a page: what the run's files say, and what its network predicts, computed another
+way.
+"""
 
 import base64
 import csv
@@ -21,9 +23,8 @@ from keras_senet.analysis import gates
 from keras_senet.complexity import complexity
 from keras_senet.evaluation import load_run
 from keras_senet.models.resnet import SmallResNet
-from keras_senet.report import page as pages
-from keras_senet.report import write_page
-from keras_senet.report.answers import Gate
+from keras_senet.report import sections, write_page
+from keras_senet.report.predictions import Gate
 
 ROWS = [
     {
@@ -46,6 +47,7 @@ FILE = {
 FIGURES = {
     "max_abs_error": 2e-5,
     "relative_error": 1e-4,
+    "sensitivity": 3e-6,
     "top1_agreement": 0.995,
     "latency_ms": 1.25,
 }
@@ -196,7 +198,7 @@ def test_gates_are_the_mean_over_images_block_by_block(root, trained):
 
 def test_few_large_gates_stay_on_the_chart():
     """Of 95 ReLU gates of 0 and 5 of 100 the mean is above the 90th percentile."""
-    found = pages._gates(
+    found = sections._gates(
         [
             Gate("stage1_block1_se", 100, 5.0, 0.0, 0.0),
             Gate("stage1_block2_se", 100, -2.0, 0.0, 1.0),
@@ -341,7 +343,7 @@ def test_exports_of_both_reports(tmp_path):
     )
     os.utime(older, (1e9, 1e9))
     rows = section(page_of(workdir), "exports").one("table").rows()
-    figures = ["2.0e-05", "1.0e-04", "99.50%", "1.25"]
+    figures = ["2.0e-05", "1.0e-04", "3.0e-06", "99.50%", "1.25"]
     assert rows == [
         ["model.tflite", "tflite", "–", "5.0 MiB", *figures, "–"],
         ["a.onnx", "onnx", "int8", "5.0 MiB", *figures, "1.5 MiB"],
@@ -416,4 +418,4 @@ def test_a_thousand_classes(tmp_path, monkeypatch):
     assert "5 by 5 classes" in section(root, "confusion").text
     assert list(section(root, "confusion").all("table")) == []
     assert len(list(section(root, "pairs").all("li"))) == 12
-    assert len(root.one("table", id="epochs").rows()) <= pages.EPOCHS
+    assert len(root.one("table", id="epochs").rows()) <= sections.EPOCHS

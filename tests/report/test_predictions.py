@@ -12,9 +12,9 @@ from keras_senet import data
 from keras_senet.analysis import gates
 from keras_senet.data import Dataset
 from keras_senet.evaluation import prediction_step
-from keras_senet.report import answers as module
-from keras_senet.report.answers import answers, confused_pairs
+from keras_senet.report import predictions as module
 from keras_senet.report.pictures import confusion_picture, thumbnail
+from keras_senet.report.predictions import find_pairs, predict_dataset
 
 
 def images(count, seed=0):
@@ -25,12 +25,12 @@ def dataset(count):
     return Dataset(images(count), np.arange(count) % 10, tuple("abcdefghij"))
 
 
-def test_pairs_by_count_then_by_part():
+def test_pairs_by_count_then_by_fraction():
     confusion = np.array([[5, 2, 1], [2, 1, 0], [0, 3, 9]])
     labels = np.repeat([0, 1, 2], [8, 3, 12])
     predicted = np.concatenate([np.repeat(range(3), row) for row in confusion])
     probability = np.linspace(0.5, 0.9, len(labels))
-    found = confused_pairs(confusion, 100 + np.arange(len(labels)), labels, predicted, probability)
+    found = find_pairs(confusion, 100 + np.arange(len(labels)), labels, predicted, probability)
     assert [(pair.true, pair.predicted, pair.count) for pair in found] == [
         (2, 1, 3),
         (1, 0, 2),
@@ -45,7 +45,7 @@ def test_pairs_by_count_then_by_part():
 def test_gates_are_of_evenly_spread_images(monkeypatch, batch_size):
     monkeypatch.setattr(module, "GATE_IMAGES", 10)
     model, test_set = network(), dataset(33)
-    found = answers(model, test_set, batch_size=batch_size)
+    found = predict_dataset(model, test_set, batch_size=batch_size)
     chosen = test_set.images[::4]
     assert found.gate_images == len(chosen) == 9
     expected = gates(model).predict(model.preprocessing.normalize(chosen), verbose=0)
@@ -53,7 +53,7 @@ def test_gates_are_of_evenly_spread_images(monkeypatch, batch_size):
     for gate in found.gates:
         assert gate.mean == pytest.approx(expected[gate.block].mean(), abs=1e-6)
         assert gate.stage == gate.block[:6]
-    assert answers(model, test_set, with_gates=False).gates == ()
+    assert predict_dataset(model, test_set, with_gates=False).gates == ()
 
 
 def test_images_that_cannot_be_decoded_do_not_shift_the_others(tmp_path):
@@ -64,7 +64,7 @@ def test_images_that_cannot_be_decoded_do_not_shift_the_others(tmp_path):
     for name in ("a/00", "d/13", "e/24"):
         (tmp_path / "test" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     model, test_set = network(), data.load(tmp_path, "test")
-    found = answers(model, test_set, batch_size=5)
+    found = predict_dataset(model, test_set, batch_size=5)
     assert len(found.evaluation.skipped) == 3
     assert found.evaluation.images.sum() == 22
     step, seen = prediction_step(model), 0
@@ -79,10 +79,10 @@ def test_images_that_cannot_be_decoded_do_not_shift_the_others(tmp_path):
     assert seen > 5
 
 
-def test_answers_that_are_not_finite_are_no_mistakes_with_a_probability():
+def test_outputs_that_are_not_finite_are_no_mistakes_with_a_probability():
     model, test_set = network(), dataset(20)
     model.get_layer("predictions").weights[1].assign(np.full(10, np.nan))
-    found = answers(model, test_set)
+    found = predict_dataset(model, test_set)
     assert found.evaluation.not_finite == 20
     assert found.pairs == ()
 

@@ -9,10 +9,11 @@ import pytest
 
 from keras_senet import cli
 from keras_senet.analysis import ablation
-from keras_senet.analysis.ablation import VARIANTS, Row, Run, as_csv, table, variant_of
-from keras_senet.runs.workdir import read_metrics
+from keras_senet.analysis.ablation import Ablation, Row, Run, as_csv, table
+from keras_senet.recipes.variants import VARIANTS, variant_of
+from keras_senet.runs.tables import Metrics
 from keras_senet.se import SE
-from keras_senet.training import RECIPES, Ablation, Recipe, Trainer, Variant
+from keras_senet.training import RECIPES, Trainer, Variant
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
 PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
@@ -32,7 +33,7 @@ FLAGS = [
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
     """One run was begun and interrupted; it is continued, and nothing is trained twice."""
-    started = RECIPE.override(se="none", seed=3)
+    started = RECIPE.override(se=None, seed=3)
     Trainer(
         started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2
     ).train()
@@ -41,7 +42,7 @@ def test_it_trains_what_is_missing(tmp_path, monkeypatch):
     both.train(after_each=lambda: calls.append([len(row.runs) for row in both.rows()]))
     assert calls == [[1, 0], [1, 1]]
     for row in both.rows():
-        (last,) = read_metrics(tmp_path / row.variant.name / "seed3" / "metrics.csv")
+        (last,) = Metrics(tmp_path / row.variant.name / "seed3" / "metrics.csv").read()
         (run,) = row.runs
         assert run == Run(3, 100 * (1 - last["test_accuracy"]), 100 * (1 - last["accuracy"]))
     monkeypatch.setattr(ablation, "Trainer", None)
@@ -63,7 +64,7 @@ def test_it_trains_what_is_missing(tmp_path, monkeypatch):
 
 def test_the_table_compares_seed_by_seed():
     runs = {"plain": ((0, 21.0), (1, 24.0)), "se": ((0, 20.0), (1, 22.0), (2, 30.0)), "mine": ()}
-    variants = (PLAIN, GATED, Variant("mine", "reduction=2"))
+    variants = (PLAIN, GATED, Variant("mine", SE(reduction=2)))
     rows = [
         Row(v, 1000, 20_000, tuple(Run(seed, e, e - 1) for seed, e in runs[v.name]))
         for v in variants
@@ -74,7 +75,11 @@ def test_the_table_compares_seed_by_seed():
     assert plain[5:] == ("23.30", "+1.02", "2")
     assert gated[4] == "+0.00"
     assert mine == ("mine", "1,000", "20,000", "-", "-", "-", "-", "0")
-    assert len(as_csv(rows).splitlines()) == 1 + 5
+    lines = as_csv(rows).split("\n")
+    assert lines[0].startswith("variant,se,seed,test_error,training_error,parameters,multiply_adds")
+    assert lines[1] == "plain,none,0,21.00,20.00,1000,20000,23.3,Table 10"
+    assert lines[3] == "se,default,0,20.00,19.00,1000,20000,22.28,Table 10"
+    assert (len(lines), lines[-1]) == (1 + 5 + 1, "")
     assert rows[2].mean is None
     assert Row(PLAIN, 1, 1, (Run(0, 5.0, 4.0),)).deviation is None
 
@@ -101,9 +106,9 @@ def test_without_runs_there_is_a_table(tmp_path, capsys):
 @pytest.mark.parametrize("name", VARIANTS)
 def test_the_papers_variants_are_se_blocks(name):
     variant = VARIANTS[name]
-    block = Recipe(se=variant.se).parsed_se(SE())
-    assert (block is None) == (name == "plain")
-    assert (block == SE()) == (name == "se")
+    assert (variant.se is None) == (name == "plain")
+    assert (variant.se == SE()) == (name == "se")
+    assert isinstance(variant.se, SE | None)
     assert variant.paper
     assert variant.table
 
@@ -134,6 +139,6 @@ def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_pa
 
 
 def test_a_variant_of_ones_own():
-    assert variant_of("r64:reduction=64") == Variant("r64", "reduction=64")
+    assert variant_of("r64:reduction=64") == Variant("r64", SE(reduction=64))
     assert variant_of("tanh") is VARIANTS["tanh"]
     assert variant_of("v1.0_r64+tanh-2:reduction=64").name == "v1.0_r64+tanh-2"

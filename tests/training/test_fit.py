@@ -34,7 +34,7 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     engine.train()
     for a, b in zip(fitted.model.get_weights(), engine.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
-    ours, theirs = (trainer.workdir.read_metrics() for trainer in (fitted, engine))
+    ours, theirs = (trainer.workdir.metrics.read() for trainer in (fitted, engine))
     assert [list(row) for row in ours] == [list(row) for row in theirs]
     for a, b in zip(ours, theirs, strict=True):
         for name in ("step", "epoch", "accuracy", "test_accuracy", "test_top5", "test_loss"):
@@ -74,9 +74,9 @@ def test_what_a_recipe_can_have(tmp_path, fields):
     """Options that do not concern each other, together: each run traces a step."""
     trainer = fit(tmp_path, RECIPE.override(**fields))
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
-    assert [row["step"] for row in trainer.workdir.read_metrics()] == [5, 10]
+    assert [row["step"] for row in trainer.workdir.metrics.read()] == [5, 10]
     assert all(
-        math.isfinite(value) for row in trainer.workdir.read_metrics() for value in row.values()
+        math.isfinite(value) for row in trainer.workdir.metrics.read() for value in row.values()
     )
 
 
@@ -85,7 +85,7 @@ def test_it_continues_at_the_last_epoch_that_ended(tmp_path, fitted):
     continued = fit(tmp_path / "part")
     for a, b in zip(fitted.model.get_weights(), continued.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-    rows, expected = (trainer.workdir.read_metrics() for trainer in (continued, fitted))
+    rows, expected = (trainer.workdir.metrics.read() for trainer in (continued, fitted))
     assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected] == [1, 2]
     assert rows[-1]["test_accuracy"] == expected[-1]["test_accuracy"]
 

@@ -1,8 +1,9 @@
-"""Training, continuing and evaluating on a folder of JPEGs of different sizes, one of them corrupt."""
+"""Training, continuing and evaluating on a folder of JPEGs of different sizes, one corrupt."""
 
 import csv
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -30,7 +31,8 @@ def photos(tmp_path):
 
 
 def command(photos, workdir, *flags):
-    text = "train --recipe imagenet --model SEResNet20 --image-size 16 --batch-size 4 --epochs 2 --milestones 1 --quiet"
+    recipe = "--recipe imagenet --model SEResNet20 --image-size 16 --batch-size 4 --epochs 2"
+    text = f"train {recipe} --milestones 1 --quiet"
     return cli.main(
         [*shlex.split(text), "--dataset", str(photos), "--workdir", str(workdir), *flags]
     )
@@ -60,3 +62,23 @@ def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
     assert report["loss"] == pytest.approx(float(last["test_loss"]), rel=1e-5)
     assert (run / "per_class.csv").exists()
     assert (run / "confusion.png").exists()
+
+
+@pytest.mark.parametrize("engine", ["trainer", "fit"])
+@pytest.mark.parametrize("split", ["test", "val"])
+def test_a_corrupt_image_that_is_not_trained_on_is_found_before_the_first_step(
+    photos, tmp_path, capsys, engine, split
+):
+    """Where there are validation images, test images are first evaluated at the end of training."""
+    (photos / "train" / "dog" / "3.jpg").unlink()
+    for name in ("cat", "dog"):
+        shutil.copytree(photos / "test" / name, photos / "val" / name)
+    spoilt = photos / split / "dog" / "2.jpg"
+    spoilt.write_bytes(spoilt.read_bytes()[:-100])
+    assert command(photos, tmp_path / "run", "--engine", engine) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert str(spoilt) in line
+    assert not any(
+        path.is_dir() and any(path.glob("ckpt*")) for path in (tmp_path / "run").iterdir()
+    )
+    assert not (tmp_path / "run" / "metrics.csv").exists()

@@ -9,10 +9,11 @@ import signal
 import little
 import pytest
 
-from keras_senet import cli
 from keras_senet.analysis import ablation
 from keras_senet.analysis.ablation import VARIANTS, Row, Run, write_results
 from keras_senet.files import replacing, write_atomically
+from keras_senet.plots.curves import training_curves
+from keras_senet.runs.results import write_report
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import Recipe
 from keras_senet.weights import save_weights
@@ -46,25 +47,29 @@ def write_table(folder):
 
 def write_metrics(folder):
     workdir = WorkDir(folder, Recipe(), {})
-    workdir.append_metrics(ROW | {"step": 10, "epoch": 2})
+    workdir.metrics.append(ROW | {"step": 10, "epoch": 2})
+
+
+def draw_curves(folder):
+    rows = [{"epoch": e, **dict.fromkeys(("loss", "accuracy"), 0.5)} for e in (1, 2)]
+    rows = [row | {"test_loss": 0.5, "test_accuracy": 0.5} for row in rows]
+    training_curves(rows, folder / "curves.png", "a title")
 
 
 WRITES = {
+    "curves.png": draw_curves,
     "recipe.json": lambda folder: WorkDir(folder / "new", Recipe(), {}),
     "metrics.csv": write_metrics,
-    "report.json": lambda folder: cli.write_report(
-        folder / "report.json", [], accuracy=0.25, loss="x" * 1000
-    ),
+    "report.json": lambda folder: write_report(folder / "report.json", {"loss": "x" * 1000}),
     "ablation.csv": write_table,
 }
 
 
 @pytest.mark.parametrize("name", WRITES)
 def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, name):
-    monkeypatch.setattr("keras_senet.plots.training.ablation", lambda *arguments: None)
-    monkeypatch.setattr(ablation, "replacing", contextlib.nullcontext)
-    WorkDir(tmp_path, Recipe(), {}).append_metrics(ROW)
-    for other in ("report.json", "ablation.csv"):
+    monkeypatch.setattr(ablation, "variant_errors", lambda *arguments: None)
+    WorkDir(tmp_path, Recipe(), {}).metrics.append(ROW)
+    for other in ("report.json", "ablation.csv", "curves.png"):
         (tmp_path / other).write_text("old")
     before = contents(tmp_path)
     with full_disk(50), pytest.raises(OSError, match=rf"{name}' cannot be written: File too large"):

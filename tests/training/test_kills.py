@@ -17,10 +17,10 @@ pytestmark = [
     pytest.mark.skipif("TFDS_DATA_DIR" not in os.environ, reason="needs CIFAR-10 in TFDS_DATA_DIR"),
 ]
 
-# Every kind of state: a moving average, parts of a batch, augmentation, mixed pairs.
+# Every kind of state: a moving average, micro-batches, augmentation, mixed pairs.
 RECIPE = shlex.split(
-    "--recipe cifar10-short --batch-size 32 --accumulation 2 --ema 0.99 --mixup 0.2 --cutout 8 --color-jitter 0.2 "
-    "--evaluate-epochs 0 --checkpoint-steps 4 --checkpoint-minutes 0"
+    "--recipe cifar10-short --batch-size 32 --accumulation 2 --ema 0.99 --mixup 0.2 --cutout 8 "
+    "--color-jitter 0.2 --evaluate-epochs 0 --checkpoint-steps 4 --checkpoint-minutes 0"
 )
 
 

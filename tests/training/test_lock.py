@@ -13,7 +13,8 @@ import pytest
 from keras_senet import cli
 from keras_senet.runs import lock
 from keras_senet.runs.lock import InUseError, locked
-from keras_senet.runs.workdir import WorkDir, read_run
+from keras_senet.runs.record import read_run
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import Recipe, Trainer
 
 RECIPE = Recipe(epochs=2, batch_size=16)
@@ -161,7 +162,7 @@ def test_training_holds_the_folder_and_gives_it_back(tmp_path, monkeypatch):
     """From the first to the last write; another trainer of this process comes after it."""
     trainer = Trainer(RECIPE, tmp_path, verbose=False)
     with monkeypatch.context() as patch:
-        patch.setattr(trainer, "_train", lambda: WorkDir(tmp_path, RECIPE, {}))
+        patch.setattr(trainer, "_restore", lambda: WorkDir(tmp_path, RECIPE, {}))
         with pytest.raises(InUseError):
             trainer.train()
     WorkDir(tmp_path, RECIPE, {})

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from keras_senet import cli
-from keras_senet.runs.workdir import WorkDir, read_metrics
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import RECIPES, Recipe, Trainer
 from keras_senet.training.checkpoints import Checkpoints
 from keras_senet.training.fit import FitTrainer
@@ -191,7 +191,7 @@ def test_everything_at_once_is_recovered_to_the_last_bit(tmp_path, whole, capsys
         continued.model.get_weights(), whole.model.get_weights(), strict=True
     ):
         np.testing.assert_array_equal(value, expected)
-    assert table.read_bytes() == whole.workdir.metrics.read_bytes()
+    assert table.read_bytes() == whole.workdir.metrics.path.read_bytes()
     assert (damaged / "model.keras").exists()
 
 
@@ -311,7 +311,7 @@ def test_keras_loop_begins_a_stopped_epoch_again(tmp_path):
     """Keras ends an epoch whose steps are cut short; that is none to continue after."""
     stopped = FitTrainer(RECIPE, tmp_path, verbose=False, max_steps=8)
     stopped.train()
-    assert [row["step"] for row in stopped.workdir.read_metrics()] == [5]
+    assert [row["step"] for row in stopped.workdir.metrics.read()] == [5]
     assert stopped._restore() == (1, [])
 
 
@@ -333,7 +333,7 @@ def table(tmp_path):
     """A work directory with the metrics of two epochs."""
     workdir = WorkDir(tmp_path / "run", RECIPE, {})
     for row in ROWS:
-        workdir.append_metrics(row)
+        workdir.metrics.append(row)
     return workdir
 
 
@@ -345,24 +345,24 @@ ROWS = [
 
 def test_a_table_cut_anywhere_has_only_whole_rows(table):
     """At each byte: part of a number is another number."""
-    content = table.metrics.read_bytes()
+    content = table.metrics.path.read_bytes()
     ends = [at + 1 for at, byte in enumerate(content) if byte == ord("\n")]
     for length in range(len(content) + 1):
         whole = max(sum(end <= length for end in ends) - 1, 0)
         for tail in (b"", b"\0\0\0\0"):
-            table.metrics.write_bytes(content[:length] + tail)
-            assert read_metrics(table.metrics) == ROWS[:whole], (length, tail)
-    table.metrics.write_bytes(content[: ends[1] + 9] + b"\0")
+            table.metrics.path.write_bytes(content[:length] + tail)
+            assert table.metrics.read() == ROWS[:whole], (length, tail)
+    table.metrics.path.write_bytes(content[: ends[1] + 9] + b"\0")
     table.begin_at(5)
-    table.append_metrics(ROWS[1])
-    assert table.metrics.read_bytes() == content
+    table.metrics.append(ROWS[1])
+    assert table.metrics.path.read_bytes() == content
 
 
 def test_rows_after_the_checkpoint_are_dropped(table):
     table.begin_at(7)
-    assert table.read_metrics() == ROWS[:1]
+    assert table.metrics.read() == ROWS[:1]
     table.begin_at(0)
-    assert not table.metrics.exists()
+    assert not table.metrics.path.exists()
 
 
 @pytest.mark.parametrize(
@@ -378,12 +378,12 @@ def test_rows_after_the_checkpoint_are_dropped(table):
     ],
 )
 def test_a_table_that_is_damaged_otherwise_is_refused(table, content):
-    table.metrics.write_bytes(content.encode("latin-1"))
+    table.metrics.path.write_bytes(content.encode("latin-1"))
     with pytest.raises(
         ValueError, match=r"metrics\.csv' is damaged: .+; remove it, the run itself can go on"
     ):
         table.begin_at(5)
-    assert table.metrics.read_bytes() == content.encode("latin-1")
+    assert table.metrics.path.read_bytes() == content.encode("latin-1")
 
 
 # --- the environment
@@ -396,19 +396,23 @@ def test_another_environment_is_told_and_an_unknown_one_too(tmp_path):
         (
             "onednn",
             now | {"onednn": False},
-            ["not to the last bit as it was begun: onednn is False there, True here"],
+            ["the last bits may differ from the run's beginning: onednn is False there, True here"],
         ),
         (
             "cpu",
             now | {"instructions": "x86_64"},
             [
-                "not to the last bit as it was begun: instructions is 'x86_64' there, 'x86_64 avx2' here"
+                "the last bits may differ from the run's beginning: "
+                "instructions is 'x86_64' there, 'x86_64 avx2' here"
             ],
         ),
         (
             "old",
             {"threads": 2},
-            ["perhaps not to the last bit as it was begun: instructions, onednn not recorded then"],
+            [
+                "the last bits may differ from the run's beginning: "
+                "instructions, onednn not recorded then"
+            ],
         ),
     ):
         WorkDir(tmp_path / name, RECIPE, before)

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from keras_senet import cli, data
+from keras_senet.analysis import Ablation
 from keras_senet.data.folders import load_folder
+from keras_senet.recipes import VARIANTS, Recipe
 from keras_senet.runs.workdir import WorkDir
-from keras_senet.training import Ablation, Recipe, Variant
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -30,7 +31,7 @@ def folder(tmp_path):
 
 
 def begin(folder):
-    """The work directory of a run on a folder of images, begun or continued, up to its first step."""
+    """The work directory of a run on a folder of images, up to its first step."""
     images = {split: load_folder(folder, split) for split in ("train", "test")}
     workdir = WorkDir(folder.parent / "run", RECIPE, {}, images=images)
     workdir.begin_at(0)
@@ -67,7 +68,8 @@ def everything(folder):
         (move, "train has 6 images then, 6 images now (1 added, 1 removed; first 'dog/a.jpg')"),
         (
             everything,
-            "train has 6 images then, 9 images now (4 added, 1 removed, 1 of another size; first 'dog/3.jpg'); "
+            "train has 6 images then, 9 images now "
+            "(4 added, 1 removed, 1 of another size; first 'dog/3.jpg'); "
             "test has 6 images then, 5 images now (1 removed; first 'cat/1.jpg')",
         ),
     ],
@@ -117,7 +119,7 @@ def test_a_run_of_an_earlier_version_records_them_from_now_on(folder):
     about = json.loads(file.read_text())
     del about["images"]
     file.write_text(json.dumps(about))
-    assert re.match("the images that it was begun with were not recorded", *begin(folder).notes)
+    assert re.match("the images of the run were not recorded", *begin(folder).notes)
     assert begin(folder).notes == []
     assert {
         split: each["images"] for split, each in json.loads(file.read_text())["images"].items()
@@ -197,10 +199,8 @@ def cli_recipe(**fields):
 
 def test_an_ablation_compares_runs_on_the_same_images_alone(tmp_path):
     images = {"train": in_memory(), "test": in_memory()}
-    WorkDir(tmp_path / "plain" / "seed0", cli_recipe(se="none"), {}, images=images)
-    ablation = Ablation(
-        cli_recipe(), tmp_path, [Variant("se", "default"), Variant("plain", "none")], [0]
-    )
+    WorkDir(tmp_path / "plain" / "seed0", cli_recipe(se=None), {}, images=images)
+    ablation = Ablation(cli_recipe(), tmp_path, [VARIANTS["se"], VARIANTS["plain"]], [0])
     with pytest.raises(ValueError, match="train has 4 images then, 80 images now"):
         ablation.train()
     assert not (tmp_path / "se").exists()

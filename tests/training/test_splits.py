@@ -50,7 +50,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
 ):
     tested = []
     monkeypatch.setattr(
-        "keras_senet.training.trainer.evaluate",
+        "keras_senet.training.validation.evaluate",
         lambda model, dataset, **options: (
             tested.append(len(dataset)) or evaluate(model, dataset, **options)
         ),
@@ -62,7 +62,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
     assert "chosen on the 4 validation images; the 6 test images are evaluated once" in " ".join(
         capsys.readouterr().out.split()
     )
-    rows = trainer.workdir.read_metrics()
+    rows = trainer.workdir.metrics.read()
     assert len(rows) == 2
     best = splits.best_row(rows)
     assert best["val_accuracy"] == max(row["val_accuracy"] for row in rows)
@@ -131,7 +131,7 @@ def test_a_run_that_was_stopped_in_its_test_has_no_accuracy_yet():
 def test_keras_own_loop_tests_the_last_network(photos, tmp_path, monkeypatch):
     trainer = FitTrainer(recipe(photos, monkeypatch), tmp_path / "run", verbose=False)
     last = trainer.train()
-    first, _ = trainer.workdir.read_metrics()
+    first, _ = trainer.workdir.metrics.read()
     assert math.isnan(first["test_accuracy"])
     assert last["test_accuracy"] == pytest.approx(trainer.evaluate(trainer.final_set)["accuracy"])
     assert last["val_accuracy"] == pytest.approx(trainer.evaluate()["accuracy"])
@@ -141,9 +141,9 @@ def test_a_run_of_an_earlier_version_gets_the_new_columns(tmp_path):
     from keras_senet.runs.workdir import WorkDir
 
     workdir = WorkDir(tmp_path, RECIPES["digits"], {})
-    workdir.append_metrics({"step": 1, "epoch": 1, "test_accuracy": 0.5})
-    workdir.append_metrics({"step": 2, "epoch": 2, "val_accuracy": 0.75})
-    first, second = workdir.read_metrics()
+    workdir.metrics.append({"step": 1, "epoch": 1, "test_accuracy": 0.5})
+    workdir.metrics.append({"step": 2, "epoch": 2, "val_accuracy": 0.75})
+    first, second = workdir.metrics.read()
     assert (first["test_accuracy"], second["val_accuracy"]) == (0.5, 0.75)
     assert math.isnan(first["val_accuracy"])
     assert math.isnan(second["test_accuracy"])

@@ -10,8 +10,8 @@ from keras_senet import data, models
 from keras_senet.data import Augmentation
 from keras_senet.models.shake_shake import ShakeShakeResNet
 from keras_senet.training import Recipe, Trainer
+from keras_senet.training.average import Average
 from keras_senet.training.optimizer import make_schedule
-from keras_senet.training.step import Average
 
 RECIPE = Recipe(
     epochs=2,
@@ -87,7 +87,7 @@ def test_steps_are_the_arithmetic_of_the_recipe(tmp_path, fields, strategy, part
 
 
 def test_two_replicas_with_half_the_batch_are_one(tmp_path):
-    """With synchronised batch normalisation: all weights and statistics after 3 steps within 1e-5."""
+    """With synchronised batch normalisation, weights and statistics agree to 1e-5 after 3 steps."""
     recipe = RECIPE.override(sync_bn=True, ema=0.5)
     one, two = (
         Trainer(recipe, tmp_path / strategy, verbose=False, strategy=strategy)
@@ -183,7 +183,7 @@ def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatc
     monkeypatch.setattr(data, "load", lambda *args, **kwargs: halves)
     seen = []
     trainer = Trainer(recipe, tmp_path / "two", verbose=False, strategy="mirrored")
-    original = trainer.step._part
+    original = trainer.step._differentiate_micro_batch
 
     def part(*args):
         gradients, figures = original(*args)
@@ -193,16 +193,16 @@ def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatc
             figures[1],
         ]  # the difference of two replicas
 
-    monkeypatch.setattr(trainer.step, "_part", part)
+    monkeypatch.setattr(trainer.step, "_differentiate_micro_batch", part)
     outcome = trainer.step(*next(iter(trainer._batches(0))), 0)
     assert len(seen) == 2
     assert abs(float(outcome.loss)) > 1e-6  # the same images on both: only the masks differ
 
 
-def test_draws_are_given_back(tmp_path, shaken):
+def test_the_generators_of_keras_are_restored(tmp_path, shaken):
     trainer = Trainer(RECIPE, tmp_path, verbose=False)
     run(trainer, 1)
-    assert trainer.step.draws.generators
-    for generator in trainer.step.draws.generators:
+    assert trainer.step.seeds.generators
+    for generator in trainer.step.seeds.generators:
         assert "next" not in vars(generator)
         assert generator.next().shape == (2,)

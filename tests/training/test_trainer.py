@@ -16,10 +16,11 @@ import tensorflow as tf
 from little import RECIPE
 
 from keras_senet import data
-from keras_senet.runs.workdir import WorkDir, read_run
+from keras_senet.runs.record import read_run
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import Terminated, Trainer
 from keras_senet.training.progress import Progress
-from keras_senet.training.trainer import make_strategy
+from keras_senet.training.strategies import make_strategy
 
 
 def train(workdir, recipe=RECIPE, **options):
@@ -60,7 +61,7 @@ def test_what_a_run_leaves(whole):
         "best.weights.h5",
     }
     assert names | {"curves.png", "tensorboard"} == {p.name for p in folder.iterdir()}
-    rows = whole.workdir.read_metrics()
+    rows = whole.workdir.metrics.read()
     assert [(row["step"], row["epoch"]) for row in rows] == [(5, 1), (10, 2)]
     assert list(rows[0])[:2] == ["step", "epoch"]
     assert all(math.isfinite(value) for row in rows for value in row.values())
@@ -108,10 +109,10 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, field
         interrupt_after(patch, 8, kill)
         with pytest.raises(SystemError):
             train(tmp_path / "killed", recipe, strategy=strategy, checkpoint_steps=7)
-    assert [row["epoch"] for row in WorkDir(tmp_path / "killed", recipe, {}).read_metrics()] == [1]
+    assert [row["epoch"] for row in WorkDir(tmp_path / "killed", recipe, {}).metrics.read()] == [1]
     continued = train(tmp_path / "killed", recipe, strategy=strategy)
     assert_equal_weights(continued, whole)
-    assert continued.workdir.read_metrics() == whole.workdir.read_metrics()
+    assert continued.workdir.metrics.read() == whole.workdir.metrics.read()
 
 
 @pytest.mark.parametrize(
@@ -131,7 +132,7 @@ def test_a_signal_leaves_a_checkpoint_of_its_step(
     assert continued.checkpoints.restore()[0] == 3
     continued.train()
     assert_equal_weights(continued, whole)
-    assert continued.workdir.read_metrics() == whole.workdir.read_metrics()
+    assert continued.workdir.metrics.read() == whole.workdir.metrics.read()
     assert signal.getsignal(number) == before
 
 
@@ -144,10 +145,10 @@ def test_max_steps_stops_and_more_go_on(tmp_path, whole):
 def test_a_finished_run_is_not_trained_again(tmp_path):
     recipe = RECIPE.override(ema=0.9)
     whole = train(tmp_path, recipe)
-    metrics = whole.workdir.read_metrics()
+    metrics = whole.workdir.metrics.read()
     again = train(tmp_path, recipe)
     assert_equal_weights(again, whole)
-    assert again.workdir.read_metrics() == metrics
+    assert again.workdir.metrics.read() == metrics
 
 
 def test_as_many_checkpoints_are_kept_as_asked_for(tmp_path):
@@ -158,7 +159,7 @@ def test_as_many_checkpoints_are_kept_as_asked_for(tmp_path):
 
 def test_the_best_network_is_that_of_the_best_row(tmp_path):
     trainer = train(tmp_path, RECIPE.override(epochs=4, learning_rate=1.0))
-    rows = trainer.workdir.read_metrics()
+    rows = trainer.workdir.metrics.read()
     best = max(rows, key=lambda row: row["test_accuracy"])
     trainer.model.load_weights(tmp_path / "best.weights.h5")
     test = trainer.test_set
@@ -167,7 +168,7 @@ def test_the_best_network_is_that_of_the_best_row(tmp_path):
 
 
 def test_evaluations_are_as_often_as_asked_for(tmp_path):
-    rows = train(tmp_path, RECIPE.override(epochs=3), evaluate_epochs=0).workdir.read_metrics()
+    rows = train(tmp_path, RECIPE.override(epochs=3), evaluate_epochs=0).workdir.metrics.read()
     assert [math.isfinite(row["test_accuracy"]) for row in rows] == [False, False, True]
 
 
@@ -176,8 +177,8 @@ def test_mixed_precision_trains(tmp_path, whole, precision):
     trainer = train(tmp_path, RECIPE.override(precision=precision))
     assert keras.config.dtype_policy().name == "float32"
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
-    assert trainer.workdir.read_metrics()[-1]["loss"] == pytest.approx(
-        whole.workdir.read_metrics()[-1]["loss"], rel=0.02
+    assert trainer.workdir.metrics.read()[-1]["loss"] == pytest.approx(
+        whole.workdir.metrics.read()[-1]["loss"], rel=0.02
     )
 
 
@@ -289,11 +290,11 @@ def test_a_damaged_recipe_is_named(tmp_path, content):
 
 def test_a_damaged_list_of_skipped_images_is_named(tmp_path):
     workdir = WorkDir(tmp_path, RECIPE, {})
-    workdir.write_skipped({3: "a"})
-    assert workdir.read_skipped() == {3: "a"}
-    workdir.skipped.write_text("index,reason\nx,y\n")
+    workdir.skipped.write({3: "a"})
+    assert workdir.skipped.read() == {3: "a"}
+    workdir.skipped.path.write_text("index,reason\nx,y\n")
     with pytest.raises(ValueError, match=r"skipped\.csv' is damaged"):
-        workdir.read_skipped()
+        workdir.skipped.read()
 
 
 def test_a_directory_that_cannot_be_written(tmp_path):
@@ -328,13 +329,13 @@ def test_damaged_checkpoints_are_named(finished, damage):
 
 
 def test_a_table_that_a_kill_cut_off_goes_on(tmp_path, whole):
-    rows = whole.workdir.read_metrics()
+    rows = whole.workdir.metrics.read()
     for name, step in (("all", 10), ("half", 5)):
         workdir = WorkDir(tmp_path / name, RECIPE, {})
-        lines = whole.workdir.metrics.read_text().splitlines(keepends=True)
-        workdir.metrics.write_text("".join(lines[: step // 5]) + lines[step // 5][:9])
-        workdir.forget_metrics_after(step)
-        assert workdir.read_metrics() == rows[: step // 5 - 1]
+        lines = whole.workdir.metrics.path.read_text().splitlines(keepends=True)
+        workdir.metrics.path.write_text("".join(lines[: step // 5]) + lines[step // 5][:9])
+        workdir.metrics.drop_after(step)
+        assert workdir.metrics.read() == rows[: step // 5 - 1]
 
 
 def test_a_table_that_is_gone_or_damaged(finished):
@@ -371,7 +372,7 @@ def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
 
 def test_a_run_can_be_read(tmp_path):
     trainer = train(tmp_path, RECIPE.override(milestones=(1.0,), schedule="step"), max_steps=5)
-    assert read_run(tmp_path) == (trainer.recipe, trainer.workdir.read_metrics())
+    assert read_run(tmp_path) == (trainer.recipe, trainer.workdir.metrics.read())
     (tmp_path / "recipe.json").write_text('{"recipe": {"epochs": 0}}')
     with pytest.raises(ValueError, match=r"recipe\.json' is damaged"):
         read_run(tmp_path)

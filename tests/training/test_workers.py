@@ -38,7 +38,7 @@ LONG = ("--epochs", 24, "--evaluate-epochs", 0)
 
 
 def stop_and_continue(workdir):
-    """SIGTERM reaches one of them, long before the end; both end with 75, at the same checkpoint."""
+    """SIGTERM reaches one, long before the end; both end with 75, at the same checkpoint."""
     processes = start(workdir, *LONG)
     runs.wait_for_checkpoint(workdir, set(), processes)
     processes[1].send_signal(signal.SIGTERM)
