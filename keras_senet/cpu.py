@@ -1,5 +1,6 @@
-"""What TensorFlow computes with on this machine's CPU."""
+"""What TensorFlow computes with on this machine."""
 
+import functools
 import os
 
 from keras_senet_cli import instruction_set
@@ -16,3 +17,11 @@ def has_avx512():
     """Whether oneDNN may use AVX-512 on this machine; False where that cannot be read."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
     return limit.startswith(("ALL", "DEFAULT", "AVX512", "AVX10")) and "avx512dq" in instruction_set().split()
+
+
+@functools.cache
+def has_gpu():
+    """Whether TensorFlow has a GPU; asking starts it."""
+    import tensorflow as tf
+
+    return bool(tf.config.list_logical_devices("GPU"))

@@ -6,13 +6,13 @@ import pytest
 import tensorflow as tf
 
 import keras_senet_cli
-from keras_senet import cpu, layers
-from keras_senet.layers import BatchNormalization
+from keras_senet import cpu
+from keras_senet.layers import BatchNormalization, batch_normalization
 
 
 @pytest.fixture
 def slow_fusion(monkeypatch):
-    monkeypatch.setattr(layers, "_is_fused_slowly", lambda: True)
+    monkeypatch.setattr(batch_normalization, "_is_fused_slowly", lambda: True)
 
 
 def fused_operations(function, *shape):
@@ -29,7 +29,7 @@ def test_there_is_nothing_to_fuse_where_that_is_slow(slow_fusion, batch):
 
 
 def test_elsewhere_it_is_fused(monkeypatch):
-    monkeypatch.setattr(layers, "_is_fused_slowly", lambda: False)
+    monkeypatch.setattr(batch_normalization, "_is_fused_slowly", lambda: False)
     layer = BatchNormalization()
     layer.build((None, 6, 6, 3))
     assert fused_operations(lambda x: layer(x, training=False), None, 6, 6, 3)

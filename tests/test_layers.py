@@ -313,6 +313,26 @@ def test_a_model_of_the_layers_round_trips(tmp_path, data_format):
     assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
 
 
+@pytest.mark.parametrize(
+    ("name", "config"),
+    [
+        ("SqueezeExcite", {"reduction": 4}),
+        ("GroupedConv2D", {"filters": 8, "kernel_size": 3}),
+        ("BatchNormalization", {}),
+        ("ShakeShake", {}),
+        ("PadChannels", {"channels": 8}),
+        ("ShuffleChannels", {"groups": 2}),
+    ],
+)
+def test_saved_models_name_the_layers_so(name, config):
+    """As every `.keras` file that this package has written does."""
+    saved = {"module": "keras_senet.layers", "class_name": name, "registered_name": f"keras_senet>{name}"}
+    layer = keras.saving.deserialize_keras_object(saved | {"config": config})
+    assert type(layer).__name__ == name
+    written = keras.saving.serialize_keras_object(layer)
+    assert (written["class_name"], written["registered_name"]) == (name, f"keras_senet>{name}")
+
+
 @pytest.mark.skipif(not ONEDNN, reason="is the run without oneDNN")
 def test_all_of_this_without_onednn():
     """In a process of its own: takes 10 s. XLA's kernels are not oneDNN's in any case, a graph's are those of eager

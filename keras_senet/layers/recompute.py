@@ -14,7 +14,7 @@ def tag_recompute(tensor, function, *arguments):
     return tensor
 
 
-def with_moments(x, mean, variance, axes):
+def differentiate_moments(x, mean, variance, axes):
     """(mean, variance) of x over `axes`, without these axes, as functions of x whose gradients are exact.
 
     TensorFlow has no gradient through the moments of FusedBatchNormV3, and `tf.nn.moments` stops the one that the
@@ -35,7 +35,7 @@ def with_moments(x, mean, variance, axes):
     return moments(x)
 
 
-def with_mean(x, axes, dtype):
+def split_mean(x, axes, dtype):
     """(x, its mean over `axes` in `dtype`, with these axes of size 1).
 
     The gradients of both meet here in one addition. TensorFlow would first spread the mean's to the size of x, divide
@@ -53,7 +53,7 @@ def with_mean(x, axes, dtype):
     return both(x)
 
 
-def scaled(x, gates, origin):
+def scale(x, gates, origin):
     """x * gates, for gates of size 1 along some axes; `origin` is x itself, or the tensor that x is identical to.
 
     The gradient by the gates needs x. Where `tag_recompute` was told how to compute that again, x is not kept for it.

@@ -1,0 +1,113 @@
+"""Batch normalisation by TensorFlow's fused operation."""
+
+import functools
+
+import keras
+from keras import ops
+
+from keras_senet.cpu import has_avx512, has_gpu, uses_onednn
+
+
+@keras.saving.register_keras_serializable("keras_senet")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` by TensorFlow's fused operation: same arguments, variables and numbers.
+
+    Keras computes moments, then an affine map, in separate operations. The fused one is faster, and the only one
+    that TensorFlow and TFLite fold into a convolution. It serves what these networks use (rank 4, over the
+    channels, centred and scaled, float16, bfloat16 or float32); anything else, and other backends, is Keras' own path.
+    On TensorFlow second derivatives in training are exact, where Keras leaves a part of them out. Forward over
+    reverse is too, unless the layer is within a `tf.function` and the accumulator outside: TensorFlow gets that wrong.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        if mask is not None or not self._is_fusible(inputs):
+            return super().call(inputs, training=training, mask=mask)
+        # Read here, and only here: when a backward pass runs, they may have changed.
+        gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
+        if training and self.trainable:
+            outputs, mean, variance = self._fused(inputs, gamma, beta)
+            mean, variance = self._with_gradients(inputs, mean, self._biased(variance, inputs))
+            self._update_moving_statistics(mean, variance)
+        else:
+            mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
+            if training or _is_fused_slowly():
+                outputs = self._affine(inputs, gamma, beta, mean, variance)
+            else:
+                outputs, _, _ = self._fused(inputs, gamma, beta, mean, variance)
+        outputs = ops.cast(outputs, self.compute_dtype)
+        if not training:
+            return outputs
+        from keras_senet.layers.recompute import tag_recompute
+
+        # An SE block that follows need not keep the outputs for its gradient.
+        return tag_recompute(outputs, self._affine, inputs, gamma, beta, mean, variance)
+
+    def _is_fusible(self, inputs):
+        return (
+            keras.backend.backend() == "tensorflow"
+            and len(inputs.shape) == 4
+            and self.axis in (1, -1, 3)
+            and self.center
+            and self.scale
+            and not self.synchronized
+            and not getattr(self, "renorm", False)  # Keras 3.12 has none
+            and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
+        )
+
+    def _fused(self, inputs, gamma, beta, mean=(), variance=()):
+        """(outputs, mean, variance), by the batch's statistics unless others are given."""
+        import tensorflow as tf
+
+        # tf.compat.v1.nn.fused_batch_norm would raise epsilon to 1.001e-5, which cuDNN no longer asks for.
+        return tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=gamma,
+            offset=beta,
+            mean=mean,
+            variance=variance,
+            epsilon=self.epsilon,
+            data_format="NCHW" if self.axis == 1 else "NHWC",
+            is_training=isinstance(mean, tuple),
+        )[:3]
+
+    def _affine(self, inputs, gamma, beta, mean, variance):
+        """The outputs by given statistics and plain operations."""
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        shift = beta - mean * scale
+        shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
+        outputs = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
+        return ops.cast(outputs, self.compute_dtype)
+
+    def _biased(self, variance, inputs):
+        """The variance that Keras averages, from that of the fused operation, which is Bessel-corrected."""
+        import tensorflow as tf
+
+        count = tf.cast(tf.size(inputs, out_type=tf.int64) // self.moving_mean.shape[0], "float32")
+        return variance * (count - 1.0) / count
+
+    def _update_moving_statistics(self, mean, variance):
+        for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            moving.assign(ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum))
+
+    def _moments(self, inputs, mask):
+        mean, variance = super()._moments(inputs, mask)
+        if mask is not None or self.synchronized or keras.backend.backend() != "tensorflow":
+            return mean, variance
+        return self._with_gradients(inputs, mean, variance)
+
+    def _with_gradients(self, inputs, mean, variance):
+        """The batch's mean and variance as functions of the inputs, with all of their gradient."""
+        from keras_senet.layers.recompute import differentiate_moments
+
+        axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
+        return differentiate_moments(inputs, mean, variance, axes)
+
+
+@functools.cache
+def _is_fused_slowly():
+    """Whether this machine should not run a convolution and batch normalisation as one operation, in inference.
+
+    TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
+    has AVX-512: with AVX2 it takes 15 times the time of both, for which all larger batches give up 1 or 2%.
+    """
+    return uses_onednn() and not has_gpu() and not has_avx512()
