@@ -4,12 +4,12 @@ is accepted.
 
 import dataclasses
 import numbers
-from typing import get_args, get_origin
+from typing import Any, get_args, get_origin
 
 import numpy as np
 
 
-def require(instance, name, holds, accepted):
+def require(instance: Any, name: str, holds: object, accepted: str) -> None:
     """Raises ValueError unless the field `name` holds what is accepted."""
     if not holds:
         raise ValueError(
@@ -17,19 +17,19 @@ def require(instance, name, holds, accepted):
         )
 
 
-def is_integer(value):
+def is_integer(value: object) -> bool:
     """Whether a value is an integer, such as Python's and NumPy's, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)
 
 
-def plain(value):
+def plain(value: Any) -> Any:
     """NumPy's numbers, also in tuples, as Python's, which JSON can hold; anything else as it is."""
     if isinstance(value, tuple):
         return tuple(map(plain, value))
     return value.item() if isinstance(value, np.generic) else value
 
 
-def require_types(instance):
+def require_types(instance: Any) -> None:
     """Raises ValueError for the first field whose value is not of its annotated type; integers are
     floats, too.
 

@@ -1,6 +1,7 @@
 """What an SE block computes and where a network has them: plain data, importable without Keras."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from keras_senet.fields import is_integer, plain
 
@@ -9,7 +10,7 @@ GATES = ("sigmoid", "tanh", "relu")
 POSITIONS = ("standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear")
 
 
-def check_excitation(reduction, squeeze, gate):
+def check_excitation(reduction: Any, squeeze: Any, gate: Any) -> None:
     """Raises ValueError for what `SqueezeExcite` does not take."""
     if not is_integer(reduction) or reduction < 1:
         raise ValueError(
@@ -36,8 +37,8 @@ class SE:
     pre             relu(F(se(x)) + shortcut(x))
     post            se(relu(F(x) + shortcut(x)))
     identity        relu(F(x) + se(shortcut(x)))
-    conv3x3         inside F, behind the first 3x3 convolution, its batch normalisation and ReLU
-    conv3x3_linear  the same in front of batch normalisation: the paper does not say which of the
+    conv3x3         inside F, after the first 3x3 convolution, its batch normalisation and ReLU
+    conv3x3_linear  the same before batch normalisation: the paper does not say which of the
                     two it means
 
     `stages` restricts the blocks to some stages, by the numbers in the layers' names; None is all
@@ -61,7 +62,8 @@ class SE:
         if self.stages is not None:
             if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
                 raise ValueError(
-                    f"`stages` must be a tuple of stage numbers, or None. Received: stages={self.stages!r}"
+                    "`stages` must be a tuple of stage numbers, or None. "
+                    f"Received: stages={self.stages!r}"
                 )
             object.__setattr__(
                 self, "stages", plain(tuple(self.stages))

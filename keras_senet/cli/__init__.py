@@ -265,10 +265,10 @@ def load_network(name, weights, size=None):
     import keras
 
     from keras_senet import models
-    from keras_senet.weights import find, open_weights
+    from keras_senet.weights import open_weights, resolve
 
     constructor = models.get(name)
-    source = find(weights, constructor.base.name)
+    source = resolve(weights, constructor.base.name)
     with open_weights(source, constructor.spec, constructor.preprocessing) as stored:
         classes, channels = stored.classes(), stored.channels()
     options = {} if classes is None else {"classes": classes}

@@ -17,7 +17,7 @@ from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.tables import per_class_csv, readable
 from keras_senet.extras import require
 from keras_senet.runs.load import is_run, load_run, results_folder
-from keras_senet.weights import Checkpoint, find
+from keras_senet.weights import Checkpoint, resolve
 from keras_senet_cli import quiet
 
 PROTOCOL_NAMES = (*PROTOCOLS, "larger")
@@ -225,7 +225,7 @@ def _protocols(protocol, changes, names):
 
 
 def _larger(name, weights):
-    found = None if is_run(weights) else find(weights, name)
+    found = None if is_run(weights) else resolve(weights, name)
     if not isinstance(found, Checkpoint):
         raise ValueError(
             f"--protocol larger is for published weights. Received: --weights {weights}"

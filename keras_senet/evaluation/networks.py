@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from keras_senet.graphs import operation_of
 from keras_senet.evaluation.protocols import Protocol, Whole
+from keras_senet.graphs import operation_of
 from keras_senet.preprocessing import Preprocessing, sides
 
 

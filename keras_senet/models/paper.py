@@ -1,4 +1,4 @@
-"""The paper's own figures, to lay a network beside them."""
+"""The paper's own figures, to compare a network with."""
 
 # GFLOPs of the authors' re-implementation without and with SE blocks: Tables 2 and 3.
 GFLOPS = {

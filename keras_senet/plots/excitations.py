@@ -7,9 +7,9 @@ import math
 
 import numpy as np
 
-from keras_senet.graphs import stage_of
 from keras_senet.evaluation import readable
 from keras_senet.extras import require
+from keras_senet.graphs import stage_of
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
 PANELS = 12  # blocks that all fit into a picture

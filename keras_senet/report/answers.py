@@ -10,9 +10,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.graphs import stage_of
 from keras_senet.analysis import gates
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
+from keras_senet.graphs import stage_of
 
 GATE_IMAGES = 1000
 PAIRS = 12

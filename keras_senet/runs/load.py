@@ -70,13 +70,13 @@ def _pruned(path):
 def _trained(workdir):
     from keras_senet.runs.workdir import read_recipe
     from keras_senet.weights.metadata import preprocessing_of
-    from keras_senet.weights.readers import opened
+    from keras_senet.weights.readers import open_file
 
     recipe = read_recipe(workdir)
     for file in ("model.weights.h5", "model.keras"):
         _require(workdir / file, "holds a run that has not ended")
     # A `model.keras` does not say how images are prepared: it is in the metadata of the weights.
-    with opened(workdir / "model.weights.h5") as file:
+    with open_file(workdir / "model.weights.h5") as file:
         preprocessing = preprocessing_of(file.metadata)
     return Run(_model(workdir / "model.keras", preprocessing), recipe.model, recipe.dataset)
 

@@ -8,7 +8,7 @@ fills it.
 from keras_senet.weights.download import DownloadError
 from keras_senet.weights.loading import open_weights
 from keras_senet.weights.readers import DamagedFileError, UnsupportedFileError
-from keras_senet.weights.registry import Checkpoint, find, is_published, list_weights
+from keras_senet.weights.registry import Checkpoint, is_published, list_weights, resolve
 from keras_senet.weights.saving import save_weights
 
 __all__ = [
@@ -16,9 +16,9 @@ __all__ = [
     "DamagedFileError",
     "DownloadError",
     "UnsupportedFileError",
-    "find",
     "is_published",
     "list_weights",
     "open_weights",
+    "resolve",
     "save_weights",
 ]
