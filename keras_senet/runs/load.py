@@ -9,7 +9,7 @@ import keras
 from keras_senet.runs import NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_recipe
 from keras_senet.weights.metadata import preprocessing_of
-from keras_senet.weights.readers import opened
+from keras_senet.weights.readers import open_file
 
 
 class Run(NamedTuple):
