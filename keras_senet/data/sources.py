@@ -13,7 +13,7 @@ from keras_senet.images.decoding import decode, read_orientation
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labeled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
+    """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
     class names.
 
     `files` are those that they were read from, if any: name -> size in bytes.
@@ -23,6 +23,7 @@ class Dataset:
     """
 
     images: np.ndarray
+    labels: np.ndarray
     class_names: tuple[str, ...]
     files: dict[str, int] = field(default_factory=dict)
 
@@ -80,7 +81,7 @@ class Dataset:
 
 
 class Encoded(abc.ABC):
-    """Labeled images as encoded bytes with random access; H and W of `image_shape` are None where
+    """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where
     they differ.
 
     A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)`, `fetch(indices)` and

@@ -174,7 +174,7 @@ def test_what_is_not_there_is_said_with_the_place(tmp_path):
         data.load("digits", "validation")
     record = example(encode(picture(9, 9)), -1)
     prepare(tmp_path, {"train": [[record]], "test": [[record]]})
-    with pytest.raises(ValueError, match="no labeled split 'test' or 'validation'"):
+    with pytest.raises(ValueError, match="no labelled split 'test' or 'validation'"):
         data.load("pictures", "test", tmp_path)
 
 
