@@ -52,7 +52,7 @@ def read_headers(encoded: Sequence[bytes], upright: bool = True) -> tuple[np.nda
 def plan_windows(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The windows of JPEGs to decode for their boxes, and the boxes in these: int32 (n, 2, 4).
 
-    Colors, of half the resolution, are interpolated with their neighbors: hence a margin.
+    Colours, of half the resolution, are interpolated with their neighbours: hence a margin.
     """
     begin = np.maximum(boxes[:, :2] - MARGIN, 0)
     end = np.minimum(boxes[:, :2] + boxes[:, 2:] + MARGIN, sizes)

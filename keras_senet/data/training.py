@@ -28,7 +28,7 @@ class TrainingData:
         dataset: what `load` returns.
         batch_size: images per step, over all replicas.
         image_size: height and width in pixels. Images of this size are taken as they are; others
-            are cropped at random (`augmentation.min_area`) or to the center square, and resized.
+            are cropped at random (`augmentation.min_area`) or to the centre square, and resized.
         seed: of the order and of the augmentation.
         augmentation: an `Augmentation`.
         class_balanced: whether each class is equally frequent, and not each image.
