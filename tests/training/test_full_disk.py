@@ -10,7 +10,7 @@ import little
 import pytest
 
 from keras_senet.analysis import ablation
-from keras_senet.analysis.ablation import write_results
+from keras_senet.analysis.ablation import SeedResult, VariantResult, write_results
 from keras_senet.files import replacing, write_atomically
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes import VARIANTS
