@@ -10,7 +10,7 @@ import little
 import pytest
 
 from keras_senet.analysis import ablation
-from keras_senet.analysis.ablation import Row, Run, write_results
+from keras_senet.analysis.ablation import SeedResult, VariantResult, write_results
 from keras_senet.files import replacing, write_atomically
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes import VARIANTS
@@ -42,8 +42,8 @@ def contents(folder):
 
 
 def write_table(folder):
-    runs = tuple(Run(seed, 20.0, 10.0) for seed in range(40))
-    write_results([Row(VARIANTS["se"], 1000, 20_000, runs)], folder, "a title")
+    runs = tuple(SeedResult(seed, 20.0, 10.0) for seed in range(40))
+    write_results([VariantResult(VARIANTS["se"], 1000, 20_000, runs)], folder, "a title")
 
 
 def write_metrics(folder):
