@@ -2,17 +2,12 @@
 and costs.
 """
 
-import csv
 import dataclasses
-import io
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-
-import numpy as np
 
 from keras_senet import data, models
 from keras_senet.analysis.comparison import Cost, cost
@@ -22,10 +17,10 @@ from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import Loaded, dataset_of, load_networks
 from keras_senet.cli.options import Prune
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.complexity import complexity
-from keras_senet.extras import require
-from keras_senet.files import write_atomically
+from keras_senet.files import replacing, to_csv, write_atomically
+from keras_senet.plots.pruning import pruning
 from keras_senet.weights.metadata import describe
 from keras_senet_cli import quiet
 
@@ -34,8 +29,8 @@ from keras_senet_cli import quiet
 class Variant:
     """One network to make of the original.
 
-    kind is "original", "removed", "constant", "gates" or "random"; keep the part of the channels
-    that stays.
+    kind is "original", "removed", "constant", "gates" or "random"; keep the fraction of the
+    channels that stays.
     """
 
     name: str
@@ -94,11 +89,22 @@ def run(options: Prune) -> None:
     title = name
     if dataset is not None:
         title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {split}"
-    show(_table(title, rows, plain))
+    about = {
+        "network": name,
+        "weights": weights,
+        "dataset": None if options.count_only else dataset_name,
+        "split": split,
+        "ranked_by": options.images,
+        "preprocessing": describe(model.preprocessing),
+        "plain": {"parameters": plain.parameters, "multiply_adds": plain.multiply_adds},
+        "variants": [_figures(row, plain) for row in rows],
+    }
+    if options.json:
+        show_json(about)
+    else:
+        show(_table(title, rows, plain))
     if output:
-        _write(
-            output, title, rows, plain, _report(options, model, name, weights, dataset_name, split)
-        )
+        _write(output, title, rows, about)
 
 
 def _check_stages(blocks, stages):
@@ -180,9 +186,8 @@ def _save(network, folder, variant):
     if folder is None or variant.kind in ("original", "random"):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f".partial-{variant.name}.keras"
-    network.save(partial)
-    os.replace(partial, folder / f"{variant.name}.keras")
+    with replacing(folder / f"{variant.name}.keras") as partial:
+        network.save(partial)
     return f"{variant.name}.keras"
 
 
@@ -210,34 +215,15 @@ def _table(title, rows, plain):
     return table
 
 
-def _report(options, model, name, weights, dataset_name, split):
-    """What `pruning.json` says beside the figures."""
-    return {
-        "network": name,
-        "weights": weights,
-        "dataset": None if options.count_only else dataset_name,
-        "split": split,
-        "ranked_by": options.images,
-        "preprocessing": describe(model.preprocessing),
-    }
-
-
-def _write(folder, title, rows, plain, report):
+def _write(folder, title, rows, report):
     """`pruning.csv`, `pruning.json` and `pruning.png`, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures = [_figures(row, plain) for row in rows]
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(figures[0]))
-    writer.writeheader()
-    writer.writerows(figures)
-    write_atomically(folder / "pruning.csv", text.getvalue())
-    counts = {"parameters": plain.parameters, "multiply_adds": plain.multiply_adds}
-    report = report | {"plain": counts, "variants": figures}
+    write_atomically(folder / "pruning.csv", to_csv(report["variants"]))
     write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
     written = ["pruning.csv", "pruning.json"]
     if rows[0].error is not None:
-        draw(rows, folder / ".pruning.png.partial", title)
-        os.replace(folder / ".pruning.png.partial", folder / "pruning.png")
+        with replacing(folder / "pruning.png") as partial:
+            pruning(rows, partial, title)
         written.append("pruning.png")
     files = [row.file for row in rows if row.file]
     console.print(f"{folder}/: {', '.join([*written, *files])}", highlight=False)
@@ -253,79 +239,3 @@ def _figures(row, plain):
         "parameters_over_plain": row.cost.parameters / plain.parameters - 1,
         "file": row.file,
     }
-
-
-# kind         what it is called, and how it is drawn
-STYLES = {
-    "gates": ("channels ranked by gates", {"marker": "o", "color": "tab:red"}),
-    "random": ("channels drawn at random", {"marker": "x", "color": "tab:grey"}),
-    "removed": ("SE blocks removed", {"marker": "s", "color": "tab:orange"}),
-    "constant": ("their mean gates kept", {"marker": "D", "color": "tab:green"}),
-}
-PANELS = (("gates", "random"), ("removed", "constant"))
-
-
-def draw(rows, path, title):
-    """Top-1 error (%) of `Row`s, the first of them the network itself, as a PNG file.
-
-    Of those that keep a part of the channels by multiply-adds: points, and a curve through the mean
-    of each part. Of those without SE blocks, which cost about as much as the network, by the stages
-    that have none.
-    """
-    panels = [kinds for kinds in PANELS if any(row.variant.kind in kinds for row in rows)]
-    figure = require("matplotlib.figure", "analysis").Figure(
-        figsize=(7.2, 5), layout="constrained", dpi=120
-    )
-    widths = [2 if kinds == PANELS[0] else 1 for kinds in panels]
-    every = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
-    for axes, kinds in zip(every, panels, strict=True):
-        (_draw_curves if kinds == PANELS[0] else _draw_stages)(axes, rows, kinds)
-        axes.axhline(rows[0].error, color="black", linestyle=":", linewidth=1, label="the network")
-        axes.margins(x=0.08)
-        axes.grid(alpha=0.3)
-        axes.legend(fontsize="small")
-    every[0].set(ylabel="top-1 error (%)", ylim=(0, None))
-    figure.suptitle(title)
-    figure.savefig(path, format="png")
-
-
-def _draw_curves(axes, rows, kinds):
-    """Error by multiply-adds; the parts that stay beside the points."""
-    end = _point(rows[0])
-    axes.plot(*end, "*", color="black", markersize=13, zorder=4)
-    for kind in kinds:
-        label, style = STYLES[kind]
-        points = {}
-        for row in (row for row in rows if row.variant.kind == kind):
-            points.setdefault(row.variant.keep, []).append(_point(row))
-        if points:
-            every = [point for group in points.values() for point in group]
-            axes.plot(*np.transpose(every), linestyle="none", label=label, zorder=3, **style)
-            means = sorted([*(tuple(np.mean(group, axis=0)) for group in points.values()), end])
-            axes.plot(*np.transpose(means), color=style["color"])
-        for keep, (first, *_) in points.items():
-            if kind == "gates":
-                axes.annotate(
-                    f"{keep:g}", first, xytext=(5, 5), textcoords="offset points", fontsize="small"
-                )
-    axes.set_xlabel("multiply-adds of an image (millions)")
-
-
-def _draw_stages(axes, rows, kinds):
-    """Error by the stages that have no SE blocks any more."""
-    stages = list(dict.fromkeys(row.variant.stages for row in rows if row.variant.kind in kinds))
-    for kind, aside in zip(kinds, (-0.08, 0.08), strict=True):
-        label, style = STYLES[kind]
-        found = [
-            (stages.index(row.variant.stages) + aside, row.error)
-            for row in rows
-            if row.variant.kind == kind
-        ]
-        if found:
-            axes.plot(*np.transpose(found), linestyle="none", label=label, zorder=3, **style)
-    axes.set_xticks(range(len(stages)), [", ".join(map(str, each)) or "all" for each in stages])
-    axes.set(xlabel="stages without SE blocks", xlim=(-0.5, len(stages) - 0.5))
-
-
-def _point(row):
-    return row.cost.multiply_adds / 1e6, row.error
