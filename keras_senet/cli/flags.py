@@ -301,8 +301,9 @@ def _find_recipe(cls, arguments):
 
 
 def _read_begun(workdir):
-    """The recipe of the run, or of the first of an ablation, in a work directory; a copy of it where
-    `recipe.json` is gone or damaged, which `WorkDir` then says; None without a run.
+    """The recipe of the run, or of the first of an ablation, in a work directory; None without one.
+
+    Where `recipe.json` is gone or damaged, which `WorkDir` then says, that of its copy.
     """
     copies = [workdir / name for name in STATES.values()]
     runs = sorted(file.parent for file in workdir.glob("*/seed*/recipe.json"))

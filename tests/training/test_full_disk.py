@@ -12,8 +12,8 @@ import pytest
 from keras_senet import cli
 from keras_senet.analysis import ablation
 from keras_senet.analysis.ablation import Row, Run, write_results
-from keras_senet.recipes import VARIANTS
 from keras_senet.files import replacing, write_atomically
+from keras_senet.recipes import VARIANTS
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import Recipe
 from keras_senet.weights import save_weights
