@@ -24,8 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = read_options(command, CLASSES[command], rest)
         if options is not None:
-            with _messages(command):
-                _import(command).run(options)
+            _run(command, options)
     except EXPECTED as error:
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise
@@ -49,6 +48,14 @@ def install_completion(shell: str | None) -> int:
         return 2
     print(f"{path}: completion of keras-senet, in shells that are opened from now on")
     return 0
+
+
+def _run(command, options):
+    from keras_senet.cli.tables import messages_aside
+
+    module = _import(command)
+    with _messages(command), messages_aside(getattr(options, "json", False)):
+        module.run(options)
 
 
 def _import(command):
