@@ -12,6 +12,7 @@ import resource
 import statistics
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def saved_model(path):
     """images -> outputs by name, by the SavedModel in a folder; a function a signature."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(path)  # must outlive its signatures
+    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
 
     def runner(name, prepare):
         signature = loaded.signatures[name]
@@ -49,7 +50,7 @@ def before_saved_model(path):
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    loaded = tf.saved_model.load(path)  # must outlive its signatures
+    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
     signature = loaded.signatures["serving_default"]
     frozen = convert_variables_to_constants_v2(signature)
     content = frozen.graph.as_graph_def()
@@ -103,7 +104,7 @@ def before_tflite(path):
 
     with open(path, "rb") as file:
         content = bytearray(file.read())
-    model = schema.Model.GetRootAs(content)
+    model: Any = schema.Model.GetRootAs(content)
     graph, signature = model.Subgraphs(0), model.SignatureDefs(0)
     activations = (schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.LOGISTIC)
     before = {}
