@@ -38,7 +38,7 @@ function say(id, text) {
   at(id).hidden = !text;
 }
 
-/** Loads a network; `read` gives its bytes. The one before is let go first: there may be no memory for both. */
+/** Loads a network; `read` returns its bytes. The one before is released first: there may be no memory for both. */
 async function openModel(name, read) {
   const before = state.model;
   state.model = null;

@@ -1,4 +1,4 @@
-"""SavedModels have batch normalisation inside their convolutions, as the machine that runs them is not known."""
+"""SavedModels have batch normalisation inside their convolutions: who knows what runs them."""
 
 import keras
 import numpy as np
@@ -34,7 +34,9 @@ def test_no_convolution_is_followed_by_batch_normalisation(tmp_path, family):
     ],
 )
 def test_networks_of_other_precisions_are_folded_in_float32(tmp_path, policy):
-    """The file computes in float32: it agrees with a float32 network of the same weights, not with rounded kernels."""
+    """The file computes in float32: it agrees with a float32 network of the same weights, not with
+    rounded kernels.
+    """
     keras.config.set_dtype_policy(policy)
     model = build(TINY["basic"].spec)
     keras.config.set_dtype_policy("float32")
