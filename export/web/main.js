@@ -116,7 +116,7 @@ function showClasses({ values, milliseconds }) {
   at("results").replaceChildren(...rows);
   const note = "These outputs are no probabilities (they do not add up to 1): the numbers are shown as they are.";
   say("results-note", probable ? "" : note);
-  say("status", `Likeliest: ${model.nameOf(top[0])}. Took ${Math.round(milliseconds)} ms.`);
+  say("status", `Top-1 prediction: ${model.nameOf(top[0])}. Took ${Math.round(milliseconds)} ms.`);
 }
 
 /** Files in 8 bits round each probability to a 256th: those of 1,000 classes may add up to half of 1. */
