@@ -9,7 +9,7 @@ asked for more than the model itself holds.
 
 import copy
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -162,7 +162,7 @@ def _changes(seed, unit):
 
 
 def _changed(variable, change):
-    values = ops.convert_to_numpy(variable.value)
+    values = np.asarray(ops.convert_to_numpy(variable.value))
     return change(values) if values.dtype.kind == "f" else values
 
 
@@ -176,7 +176,8 @@ def _last_activation(tensor):
     """(the activation that outputs a tensor (N, C), the tensor that it takes); (None, None) without
     a known one.
     """
-    layer, known = operation_of(tensor), (layers.Dense, layers.Activation, layers.Softmax)
+    layer: Any = operation_of(tensor)
+    known = (layers.Dense, layers.Activation, layers.Softmax)
     if len(tensor.shape) != 2 or type(layer) not in known:
         return None, None
     (given,) = inputs_of(tensor)

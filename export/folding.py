@@ -62,12 +62,15 @@ def _foldable(graph):
 
 def _folded_weights(conv, norm):
     """Kernel and bias of conv, then norm: computed in float64, rounded once."""
-    gamma, beta, mean, variance = (
-        None if weight is None else ops.convert_to_numpy(weight).astype("float64")
-        for weight in (norm.gamma, norm.beta, norm.moving_mean, norm.moving_variance)
-    )
-    scale = (1.0 if gamma is None else gamma) / np.sqrt(variance + norm.epsilon)
+    gamma, beta = _as_float64(norm.gamma, 1.0), _as_float64(norm.beta, 0.0)
+    mean, variance = _as_float64(norm.moving_mean, 0.0), _as_float64(norm.moving_variance, 1.0)
+    scale = gamma / np.sqrt(variance + norm.epsilon)
     kernel, *bias = (weight.astype("float64") for weight in conv.get_weights())
-    shift = ((bias[0] if bias else 0.0) - mean) * scale + (0.0 if beta is None else beta)
+    shift = ((bias[0] if bias else 0.0) - mean) * scale + beta
     scales = scale.reshape(kernel.shape[-2:]) if isinstance(conv, layers.DepthwiseConv2D) else scale
     return [(kernel * scales).astype("float32"), shift.astype("float32")]
+
+
+def _as_float64(weight, default):
+    """A weight as an array; the default where the layer has none."""
+    return np.asarray(default if weight is None else ops.convert_to_numpy(weight), "float64")

@@ -79,4 +79,4 @@ def _magnitudes(layer, *inputs):
 
 
 def _largest_weight(block):
-    return np.abs(ops.convert_to_numpy(block.reduce.kernel)).max()
+    return np.abs(np.asarray(ops.convert_to_numpy(block.reduce.kernel))).max()

@@ -250,6 +250,6 @@ def predict(
     outputs = [function(batch) for batch in batches]
     found = {}
     for name in outputs[0]:
-        arrays = [keras.ops.convert_to_numpy(each[name]) for each in outputs]
+        arrays = [np.asarray(keras.ops.convert_to_numpy(each[name])) for each in outputs]
         found[name] = np.concatenate(arrays).astype("float32")
     return found

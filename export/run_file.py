@@ -12,15 +12,16 @@ import resource
 import statistics
 import sys
 import time
+from typing import Any
 
 import numpy as np
 
 
 def saved_model(path):
-    """images -> outputs by name, by the SavedModel in a folder; a function a signature."""
+    """images -> outputs by name, by the SavedModel in a folder; a function per signature."""
     import tensorflow as tf
 
-    loaded = tf.saved_model.load(path)  # must outlive its signatures
+    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
 
     def runner(name, prepare):
         signature = loaded.signatures[name]
@@ -49,7 +50,7 @@ def before_saved_model(path):
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    loaded = tf.saved_model.load(path)  # must outlive its signatures
+    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
     signature = loaded.signatures["serving_default"]
     frozen = convert_variables_to_constants_v2(signature)
     content = frozen.graph.as_graph_def()
@@ -85,9 +86,9 @@ def tflite(path):
     (given,), made = interpreter.get_input_details(), runner.get_output_details()
 
     def run(images):
-        answers = [runner(images=_quantized(image[None], given)) for image in images]
+        outputs = [runner(images=_quantized(image[None], given)) for image in images]
         return {
-            name: _dequantized(np.concatenate([each[name] for each in answers]), made[name])
+            name: _dequantized(np.concatenate([each[name] for each in outputs]), made[name])
             for name in made
         }
 
@@ -103,7 +104,7 @@ def before_tflite(path):
 
     with open(path, "rb") as file:
         content = bytearray(file.read())
-    model = schema.Model.GetRootAs(content)
+    model: Any = schema.Model.GetRootAs(content)
     graph, signature = model.Subgraphs(0), model.SignatureDefs(0)
     activations = (schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.LOGISTIC)
     before = {}
@@ -121,13 +122,13 @@ def before_tflite(path):
     (given,) = interpreter.get_input_details()
 
     def run(images):
-        answers = {name: [] for name in found}
+        outputs = {name: [] for name in found}
         for image in images:
             interpreter.set_tensor(given["index"], image[None])
             interpreter.invoke()
             for name, tensor in found.items():
-                answers[name].append(interpreter.get_tensor(tensor))
-        return {name: np.concatenate(each) for name, each in answers.items()}
+                outputs[name].append(interpreter.get_tensor(tensor))
+        return {name: np.concatenate(each) for name, each in outputs.items()}
 
     return run
 
@@ -160,19 +161,19 @@ def before_onnx(path):
     from onnx import TensorProto, helper
 
     proto = onnx.load(path)
-    makers = {name: node for node in proto.graph.node for name in node.output}
+    producers = {name: node for node in proto.graph.node for name in node.output}
     names = [output.name for output in proto.graph.output]
     del proto.graph.output[:]
     for name in names:
-        maker = makers[name]
-        while maker.op_type in ("Cast", "Identity"):
-            maker = makers.get(maker.input[0], maker.__class__())
-        if maker.op_type in ("Softmax", "Sigmoid"):
+        producer = producers[name]
+        while producer.op_type in ("Cast", "Identity"):
+            producer = producers.get(producer.input[0], producer.__class__())
+        if producer.op_type in ("Softmax", "Sigmoid"):
             # In float16 the tensor has another type; a name that the model does not use cannot
             # clash.
             result = f"before: {name}"
             proto.graph.node.append(
-                helper.make_node("Cast", [maker.input[0]], [result], to=TensorProto.FLOAT)
+                helper.make_node("Cast", [producer.input[0]], [result], to=TensorProto.FLOAT)
             )
             proto.graph.output.append(
                 helper.make_tensor_value_info(result, TensorProto.FLOAT, None)
@@ -230,9 +231,10 @@ def main(kind, path, folder, *before):
 
     def add(signature, run):
         for i, images in enumerate(batches):
-            parts = [run(images[start : start + 16]) for start in range(0, len(images), 16)]
-            for name in parts[0]:
-                outputs[f"{signature}/{name}/{i}"] = np.concatenate([part[name] for part in parts])
+            found = [run(images[start : start + 16]) for start in range(0, len(images), 16)]
+            for name in found[0]:
+                arrays = [each[name] for each in found]
+                outputs[f"{signature}/{name}/{i}"] = np.concatenate(arrays)
 
     for signature, run in runs.items():
         add(signature, run)

@@ -29,7 +29,7 @@ def _predict_jpeg(model, preprocessing, images):
     is_last = keras.config.image_data_format() == "channels_last"
     images = images.round().clip(0, 255)
     images = images if is_last else images.transpose(0, 2, 3, 1)
-    cropped = np.stack([keras.ops.convert_to_numpy(preprocessing.crop(each)) for each in images])
+    cropped = np.stack([np.asarray(preprocessing.crop(each)) for each in images])
     cropped = cropped if is_last else cropped.transpose(0, 3, 1, 2)
     return predict(prediction_function(model, preprocessing), cropped)
 

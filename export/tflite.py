@@ -65,7 +65,7 @@ class TFLite(Options):
                 "`float_gates` must be False unless quantization='int8'. Received: "
                 f"float_gates={self.float_gates!r}, quantization={self.quantization!r}"
             )
-        object.__setattr__(self, "input_size", _read_size(self.input_size))
+        _read_size(self.input_size)
 
     def check_installed(self):
         require("ai_edge_litert.interpreter", "export")
@@ -180,15 +180,16 @@ def _read_size(value):
 
 def _fix_size(model, input_size, preprocessing):
     """The model, for images of one size."""
+    size = _read_size(input_size)
     if not is_of_any_size(model):
         given = image_shape(model)[:2]
-        if input_size not in (None, given):
+        if size not in (None, given):
             raise ValueError(
                 f"`input_size` is for models that take images of any size; {model.name!r} takes "
                 f"{given}. Received: input_size={input_size!r}"
             )
         return model
-    size = input_size or own_sides(model, preprocessing)
+    size = size or own_sides(model, preprocessing)
     if size is None:
         raise ValueError(
             "TFLite files take images of one size: pass `input_size`, such as 224 or (H, W), for "

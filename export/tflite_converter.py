@@ -4,6 +4,7 @@ import contextlib
 import re
 import tempfile
 import warnings
+from typing import Any
 
 import tensorflow as tf
 
@@ -32,13 +33,13 @@ def convert(model, options, common) -> bytes:
         converter = _make_converter(folder, options, common)
         if not options.float_gates:
             return converter.convert()
-        plain = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        plain: Any = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
         return _with_float_layers(converter, find_operations(gate_layers(model), plain))
 
 
-def _make_converter(folder, options, common):
+def _make_converter(folder, options, common) -> Any:
     builtins = tf.lite.OpsSet.TFLITE_BUILTINS
-    converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+    converter: Any = tf.lite.TFLiteConverter.from_saved_model(folder)
     converter.target_spec.supported_ops = [OPERATORS.get(options.quantization, builtins)]
     if options.quantization is not None:
         converter.optimizations = [tf.lite.Optimize.DEFAULT]

@@ -53,7 +53,7 @@ class Metadata(NamedTuple):
     """What a file says of its model.
 
     name         of the model
-    mean, std    of 0..255, a number a channel, where the graph itself computes (x - mean) / std;
+    mean, std    of 0..255, a number per channel, where the graph itself computes (x - mean) / std;
                  else None
     class_names  in the order of the output; None if there are none
     """

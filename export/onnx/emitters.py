@@ -85,4 +85,4 @@ def _emit(graph, node, inputs):
 
 def as_float32(weight) -> np.ndarray:
     """A weight as an array."""
-    return ops.convert_to_numpy(weight).astype("float32")
+    return np.asarray(ops.convert_to_numpy(weight), "float32")

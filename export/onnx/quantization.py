@@ -34,7 +34,7 @@ def quantize_to_int8(proto, calibration, layout: str, target) -> Any:
             batches = [laid_out(batch, layout) for batch in calibration]
             self.images = (image for batch in batches for image in batch)
 
-        def get_next(self):
+        def get_next(self) -> Any:
             image = next(self.images, None)
             return None if image is None else {"images": image[None]}
 

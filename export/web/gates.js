@@ -1,4 +1,4 @@
-/** The gates of SE blocks as bar charts, one a block, in groups of stages. */
+/** The gates of SE blocks as bar charts, one per block, in groups of stages. */
 
 const MOST_BARS = 256;
 

@@ -38,7 +38,7 @@ function say(id, text) {
   at(id).hidden = !text;
 }
 
-/** Loads a network; `read` gives its bytes. The one before is let go first: there may be no memory for both. */
+/** Loads a network; `read` returns its bytes. The one before is released first: there may be no memory for both. */
 async function openModel(name, read) {
   const before = state.model;
   state.model = null;
@@ -116,7 +116,7 @@ function showClasses({ values, milliseconds }) {
   at("results").replaceChildren(...rows);
   const note = "These outputs are no probabilities (they do not add up to 1): the numbers are shown as they are.";
   say("results-note", probable ? "" : note);
-  say("status", `Likeliest: ${model.nameOf(top[0])}. Took ${Math.round(milliseconds)} ms.`);
+  say("status", `Top-1 prediction: ${model.nameOf(top[0])}. Took ${Math.round(milliseconds)} ms.`);
 }
 
 /** Files in 8 bits round each probability to a 256th: those of 1,000 classes may add up to half of 1. */

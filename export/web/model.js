@@ -122,7 +122,7 @@ function cropFractionOf(properties) {
   if (!properties.has("preprocessing")) {
     throw new Refusal(
       "This file does not carry its normalisation: what the network expects of a picture's values is not known, and " +
-        "a guess would give wrong answers. Export it with to_onnx(..., preprocessing=model.preprocessing).",
+        "a guess would give wrong predictions. Export it with to_onnx(..., preprocessing=model.preprocessing).",
     );
   }
   const fraction = parsed(properties, "preprocessing")?.crop_fraction;

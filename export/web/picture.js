@@ -26,7 +26,7 @@ export function crop(bitmap, canvas, size, cropFraction) {
   canvas.width = canvas.height = size;
   const context = canvas.getContext("2d", { willReadFrequently: true });
   context.imageSmoothingQuality = "high";
-  context.fillStyle = "#fff"; // behind what is transparent
+  context.fillStyle = "#fff"; // under what is transparent
   context.fillRect(0, 0, size, size);
   context.drawImage(bitmap, -middle(width - size), -middle(height - size), width, height);
 }

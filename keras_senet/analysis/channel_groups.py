@@ -222,7 +222,7 @@ def contributions(conv: layers.Layer, importance: np.ndarray) -> np.ndarray:
 
 
 def _as_float64(variable):
-    return ops.convert_to_numpy(variable).astype("float64")
+    return np.asarray(ops.convert_to_numpy(variable), "float64")
 
 
 def _place(node, before):

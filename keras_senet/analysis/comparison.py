@@ -47,11 +47,15 @@ class Comparison:
 
     @property
     def top1(self) -> float | None:
-        return None if self.after.top1 is None else self.after.top1 - self.before.top1
+        return _difference(self.after.top1, self.before.top1)
 
     @property
     def top5(self) -> float | None:
-        return None if self.after.top5 is None else self.after.top5 - self.before.top5
+        return _difference(self.after.top5, self.before.top5)
+
+
+def _difference(after, before):
+    return None if after is None or before is None else after - before
 
 
 def cost(model: keras.Model, dataset: Any = None, **options: Any) -> Cost:

@@ -26,8 +26,9 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     0.48, ...}.
     """
     found = {}
-    for name, gate in gates(model)(images, training=False).items():
-        mean = ops.convert_to_numpy(ops.mean(gate))
+    outputs: Any = gates(model)(images, training=False)
+    for name, gate in outputs.items():
+        mean: Any = ops.convert_to_numpy(ops.mean(gate))
         found.setdefault(stage_of(name), []).append(float(mean))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 

@@ -1,6 +1,6 @@
 """Means over images of what goes through layers of a network, channel by channel."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import keras
@@ -72,20 +72,20 @@ def mean_magnitudes(
     return _means(model, watched, images, ops.absolute, progress)
 
 
-def _means(model, watched, images, function, progress):
+def _means(model, watched, images, function, progress) -> dict[Any, np.ndarray]:
     watched = list(watched)
     step = _make_step(model, watched, function)
-    total, sums = 0, [0.0] * len(watched)
+    total, sums = 0, [np.zeros(())] * len(watched)
     for batch in _batches(model, images, progress):
         total += len(batch)
         for i, mean in enumerate(step(batch)):
-            sums[i] += len(batch) * ops.convert_to_numpy(mean).astype("float64")
+            sums[i] = sums[i] + len(batch) * np.asarray(ops.convert_to_numpy(mean), "float64")
     if not total:
         raise ValueError("There must be images to take means over. Received: none")
     return {layer: each / total for layer, each in zip(watched, sums, strict=True)}
 
 
-def _make_step(model, watched, function):
+def _make_step(model, watched, function) -> Callable[[Any], Any]:
     """A function from a batch, as the network takes it, to a mean (C,) for each layer, over its
     calls.
     """
@@ -114,7 +114,7 @@ def _make_step(model, watched, function):
     return tf.function(compute, autograph=False, reduce_retracing=True)
 
 
-def _batches(model, images, progress):
+def _batches(model, images, progress) -> Iterator[Any]:
     """Batches as the network takes them."""
     if hasattr(images, "fetch"):
         yield from _prepared(model, images, progress)

@@ -169,7 +169,7 @@ def test_some_classes_alone_are_kept():
 
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family(kind):
-    """Also without a classifier, and for images of another size, which are shown as for evaluation."""
+    """Also without a classifier, and for images of another size, shown as for evaluation."""
     tiny = TINY[kind]
     model = tiny.constructor(weights=None, include_top=False)
     step, blocks = gates_step(model)
@@ -289,7 +289,7 @@ def test_specificity_by_hand():
 
 
 def test_constant_gates():
-    """With idle hidden units a gate is its bias alone."""
+    """With dead hidden units a gate is its bias only."""
     model = build()
     for layer in model.layers:
         if isinstance(layer, keras_senet.SqueezeExcite):

@@ -42,7 +42,7 @@ def narrowed(model, pruned):
 
 
 def masked(model, kept):
-    """A copy in which what does not stay is zero: behind its batch normalisation, and in front of
+    """A copy in which what is not kept is zero: after its batch normalisation, and before
     it.
     """
     copy = keras.models.clone_model(model)
@@ -75,7 +75,7 @@ NARROWER = {
     "bn_inception": 9,  # each convolution of a branch but its last
     "inception_resnet": 9,
     "vgg": 4,
-    "mobilenet": 26,  # each but the last pointwise convolution, and the depthwise one behind
+    "mobilenet": 26,  # each but the last pointwise convolution, and the depthwise one after it
     "shufflenet": None,  # channels are shuffled between its convolutions
 }
 
@@ -310,7 +310,7 @@ def test_a_dataset_ranks_as_its_images_do():
 
 
 def test_models_within_models_and_foreign_ones():
-    """Biases, an activation within a convolution, pooling and dropout, in a model within a model."""
+    """Biases, an activation within a convolution, pooling and dropout, in a nested model."""
     inner_inputs = keras.Input((8, 8, 6))
     x = layers.Conv2D(8, 3, activation="relu", name="first")(inner_inputs)
     x = layers.Dropout(0.5)(layers.AveragePooling2D(2)(x))
@@ -338,7 +338,7 @@ def test_models_within_models_and_foreign_ones():
 
 
 def test_gates_on_joined_branches():
-    """Through a concatenation and a convolution behind it, as in Inception-ResNet."""
+    """Through a concatenation and a convolution after it, as in Inception-ResNet."""
     inputs = keras.Input((8, 8, 4))
     branches = [
         layers.Conv2D(6, 1, name=f"{b}_2")(layers.Conv2D(4, 1, name=f"{b}_1")(inputs))

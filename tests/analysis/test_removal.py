@@ -1,4 +1,4 @@
-"""What a network answers without some of its SE blocks, against the network itself with its gates
+"""What a network outputs without some of its SE blocks, against the network itself with its gates
 held fast.
 """
 
@@ -45,7 +45,7 @@ def test_every_family_without_its_blocks(name):
         assert not any(isinstance(layer, SqueezeExcite) for layer in copy.layers)
         assert (copy.name, copy.preprocessing) == (model.name, model.preprocessing)
     scales = [layer.name for layer in constant.layers if layer.name.endswith("_gate")]
-    if name == "bn_inception":  # behind joined branches
+    if name == "bn_inception":  # after joined branches
         assert scales == [f"{block.name}_gate" for block in blocks]
         assert not hasattr(constant, "spec")
     else:
@@ -58,7 +58,7 @@ def test_every_family_without_its_blocks(name):
 POSITIONS = {
     "standard": 0,
     "pre": 2,  # the branch's input is the shortcut's, too
-    "post": 2,  # behind a sum
+    "post": 2,  # after a sum
     "identity": 1,  # one shortcut is a projection
     "conv3x3": 0,  # through the ReLU
     "conv3x3_linear": 0,
@@ -138,7 +138,7 @@ def test_the_weights_are_saved_with_the_architecture_that_is_left(tmp_path):
 
 
 def test_nested_models_and_foreign_ones():
-    """A gate behind a normalisation without a scale, in a model within a model."""
+    """A gate after a normalisation without a scale, in a nested model."""
     inner_inputs = keras.Input((8, 8, 4))
     x = layers.BatchNormalization(scale=False)(layers.Conv2D(6, 3, name="conv")(inner_inputs))
     inner = keras.Model(inner_inputs, SqueezeExcite(2, name="inner_se")(x), name="inner")
@@ -201,7 +201,7 @@ def test_means_over_a_dataset_are_those_over_its_images_as_the_network_takes_the
         np.testing.assert_allclose(means[block], expected, atol=1e-6)
 
 
-def test_a_part_of_a_dataset_is_spread_over_it():
+def test_a_subset_of_a_dataset_is_spread_over_it():
     dataset = pictures(10)
     part = subsample(dataset, 4)
     images, labels = part.fetch(np.arange(4))

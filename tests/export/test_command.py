@@ -27,7 +27,7 @@ def network():
 
 @pytest.fixture(scope="module")
 def images(network):
-    """By split. The network is right about 80 of 100 test images, and sure of what it says of each."""
+    """By split. The network is right about 80 of 100 test images, and confident of each."""
     many = np.random.default_rng(0).integers(0, 256, (500, 8, 8, 3), "uint8")
     probabilities = network(network.preprocessing.normalize(many)).numpy()
     second, first = np.sort(probabilities)[:, -2:].T

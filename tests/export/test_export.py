@@ -129,9 +129,11 @@ import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1] + "/saved")
 (name, spec), = loaded.signatures["serving_default"].structured_input_signature[1].items()
 assert (name, spec.shape.as_list()) == ("images", [None, 32, 32, 3]), (name, spec)
-outputs = loaded.signatures["serving_default"](images=tf.constant(np.load(sys.argv[1] + "/images.npy")))
+images = np.load(sys.argv[1] + "/images.npy")
+outputs = loaded.signatures["serving_default"](images=tf.constant(images))
 np.save(sys.argv[1] + "/outputs.npy", outputs["predictions"])
-assert list(outputs) == ["predictions"] and not any(m.startswith("keras_senet") for m in sys.modules)
+assert list(outputs) == ["predictions"]
+assert not any(name.startswith("keras_senet") for name in sys.modules)
 """
     subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path
@@ -412,7 +414,7 @@ def test_what_is_there_is_kept_unless_overwritten(kind, little, tmp_path):
 @pytest.mark.parametrize("kind", WRITERS)
 @pytest.mark.parametrize("place", [".", "..", "folder", "folder/notes.txt/", "link"])
 def test_overwriting_never_takes_what_no_export_wrote(kind, place, little, tmp_path, monkeypatch):
-    """The working directory, its parent, a folder of other things, also behind a link."""
+    """The working directory, its parent, a folder of other things, also through a link."""
     (tmp_path / "work" / "folder").mkdir(parents=True)
     (tmp_path / "work" / "folder" / "notes.txt").write_text("precious")
     (tmp_path / "work" / "link").symlink_to(tmp_path / "work" / "folder")

@@ -1,4 +1,4 @@
-"""A folded model answers what the model answers, and has no batch normalisation where that can be."""
+"""A folded model outputs what the model does, without batch normalisation where that can be."""
 
 import keras
 import numpy as np

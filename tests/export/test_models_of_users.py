@@ -174,8 +174,9 @@ REFUSED = {
     "Python": lambda: of(lambda x: head(Host()(x))),
 }
 MESSAGES = {
-    "of four": "`model` must take any number of images, as files do. Received: .* compute of 4 at a time$",
-    "four at the end": "compute of 4 at a time$",
+    "of four": "`model` must take any number of images, as files do. "
+    "Received: .* take 4 at a time$",
+    "four at the end": "take 4 at a time$",
     "counting": "`model` must leave its variables as they are, .*Assign.*$",
     "Python": "has something that (TFLite|ONNX) has not: .*PyFunc",
 }

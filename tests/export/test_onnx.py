@@ -33,7 +33,7 @@ def operators(path):
     return Counter(node.op_type for node in onnx.load(path).graph.node)
 
 
-def answers(path, images):
+def run(path, images):
     session = onnxruntime.InferenceSession(str(path))
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {"images": images}), strict=True))
@@ -110,7 +110,7 @@ def test_gates_are_outputs(squeeze, tmp_path):
     model = network(SmallResNet((1, 1), se=SE(squeeze=squeeze, reduction=2)))
     export.to_onnx(model, tmp_path / "file", gates=True)
     images = RANDOM.normal(size=(3, 32, 32, 3)).astype("float32")
-    found = answers(tmp_path / "file", images)
+    found = run(tmp_path / "file", images)
     expected = analysis.gates(model)(images)
     assert set(found) == {"predictions", *(f"gates/{name}" for name in expected)}
     for name, gate in expected.items():
@@ -156,6 +156,11 @@ def _max(x):
     return layers.MaxPooling2D(3, 2)(layers.ZeroPadding2D(1)(x))
 
 
+# Each may be the gate of an SE block.
+ACTIVATIONS = (
+    *("elu", "exponential", "hard_sigmoid", "hard_silu", "leaky_relu", "mish"),
+    *("selu", "softplus", "softsign"),
+)
 LAYERS = {
     "same": lambda x: layers.Conv2D(4, 3, strides=2, padding="same")(x),
     "rectangle": lambda x: layers.Conv2D(4, (1, 7), padding="same", activation="tanh")(x),
@@ -184,6 +189,7 @@ LAYERS = {
     "flat": lambda x: layers.Dense(3)(layers.Flatten()(x)),
     "flat twice": lambda x: layers.Flatten()(layers.Flatten()(x)),
     "gelu": lambda x: layers.Activation("gelu")(x),
+    **{name: layers.Activation(name) for name in ACTIVATIONS},
     "softmax": lambda x: layers.Softmax()(layers.GlobalAveragePooling2D()(x)),
     "dropout": lambda x: layers.Dropout(0.5)(x),
     "scale": lambda x: layers.Rescaling(0.5, 3.0)(x),
@@ -222,9 +228,7 @@ def largest_error(model, path, layout, images):
     proto = writer.make_proto(model, export.ONNX(layout))
     onnx.checker.check_model(proto, full_check=True)
     onnx.save(proto, str(path))
-    found = answers(path, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))[
-        "predictions"
-    ]
+    found = run(path, images if layout == "nhwc" else images.transpose(0, 3, 1, 2))["predictions"]
     expected = np.asarray(model(images, training=False))
     if layout == "nchw" and expected.ndim == 4:
         expected = expected.transpose(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""SavedModels have batch normalisation inside their convolutions, as the machine that runs them is not known."""
+"""SavedModels have batch normalisation inside their convolutions: who knows what runs them."""
 
 import keras
 import numpy as np
@@ -27,10 +27,16 @@ def test_no_convolution_is_followed_by_batch_normalisation(tmp_path, family):
 
 @pytest.mark.parametrize(
     "policy",
-    ["mixed_bfloat16", "float64", *(pytest.param(p, marks=pytest.mark.slow) for p in ("mixed_float16", "float16"))],
+    [
+        "mixed_bfloat16",
+        "float64",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("mixed_float16", "float16")),
+    ],
 )
 def test_networks_of_other_precisions_are_folded_in_float32(tmp_path, policy):
-    """The file computes in float32: it agrees with a float32 network of the same weights, not with rounded kernels."""
+    """The file computes in float32: it agrees with a float32 network of the same weights, not with
+    rounded kernels.
+    """
     keras.config.set_dtype_policy(policy)
     model = build(TINY["basic"].spec)
     keras.config.set_dtype_policy("float32")
@@ -40,7 +46,11 @@ def test_networks_of_other_precisions_are_folded_in_float32(tmp_path, policy):
     export.to_saved_model(model, tmp_path / "saved", images=images)
     assert not normalizations(tmp_path / "saved")
     served = tf.saved_model.load(tmp_path / "saved").signatures["serving_default"]
-    assert all(tensor.dtype == "float32" for tensor in served.captured_inputs if tensor.dtype != tf.resource)
+    assert all(
+        tensor.dtype == "float32"
+        for tensor in served.captured_inputs
+        if tensor.dtype != tf.resource
+    )
     found = served(images=tf.constant(images))["predictions"]
     np.testing.assert_allclose(found, reference(images, training=False), atol=1e-5)
 

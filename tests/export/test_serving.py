@@ -35,13 +35,11 @@ def test_photographs_are_served_as_they_are_evaluated(tmp_path):
     )
     serve = tf.saved_model.load(tmp_path / "saved").signatures["serve_jpeg"]
     encoded, _ = photographs.fetch(np.arange(IMAGES))
-    answers = [serve(images=tf.constant(list(encoded[i : i + 10]))) for i in range(0, IMAGES, 10)]
-    served = np.concatenate([answer["predictions"] for answer in answers])
-    classes = np.concatenate([answer["classes"] for answer in answers])
-    spread = evaluated.std(axis=0).mean()  # how much the answers differ from image to image
+    batches = [serve(images=tf.constant(list(encoded[i : i + 10]))) for i in range(0, IMAGES, 10)]
+    served = np.concatenate([batch["predictions"] for batch in batches])
+    classes = np.concatenate([batch["classes"] for batch in batches])
+    spread = evaluated.std(axis=0).mean()  # how much the outputs differ from image to image
     difference = np.abs(served - evaluated).max()
-    print(
-        f"{IMAGES} images: largest difference {difference:.1e}, probabilities spread by {spread:.1e}"
-    )
+    print(f"{IMAGES} images: max abs. error {difference:.1e}, probabilities spread by {spread:.1e}")
     assert difference < 1e-3 * spread
     assert [label.decode() for label in classes] == [names[i] for i in evaluated.argmax(axis=-1)]

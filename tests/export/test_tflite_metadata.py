@@ -222,7 +222,7 @@ def test_metadata_are_replaced(content, named, class_names):
 
 
 def test_metadata_of_another_tool_are_replaced(content):
-    """Where they are no front that can be taken away, here because what is behind no longer begins
+    """Where they cannot be cut off before the model, here because what follows no longer begins
     as a file does.
     """
     former = with_metadata(content, name="former", preprocessing=None, class_names=None)

@@ -1,4 +1,4 @@
-"""export/web in Chromium: what it answers is what ONNX Runtime answers in Python, and it says what
+"""export/web in Chromium: its outputs are those of ONNX Runtime in Python, and it says what
 it refuses.
 """
 
@@ -138,7 +138,7 @@ def png(pixels):
     return buffer.getvalue()
 
 
-def answers(content, pixels, layout="nhwc", preprocessing=PREPROCESSING):
+def run(content, pixels, layout="nhwc", preprocessing=PREPROCESSING):
     """What ONNX Runtime says in Python: {output: values} for one picture, cropped as the package
     crops it.
     """
@@ -184,7 +184,8 @@ def dist():
         if (folder / "ort.wasm.min.mjs").is_file():
             return folder
     return chromium.missing(
-        "needs ONNX Runtime Web: `npm install --prefix export/web`, or its dist folder in ORT_WEB_DIST"
+        "needs ONNX Runtime Web: `npm install --prefix export/web`, or its dist folder in "
+        "ORT_WEB_DIST"
     )
 
 
@@ -224,7 +225,8 @@ class Page:
             const bytes = Uint8Array.from(atob(content), (character) => character.charCodeAt(0));
             const data = new DataTransfer();
             data.items.add(new File([bytes], name, {type: kind}));
-            const options = {bubbles: true, cancelable: true, dataTransfer: data, clipboardData: data};
+            const options = {bubbles: true, cancelable: true};
+            Object.assign(options, {dataTransfer: data, clipboardData: data});
             node.dispatchEvent(new (event === "drop" ? DragEvent : ClipboardEvent)(event, options));
         }"""
         self.locator(onto).evaluate(script, [event, name, kind, base64.b64encode(content).decode()])
@@ -304,7 +306,7 @@ def visit(browser, address):
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 def test_a_dropped_picture_has_the_answer_of_python(visit, layout):
     content, pixels = network(layout), picture()
-    expected = answers(content, pixels, layout)["predictions"]
+    expected = run(content, pixels, layout)["predictions"]
     page = visit()
     page.drop("network.onnx", content)
     page.drop("picture.png", png(pixels), "image/png")
@@ -324,9 +326,7 @@ def test_a_dropped_picture_has_the_answer_of_python(visit, layout):
 def test_the_gates_are_those_of_python(visit):
     content, pixels = network(), picture(seed=1)
     expected = {
-        name[6:]: value
-        for name, value in answers(content, pixels).items()
-        if name.startswith("gates/")
+        name[6:]: value for name, value in run(content, pixels).items() if name.startswith("gates/")
     }
     page = visit()
     page.drop("network.onnx", content)
@@ -368,7 +368,7 @@ def test_the_gates_are_those_of_python(visit):
 
 class Exported(NamedTuple):
     """A file of `to_onnx` with gates, its normalisation, and how far two runtimes may be apart in
-    its answers.
+    its outputs.
     """
 
     content: bytes
@@ -398,7 +398,7 @@ def exported(request, files):
 
 def test_a_file_of_the_exporter_has_the_answer_and_the_gates_of_python(visit, exported):
     pixels, near = picture(seed=9), {"rtol": 0, "atol": exported.tolerance}
-    predictions, *gates = answers(
+    predictions, *gates = run(
         exported.content, pixels, preprocessing=exported.preprocessing
     ).items()
     page = visit()
@@ -432,7 +432,7 @@ def test_gates_outside_of_0_to_1_widen_their_scale(visit, gate):
         if node.op_type == "Sigmoid":
             node.op_type = gate
     content, pixels = model.SerializeToString(), picture()
-    expected = answers(content, pixels)["gates/stage1_block1_se"]
+    expected = run(content, pixels)["gates/stage1_block1_se"]
     low, high = min(0, expected.min()), max(1, expected.max())
     assert high - low > 1.1
     page = visit()
@@ -449,7 +449,7 @@ def test_a_resized_picture_is_close_to_the_packages(visit):
     x, y = np.meshgrid(np.linspace(0, 6, 150), np.linspace(0, 4, 100))
     pixels = (127.5 + 127 * np.stack([np.sin(x), np.cos(y), np.sin(x + y)], -1)).astype(np.uint8)
     content = network()
-    expected = answers(content, pixels)["predictions"]
+    expected = run(content, pixels)["predictions"]
     page = visit()
     page.drop("network.onnx", content)
     page.drop("picture.png", png(pixels), "image/png")
@@ -608,7 +608,7 @@ def test_an_output_of_another_name_is_refused(visit):
     assert 'needs an output "predictions"' in page.message
 
 
-def test_answers_that_are_not_finite_are_refused(visit):
+def test_outputs_that_are_not_finite_are_refused(visit):
     model = onnx.load_from_string(network())
     for weights in model.graph.initializer:
         if weights.name == "std":
