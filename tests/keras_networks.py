@@ -159,7 +159,7 @@ TINY = {
     "keras_senet.preprocess_input": _ours,
     "Preprocessing.normalize": _normalize,
     "a captured map": _captured_map,
-    "Rescaling a channel each": _rescaled,
+    "Rescaling per channel": _rescaled,
     "augmentation": _augmented,
     "gelu, LayerNormalization": _gelu,
     "shared layers": _shared,
@@ -241,15 +241,16 @@ def _cell(kind, model, images):
 def main(path):
     packages = ("keras", "tensorflow", "tf2onnx", "onnx", "onnxruntime", "ai-edge-litert", "numpy")
     lines = [
-        "# Networks that are not ours, in each format",
+        "# Other Keras networks in each format",
         "",
         "Made by `python tests/keras_networks.py results/foreign.md` with "
         + ", ".join(f"{package} {version(package)}" for package in packages)
         + ", on a CPU.",
         "",
-        "Each file was run by its own runtime, by the tests' code, on three images of 0..255, and compared with "
-        "`model.predict` by NumPy: the largest difference over the largest output, and the CPU time of the export in "
-        "the exporting process. Weights are random.",
+        "The tests' code ran each file in its own runtime on three images in 0..255 and compared "
+        "the outputs with those of `model.predict` in NumPy. A cell has the relative error (max. "
+        "abs. error / max. abs. output) and the CPU time of the export in the exporting process. "
+        "Weights are random.",
         "",
         "| network | SavedModel | TFLite | ONNX |",
         "|---|---|---|---|",

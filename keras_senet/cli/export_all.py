@@ -240,14 +240,14 @@ class Table:
 
 _HEAD = """# Every network in every format
 
-Made by `keras-senet export --all`. Each file was run by its own runtime and compared with the Keras
-model, on a CPU that was also busy with other things: latencies are for a comparison within a row. A
-cell has the largest difference over the largest output, the top-1 agreement, MiB, and ms/image.
+Made by `keras-senet export --all`. Each file was run in its own runtime and compared with the Keras
+model, on a CPU shared with other jobs: latencies are comparable only within a row. A cell has the
+relative error (max. abs. error / max. abs. output), the top-1 agreement with Keras over a number of
+images, the accuracy, the size, and the latency in ms/image.
 
-Networks without a dataset in their name have random weights, and batch normalisation the statistics
-of the images: their outputs are nearly equal for all classes, so that top-1 agreement says little
-of integer files.
-`export.csv` has all figures.
+Networks without a dataset in their name have random weights, and batch normalisation statistics
+computed on the images: their outputs are nearly equal for all classes, so top-1 agreement says
+little about their integer files. `export.csv` has all numbers.
 """
 
 
@@ -258,7 +258,7 @@ def _cell(row):
         return "failed"
     same = f"{100 * float(row['top1_agreement']):.0f}% of {row['images']}"
     size = f"{int(row['bytes']) / 2**20:.1f} MiB"
-    right = f", {100 * float(row['accuracy']):.2f}% right" if row.get("accuracy") else ""
+    right = f", {100 * float(row['accuracy']):.2f}% correct" if row.get("accuracy") else ""
     error, latency = f"{float(row['relative_error']):.0e}", f"{float(row['latency_ms']):.1f} ms"
     figures = f"{error}, {same}{right}, {size}, {latency}"
     return f"failed: {figures}" if row["failure"] else figures

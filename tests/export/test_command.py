@@ -272,4 +272,4 @@ def test_the_matrix_has_the_accuracy_of_a_trained_network(
     assert float(exact["accuracy"]) == 0.8
     assert float(exact["accuracy_change"]) == 0
     assert all(abs(float(row["accuracy_change"])) <= 0.01 for row in integer)
-    assert "80.00% right" in (tmp_path / "export.md").read_text()
+    assert "80.00% correct" in (tmp_path / "export.md").read_text()
