@@ -6,6 +6,7 @@ from keras import layers, ops
 
 from keras_senet import graphs
 
+NORMALIZATIONS = graphs.NORMALIZATIONS
 FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
 
@@ -53,10 +54,10 @@ def _foldable(graph):
         if consumer is None or type(conv) not in FOLDING:
             continue
         norm, data_format = consumer.operation, getattr(conv, "data_format", "channels_last")
-        is_linear = conv.activation is keras.activations.linear
-        if is_linear and type(norm) in graphs.NORMALIZATIONS:
-            if graphs.over_channels(norm, node.outputs[0], data_format):
-                yield norm, conv
+        if conv.activation is not keras.activations.linear or type(norm) not in NORMALIZATIONS:
+            continue
+        if graphs.over_channels(norm, node.outputs[0], data_format):
+            yield norm, conv
 
 
 def _folded_weights(conv, norm):

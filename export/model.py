@@ -1,7 +1,8 @@
 """What is exported: checks of a Keras model, copies of it, and the outputs that it computes."""
 
 import itertools
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
 
 import keras
 import numpy as np
@@ -19,14 +20,15 @@ from keras_senet.preprocessing import Preprocessing, sides
 FLOAT32 = {"dtype": "float32"}
 
 
-def check_exportable(model, preprocessing):
+def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) -> None:
     """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to
     tensors.
     """
     check_functional(model)
     if len(model.inputs) != 1:
         raise ValueError(
-            f"`model` must have one input, for images. Received: {model.name!r} with {len(model.inputs)} inputs"
+            f"`model` must have one input, for images. Received: {model.name!r} with "
+            f"{len(model.inputs)} inputs"
         )
     shape = tuple(model.inputs[0].shape)
     if len(shape) != 4 or image_shape(model)[2] is None:
@@ -40,7 +42,7 @@ def check_exportable(model, preprocessing):
 
 
 def _check_batch(model):
-    """Raises ValueError for a model that computes of one number of images alone, as in
+    """Raises ValueError for a model that takes one number of images only, as by
     `ops.reshape(x, (4, -1))`.
     """
     batch, *shape = model.inputs[0].shape
@@ -54,7 +56,7 @@ def _check_batch(model):
     if not is_open:
         raise ValueError(
             "`model` must take any number of images, as files do. "
-            f"Received: {model.name!r}, whose layers compute of {batch} at a time"
+            f"Received: {model.name!r}, whose layers take {batch} at a time"
         )
 
 
@@ -70,8 +72,8 @@ def _check_preprocessing(preprocessing, channels):
         )
 
 
-def check_tensorflow(what):
-    """Raises ValueError unless Keras computes with TensorFlow, of whose functions the file is made."""
+def check_tensorflow(what: str) -> None:
+    """Raises ValueError unless Keras computes with TensorFlow, whose functions are written."""
     if keras.backend.backend() != "tensorflow":
         raise ValueError(
             f"{what} needs Keras' backend 'tensorflow' (KERAS_BACKEND=tensorflow). "
@@ -79,7 +81,7 @@ def check_tensorflow(what):
         )
 
 
-def checked_class_names(model, class_names):
+def checked_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] | None:
     """The names as a tuple of text, or None.
 
     Raises:
@@ -103,64 +105,59 @@ def checked_class_names(model, class_names):
     return names
 
 
-def with_plain_ends(model):
+def with_plain_ends(model: keras.Model) -> keras.Model:
     """The model itself, or one with a tensor for an input or output that is a list or a dict of a
     single one.
     """
-    if isinstance(
-        model, keras.Sequential
-    ):  # its ends are tensors, which it does not tell before it was called
+    # The ends of a sequential model are tensors, and not known before it was called.
+    if isinstance(model, keras.Sequential):
         return model
     is_plain = len(model.outputs) != 1 or isinstance(model.output, keras.KerasTensor)
     if is_plain and isinstance(model.input, keras.KerasTensor):
         return model
     outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
-    return _like(model, keras.Model(model.inputs[0], outputs, name=model.name))
+    return _with_preprocessing_of(model, keras.Model(model.inputs[0], outputs, name=model.name))
 
 
-def _like(model, copy):
-    """The copy, with what a network of keras_senet says of its images."""
+def _with_preprocessing_of(model, copy):
+    """The copy, with the model's `preprocessing` if it has one."""
     if hasattr(model, "preprocessing"):
         copy.preprocessing = model.preprocessing
     return copy
 
 
-def output_names(model):
+def output_names(model: keras.Model) -> list[str]:
     """The outputs' names in a file, in the order of `model.outputs`.
 
     A single one is called `predictions`. Several have the keys of a dict, or the names of the
-    layers that make them.
+    layers that output them.
     """
     if len(model.outputs) == 1:
         return ["predictions"]
-    names = []
+    names, is_dict = [], isinstance(model.output, dict)
     for path, tensor in keras.tree.flatten_with_path(model.output):
-        keys = (
-            [str(key) for key in path]
-            if isinstance(model.output, dict)
-            else [operation_of(tensor).name]
-        )
+        keys = [str(key) for key in path] if is_dict else [operation_of(tensor).name]
         names.append(unused_name("_".join(keys), {"images", *names}))
     return names
 
 
-def unused_name(name, taken):
+def unused_name(name: str, taken: Collection[str]) -> str:
     """The name, with a number added if it is taken."""
     numbered = (f"{name}_{count}" for count in itertools.count(2))
     return next(each for each in itertools.chain([name], numbered) if each not in taken)
 
 
-def takes_integers(model):
+def takes_integers(model: keras.Model) -> bool:
     """Whether the model's images are integers, as those of `keras.Input(..., dtype="uint8")`."""
     return keras.backend.is_int_dtype(model.inputs[0].dtype)
 
 
-def is_of_any_size(model):
+def is_of_any_size(model: keras.Model) -> bool:
     """Whether the height or the width of the images is open."""
     return None in image_shape(model)
 
 
-def own_sides(model, preprocessing):
+def own_sides(model: keras.Model, preprocessing: Preprocessing | None) -> tuple[int, int] | None:
     """(H, W) of the images that a network for any size was made for, by its preprocessing; None if
     nothing tells.
     """
@@ -168,7 +165,7 @@ def own_sides(model, preprocessing):
     return None if size is None else sides(size)
 
 
-def with_sides(model, missing):
+def with_sides(model: keras.Model, missing: Sequence[int]) -> tuple[int, int, int]:
     """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
     height, width, channels = image_shape(model)
     size = (height or missing[0], width or missing[1])
@@ -179,7 +176,7 @@ def with_sides(model, missing):
     )
 
 
-def is_taken(model, shape):
+def is_taken(model: keras.Model, shape: Sequence[int]) -> bool:
     """Whether a model can compute images of a shape: some want sides that their strides divide."""
     try:
         model(np.zeros((1, *shape), "float32"), training=False)
@@ -188,23 +185,23 @@ def is_taken(model, shape):
     return True
 
 
-def of_shape(model, shape):
+def of_shape(model: keras.Model, shape: Sequence[int]) -> keras.Model:
     """A copy of a model for images of any size that takes those of one shape."""
     model = with_plain_ends(model)
     copy = keras.models.clone_model(
         model, keras.Input(shape, name="images"), clone_function=with_config
     )
     set_weights(copy, model.get_weights())
-    return _like(model, copy)
+    return _with_preprocessing_of(model, copy)
 
 
-def image_shape(model):
+def image_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
     """(H, W, C) of the images that the model takes, in either layout."""
     shape = tuple(model.inputs[0].shape[1:])
     return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
 
 
-def in_float32(model):
+def in_float32(model: keras.Model) -> keras.Model:
     """The model itself, or with layers of mixed precision a copy that computes in float32, the
     variables' dtype.
     """
@@ -220,14 +217,16 @@ def in_float32(model):
     return copy_with(model, clone)
 
 
-def copy_with(model, clone):
-    """A copy with `clone(layer)` in place of each layer, nested ones too, and the model's weights."""
+def copy_with(model: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
+    """A copy with `clone(layer)` in place of each layer, nested ones too, and equal weights."""
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
     set_weights(copy, model.get_weights())
-    return _like(model, copy)
+    return _with_preprocessing_of(model, copy)
 
 
-def prediction_function(model, preprocessing, names=None):
+def prediction_function(
+    model: keras.Model, preprocessing: Preprocessing | None, names: Iterable | None = None
+) -> Callable[[Any], dict]:
     """The outputs by name of a batch of images: 0..255 RGB with `preprocessing`, else as the model
     takes them.
     """
@@ -241,15 +240,16 @@ def prediction_function(model, preprocessing, names=None):
     return predictions
 
 
-def predict(function, images, batch_size=16):
+def predict(
+    function: Callable[[Any], dict], images: np.ndarray, batch_size: int = 16
+) -> dict[Any, np.ndarray]:
     """What a function like `prediction_function` computes of all images, a batch at a time: float32
     by name.
     """
-    parts = np.split(images, range(batch_size, len(images), batch_size))
-    outputs = [function(part) for part in parts]
-    return {
-        name: np.concatenate([keras.ops.convert_to_numpy(each[name]) for each in outputs]).astype(
-            "float32"
-        )
-        for name in outputs[0]
-    }
+    batches = np.split(images, range(batch_size, len(images), batch_size))
+    outputs = [function(batch) for batch in batches]
+    found = {}
+    for name in outputs[0]:
+        arrays = [keras.ops.convert_to_numpy(each[name]) for each in outputs]
+        found[name] = np.concatenate(arrays).astype("float32")
+    return found

@@ -1,11 +1,14 @@
 """The TensorFlow functions that SavedModel, TFLite and tf2onnx are made from."""
 
+from typing import Any
+
+import keras
 import tensorflow as tf
 
 from .model import prediction_function
 
 
-def serving_function(model, preprocessing, batch=None):
+def serving_function(model: keras.Model, preprocessing: Any, batch: int | None = None) -> Any:
     """A tf.function from `images` (batch, H, W, C) float32 to float32 outputs by name; None is a
     dynamic batch.
     """
@@ -19,7 +22,7 @@ def serving_function(model, preprocessing, batch=None):
     return serve
 
 
-def traced(function):
+def trace(function: Any) -> Any:
     """The concrete function of a tf.function with an `input_signature`, without calls that XLA must
     compile.
 
@@ -32,15 +35,10 @@ def traced(function):
         return concrete
     inlined = tf.function(function.python_function, input_signature=function.input_signature)
     before = tf.config.functions_run_eagerly()
-    tf.config.run_functions_eagerly(
-        True
-    )  # functions within a function that is traced become part of it
+    tf.config.run_functions_eagerly(True)  # a function within one that is traced becomes part of it
     try:
         return inlined.get_concrete_function()
-    except (
-        ValueError,
-        TypeError,
-    ):  # such as a tensor in an `if`, which only a function of its own can have
+    except (ValueError, TypeError):  # such as a tensor in an `if`, for which AutoGraph is needed
         return concrete
     finally:
         tf.config.run_functions_eagerly(before)
@@ -58,7 +56,7 @@ def _calls_xla(concrete):
     return any("Conv3D" not in {node.op for node in each.node_def} for each in compiled)
 
 
-def frozen_graph(function):
+def frozen_graph(function: Any) -> tuple[Any, dict[str, str]]:
     """(GraphDef, {`images` and each output's name: its tensor}) of a `serving_function`, with
     constants in its place.
 
@@ -68,24 +66,32 @@ def frozen_graph(function):
     """
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    concrete = traced(function)
-    assigning = [
-        each.name for each in concrete.graph.get_operations() if each.type.startswith("Assign")
-    ]
+    concrete = trace(function)
+    operations = concrete.graph.get_operations()
+    assigning = [each.name for each in operations if each.type.startswith("Assign")]
     if assigning:
         raise ValueError(
             "`model` must leave its variables as they are, which are constants in the file. "
             f"Received: a model with {assigning[0]!r}"
         )
-    captured = {
-        placeholder.op.name: tensor.numpy()
-        for tensor, placeholder in concrete.graph.captures
-        if tensor.dtype != tf.resource
-    }
     frozen = convert_variables_to_constants_v2(
         concrete, lower_control_flow=False, aggressive_inlining=True
     )
     content = frozen.graph.as_graph_def(add_shapes=True)
+    _fill_captured(content, concrete.graph.captures)
+    # TensorFlow has the values of a dictionary in the order of its keys.
+    names = sorted(concrete.structured_outputs)
+    outputs = dict(zip(names, (each.name for each in frozen.outputs), strict=True))
+    return content, {"images": "images:0"} | outputs
+
+
+def _fill_captured(content, captures):
+    """Makes constants of a graph's placeholders for captured tensors."""
+    captured = {
+        placeholder.op.name: tensor.numpy()
+        for tensor, placeholder in captures
+        if tensor.dtype != tf.resource
+    }
     for node in content.node:
         if node.name in captured:
             constant = tf.make_tensor_proto(captured[node.name])
@@ -93,23 +99,16 @@ def frozen_graph(function):
             node.attr.clear()
             node.attr["dtype"].type = constant.dtype
             node.attr["value"].tensor.CopyFrom(constant)
-    # TensorFlow has the values of a dictionary in the order of its keys.
-    outputs = dict(
-        zip(
-            sorted(concrete.structured_outputs), (each.name for each in frozen.outputs), strict=True
-        )
-    )
-    return content, {"images": "images:0"} | outputs
 
 
-def write_saved_model(model, functions, folder):
+def write_saved_model(model: keras.Model, functions: dict[str, Any], folder: Any) -> None:
     """Writes tf.functions by the names of their signatures, and the model's variables, as a
     SavedModel.
 
     `keras.export.ExportArchive` would write each variable twice: as Keras' object and as
     TensorFlow's within it.
     """
-    functions = {name: traced(function) for name, function in functions.items()}
+    functions = {name: trace(function) for name, function in functions.items()}
     module = tf.Module()
     module.tensors = [variable.value for variable in model.variables]
     module.functions = functions

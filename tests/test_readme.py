@@ -24,7 +24,7 @@ def put_published_weights(tmp_path, monkeypatch):
     photo.
     """
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    spec = keras_senet.SEResNet50.spec.published_by("later")
+    spec = keras_senet.SEResNet50.spec.published_by("timm")
     (checkpoint,) = (c for c in keras_senet.list_weights("SEResNet50") if c.tag == "imagenet-ra2")
     cache_folder().mkdir(parents=True)
     keras_senet.save_weights(

@@ -86,7 +86,7 @@ class OnnxGraph:
         return self.pad(x._replace(pads=NO_PADS), amounts, f"{x.name}/padded")
 
     def pad(self, x: Value, amounts, name: str) -> Value:
-        """x with zeros at the starts, then the ends, of its four axes; the caller sets the shape."""
+        """x with zeros at the starts, then the ends, of its four axes; its shape is the former."""
         pads = self.constant(amounts, f"{name}/amounts", "int64")
         return x._replace(name=self.add("Pad", x.name, pads, name=name))
 

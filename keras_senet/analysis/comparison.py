@@ -30,8 +30,8 @@ class Comparison:
     """A network before and after something was removed from it.
 
     parameters, multiply_adds  the fraction of them that is left, 0..1
-    top1, top5                 what is gained (negative: lost), as fractions of the images; None without
-                               an evaluation
+    top1, top5                 what is gained (negative: lost), as fractions of the images; None
+                               without an evaluation
     """
 
     before: Cost

@@ -24,8 +24,8 @@ class BlockStatistics(NamedTuple):
                    gate changes
     specificity    the fraction of that variance that is between classes: see `specificity`; None
                    where it is not known
-    closed         the fraction of the gates with a magnitude below 0.1. Low sigmoids and ReLUs suppress
-                   their channel; so do tanh gates around 0, their middle
+    closed         the fraction of the gates with a magnitude below 0.1. Low sigmoids and ReLUs
+                   suppress their channel; so do tanh gates around 0, their middle
     opened         the fraction with a magnitude above 0.9: sigmoids and tanhs that saturate. A ReLU
                    does not saturate
     from_identity  the mean of |gate - 1|: 0 for a block that changes nothing

@@ -33,8 +33,8 @@ def remove_se(
 
     All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new
     network where a spec describes it, so that `keras_senet.save_weights` writes it: without
-    depthwise convolutions, and if the blocks of whole stages were removed. Blocks in nested models are
-    found too.
+    depthwise convolutions, and if the blocks of whole stages were removed. Blocks in nested models
+    are found too.
 
     Args:
         model: a functional Keras model with SE blocks. It is not changed.

@@ -16,6 +16,7 @@ from keras_senet.recipes.augmentation import Augmentation
 
 AHEAD = 4  # micro-batches that wait for the network
 READS = 4  # micro-batches whose images are read at the same time
+FEW = 100  # images: in a smaller set, a damaged image is reported before the batch size
 
 
 class TrainingData:
@@ -27,7 +28,7 @@ class TrainingData:
         dataset: what `load` returns.
         batch_size: images per step, over all replicas.
         image_size: height and width in pixels. Images of this size are taken as they are; others
-            are cropped at random (`augmentation.min_area`) or to the center square, and resized.
+            are cropped at random (`augmentation.min_area`) or to the centre square, and resized.
         seed: of the order and of the augmentation.
         augmentation: an `Augmentation`.
         class_balanced: whether each class is equally frequent, and not each image.
@@ -48,6 +49,9 @@ class TrainingData:
         class_balanced: bool = False,
     ):
         if not 1 <= batch_size <= len(dataset):
+            for index in range(len(dataset) if len(dataset) < min(batch_size, FEW) else 0):
+                if corrupt := decoding.find_corrupt(dataset, index):
+                    raise decoding.CorruptImageError(str(corrupt))
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "
                 f"Received: batch_size={batch_size}"
@@ -115,9 +119,8 @@ class TrainingData:
         counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
         raw = map_reading(counts, fetch, min(READS, 2 * len(parts)))
         examples = map_decoding(raw.unbatch(), self._make_example)
-        finished = examples.batch(size, drop_remainder=True).map(
-            self._finish, 2, deterministic=True
-        )
+        batches = examples.batch(size, drop_remainder=True)
+        finished = batches.map(self._finish, 2, deterministic=True)
         return set_options(finished.prefetch(AHEAD))
 
     def _divide(self, replicas):
@@ -229,6 +232,5 @@ class TrainingData:
         def choose(whole):
             return tf.numpy_function(self._choose_boxes, [whole[None], position[None]], tf.int32)[0]
 
-        window, box = tf.unstack(windows)
-        image = self.dataset.decode_box(raw, window, box, choose, whole_size, orientation)
+        image = self.dataset.decode_box(raw, windows, choose, whole_size, orientation)
         return tf.ensure_shape(resize_square(image, size), (size, size, channels))

@@ -158,9 +158,16 @@ def test_bad_input_ends_a_process_with_status_2():
     assert '"SEResNet51" for MODEL' in result.stderr
 
 
+def test_nothing_of_tensorflows_start_is_printed():
+    """In a process of its own, where TensorFlow starts: 5 s, most of it that."""
+    result = start_process("summary", "SEResNet20", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["parameters"] == 274847
+
+
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "ai_edge_litert", "onnxruntime"])
 def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path, run, monkeypatch):
-    """A module that `sys.modules` says cannot be imported stands in for one that is not installed."""
+    """A module that `sys.modules` says cannot be imported is one that is not installed."""
     for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
         monkeypatch.setitem(sys.modules, name, None)
     result = run("quickstart", "--workdir", tmp_path / "work")

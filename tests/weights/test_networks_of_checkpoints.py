@@ -13,17 +13,18 @@ import keras_senet
 from keras_senet import cli
 from keras_senet.models.blocks import global_pool
 from keras_senet.models.resnet import SE, ResNet
+from keras_senet.models.units import Bottleneck, Stem
 from keras_senet.weights.registry import split_part
 
-SPEC = ResNet((1,), stride_on=2, stem_pool="padded")  # as timm's later networks are
+SPEC = ResNet((1,), Bottleneck(stride_on=2), Stem(pool="padded"))  # as timm's own networks are
 
 
 def constructor(spec=SPEC):
     return keras_senet.application(spec, name="tiny", input_size=32, classes=10, head=global_pool)
 
 
-def later(state):
-    """The names of timm's later networks."""
+def timm(state):
+    """The names of timm's own networks."""
     for old, new in {"layer0.": "", "se_module": "se", "last_linear": "fc"}.items():
         state = {name.replace(old, new): array for name, array in state.items()}
     return state
@@ -40,7 +41,7 @@ def random_state(spec=SPEC):
             if positive
             else random.normal(0, 0.1, variable.shape)
         )
-    return model, later(foreign.torch_state(model))
+    return model, timm(foreign.torch_state(model))
 
 
 @pytest.fixture(scope="module")

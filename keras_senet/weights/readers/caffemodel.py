@@ -11,6 +11,7 @@ import contextlib
 import functools
 import io
 import math
+from typing import Any
 
 import numpy as np
 
@@ -58,7 +59,7 @@ def _messages():
     }
 
 
-def _parse(message, content):
+def _parse(message: str, content: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
@@ -68,7 +69,7 @@ def _parse(message, content):
 
 
 @contextlib.contextmanager
-def opened(path):
+def open_file(path):
     """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
     with path.open("rb") as file:
         entries = {}

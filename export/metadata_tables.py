@@ -1,0 +1,109 @@
+"""Tables of a TFLite file's metadata: read and written by their names, with flatbuffers."""
+
+from typing import Any
+
+from keras_senet.extras import require
+
+from .tflite_file import check_identifier, write_vector
+
+IDENTIFIER = b"M001"
+# The fields of a table in the order of their slots, "-" where one is not used here; a union has
+# two. From MediaPipe's metadata_schema.fbs 1.5.0, the successor of TFLite Support's: it is
+# generated in MediaPipe's package only.
+SCHEMA = """
+ModelMetadata         name - - subgraph_metadata - - - min_parser_version
+SubGraphMetadata      - - input_tensor_metadata output_tensor_metadata
+TensorMetadata        name description - content process_units stats associated_files
+Content               content_properties_type content_properties
+FeatureProperties
+ImageProperties       color_space
+ProcessUnit           options_type options
+NormalizationOptions  mean std
+Stats                 max min
+AssociatedFile        name description type
+"""
+FIELDS = {kind: fields for kind, *fields in map(str.split, SCHEMA.strip().splitlines())}
+
+
+def read_root(packed: bytes) -> Any:
+    """The table ModelMetadata, a `flatbuffers.table.Table` as all that are read here."""
+    check_identifier(packed, IDENTIFIER)
+    table = require("flatbuffers.table", "export").Table(packed, 0)
+    return _at(table, table.Indirect(0))
+
+
+def _at(table, place):
+    return type(table)(table.Bytes, place)
+
+
+def read_byte(table: Any, kind: str, field: str) -> int:
+    """An enum, 0 where it is not there."""
+    offset = _offset(table, kind, field)
+    return table.Bytes[table.Pos + offset] if offset else 0
+
+
+def _offset(table, kind, field):
+    return table.Offset(4 + 2 * FIELDS[kind].index(field))
+
+
+def read_text(table: Any, kind: str, field: str) -> str:
+    """A string, "" where it is not there."""
+    offset = _offset(table, kind, field)
+    return table.String(table.Pos + offset).decode() if offset else ""
+
+
+def read_tables(table: Any, kind: str, field: str) -> list[Any]:
+    """A vector of tables, empty where it is not there."""
+    offset = _offset(table, kind, field)
+    count = table.VectorLen(offset) if offset else 0
+    return [_at(table, table.Indirect(table.Vector(offset) + 4 * i)) for i in range(count)]
+
+
+def make_table(kind: str, **fields: Any) -> dict[int, Any]:
+    """A table to write: values by slot."""
+    return {
+        FIELDS[kind].index(field): value for field, value in fields.items() if value is not None
+    }
+
+
+def build(metadata: dict[int, Any]) -> bytes:
+    """The bytes of a table ModelMetadata, of texts, integers of one byte, lists of floats, and
+    tables, also in lists.
+    """
+    builder = require("flatbuffers", "export").Builder()
+    builder.Finish(_write(builder, metadata), IDENTIFIER)
+    return bytes(builder.Output())
+
+
+def _write(builder, value):
+    """The offset of a text, list or table. Its contents are written before it: the builder goes
+    from the back.
+    """
+    match value:
+        case str():
+            return builder.CreateString(value)
+        case dict():
+            return _write_table(builder, value)
+        case [float(), *_]:
+            builder.StartVector(4, len(value), 4)
+            for number in reversed(value):
+                builder.PrependFloat32(number)
+            return builder.EndVector()
+    return write_vector(builder, [_write(builder, each) for each in value])
+
+
+def _write_table(builder, table):
+    """The offset of a table."""
+    values = {
+        slot: value if isinstance(value, int) else _write(builder, value)
+        for slot, value in table.items()
+    }
+    builder.StartObject(max(values, default=-1) + 1)
+    for slot, value in values.items():
+        write = (
+            builder.PrependInt8Slot
+            if isinstance(table[slot], int)
+            else builder.PrependUOffsetTRelativeSlot
+        )
+        write(slot, value, 0)
+    return builder.EndObject()
