@@ -70,11 +70,7 @@ class Trainer(Engine):
         skip_corrupt: bool = False,
         tensorboard: bool = False,
     ):
-        if keras.backend.backend() != "tensorflow":
-            raise ValueError(
-                "This engine needs KERAS_BACKEND=tensorflow; `--engine fit` also runs on "
-                f"{keras.backend.backend()!r}"
-            )
+        _check_backend()
         self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
         self.workers = Workers(self.strategy)
         is_chief = self.workers.is_chief
@@ -272,6 +268,14 @@ class Trainer(Engine):
         last = self._last_row()
         self.workers.barrier()
         return last
+
+
+def _check_backend():
+    if keras.backend.backend() != "tensorflow":
+        raise ValueError(
+            "This engine needs KERAS_BACKEND=tensorflow; `--engine fit` also runs on "
+            f"{keras.backend.backend()!r}"
+        )
 
 
 def _check_strategy(recipe, replicas):
