@@ -1,4 +1,6 @@
-"""Tiny networks whose weights are all random, their outputs with fixed gates, and their images."""
+"""Tiny networks whose weights are all random, what they answer with gates held fast, and images for
+them.
+"""
 
 import contextlib
 import dataclasses
@@ -12,7 +14,7 @@ from tiny import TINY
 from keras_senet import SE, data
 from keras_senet.analysis.removal import se_blocks
 
-# Those that take long or resemble others are slow tests.
+# Those that take long, or are much like others, are slow tests.
 SLOW = (
     "inception_resnet",
     "shake_resnext",
@@ -29,9 +31,10 @@ FAMILIES = [
 
 
 def network(spec="small", **se):
-    """A tiny network whose weights and statistics are all random, so that none hides a mistake.
+    """A tiny network whose weights and statistics are all random: none is left that hides a
+    mistake.
 
-    It is built once per specification: tests must not change it.
+    It is made once for each specification: tests must leave it as it is.
     """
     return _network(spec, tuple(se.items()), keras.config.image_data_format())
 
@@ -60,7 +63,7 @@ def images_for(model, count=3):
 
 
 def answers(model, images, gates):
-    """The outputs of a model with these gates in place of its blocks' own."""
+    """What a model answers with these gates in the place of its blocks' own."""
     with contextlib.ExitStack() as stack:
         for block, gate in gates.items():
             shape = (1, -1, 1, 1) if block.data_format == "channels_first" else (1, 1, 1, -1)

@@ -222,6 +222,15 @@ def test_corrupt_images_fail_and_are_named(folder):
     assert len(read(made, 0, 1, skip=skip)) == 1
 
 
+def test_a_corrupt_image_is_named_before_a_batch_size_that_does_not_fit(folder):
+    (folder / "train" / "cat" / "1.jpg").write_bytes(b"broken")
+    with pytest.raises(data.CorruptImageError, match="1.jpg cannot be used"):
+        data.TrainingData(data.load(folder, "train"), batch_size=64, image_size=8, seed=0)
+    (folder / "train" / "cat" / "1.jpg").unlink()
+    with pytest.raises(ValueError, match="number of images, 6. Received: batch_size=64"):
+        data.TrainingData(data.load(folder, "train"), batch_size=64, image_size=8, seed=0)
+
+
 def test_a_file_that_vanished_is_named(folder):
     dataset = data.load(folder, "train")
     made = data.TrainingData(dataset, batch_size=7, image_size=8, seed=0)
