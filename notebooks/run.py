@@ -1,7 +1,9 @@
-"""Executes notebooks and saves them with their outputs: `python notebooks/run.py [--quick] [--output DIR] [FILE ...]`.
+"""Executes notebooks and saves them with their outputs:
+`python notebooks/run.py [--quick] [--output DIR] [FILE ...]`.
 
-A new kernel of this interpreter runs each notebook in an empty folder of its own, which is removed afterwards together with
-its temporary files. With `--quick`, a cell with `quick` in its metadata runs that source instead: fewer epochs, for tests.
+A new kernel of this interpreter runs each notebook in an empty folder of its own, which is removed
+afterwards together with its temporary files. With `--quick`, a cell with `quick` in its metadata
+runs that source instead: fewer epochs, for tests.
 """
 
 import argparse
@@ -24,7 +26,11 @@ SECONDS = 600  # per cell
 
 
 def execute(notebook, quick=False):
-    """Runs a notebook's cells and stores their outputs. Raises `CellExecutionError` if a cell fails."""
+    """Runs a notebook's cells and stores their outputs.
+
+    Raises:
+        CellExecutionError: if a cell fails.
+    """
     if quick:
         for cell in notebook.cells:
             cell.source = cell.metadata.get("quick", cell.source)

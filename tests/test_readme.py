@@ -1,6 +1,8 @@
 """The README's Python runs as written, in one process from top to bottom; its commands exist."""
 
+import json
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +12,12 @@ from PIL import Image
 import keras_senet
 import keras_senet_cli
 from keras_senet import models
+from keras_senet.cli.flags import read_options
+from keras_senet.cli.options import CLASSES
 from keras_senet.weights.download import cache_folder
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
 
 
 def blocks(language):
@@ -83,4 +88,27 @@ def test_what_the_layout_names_exists():
     for line in layout.strip("\n").splitlines():
         folder = "keras_senet/" if line.startswith("      ") else ""
         for name in re.split("  +", line.strip())[0].split(", "):
-            assert (Path(__file__).parents[1] / folder / name).exists(), name
+            assert (ROOT / folder / name).exists(), name
+
+
+def read(file):
+    if file.suffix != ".ipynb":
+        return file.read_text()
+    return "\n\n".join("".join(cell["source"]) for cell in json.loads(file.read_text())["cells"])
+
+
+def documented_commands():
+    """The `keras-senet` lines in the console blocks of README.md, the results and the notebooks."""
+    for file in (
+        ROOT / "README.md",
+        *ROOT.glob("results/**/*.md"),
+        *ROOT.glob("notebooks/*.ipynb"),
+    ):
+        for block in re.findall(r"```console\n(.*?)```", read(file), re.DOTALL):
+            yield from re.findall(r"^keras-senet .*", block.replace("\\\n", " "), re.MULTILINE)
+
+
+@pytest.mark.parametrize("line", sorted(set(documented_commands())))
+def test_documented_commands_can_be_read(line):
+    _, command, *arguments = shlex.split(line, comments=True)
+    assert read_options(command, CLASSES[command], arguments) is not None

@@ -270,7 +270,7 @@ def write_results(rows: Sequence[VariantResult], workdir: str | Path, title: str
 NOTE = (
     "Test errors in % at the last epoch: mean and standard deviation over seeds. "
     '"to SE" is the difference from the variant `se` in percentage points, ours the mean over the '
-    'seeds that both have. "paper" is the top-1 error of SE-ResNet-50 on ImageNet (version 4, Tables '
-    "10 to 16). Network and data differ, so only the signs and sizes of the differences can be "
-    "compared."
+    'seeds that both have. "paper" is the top-1 error of SE-ResNet-50 on ImageNet (version 4, '
+    "Tables 10 to 16). Network and data differ, so only the signs and sizes of the differences can "
+    "be compared."
 )
