@@ -1,5 +1,7 @@
 """Inference on CPUs where TensorFlow's fusion of convolution and batch normalisation has no fast code for one image."""
 
+import os
+
 import keras
 import numpy as np
 import pytest
@@ -7,7 +9,7 @@ import tensorflow as tf
 
 import keras_senet_cli
 from keras_senet import cpu
-from keras_senet.layers import BatchNormalization, batch_normalization
+from keras_senet.layers import BatchNormalization, GroupedConv2D, batch_normalization
 
 
 @pytest.fixture
@@ -49,6 +51,100 @@ def test_the_plain_operations_give_the_formula(slow_fusion, axis, dtype, toleran
     expected = (x.astype("float64") - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
     found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(layer(x), "float32")))
     assert np.abs(found - expected).max() <= tolerance * np.abs(expected).max()
+
+
+LAYERS = {
+    "strided": lambda **options: keras.layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False, **options),
+    "dilated": lambda **options: keras.layers.Conv2D(6, 3, dilation_rate=2, use_bias=False, **options),
+    "grouped": lambda **options: GroupedConv2D(6, 3, groups=2, use_bias=False, **options),
+    "depthwise": lambda **options: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, **options),
+    "with bias": lambda **options: keras.layers.Conv2D(6, 3, bias_initializer="he_normal", **options),
+    "large kernel": lambda **options: keras.layers.Conv2D(6, 9, padding="same", use_bias=False, **options),
+}
+IN_KERNEL = ("strided", "grouped", "depthwise")  # the scale is; Keras rearranges images around dilated ones
+
+
+def convolution_and_normalization(kind, dtype="float32", data_format="channels_last"):
+    convolution = LAYERS[kind](dtype=dtype, data_format=data_format)
+    layer = BatchNormalization(axis=-1 if data_format == "channels_last" else 1, dtype=dtype)
+    shape = (2, 12, 12, 4) if data_format == "channels_last" else (2, 4, 12, 12)
+    random = np.random.default_rng(0)
+    x = tf.constant(random.normal(size=shape), convolution.compute_dtype)
+    layer(convolution(x))
+    layer.set_weights(random.uniform(0.5, 2, size=(4, layer.gamma.shape[0])))
+    return x, convolution, layer
+
+
+def formula(x, layer):
+    """Batch normalisation in float64."""
+    shape = (1, -1, 1, 1) if layer.axis == 1 else (1, 1, 1, -1)
+    gamma, beta, mean, variance = (np.asarray(w, "float64").reshape(shape) for w in layer.get_weights())
+    return (np.asarray(tf.cast(x, "float64")) - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+
+
+@pytest.mark.parametrize("batch", [None, 2])
+@pytest.mark.parametrize(
+    "data_format",
+    [
+        "channels_last",
+        pytest.param(
+            "channels_first",
+            marks=pytest.mark.skipif(os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0", reason="needs oneDNN on a CPU"),
+        ),
+    ],
+)
+@pytest.mark.parametrize("kind", LAYERS)
+def test_a_graph_has_the_scale_in_the_kernel(slow_fusion, kind, data_format, batch):
+    if kind == "depthwise" and data_format == "channels_first":
+        pytest.skip("TensorFlow has no such operation on a CPU")
+    x, convolution, layer = convolution_and_normalization(kind, data_format=data_format)
+    run = tf.function(lambda x: layer(convolution(x), training=False)).get_concrete_function(
+        tf.TensorSpec((batch, *x.shape[1:]))
+    )
+    found, expected = run(x), formula(convolution(x), layer)
+    assert np.abs(found - expected).max() <= 2e-6 * np.abs(expected).max()
+    last = run.outputs[0].op
+    while last.type == "Identity":
+        last = last.inputs[0].op
+    assert (last.type == "BiasAdd") == (kind in IN_KERNEL)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
+def test_half_precision_rounds_no_kernel_again(slow_fusion, dtype):
+    x, convolution, layer = convolution_and_normalization("strided", dtype)
+    found = tf.function(lambda x: layer(convolution(x), training=False))(x)
+    expected = formula(convolution(x), layer)
+    unit = {"float16": 2.0**-11, "mixed_bfloat16": 2.0**-8}[dtype]
+    assert np.abs(np.asarray(tf.cast(found, "float64")) - expected).max() <= 1.01 * unit * np.abs(expected).max()
+
+
+@pytest.mark.parametrize("tape", ["within", "outside"])
+def test_gradients_in_inference(slow_fusion, tape):
+    """By the images and gamma and, within a graph, by what is normalised, as Grad-CAM asks for."""
+    x, convolution, layer = convolution_and_normalization("strided")
+    gamma, beta, mean, variance = (tf.constant(w, "float64") for w in layer.get_weights())
+    variables = [convolution.kernel.value, layer.gamma.value]
+
+    def gradients(x, run=lambda f: f):
+        with tf.GradientTape() as recorded:
+            recorded.watch(x)
+            features, loss = run(inference)(x)
+        return recorded.gradient(loss, [x, *variables, *([features] if tape == "within" else [])])
+
+    def inference(x):
+        features = convolution(x)
+        return features, tf.reduce_sum(layer(features, training=False) ** 3)
+
+    found = tf.function(gradients)(x) if tape == "within" else gradients(x, tf.function)
+    x, kernel = tf.cast(x, "float64"), tf.cast(convolution.kernel, "float64")
+    with tf.GradientTape() as recorded:
+        recorded.watch([x, kernel, gamma])
+        features = tf.nn.conv2d(x, kernel, 2, "SAME")
+        loss = tf.reduce_sum(((features - mean) * tf.math.rsqrt(variance + layer.epsilon) * gamma + beta) ** 3)
+    expected = recorded.gradient(loss, [x, kernel, gamma, features])
+    for value, right in zip(found, expected, strict=tape == "within"):
+        right = np.asarray(right)
+        assert np.abs(value - right).max() <= 5e-6 * np.abs(right).max()
 
 
 @pytest.mark.parametrize(

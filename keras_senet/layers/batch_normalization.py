@@ -30,10 +30,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
             self._update_moving_statistics(mean, variance)
         else:
             mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
-            if training or _is_fused_slowly():
-                outputs = self._affine(inputs, gamma, beta, mean, variance)
-            else:
+            if not (training or _is_fused_slowly()):
                 outputs, _, _ = self._fused(inputs, gamma, beta, mean, variance)
+            elif not training and self._is_convolved(inputs):
+                outputs = self._convolve(inputs, gamma, beta, mean, variance)
+            else:
+                outputs = self._affine(inputs, gamma, beta, mean, variance)
         outputs = ops.cast(outputs, self.compute_dtype)
         if not training:
             return outputs
@@ -41,6 +43,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         # An SE block that follows need not keep the outputs for its gradient.
         return tag_recompute(outputs, self._affine, inputs, gamma, beta, mean, variance)
+
+    @property
+    def _tf_format(self):
+        return "NCHW" if self.axis == 1 else "NHWC"
 
     def _is_fusible(self, inputs):
         return (
@@ -66,14 +72,56 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mean=mean,
             variance=variance,
             epsilon=self.epsilon,
-            data_format="NCHW" if self.axis == 1 else "NHWC",
+            data_format=self._tf_format,
             is_training=isinstance(mean, tuple),
         )[:3]
 
+    def _is_convolved(self, inputs):
+        """Whether the inputs come from a convolution whose kernel is smaller than they are.
+
+        Not under a tape: the inputs, of which somebody may want the gradient, are not what `_convolve` computes from.
+        """
+        import tensorflow as tf
+        from tensorflow.python.eager import record  # pyright: ignore[reportMissingImports]
+
+        if tf.executing_eagerly() or inputs.graph is not tf.compat.v1.get_default_graph():
+            return False
+        convolution, size = inputs.op, inputs.shape[1:].num_elements()
+        return (
+            convolution.type in ("Conv2D", "DepthwiseConv2dNative")
+            and convolution.get_attr("data_format").decode() == self._tf_format
+            and inputs.dtype == tf.float32  # half precision would round the scaled kernel
+            and size is not None
+            and convolution.inputs[1].shape.num_elements() <= size
+            and not record.could_possibly_record()
+        )
+
+    def _convolve(self, inputs, gamma, beta, mean, variance):
+        """The outputs by the convolution that the inputs come from, with a scaled kernel and a bias.
+
+        TensorFlow removes that convolution where nothing else reads it.
+        """
+        import tensorflow as tf
+
+        convolution = inputs.op
+        images, kernel = convolution.inputs
+        scale, shift = self._scale_and_shift(gamma, beta, mean, variance)
+        shape = kernel.shape[2:] if convolution.type == "DepthwiseConv2dNative" else (-1,)
+        names = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
+        outputs = getattr(tf.raw_ops, convolution.type)(
+            input=images,
+            filter=kernel * tf.reshape(scale, shape),
+            **{name: convolution.get_attr(name) for name in names},
+        )
+        return tf.nn.bias_add(outputs, shift, data_format=self._tf_format)
+
+    def _scale_and_shift(self, gamma, beta, mean, variance):
+        scale = gamma * ops.rsqrt(variance + self.epsilon)
+        return scale, beta - mean * scale
+
     def _affine(self, inputs, gamma, beta, mean, variance):
         """The outputs by given statistics and plain operations."""
-        scale = gamma * ops.rsqrt(variance + self.epsilon)
-        shift = beta - mean * scale
+        scale, shift = self._scale_and_shift(gamma, beta, mean, variance)
         shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
         outputs = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
         return ops.cast(outputs, self.compute_dtype)
@@ -108,6 +156,6 @@ def _is_fused_slowly():
     """Whether this machine should not run a convolution and batch normalisation as one operation, in inference.
 
     TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
-    has AVX-512: with AVX2 it takes 15 times the time of both, for which all larger batches give up 1 or 2%.
+    has AVX-512: with AVX2 it takes 15 times the time of both.
     """
     return uses_onednn() and not has_gpu() and not has_avx512()
