@@ -79,7 +79,7 @@ def test_an_installed_wheel_imports(built, tmp_path):
     imports TensorFlow.
     """
     built[0].extractall(tmp_path)
-    code = "import keras_senet.export as e, keras_senet; print(e.__file__); print(keras_senet.__file__)"
+    code = "import keras_senet as k, keras_senet.export as e; print(e.__file__); print(k.__file__)"
     run = subprocess.run(
         [sys.executable, "-P", "-c", code],
         env={"PYTHONPATH": str(tmp_path)},

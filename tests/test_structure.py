@@ -1,4 +1,4 @@
-"""The arrows between packages point one way (the layout in CONTRIBUTING): lower layers know nothing of higher ones."""
+"""Imports between packages point one way (the layout in CONTRIBUTING): from higher to lower."""
 
 import graphlib
 import itertools
@@ -26,7 +26,9 @@ LAYERS = (
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory):
-    """The imports between all modules as they are installed, those inside functions too, those for type checkers not."""
+    """The imports between all modules as they are installed, also those inside functions, but
+    those for type checkers only.
+    """
     folder = tmp_path_factory.mktemp("installed")
     others = shutil.ignore_patterns("web", "__pycache__")
     shutil.copytree(ROOT / "keras_senet", folder / "keras_senet", ignore=others)
@@ -39,7 +41,9 @@ def graph(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def imports(graph):
-    """(importing package, imported package) -> the modules, for all that are not one; a single module is one, too."""
+    """(importing package, imported package) -> "module -> module" for each import; a module at the
+    top counts as a package.
+    """
     found = {}
     for importer in graph.modules:
         for imported in graph.find_modules_directly_imported_by(importer):
@@ -49,7 +53,7 @@ def imports(graph):
 
 
 def _package(module):
-    """The part of the package that a module is in: "keras_senet.data.order" -> "data"; of the package itself "" """
+    """ "keras_senet.data.order" -> "data"; of keras_senet itself it is "" """
     return ".".join(module.split(".")[1:2])
 
 
@@ -75,7 +79,7 @@ def test_no_packages_import_each_other(imports):
 
 
 def test_only_the_command_line_knows_itself_and_the_whole_package(imports):
-    """`import keras_senet` in a module would need everything that the package's own names are taken from."""
+    """`import keras_senet` in a module would import what that module is a part of."""
     upward = [
         modules
         for (importer, imported), modules in imports.items()

@@ -1,8 +1,11 @@
-"""What works on every backend, without TensorFlow on JAX and torch: `KERAS_BACKEND=jax pytest -m backend FILE`.
+"""What works on every backend, on JAX and torch without TensorFlow:
 
-On these backends `tests/conftest.py` makes every import of TensorFlow fail, as where it is not installed.
+    KERAS_BACKEND=jax pytest -m backend tests/backends/test_light.py
+
+On these `tests/conftest.py` makes every import of TensorFlow fail, as where it is not installed.
 """
 
+import importlib.util
 import sys
 
 import keras
@@ -101,7 +104,7 @@ def test_a_network_is_fitted_saved_and_loaded(tmp_path):
 
 
 def test_complexity_is_that_of_the_paper():
-    """Table 2: 28.1 million parameters and 3.87 GFLOPs; to the digit as in the oracle of tests/models."""
+    """To the digit as in the table of tests/models/test_oracle.py."""
     with shapes_only():
         found = keras_senet.complexity.complexity(keras_senet.SEResNet50(weights=None))
     assert (found.parameters, found.multiply_adds) == (28088024, 3860488192)
@@ -171,9 +174,6 @@ def test_predictions_are_decoded():
 NEED_TENSORFLOW = {
     "read": lambda network, path: network.preprocessing.read(path),
     "crop": lambda network, path: network.preprocessing.crop(TINY_IMAGES[0]),
-    "to_onnx": lambda network, path: keras_senet.export.to_onnx(network, path),
-    "to_saved_model": lambda network, path: keras_senet.export.to_saved_model(network, path),
-    "to_tflite": lambda network, path: keras_senet.export.to_tflite(network, path),
     "data": lambda network, path: keras_senet.data.load,
     "training": lambda network, path: keras_senet.training.Trainer,
     "evaluation": lambda network, path: keras_senet.evaluation.evaluate,
@@ -187,3 +187,19 @@ def test_what_needs_tensorflow_says_so(name, network, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(MissingExtraError, match=r"pip install 'keras_senet\[tensorflow\]'"):
         NEED_TENSORFLOW[name](network, tmp_path / "a.jpg")
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow is there")
+@pytest.mark.parametrize("write", ["to_saved_model", "to_tflite"])
+def test_what_tensorflow_writes_says_so(write, network, tmp_path):
+    accepted = r"KERAS_BACKEND=tensorflow|pip install 'keras_senet\[export\]'"
+    with pytest.raises((ValueError, MissingExtraError), match=accepted):
+        getattr(keras_senet.export, write)(network, tmp_path / "file")
+
+
+def test_onnx_is_written_where_its_libraries_are(network, tmp_path):
+    if importlib.util.find_spec("onnxruntime"):
+        assert keras_senet.export.to_onnx(network, tmp_path / "file.onnx").relative_error < 1e-4
+    else:
+        with pytest.raises(MissingExtraError, match=r"pip install 'keras_senet\[export\]'"):
+            keras_senet.export.to_onnx(network, tmp_path / "file.onnx")
