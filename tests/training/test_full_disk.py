@@ -9,9 +9,9 @@ import signal
 import little
 import pytest
 
-from keras_senet import cli
 from keras_senet.analysis import ablation
 from keras_senet.analysis.ablation import Row, Run, write_results
+from keras_senet.cli import results
 from keras_senet.files import replacing, write_atomically
 from keras_senet.recipes import VARIANTS
 from keras_senet.runs.workdir import WorkDir
@@ -53,7 +53,7 @@ def write_metrics(folder):
 WRITES = {
     "recipe.json": lambda folder: WorkDir(folder / "new", Recipe(), {}),
     "metrics.csv": write_metrics,
-    "report.json": lambda folder: cli.write_report(
+    "report.json": lambda folder: results.write_report(
         folder / "report.json", [], accuracy=0.25, loss="x" * 1000
     ),
     "ablation.csv": write_table,
