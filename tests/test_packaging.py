@@ -50,6 +50,7 @@ def test_the_wheel_has_every_module_where_it_is_imported_from(built):
     expected = {str(target) for _, target in sources()} | {
         "keras_senet/py.typed",
         "keras_senet/imagenet_classes.txt",
+        "keras_senet/networks.csv",
     }
     expected |= {
         f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")

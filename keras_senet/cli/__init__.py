@@ -24,8 +24,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         options = read_options(command, CLASSES[command], rest)
         if options is not None:
-            with _messages(command):
-                _import(command).run(options)
+            _run(command, options)
     except EXPECTED as error:
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise
@@ -47,8 +46,16 @@ def install_completion(shell: str | None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"keras-senet: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"{path}: completion of keras-senet, in shells that are opened from now on")
+    print(f"{path}, which the shell's start-up file names: completion in shells opened from now on")
     return 0
+
+
+def _run(command, options):
+    from keras_senet.cli.tables import messages_aside
+
+    module = _import(command)
+    with _messages(command), messages_aside(getattr(options, "json", False)):
+        module.run(options)
 
 
 def _import(command):

@@ -5,7 +5,7 @@ import sys
 
 from keras_senet.analysis.ablation import HEADER, Ablation, table, write_results
 from keras_senet.cli.options import Ablate
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.extras import require
 from keras_senet.runs.record import describe_recipe
 from keras_senet.se import SE
@@ -30,6 +30,9 @@ def run(options: Ablate) -> None:
         _train(ablation, title)
     rows = ablation.rows()
     write_results(rows, options.workdir, title)
+    if options.json:
+        show_json([_figures(row) for row in rows])
+        return
     printed = make_table(title, *_narrow(HEADER))
     for cells in table(rows):
         printed.add_row(*_narrow(cells))
@@ -37,6 +40,17 @@ def run(options: Ablate) -> None:
     console.print(
         f"errors in %; the paper's are of SE-ResNet-50 on ImageNet; results in {options.workdir}/"
     )
+
+
+def _figures(row):
+    """A row of the table for other programs, errors in %."""
+    return {
+        "variant": row.variant.name,
+        "parameters": row.parameters,
+        "multiply_adds": row.multiply_adds,
+        "test_error": row.mean,
+        "runs": [run._asdict() for run in row.runs],
+    }
 
 
 def _narrow(cells):

@@ -13,7 +13,7 @@ from rich.table import Table
 from keras_senet import data
 from keras_senet.cli.network import dataset_of, load_networks
 from keras_senet.cli.options import Evaluate
-from keras_senet.cli.tables import console, show
+from keras_senet.cli.tables import console, show, show_json
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.tables import per_class_csv
@@ -53,7 +53,10 @@ def run(options: Evaluate) -> None:
             for (name, weights), views in zip(names, result.views, strict=True)
         ],
     }
-    _print(report, result)
+    if options.json:
+        show_json(report)
+    else:
+        _print(report, result)
     if output:
         _write(output, report, result, dataset.class_names)
 
@@ -188,7 +191,7 @@ def _print(report, result):
 
 
 def _write(folder, report, result, class_names):
-    """`report.json`, whose other entries stay as training left them, `per_class.csv` and
+    """`report.json`, whose other entries stay as training wrote them, `per_class.csv` and
     `confusion.png`.
     """
     from keras_senet.files import write_atomically

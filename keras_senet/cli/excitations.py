@@ -9,7 +9,7 @@ from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import dataset_of, load_networks
 from keras_senet.cli.options import Excitations
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.files import replacing, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots import excitations as plots
@@ -29,9 +29,7 @@ def run(options: Excitations) -> None:
         dataset = data.load(
             dataset_name, split, options.data_dir, upright=model.preprocessing.upright
         )
-    if (
-        options.classes
-    ):  # also looked at below; labels are another reading of large datasets, but no long work
+    if options.classes:  # before long work; labels are another reading of large datasets
         _shown(options.classes, dataset.class_names, _class_images(dataset))
     with working(options.batch_size) as progress:
         result = excitations(
@@ -43,7 +41,10 @@ def run(options: Excitations) -> None:
         )
     rows = excitation_tables.statistics(result)
     title = f"{name} on {result.images:,} images of {dataset_name}, {split}"
-    _print(title, rows, result.skipped)
+    if options.json:
+        show_json([row._asdict() for row in rows])
+    else:
+        _print(title, rows, result.skipped)
     shown = _shown(options.classes, result.class_names, result.class_images)
     if output:
         _write(output, title, result, rows, shown)
@@ -117,7 +118,7 @@ def _print(title, rows, skipped):
 
 
 def _write(folder, title, result, rows, classes):
-    """Tables and pictures, each of which is the old or the new one at any moment."""
+    """Tables and pictures, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))

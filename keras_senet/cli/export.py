@@ -1,5 +1,6 @@
 """`keras-senet export`: a network in every format, each file run and compared before it is kept."""
 
+import dataclasses
 from pathlib import Path
 
 from keras_senet import data
@@ -7,7 +8,7 @@ from keras_senet.cli import export_all
 from keras_senet.cli.network import load_network
 from keras_senet.cli.options import Export
 from keras_senet.cli.results import export_table
-from keras_senet.cli.tables import console, show
+from keras_senet.cli.tables import console, show, show_json
 from keras_senet.export.files import FORMATS, planned
 from keras_senet.export.images import images_for
 from keras_senet.runs.load import is_run, load_run, results_folder
@@ -47,7 +48,10 @@ def run(options: Export) -> None:
                 )
             )
     write_report(report, merge_exports(earlier, reports))
-    show(export_table(reports))
+    if options.json:
+        show_json([dataclasses.asdict(each) for each in reports])
+    else:
+        show(export_table(reports))
 
 
 def _load(name, options):

@@ -26,6 +26,7 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from keras_senet.fields import Meaning, meanings
 from keras_senet.recipes import RECIPES, Augmentation, Recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
+from keras_senet.runs import STATES
 from keras_senet.runs.record import read_recipe
 from keras_senet.se import SE
 from keras_senet_cli import COMMANDS
@@ -297,14 +298,27 @@ def _find_recipe(cls, arguments):
     name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
     if name is not None:
         return RECIPES.get(name)
-    if not workdir:
-        return None
-    found = [
-        Path(workdir),
-        *sorted(each.parent for each in Path(workdir).glob("*/seed*/recipe.json")),
-    ]
-    there = next((each for each in found if (each / "recipe.json").is_file()), None)
-    return None if there is None else read_recipe(there)
+    return _read_begun(Path(workdir)) if workdir else None
+
+
+def _read_begun(workdir):
+    """The recipe of the run, or of the first of an ablation, in a work directory; None without one.
+
+    Where `recipe.json` is gone or damaged, which `WorkDir` then says, that of its copy.
+    """
+    copies = [workdir / name for name in STATES.values()]
+    runs = sorted(file.parent for file in workdir.glob("*/seed*/recipe.json"))
+    damage = None
+    for folder in (workdir, *copies, *runs):
+        try:
+            return read_recipe(folder)
+        except FileNotFoundError:
+            continue
+        except (ValueError, OSError) as error:
+            damage = damage or error
+    if damage:
+        raise damage
+    return None
 
 
 def _value(flag, arguments):

@@ -18,6 +18,11 @@ NetworkName = Annotated[str, Flag(choices=read_table)]
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]
 Protocols = Literal["own", "paper-224", "paper-299", "paper-320", "ten-crop", "fusion", "larger"]
+QUANTIZED = {  # the quantisations that each format has
+    "savedmodel": (),
+    "tflite": ("float16", "dynamic", "int8", "int16x8"),
+    "onnx": ("float16", "int8"),
+}
 CALIBRATED = ("int8", "int16x8")
 Size = tuple[int | None, int | None]
 
@@ -68,7 +73,7 @@ class Options:
 @dataclass(frozen=True, kw_only=True)
 class Printed(Options):
     """
-    json  print JSON in place of a table
+    json  print JSON in place of tables; messages go to the error stream
     """
 
     json: bool = False
@@ -169,7 +174,7 @@ class Train(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ablate(Options):
+class Ablate(Printed):
     """
     Runs:
     workdir   where the runs are written, and continued if there are some
@@ -227,8 +232,8 @@ class Predict(Weights, Printed):
 @dataclass(frozen=True, kw_only=True)
 class Convert(Options):
     """
-    source     weights: a tag such as imagenet (`keras-senet list --weights`), a file, FILE#NAME for a
-               part of a checkpoint, or hf://owner/name
+    source     weights: a tag such as imagenet (`keras-senet list --weights`), a file, FILE#NAME for
+               a part of a checkpoint, or hf://owner/name
     model      a constructor's name, such as SEResNet50
     output     a .weights.h5 or .safetensors file
     overwrite  replace the output if it exists
@@ -280,7 +285,7 @@ class Network(Images, Weights):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate(Network):
+class Evaluate(Network, Printed):
     """
     Network:
     model    a constructor's name, such as SEResNet50; several: an ensemble
@@ -321,7 +326,7 @@ class Evaluate(Network):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Excitations(Network):
+class Excitations(Network, Printed):
     """
     Images:
     skip_corrupt  leave out images that cannot be decoded
@@ -337,7 +342,7 @@ class Excitations(Network):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prune(Network):
+class Prune(Network, Printed):
     """
     What is removed:
     remove_se   without the SE blocks of these stages (2..5 for ImageNet, 1..3 for 32x32 images),
@@ -404,7 +409,7 @@ class Report(Images):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Export(Weights):
+class Export(Weights, Printed):
     """
     model  a constructor's name, a training work directory, or a .keras file of `prune`; with --all,
            work directories to add
@@ -457,6 +462,10 @@ class Export(Weights):
                 "MODEL must be a constructor's name, a training work directory, or a .keras file. "
                 f"Received: {name!r}{meant}"
             )
+        formats = self.format or tuple(QUANTIZED)
+        for each in self.quantization:
+            if not any(each in QUANTIZED[name] for name in formats):
+                raise ValueError(f"--quantization {each} is not for --format {' '.join(formats)}")
         needing = [each for each in self.quantization if each in CALIBRATED]
         if needing and self.calibration is None:
             raise ValueError(f"--quantization {needing[0]} needs images: --calibration DIR")

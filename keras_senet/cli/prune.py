@@ -17,7 +17,7 @@ from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import Loaded, dataset_of, load_networks
 from keras_senet.cli.options import Prune
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.complexity import complexity
 from keras_senet.files import replacing, to_csv, write_atomically
 from keras_senet.plots.pruning import PrunedNetwork, pruned_networks
@@ -29,8 +29,8 @@ from keras_senet_cli import quiet
 class Variant:
     """One network to make of the original.
 
-    kind is "original", "removed", "constant", "gates" or "random"; keep the part of the channels
-    that stays.
+    kind is "original", "removed", "constant", "gates" or "random"; keep the fraction of the
+    channels that stays.
     """
 
     name: str
@@ -89,11 +89,22 @@ def run(options: Prune) -> None:
     title = name
     if dataset is not None:
         title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {split}"
-    show(_table(title, rows, plain))
+    about = {
+        "network": name,
+        "weights": weights,
+        "dataset": None if options.count_only else dataset_name,
+        "split": split,
+        "ranked_by": options.images,
+        "preprocessing": describe(model.preprocessing),
+        "plain": {"parameters": plain.parameters, "multiply_adds": plain.multiply_adds},
+        "variants": [_figures(row, plain) for row in rows],
+    }
+    if options.json:
+        show_json(about)
+    else:
+        show(_table(title, rows, plain))
     if output:
-        _write(
-            output, title, rows, plain, _report(options, model, name, weights, dataset_name, split)
-        )
+        _write(output, title, rows, about)
 
 
 def _check_stages(blocks, stages):
@@ -204,25 +215,10 @@ def _table(title, rows, plain):
     return table
 
 
-def _report(options, model, name, weights, dataset_name, split):
-    """What `pruning.json` says beside the figures."""
-    return {
-        "network": name,
-        "weights": weights,
-        "dataset": None if options.count_only else dataset_name,
-        "split": split,
-        "ranked_by": options.images,
-        "preprocessing": describe(model.preprocessing),
-    }
-
-
-def _write(folder, title, rows, plain, report):
+def _write(folder, title, rows, report):
     """`pruning.csv`, `pruning.json` and `pruning.png`, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
-    figures = [_figures(row, plain) for row in rows]
-    write_atomically(folder / "pruning.csv", to_csv(figures))
-    counts = {"parameters": plain.parameters, "multiply_adds": plain.multiply_adds}
-    report = report | {"plain": counts, "variants": figures}
+    write_atomically(folder / "pruning.csv", to_csv(report["variants"]))
     write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
     written = ["pruning.csv", "pruning.json"]
     if rows[0].error is not None:

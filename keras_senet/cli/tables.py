@@ -1,6 +1,8 @@
 """What commands print."""
 
+import contextlib
 import json
+from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
@@ -24,6 +26,16 @@ def show(table: Table) -> None:
     """
     own = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
     Console(width=max(own, console.width)).print(table)
+
+
+@contextlib.contextmanager
+def messages_aside(aside: bool) -> Iterator[None]:
+    """Within, `console` prints to the error stream, if asked: the output is for another program."""
+    console.stderr = aside
+    try:
+        yield
+    finally:
+        console.stderr = False
 
 
 def show_json(content: Any) -> None:

@@ -16,6 +16,7 @@ from keras_senet.recipes.augmentation import Augmentation
 
 AHEAD = 4  # micro-batches that wait for the network
 READS = 4  # micro-batches whose images are read at the same time
+FEW = 100  # images: with fewer than a batch, a damaged one is said first
 
 
 class TrainingData:
@@ -48,6 +49,9 @@ class TrainingData:
         class_balanced: bool = False,
     ):
         if not 1 <= batch_size <= len(dataset):
+            for index in range(len(dataset) if len(dataset) < min(batch_size, FEW) else 0):
+                if corrupt := decoding.why_corrupt(dataset, index):
+                    raise decoding.CorruptImageError(str(corrupt))
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "
                 f"Received: batch_size={batch_size}"

@@ -15,9 +15,9 @@ from keras_senet import data
 from keras_senet.evaluation.networks import views_of
 from keras_senet.files import replacing
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs import STATES
 from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
-from keras_senet.runs.workdir import STATES
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images
 from keras_senet.training.network import make_network

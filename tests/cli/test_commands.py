@@ -27,7 +27,7 @@ COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 
 
 def start_process(*arguments):
-    """A process: for what is printed before and beside our own code, and exit statuses."""
+    """A process: for what is printed besides our own output, and exit statuses."""
     environment = os.environ | {"COLUMNS": "120"}
     return subprocess.run(
         [COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment
@@ -158,9 +158,16 @@ def test_bad_input_ends_a_process_with_status_2():
     assert '"SEResNet51" for MODEL' in result.stderr
 
 
+def test_nothing_of_tensorflows_start_is_printed():
+    """In a process of its own, where TensorFlow starts: 5 s, most of it that."""
+    result = start_process("summary", "SEResNet20", "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert json.loads(result.stdout)["parameters"] == 274847
+
+
 @pytest.mark.parametrize("module", ["sklearn", "matplotlib", "ai_edge_litert", "onnxruntime"])
 def test_a_missing_extra_is_named_before_anything_is_trained(module, tmp_path, run, monkeypatch):
-    """A module that `sys.modules` says cannot be imported stands in for one that is not installed."""
+    """A module that `sys.modules` says cannot be imported is one that is not installed."""
     for name in {module, *(name for name in sys.modules if name.startswith(f"{module}."))}:
         monkeypatch.setitem(sys.modules, name, None)
     result = run("quickstart", "--workdir", tmp_path / "work")
@@ -196,7 +203,7 @@ def test_quickstart_with_a_little_network(tmp_path, run, monkeypatch):
 
 
 def check_quickstart(work, epochs):
-    """What it left; returns its report."""
+    """What it wrote; returns its report."""
     assert {p.name for p in work.iterdir()} == {
         *(
             "recipe.json",
@@ -219,7 +226,7 @@ def check_quickstart(work, epochs):
     for (_, quantization), entry in exports.items():
         assert Path(entry["path"]).exists()
         assert entry["relative_error"] <= (1e-4 if quantization is None else 0.5)
-        # The part of the images with another class bounds the difference of the accuracies.
+        # The fraction of the images with another class bounds the difference of the accuracies.
         assert quantization or entry["top1_agreement"] == 1.0
     with (work / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

@@ -10,7 +10,7 @@ import pytest
 
 from keras_senet import cli
 from keras_senet.cli.flags import read_options
-from keras_senet.cli.options import Train
+from keras_senet.cli.options import Ablate, Train
 from keras_senet.fields import meanings
 from keras_senet.recipes import RECIPES, Augmentation, Recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
@@ -158,6 +158,26 @@ def test_bad_flags_are_one_line(tmp_path, capsys, flags, message):
     assert error.count("\n") == 1
     assert re.search(message, error), error
     assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize("content", [None, "{"])
+def test_a_recipe_that_is_gone_or_damaged_is_to_be_restored(tmp_path, capsys, content):
+    (tmp_path / "checkpoints").mkdir()
+    about = {"recipe": dataclasses.asdict(DIGITS.override(batch_size=16))}
+    (tmp_path / "checkpoints" / "recipe.json").write_text(json.dumps(about))
+    if content:
+        (tmp_path / "recipe.json").write_text(content)
+    assert cli.main(["train", "--workdir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"restore it with `cp {tmp_path}/checkpoints/recipe.json" in line
+
+
+def test_an_ablation_has_the_recipe_of_its_runs(tmp_path):
+    folder = tmp_path / "se" / "seed0"
+    folder.mkdir(parents=True)
+    recipe = DIGITS.override(batch_size=16)
+    (folder / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(recipe)}))
+    assert read_options("ablate", Ablate, ["--workdir", str(tmp_path), "--table"]).recipe == recipe
 
 
 @pytest.mark.parametrize(
