@@ -50,7 +50,7 @@ class TrainingData:
     ):
         if not 1 <= batch_size <= len(dataset):
             for index in range(len(dataset) if len(dataset) < min(batch_size, FEW) else 0):
-                if corrupt := decoding.why_corrupt(dataset, index):
+                if corrupt := decoding.find_corrupt(dataset, index):
                     raise decoding.CorruptImageError(str(corrupt))
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "
