@@ -78,7 +78,7 @@ def differences(encoded, count=50):
     found, sizes = [], decoding.read_headers(encoded[:count])[0]
     drawn = boxes.make_random_boxes(0.08, seed=0)(sizes, np.arange(count))
     for jpeg, (top, left, height, width), part in zip(encoded, drawn, decoding.plan_windows(drawn, sizes), strict=False):
-        ours = resize_square(decoding.decode_box(tf.constant(jpeg), 3, *part, None), SIZE).numpy()
+        ours = resize_square(decoding.decode_box(tf.constant(jpeg), 3, part, None), SIZE).numpy()
         whole = Image.open(io.BytesIO(jpeg)).convert("RGB")
         box = whole.crop((left, top, left + width, top + height))
         found.append(np.abs(np.asarray(box.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) - ours.astype(int)))

@@ -15,7 +15,7 @@ from keras_senet.files import printable, read_bytes
 # Each interpolation, and TensorFlow's name of its kernel.
 INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 RADIUS = 2  # of the wider kernel, in pixels
-MAX_ASPECT = 4  # only the center of longer images is resized
+MAX_ASPECT = 4  # only the centre of longer images is resized
 MAX_SIZE = 4096  # pixels: more is a mistake, or a file meant to exhaust the memory
 
 
@@ -25,7 +25,7 @@ class Preprocessing:
     `size` x `size` pixels.
 
     `mean` and `std` are in units of 0..255 RGB. `size` is the height and width of a square, or a
-    pair of both. `crop_fraction` is the fraction of the resized image's side that the center crop
+    pair of both. `crop_fraction` is the fraction of the resized image's side that the centre crop
     keeps; `interpolation` ("bilinear" or "bicubic") is that of the resizing, antialiased. `upright`
     says whether an image file is rotated as its EXIF orientation says, as viewers show it.
 
@@ -104,7 +104,7 @@ class Preprocessing:
 
     @property
     def short_side(self) -> int | tuple[int, int]:
-        """The short side of the resized image that the center crop is taken from, in pixels; for a
+        """The short side of the resized image that the centre crop is taken from, in pixels; for a
         pair, the height and width that the resized image covers.
         """
         return self.short_side_for(self.size)
@@ -112,11 +112,12 @@ class Preprocessing:
     def short_side_for(self, size: int | tuple[int, int]) -> int | tuple[int, int]:
         """The same for a crop of another size; a pair for a pair."""
         if isinstance(size, tuple):
-            return tuple(map(self.short_side_for, size))
+            height, width = size
+            return math.floor(height / self.crop_fraction), math.floor(width / self.crop_fraction)
         return math.floor(size / self.crop_fraction)
 
     def crop(self, image):
-        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its center,
+        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its centre,
         antialiased.
 
         The image is resized in proportion, until it just covers `size / crop_fraction`, rounded
@@ -190,7 +191,7 @@ def resize(image, short: int | tuple[int, int], interpolation: str):
     The long side is in proportion, rounded down. With a pair the image covers this height and
     width: one side equals the pair's, the other one is at least as long. Works on TensorFlow's
     tensors, also inside `tf.data`. Of an image that is more than `MAX_ASPECT` times as long as
-    that, only the center is computed, with the values of the whole: the rest would take gigabytes.
+    that, only the centre is computed, with the values of the whole: the rest would take gigabytes.
     """
     tf = require("tensorflow", "tensorflow")
     image = tf.convert_to_tensor(image)
@@ -198,7 +199,7 @@ def resize(image, short: int | tuple[int, int], interpolation: str):
     # The side that is just covered.
     fixed = tf.where(size[0] * covered[1] <= size[1] * covered[0], 0, 1)
     whole = size * covered[fixed] // size[fixed]
-    # What is omitted before and after is even, so that the center stays where it is.
+    # What is omitted before and after is even, so that the centre stays where it is.
     kept = tf.minimum(whole, MAX_ASPECT * covered + (whole - MAX_ASPECT * covered) % 4)
     omitted = tf.cast((whole - kept) // 2, tf.float64)  # before what is kept
     # A pixel of the result, in pixels of the image.
@@ -221,7 +222,7 @@ def resize(image, short: int | tuple[int, int], interpolation: str):
 
 
 def crop_center(image, size: int | tuple[int, int]):
-    """The center (height, width, C) of one image (H, W, C), which is at least as large; `size` as
+    """The centre (height, width, C) of one image (H, W, C), which is at least as large; `size` as
     in `Preprocessing`.
     """
     tf = require("tensorflow", "tensorflow")
@@ -230,7 +231,7 @@ def crop_center(image, size: int | tuple[int, int]):
 
 
 def locate_center(image, size: int | tuple[int, int]) -> list:
-    """The first row and column of the center (height, width, C) of an image (H, W, C)."""
+    """The first row and column of the centre (height, width, C) of an image (H, W, C)."""
     tf = require("tensorflow", "tensorflow")
     whole = tf.unstack(tf.shape(image)[:2])
     return [

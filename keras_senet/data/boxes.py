@@ -15,7 +15,7 @@ POSITION = 0x8CB92BA72F3D8DD7  # odd, so that different positions have different
 
 
 def choose_center_boxes(sizes: np.ndarray, positions: np.ndarray) -> np.ndarray:
-    """The largest square in the center of each image."""
+    """The largest square in the centre of each image."""
     side = np.min(sizes, axis=1, keepdims=True)
     return np.concatenate([(sizes - side) // 2, side, side], axis=1).astype("int32")
 
@@ -25,7 +25,7 @@ def make_random_boxes(
 ) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A function that chooses boxes of min_area..1 of the area, aspect 3/4..4/3, by position.
 
-    Where none of the attempts fits, it takes the largest square in the center.
+    Where none of the attempts fits, it takes the largest square in the centre.
     Source: RandomSizedCrop of fb.resnet.torch, which the authors name as theirs.
     """
 

@@ -52,7 +52,7 @@ def load(
             (or validation/, valid/) and test/<class>/, in any capitals. The classes are those of
             train/.
         split: "train", "val" (also "validation" or "valid"), or "test", which is "val" where there
-            is no labeled "test": `resolve_split` says which one it is.
+            is no labelled "test": `resolve_split` says which one it is.
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
         upright: whether images are rotated as their EXIF orientation says, as viewers show them.
 
@@ -73,7 +73,7 @@ def load(
 
 def resolve_split(name: str | os.PathLike, split: str, data_dir=None) -> str:
     """The split that `load` takes, as "train", "val" or "test": "val" for "test" where there is no
-    labeled "test".
+    labelled "test".
     """
     wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), None)
     if wanted is None:

@@ -15,7 +15,7 @@ MARGIN = 4  # pixels
 class Corrupt(NamedTuple):
     """An image that cannot be used: its index in the dataset, its name, and why."""
 
-    index: int
+    index: int  # pyright: ignore[reportIncompatibleMethodOverride] -- hides tuple.index
     name: str
     reason: str
 
@@ -52,7 +52,7 @@ def read_headers(encoded: Sequence[bytes], upright: bool = True) -> tuple[np.nda
 def plan_windows(boxes: np.ndarray, sizes: np.ndarray) -> np.ndarray:
     """The windows of JPEGs to decode for their boxes, and the boxes in these: int32 (n, 2, 4).
 
-    Colors, of half the resolution, are interpolated with their neighbors: hence a margin.
+    Colours, of half the resolution, are interpolated with their neighbours: hence a margin.
     """
     begin = np.maximum(boxes[:, :2] - MARGIN, 0)
     end = np.minimum(boxes[:, :2] + boxes[:, 2:] + MARGIN, sizes)
@@ -77,15 +77,14 @@ def locate_stored(window, size, orientation):
     return tf.reshape(tf.where(orientation > 4, sides[:, ::-1], sides), (4,))
 
 
-def decode_box(raw, channels, window, box, choose, size=(0, 0), orientation=1) -> tf.Tensor:
+def decode_box(raw, channels: int, windows, choose, size=(0, 0), orientation=1) -> tf.Tensor:
     """A box of an encoded image: uint8 (h, w, C), equal to that box of the whole, upright image.
 
     Args:
         raw: the encoded image.
         channels: C.
-        window: (top, left, height, width) of a JPEG; of height 0 where the size is not known before
-            it is decoded.
-        box: the box within the window.
+        windows: (2, 4), as of `plan_windows`: the window (top, left, height, width) of a JPEG, of
+            height 0 where the size is not known before it is decoded, and the box within it.
         choose: a function of a size (2,) that returns the box of an image of unknown size.
         size: (height, width) of the upright image, if it is known.
         orientation: of the stored image, 1..8 as in EXIF.
@@ -101,6 +100,7 @@ def decode_box(raw, channels, window, box, choose, size=(0, 0), orientation=1) -
         image = decode(raw, channels, orientation)
         return crop_box(image, choose(tf.shape(image)[:2]))
 
+    window, box = tf.unstack(windows)
     orientation = tf.convert_to_tensor(orientation)
     image = tf.cond(window[2] > 0, decode_window, decode_whole)
     return tf.ensure_shape(image, (None, None, channels))

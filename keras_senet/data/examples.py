@@ -4,7 +4,6 @@ Source: tensorflow/core/example/feature.proto. An Example holds Features (field 
 entry (1) per feature.
 """
 
-import contextlib
 from collections.abc import Callable
 
 import tensorflow as tf
@@ -62,7 +61,9 @@ def _only(features, key, kind):
 
 def _read_length(page, at):
     """(length, where its content begins) of field 1, whose tag is at `at`."""
-    if page[at : at + 1] == TAG:
-        with contextlib.suppress(ValueError):
+    try:
+        if page[at : at + 1] == TAG:
             return read_varint(page, at + 1)
+    except ValueError:
+        pass
     raise NotAnExampleError("it is not a tf.train.Example")

@@ -126,7 +126,7 @@ def _require_split(info, split, label_key):
     if found is None:
         accepted = [NAMES[each][0] for each in (("test", "val") if split == "test" else (split,))]
         raise ValueError(
-            f"The dataset {info.full_name!r} in {str(info.data_dir)!r} has no labeled split "
+            f"The dataset {info.full_name!r} in {str(info.data_dir)!r} has no labelled split "
             f"{' or '.join(map(repr, accepted))}. Splits: {list(info.splits)}"
         )
     return found

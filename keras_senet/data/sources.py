@@ -13,7 +13,7 @@ from keras_senet.images.decoding import decode, read_orientation
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """Labeled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
+    """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
     class names.
 
     `files` are those that they were read from, if any: name -> size in bytes.
@@ -74,13 +74,14 @@ class Dataset:
         """
         return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
-    def decode_box(self, raw, window, box, choose, size, orientation):
-        """The box of the window of an image: uint8 (h, w, C)."""
+    def decode_box(self, raw, windows, choose, size, orientation):
+        """The box of the window of an image, (2, 4): uint8 (h, w, C)."""
+        window, box = tf.unstack(windows)
         return decoding.crop_box(decoding.crop_box(raw, window), box)
 
 
 class Encoded(abc.ABC):
-    """Labeled images as encoded bytes with random access; H and W of `image_shape` are None where
+    """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where
     they differ.
 
     A subclass has `__len__`, `labels` (int64 (N,)), `name_of(index)`, `fetch(indices)` and
@@ -89,7 +90,6 @@ class Encoded(abc.ABC):
 
     raw = tf.TensorSpec((), tf.string)  # what `fetch` returns for an image
     upright = True  # whether images are rotated as their EXIF orientation says
-    labels: np.ndarray
 
     def __init__(self, class_names, image_shape):
         self.class_names = tuple(class_names)
@@ -123,10 +123,8 @@ class Encoded(abc.ABC):
         """(sizes, orientations) of encoded images: see `decoding.read_headers`."""
         return decoding.read_headers(raw, self.upright)
 
-    def decode_box(self, raw, window, box, choose, size, orientation):
+    def decode_box(self, raw, windows, choose, size, orientation):
         """The box of the window of an encoded image, or the one that `choose` returns: see
         `decoding.decode_box`.
         """
-        return decoding.decode_box(
-            raw, self.image_shape[-1], window, box, choose, size, orientation
-        )
+        return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)

@@ -16,7 +16,7 @@ from keras_senet.recipes.augmentation import Augmentation
 
 AHEAD = 4  # micro-batches that wait for the network
 READS = 4  # micro-batches whose images are read at the same time
-FEW = 100  # images: with fewer than a batch, a damaged one is said first
+FEW = 100  # images: with fewer than a batch, a corrupt one is reported first
 
 
 class TrainingData:
@@ -28,7 +28,7 @@ class TrainingData:
         dataset: what `load` returns.
         batch_size: images per step, over all replicas.
         image_size: height and width in pixels. Images of this size are taken as they are; others
-            are cropped at random (`augmentation.min_area`) or to the center square, and resized.
+            are cropped at random (`augmentation.min_area`) or to the centre square, and resized.
         seed: of the order and of the augmentation.
         augmentation: an `Augmentation`.
         class_balanced: whether each class is equally frequent, and not each image.
@@ -36,6 +36,7 @@ class TrainingData:
     Raises:
         ValueError: for a batch size above the number of images, or an augmentation that is not for
             these images.
+        CorruptImageError: for a corrupt image among fewer than a batch, and fewer than `FEW`.
     """
 
     def __init__(
@@ -48,18 +49,11 @@ class TrainingData:
         augmentation: Augmentation = Augmentation(),
         class_balanced: bool = False,
     ):
-        if not 1 <= batch_size <= len(dataset):
-            for index in range(len(dataset) if len(dataset) < min(batch_size, FEW) else 0):
-                if corrupt := decoding.find_corrupt(dataset, index):
-                    raise decoding.CorruptImageError(str(corrupt))
-            raise ValueError(
-                f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "
-                f"Received: batch_size={batch_size}"
-            )
         self.dataset, self.batch_size, self.image_size = dataset, batch_size, image_size
         self.seed, self.augmentation = seed, augmentation
-        self.steps_per_epoch = len(dataset) // batch_size
+        self._check_batch_size()
         self._check_augmentation()
+        self.steps_per_epoch = len(dataset) // batch_size
         self._operation = augment_operation(augmentation)
         self._choose_boxes = (
             boxes.make_random_boxes(augmentation.min_area, seed)
@@ -69,6 +63,17 @@ class TrainingData:
         self._balanced = (
             Balanced(dataset.labels, dataset.class_names, seed) if class_balanced else None
         )
+
+    def _check_batch_size(self):
+        count, batch_size = len(self.dataset), self.batch_size
+        if not 1 <= batch_size <= count:
+            for index in range(count if count < min(batch_size, FEW) else 0):
+                if corrupt := decoding.find_corrupt(self.dataset, index):
+                    raise decoding.CorruptImageError(str(corrupt))
+            raise ValueError(
+                f"`batch_size` must be from 1 to the number of images, {count}. "
+                f"Received: batch_size={batch_size}"
+            )
 
     def _check_augmentation(self):
         augmentation, channels = self.augmentation, self.dataset.image_shape[-1]
@@ -119,9 +124,8 @@ class TrainingData:
         counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
         raw = map_reading(counts, fetch, min(READS, 2 * len(parts)))
         examples = map_decoding(raw.unbatch(), self._make_example)
-        finished = examples.batch(size, drop_remainder=True).map(
-            self._finish, 2, deterministic=True
-        )
+        batches = examples.batch(size, drop_remainder=True)
+        finished = batches.map(self._finish, 2, deterministic=True)
         return set_options(finished.prefetch(AHEAD))
 
     def _divide(self, replicas):
@@ -233,6 +237,5 @@ class TrainingData:
         def choose(whole):
             return tf.numpy_function(self._choose_boxes, [whole[None], position[None]], tf.int32)[0]
 
-        window, box = tf.unstack(windows)
-        image = self.dataset.decode_box(raw, window, box, choose, whole_size, orientation)
+        image = self.dataset.decode_box(raw, windows, choose, whole_size, orientation)
         return tf.ensure_shape(resize_square(image, size), (size, size, channels))

@@ -110,13 +110,13 @@ class _BMP(NamedTuple):
 
     start: tf.Tensor  # of the pixels, in bytes
     palette: tf.Tensor  # its place, in bytes
-    entry: tf.Tensor  # bytes per color of the palette
+    entry: tf.Tensor  # bytes per colour of the palette
     height: tf.Tensor
     width: tf.Tensor
     bits: tf.Tensor  # per pixel
     compression: tf.Tensor
     from_top: tf.Tensor  # whether the first row is the top one
-    masks: tf.Tensor  # of the colors, int32 (3,)
+    masks: tf.Tensor  # of the colours, int32 (3,)
     has_masks: tf.Tensor
 
 
@@ -188,38 +188,38 @@ def _indices(rows, width, bits):
 
 
 def _from_palette(indices, content, header):
-    """(H, W, 3) of the colors' indices in the palette (BGR), which ends before the pixels."""
+    """(H, W, 3) of the colours' indices in the palette (BGR), which ends before the pixels."""
     begin, entry = header.palette, header.entry
     count = tf.clip_by_value(header.start - begin, 0, 256 * entry) // entry * entry
     content = tf.strings.substr(content, tf.minimum(begin, tf.strings.length(content)), count)
     table = tf.reshape(_bytes(content), (-1, entry))[:, 2::-1]
-    black = tf.zeros((256 - tf.shape(table)[0], 3), tf.uint8)  # colors that it lacks
+    black = tf.zeros((256 - tf.shape(table)[0], 3), tf.uint8)  # colours that it lacks
     table = tf.concat([table, black], 0)
     return tf.gather(table, tf.cast(indices, tf.int32))
 
 
 def _of_16_bits(rows, header):
-    """Five bits per color, or six of green if the masks say so, scaled to 0..255 as in Pillow."""
+    """Five bits per colour, or six of green if the masks say so, scaled to 0..255 as in Pillow."""
     pairs = tf.cast(tf.reshape(rows, (tf.shape(rows)[0], -1, 2))[:, : header.width], tf.int32)
     values = pairs[..., 0] + 256 * pairs[..., 1]
     masks, has_masks = header.masks, header.has_masks
     six = has_masks & tf.reduce_all(masks == (0xF800, 0x7E0, 0x1F))
     five = ~has_masks | tf.reduce_all(masks == (0x7C00, 0x3E0, 0x1F))
     with tf.control_dependencies(
-        [assert_in_graph(six | five, "the BMP has unusual masks of its colors")]
+        [assert_in_graph(six | five, "the BMP has unusual masks of its colours")]
     ):
         green = tf.where(six, 63, 31)
-    colors = [values // tf.where(six, 2048, 1024) % 32, values // 32 % (green + 1), values % 32]
-    scaled = [color * 255 // most for color, most in zip(colors, (31, green, 31), strict=True)]
+    colours = [values // tf.where(six, 2048, 1024) % 32, values // 32 % (green + 1), values % 32]
+    scaled = [colour * 255 // most for colour, most in zip(colours, (31, green, 31), strict=True)]
     return tf.cast(tf.stack(scaled, -1), tf.uint8)
 
 
 def _of_32_bits(pixels, header):
-    """The bytes (H, W, 4) by the masks of the colors, else blue first."""
+    """The bytes (H, W, 4) by the masks of the colours, else blue first."""
     places = header.masks[:, None] == (0xFF, 0xFF00, 0xFF0000, headers.LARGEST)
     usual = ~header.has_masks | tf.reduce_all(tf.reduce_any(places, 1))
     with tf.control_dependencies(
-        [assert_in_graph(usual, "the BMP has unusual masks of its colors")]
+        [assert_in_graph(usual, "the BMP has unusual masks of its colours")]
     ):
         chosen = tf.where(header.has_masks, tf.argmax(places, 1), (2, 1, 0))
     return tf.gather(pixels, chosen, axis=2)
@@ -252,7 +252,7 @@ def decode_gif(raw: tf.Tensor) -> tf.Tensor:
     # pixels black that an extension declares transparent.
     first = tf.strings.join([head, b",\0\0\0\0", rest, b";"])
     image = ensure_rgb(tf.io.decode_image(first, 3, expand_animations=False))
-    # The rest of the screen has the transparent color, as in Pillow: viewers draw no background.
+    # The rest of the screen has the transparent colour, as in Pillow: viewers draw no background.
     palette = tf.where(field[9] > 127, at + 10, 13)
     place = tf.minimum(palette + 3 * tf.maximum(transparent, 0) + (0, 1, 2), last)
     has_palette = (field[9] > 127) | (flags > 127)
@@ -263,8 +263,8 @@ def decode_gif(raw: tf.Tensor) -> tf.Tensor:
 
 
 def _skip_extensions(content, at):
-    """(where the first picture of a GIF begins, its transparent color or -1), from the place of the
-    first extension.
+    """(where the first picture of a GIF begins, its transparent colour or -1); `at` is the first
+    extension.
     """
     last = tf.shape(content)[0] - 1
 

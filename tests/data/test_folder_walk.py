@@ -142,7 +142,7 @@ def test_links_to_folders_are_followed_once(cats):
     assert names(linked) == ["0.png", "1.png", "2.png"]
 
 
-def test_endings_that_are_not_known_are_judged_by_the_content(cats):
+def test_files_with_unknown_endings_are_images_by_content(cats):
     jpeg = encode(picture(8, 8))
     for name in ("a.jfif", "b.jpe", "c", "d.JPG", "e.tif"):
         (cats / name).write_bytes(jpeg)
@@ -163,7 +163,7 @@ def test_endings_that_are_not_known_are_judged_by_the_content(cats):
         find_images(cats)
 
 
-def test_what_is_left_out_is_said_with_the_reason(cats):
+def test_what_is_left_out_is_reported_with_the_reason(cats):
     (cats / "notes.txt").write_text("text")
     (cats / "9.png").symlink_to("nowhere.png")
     (cats.parent / "loose.png").write_bytes((cats / "0.png").read_bytes())

@@ -121,14 +121,14 @@ def _fields(file):
     end = file.seek(0, io.SEEK_END)
     position = file.seek(0)
     while position < end:
-        number, kind = divmod(_read_number(file), 8)
+        number, kind = divmod(_read_varint(file), 8)
         if kind == 0:
-            _read_number(file)
+            _read_varint(file)
             start, length = file.tell(), None
         elif kind in FIXED:
             start, length = file.tell() + FIXED[kind], None
         elif kind == 2:
-            length = _read_number(file)
+            length = _read_varint(file)
             start = file.tell()
         else:
             raise DamagedFileError(f"a field is of the kind {kind}")
@@ -139,8 +139,7 @@ def _fields(file):
         file.seek(position)
 
 
-def _read_number(file):
-    """The number at the position of a file, which moves to its end."""
+def _read_varint(file):
     start = file.tell()
     try:
         value, end = read_varint(file.read(LONGEST))
