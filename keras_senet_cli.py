@@ -13,6 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -20,7 +21,7 @@ __version__ = "0.1.0"
 parsing = False  # whether a command line is being read: `import keras_senet` is then without Keras
 
 COMMANDS = {
-    "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
+    "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to all formats",
     "list": "the networks with size and multiply-adds; published weights; recipes",
     "summary": "one network, stage by stage",
     "train": "a recipe on a dataset, on one device or many; the same command continues it",
@@ -68,7 +69,7 @@ INSTRUCTIONS = (
 USAGE = "Usage: keras-senet [--help] [--version] [--install-completion] COMMAND [OPTIONS]\n"
 
 
-def help_text():
+def help_text() -> str:
     """What `keras-senet --help` prints."""
     width = max(map(len, COMMANDS))
     rows = "".join(f"  {name:{width}}  {text}\n" for name, text in COMMANDS.items())
@@ -80,7 +81,7 @@ def help_text():
     )
 
 
-def main(arguments=None):
+def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
     first = arguments[0] if arguments else None
@@ -108,7 +109,7 @@ def main(arguments=None):
         launcher.parsing = False
 
 
-def _explain(first):
+def _explain(first: str | None) -> str:
     """What is wrong with the first argument."""
     if first is None:
         return f"a command must be given: {', '.join(COMMANDS)}"
@@ -117,7 +118,7 @@ def _explain(first):
     return f"there is no command {first!r}; commands: {', '.join(COMMANDS)}{meant}"
 
 
-def choose_onednn(arguments):
+def choose_onednn(arguments: Sequence[str]) -> None:
     """Says in the environment, which workers inherit, whether TensorFlow is to use oneDNN, unless
     the user has.
     """
@@ -126,19 +127,18 @@ def choose_onednn(arguments):
         os.environ.setdefault(ONEDNN, value)
 
 
-def onednn_for(arguments):
-    """ "1" or "0", or None for TensorFlow's own default: what a run was begun with, and with AVX2 a
-    new one "1".
+def onednn_for(arguments: Sequence[str]) -> str | None:
+    """ "1" or "0", or None for TensorFlow's own default: that of an existing run, and with AVX2
+    "1" for a new one.
 
     TensorFlow leaves oneDNN off on CPUs that have AVX2 and nothing newer, where training takes up
     to twice the time without it.
     """
-    begun = _environment_of(_workdir(arguments))
-    if begun is None:
-        begun = {"onednn": True} if "avx2" in instruction_set().split() else {}
-    onednn = begun.get(
-        "onednn"
-    )  # runs of earlier versions do not say: they had TensorFlow's default
+    recorded = _environment_of(_workdir(arguments))
+    if recorded is None:
+        recorded = {"onednn": True} if "avx2" in instruction_set().split() else {}
+    # Runs of earlier versions do not say: they had TensorFlow's default.
+    onednn = recorded.get("onednn")
     return None if onednn is None else str(int(bool(onednn)))
 
 
@@ -170,7 +170,7 @@ def _environment_of(workdir):
     return None
 
 
-def instruction_set():
+def instruction_set() -> str:
     """The kind of this CPU and those of its extensions that results can depend on: "x86_64 avx fma
     avx2".
     """
@@ -199,7 +199,7 @@ def _cpu_flags():
 
 
 @contextlib.contextmanager
-def quiet():
+def quiet() -> Iterator[None]:
     """Holds back what libraries write to the error stream from C++, unless an unexpected exception
     leaves the block.
 

@@ -46,7 +46,7 @@ def install_completion(shell: str | None) -> int:
     except (ValueError, RuntimeError, OSError) as error:
         print(f"keras-senet: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
-    print(f"{path}: completion of keras-senet, in shells that are opened from now on")
+    print(f"{path}, which the shell's start-up file names: completion in shells opened from now on")
     return 0
 
 

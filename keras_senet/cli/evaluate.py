@@ -191,7 +191,7 @@ def _print(report, result):
 
 
 def _write(folder, report, result, class_names):
-    """`report.json`, whose other entries stay as training left them, `per_class.csv` and
+    """`report.json`, whose other entries stay as training wrote them, `per_class.csv` and
     `confusion.png`.
     """
     from keras_senet.files import write_atomically

@@ -122,8 +122,8 @@ def _write(folder, title, result, rows, classes):
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))
-    with replacing(folder / "gates.npz") as path, path.open("wb") as file:
-        np.savez(file, **excitation_tables.arrays(result))
+    with replacing(folder / "gates.npz") as path:
+        np.savez(path, **excitation_tables.arrays(result))
     plots.excited_classes(result, classes, folder / "classes.png", title)
     plots.excited_instances(result, classes[:2], folder / "instances.png", title)
     plots.overview(rows, folder / "blocks.png", title)

@@ -56,7 +56,7 @@ class Subject:
 
     weights      what they are
     calibration  images to calibrate on
-    images       those to compare on, of which files may take the first alone
+    images       those to compare on, of which files may take the first only
     labels       the images' classes, if the network was trained for them
     accuracy     the fraction of the dataset's test images that Keras has right
     class_names  of the dataset
@@ -188,10 +188,10 @@ def _calibrate_batch_norm(model, images):
     (graph,) = graphs(model)
     calls = [node for node in graph.nodes if isinstance(node.operation, NORMALIZATIONS)]
     with contextlib.ExitStack() as stack:
-        for norm, reader in ((node.operation, graph.consumer(node)) for node in calls):
+        for norm, consumer in ((node.operation, graph.consumer(node)) for node in calls):
             stack.callback(setattr, norm, "momentum", norm.momentum)
             norm.momentum = 0.0
-            is_shortcut = reader is not None and isinstance(reader.operation, keras.layers.Add)
+            is_shortcut = consumer is not None and isinstance(consumer.operation, keras.layers.Add)
             if norm.scale and not is_shortcut:
                 norm.gamma.assign(BRANCH_SCALE * norm.gamma)
         model(model.preprocessing.normalize(images), training=True)

@@ -26,8 +26,8 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 from keras_senet.fields import Meaning, meanings
 from keras_senet.recipes import RECIPES, Augmentation, Recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
+from keras_senet.runs import STATES
 from keras_senet.runs.record import read_recipe
-from keras_senet.runs.workdir import STATES
 from keras_senet.se import SE
 from keras_senet_cli import COMMANDS
 

@@ -18,6 +18,11 @@ NetworkName = Annotated[str, Flag(choices=read_table)]
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]
 Protocols = Literal["own", "paper-224", "paper-299", "paper-320", "ten-crop", "fusion", "larger"]
+QUANTIZED = {  # the quantisations that each format has
+    "savedmodel": (),
+    "tflite": ("float16", "dynamic", "int8", "int16x8"),
+    "onnx": ("float16", "int8"),
+}
 CALIBRATED = ("int8", "int16x8")
 Size = tuple[int | None, int | None]
 
@@ -457,6 +462,10 @@ class Export(Weights, Printed):
                 "MODEL must be a constructor's name, a training work directory, or a .keras file. "
                 f"Received: {name!r}{meant}"
             )
+        formats = self.format or tuple(QUANTIZED)
+        for each in self.quantization:
+            if not any(each in QUANTIZED[name] for name in formats):
+                raise ValueError(f"--quantization {each} is not for --format {' '.join(formats)}")
         needing = [each for each in self.quantization if each in CALIBRATED]
         if needing and self.calibration is None:
             raise ValueError(f"--quantization {needing[0]} needs images: --calibration DIR")

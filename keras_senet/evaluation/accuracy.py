@@ -1,5 +1,7 @@
 """evaluate(): counts correct predictions, batch by batch."""
 
+import functools
+import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -89,7 +91,8 @@ def evaluate(
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
         shown = dict(zip(views, shown, strict=True))
-        probabilities = sum(network(shown) for network in ensemble) / len(ensemble)
+        outputs = [network(shown) for network in ensemble]
+        probabilities = functools.reduce(operator.add, outputs) / len(ensemble)
         counts.add(probabilities.numpy(), labels.numpy())
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
 

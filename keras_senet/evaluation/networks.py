@@ -168,8 +168,10 @@ def views_of(model: keras.Model, dataset: Images, protocol: Protocol | None) -> 
         ValueError: if the protocol does not fit the network.
     """
     own, preprocessing = input_size(model), model.preprocessing
-    size = tuple(n or default for n, default in zip(own, sides(preprocessing.size), strict=True))
-    if protocol is None and tuple(dataset.image_shape[:2]) == size:
-        return (Whole(*size),)
+    height, width = (
+        n or default for n, default in zip(own, sides(preprocessing.size), strict=True)
+    )
+    if protocol is None and tuple(dataset.image_shape[:2]) == (height, width):
+        return (Whole(height, width),)
     protocol = protocol or Protocol()
-    return protocol.views(preprocessing, size if size[0] != size[1] else size[0])
+    return protocol.views(preprocessing, (height, width) if height != width else height)

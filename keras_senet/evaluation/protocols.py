@@ -171,7 +171,7 @@ def larger(checkpoint: Checkpoint) -> Protocol:
     Raises:
         ValueError: if they have not measured it at a larger size.
     """
-    if checkpoint.test_size is None:
+    if checkpoint.test_size is None or checkpoint.test_crop_fraction is None:
         raise ValueError(
             f"{checkpoint.model} {checkpoint.tag!r} was not measured by its publishers at a larger "
             "size"

@@ -21,7 +21,8 @@ PAIRS = 12
 SHOWN = 3  # images per pair
 
 
-class Mistake(NamedTuple):
+@dataclass(frozen=True)
+class Mistake:
     """A wrongly classified image, by its index in the dataset, and the probability (0..1) of the
     prediction.
     """
@@ -30,7 +31,8 @@ class Mistake(NamedTuple):
     probability: float
 
 
-class Pair(NamedTuple):
+@dataclass(frozen=True)
+class Pair:
     """A class that was mistaken for another one: how often, and the mistakes of the highest
     probability.
     """

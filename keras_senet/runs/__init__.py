@@ -5,3 +5,4 @@ METRICS = "metrics.csv"
 NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"  # and how images are prepared, which `model.keras` does not say
 REPORT = "report.json"
+STATES = {"trainer": "checkpoints", "fit": "backup"}  # the folder of what an engine continues from

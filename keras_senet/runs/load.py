@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
@@ -78,7 +78,7 @@ def _load_model(path, preprocessing):
     if preprocessing is None:
         raise ValueError(f"No file next to {str(path)!r} says how images are prepared for it")
     try:
-        model = keras.models.load_model(path, compile=False)
+        model: Any = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"{str(path)!r} is damaged ({reason})") from error

@@ -49,7 +49,7 @@ class Metrics:
         rows = self.read()
         if rows and rows[0].keys() != row.keys():
             columns = dict.fromkeys([*rows[0], *row], math.nan)
-            self.write([columns | each for each in (*rows, row)])
+            self.write([columns | dict(each) for each in (*rows, row)])
             return
         before = self._read_whole_lines()
         write_atomically(self.path, before + _format([row], header=not before))

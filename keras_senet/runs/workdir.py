@@ -12,13 +12,12 @@ import keras
 
 from keras_senet.files import replacing, write_atomically
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import METRICS, NETWORK, RECIPE, WEIGHTS, listing
+from keras_senet.runs import METRICS, NETWORK, RECIPE, STATES, WEIGHTS, listing
 from keras_senet.runs.lock import locked
 from keras_senet.runs.tables import Metrics, SkippedImages
 from keras_senet.weights import save_weights
 
 NOT_COMPARED = ("source", "result")
-STATES = {"trainer": "checkpoints", "fit": "backup"}  # the folder of what an engine continues from
 
 
 class WorkDir:

@@ -74,7 +74,7 @@ class Checkpoints:
             self.checkpoint.write(str(path))
             self._sweep()
         except (tf.errors.OpError, OSError) as error:
-            reason = error.message if isinstance(error, tf.errors.OpError) else error
+            reason = getattr(error, "message", error)  # TensorFlow's errors have one
             raise OSError(
                 f"{str(self.folder)!r} cannot be written: {reason}. "
                 f"The last good checkpoint is {before}"

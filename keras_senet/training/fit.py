@@ -5,6 +5,7 @@ import shutil
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,9 +15,9 @@ from keras_senet import data
 from keras_senet.evaluation.networks import views_of
 from keras_senet.files import replacing
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs import STATES
 from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
-from keras_senet.runs.workdir import STATES
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images
 from keras_senet.training.network import make_network
@@ -76,7 +77,7 @@ class FitTrainer(Engine):
     def _compile(self):
         recipe = self.recipe
         optimizer = make_optimizer(recipe, self.updates)
-        inner = getattr(optimizer, "inner_optimizer", optimizer)
+        inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None
         inner.gradient_accumulation_steps = recipe.accumulation if recipe.accumulation > 1 else None
         inner.use_ema, inner.ema_momentum = recipe.ema > 0, recipe.ema
@@ -258,6 +259,6 @@ class _StopAt(keras.callbacks.Callback):
         self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.model.optimizer.iterations) >= self.updates:
-            self.model.stop_training = True
+        if int(self.trainer.model.optimizer.iterations) >= self.updates:
+            self.trainer.model.stop_training = True
             self.trainer.is_cut = batch + 1 < self.trainer.updates

@@ -1,6 +1,7 @@
 """The learning rate and the optimizer of a recipe."""
 
 import math
+from typing import Any
 
 import keras
 from keras import ops
@@ -33,7 +34,7 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         self.milestones, self.decay = tuple(milestones), decay
         self.warmup_steps, self.warmup, self.warmup_rate = warmup_steps, warmup, warmup_rate
 
-    def __call__(self, step):
+    def __call__(self, step: Any) -> Any:
         step = ops.cast(step, "float32")
         if not self.warmup_steps:
             return self._main(step)
@@ -43,13 +44,13 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         warming = rising if self.warmup == "linear" else ops.full_like(step, self.warmup_rate)
         return ops.where(step < self.warmup_steps, warming, self._main(step))
 
-    def _main(self, step):
+    def _main(self, step: Any) -> Any:
         if self.kind == "step":
-            passed = sum(
-                (ops.cast(step >= m, "float32") for m in self.milestones), ops.zeros_like(step)
-            )
+            passed: Any = ops.zeros_like(step)
+            for milestone in self.milestones:
+                passed = passed + ops.cast(step >= milestone, "float32")
             return self.peak * self.decay**passed
-        progress = ops.clip(
+        progress: Any = ops.clip(
             (step - self.warmup_steps) / max(self.steps - self.warmup_steps, 1), 0.0, 1.0
         )
         factor = {

@@ -15,14 +15,14 @@ class Terminated(SystemExit):
     def __init__(self):
         super().__init__(TRY_AGAIN)
 
-    def __str__(self):
+    def __str__(self) -> str:
         return "terminated after a checkpoint; the same command continues the run"
 
 
 class WorkerLost(Terminated):
     """Another worker ended; the run goes on from the last checkpoint when all are started again."""
 
-    def __str__(self):
+    def __str__(self) -> str:
         return (
             "another worker was lost; start all of them again to continue from the last checkpoint"
         )

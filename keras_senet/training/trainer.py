@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -195,7 +196,7 @@ class Trainer(Engine):
             f"The last good checkpoint is {self.checkpoints.latest}"
         )
 
-    def _batches(self, step) -> Iterator[tuple]:
+    def _batches(self, step) -> Iterator[tuple[Any, Any]]:
         """The global batches of the steps after `step`; when an image turns out to be corrupt, they
         begin again without it.
         """

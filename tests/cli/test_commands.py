@@ -27,7 +27,7 @@ COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 
 
 def start_process(*arguments):
-    """A process: for what is printed before and beside our own code, and exit statuses."""
+    """A process: for what is printed besides our own output, and exit statuses."""
     environment = os.environ | {"COLUMNS": "120"}
     return subprocess.run(
         [COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment
@@ -203,7 +203,7 @@ def test_quickstart_with_a_little_network(tmp_path, run, monkeypatch):
 
 
 def check_quickstart(work, epochs):
-    """What it left; returns its report."""
+    """What it wrote; returns its report."""
     assert {p.name for p in work.iterdir()} == {
         *(
             "recipe.json",
@@ -226,7 +226,7 @@ def check_quickstart(work, epochs):
     for (_, quantization), entry in exports.items():
         assert Path(entry["path"]).exists()
         assert entry["relative_error"] <= (1e-4 if quantization is None else 0.5)
-        # The part of the images with another class bounds the difference of the accuracies.
+        # The fraction of the images with another class bounds the difference of the accuracies.
         assert quantization or entry["top1_agreement"] == 1.0
     with (work / "metrics.csv").open() as file:
         rows = list(csv.DictReader(file))

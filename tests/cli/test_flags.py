@@ -9,7 +9,14 @@ import pytest
 import keras_senet_cli
 from keras_senet import cli
 from keras_senet.cli.flags import UsageError, make_complete_app, read_options
-from keras_senet.cli.options import CLASSES, Formats, Protocols, Quantizations
+from keras_senet.cli.options import (
+    CALIBRATED,
+    CLASSES,
+    QUANTIZED,
+    Formats,
+    Protocols,
+    Quantizations,
+)
 from keras_senet.evaluation.protocols import PROTOCOLS
 from keras_senet.export.files import FORMATS
 from keras_senet.fields import meanings
@@ -97,8 +104,12 @@ def test_choices_are_those_of_the_package():
     assert set(CLASSES) == set(keras_senet_cli.COMMANDS)
     assert get_args(Protocols) == (*PROTOCOLS, "larger")
     assert get_args(Formats) == tuple(FORMATS)
-    known = {name for each in FORMATS.values() for name in each.calibrates if name}
-    assert set(get_args(Quantizations)) == known
+    calibrates = {name: dict(each.calibrates) for name, each in FORMATS.items()}
+    assert all(not each.pop(None) for each in calibrates.values())
+    assert {name: tuple(each) for name, each in calibrates.items()} == QUANTIZED
+    assert {*get_args(Quantizations)} == {name for each in calibrates.values() for name in each}
+    for each in calibrates.values():
+        assert [name for name in each if each[name]] == [n for n in each if n in CALIBRATED]
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])

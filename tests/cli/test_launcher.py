@@ -119,7 +119,7 @@ def test_what_the_user_says_counts(cpu, monkeypatch):
 
 
 def has_onednn():
-    """Whether a convolution of NCHW images, which TensorFlow has on a CPU by oneDNN alone, can be
+    """Whether a convolution of NCHW images, which TensorFlow has on a CPU by oneDNN only, can be
     done.
     """
     try:

@@ -244,7 +244,7 @@ def test_a_failure_in_the_matrix_is_loud_and_tried_again(
 @pytest.mark.parametrize(
     ("limit", "value", "reason"),
     [
-        ("LEAST_AGREEMENT", 1.01, "and 101% are asked for"),
+        ("LEAST_AGREEMENT", 1.01, "top-1 agreement, and 101% are asked for"),
         ("MOST_ACCURACY_LOST", -1.0, "an accuracy of"),
     ],
 )

@@ -3,17 +3,20 @@
 import dataclasses
 import json
 import re
+from pathlib import Path
 
 import pytest
 
 from keras_senet import models
 from keras_senet.data import Augmentation
-from keras_senet.recipes import RECIPES, Recipe
+from keras_senet.recipes import RECIPES, VARIANTS, Recipe
 from keras_senet.recipes.se_text import read_se, write_se
+from keras_senet.runs.workdir import read_recipe
 from keras_senet.se import SE
 from keras_senet.training.network import spec_of
 
 RECIPE = Recipe(epochs=2, batch_size=16)
+RESULTS = Path(__file__).parents[2] / "results" / "ablation"
 
 
 @pytest.mark.parametrize(
@@ -153,3 +156,11 @@ def test_the_papers_numbers():
             recipe.epochs,
             recipe.weight_decay,
         ) == row, name
+
+
+@pytest.mark.parametrize(
+    "workdir", sorted(RESULTS.glob("*/seed*")), ids=lambda path: path.parent.name
+)
+def test_recipes_that_earlier_versions_wrote_are_read(workdir):
+    """Their SE blocks are a text; the folder has the variant's name."""
+    assert read_recipe(workdir).se == VARIANTS[workdir.parent.name].se
