@@ -6,7 +6,6 @@ from typing import Any
 import keras
 
 from keras_senet.complexity import complexity
-from keras_senet.evaluation import evaluate
 
 
 @dataclass(frozen=True)
@@ -68,6 +67,8 @@ def cost(model: keras.Model, dataset: Any = None, **options: Any) -> Cost:
     counts = complexity(model)
     if dataset is None:
         return Cost(counts.parameters, counts.multiply_adds)
+    from keras_senet.evaluation import evaluate
+
     result = evaluate(model, dataset, **options)
     return Cost(
         counts.parameters, counts.multiply_adds, result.top1, result.top5, int(result.images.sum())

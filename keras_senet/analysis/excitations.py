@@ -4,7 +4,7 @@ import difflib
 import itertools
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -12,12 +12,12 @@ from keras import ops
 
 from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
-from keras_senet.data import Corrupt, evaluation_batches
-from keras_senet.evaluation import networks
-from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import is_integer
 from keras_senet.graphs import functional_of, stage_of
 from keras_senet.imagenet import readable
+
+if TYPE_CHECKING:
+    from keras_senet.data import Corrupt
 
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
@@ -76,7 +76,7 @@ class Excitations:
     class_images: np.ndarray
     images: int
     blocks: dict[str, BlockExcitations]
-    skipped: tuple[Corrupt, ...]
+    skipped: "tuple[Corrupt, ...]"
 
 
 def excitations(
@@ -112,6 +112,10 @@ def excitations(
             no images or no such class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
+    from keras_senet.data import evaluation_batches
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation.accuracy import track
+
     _check(dataset, batch_size)
     names = dataset.class_names
     kept = range(len(names)) if classes is None else find_classes(classes, names)
@@ -188,6 +192,8 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
         ValueError: for a model that is not functional, or has no SE blocks.
     """
     import tensorflow as tf
+
+    from keras_senet.evaluation import networks
 
     found = tap_gates(model)
     means = [mean_over_places(each.value, each.layer) for each in found]

@@ -8,9 +8,6 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.taps import gate_of, mean_over_places, tap
-from keras_senet.data import evaluation_batches
-from keras_senet.evaluation import networks
-from keras_senet.evaluation.accuracy import track
 from keras_senet.graphs import functional_of
 
 BATCH = 64  # images per step
@@ -135,6 +132,10 @@ def _batches(model, images, progress) -> Iterator[Any]:
 
 def _prepared(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
+    from keras_senet.data import evaluation_batches
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation.accuracy import track
+
     if not len(dataset):
         return
     networks.check_images(model, dataset)
