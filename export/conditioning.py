@@ -21,9 +21,8 @@ from .inputs import laid_out
 from .model import output_names, predict, takes_integers
 
 DRAWS = 2  # of the changes; the worst counts
-MOST_ACCEPTED = (
-    0.1  # relative: a file further off cannot be told from a wrong one, whatever the network
-)
+# Relative: a file further off cannot be told from a wrong one, whatever the network.
+MOST_ACCEPTED = 0.1
 
 
 class Precision(NamedTuple):
@@ -41,14 +40,14 @@ class Precision(NamedTuple):
     factor: float = 0.0
 
     @property
-    def is_bounded(self):
+    def is_bounded(self) -> bool:
         return self.tolerance < math.inf
 
-    def explained(self, sensitivity):
+    def explained(self, sensitivity: float) -> float:
         """How far rounding may move a file of a network with this sensitivity."""
         return min(self.factor * sensitivity, MOST_ACCEPTED)
 
-    def accepted(self, sensitivity):
+    def accepted(self, sensitivity: float) -> float:
         """What a file of such a network may differ by."""
         return max(self.tolerance, self.explained(sensitivity))
 

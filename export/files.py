@@ -56,13 +56,8 @@ class File(NamedTuple):
         ones.
         """
         chosen: dict[str, Any] = {"quantization": self.quantization} if self.quantization else {}
-        common = Common(
-            images=images,
-            representative_images=calibration if self.calibrates else None,
-            preprocessing=model.preprocessing,
-            class_names=class_names,
-            overwrite=overwrite,
-        )
+        calibration = calibration if self.calibrates else None
+        common = Common(images, model.preprocessing, class_names, overwrite, calibration)
         options = FORMATS[self.kind](**chosen)
         return export_model(model, Path(folder, self.name), options, common)
 

@@ -28,23 +28,23 @@ class Quantization(NamedTuple):
     io_dtypes: tuple[str, ...] = ("float32",)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Common:
     """The arguments of an export beside the options of its format.
 
     images                 (N, H, W, C) to compare on, as the exported model takes them; None makes
                            seeded synthetic ones
-    representative_images  (N, H, W, C) to calibrate on, for quantisations that need them
     preprocessing          a `Preprocessing` to put into the graph: the file then takes 0..255 RGB
     class_names            the names of the classes, in the order of the model's output
     overwrite              whether to replace what is at the path
+    representative_images  (N, H, W, C) to calibrate on, for quantisations that need them
     """
 
     images: Any = None
-    representative_images: Any = None
     preprocessing: Preprocessing | None = None
     class_names: Any = None
     overwrite: bool = False
+    representative_images: Any = None
 
 
 class Options:

@@ -97,11 +97,8 @@ def to_saved_model(
         model: a functional Keras model with one input, for images.
         path: the folder to write.
         features: whether there is an output `features`, too: what the model's last layer takes.
-        images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded
-            synthetic ones.
-        preprocessing: a `Preprocessing` to put into the graph, for images of the model's size.
-        class_names: the names of the classes, in the order of the model's output.
-        overwrite: whether to replace what is at `path`.
+        images, preprocessing, class_names, overwrite: as `Common` has them; `preprocessing` is for
+            images of the model's size.
 
     Returns:
         An `ExportReport`, of `serving_default`. The other signatures are run and compared, too.
@@ -112,9 +109,7 @@ def to_saved_model(
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
             exists or cannot be written.
     """
-    common = Common(
-        images=images, preprocessing=preprocessing, class_names=class_names, overwrite=overwrite
-    )
+    common = Common(images, preprocessing, class_names, overwrite)
     return export_model(model, path, SavedModel(features), common)
 
 

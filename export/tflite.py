@@ -84,13 +84,8 @@ class TFLite(Options):
             if not self.float_gates:
                 model = fix_constant_gates(model, common.preprocessing, images)
         content = convert(model, self, common)
-        named = with_metadata(
-            content,
-            name=model.name,
-            preprocessing=common.preprocessing,
-            class_names=common.class_names,
-        )
-        target.write_bytes(named)
+        known = {"preprocessing": common.preprocessing, "class_names": common.class_names}
+        target.write_bytes(with_metadata(content, name=model.name, **known))
 
 
 def to_tflite(
@@ -134,12 +129,7 @@ def to_tflite(
             where they rescale the channels.
         input_size: of the file's images, (H, W) or a number for both, where the model takes images
             of any size; None is the size of its preprocessing.
-        images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded
-            synthetic ones.
-        preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255
-            RGB.
-        class_names: the names of the classes, in the order of the model's output.
-        overwrite: whether to replace what is at `path`.
+        images, preprocessing, class_names, overwrite: as `Common` has them.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -154,13 +144,7 @@ def to_tflite(
             exists or cannot be written.
     """
     options = TFLite(quantization, io_dtype, squeeze_op, float_gates, input_size)
-    common = Common(
-        images=images,
-        representative_images=representative_images,
-        preprocessing=preprocessing,
-        class_names=class_names,
-        overwrite=overwrite,
-    )
+    common = Common(images, preprocessing, class_names, overwrite, representative_images)
     return export_model(model, path, options, common)
 
 

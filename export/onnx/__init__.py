@@ -92,12 +92,7 @@ def to_onnx(
             them.
         gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too; without a
             squeeze, its mean.
-        images: (N, H, W, C) to compare on, as the exported model takes them; None makes seeded
-            synthetic ones.
-        preprocessing: a `Preprocessing` to put into the graph: the exported model then takes 0..255
-            RGB.
-        class_names: the names of the classes, in the order of the model's output.
-        overwrite: whether to replace what is at `path`.
+        images, preprocessing, class_names, overwrite: as `Common` has them.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -109,11 +104,5 @@ def to_onnx(
         MissingExtraError: if onnx or onnxruntime are not installed, or tf2onnx where it is needed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
-    common = Common(
-        images=images,
-        representative_images=representative_images,
-        preprocessing=preprocessing,
-        class_names=class_names,
-        overwrite=overwrite,
-    )
+    common = Common(images, preprocessing, class_names, overwrite, representative_images)
     return export_model(model, path, ONNX(layout, opset, quantization, gates), common)

@@ -18,6 +18,9 @@ from keras_senet.graphs import functional_of, stage_of
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
 
+if TYPE_CHECKING:
+    from keras_senet.data import Corrupt
+
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 

@@ -132,6 +132,10 @@ def _batches(model, images, progress) -> Iterator[Any]:
 
 def _prepared(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
+    from keras_senet.data import evaluation_batches
+    from keras_senet.evaluation import networks
+    from keras_senet.evaluation.accuracy import track
+
     if not len(dataset):
         return
     from keras_senet.data import evaluation_batches
