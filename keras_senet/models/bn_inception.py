@@ -51,20 +51,11 @@ MODULES = (
 
 
 # The authors name the modules by the size of their input, this package by that of their output.
-AUTHORS = dict(
-    zip(
-        ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b"),
-        (
-            "3_block1",
-            "3_block2",
-            *(f"4_block{i}" for i in range(1, 6)),
-            "5_block1",
-            "5_block2",
-            "5_block3",
-        ),
-        strict=True,
-    )
-)
+BLOCKS = {
+    "3a": "stage3_block1", "3b": "stage3_block2", "3c": "stage4_block1", "4a": "stage4_block2",
+    "4b": "stage4_block3", "4c": "stage4_block4", "4d": "stage4_block5", "4e": "stage5_block1",
+    "5a": "stage5_block2", "5b": "stage5_block3",
+}  # fmt: skip
 CAFFE = Naming(
     (
         (r"conv2/3x3_reduce", r"stage2_conv1"),
@@ -78,7 +69,7 @@ CAFFE = Naming(
         (r"(stage.*)/pool_proj", r"\1_pool_proj"),
         *CAFFE_LAYERS,
     ),
-    (r"inception_(\d[a-e])", lambda match: f"stage{AUTHORS.get(match[1], match[1])}"),
+    (r"inception_(\d[a-e])", lambda match: BLOCKS.get(match[1], match[0])),
 )
 
 

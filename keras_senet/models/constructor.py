@@ -104,11 +104,7 @@ class Constructor:
 
     def _signature(self):
         """That of `__call__` with the defaults of this constructor."""
-        own = {
-            "weights": self._default_weights(),
-            "classes": self.classes,
-            "name": self.name,
-        }
+        own = {"weights": self._default_weights(), "classes": self.classes, "name": self.name}
         _, *parameters = inspect.signature(type(self).__call__).parameters.values()
         return inspect.Signature(
             [
@@ -120,17 +116,16 @@ class Constructor:
     def _default_weights(self):
         return "imagenet" if checkpoints.is_published(self.name) else None
 
-    def __reduce__(self):
-        names = [name for name in models.__all__ if getattr(models, name) is self]
-        if names:
-            return models.get, (names[0],)
-        return type(self), tuple(getattr(self, each.name) for each in fields(self))
-
     @property
     def __name__(self) -> str:
         """The name of a public constructor, such as "SEResNet50"; of others that of its models."""
         names = (name for name in models.__all__ if getattr(models, name) is self)
         return next(names, self.name)
+
+    def __reduce__(self):
+        if self.__name__ in models.__all__:
+            return models.get, (self.__name__,)
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))
 
     @property
     def base(self) -> "Constructor":

@@ -87,6 +87,15 @@ def timm(stem: int, pooled_shortcut: bool) -> Naming:
     return Naming(rows, TORCH_BLOCKS, marks=("bn1.weight", "layer1.0."))
 
 
+# The classes of specs whose own fields were those of their units, and their units
+EARLIER = {
+    "ResNet": ("ResNet", Bottleneck),
+    "BasicResNet": ("ResNet", Basic),
+    "SmallResNet": ("SmallResNet", Basic),
+    "ShakeResNeXt": ("ShakeResNeXt", Bottleneck),
+}
+
+
 class ResidualNetwork(Spec):
     """Stages of residual units after a stem; each after the first halves the size and doubles the
     width.
@@ -136,7 +145,24 @@ class ResidualNetwork(Spec):
 
     @staticmethod
     def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
-        return upgrade(stored)
+        """Also of earlier versions, where a spec had the fields of its unit."""
+        if "unit" in stored or str(stored.get("class")) not in EARLIER:
+            return stored
+        stored = dict(stored)
+        stored["class"], unit = EARLIER[stored["class"]]
+        # Each had the fields of all units, and ignored some.
+        fields = {"class": unit.__name__} | (vars(Basic()) if unit is Basic else {})
+        for name in Bottleneck.__dataclass_fields__ | Basic.__dataclass_fields__:
+            if name in stored and name in unit.__dataclass_fields__:
+                fields[name] = stored[name]
+            stored.pop(name, None)
+        if stored.pop("shortcut_pool", False):
+            fields["projection"] = "pool"
+        names = {"rows": "stem", "pool": "stem_pool"}
+        stem = {new: stored.pop(old) for new, old in names.items() if old in stored}
+        if stored["class"] != "ResNet":
+            stored.pop("output_stride", None)
+        return stored | {"unit": fields, "stem": stem}
 
 
 @dataclass(frozen=True)
@@ -204,36 +230,6 @@ class SmallResNet(ResidualNetwork):
     se: SE | None = SE()
 
     base: ClassVar[int] = 16
-
-
-# The classes of specs whose own fields were those of their units, and their units
-EARLIER = {
-    "ResNet": ("ResNet", Bottleneck),
-    "BasicResNet": ("ResNet", Basic),
-    "SmallResNet": ("SmallResNet", Basic),
-    "ShakeResNeXt": ("ShakeResNeXt", Bottleneck),
-}
-
-
-def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
-    """The metadata of a spec whose own fields were those of its unit, as this version writes it."""
-    if "unit" in stored or str(stored.get("class")) not in EARLIER:
-        return stored
-    stored = dict(stored)
-    stored["class"], unit = EARLIER[stored["class"]]
-    # Each had the fields of all units, and ignored some.
-    fields = {"class": unit.__name__} | (vars(Basic()) if unit is Basic else {})
-    for name in ("groups", "group_width", "stride_on", "reduce_by", "projection", "residual_relu"):
-        if name in stored and name in unit.__dataclass_fields__:
-            fields[name] = stored[name]
-        stored.pop(name, None)
-    if stored.pop("shortcut_pool", False):
-        fields["projection"] = "pool"
-    names = {"rows": "stem", "pool": "stem_pool"}
-    stem = {new: stored.pop(old) for new, old in names.items() if old in stored}
-    if stored["class"] != "ResNet":
-        stored.pop("output_stride", None)
-    return stored | {"unit": fields, "stem": stem}
 
 
 resnext_unit = partial(Bottleneck, groups=32, group_width=4, stride_on=2)

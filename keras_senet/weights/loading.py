@@ -41,7 +41,7 @@ class StoredWeights:
     label: str
     file: File
     family: str
-    spec: Any  # an `Architecture`
+    spec: Any  # a `models.blocks.Spec`, which knows this package
     preprocessing: Preprocessing
 
     def named(self, model: keras.Model | None = None) -> Entries:
@@ -122,11 +122,6 @@ class StoredWeights:
             return
         if all(self.is_of_head(name) for names in found.values() for name in names):
             problem = self._head_problem(model)
-        elif self.family == "own" and entries and len(found["left over"]) == len(entries):
-            problem = (
-                f"there is no table of names such as {next(iter(self.file.entries))[:80]!r} for "
-                f"{type(self.spec).__name__}"
-            )
         else:
             found["of another shape"] = [
                 f"{name} {entries[name].shape} instead of {tuple(variables[name].shape)}"
@@ -139,6 +134,9 @@ class StoredWeights:
                 f"the file has {len(entries)} variables, the network {len(variables)}; "
                 f"{differences}"
             )
+            if self.family == "own" and len(found["left over"]) == len(entries) > 0:
+                name, kind = next(iter(self.file.entries)), type(self.spec).__name__
+                problem += f". There is no table of names such as {name[:80]!r} for {kind}"
             if re.search(r"\d{5}-of-\d{5}", self.label):
                 problem += (
                     ". By its name, the file is one of several that have the weights together"
@@ -199,7 +197,7 @@ def open_weights(
 
     Args:
         source: what `resolve` returns.
-        spec: an `Architecture`, that of the network that is asked for.
+        spec: the architecture of the network that is asked for, a `models.blocks.Spec`.
         preprocessing: that network's own, for files that do not name one.
 
     Raises:

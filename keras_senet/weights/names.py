@@ -8,13 +8,12 @@ which gives it as a `Naming`.
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import keras
 import numpy as np
 
 from keras_senet.layers import SqueezeExcite
-from keras_senet.se import SE
 from keras_senet.weights.readers import DamagedFileError, Entry, UnsupportedFileError
 
 Entries: TypeAlias = dict[str, Entry]
@@ -54,26 +53,6 @@ class Naming(NamedTuple):
         return bool(self.marks) and all(
             any(name.startswith(mark) for name in names) for mark in self.marks
         )
-
-
-class Architecture(Protocol):
-    """What this package of readers asks of a spec: see `models.blocks.Spec`."""
-
-    se: SE | None
-    stem_layer: ClassVar[str]
-    head_layers: ClassVar[tuple[str, ...]]
-    IGNORED_FIELDS: ClassVar[tuple[str, ...]]
-
-    @property
-    def forms(self) -> Mapping[str, Self]: ...
-
-    @property
-    def namings(self) -> Mapping[str, Naming]: ...
-
-    def published_by(self, family: str) -> Self: ...
-
-    @staticmethod
-    def upgrade(stored: dict[str, Any]) -> dict[str, Any]: ...
 
 
 def own_name(variable: keras.Variable) -> str:

@@ -117,8 +117,8 @@ def in_one_block(torch, state):
 
 
 NAMES = (
-    "state", "parameters", "DataParallel", "compiled", "average", "checkpoint", "attributes", "halves", "bfloat16",
-    "double", "channels last", "one block",
+    "state", "parameters", "DataParallel", "compiled", "average", "checkpoint", "attributes",
+    "halves", "bfloat16", "double", "channels last", "one block",
 )  # fmt: skip
 
 

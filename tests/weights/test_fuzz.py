@@ -281,7 +281,8 @@ def check(kind, folder, files):
     outcomes, slowest, grown = fuzz(kind, folder, files)
     text = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     print(
-        f"\n{kind}: {files} files: {text}; slowest {1000 * slowest:.0f} ms; memory grew by {grown:.0f} MiB",
+        f"\n{kind}: {files} files: {text}; slowest {1000 * slowest:.0f} ms; "
+        f"memory grew by {grown:.0f} MiB",
         flush=True,
     )
     assert sum(outcomes.values()) == files

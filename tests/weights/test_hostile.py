@@ -128,7 +128,9 @@ PICKLES = {
     "a function of an allowed module": b"\x80\x02ctorch._utils\n_import_dotted_name\n"
     + foreign.text("os")
     + b"\x85R.",
-    "an attribute of an allowed function": b"\x80\x02ctorch._utils\n_rebuild_tensor_v2.__globals__\n.",
+    "an attribute of an allowed function": (
+        b"\x80\x02ctorch._utils\n_rebuild_tensor_v2.__globals__\n."
+    ),
     "a class through NEWOBJ": b"\x80\x02ccollections\nOrderedDict\n)\x81.",
     "INST": b"\x80\x02(ios\nsystem\n.",
     "a persistent id in text": b"\x80\x02Pstorage\n.",
