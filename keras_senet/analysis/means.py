@@ -138,9 +138,6 @@ def _prepared(model, dataset, progress):
 
     if not len(dataset):
         return
-    from keras_senet.data import evaluation_batches
-    from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import track
 
     networks.check_images(model, dataset)
     (view,) = networks.views_of(model, dataset, None)

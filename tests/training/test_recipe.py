@@ -11,7 +11,7 @@ from keras_senet import models
 from keras_senet.data import Augmentation
 from keras_senet.recipes import RECIPES, VARIANTS, Recipe
 from keras_senet.recipes.se_text import read_se, write_se
-from keras_senet.runs.workdir import read_recipe
+from keras_senet.runs.record import read_recipe
 from keras_senet.se import SE
 from keras_senet.training.network import spec_of
 
