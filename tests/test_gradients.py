@@ -158,6 +158,12 @@ def test_gradients_through_control_flow_within_a_graph(way):
     compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS[way], RUNS["graph"], expected=expected)
 
 
+def test_second_derivatives_through_cond_within_a_graph_raise():
+    """As for every custom gradient of TensorFlow: they are not silently wrong."""
+    with pytest.raises(AssertionError):
+        compare(Network(), images(2, 4, 4, CHANNELS), "penalty", WAYS["cond"], RUNS["graph"], expected=WAYS["plain"])
+
+
 @pytest.mark.parametrize("run", ["eager", "graph"])
 def test_gradients_where_the_forward_pass_runs_again(run):
     compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS["recompute_grad"], RUNS[run], expected=WAYS["plain"])
