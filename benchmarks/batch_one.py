@@ -1,24 +1,27 @@
-"""Networks by batch size: batch normalisation after a convolution by the fused operation (before) and as it is now.
+"""Networks by batch size, with and without oneDNN, in inference and training, as a Markdown table of ms.
 
-`python benchmarks/batch_one.py`, or with `--network`, `--batch`, `--rounds`, `--training`, `--quick`;
-`TF_ENABLE_ONEDNN_OPTS` is 0 or 1 from outside, and `ONEDNN_MAX_CPU_ISA=AVX2` makes a newer CPU compute as one without
-AVX-512. Inference is a `tf.function` of a dynamic batch. Both sides are in one process and take turns.
+`python benchmarks/batch_one.py`, with `--before FOLDER` also of a checkout of an earlier commit. Functions
+are of a dynamic batch; a training step is a forward and a backward pass. Each version runs in a process of
+its own, and the versions take turns. The setting AVX2 makes a newer CPU compute as one without AVX-512.
 """
 
 import argparse
 import functools
 import os
 import platform
+import sys
 
-import keras
-import tensorflow as tf
-from ratio import measure
-
-import keras_senet
-from keras_senet import layers
+from ratio import median_times
+from sides import Side, serve
 
 NETWORKS = ("SEResNet50", "SEResNeXt50", "SEMobileNet")
 SIZE = 224
+WARM_UP = 1  # calls, after the one that traces
+SETTINGS = {
+    "AVX2": {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+    "oneDNN": {"TF_ENABLE_ONEDNN_OPTS": "1", "ONEDNN_MAX_CPU_ISA": "ALL"},
+    "off": {"TF_ENABLE_ONEDNN_OPTS": "0"},
+}
 
 
 def cpu_name():
@@ -30,67 +33,81 @@ def cpu_name():
         return platform.processor()
 
 
-def inference(model):
-    return tf.function(lambda images: model(images, training=False), autograph=False)
+def prepare(name):
+    """A function that runs the network once, for inference or training, on a batch of some size."""
+    import keras
+    import tensorflow as tf
 
+    import keras_senet
 
-def training(model):
+    model = getattr(keras_senet, name)(weights=None)
     variables = [v.value for v in model.trainable_variables]
+    signature = [tf.TensorSpec((None, SIZE, SIZE, 3))]
 
-    def step(images):
+    @tf.function(autograph=False, input_signature=signature)
+    def inference(images):
+        return tf.reduce_sum(model(images, training=False))
+
+    @tf.function(autograph=False, input_signature=signature)
+    def training(images):
         labels = tf.one_hot(tf.range(tf.shape(images)[0]), 1000)
         with tf.GradientTape() as tape:
             losses = keras.losses.categorical_crossentropy(labels, model(images, training=True))
         return tf.linalg.global_norm(tape.gradient(losses, variables))
 
-    return tf.function(step, autograph=False)
+    functions = {"inference": inference, "training": training}
+
+    @functools.cache
+    def images(batch):
+        return tf.random.stateless_normal((int(batch), SIZE, SIZE, 3), (0, 0))
+
+    def run(mode, batch):
+        return float(functions[mode](images(batch)))
+
+    return run
 
 
-def traced(make, model, is_fused):
-    """The function as it was, with fused operations everywhere, or as the package chooses on this machine."""
-    function = make(model)
-    is_slow = layers._is_fused_slowly
-    if is_fused:
-        layers._is_fused_slowly = lambda: False
-    try:
-        return function.get_concrete_function(tf.TensorSpec((None, SIZE, SIZE, 3)))
-    finally:
-        layers._is_fused_slowly = is_slow
+def start(name, setting, folder):
+    """A process that runs the network, of the package in the folder or of the installed one."""
+    environment = SETTINGS[setting] | ({"PYTHONPATH": folder} if folder else {})
+    return Side(__file__, name, environment=environment)
 
 
-def call(function, images):
-    return function(images).numpy()
-
-
-def compare(name, makers, batches, rounds):
-    model = getattr(keras_senet, name)(weights=None)
-    for make in makers:
-        sides = [traced(make, model, is_fused) for is_fused in (True, False)]
-        for batch in batches:
-            images = tf.random.stateless_normal((batch, SIZE, SIZE, 3), (0, 0))
-            print(f"{name}, {make.__name__}, batch {batch}")
-            calls = [functools.partial(call, side, images) for side in sides]
-            measure(("before: fused", "now"), calls, rounds, batch)
+def compare(name, setting, options):
+    """Prints rows of the table: for each batch the median of each version."""
+    folders = [os.path.abspath(options.before), None] if options.before else [None]
+    sides = [start(name, setting, folder) for folder in folders]
+    for mode in options.mode:
+        cells = []
+        for batch in options.batch:
+            calls = [functools.partial(side, mode, batch) for side in sides]
+            medians = median_times(calls, options.rounds, WARM_UP)
+            cells.append(", ".join(f"{1000 * median:.1f}" for median in medians))
+        print(f"| {setting} | `{name}` | {mode} | {' | '.join(cells)} |", flush=True)
+    for side in sides:
+        side.finish()
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", choices=NETWORKS, action="append")
-    parser.add_argument("--batch", type=int, action="append", help="default: 1, 2 and 16")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--training", action="store_true", help="also training steps, equal on both sides")
-    parser.add_argument("--quick", action="store_true", help="SEMobileNet, batch 1 and 2, 2 rounds")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--before", metavar="FOLDER", help="a checkout of the version to compare with")
+    parser.add_argument("--network", choices=NETWORKS, nargs="+", default=NETWORKS)
+    parser.add_argument("--setting", choices=SETTINGS, nargs="+", default=list(SETTINGS), help="of oneDNN")
+    parser.add_argument("--mode", choices=("inference", "training"), nargs="+", default=["inference", "training"])
+    parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 16])
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
-    setting = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "TensorFlow's default")
-    limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "none")
-    print(f"{cpu_name()}, {os.cpu_count()} cores; oneDNN: {setting}; limit of its instructions: {limit}")
-    print("now is", "plain operations" if layers._is_fused_slowly() else "the fused operation, as before")
-    if options.quick:
-        options.network, options.batch, options.rounds = ["SEMobileNet"], [1, 2], 2
-    for name in options.network or NETWORKS:
-        makers = (inference, training) if options.training else (inference,)
-        compare(name, makers, options.batch or [1, 2, 16], options.rounds)
+    versions = "before, now" if options.before else "now"
+    print(f"{cpu_name()}, {os.cpu_count()} cores; ms, medians of {options.rounds} rounds: {versions}\n")
+    print(f"| setting | network | mode | {' | '.join(f'batch {batch}' for batch in options.batch)} |")
+    print(f"|---|---|---|{'---|' * len(options.batch)}")
+    for setting in options.setting:
+        for name in options.network:
+            compare(name, setting, options)
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["--child"]:
+        serve(lambda: __import__("keras_senet"), lambda: prepare(sys.argv[2]))
+    else:
+        main()

@@ -1,8 +1,8 @@
-"""Training images a second from a folder of JPEGs (random-size crop to 224, flip): torchvision over keras_senet.
+"""Training images/s from a folder of JPEGs (random-size crop to 224, flip): torchvision over keras_senet.
 
 The folder is made of ImageNet's images as tensorflow_datasets has them. Both sides read its files, each in the way that
 it recommends: torchvision's ImageFolder, DataLoader and the transforms of its reference training, up to normalised
-float32; `keras_senet.data`, whose batches are uint8, normalised behind it as its networks do. `--uint8` stops both at
+float32; `keras_senet.data`, whose batches are uint8, normalised after it as its networks do. `--uint8` stops both at
 uint8. A round is several passes, so that what begins with a pass (workers, iterators) counts as little as in ImageNet's
 long ones.
 """

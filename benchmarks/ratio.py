@@ -4,19 +4,28 @@ import statistics
 import time
 
 
-def measure(names, functions, rounds, items=1):
-    """Prints seconds of each function, items per second and ratios; returns the first ratio.
-
-    One call of each warms up; then they alternate, so that a slow moment of the machine meets all.
-    """
+def take_turns(functions, rounds, warm_up=1):
+    """Seconds of each function in each round: they alternate, so that a slow moment of the machine meets all."""
     for function in functions:
-        function()
+        for _ in range(warm_up):
+            function()
     times = [[] for _ in functions]
     for _ in range(rounds):
         for function, taken in zip(functions, times, strict=True):
             start = time.perf_counter()
             function()
             taken.append(time.perf_counter() - start)
+    return times
+
+
+def median_times(functions, rounds, warm_up=1):
+    """The median of each function's seconds."""
+    return [statistics.median(taken) for taken in take_turns(functions, rounds, warm_up)]
+
+
+def measure(names, functions, rounds, items=1):
+    """Prints ms of each function, items per second and ratios; returns the first ratio."""
+    times = take_turns(functions, rounds)
     medians = [statistics.median(taken) for taken in times]
     for name, median, taken in zip(names, medians, times, strict=True):
         spread = f"({1000 * min(taken):.1f} to {1000 * max(taken):.1f})"

@@ -1,19 +1,24 @@
 """The sides of a comparison, each in a process of its own: one's threads and memory are not the other's."""
 
+import os
 import resource
 import subprocess
 import sys
 
 
 class Side:
-    """A function that runs in a process of its own, as `serve` in the module `script` makes it."""
+    """A function that runs in a process of its own, as `serve` in the module `script` makes it.
 
-    def __init__(self, script, *arguments):
+    `environment` has variables for that process besides those of this one.
+    """
+
+    def __init__(self, script, *arguments, environment=None):
         command = [sys.executable, script, "--child", *map(str, arguments)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+        self.process = subprocess.Popen(command, text=True, env=os.environ | (environment or {}), **pipes)
 
-    def __call__(self):
-        return float(self._ask("run"))
+    def __call__(self, *arguments):
+        return float(self._ask(" ".join(map(str, ("run", *arguments)))))
 
     def finish(self):
         """The peak of the process' memory in MiB, and how much of it came after its imports."""
@@ -31,12 +36,13 @@ class Side:
 
 def serve(load, prepare):
     """What the process of a side does: `load()` imports, `prepare()` returns the function to be timed."""
-    replies, sys.stdout = sys.stdout, sys.stderr  # what the libraries print is no reply
+    replies, sys.stdout = sys.stdout, sys.stderr  # the libraries also print
     load()
     imported = peak_memory()
     run = prepare()
     for question in sys.stdin:
-        reply = [run()] if question == "run\n" else [peak_memory(), imported]
+        word, *arguments = question.split()
+        reply = [run(*arguments)] if word == "run" else [peak_memory(), imported]
         print(*reply, file=replies, flush=True)
 
 

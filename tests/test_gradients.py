@@ -29,7 +29,7 @@ class Network:
         for layer in (self.norm, self.gate):
             layer.build((None, None, None, CHANNELS) if self.is_last else (None, CHANNELS, None, None))
             layer.built = True
-            low = 0.5 if layer is self.norm else -1.5  # a gate of positive weights alone is 1 everywhere
+            low = 0.5 if layer is self.norm else -1.5  # a gate of positive weights only is 1 everywhere
             # Of eighths, which float16 and bfloat16 have, so that only the arithmetic rounds.
             layer.set_weights([np.round(8 * random.uniform(low, 1.5, w.shape)) / 8 for w in layer.get_weights()])
         self.variables = [self.norm.gamma, self.norm.beta, *self.gate.trainable_variables]
@@ -156,6 +156,12 @@ def test_gradients_through_control_flow_within_a_graph(way):
     """The tape is outside of the loop or branch, whose images are tensors of the graph around it."""
     expected = WAYS["plain" if way == "cond" else way]
     compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS[way], RUNS["graph"], expected=expected)
+
+
+def test_second_derivatives_through_cond_within_a_graph_raise():
+    """As for every custom gradient of TensorFlow: they are not silently wrong."""
+    with pytest.raises(AssertionError):
+        compare(Network(), images(2, 4, 4, CHANNELS), "penalty", WAYS["cond"], RUNS["graph"], expected=WAYS["plain"])
 
 
 @pytest.mark.parametrize("run", ["eager", "graph"])

@@ -1,4 +1,4 @@
-"""The layers give the numbers of what they replace, in every dtype, layout and mode."""
+"""The layers have the numbers of what they replace, in every dtype, layout and mode."""
 
 import functools
 import inspect
@@ -77,7 +77,7 @@ def shaped(data_format, n, size, channels):
 @each_way(compiled=("float32", "float16"))
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2}], ids=str)
-def test_grouped_convolution_gives_keras_numbers(dtype, data_format, options, execution):
+def test_grouped_convolution_has_keras_numbers(dtype, data_format, options, execution):
     arguments = {"filters": 12, "kernel_size": 3, "groups": 4, "data_format": data_format, "dtype": dtype} | options
     ours = GroupedConv2D(**arguments)
     images = random(*shaped(data_format, 2, 9, 8), dtype=ours.compute_dtype)
@@ -106,7 +106,7 @@ KERAS_CONVOLUTIONS = {}
 @each_way()
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
-def test_batch_normalization_gives_keras_numbers(dtype, data_format, mode, execution):
+def test_batch_normalization_has_keras_numbers(dtype, data_format, mode, execution):
     axis = -1 if data_format == "channels_last" else 1
     arguments = {"axis": axis, "momentum": 0.9, "epsilon": 1e-5, "dtype": dtype}
     ours, theirs = BatchNormalization(**arguments), keras.layers.BatchNormalization(**arguments)

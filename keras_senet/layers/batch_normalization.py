@@ -16,7 +16,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     that TensorFlow and TFLite fold into a convolution. It serves what these networks use (rank 4, over the
     channels, centred and scaled, float16, bfloat16 or float32); anything else, and other backends, is Keras' own path.
     On TensorFlow second derivatives in training are exact, where Keras leaves a part of them out. Forward over
-    reverse is too, unless the layer is within a `tf.function` and the accumulator outside: TensorFlow gets that wrong.
+    reverse is too, unless the layer is within a `tf.function` and the accumulator outside: there TensorFlow's own
+    operation is wrong. In a graph TensorFlow raises AssertionError for second derivatives through `tf.cond`.
     """
 
     def call(self, inputs, training=None, mask=None):

@@ -18,6 +18,8 @@ class SqueezeExcite(keras.layers.Layer):
     `x * gate(expand(relu(reduce(squeeze(x)))))`, where `reduce` and `expand` are 1x1 convolutions to
     `max(1, C // reduction)` and back to C channels. Under a half-precision policy the gate is computed in float32:
     a mean over H x W and a sum over C channels leave float16's range, and the gate is a small part of the work.
+    In training its gradients are custom ones on TensorFlow, which in a graph raises AssertionError for second
+    derivatives of such through `tf.cond`.
 
     Args:
         reduction: the paper's r, an integer of at least 1.
