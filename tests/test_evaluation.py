@@ -422,7 +422,7 @@ SHUFFLED = Dataset(np.zeros((1, 32, 32, 3), "uint8"), [0], [*STANDARD[1:], STAND
             lambda: [network(), new_network()],
             dataset(),
             {"protocol": [Protocol()]},
-            "2 and 1 given",
+            "Received: 2 and 1",
         ),
         (
             lambda: [network(), new_network()],
@@ -603,7 +603,7 @@ def test_a_run_that_is_damaged(tmp_path):
         ((), "--model or --workdir must be given"),
         (("--workdir", "gone"), "'gone' holds no training run"),
         (("--workdir", "gone", "--model", "SEResNet20"), "--workdir is in place of --model"),
-        (("--model", "SEResNet21"), "There is no model 'SEResNet21'"),
+        (("--model", "SEResNet21"), 'Invalid value "SEResNet21" for --model'),
         (("--model", "SEResNet20", "--weights", "gone.pth"), "gone.pth"),
         (
             ("--model", "SEResNet20", "--weights", "a", "--weights", "b"),
@@ -629,7 +629,7 @@ def test_a_run_that_is_damaged(tmp_path):
         ),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "best"),
-            "--protocol must be one of own, ",
+            'Invalid value "best" for --protocol. Choose from: "own"',
         ),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"),

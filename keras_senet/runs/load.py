@@ -76,7 +76,7 @@ def _load_trained(workdir):
 
 def _load_model(path, preprocessing):
     if preprocessing is None:
-        raise ValueError(f"No file next to {str(path)!r} says how images are prepared for it")
+        raise ValueError(f"The run of {str(path)!r} does not say how images are prepared for it")
     try:
         model: Any = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError) as error:
