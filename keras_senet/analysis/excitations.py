@@ -127,7 +127,7 @@ def excitations(
     batches = evaluation_batches(
         dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
     )
-    counts = Counts(blocks, len(kept))
+    counts = GateCounts(blocks, len(kept))
     for images, labels in track(batches, progress, "measuring gates"):
         counts.add(step(images).numpy(), rows[labels.numpy()])
     return counts.excitations(tuple(names[i] for i in kept), tuple(batches.skipped))
@@ -215,7 +215,7 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
     ]
 
 
-class Counts:
+class GateCounts:
     """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels)
     joined along channels.
     """
@@ -231,7 +231,7 @@ class Counts:
         self.closed, self.opened, self.from_identity = np.zeros((3, channels))
 
     def add(self, gates, classes):
-        """Counts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
+        """GateCounts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
         one by one.
         """
         if not np.isfinite(gates).all():
