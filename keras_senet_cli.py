@@ -21,7 +21,7 @@ parsing = False  # whether a command line is being read: `import keras_senet` is
 
 COMMANDS = {
     "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to every format",
-    "list": "every network with input size and multiply-adds, or published weights, or recipes",
+    "list": "every network with its size and multiply-adds, or the published weights, or recipes",
     "summary": "one network, stage by stage",
     "train": "a recipe on a dataset, on one device or many; the same command continues it",
     "evaluate": "top-1, top-5 and confusions of networks, or of their average, on a dataset",

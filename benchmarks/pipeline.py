@@ -76,9 +76,9 @@ def our_round(folder, options):
 def differences(encoded, count=50):
     """Grey levels between our part of a JPEG and Pillow's of the same box: (mean, largest), over `count` images."""
     found, sizes = [], decoding.read_headers(encoded[:count])[0]
-    drawn = boxes.random_boxes(0.08, seed=0)(sizes, np.arange(count))
-    for jpeg, (top, left, height, width), part in zip(encoded, drawn, decoding.windows(drawn, sizes), strict=False):
-        ours = resize_square(decoding.decode_part(tf.constant(jpeg), 3, *part, None), SIZE).numpy()
+    drawn = boxes.make_random_boxes(0.08, seed=0)(sizes, np.arange(count))
+    for jpeg, (top, left, height, width), part in zip(encoded, drawn, decoding.plan_windows(drawn, sizes), strict=False):
+        ours = resize_square(decoding.decode_box(tf.constant(jpeg), 3, part, None), SIZE).numpy()
         whole = Image.open(io.BytesIO(jpeg)).convert("RGB")
         box = whole.crop((left, top, left + width, top + height))
         found.append(np.abs(np.asarray(box.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) - ours.astype(int)))

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_senet import data
 from keras_senet.evaluation.networks import views_of
-from keras_senet.images.walk import find_images, summary
+from keras_senet.images.walk import describe_left_out, find_images
 
 MOST_IMAGES = 200
 
@@ -46,7 +46,7 @@ def images_of(
 def _image_files(folder):
     found = find_images(folder)
     if found.left_out:
-        warnings.warn(summary(found.left_out), stacklevel=3)
+        warnings.warn(describe_left_out(found.left_out), stacklevel=3)
     return found.images
 
 

@@ -180,12 +180,12 @@ class _Endpoints:
         """Encoded images (batch,) -> float32 of 0..255, as the model takes them."""
         import tensorflow as tf
 
-        from keras_senet.images.decoding import decode, orientation_of
+        from keras_senet.images.decoding import decode, read_orientation
 
         shape = (self.preprocessing.height, self.preprocessing.width, self.channels)
 
         def prepare(raw):
-            orientation = orientation_of(raw)  # also refuses what has too many pixels
+            orientation = read_orientation(raw)  # also refuses what has too many pixels
             image = decode(raw, self.channels, orientation if self.preprocessing.upright else 1)
             return tf.ensure_shape(self.preprocessing.crop(image), shape)
 

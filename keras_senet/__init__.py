@@ -1,12 +1,33 @@
-"""Squeeze-and-Excitation networks (Hu et al., arXiv 1709.01507) for Keras 3."""
+"""Squeeze-and-Excitation networks (Hu et al., arXiv 1709.01507) for Keras 3.
+
+Its names are loaded when they are first used, its layers at once: Keras cannot load saved models
+without them.
+"""
 
 import importlib
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
 
 import keras_senet_cli
+from keras_senet.extras import needs_tensorflow
 from keras_senet.networks import read_table
-from keras_senet_cli import __version__ as __version__
 
-# Where the public names besides the constructors are: each is imported when it is first used.
+if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the constructors
+    from keras_senet.hub import push_to_hub as push_to_hub
+    from keras_senet.imagenet import decode_predictions as decode_predictions
+    from keras_senet.layers import SqueezeExcite as SqueezeExcite
+    from keras_senet.models import *  # noqa: F403
+    from keras_senet.models.constructor import application as application
+    from keras_senet.models.surgery import add_se as add_se
+    from keras_senet.models.surgery import features as features
+    from keras_senet.preprocessing import Preprocessing as Preprocessing
+    from keras_senet.preprocessing import preprocess_input as preprocess_input
+    from keras_senet.se import SE as SE
+    from keras_senet.weights import list_weights as list_weights
+    from keras_senet.weights import save_weights as save_weights
+
+__version__ = keras_senet_cli.__version__
+
 HOMES = {
     "SE": "se",
     "Preprocessing": "preprocessing",
@@ -22,15 +43,21 @@ HOMES = {
 }
 __all__ = [*read_table(), *HOMES]
 
+if not keras_senet_cli.parsing:  # of the command line, which needs no Keras
+    with needs_tensorflow():
+        importlib.import_module("keras_senet.initializers")
+        importlib.import_module("keras_senet.layers")
+
 
 def __getattr__(name):
-    if name not in __all__:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{HOMES.get(name, 'models')}"), name)
-    globals()[name] = value
-    return value
+    if name in __all__:
+        home = importlib.import_module(f"{__name__}.{HOMES.get(name, 'models')}")
+        value = globals()[name] = getattr(home, name)
+        return value
+    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 
-if not keras_senet_cli.parsing:
-    import keras_senet.layers
-    import keras_senet.models  # noqa: F401
+def __dir__():
+    return sorted({*globals(), *__all__})

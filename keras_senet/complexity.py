@@ -2,7 +2,9 @@
 
 import itertools
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 
@@ -34,7 +36,7 @@ class Complexity:
                    paper's one FLOP
     rescaled       elements that SE blocks multiply by their gates: the paper's tables fit best with
                    one each
-    layers         the same, one row a call of a layer, in the order of the graph
+    layers         the same, one row per call of a layer, in the order of the graph
     """
 
     parameters: int
@@ -44,15 +46,15 @@ class Complexity:
     layers: tuple[LayerComplexity, ...]
 
     @property
-    def parameters_with_statistics(self):
+    def parameters_with_statistics(self) -> int:
         return self.parameters + self.statistics
 
     @property
-    def multiply_adds_with_rescaling(self):
+    def multiply_adds_with_rescaling(self) -> int:
         return self.multiply_adds + self.rescaled
 
-    def stages(self):
-        """One row a stage ("stem", "stage2", ..., "predictions"): its name, last output shape and
+    def stages(self) -> Iterator[LayerComplexity]:
+        """One row per stage ("stem", "stage2", ..., "predictions"): its name, last output shape and
         summed counts.
         """
         for stage, rows in itertools.groupby(self.layers, key=lambda row: stage_of(row.name)):
@@ -60,7 +62,7 @@ class Complexity:
             yield LayerComplexity(stage, rows[-1].output_shape, *_sums(rows))
 
 
-def complexity(model):
+def complexity(model: keras.Model) -> Complexity:
     """Counts the parameters and multiply-adds of a functional Keras model.
 
     Raises:
@@ -94,31 +96,32 @@ def _rows(model, counted):
         if is_functional(operation):
             yield from _rows(operation, counted)
             continue
-        inputs, outputs = node.input_tensors[0].shape, node.outputs[0].shape
+        inputs: Any = node.input_tensors[0].shape
+        outputs: Any = node.outputs[0].shape
         weights = [] if operation in counted else getattr(operation, "weights", [])
         counted.add(operation)
-        statistics = sum(math.prod(w.shape) for w in weights if w.name.startswith("moving_"))
+        statistics = sum(_size(w) for w in weights if w.name.startswith("moving_"))
         yield LayerComplexity(
             operation.name,
             tuple(outputs[1:]),
-            sum(math.prod(w.shape) for w in weights) - statistics,
+            sum(_size(w) for w in weights) - statistics,
             statistics,
             _multiply_adds(operation, inputs, outputs),
             math.prod(outputs[1:]) if isinstance(operation, SqueezeExcite) else 0,
         )
 
 
-def _multiply_adds(layer, inputs, outputs):
+def _multiply_adds(layer: Any, inputs: Any, outputs: Any) -> int:
     """One for each weight of a kernel at each place it is applied to."""
     kernel = keras.layers
     if isinstance(layer, SqueezeExcite):
         places = 1 if layer.squeeze is not None else _places(layer, outputs)
-        return places * sum(math.prod(conv.kernel.shape) for conv in (layer.reduce, layer.expand))
+        return places * sum(_size(conv.kernel) for conv in (layer.reduce, layer.expand))
     if isinstance(layer, (kernel.SeparableConv1D, kernel.SeparableConv2D)):
         kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
-        return _places(layer, outputs) * sum(math.prod(k.shape) for k in kernels)
+        return _places(layer, outputs) * sum(_size(k) for k in kernels)
     if isinstance(layer, (kernel.Conv1DTranspose, kernel.Conv2DTranspose, kernel.Conv3DTranspose)):
-        return _places(layer, inputs) * math.prod(layer.kernel.shape)
+        return _places(layer, inputs) * _size(layer.kernel)
     if isinstance(
         layer,
         (
@@ -129,9 +132,9 @@ def _multiply_adds(layer, inputs, outputs):
             kernel.DepthwiseConv2D,
         ),
     ):
-        return _places(layer, outputs) * math.prod(layer.kernel.shape)
+        return _places(layer, outputs) * _size(layer.kernel)
     if isinstance(layer, kernel.Dense):
-        return math.prod(outputs[1:-1]) * math.prod(layer.kernel.shape)
+        return math.prod(outputs[1:-1]) * _size(layer.kernel)
     if any("kernel" in weight.name for weight in getattr(layer, "weights", [])):
         raise ValueError(
             f"The multiply-adds of {type(layer).__name__} layers cannot be counted: {layer.name!r}"
@@ -141,3 +144,7 @@ def _multiply_adds(layer, inputs, outputs):
 
 def _places(layer, shape):
     return math.prod(shape[1:-1] if layer.data_format == "channels_last" else shape[2:])
+
+
+def _size(weight: Any) -> int:
+    return math.prod(weight.shape)

@@ -8,7 +8,7 @@ from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 
-def require(instance: Any, name: str, holds: object, accepted: str) -> None:
+def check_field(instance: Any, name: str, holds: object, accepted: str) -> None:
     """Raises ValueError unless the field `name` holds what is accepted."""
     if not holds:
         raise ValueError(
@@ -38,7 +38,7 @@ def require_types(instance: Any) -> None:
     for field in dataclasses.fields(instance):
         value = plain(getattr(instance, field.name))
         object.__setattr__(instance, field.name, value)
-        require(instance, field.name, _is_of(value, field.type), _describe(field.type))
+        check_field(instance, field.name, _is_of(value, field.type), _describe(field.type))
 
 
 def _is_of(value: object, kind: Any) -> bool:

@@ -4,47 +4,47 @@ import contextlib
 import csv
 import io
 import os
+import secrets
 import stat
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 
-def read_bytes(path, most=-1):
-    """The content of a regular file, or its first bytes.
+def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
+    """The content of a regular file, or its first `most` bytes.
 
     Raises:
         OSError: if it cannot be read, or is a pipe, a socket or a device, which might never end.
     """
-    # Without O_NONBLOCK, opening a pipe waits for one that writes.
+    # Without O_NONBLOCK, opening a pipe waits for a process that writes.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     kind = os.fstat(handle).st_mode
     if not stat.S_ISREG(kind):
         os.close(handle)
         if stat.S_ISDIR(kind):
             raise IsADirectoryError(f"{printable(path)!r} is a folder, not a file")
-        raise OSError(f"{printable(path)!r} is no regular file")
+        raise OSError(f"{printable(path)!r} is not a regular file")
     with os.fdopen(handle, "rb") as file:
         return file.read(most)
 
 
-def printable(path):
-    """A path as text that can be written anywhere: bytes that are not UTF-8 are written as \\\\xff."""
+def printable(path: str | os.PathLike) -> str:
+    """A path as text that can be written anywhere: bytes that are not UTF-8 become \\\\xff."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
-def check_folder(folder, argument):
-    """Raises OSError unless files can be written to a folder, which need not exist: before long
-    work, it makes none.
+def check_folder(folder: Path, argument: str) -> None:
+    """Raises OSError unless files can be written to a folder, which need not exist: for a check
+    before long work; it creates nothing.
     """
     there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return
-    reason = (
-        f"no permission for {str(there)!r}" if there.is_dir() else f"{str(there)!r} is no folder"
-    )
-    raise OSError(f"{argument} cannot be written: {str(folder)!r} ({reason})")
+    reason = "no permission for {!r}" if there.is_dir() else "{!r} is not a folder"
+    raise OSError(f"{argument} cannot be written: {str(folder)!r} ({reason.format(str(there))})")
 
 
-def write_atomically(path, content):
+def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes text or bytes so that the file has its old or its new content at any moment.
 
     Raises:
@@ -58,17 +58,15 @@ def write_atomically(path, content):
 
 
 @contextlib.contextmanager
-def replacing(path):
-    """Gives the path of a file to write, which then takes the place of `path`: whole, or not at
-    all.
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields the path of a file to write, which then replaces `path`: whole, or not at all.
 
     Raises:
         OSError: if it cannot be written, such as when the disk is full; names `path`.
     """
     path = Path(path)
-    partial = path.with_name(
-        f".partial-{os.getpid()}-{path.name}"
-    )  # endings mean something to what writes it
+    # The ending stays, because writers choose a format by it. No other process has this name.
+    partial = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
     try:
         yield partial
         with partial.open("rb+") as file:
@@ -82,13 +80,19 @@ def replacing(path):
         raise
 
 
-def to_csv(rows, columns=None, *, header=True, newline="\r\n"):
+def to_csv(
+    rows: Sequence[Mapping],
+    columns: Sequence[str] | None = None,
+    *,
+    header: bool = True,
+    newline: str = "\r\n",
+) -> str:
     """Mappings as CSV text, lines ending in "\\r\\n" (RFC 4180); None is an empty field.
 
     Args:
         rows: column -> value; at least one row unless `columns` are given.
         columns: their names in order; None takes those of the first row.
-        header: whether the first line names the columns.
+        header: whether the first line has the names of the columns.
         newline: what ends a line.
     """
     text = io.StringIO()

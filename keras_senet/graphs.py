@@ -27,14 +27,18 @@ def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers())
 
 
-def operation_of(tensor: keras.KerasTensor) -> keras.Operation:
+def _history(tensor: Any):
+    return tensor._keras_history
+
+
+def operation_of(tensor: keras.KerasTensor) -> Any:
     """The layer or operation whose output a symbolic tensor is."""
-    return tensor._keras_history.operation
+    return _history(tensor).operation
 
 
 def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """The symbolic tensors that a symbolic tensor is computed from, by `operation_of(tensor)`."""
-    history = tensor._keras_history
+    history = _history(tensor)
     return history.operation._inbound_nodes[history.node_index].input_tensors
 
 

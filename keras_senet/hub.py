@@ -5,7 +5,11 @@
 import dataclasses
 import math
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import keras
 
 from keras_senet import models
 from keras_senet.complexity import complexity
@@ -16,20 +20,20 @@ from keras_senet.weights.saving import save_weights
 
 
 class HubError(OSError):
-    """The Hub could not be reached, or refused; the message says what was asked and what it said."""
+    """The Hub could not be reached, or refused; the message has the request and the reason."""
 
 
 def push_to_hub(
-    model,
-    repo_id,
+    model: keras.Model,
+    repo_id: str,
     *,
-    licence="apache-2.0",
-    accuracy=None,
-    recipe=None,
-    dataset=None,
-    private=False,
-    token=None,
-):
+    licence: str = "apache-2.0",
+    accuracy: Mapping[str, float] | None = None,
+    recipe: Any = None,
+    dataset: str | None = None,
+    private: bool = False,
+    token: str | None = None,
+) -> str:
     """Uploads a network as `model.safetensors` with a generated model card; returns the
     repository's address.
 
@@ -87,7 +91,8 @@ tags:
 
 # {name}
 
-A Squeeze-and-Excitation network ([Hu et al., arXiv 1709.01507](https://arxiv.org/abs/1709.01507)) of keras_senet.
+A Squeeze-and-Excitation network of keras_senet
+([Hu et al., arXiv 1709.01507](https://arxiv.org/abs/1709.01507)).
 
 ```python
 {code}
@@ -107,8 +112,8 @@ A Squeeze-and-Excitation network ([Hu et al., arXiv 1709.01507](https://arxiv.or
 
 ## Preprocessing
 
-RGB, 0..255: resized in proportion to just cover {covered} pixels ({interpolation}, antialiased), the middle
-{crop} pixels, then `(x - {mean}) / {std}`. `model.preprocessing` does it.
+RGB, 0..255: resized in proportion to just cover {covered} pixels ({interpolation}, antialiased),
+the middle {crop} pixels, then `(x - {mean}) / {std}`. `model.preprocessing` does it.
 
 ## Training
 
@@ -116,13 +121,22 @@ RGB, 0..255: resized in proportion to just cover {covered} pixels ({interpolatio
 """
 
 
-def model_card(model, repo_id, *, licence="apache-2.0", accuracy=None, recipe=None, dataset=None):
+def model_card(
+    model: keras.Model,
+    repo_id: str,
+    *,
+    licence: str = "apache-2.0",
+    accuracy: Mapping[str, float] | None = None,
+    recipe: Any = None,
+    dataset: str | None = None,
+) -> str:
     """The text of the card of a network: how to load it, what it costs, its preprocessing, recipe
     and accuracy.
     """
     if not hasattr(model, "spec"):
         raise ValueError(
-            f"`model` must be a network that a constructor of keras_senet made. Received: {model.name!r}"
+            "`model` must be a network that a constructor of keras_senet made. "
+            f"Received: {model.name!r}"
         )
     _check_name(
         "repo_id",
@@ -176,13 +190,10 @@ def _check_name(argument, value, accepted, valid):
         raise ValueError(f"`{argument}` must be {accepted}. Received: {argument}={value!r}")
 
 
-def loading_code(model, repo_id):
+def loading_code(model: keras.Model, repo_id: str) -> str:
     """The lines that load the network from the Hub."""
     name, constructor = _constructor(model.spec)
-    published = (
-        constructor.spec,
-        *(constructor.spec.published_by(family) for family in constructor.spec.families),
-    )
+    published = constructor.spec, *constructor.spec.forms.values()
     variant = "" if model.spec in published else f".variant({model.spec})"
     module = type(model.spec).__module__
     imports = f"from keras_senet import SE\nfrom {module} import *\n" if variant else ""
@@ -193,14 +204,10 @@ def loading_code(model, repo_id):
 
 
 def _constructor(spec):
-    """The name and the constructor of the network that is this spec, or of one whose variant it is."""
+    """The name and the constructor of the network with this spec, or of one it is a variant of."""
     constructors = [(name, models.get(name)) for name in models.__all__]
     same = [pair for pair in constructors if pair[1].spec == spec]
-    forms = [
-        pair
-        for pair in constructors
-        if spec in map(pair[1].spec.published_by, pair[1].spec.families)
-    ]
+    forms = [pair for pair in constructors if spec in pair[1].spec.forms.values()]
     variants = [pair for pair in constructors if type(pair[1].spec) is type(spec)]
     if not variants:
         raise ValueError(f"`model` must be a variant of a network of keras_senet. Received: {spec}")

@@ -3,6 +3,8 @@ half the time of loading weights, and most of the time of building."""
 
 import contextlib
 import contextvars
+from collections.abc import Iterator
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,8 +13,8 @@ _blank = contextvars.ContextVar("blank", default=False)
 
 
 @contextlib.contextmanager
-def blank():
-    """In the block, `HeNormal` gives zeros: every variable gets its value from a file."""
+def blank() -> Iterator[None]:
+    """In the block, `HeNormal` returns zeros: every variable gets its value from a file."""
     token = _blank.set(True)
     try:
         yield
@@ -20,8 +22,8 @@ def blank():
         _blank.reset(token)
 
 
-def shapes_only():
-    """In the block, models are built whose weights have shapes and no values: enough to count them."""
+def shapes_only() -> keras.StatelessScope:
+    """In the block, built models have weights with shapes and no values: enough to count them."""
     return keras.StatelessScope(initialize_variables=False)
 
 
@@ -33,3 +35,8 @@ class HeNormal(keras.initializers.HeNormal):
 
     def __call__(self, shape, dtype=None):
         return ops.zeros(shape, dtype) if _blank.get() else super().__call__(shape, dtype)
+
+
+def he_normal() -> Any:
+    """A new `HeNormal`; Keras' layers declare their initializers as names."""
+    return HeNormal()

@@ -8,27 +8,26 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_senet.extras import require
 from keras_senet.fields import is_integer, plain
 from keras_senet.files import printable, read_bytes
 
-INTERPOLATIONS = {
-    "bilinear": "triangle",
-    "bicubic": "keyscubic",
-}  # and what TensorFlow calls the kernels
+# Each interpolation, and TensorFlow's name of its kernel.
+INTERPOLATIONS = {"bilinear": "triangle", "bicubic": "keyscubic"}
 RADIUS = 2  # of the wider kernel, in pixels
-MAX_ASPECT = 4  # of longer images only the middle is resized
-MAX_SIZE = 4096  # pixels: more is a mistake, or a file that wants the memory
+MAX_ASPECT = 4  # only the centre of longer images is resized
+MAX_SIZE = 4096  # pixels: more is a mistake, or a file meant to exhaust the memory
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """What turns an image into a network's input: `(x - mean) / std` a channel, of an image of
-    `size` pixels a side.
+    """What turns an image into a network's input: `(x - mean) / std` per channel, of an image of
+    `size` x `size` pixels.
 
     `mean` and `std` are in units of 0..255 RGB. `size` is the height and width of a square, or a
-    pair of both. `crop_fraction` is the part of the resized image's side that the centre crop
+    pair of both. `crop_fraction` is the fraction of the resized image's side that the centre crop
     keeps; `interpolation` ("bilinear" or "bicubic") is that of the resizing, antialiased. `upright`
-    says whether an image file is turned as its EXIF orientation says, as viewers show it.
+    says whether an image file is rotated as its EXIF orientation says, as viewers show it.
 
     Raises:
         ValueError: for any other value, naming it.
@@ -44,16 +43,13 @@ class Preprocessing:
     def __post_init__(self):
         for name, value in vars(self).items():
             value = value.tolist() if isinstance(value, np.ndarray) else value
-            object.__setattr__(
-                self, name, plain(tuple(value) if isinstance(value, list) else value)
-            )
-        if (
-            not (_are_numbers(self.mean) and _are_numbers(self.std))
-            or len(self.mean) != len(self.std)
-            or min(self.std) <= 0
+            value = tuple(value) if isinstance(value, list) else value
+            object.__setattr__(self, name, plain(value))
+        if not (_are_numbers(self.mean) and _are_numbers(self.std) and min(self.std) > 0) or (
+            len(self.mean) != len(self.std)
         ):
             raise ValueError(
-                "`mean` and `std` must be finite, one number a channel, `std` above 0. "
+                "`mean` and `std` must be finite, one number per channel, `std` above 0. "
                 f"Received: mean={self.mean!r}, std={self.std!r}"
             )
         if not is_size(self.size):
@@ -67,27 +63,28 @@ class Preprocessing:
             raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
         if self.interpolation not in list(INTERPOLATIONS):
             raise ValueError(
-                f"`interpolation` must be one of {list(INTERPOLATIONS)}. Received: interpolation={self.interpolation!r}"
+                f"`interpolation` must be one of {list(INTERPOLATIONS)}. "
+                f"Received: interpolation={self.interpolation!r}"
             )
         if not isinstance(self.upright, bool):
             raise ValueError(f"`upright` must be True or False. Received: upright={self.upright!r}")
 
     @property
-    def height(self):
+    def height(self) -> int:
         """Of the network's images, in pixels."""
         return sides(self.size)[0]
 
     @property
-    def width(self):
+    def width(self) -> int:
         """Of the network's images, in pixels."""
         return sides(self.size)[1]
 
     @classmethod
-    def scaled(cls, size):
-        """0..255 -> -1..1, for whole images of `size` pixels a side."""
+    def scaled(cls, size: int | tuple[int, int]) -> "Preprocessing":
+        """0..255 -> -1..1, for whole images of `size` x `size` pixels."""
         return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), size, crop_fraction=1.0)
 
-    def for_channels(self, channels):
+    def for_channels(self, channels: int) -> "Preprocessing":
         """The same for images of another number of channels: each gets the average of mean and of
         std.
         """
@@ -96,8 +93,8 @@ class Preprocessing:
         mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
         return replace(self, mean=(mean,) * channels, std=(std,) * channels)
 
-    def normalize(self, images, data_format=None):
-        """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the networks' input."""
+    def normalize(self, images, data_format: str | None = None):
+        """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the network's input."""
         data_format = data_format or keras.config.image_data_format()
         shape = (-1,) if data_format == "channels_last" else (-1, 1, 1)
         mean, std = (
@@ -106,62 +103,69 @@ class Preprocessing:
         return (ops.cast(images, "float32") - mean) / std
 
     @property
-    def short_side(self):
-        """The short side of the resized image that the centre crop is cut from, in pixels; of a
-        pair see `covered`.
+    def short_side(self) -> int | tuple[int, int]:
+        """The short side of the resized image that the centre crop is taken from, in pixels; for a
+        pair, the height and width that the resized image covers.
         """
         return self.short_side_for(self.size)
 
-    def short_side_for(self, size):
+    def short_side_for(self, size: int | tuple[int, int]) -> int | tuple[int, int]:
         """The same for a crop of another size; a pair for a pair."""
         if isinstance(size, tuple):
-            return tuple(map(self.short_side_for, size))
+            height, width = size
+            return math.floor(height / self.crop_fraction), math.floor(width / self.crop_fraction)
         return math.floor(size / self.crop_fraction)
 
     def crop(self, image):
-        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its middle,
+        """One image (H, W, C) of 0..255 -> float32 (height, width, C) of 0..255: its centre,
         antialiased.
 
         The image is resized in proportion, until it just covers `size / crop_fraction`, rounded
-        down: of a square the short side becomes that. Values are whole numbers again. Works on
-        TensorFlow's tensors, also inside `tf.data` and exported graphs. Of thin images only the
+        down: for a square the short side becomes that. Values are whole numbers again. Works on
+        TensorFlow's tensors, also inside `tf.data` and exported graphs. Of long images only the
         part that is kept is resized.
-        """
-        return middle(resize(image, self.short_side, self.interpolation), self.size)
 
-    def read(self, path):
+        Raises:
+            MissingExtraError: if TensorFlow is not installed.
+        """
+        return crop_center(resize(image, self.short_side, self.interpolation), self.size)
+
+    def read(self, path) -> np.ndarray:
         """The file of one JPEG, PNG, BMP, GIF or WebP image, cropped as `crop` does: float32
         (height, width, C).
 
-        Values are 0..255; C is 3, RGB, or 1, grey, as `mean` has it. The image is upright, as its
-        EXIF orientation says, unless `upright` is False; it may have
+        Values are 0..255; C is 3, RGB, or 1, luminance, by the length of `mean`. The image is
+        upright, as its EXIF orientation says, unless `upright` is False; it may have
         `keras_senet.images.headers.MAX_PIXELS` at most.
 
         Raises:
             ValueError: if it is not an image that can be decoded, or for another number of
-            channels. OSError: if it cannot be read.
+                channels.
+            OSError: if it cannot be read.
+            MissingExtraError: if TensorFlow, which decodes it, is not installed.
         """
-        import tensorflow as tf
+        tf = require("tensorflow", "tensorflow")
 
-        from keras_senet.images.decoding import decode, orientation_of, reason_of
+        from keras_senet.images.decoding import decode, describe_error, read_orientation
 
         channels = len(self.mean)
         if channels not in (1, 3):
             raise ValueError(
-                f"An image file has 1 or 3 channels, this network takes {channels}: {printable(path)!r}"
+                f"An image file has 1 or 3 channels, this network takes {channels}: "
+                f"{printable(path)!r}"
             )
         content = read_bytes(path)
         try:
-            orientation = orientation_of(content)
+            orientation = read_orientation(content)
             return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
         except tf.errors.InvalidArgumentError as error:
             raise ValueError(
-                f"Not an image that can be decoded: {printable(path)!r} ({reason_of(error)})"
+                f"Not an image that can be decoded: {printable(path)!r} ({describe_error(error)})"
             ) from error
 
 
 def _are_numbers(values):
-    """Whether it is a tuple of finite numbers, one at least."""
+    """Whether it is a tuple of finite numbers, at least one."""
     return (
         isinstance(values, tuple)
         and bool(values)
@@ -169,72 +173,66 @@ def _are_numbers(values):
     )
 
 
-def sides(size):
-    """(height, width) of a size: of a square's side, or a pair."""
+def sides(size: int | tuple[int, int]) -> tuple[int, int]:
+    """(height, width) of a size: the side of a square, or a pair."""
     return size if isinstance(size, tuple) else (size, size)
 
 
-def is_size(value):
+def is_size(value) -> bool:
     """Whether it is an integer of 1..MAX_SIZE, or a pair of them."""
     pair = value if isinstance(value, tuple) else (value, value)
     return len(pair) == 2 and all(is_integer(n) and 1 <= n <= MAX_SIZE for n in pair)
 
 
-def resize(image, short, interpolation):
+def resize(image, short: int | tuple[int, int], interpolation: str):
     """One image (H, W, C) of 0..255 -> float32 of 0..255 whose short side has `short` pixels:
     antialiased, rounded.
 
     The long side is in proportion, rounded down. With a pair the image covers this height and
-    width: one side is the pair's, the other one at least. Works on TensorFlow's tensors, also
-    inside `tf.data`. Of an image that is more than `MAX_ASPECT` times as long as that, only the
-    middle is made, as it is in the whole: the others would take gigabytes.
+    width: one side equals the pair's, the other one is at least as long. Works on TensorFlow's
+    tensors, also inside `tf.data`. Of an image that is more than `MAX_ASPECT` times as long as
+    that, only the centre is computed, with the values of the whole: the rest would take gigabytes.
     """
-    import tensorflow as tf
-
+    tf = require("tensorflow", "tensorflow")
     image = tf.convert_to_tensor(image)
     size, covered = tf.cast(tf.shape(image)[:2], tf.int64), tf.constant(sides(short), tf.int64)
-    fixed = tf.where(
-        size[0] * covered[1] <= size[1] * covered[0], 0, 1
-    )  # the side that is just covered
+    # The side that is just covered.
+    fixed = tf.where(size[0] * covered[1] <= size[1] * covered[0], 0, 1)
     whole = size * covered[fixed] // size[fixed]
-    # What is left out before and after is even, so that the middle stays where it is.
+    # What is omitted before and after is even, so that the centre stays where it is.
     kept = tf.minimum(whole, MAX_ASPECT * covered + (whole - MAX_ASPECT * covered) % 4)
-    ahead = (whole - kept) // 2
-    pixel = tf.cast(size, tf.float64) / tf.cast(
-        whole, tf.float64
-    )  # of the result, in pixels of the image
+    omitted = tf.cast((whole - kept) // 2, tf.float64)  # before what is kept
+    # A pixel of the result, in pixels of the image.
+    pixel = tf.cast(size, tf.float64) / tf.cast(whole, tf.float64)
     margin = RADIUS * tf.maximum(pixel, 1) + 1
-    first = tf.cast(tf.maximum(tf.floor(tf.cast(ahead, tf.float64) * pixel - margin), 0), tf.int64)
-    last = tf.cast(tf.math.ceil(tf.cast(ahead + kept, tf.float64) * pixel + margin), tf.int64)
+    first = tf.cast(tf.maximum(tf.floor(omitted * pixel - margin), 0), tf.int64)
+    end = (omitted + tf.cast(kept, tf.float64)) * pixel + margin
+    last = tf.cast(tf.math.ceil(end), tf.int64)
+    translation = tf.cast(first, tf.float64) / pixel - omitted
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None, first[0] : last[0], first[1] : last[1]],
         size=tf.cast(kept, tf.int32),
         scale=tf.cast(whole, tf.float32) / tf.cast(size, tf.float32),
-        translation=tf.cast(
-            tf.cast(first, tf.float64) / pixel - tf.cast(ahead, tf.float64), tf.float32
-        ),
+        translation=tf.cast(translation, tf.float32),
         kernel_type=INTERPOLATIONS[interpolation],
         antialias=True,
     )
-    return tf.clip_by_value(
-        tf.round(tf.ensure_shape(resized[0], (None, None, image.shape[-1]))), 0, 255
-    )
+    resized = tf.ensure_shape(resized[0], (None, None, image.shape[-1]))
+    return tf.clip_by_value(tf.round(resized), 0, 255)
 
 
-def middle(image, size):
-    """The middle (height, width, C) of one image (H, W, C), which is at least as large; `size` as
-    `Preprocessing`'s.
+def crop_center(image, size: int | tuple[int, int]):
+    """The centre (height, width, C) of one image (H, W, C), which is at least as large; `size` as
+    in `Preprocessing`.
     """
-    import tensorflow as tf
-
-    (top, left), (height, width) = middle_offset(image, size), sides(size)
+    tf = require("tensorflow", "tensorflow")
+    (top, left), (height, width) = locate_center(image, size), sides(size)
     return tf.ensure_shape(image[top : top + height, left : left + width], (height, width, None))
 
 
-def middle_offset(image, size):
-    """Where the middle (height, width, C) of an image (H, W, C) begins: its first row and column."""
-    import tensorflow as tf
-
+def locate_center(image, size: int | tuple[int, int]) -> list:
+    """The first row and column of the centre (height, width, C) of an image (H, W, C)."""
+    tf = require("tensorflow", "tensorflow")
     whole = tf.unstack(tf.shape(image)[:2])
     return [
         tf.cast(tf.round((side - part) / 2), tf.int32)
@@ -249,17 +247,16 @@ CAFFE = Preprocessing(mean=(123.0, 117.0, 104.0), std=(1.0, 1.0, 1.0))
 MODES = {"torch": IMAGENET, "caffe": CAFFE}
 
 
-def preprocess_input(x, data_format=None, mode="torch"):
-    """Images of 0..255 RGB -> the input of ImageNet's networks, float32.
+def preprocess_input(x, data_format: str | None = None, mode: str = "torch"):
+    """Images of 0..255 RGB -> the input of ImageNet networks, float32.
 
-    A network's own `model.preprocessing.normalize` is the same, and right for every network.
+    `model.preprocessing.normalize` does the same with the numbers of each network.
 
     Args:
         x: an array or tensor (..., H, W, 3), or (..., 3, H, W) with "channels_first".
         data_format: None is `keras.config.image_data_format()`.
         mode: "torch" subtracts the mean and divides by the standard deviation; "caffe", for weights
-        read from
-            `.caffemodel` files, subtracts (123, 117, 104). Both keep the order RGB.
+            read from `.caffemodel` files, subtracts (123, 117, 104). Both keep the order RGB.
 
     Raises:
         ValueError: for another mode or data format.
@@ -268,7 +265,8 @@ def preprocess_input(x, data_format=None, mode="torch"):
         raise ValueError(f"`mode` must be one of {list(MODES)}. Received: mode={mode!r}")
     if data_format not in (None, "channels_last", "channels_first"):
         raise ValueError(
-            f"`data_format` must be None, 'channels_last' or 'channels_first'. Received: data_format={data_format!r}"
+            "`data_format` must be None, 'channels_last' or 'channels_first'. "
+            f"Received: data_format={data_format!r}"
         )
     result = MODES[mode].normalize(x, data_format)
     return ops.convert_to_numpy(result) if isinstance(x, np.ndarray) else result

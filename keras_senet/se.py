@@ -1,7 +1,7 @@
 """What an SE block computes and where a network has them: plain data, importable without Keras."""
 
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 from keras_senet.fields import is_integer, plain
 
@@ -11,7 +11,7 @@ Position = Literal["standard", "pre", "post", "identity", "conv3x3", "conv3x3_li
 SQUEEZES, GATES, POSITIONS = map(get_args, (Squeeze, Gate, Position))
 
 
-def check_excitation(reduction, squeeze, gate):
+def check_excitation(reduction: Any, squeeze: Any, gate: Any) -> None:
     """Raises ValueError for what `SqueezeExcite` does not take."""
     if not is_integer(reduction) or reduction < 1:
         raise ValueError(

@@ -1,7 +1,7 @@
 """Executes notebooks and saves them with their outputs: `python notebooks/run.py [--quick] [--output DIR] [FILE ...]`.
 
-A fresh kernel of this very interpreter runs each one in an empty folder of its own, which is removed, together with its
-temporary files. With `--quick`, a cell whose metadata has `quick` runs that source instead: fewer epochs, for tests.
+A new kernel of this interpreter runs each notebook in an empty folder of its own, which is removed afterwards together with
+its temporary files. With `--quick`, a cell with `quick` in its metadata runs that source instead: fewer epochs, for tests.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import tempfile
 import time
 from pathlib import Path
 
-os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")  # jupyter_core warns of it otherwise
+os.environ.setdefault("JUPYTER_PLATFORM_DIRS", "1")  # avoids a warning of jupyter_core
 
 import nbformat
 from ipykernel.kernelspec import write_kernel_spec
@@ -20,11 +20,11 @@ from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
-SECONDS = 600  # a cell
+SECONDS = 600  # per cell
 
 
 def execute(notebook, quick=False):
-    """Runs a notebook's cells, which get their outputs. Raises `CellExecutionError` for a cell that fails."""
+    """Runs a notebook's cells and stores their outputs. Raises `CellExecutionError` if a cell fails."""
     if quick:
         for cell in notebook.cells:
             cell.source = cell.metadata.get("quick", cell.source)
@@ -55,12 +55,16 @@ def execute(notebook, quick=False):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("files", nargs="*", type=Path, metavar="FILE", help="default: all of this folder")
+    parser.add_argument(
+        "files", nargs="*", type=Path, metavar="FILE", help="default: all of this folder"
+    )
     parser.add_argument("--quick", action="store_true", help="with fewer epochs")
-    parser.add_argument("--output", type=Path, metavar="DIR", help="where to save; default: in place")
+    parser.add_argument(
+        "--output", type=Path, metavar="DIR", help="where to save; default: in place"
+    )
     options = parser.parse_args()
     if options.quick and not options.output:
-        parser.error("--quick needs --output: what it gives is not for readers")
+        parser.error("--quick needs --output: its results are not for readers")
     for file in options.files or sorted(HERE.glob("*.ipynb")):
         start = time.monotonic()
         notebook = execute(nbformat.read(file, as_version=4), options.quick)

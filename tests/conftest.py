@@ -2,6 +2,7 @@
 
 import gc
 import os
+import sys
 import time
 
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said
@@ -10,11 +11,15 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 
 import keras
 import pytest
-import tensorflow as tf
 
-# Two replicas, for the tests of MirroredStrategy; must be said before TensorFlow starts.
-(CPU,) = tf.config.list_physical_devices("CPU")
-tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # Two replicas, for the tests of MirroredStrategy; must be said before TensorFlow starts.
+    (CPU,) = tf.config.list_physical_devices("CPU")
+    tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
+else:
+    sys.modules["tensorflow"] = None  # an import fails, as where it is not installed
 
 
 def pytest_collection_finish():

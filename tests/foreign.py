@@ -12,6 +12,9 @@ from collections import OrderedDict
 import ml_dtypes
 import numpy as np
 
+from keras_senet.models.resnet import ResNet
+from keras_senet.weights import readers
+
 MAGIC = (
     b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the pickle of torch.serialization.MAGIC_NUMBER
 )
@@ -24,6 +27,12 @@ KINDS = {
     "int8": "CharStorage",
 }
 bfloat16 = ml_dtypes.bfloat16
+MARKS = [naming.marks for naming in ResNet((1,)).namings.values()]
+
+
+def open_file(path, part=None):
+    """The file as it is opened for a `ResNet`."""
+    return readers.open_file(path, part, MARKS)
 
 
 def text(value):

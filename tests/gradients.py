@@ -1,4 +1,4 @@
-"""Gradients of a layer's sum by its inputs, on the backend at hand."""
+"""Gradients of a layer's sum by its inputs, on the current backend."""
 
 import keras
 import numpy as np

@@ -1,5 +1,5 @@
-"""A small Hugging Face Hub: repositories are made, files committed and fetched, by the addresses of
-the real one.
+"""A small Hugging Face Hub: creates repositories, takes commits and serves files, by the addresses
+of the real one.
 """
 
 import base64
@@ -13,7 +13,7 @@ COMMIT = 40 * "0"
 
 class Hub(http.server.BaseHTTPRequestHandler):
     """`files` are the contents by "owner/name/path"; `refused` is a status that every upload gets;
-    with `broken` every answer ends in its middle."""
+    with `broken` every response ends halfway."""
 
     protocol_version = "HTTP/1.1"
     files: dict = {}  # noqa: RUF012

@@ -1,6 +1,6 @@
-"""Little data and a little network in the places of the digits and of SE-ResNet-20.
+"""A small dataset and a small network in place of the digits and of SE-ResNet-20.
 
-As a program it is `keras-senet` with them, for runs in processes of their own: `python little.py
+As a program it is `keras-senet` with them, for runs in separate processes: `python little.py
 train ...`.
 """
 

@@ -1,4 +1,4 @@
-"""Work directories for tests of their pages, made by hand, and images whose classes have names like
+"""Work directories for tests of their pages, and images whose classes have names like
 markup.
 """
 
@@ -26,7 +26,7 @@ def digits(split):
 
 
 def leave(folder, model=None, rows=(), **fields):
-    """A work directory as training leaves it, made by hand; without a model the run has not ended."""
+    """A work directory like that of training; without a model the run has not ended."""
     folder.mkdir(exist_ok=True)
     content = {
         "recipe": dataclasses.asdict(Recipe(**fields)),
@@ -46,7 +46,7 @@ def leave(folder, model=None, rows=(), **fields):
 
 
 def network(constructor=little.NETWORK, **options):
-    """A network whose answers differ from image to image."""
+    """A network whose outputs differ from image to image."""
     keras.utils.set_random_seed(0)
     model = constructor(weights=None, **options)
     for variable in model.get_layer("predictions").weights:

@@ -1,4 +1,4 @@
-"""Exported files run in the process of the tests, where the exporters start one for each."""
+"""Exported files run in the process of the tests; the exporters start a process for each."""
 
 import traceback
 from types import SimpleNamespace
@@ -7,8 +7,8 @@ from keras_senet.export import parity, run_file
 
 
 def run_files_here(monkeypatch):
-    """Has `run_file.py` called where it would be started: a SavedModel's process takes 5 s to
-    import TensorFlow.
+    """Calls `run_file.py` where it would be started: a SavedModel's process takes 5 s to import
+    TensorFlow.
     """
 
     def run(command, **_):

@@ -55,9 +55,11 @@ def finish(*processes):
 
 
 def run_and_stop(begin, workdir, number, times, seed=0):
-    """Begins the run so often, and each time sends one of its processes a signal at a random moment
-    behind its first new checkpoint; returns the exit statuses of those processes, and how many
-    checkpoints each begin added."""
+    """Starts the run so many times, and each time sends one of its processes a signal at a random
+    moment after its first new checkpoint.
+
+    Returns the exit statuses of those processes, and how many checkpoints each start added.
+    """
     moments = random.Random(seed)
     statuses, added = [], []
     for _ in range(times):

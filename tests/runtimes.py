@@ -24,8 +24,8 @@ def run(kind, path, images):
         return {name: value.numpy() for name, value in outputs.items()}
     if kind == "tflite":
         runner = Interpreter(str(path)).get_signature_runner()
-        answers = [runner(images=image[None]) for image in images]
-        return {name: np.concatenate([each[name] for each in answers]) for name in answers[0]}
+        outputs = [runner(images=image[None]) for image in images]
+        return {name: np.concatenate([each[name] for each in outputs]) for name in outputs[0]}
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(None, {"images": images}), strict=True))

@@ -1,5 +1,5 @@
 """Small networks whose batch normalisation has statistics of its own, as after training:
-activations then have usual magnitudes, and a wrong fold would be seen."""
+activations then have usual magnitudes, and a wrong fold is noticed."""
 
 import functools
 
@@ -13,10 +13,9 @@ SMALL = SmallResNet((1, 1))
 
 
 def network(spec=SMALL, **options):
-    """A network for images (32, 32, 3) of ten classes, made once for each specification and
-    precision.
+    """A network for images (32, 32, 3) of ten classes, built once per specification and precision.
 
-    Tests must leave it as it is; `build` makes one that may be changed.
+    Tests must not change it; `build` makes one that may be changed.
     """
     return _network(spec, tuple(options.items()), keras.config.dtype_policy().name)
 

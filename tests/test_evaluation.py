@@ -19,6 +19,7 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet import cli
+from keras_senet.cli import tables
 from keras_senet.data import Dataset
 from keras_senet.evaluation import (
     PROTOCOLS,
@@ -55,7 +56,7 @@ def dataset(count=23, height=48, width=60, classes=10, seed=0):
 
 
 def network(kind="small", seed=0, **options):
-    """A tiny network whose answers differ from image to image, made once: tests must leave it as it
+    """A tiny network whose outputs differ from image to image, made once: tests must leave it as it
     is.
     """
     policy, layout = keras.config.dtype_policy().name, keras.config.image_data_format()
@@ -279,7 +280,7 @@ def test_mixed_precision():
 
 
 def test_equally_likely_classes_rank_by_their_number():
-    """As a stable sort ranks them: a network that always answers the same is right by chance, not
+    """As a stable sort ranks them: a network that always outputs the same is right by chance, not
     always.
     """
     counts = Counts(10)
@@ -291,7 +292,7 @@ def test_equally_likely_classes_rank_by_their_number():
 
 
 def test_answers_that_are_not_finite_are_wrong():
-    counts = Counts(3)  # of three classes each is among the five likeliest
+    counts = Counts(3)  # of three classes each is among the top 5
     counts.add(np.array([[np.nan] * 3, [0.2, 0.7, 0.1]], "float32"), np.array([0, 1]))
     result = counts.evaluation((), ())
     assert (result.top1, result.top5, result.not_finite) == (0.5, 0.5, 1)
@@ -304,7 +305,7 @@ def test_the_table_of_classes():
     counts = Counts(6)
     answers = np.array(
         [[0, 1, 2, 3, 4, 5], [1, 0, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0], [2, 1, 0, 3, 4, 5]]
-    )  # the likeliest first
+    )  # the most probable first
     scores = np.zeros((4, 6), "float32")
     np.put_along_axis(
         scores, answers, np.array([0.4, 0.2, 0.15, 0.12, 0.08, 0.05], "float32"), axis=1
@@ -427,7 +428,7 @@ SHUFFLED = Dataset(np.zeros((1, 32, 32, 3), "uint8"), [0], [*STANDARD[1:], STAND
             lambda: [network(), new_network()],
             dataset(),
             {"step": abs},
-            "`step` is of a single network",
+            "`step` must be None for several networks",
         ),
         (network, dataset(), {"batch_size": 0}, "batch_size=0"),
         (network, dataset(), {"protocol": "ten"}, "protocol='ten'"),
@@ -498,10 +499,7 @@ def test_the_picture_of_confusions(classes, tmp_path):
 
 def in_this_process(*arguments):
     """The exit status; a process of its own takes TensorFlow's start."""
-    try:
-        return cli.main(["evaluate", *map(str, arguments)])
-    except SystemExit as error:
-        return error.code
+    return cli.main(["evaluate", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -513,7 +511,7 @@ def weights(tmp_path_factory):
 
 
 def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
-    monkeypatch.setattr(cli.console, "width", 200)
+    monkeypatch.setattr(tables.console, "width", 200)
     images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
     options = (
         "--dataset",
@@ -550,7 +548,7 @@ def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
 
 
 def left_by_training(folder):
-    """What a run leaves, of a network at another size than its own."""
+    """The files of a run of a network at another size than its own."""
     folder.mkdir()
     keras.utils.set_random_seed(0)
     model = keras_senet.SEResNet20(weights=None, classes=3, input_shape=(24, 24, 3))

@@ -188,8 +188,8 @@ MODELS = {
     "grey": lambda: keras_senet.SEResNet20(input_shape=(32, 32, 1)),
     "headless": lambda: keras_senet.SEResNet20(include_top=False, pooling="avg"),
     "feature map": lambda: keras_senet.SEResNet20(include_top=False, input_shape=(None, None, 3)),
-    "later": lambda: keras_senet.SEResNet18.variant(
-        keras_senet.SEResNet18.spec.published_by("later")
+    "timm": lambda: keras_senet.SEResNet18.variant(
+        keras_senet.SEResNet18.spec.published_by("timm")
     )(weights=None),
     "vgg": lambda: of_its_size(
         keras_senet.SEVGG16.variant(VGG)(weights=None, input_shape=(32, 32, 3))

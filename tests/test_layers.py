@@ -9,8 +9,10 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from gate_formulas import GATE_FORMULAS
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
+from keras_senet.se import GATES
 
 ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 NEEDS_ONEDNN = pytest.mark.skipif(not ONEDNN, reason="channels_first needs oneDNN on a CPU")
@@ -157,13 +159,12 @@ def reference_gate(layer, images):
     bias = weights[1::2] if layer.use_bias else (0.0, 0.0)
     kernels = [w[0, 0] for w in (weights[::2] if layer.use_bias else weights)]
     hidden = np.maximum(images @ kernels[0] + bias[0], 0)
-    gates = {"sigmoid": lambda x: 1 / (1 + np.exp(-x)), "tanh": np.tanh, "relu": lambda x: np.maximum(x, 0)}
-    return gates[layer.gate](hidden @ kernels[1] + bias[1])
+    return GATE_FORMULAS[layer.gate](hidden @ kernels[1] + bias[1])
 
 
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("use_bias", [True, False])
-@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("gate", GATES)
 @pytest.mark.parametrize("squeeze", ["avg", "max", None])
 def test_squeeze_excite_is_its_formula(squeeze, gate, use_bias, data_format):
     layer = SqueezeExcite(4, squeeze, gate, use_bias, data_format=data_format)

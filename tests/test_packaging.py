@@ -1,5 +1,7 @@
 """Wheel, sdist and editable install hold the same modules, keras_senet.export among them."""
 
+import ast
+import re
 import shutil
 import subprocess
 import sys
@@ -9,7 +11,11 @@ from pathlib import Path
 
 import pytest
 
+import keras_senet
+from keras_senet import export
+
 ROOT = Path(__file__).parents[1]
+CORE = ("cyclopts", "h5py", "keras", "numpy", "rich")  # without TensorFlow
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +56,7 @@ def test_the_wheel_has_every_module_where_it_is_imported_from(built):
     expected = {str(target) for _, target in sources()} | {
         "keras_senet/py.typed",
         "keras_senet/imagenet_classes.txt",
+        "keras_senet/networks.csv",
     }
     expected |= {
         f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")
@@ -72,7 +79,7 @@ def test_an_installed_wheel_imports(built, tmp_path):
     imports TensorFlow.
     """
     built[0].extractall(tmp_path)
-    code = "import keras_senet.export as e, keras_senet; print(e.__file__); print(keras_senet.__file__)"
+    code = "import keras_senet as k, keras_senet.export as e; print(e.__file__); print(k.__file__)"
     run = subprocess.run(
         [sys.executable, "-P", "-c", code],
         env={"PYTHONPATH": str(tmp_path)},
@@ -92,8 +99,33 @@ def test_extras_and_script(built):
     extras = {
         line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
     }
-    assert extras == {"train", "export", "weights", "analysis", "all", "backends", "peers", "dev"}
+    users = {"tensorflow", "train", "export", "weights", "analysis", "all"}
+    assert extras == {*users, "backends", "peers", "dev"}
+    needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
+    core = {line.split(": ")[1] for line in needed if "extra ==" not in line}
+    assert {re.match(r"[\w-]+", each)[0] for each in core} == {*CORE}
     scripts = next(
         built[0].read(n).decode() for n in built[0].namelist() if n.endswith("entry_points.txt")
     )
     assert "keras-senet = keras_senet_cli:main" in scripts
+
+
+@pytest.mark.parametrize("package", [keras_senet, export], ids=lambda package: package.__name__)
+def test_names_are_loaded_when_they_are_used(package):
+    """Type checkers see the imports that `HOMES` makes later, from the same modules."""
+    tree = ast.parse(Path(package.__file__).read_text())
+    (block,) = (node for node in tree.body if ast.unparse(node).startswith("if TYPE_CHECKING"))
+    seen = {alias.name: line.module for line in block.body for alias in line.names}
+    seen.pop("*", None)
+    assert {name: home.removeprefix("keras_senet.") for name, home in seen.items()} == package.HOMES
+    assert {*package.__all__} <= {*dir(package)}
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        _ = package.nothing
+
+
+def test_a_star_takes_every_public_name():
+    names = {}
+    exec("from keras_senet import *", names)
+    assert names.keys() - {"__builtins__"} == {*keras_senet.__all__}
+    assert {"SEResNet50", "SE", "features", "push_to_hub"} <= names.keys()

@@ -1,6 +1,7 @@
 """Images in, names out."""
 
 import dataclasses
+import sys
 
 import keras
 import numpy as np
@@ -9,6 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from keras_senet import Preprocessing, decode_predictions, preprocess_input
+from keras_senet.extras import MissingExtraError
 from keras_senet.imagenet import class_order, imagenet_classes
 from keras_senet.preprocessing import IMAGENET
 
@@ -55,6 +57,13 @@ def test_the_crop_in_a_graph_and_with_one_channel():
     )
     np.testing.assert_array_equal(traced(image), preprocessing.crop(image))
     assert preprocessing.crop(image[..., :1]).shape == (32, 32, 1)
+
+
+def test_without_tensorflow_an_error_names_the_extra(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tensorflow", None)
+    for call in (lambda: IMAGENET.read(tmp_path / "a.png"), lambda: IMAGENET.crop(picture(8, 8))):
+        with pytest.raises(MissingExtraError, match=r"pip install 'keras_senet\[tensorflow\]'"):
+            call()
 
 
 def test_reading_files(tmp_path):

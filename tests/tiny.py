@@ -9,9 +9,10 @@ from keras_senet.models.bn_inception import MODULES, BNInception
 from keras_senet.models.inception_resnet_v2 import InceptionResNetV2
 from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.preact import PreActBottleneck, PreActResNet
-from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet, resnext, senet
+from keras_senet.models.resnet import ResNet, SmallResNet, resnext, senet
 from keras_senet.models.shake_shake import ShakeResNeXt, ShakeShakeResNet
 from keras_senet.models.shufflenet import ShuffleNet
+from keras_senet.models.units import Basic
 from keras_senet.models.vgg import VGG, dense_head
 
 
@@ -32,7 +33,7 @@ TINY = {
     "bottleneck": Tiny(ResNet((1, 1)), 512),
     "resnext": Tiny(resnext((1, 1)), 512),
     "senet": Tiny(senet((1, 1)), 512),
-    "basic": Tiny(BasicResNet((1, 1)), 128),
+    "basic": Tiny(ResNet((1, 1), Basic()), 128),
     "small": Tiny(SmallResNet((1, 1)), 32),
     "preact": Tiny(PreActResNet((1, 1, 1)), 64),
     "preact_pad": Tiny(PreActResNet((2, 1), shortcut="pad"), 32),

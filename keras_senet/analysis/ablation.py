@@ -28,7 +28,7 @@ from keras_senet.training.network import make_network
 from keras_senet.training.trainer import Trainer
 
 
-class Run(NamedTuple):
+class SeedResult(NamedTuple):
     """A finished run: its seed, and its errors (%) on the test and training images at the last
     epoch.
     """
@@ -39,13 +39,13 @@ class Run(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Row:
+class VariantResult:
     """What a variant costs, and the runs of it that have ended."""
 
     variant: Variant
     parameters: int
     multiply_adds: int
-    runs: tuple[Run, ...]
+    runs: tuple[SeedResult, ...]
 
     @property
     def mean(self) -> float | None:
@@ -59,7 +59,7 @@ class Row:
         """
         return statistics.stdev(run.test_error for run in self.runs) if len(self.runs) > 1 else None
 
-    def difference_to(self, base: "Row | None") -> float | None:
+    def difference_to(self, base: "VariantResult | None") -> float | None:
         """The mean difference (% points) to another row's test errors, seed by seed, or None
         without a common seed.
         """
@@ -142,8 +142,8 @@ class Ablation:
                 return
 
     def _read_finished(self, variant, seed):
-        """The `Run` if its metrics go to the last epoch and the test, else None; its weights may be
-        deleted.
+        """The `SeedResult` if its metrics go to the last epoch and the test, else None: its
+        weights may be deleted.
         """
         recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
         if not is_run(folder):
@@ -152,10 +152,10 @@ class Ablation:
         if not rows or rows[-1]["epoch"] != recipe.epochs or math.isnan(last_accuracy(rows)):
             return None
         accuracies = (last_accuracy(rows), rows[-1]["accuracy"])
-        return Run(seed, *(100 * (1 - accuracy) for accuracy in accuracies))
+        return SeedResult(seed, *(100 * (1 - accuracy) for accuracy in accuracies))
 
-    def rows(self) -> list[Row]:
-        """A `Row` per variant, with the runs that have ended."""
+    def rows(self) -> list[VariantResult]:
+        """A `VariantResult` per variant, with the runs that have ended."""
         return [
             self._row(variant, counts)
             for variant, counts in zip(self.variants, self._counts, strict=True)
@@ -163,7 +163,7 @@ class Ablation:
 
     def _row(self, variant, counts):
         runs = [self._read_finished(variant, seed) for seed in self.seeds]
-        return Row(
+        return VariantResult(
             variant, counts.parameters, counts.multiply_adds, tuple(run for run in runs if run)
         )
 
@@ -191,7 +191,7 @@ COLUMNS = (
 )
 
 
-def as_csv(rows: Sequence[Row]) -> str:
+def as_csv(rows: Sequence[VariantResult]) -> str:
     """The runs of all rows as the text of a CSV file; errors in %."""
     lines = []
     for row in rows:
@@ -216,7 +216,7 @@ HEADER = (
 )
 
 
-def table(rows: Sequence[Row]) -> list[tuple[str, ...]]:
+def table(rows: Sequence[VariantResult]) -> list[tuple[str, ...]]:
     """The cells of a table, a row per variant; errors in %, the paper's of SE-ResNet-50, ImageNet.
 
     "to SE" are the differences to the variant "se", in points: ours seed by seed.
@@ -246,7 +246,7 @@ def _signed(points):
     return "-" if points is None else f"{points:+.2f}"
 
 
-def write_results(rows: Sequence[Row], workdir: str | Path, title: str) -> None:
+def write_results(rows: Sequence[VariantResult], workdir: str | Path, title: str) -> None:
     """Writes `ablation.csv`, `ablation.md` and, once a run has ended, `ablation.png`."""
     workdir = Path(workdir)
     workdir.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,6 @@ from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
 from keras_senet.fields import is_integer
 from keras_senet.graphs import functional_of, stage_of
-from keras_senet.imagenet import readable
 
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
@@ -29,7 +28,7 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     found = {}
     outputs: Any = gates(model)(images, training=False)
     for name, gate in outputs.items():
-        mean: Any = ops.mean(gate)
+        mean = ops.convert_to_numpy(ops.mean(gate))
         found.setdefault(stage_of(name), []).append(float(mean))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 
@@ -38,7 +37,7 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
 class BlockExcitations:
     """The gates of one SE block over a dataset's images; all figures are float64.
 
-    gate           "sigmoid" (0..1), "tanh" (-1..1) or "relu" (at least 0)
+    gate           the gate's name, such as "sigmoid"
     class_means    (classes, C): the mean over the images of each class; NaN for a class without
                    images
     class_stds     (classes, C): the standard deviation within each class, as `np.std`; NaN for one
@@ -160,6 +159,8 @@ def find_classes(names: Collection[str], class_names) -> list[int]:
         raise ValueError(
             f"`classes` must be the names of one class or more. Received: classes={names!r}"
         )
+    from keras_senet.evaluation import readable
+
     indices = {}
     for i, (name, text) in enumerate(zip(class_names, readable(class_names), strict=True)):
         for alias in {name, text, text.removeprefix(f"{name} ")}:
@@ -231,7 +232,7 @@ class GateCounts:
         self.closed, self.opened, self.from_identity = np.zeros((3, channels))
 
     def add(self, gates, classes):
-        """GateCounts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
+        """Counts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
         one by one.
         """
         if not np.isfinite(gates).all():

@@ -21,7 +21,7 @@ from keras_senet.extras import require
 from keras_senet.imagenet import readable
 from keras_senet.runs.load import is_run, results_folder
 from keras_senet.runs.results import read_report, write_report
-from keras_senet.weights import Checkpoint, find
+from keras_senet.weights import Checkpoint, resolve
 from keras_senet_cli import quiet
 
 
@@ -138,7 +138,7 @@ def _protocols(protocol, changes, names):
 
 
 def _larger(name, weights):
-    found = None if is_run(weights) else find(weights, name)
+    found = None if is_run(weights) else resolve(weights, name)
     if not isinstance(found, Checkpoint):
         raise ValueError(
             f"--protocol larger is for published weights. Received: --weights {weights}"

@@ -25,12 +25,12 @@ from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from keras_senet.fields import Meaning, meanings
 from keras_senet.recipes import RECIPES, Augmentation, Recipe
+from keras_senet.recipes.recipe import NOT_FLAGS
 from keras_senet.runs.record import read_recipe
 from keras_senet.se import SE
 from keras_senet_cli import COMMANDS
 
 T = TypeVar("T")
-NOT_FLAGS = ("augmentation", "source", "result")  # fields of a recipe
 
 
 class Flag(NamedTuple):
@@ -184,6 +184,7 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
         "show_default": shown and default not in (None, (), False),
         "negative": None if negative and kind is bool else "",
         "negative_iterable": "",
+        "allow_repeating": True,  # the last one counts, or all where there may be several
     }
     if meaning.topic:
         options["group"] = _group(meaning.topic)
@@ -192,7 +193,6 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
         options["show_choices"] = False
     if several or flag.read:
         options["consume_multiple"] = (1, None) if several and not flag.positional else None
-        options["allow_repeating"] = bool(several)
         read = flag.read or _reader(several[0])
         if read:
             options |= {"n_tokens": 1, "converter": _converter(read)}

@@ -8,7 +8,7 @@ from keras_senet import models
 from keras_senet.cli.options import Network
 from keras_senet.cli.tables import console
 from keras_senet.runs.load import load_run
-from keras_senet.weights import find, open_weights
+from keras_senet.weights import open_weights, resolve
 from keras_senet_cli import quiet
 
 
@@ -30,7 +30,7 @@ def load_network(
     `size` is (H, W) of its images, where None leaves a side open; None is the network's own.
     """
     constructor = models.get(name)
-    source = find(weights, constructor.base.name)
+    source = resolve(weights, constructor.base.name)
     with open_weights(source, constructor.spec, constructor.preprocessing) as stored:
         classes, channels = stored.classes(), stored.channels()
     options = {} if classes is None else {"classes": classes}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -448,7 +449,15 @@ class Export(Weights):
             raise ValueError(
                 f"export takes one MODEL, or --all. Received: {' '.join(self.model) or 'none'}"
             )
-        needing = [name for name in self.quantization if name in CALIBRATED]
+        (name,) = self.model
+        if name not in read_table() and not name.endswith(".keras") and not Path(name).exists():
+            close = difflib.get_close_matches(name, read_table(), n=1)
+            meant = f". Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                "MODEL must be a constructor's name, a training work directory, or a .keras file. "
+                f"Received: {name!r}{meant}"
+            )
+        needing = [each for each in self.quantization if each in CALIBRATED]
         if needing and self.calibration is None:
             raise ValueError(f"--quantization {needing[0]} needs images: --calibration DIR")
 

@@ -8,7 +8,7 @@ from keras_senet.analysis import gates_by_stage
 from keras_senet.cli.network import load_network
 from keras_senet.cli.options import Predict
 from keras_senet.cli.tables import console, make_table, show, show_json
-from keras_senet.preprocessing import decode_predictions
+from keras_senet.imagenet import decode_predictions
 from keras_senet_cli import quiet
 
 

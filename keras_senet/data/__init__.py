@@ -1,11 +1,14 @@
-"""Datasets, and the order and augmentation of their images as a function of (seed, epoch, place)."""
+"""Datasets, and the order and augmentation of their images by (seed, epoch, position)."""
 
-from keras_senet.data.datasets import DATASETS, load, resolve_split, splits
-from keras_senet.data.decoding import Corrupt, CorruptImageError
-from keras_senet.data.evaluation import EvaluationBatches, evaluation_batches
-from keras_senet.data.sources import Dataset, Encoded
-from keras_senet.data.training import TrainingData
-from keras_senet.recipes.augmentation import Augmentation
+from keras_senet.extras import needs_tensorflow
+
+with needs_tensorflow():
+    from keras_senet.data.datasets import DATASETS, load, resolve_split, splits
+    from keras_senet.data.decoding import Corrupt, CorruptImageError
+    from keras_senet.data.evaluation import EvaluationBatches, evaluation_batches
+    from keras_senet.data.sources import Dataset, Encoded
+    from keras_senet.data.training import TrainingData
+    from keras_senet.recipes.augmentation import Augmentation
 
 __all__ = [
     "DATASETS",

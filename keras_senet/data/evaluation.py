@@ -1,34 +1,43 @@
 """All images of a dataset in their order, for evaluation."""
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
-from keras_senet.data.decoding import CorruptImageError, checked, why_corrupt
-from keras_senet.data.sources import at_once, fetched, options, read
+from keras_senet.data.decoding import Corrupt, CorruptImageError, check_labels, find_corrupt
+from keras_senet.data.pipelines import fetch_in_graph, map_decoding, map_reading, set_options
+from keras_senet.data.sources import Dataset, Encoded
 
 
-def evaluation_batches(dataset, batch_size, transform=None, *, skip_corrupt=False):
-    """All images in their order: batches (images, labels int64) that can be gone through again, the
-    last one smaller.
+def evaluation_batches(
+    dataset: Dataset | Encoded,
+    batch_size: int,
+    transform: Callable[[tf.Tensor], Any] | None = None,
+    *,
+    skip_corrupt: bool = False,
+) -> "EvaluationBatches":
+    """All images in their order: batches (images, labels int64), the last one smaller, which can be
+    iterated over several times.
 
     Args:
-        dataset: what `load` gives.
-        batch_size: images a batch.
-        transform: what is done to each image, uint8 (H, W, C) -> a tensor, in TensorFlow's graph;
-        without one the
-            images are uint8 as they are, and must have one size.
+        dataset: what `load` returns.
+        batch_size: images per batch.
+        transform: applied to each image, uint8 (H, W, C) -> a tensor, in TensorFlow's graph;
+            without one the images are uint8 as they are, and must have one size.
         skip_corrupt: whether to leave out images that cannot be decoded, and list them in the
-        attribute `skipped`.
+            attribute `skipped`.
 
     Raises:
         ValueError: if the images differ in size and there is no transform.
-        CorruptImageError: when going through it, for an image that cannot be decoded or has a label
-        that is no class.
+        CorruptImageError: while iterating, for an image that cannot be decoded or whose label is
+            not a class.
     """
     if transform is None and None in dataset.image_shape:
         raise ValueError(
-            f"Images of different sizes need a `transform`. Received: images of shape {dataset.image_shape}"
+            "Images of different sizes need a `transform`. "
+            f"Received: images of shape {dataset.image_shape}"
         )
     if batch_size < 1:
         raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
@@ -41,9 +50,9 @@ class EvaluationBatches:
     def __init__(self, dataset, batch_size, transform, skip_corrupt):
         self.dataset, self.batch_size, self.skip_corrupt = dataset, batch_size, skip_corrupt
         self.transform = transform or (lambda image: image)
-        self.skipped = []
+        self.skipped: list[Corrupt] = []
 
-    def __len__(self):
+    def __len__(self) -> int:
         return math.ceil((len(self.dataset) - len(self.skipped)) / self.batch_size)
 
     def __iter__(self):
@@ -55,12 +64,10 @@ class EvaluationBatches:
                     done += len(indices)
                 return
             except tf.errors.OpError as error:
-                self._find_corrupt(done, error)
+                self._skip_corrupt(done, error)
 
     def _good(self, done):
-        """Indices of images that are not known to be corrupt, from the one behind `done` of them
-        on.
-        """
+        """Indices of images that are not known to be corrupt, after the first `done` of them."""
         good = tf.data.Dataset.range(len(self.dataset))
         if self.skipped:
             bad = tf.constant([corrupt.index for corrupt in self.skipped], tf.int64)
@@ -68,7 +75,7 @@ class EvaluationBatches:
         return good.skip(done)
 
     def _from(self, done):
-        """(indices, images, labels) of batches from the good image at place `done` on."""
+        """(indices, images, labels) of batches after the first `done` good images."""
         classes = len(self.dataset.class_names)
 
         @tf.autograph.experimental.do_not_convert
@@ -77,19 +84,17 @@ class EvaluationBatches:
             return index, self.transform(image), label
 
         def fetch(indices):
-            return indices, *fetched(self.dataset, indices)
+            return indices, *fetch_in_graph(self.dataset, indices)
 
-        raw = read(self._good(done).batch(self.batch_size), fetch, 2)
-        examples = raw.unbatch().map(example, at_once(), deterministic=True)
-        batches = examples.batch(self.batch_size).map(
-            lambda at, x, labels: (at, x, checked(labels, classes))
-        )
-        return batches.prefetch(2).with_options(options())
+        raw = map_reading(self._good(done).batch(self.batch_size), fetch, 2)
+        batches = map_decoding(raw.unbatch(), example).batch(self.batch_size)
+        checked = batches.map(lambda at, x, labels: (at, x, check_labels(labels, classes)))
+        return set_options(checked.prefetch(2))
 
-    def _find_corrupt(self, done, error):
-        """Adds the corrupt images of the batch behind `done` to `skipped`, or raises."""
+    def _skip_corrupt(self, done, error):
+        """Adds the corrupt images of the batch after the first `done` to `skipped`, or raises."""
         indices = self._good(done).take(self.batch_size).as_numpy_iterator()
-        corrupt = [found for index in indices if (found := why_corrupt(self.dataset, index))]
+        corrupt = [found for index in indices if (found := find_corrupt(self.dataset, index))]
         if not corrupt:
             raise error
         if not self.skip_corrupt:

@@ -1,22 +1,26 @@
 """Image and label of a serialised `tf.train.Example`; the label also without reading the image.
 
-Source: tensorflow/core/example/feature.proto. An Example holds Features (field 1), they hold an
-entry (1) a feature.
+Source: tensorflow/core/example/feature.proto. An Example holds Features (field 1), which hold one
+entry (1) per feature.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 
+from keras_senet.protobuf import LONGEST, read_varint
+
 PAGE = 4096  # bytes: reading less costs the disk as much
 SMALL = 1024  # bytes: the entry of an integer is smaller
-HEAD = 11  # bytes of a tag of field 1 and a length, at most
-TAG = 0x0A  # field 1, with a length
+HEAD = 1 + LONGEST  # bytes of a tag of field 1 and a length, at most
+TAG = b"\x0a"  # field 1, with a length
 
 
 class NotAnExampleError(ValueError):
     """A record is not a `tf.train.Example`, or lacks a feature."""
 
 
-def image_and_label(record, image_key, label_key):
+def read_image_and_label(record: bytes, image_key: str, label_key: str) -> tuple[bytes, int]:
     """(bytes, integer) of two features of a record."""
     try:
         features = tf.train.Example.FromString(record).features.feature
@@ -25,18 +29,18 @@ def image_and_label(record, image_key, label_key):
     return _only(features, image_key, "bytes_list"), _only(features, label_key, "int64_list")
 
 
-def integer(read, at, end, key):
-    """An integer feature of the record at at..end of a file; `read(count, at)` gives bytes of it,
-    such as os.pread.
+def read_integer(read: Callable[[int, int], bytes], at: int, end: int, key: str) -> int:
+    """An integer feature of the record at at..end of a file; `read(count, at)` returns bytes of the
+    file, as os.pread does.
 
-    Large entries are stepped over, so that of a record with an image one or two pages are read.
+    Large entries are skipped: of a record with an image only one or two pages are read.
     """
     page, base = read(min(PAGE, end - at), at), at
-    at = _length(page, 0)[1] + base  # of the Example around the Features
+    at = _read_length(page, 0)[1] + base  # of the Features in the Example
     while at < end:
         if at + HEAD > base + len(page) < end:
             page, base = read(min(PAGE, end - at), at), at
-        length, value = _length(page, at - base)
+        length, value = _read_length(page, at - base)
         after = base + value + length
         if length <= SMALL:
             if after > base + len(page) and after <= end:
@@ -55,13 +59,11 @@ def _only(features, key, kind):
     return values[0]
 
 
-def _length(page, at):
-    """(length, where what has it begins) of field 1, whose tag is at `at`."""
-    length, shift = 0, 0
-    if page[at : at + 1] == bytes([TAG]):
-        for place in range(at + 1, min(at + HEAD, len(page))):
-            length |= (page[place] & 127) << shift
-            if page[place] < 128:
-                return length, place + 1
-            shift += 7
+def _read_length(page, at):
+    """(length, where its content begins) of field 1, whose tag is at `at`."""
+    try:
+        if page[at : at + 1] == TAG:
+            return read_varint(page, at + 1)
+    except ValueError:
+        pass
     raise NotAnExampleError("it is not a tf.train.Example")

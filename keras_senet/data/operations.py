@@ -75,7 +75,7 @@ def resize_square(image: tf.Tensor, size: int) -> tf.Tensor:
     """An image (H, W, C), uint8 -> uint8 (size, size, C): bilinear, antialiased, with the values
     of `tf.image.resize`.
 
-    The op is called once per side, with the other side and the channels as one axis: it vectorizes
+    The op is called once per side, with the other side and the channels as one axis: it vectorises
     along that axis, but works pixel by pixel along a row of an image (0.45 ms against 1.2 for
     270x278 -> 224x224).
     """
@@ -121,7 +121,7 @@ def to_uint8(image) -> tf.Tensor:
 
 
 def rotate(degrees: float) -> Operation:
-    """The image rotated by a random angle within +-degrees about its center, bilinear, black
+    """The image rotated by a random angle within +-degrees about its centre, bilinear, black
     outside the image.
 
     Source: the authors' README, cv::getRotationMatrix2D, within 10 degrees.

@@ -1,95 +1,83 @@
-"""Which image is at which place of the training: a function of (seed, place) in constant memory."""
+"""The image at each position of the training: a function of (seed, position), of constant cost."""
 
 import itertools
+from collections.abc import Iterator
 
 import numpy as np
 import tensorflow as tf
 
+# Odd; the first one is splitmix64's, from state to state.
+STEP, SEED = 0x9E3779B97F4A7C15, 0xD1B54A32D192ED03
+CLASSES, MEMBERS = 1, 2  # what is shuffled, part of the seed
 
-def shuffled(places, epoch_length, seed, count):
-    """The images at int64 `places` (n,) of one epoch: each epoch is another order of all, cut to
-    `epoch_length`.
+
+def shuffle(positions: tf.Tensor, epoch_length: int, seed: int, count: int) -> tf.Tensor:
+    """The images at int64 `positions` (n,) of one epoch: each epoch is another order of all images,
+    cut to `epoch_length`.
     """
-    epoch_seed = tf.stack([tf.constant(seed, tf.int64), places[0] // epoch_length])
+    epoch_seed = tf.stack([tf.constant(seed, tf.int64), positions[0] // epoch_length])
     last = tf.constant(count - 1, tf.int64)
-    return tf.random.experimental.index_shuffle(places % epoch_length, epoch_seed, last)
-
-
-CLASSES, MEMBERS = 1, 2  # what an order is of, part of its seed
+    return tf.random.experimental.index_shuffle(positions % epoch_length, epoch_seed, last)
 
 
 class Balanced:
-    """An order in which every run of as many places as there are classes has each class once.
+    """An order in which each run of as many positions as there are classes has each class once.
 
-    The images of a class come in turn, in another order each time. Source: class-balanced sampling
-    as in Relay Backpropagation (Shen et al. 2016), which v1 to v3 of the paper name for ImageNet.
+    The images of a class follow each other, in another order each time. Source: class-balanced
+    sampling as in Relay Backpropagation (Shen et al. 2016), which v1 to v3 of the paper name for
+    ImageNet.
 
     Raises:
         ValueError: if a class has no images.
     """
 
-    def __init__(self, labels, class_names, seed):
+    def __init__(self, labels: np.ndarray, class_names: tuple[str, ...], seed: int):
         self.counts = np.bincount(labels, minlength=len(class_names))[: len(class_names)]
         if self.counts.sum() != len(labels) or not self.counts.all():
-            missing = [
-                name for name, count in zip(class_names, self.counts, strict=True) if not count
-            ]
+            pairs = zip(class_names, self.counts, strict=True)
+            missing = [name for name, count in pairs if not count][:5]
             reason = (
-                f"classes without images: {', '.join(missing[:5])}"
-                if missing
-                else "labels that are no class"
+                f"classes without images: {', '.join(missing)}" if missing else "invalid labels"
             )
             raise ValueError(f"`class_balanced` needs images of every class. There are {reason}")
         self.by_class = np.argsort(labels, kind="stable")
         self.firsts = np.cumsum(self.counts) - self.counts
         self.seed = seed
 
-    def __call__(self, places):
-        """The images at int64 places (n,), as a tensor (n,)."""
+    def __call__(self, positions: tf.Tensor) -> tf.Tensor:
+        """The images at int64 positions (n,), as a tensor (n,)."""
         classes = len(self.counts)
-        rounds = places // classes
-        drawn = self._shuffled(
-            places % classes, CLASSES, rounds, tf.fill(tf.shape(places), np.int64(classes))
-        )
+        rounds = positions // classes
+        each = tf.fill(tf.shape(positions), np.int64(classes))
+        drawn = self._shuffle(positions % classes, CLASSES, rounds, each)
         counts = tf.gather(self.counts, drawn)
         passes = rounds // counts * classes + drawn  # through all images of each class
-        member = self._shuffled(rounds % counts, MEMBERS, passes, counts)
-        return self._images(tf.gather(self.firsts, drawn) + member)
+        member = self._shuffle(rounds % counts, MEMBERS, passes, counts)
+        return self._to_images(tf.gather(self.firsts, drawn) + member)
 
-    def _shuffled(self, places, purpose, orders, counts):
-        """Each place in an order of its own of 0..count - 1; all int64 (n,)."""
-        seeds = [tf.fill(tf.shape(places), np.int64(number)) for number in (purpose, self.seed)]
+    def _shuffle(self, positions, purpose, orders, counts):
+        """Each position in an order of its own of 0..count - 1; all int64 (n,)."""
+        seeds = [tf.fill(tf.shape(positions), np.int64(number)) for number in (purpose, self.seed)]
         # tf.random.experimental.index_shuffle pads a matrix of seeds the wrong way.
         return tf.raw_ops.RandomIndexShuffle(
-            index=places, seed=tf.stack([*seeds, orders], 1), max_index=counts - 1, rounds=4
+            index=positions, seed=tf.stack([*seeds, orders], 1), max_index=counts - 1, rounds=4
         )
 
-    def _images(self, ranks):
-        return tf.ensure_shape(
-            tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64), (None,)
-        )
+    def _to_images(self, ranks):
+        images = tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64)
+        return tf.ensure_shape(images, (None,))
 
 
-STEP, SEED = (
-    0x9E3779B97F4A7C15,
-    0xD1B54A32D192ED03,
-)  # odd; the first is splitmix64's, from state to state
-
-
-def mixed(states):
-    """The numbers that splitmix64 draws in its states: uint64 arrays of both, one number for each
-    state.
-    """
+def mix_bits(states: np.ndarray) -> np.ndarray:
+    """The numbers that splitmix64 draws in these states: uint64 arrays, one number per state."""
     states = (states ^ states >> np.uint64(30)) * np.uint64(0xBF58476D1CE4E5B9)
     states = (states ^ states >> np.uint64(27)) * np.uint64(0x94D049BB133111EB)
     return states ^ states >> np.uint64(31)
 
 
-def replacements(index, seed, candidates):
-    """An endless row of places among so many candidates, to try instead of an image that is
-    corrupt.
-    """
+def propose_replacements(index: int, seed: int, candidates: int) -> Iterator[int]:
+    """An endless sequence of indices below `candidates`, to try in place of a corrupt image."""
     first = index * STEP + seed * SEED + 1
     for n in itertools.count(1):
-        (number,) = mixed(np.array([(first + n * STEP) % 2**64], "uint64"))
+        (number,) = mix_bits(np.array([(first + n * STEP) % 2**64], "uint64"))
         yield int(number) % candidates

@@ -4,17 +4,15 @@ import functools
 import math
 
 import numpy as np
+import tensorflow as tf
 
-from keras_senet.data.examples import image_and_label, integer
+from keras_senet.data.examples import read_image_and_label, read_integer
 from keras_senet.data.records import RecordFiles
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.extras import require
 
-NAMES = {
-    "train": ("train",),
-    "val": ("validation", "val", "valid"),
-    "test": ("test",),
-}  # of the splits there
+# The names that a split may have there.
+NAMES = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}
 IN_MEMORY = 1 << 30  # bytes of decoded images
 
 
@@ -26,45 +24,49 @@ class RecordDataset(Encoded):
         self.records, self.image_key, self.label_key = records, image_key, label_key
         self.upright = upright
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.records)
 
     @functools.cached_property
     def labels(self):
-        """All labels, int64 (N,); they are read when they are first asked for."""
-        return self.records.integers(self.label_key)
+        """All labels, int64 (N,), read at the first access."""
+        return self.records.read_integers(self.label_key)
 
-    def listing(self):
+    def listing(self) -> dict[str, int]:
         """The names and sizes of the files: {name: bytes}."""
         return self.records.listing()
 
-    def name_of(self, index):
+    def name_of(self, index: int) -> str:
         """The file and the record's number in it."""
-        path, number = self.records.place_of(index)
+        path, number = self.records.locate(index)
         return f"{path}, record {number}"
 
-    def fetch(self, indices):
+    def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
         images, labels = np.empty(len(indices), object), np.empty(len(indices), "int64")
         for place, record in enumerate(self.records.read(indices)):
-            images[place], labels[place] = image_and_label(record, self.image_key, self.label_key)
+            images[place], labels[place] = read_image_and_label(
+                record, self.image_key, self.label_key
+            )
         return images, labels
 
 
-def load_prepared(name, split, data_dir=None, upright=True):
+def load_prepared(
+    name: str, split: str, data_dir=None, upright: bool = True
+) -> Dataset | RecordDataset:
     """The "train", "val" or "test" split of a dataset of tensorflow_datasets.
 
     It is decoded if all images have one small size.
 
     Raises:
-        ValueError: if it is not on the disk, is no image classification, or its files are damaged.
+        ValueError: if it is not on the disk, is not an image classification dataset, or is damaged.
         MissingExtraError: if tensorflow_datasets is not installed.
     """
-    info = _info(name, data_dir)
+    info = _load_info(name, data_dir)
     image_key, label_key = _keys(info, name)
     image, label = info.features[image_key], info.features[label_key]
     dataset = RecordDataset(
-        _records(info, _split(info, split, label_key)),
+        _open_records(info, _require_split(info, split, label_key)),
         image_key,
         label_key,
         label.names,
@@ -72,19 +74,20 @@ def load_prepared(name, split, data_dir=None, upright=True):
         upright,
     )
     if None not in image.shape and len(dataset) * math.prod(image.shape) <= IN_MEMORY:
-        return _decoded(dataset)
+        return _decode_all(dataset)
     return dataset
 
 
-def _info(name, data_dir):
+def _load_info(name, data_dir):
     tfds = require("tensorflow_datasets", "train")
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir).info
     except tfds.core.registered.DatasetNotFoundError as error:
         place = data_dir or tfds.core.constants.DATA_DIR
         raise ValueError(
-            f"There is no dataset {name!r} in {str(place)!r}. Prepare it there with tensorflow_datasets "
-            f"(tfds.builder({name!r}).download_and_prepare()), or name another directory or dataset"
+            f"There is no dataset {name!r} in {str(place)!r}. Prepare it there with "
+            f"tensorflow_datasets (tfds.builder({name!r}).download_and_prepare()), or name another "
+            "directory or dataset"
         ) from error
 
 
@@ -94,30 +97,32 @@ def _keys(info, name):
     keys = info.supervised_keys
     if keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
         raise ValueError(
-            f"The dataset {name!r} has no pair of image and label; its features: {list(info.features)}"
+            f"The dataset {name!r} has no pair of image and label; "
+            f"its features: {list(info.features)}"
         )
     image, label = (info.features[key] for key in keys)
     if not isinstance(image, tfds.features.Image) or not isinstance(
         label, tfds.features.ClassLabel
     ):
         raise ValueError(
-            f"The dataset {name!r} is no image classification: {keys[0]!r} is {image}, {keys[1]!r} is {label}"
+            f"The dataset {name!r} is not an image classification dataset: "
+            f"{keys[0]!r} is {image}, {keys[1]!r} is {label}"
         )
     if image.np_dtype != np.uint8:
         raise ValueError(f"Images must be uint8. The dataset {name!r} has {image}")
     return keys
 
 
-def prepared_splits(name, data_dir=None):
+def find_prepared_splits(name: str, data_dir=None) -> tuple[str, ...]:
     """Which of "train", "val" and "test" a dataset of tensorflow_datasets has, with labels."""
-    info = _info(name, data_dir)
+    info = _load_info(name, data_dir)
     _, label_key = _keys(info, name)
-    return tuple(split for split in NAMES if _find(info, split, label_key))
+    return tuple(split for split in NAMES if _find_split(info, split, label_key))
 
 
-def _split(info, split, label_key):
-    """The split of tensorflow_datasets' that is meant."""
-    found = _find(info, split, label_key)
+def _require_split(info, split, label_key):
+    """The name of a split in tensorflow_datasets; raises ValueError if it is missing."""
+    found = _find_split(info, split, label_key)
     if found is None:
         accepted = [NAMES[each][0] for each in (("test", "val") if split == "test" else (split,))]
         raise ValueError(
@@ -127,7 +132,7 @@ def _split(info, split, label_key):
     return found
 
 
-def _find(info, split, label_key):
+def _find_split(info, split, label_key):
     there = (
         name for name in NAMES[split] if name in info.splits and info.splits[name].num_examples
     )
@@ -136,24 +141,23 @@ def _find(info, split, label_key):
 
 def _is_labelled(info, label_key):
     """Whether the first image of "test" has a label: ImageNet's have -1."""
-    record = _records(info, "test").read(np.array([0]))[0]
-    return integer(lambda count, at: record[at : at + count], 0, len(record), label_key) >= 0
+    record = _open_records(info, "test").read(np.array([0]))[0]
+    return read_integer(lambda count, at: record[at : at + count], 0, len(record), label_key) >= 0
 
 
-def _records(info, split):
+def _open_records(info, split):
     if info.file_format.file_suffix != "tfrecord":
         raise ValueError(
-            f"The files must be TFRecord. The dataset {info.full_name!r} has {info.file_format.value!r}"
+            "The files must be TFRecord. "
+            f"The dataset {info.full_name!r} has {info.file_format.value!r}"
         )
     split = info.splits[split]
     shards = list(zip(split.filepaths, split.shard_lengths, strict=True))
     return RecordFiles(f"{info.name}-{split.name}", shards)
 
 
-def _decoded(dataset):
+def _decode_all(dataset):
     """The same in memory."""
-    import tensorflow as tf
-
     images = np.empty((len(dataset), *dataset.image_shape), "uint8")
     labels = np.empty(len(dataset), "int64")
     wanted = {
@@ -168,7 +172,8 @@ def _decoded(dataset):
 
     records = tf.data.TFRecordDataset([str(path) for path in dataset.records.paths]).batch(256)
     done = 0
-    for some, their_labels in records.map(decode, 2, deterministic=True).as_numpy_iterator():
-        images[done : done + len(some)], labels[done : done + len(some)] = some, their_labels
-        done += len(some)
+    for some in records.map(decode, 2, deterministic=True).as_numpy_iterator():
+        last = done + len(some[0])
+        images[done:last], labels[done:last] = some
+        done = last
     return Dataset(images, labels, dataset.class_names, dataset.listing())

@@ -8,19 +8,18 @@ import itertools
 import os
 import struct
 from array import array
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from keras_senet.data.cache import cached
-from keras_senet.data.examples import PAGE, integer
+from keras_senet.data.cache import load_or_make
+from keras_senet.data.examples import PAGE, read_integer
 
-HEADER, FOOTER = (
-    12,
-    4,
-)  # bytes around a record: its length and that number's CRC; the CRC of the data
-THREADS = 16  # that wait for the disk
+# Bytes around a record: its length and that number's CRC; the CRC of the data.
+HEADER, FOOTER = 12, 4
+THREADS = 16  # they wait for the disk
 
 
 class RecordFiles:
@@ -33,35 +32,34 @@ class RecordFiles:
         OSError: if a file cannot be read.
     """
 
-    def __init__(self, name, shards):
+    def __init__(self, name: str, shards: Sequence[tuple[str, int]]):
         self.paths = [Path(path) for path, _ in shards]
         counts = np.array([count for _, count in shards], "int64")
-        self.firsts = np.concatenate([[0], np.cumsum(counts)])  # record that each shard begins with
+        self.firsts = np.concatenate([[0], np.cumsum(counts)])  # the first record of each shard
         stats = [path.stat() for path in self.paths]
         self._sizes = [stat.st_size for stat in stats]
         places = "\n".join(str(path.resolve()) for path in self.paths)
-        self.cache_name = f"{name}-{_digest(places)}"
-        self.state = _digest(
-            "\n".join(f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats)
-            + f"\n{counts.tolist()}"
+        self.cache_name = f"{name}-{_hash_text(places)}"
+        states = [f"{stat.st_size} {stat.st_mtime_ns}" for stat in stats]
+        self.state = _hash_text("\n".join([*states, f"{counts.tolist()}"]))
+        self._starts = load_or_make(
+            f"{self.cache_name}-index", self.state, self._find_starts, self._fits
         )
-        self._starts = cached(f"{self.cache_name}-index", self.state, self._index, self._fits)
 
-    def __len__(self):
+    def __len__(self) -> int:
         return int(self.firsts[-1])
 
-    def listing(self):
+    def listing(self) -> dict[str, int]:
         """The names and sizes of the files: {name: bytes}."""
         return {path.name: size for path, size in zip(self.paths, self._sizes, strict=True)}
 
-    def _index(self):
+    def _find_starts(self):
         """Where the records of each shard begin, in bytes, and the size of the shard: int64 (its
         records + 1,).
         """
         with ThreadPoolExecutor(THREADS) as pool:
-            for path, count, starts in zip(
-                self.paths, np.diff(self.firsts), pool.map(record_starts, self.paths), strict=True
-            ):
+            found = pool.map(find_record_starts, self.paths)
+            for path, count, starts in zip(self.paths, np.diff(self.firsts), found, strict=True):
                 if len(starts) != count + 1:
                     raise ValueError(
                         f"{str(path)!r} has {len(starts) - 1} records; its dataset says {count}"
@@ -74,12 +72,12 @@ class RecordFiles:
             starts[ends], self._sizes
         )
 
-    def place_of(self, index):
-        """The file that has a record, and the record's number in it, from 0."""
+    def locate(self, index: int) -> tuple[Path, int]:
+        """The file that contains a record, and the record's number in it, from 0."""
         shard = int(np.searchsorted(self.firsts, index, side="right")) - 1
         return self.paths[shard], int(index - self.firsts[shard])
 
-    def read(self, indices):
+    def read(self, indices: np.ndarray) -> list[bytes]:
         """The records' bytes, in the order of `indices`.
 
         Raises:
@@ -106,49 +104,46 @@ class RecordFiles:
             or int.from_bytes(framed[:8], "little") != end - start - HEADER - FOOTER
         ):
             raise ValueError(
-                f"{str(self.paths[shard])!r} changed while it was read: record {index} is not at {start}"
+                f"{str(self.paths[shard])!r} changed while it was read: "
+                f"record {index} is not at {start}"
             )
         return framed[HEADER:-FOOTER]
 
-    def integers(self, key):
-        """An integer feature of all records: int64 (N,), mapped from the cache. Reads it alone, not
-        the images.
+    def read_integers(self, key: str) -> np.ndarray:
+        """An integer feature of all records: int64 (N,), memory-mapped from the cache. Does not
+        read the images.
         """
-        pieces = lambda: self._integers(key)  # noqa: E731
-        return cached(
-            f"{self.cache_name}-{_digest(key)}",
-            self.state,
-            pieces,
-            lambda found: len(found) == len(self),
-        )
 
-    def _integers(self, key):
-        with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(
-                lambda shard: self._shard_integers(shard, key), range(len(self.paths))
-            )
+        def pieces():
+            with ThreadPoolExecutor(THREADS) as pool:
+                shards = range(len(self.paths))
+                yield from pool.map(lambda shard: self._read_shard(shard, key), shards)
 
-    def _shard_integers(self, shard, key):
+        name = f"{self.cache_name}-{_hash_text(key)}"
+        return load_or_make(name, self.state, pieces, lambda found: len(found) == len(self))
+
+    def _read_shard(self, shard, key):
         first, last = self.firsts[shard : shard + 2]
         file = os.open(self.paths[shard], os.O_RDONLY)
         try:
-            return np.fromiter(
-                (self._integer(file, shard, index, key) for index in range(first, last)), "int64"
-            )
+            integers = (self._read_integer(file, shard, i, key) for i in range(first, last))
+            return np.fromiter(integers, "int64")
         finally:
             os.close(file)
 
-    def _integer(self, file, shard, index, key):
+    def _read_integer(self, file, shard, index, key):
         start, end = self._starts[index + shard : index + shard + 2].tolist()
         try:
-            return integer(functools.partial(os.pread, file), start + HEADER, end - FOOTER, key)
+            return read_integer(
+                functools.partial(os.pread, file), start + HEADER, end - FOOTER, key
+            )
         except ValueError as error:
             raise ValueError(
                 f"{self.paths[shard]}, record {index - self.firsts[shard]}: {error}"
             ) from error
 
 
-def record_starts(path):
+def find_record_starts(path: Path) -> np.ndarray:
     """Where each record of a file begins, and the file's size, in bytes: int64 (records + 1,).
 
     Raises:
@@ -176,5 +171,5 @@ def record_starts(path):
     return np.frombuffer(starts, "int64")
 
 
-def _digest(text):
+def _hash_text(text):
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -1,7 +1,6 @@
 """Where images come from: arrays in memory, or encoded images with random access."""
 
 import abc
-import os
 import zlib
 from dataclasses import dataclass, field
 
@@ -9,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import decoding
-from keras_senet.images.decoding import decode, orientation_of
+from keras_senet.images.decoding import decode, read_orientation
 
 
 @dataclass(frozen=True, eq=False)
@@ -17,7 +16,7 @@ class Dataset:
     """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
     class names.
 
-    `files` are those that they were read from, if any: name -> bytes.
+    `files` are those that they were read from, if any: name -> size in bytes.
 
     Raises:
         ValueError: for images of another shape or type, or another number of labels.
@@ -38,46 +37,47 @@ class Dataset:
         object.__setattr__(self, "labels", np.asarray(self.labels, "int64"))
         object.__setattr__(self, "class_names", tuple(self.class_names))
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self.images)
 
     @property
-    def image_shape(self):
+    def image_shape(self) -> tuple[int, int, int]:
         """(H, W, C)."""
         return self.images.shape[1:]
 
     @property
-    def raw(self):
-        """What `fetch` gives of an image."""
+    def raw(self) -> tf.TensorSpec:
+        """What `fetch` returns for an image."""
         return tf.TensorSpec(self.image_shape, tf.uint8)
 
-    def name_of(self, index):
-        """What to call an image in messages."""
+    def name_of(self, index: int) -> str:
+        """The name of an image in messages."""
         return f"image {index}"
 
-    def listing(self):
-        """What the images are known by: the names and sizes of their files, else a checksum of
-        their labels.
+    def listing(self) -> dict[str, int]:
+        """What identifies the images: the names and sizes of their files, else a checksum of their
+        labels.
         """
         return dict(self.files) or {"labels": zlib.crc32(self.labels.astype("<i8").tobytes())}
 
-    def fetch(self, indices):
+    def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 (n, H, W, C), labels int64 (n,)) of int64 indices (n,)."""
         return self.images[indices], self.labels[indices]
 
     def decode(self, raw, orientation=None):
-        """An image as `fetch` gives it -> uint8 (H, W, C)."""
+        """An image as `fetch` returns it -> uint8 (H, W, C)."""
         return raw
 
     def headers(self, raw):
-        """(height, width) of images as `fetch` gives them, int32 (n, 2), and their orientations,
+        """(height, width) of images as `fetch` returns them, int32 (n, 2), and their orientations,
         int32 (n,): 1.
         """
         return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
-    def decode_part(self, raw, window, box, choose, size, orientation):
-        """The part `box` of the window of an image: uint8 (h, w, C)."""
-        return decoding.crop(decoding.crop(raw, window), box)
+    def decode_box(self, raw, windows, choose, size, orientation):
+        """The box of the window of an image, (2, 4): uint8 (h, w, C)."""
+        window, box = tf.unstack(windows)
+        return decoding.crop_box(decoding.crop_box(raw, window), box)
 
 
 class Encoded(abc.ABC):
@@ -88,19 +88,25 @@ class Encoded(abc.ABC):
     `listing()`.
     """
 
-    raw = tf.TensorSpec((), tf.string)  # what `fetch` gives of an image
-
-    upright = True  # whether images are turned as their EXIF orientation says
+    raw = tf.TensorSpec((), tf.string)  # what `fetch` returns for an image
+    upright = True  # whether images are rotated as their EXIF orientation says
 
     def __init__(self, class_names, image_shape):
         self.class_names = tuple(class_names)
         self.image_shape = tuple(image_shape)
 
     @abc.abstractmethod
-    def fetch(self, indices):
+    def __len__(self) -> int: ...
+
+    @abc.abstractmethod
+    def name_of(self, index: int) -> str:
+        """The name of an image in messages."""
+
+    @abc.abstractmethod
+    def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
 
-    def listing(self):
+    def listing(self) -> dict[str, int]:
         """The names and sizes of the files: {name: bytes}."""
         return {}
 
@@ -109,7 +115,7 @@ class Encoded(abc.ABC):
         `headers`, if it is known.
         """
         if orientation is None:
-            orientation = orientation_of(raw)
+            orientation = read_orientation(raw)
         image = decode(raw, self.image_shape[-1], orientation if self.upright else 1)
         return tf.ensure_shape(image, self.image_shape)
 
@@ -117,66 +123,8 @@ class Encoded(abc.ABC):
         """(sizes, orientations) of encoded images: see `decoding.read_headers`."""
         return decoding.read_headers(raw, self.upright)
 
-    def decode_part(self, raw, window, box, choose, size, orientation):
-        """The part `box` of the window of an encoded image, or what `choose` chooses: see
-        `decoding.decode_part`.
+    def decode_box(self, raw, windows, choose, size, orientation):
+        """The box of the window of an encoded image, or the one that `choose` returns: see
+        `decoding.decode_box`.
         """
-        return decoding.decode_part(
-            raw, self.image_shape[-1], window, box, choose, size, orientation
-        )
-
-
-def fetched(dataset, indices):
-    """(images as `fetch` gives them, their orientations, labels) of a vector of indices, in a
-    graph.
-    """
-
-    def fetch(indices):
-        raw, labels = dataset.fetch(indices)
-        return raw, dataset.headers(raw)[1], labels
-
-    kind = dataset.raw
-    raw, orientations, labels = tf.numpy_function(
-        fetch, [indices], (kind.dtype, tf.int32, tf.int64)
-    )
-    return (
-        tf.ensure_shape(raw, (*indices.shape, *kind.shape)),
-        tf.ensure_shape(orientations, indices.shape),
-        tf.ensure_shape(labels, indices.shape),
-    )
-
-
-def read(positions, fetch, at_once):
-    """`fetch` for each of a dataset's elements in their order, so many at once, by threads of their
-    own.
-
-    They wait for the disk, and must not keep those that decode.
-    """
-    return positions.map(fetch, at_once, deterministic=True, use_unbounded_threadpool=True)
-
-
-def cores():
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def at_once():
-    """How many images to begin decoding before the first of them is asked for.
-
-    With no more than there are threads, these would wait for the one image that takes longest.
-    """
-    return 16 * cores()
-
-
-def options():
-    """Those of a tf.data pipeline that decodes images side by side and is not to be split by
-    TensorFlow.
-    """
-    chosen = tf.data.Options()
-    chosen.threading.private_threadpool_size = cores() + 1  # one may wait for Python
-    chosen.threading.max_intra_op_parallelism = 1  # one thread an image; more wait for each other
-    chosen.autotune.enabled = (
-        False  # it takes an epoch of 1,000 images to find out what `at_once` says
-    )
-    chosen.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    return chosen
+        return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)

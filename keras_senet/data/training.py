@@ -1,70 +1,70 @@
-"""Training batches that can start at any step: what is at a step follows from (seed, step) alone."""
+"""Training batches that can start at any step: what a step has is a function of (seed, step)."""
 
 import functools
+from collections.abc import Set
 
 import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import boxes, decoding
 from keras_senet.data.mixing import draw_mixing, mix_pairs
-from keras_senet.data.order import Balanced, replacements, shuffled
 from keras_senet.data.operations import augment_operation, derive_seed, resize_square
-from keras_senet.data.sources import at_once, options, read
+from keras_senet.data.order import Balanced, propose_replacements, shuffle
+from keras_senet.data.pipelines import map_decoding, map_reading, set_options
+from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.recipes.augmentation import Augmentation
 
-AHEAD = 4  # parts that wait for the network
-READS = 4  # parts whose images are read at the same time
+AHEAD = 4  # micro-batches that wait for the network
+READS = 4  # micro-batches whose images are read at the same time
+FEW = 100  # images: in a smaller set, a damaged image is reported before the batch size
 
 
 class TrainingData:
     """The training batches of a dataset.
 
-    Each epoch goes through the images in another order and drops the incomplete batch at its end.
+    Each epoch has all images in another order, without the incomplete batch at its end.
 
     Args:
-        dataset: what `load` gives.
-        batch_size: images a step, over all replicas.
-        image_size: pixels a side. A dataset whose images have this size is taken as it is; others
-        are cropped at
-            random (`augmentation.min_area`) or to the middle, and resized.
+        dataset: what `load` returns.
+        batch_size: images per step, over all replicas.
+        image_size: height and width in pixels. Images of this size are taken as they are; others
+            are cropped at random (`augmentation.min_area`) or to the centre square, and resized.
         seed: of the order and of the augmentation.
         augmentation: an `Augmentation`.
-        class_balanced: whether each class comes equally often, and not each image.
+        class_balanced: whether each class is equally frequent, and not each image.
 
     Raises:
-        ValueError: for a batch size above the number of images, or an augmentation that these
-        images cannot have.
+        ValueError: for a batch size above the number of images, or an augmentation that is not for
+            these images.
     """
 
     def __init__(
         self,
-        dataset,
+        dataset: Dataset | Encoded,
         *,
-        batch_size,
-        image_size,
-        seed,
-        augmentation=Augmentation(),
-        class_balanced=False,
+        batch_size: int,
+        image_size: int,
+        seed: int,
+        augmentation: Augmentation = Augmentation(),
+        class_balanced: bool = False,
     ):
         if not 1 <= batch_size <= len(dataset):
+            for index in range(len(dataset) if len(dataset) < min(batch_size, FEW) else 0):
+                if corrupt := decoding.find_corrupt(dataset, index):
+                    raise decoding.CorruptImageError(str(corrupt))
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {len(dataset)}. "
                 f"Received: batch_size={batch_size}"
             )
-        self.dataset, self.batch_size, self.image_size, self.seed = (
-            dataset,
-            batch_size,
-            image_size,
-            seed,
-        )
-        self.augmentation = augmentation
+        self.dataset, self.batch_size, self.image_size = dataset, batch_size, image_size
+        self.seed, self.augmentation = seed, augmentation
         self.steps_per_epoch = len(dataset) // batch_size
         self._check_augmentation()
         self._operation = augment_operation(augmentation)
-        self._boxes = (
-            boxes.random_boxes(augmentation.min_area, seed)
+        self._choose_boxes = (
+            boxes.make_random_boxes(augmentation.min_area, seed)
             if augmentation.min_area
-            else boxes.middle_squares
+            else boxes.choose_center_boxes
         )
         self._balanced = (
             Balanced(dataset.labels, dataset.class_names, seed) if class_balanced else None
@@ -82,43 +82,49 @@ class TrainingData:
                 f"`randaugment` needs images of 3 channels. Received: images of {channels}"
             )
 
-    def batches(self, first_step, last_step, *, replicas=1, parts=None, skip=frozenset()):
+    def batches(
+        self,
+        first_step: int,
+        last_step: int,
+        *,
+        replicas: int = 1,
+        parts: range | None = None,
+        skip: Set[int] = frozenset(),
+    ) -> tf.data.Dataset:
         """A `tf.data.Dataset` of (images, targets) for the steps first_step .. last_step - 1.
 
-        Images are uint8 (batch_size / replicas, size, size, C), targets float32 (batch_size /
-        replicas, classes). Each element is one part of a step's batch; they come step by step.
+        Each element is one micro-batch, step by step: images uint8 (batch_size / replicas, size,
+        size, C), targets float32 (batch_size / replicas, classes).
 
         Args:
-            replicas: how many parts a batch has.
+            replicas: how many micro-batches a batch has.
             parts: a range of those that this worker wants; None is all.
             skip: indices of images to replace by others.
 
         Raises:
-            ValueError: if the batch cannot be parted so.
+            ValueError: if the batch cannot be divided so.
         """
-        size = self._part_size(replicas)
+        size = self._divide(replicas)
         parts = range(replicas) if parts is None else parts
         starts = tf.constant(list(parts), tf.int64) * size
 
-        def places(count):
+        def positions(count):
             start = count // len(parts) * self.batch_size + starts[count % len(parts)]
             return start + tf.range(size, dtype=tf.int64)
 
         def fetch(count):
-            at = places(count)
-            return at, *self._fetched(at, self._images_at(at, skip))
+            at = positions(count)
+            return at, *self._fetch_in_graph(at, self._find_indices(at, skip))
 
         counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
-        parts_in_turn = (
-            read(counts, fetch, min(READS, 2 * len(parts)))
-            .unbatch()
-            .map(self._example, at_once(), deterministic=True)
-            .batch(size, drop_remainder=True)
-            .map(self._part, 2, deterministic=True)
-        )
-        return parts_in_turn.prefetch(AHEAD).with_options(options())
+        raw = map_reading(counts, fetch, min(READS, 2 * len(parts)))
+        examples = map_decoding(raw.unbatch(), self._make_example)
+        batches = examples.batch(size, drop_remainder=True)
+        finished = batches.map(self._finish, 2, deterministic=True)
+        return set_options(finished.prefetch(AHEAD))
 
-    def _part_size(self, replicas):
+    def _divide(self, replicas):
+        """The size of a micro-batch."""
         size, rest = divmod(self.batch_size, replicas)
         if rest or not size:
             raise ValueError(
@@ -127,56 +133,55 @@ class TrainingData:
             )
         if self.augmentation.mixes and size % 2:
             raise ValueError(
-                f"Images are mixed in pairs: `batch_size` must be a multiple of {2 * replicas}, twice the number of "
-                f"replicas. Received: batch_size={self.batch_size}"
+                f"Images are mixed in pairs: `batch_size` must be a multiple of {2 * replicas}, "
+                f"twice the number of replicas. Received: batch_size={self.batch_size}"
             )
         return size
 
-    def _images_at(self, places, skip):
-        """The dataset's indices at places of the training, int64 tensors (n,)."""
+    def _find_indices(self, positions, skip):
+        """The dataset's indices at positions of the training, int64 tensors (n,)."""
         if self._balanced:
-            indices = self._balanced(places)
+            indices = self._balanced(positions)
         else:
-            indices = shuffled(
-                places, self.steps_per_epoch * self.batch_size, self.seed, len(self.dataset)
-            )
+            epoch_length = self.steps_per_epoch * self.batch_size
+            indices = shuffle(positions, epoch_length, self.seed, len(self.dataset))
         if not skip:
             return indices
-        replace = functools.partial(self._replaced, skip=frozenset(skip))
+        replace = functools.partial(self._replace, skip=frozenset(skip))
         return tf.ensure_shape(tf.numpy_function(replace, [indices], tf.int64), indices.shape)
 
-    def _fetched(self, places, indices):
-        """(images as the dataset gives them, windows to decode with the parts in them, sizes,
+    def _fetch_in_graph(self, positions, indices):
+        """(images as the dataset returns them, windows to decode with the boxes in them, sizes,
         orientations, labels).
         """
-        kind, count = self.dataset.raw, len(places)
+        kind, count = self.dataset.raw, len(positions)
         types = (kind.dtype, tf.int32, tf.int32, tf.int32, tf.int64)
         shapes = ((count, *kind.shape), (count, 2, 4), (count, 2), (count,), (count,))
-        found = tf.numpy_function(self._fetch, [places, indices], types)
+        found = tf.numpy_function(self._fetch, [positions, indices], types)
         return tuple(
             tf.ensure_shape(value, shape) for value, shape in zip(found, shapes, strict=True)
         )
 
-    def _fetch(self, places, indices):
+    def _fetch(self, positions, indices):
         raw, labels = self.dataset.fetch(indices)
         sizes, orientations = self.dataset.headers(raw)
-        return raw, decoding.windows(self._boxes(sizes, places), sizes), sizes, orientations, labels
+        windows = decoding.plan_windows(self._choose_boxes(sizes, positions), sizes)
+        return raw, windows, sizes, orientations, labels
 
-    def _replaced(self, indices, skip):
-        return np.array(
-            [self._replacement(int(i), skip) if int(i) in skip else i for i in indices], "int64"
-        )
+    def _replace(self, indices, skip):
+        good = [self._find_replacement(int(i), skip) if int(i) in skip else i for i in indices]
+        return np.array(good, "int64")
 
-    def _replacement(self, index, skip):
-        """The first good image of a row that depends on the bad one alone: when others are found
-        does not matter.
+    def _find_replacement(self, index, skip):
+        """The first good image of a sequence that depends only on the bad one: when other bad ones
+        are found does not matter.
         """
         among = self._same_class(index)
         if skip.issuperset(among.tolist() if isinstance(among, np.ndarray) else among):
             raise ValueError(f"No image can replace {self.dataset.name_of(index)}: all are corrupt")
         return next(
             found
-            for n in replacements(index, self.seed, len(among))
+            for n in propose_replacements(index, self.seed, len(among))
             if (found := int(among[n])) not in skip
         )
 
@@ -188,54 +193,44 @@ class TrainingData:
         first, count = self._balanced.firsts[label], self._balanced.counts[label]
         return self._balanced.by_class[first : first + count]
 
-    def indices(self, step, skip=frozenset()):
+    def indices(self, step: int, skip: Set[int] = frozenset()) -> np.ndarray:
         """The indices of a step's images in the dataset, int64 (batch_size,)."""
-        places = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
-        return self._images_at(places, skip).numpy()
+        positions = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
+        return self._find_indices(positions, skip).numpy()
 
-    def corrupt_at(self, step, skip=frozenset()):
+    def corrupt_at(self, step: int, skip: Set[int] = frozenset()) -> list[decoding.Corrupt]:
         """`Corrupt` (index, name, reason) of each image of a step's batch that cannot be used."""
-        found = (
-            decoding.why_corrupt(self.dataset, index)
-            for index in np.unique(self.indices(step, skip))
-        )
+        indices = np.unique(self.indices(step, skip))
+        found = (decoding.find_corrupt(self.dataset, index) for index in indices)
         return [corrupt for corrupt in found if corrupt]
 
     @tf.autograph.experimental.do_not_convert
-    def _example(self, place, raw, part, upright, orientation, label):
+    def _make_example(self, position, raw, windows, size, orientation, label):
         """An augmented image and its label, and, if pairs are mixed, how."""
-        seed = tf.stack([tf.constant(self.seed, tf.int64), place])
-        image = self._operation(
-            self._sized(place, raw, part, upright, orientation), derive_seed(seed, 2)
-        )
+        own = tf.constant(self.seed, tf.int64)
+        image = self._decode_resized(position, raw, windows, size, orientation)
+        image = self._operation(image, derive_seed(tf.stack([own, position]), 2))
+        mixup, cutmix = self.augmentation.mixup, self.augmentation.cutmix
         if not self.augmentation.mixes:
             return image, label
-        pair = derive_seed(tf.stack([tf.constant(self.seed, tf.int64), place // 2]), 3)
-        return (
-            image,
-            label,
-            *draw_mixing(
-                self.augmentation.mixup, self.augmentation.cutmix, self.image_size, pair
-            ),
-        )
+        pair = derive_seed(tf.stack([own, position // 2]), 3)
+        return image, label, *draw_mixing(mixup, cutmix, self.image_size, pair)
 
     @tf.autograph.experimental.do_not_convert
-    def _part(self, pixels, labels, *mixing):
-        """Images and targets of a part of a batch, mixed where they are to be."""
+    def _finish(self, images, labels, *mixing):
+        """Images and targets of a micro-batch, mixed if they are to be."""
         classes = len(self.dataset.class_names)
-        targets = tf.one_hot(decoding.checked(labels, classes), classes)
-        return mix_pairs(pixels, targets, *mixing) if mixing else (pixels, targets)
+        targets = tf.one_hot(decoding.check_labels(labels, classes), classes)
+        return mix_pairs(images, targets, *mixing) if mixing else (images, targets)
 
-    def _sized(self, place, raw, part, upright, orientation):
+    def _decode_resized(self, position, raw, windows, whole_size, orientation):
         """The image in its final size, uint8 (size, size, C)."""
         size, (*shape, channels) = self.image_size, self.dataset.image_shape
         if shape == [size, size] and not self.augmentation.min_area:
             return self.dataset.decode(raw, orientation)
 
         def choose(whole):
-            return tf.numpy_function(self._boxes, [whole[None], place[None]], tf.int32)[0]
+            return tf.numpy_function(self._choose_boxes, [whole[None], position[None]], tf.int32)[0]
 
-        image = resize_square(
-            self.dataset.decode_part(raw, *tf.unstack(part), choose, upright, orientation), size
-        )
-        return tf.ensure_shape(image, (size, size, channels))
+        image = self.dataset.decode_box(raw, windows, choose, whole_size, orientation)
+        return tf.ensure_shape(resize_square(image, size), (size, size, channels))

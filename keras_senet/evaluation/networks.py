@@ -1,5 +1,6 @@
 """Networks as functions from an image's crops to class probabilities."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 
 import keras
@@ -36,7 +37,8 @@ class Network:
 
     def __call__(self, shown: Mapping[View, tf.Tensor]) -> tf.Tensor:
         """`shown` maps each view to uint8 (N, crops, H, W, C)."""
-        return sum(self._predict(view, shown[view]) for view in self.views) / len(self.views)
+        outputs = [self._predict(view, shown[view]) for view in self.views]
+        return functools.reduce(tf.add, outputs) / len(outputs)
 
     def _predict(self, view, images):
         probabilities = self.steps[view.shape](tf.reshape(images, (-1, *images.shape[2:])))
@@ -59,11 +61,11 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
             logits.
     """
     own = input_size(model)
-    size = size or own
+    shape = size or own
     activate = _final_activation(model)
     # Only what a Keras model does around `call` depends on the size that it was built for: the
     # layers need not.
-    network = model.call if _differ(size, own) else model
+    network = model.call if _differ(shape, own) else model
     channels_first = keras.config.image_data_format() == "channels_first"
 
     def predict(images):
@@ -71,10 +73,10 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
         outputs = network(model.preprocessing.normalize(images), training=False)
         return activate(tf.cast(outputs, tf.float32))
 
-    images = tf.TensorSpec((None, *size, input_channels(model)), tf.uint8)
+    images = tf.TensorSpec((None, *shape, input_channels(model)), tf.uint8)
     step = tf.function(predict, input_signature=[images], autograph=False)
-    if _differ(size, own):
-        _check_runs(step, model, size, own)
+    if _differ(shape, own):
+        _check_runs(step, model, shape, own)
     return step
 
 

@@ -7,8 +7,8 @@ from keras_senet.fields import is_integer, plain
 from keras_senet.preprocessing import (
     MAX_SIZE,
     Preprocessing,
-    middle,
-    middle_offset,
+    crop_center,
+    locate_center,
     resize,
     sides,
 )
@@ -121,7 +121,7 @@ class Crops:
         import tensorflow as tf
 
         image = resize(image, self.short_side, self.interpolation)
-        crops = [middle(image, self.size)]
+        crops = [crop_center(image, self.size)]
         if self.crop == "ten":
             crops += self._corners(image)
         if self.crop != "centre":
@@ -133,7 +133,7 @@ class Crops:
         import tensorflow as tf
 
         (height, width), covered = sides(self.size), sides(self.short_side)
-        top, left = middle_offset(image, self.short_side)
+        top, left = locate_center(image, self.short_side)
         corners = [
             (top + y, left + x) for y in (0, covered[0] - height) for x in (0, covered[1] - width)
         ]

@@ -5,66 +5,75 @@ import functools
 import tensorflow as tf
 
 from keras_senet.images import headers
-from keras_senet.images.formats import InGraph, any_size, check, decode_bmp, decode_gif, decode_webp
+from keras_senet.images.formats import (
+    InGraph,
+    assert_in_graph,
+    decode_bmp,
+    decode_gif,
+    decode_webp,
+    ensure_rgb,
+)
 
-SEARCHED = (
-    2**18
-)  # bytes: going through the segments of a longer JPEG costs nothing beside decoding it
-GREY = (19595, 38470, 7471)  # of 65,536, ITU-R BT.601, as Pillow's
+# Bytes: reading the segments of a longer JPEG costs nothing compared to decoding it.
+SEARCHED = 2**18
+LUMINANCE = (19595, 38470, 7471)  # of 65,536, ITU-R BT.601, as Pillow's
 
 
 @tf.autograph.experimental.do_not_convert
-def decode(raw, channels, orientation=None):
-    """An encoded image -> uint8 (H, W, channels) of 0..255, upright; of an animation the first
-    picture.
+def decode(raw, channels: int, orientation=None) -> tf.Tensor:
+    """An encoded image -> uint8 (H, W, channels) of 0..255, upright; the first picture of an
+    animation.
 
-    Alpha is left out, as if the image were opaque; 16 bits become the upper eight; one channel is
+    Alpha is ignored, as if the image were opaque; 16 bits become the upper eight; one channel is
     the luminance.
 
     Args:
         raw: a scalar tensor of its bytes.
         channels: 1 or 3; others as `tf.io.decode_image`.
-        orientation: how the stored image is turned, 1..8 as in EXIF; None is what the image says.
-        With a number the
-            header must have been checked by `read_header` and `why_not`.
+        orientation: of the stored image, 1..8 as in EXIF; None is what the image says. With a
+            number, `read_header` and `find_problem` must have checked the header.
 
     Raises:
         tf.errors.InvalidArgumentError: if it cannot be decoded, or has more than `MAX_PIXELS`; see
-        `reason_of`.
+            `describe_error`.
     """
     if orientation is None:
-        orientation = orientation_of(raw)
+        orientation = read_orientation(raw)
     if channels in (1, 3):
         image = _with_channels(_decode_rgb(raw), channels)
     else:
         image = tf.io.decode_image(raw, channels, expand_animations=False)
-    return tf.ensure_shape(turn(image, orientation), (None, None, channels))
+    return tf.ensure_shape(orient(image, orientation), (None, None, channels))
 
 
 @tf.autograph.experimental.do_not_convert
-def decode_jpeg_window(raw, channels, window, orientation):
+def decode_jpeg_window(raw, channels: int, window, orientation) -> tf.Tensor:
     """The window (top, left, height, width), as stored, of a JPEG -> uint8 (h, w, channels),
     upright.
     """
     image = tf.io.decode_and_crop_jpeg(
         raw, window, 3 if channels == 1 else channels, dct_method="INTEGER_ACCURATE"
     )
-    return turn(_with_channels(image, channels), orientation)
+    return orient(_with_channels(image, channels), orientation)
 
 
-def orientation_of(raw):
-    """How an encoded image is turned, 1..8; fails as `decode` does if the header speaks against it."""
+def read_orientation(raw):
+    """The EXIF orientation of an encoded image, 1..8; fails as `decode` does if its header shows
+    that it cannot be decoded.
+    """
     if tf.executing_eagerly():
         header = headers.read_header(bytes(raw.numpy()) if tf.is_tensor(raw) else raw)
-        if problem := headers.why_not(header):
-            check(False, problem)
+        if problem := headers.find_problem(header):
+            assert_in_graph(False, problem)
         return header.orientation
     kind, height, width, orientation = tf.unstack(_header(raw))
     is_small = tf.cast(height, tf.int64) * tf.cast(width, tf.int64) <= headers.MAX_PIXELS
     known = (kind != headers.UNKNOWN) & (height > 0) & (width > 0)
     checks = [
-        check(known, f"an image is none of {', '.join(headers.FORMATS)}, or its header is damaged"),
-        check(
+        assert_in_graph(
+            known, f"an image is none of {', '.join(headers.FORMATS)}, or its header is damaged"
+        ),
+        assert_in_graph(
             is_small,
             tf.strings.format(
                 f"an image has {{}} x {{}} pixels, and at most {headers.MAX_PIXELS:,} are decoded",
@@ -76,57 +85,51 @@ def orientation_of(raw):
         return tf.identity(orientation)
 
 
-def turn(image, orientation):
-    """An image (H, W, C) as it is stored -> upright, by EXIF's orientation 1..8, a tensor or a
-    number.
-    """
+def orient(image, orientation) -> tf.Tensor:
+    """An image (H, W, C) as stored -> upright, by its EXIF orientation 1..8 (tensor or number)."""
     orientation = tf.convert_to_tensor(orientation, tf.int32)
 
-    def turned():
+    def upright():
         sides = tf.cond(orientation > 4, lambda: tf.transpose(image, (1, 0, 2)), lambda: image)
         from_below = tf.reduce_any(orientation == (3, 4, 7, 8))
         from_right = tf.reduce_any(orientation == (2, 3, 6, 7))
         return tf.raw_ops.Reverse(tensor=sides, dims=tf.stack([from_below, from_right, False]))
 
     return tf.cond(
-        orientation > 1, turned, lambda: tf.ensure_shape(image, (None, None, image.shape[-1]))
+        orientation > 1, upright, lambda: tf.ensure_shape(image, (None, None, image.shape[-1]))
     )
 
 
-def reason_of(error):
+def describe_error(error: Exception) -> str:
     """One line of an error, without TensorFlow's internals."""
     if not isinstance(error, tf.errors.OpError):
         return str(error).partition("\n")[0][:300]
     message = error.message
     for begin, end in (("assertion failed: [", "]"), ("ValueError: ", "\n"), ("Error: ", "\n")):
-        if begin in message:  # our own, in a graph or in Python below one
+        if begin in message:  # our own, in a graph or in Python called by one
             return message.partition(begin)[2].partition(end)[0].strip("b'\"")[:300]
     if isinstance(error, tf.errors.InvalidArgumentError):
         return "it is damaged or not complete"
     return message.split("}} ")[-1].split(" [Op:")[0].partition("\n")[0][:200]
 
 
-# From here on: in the graph.
-
-
 def _with_channels(image, channels):
     """RGB (H, W, 3), uint8 -> the same, or its luminance (H, W, 1), rounded as Pillow's "L"."""
     if channels != 1:
         return image
-    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * GREY, axis=-1, keepdims=True)
+    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * LUMINANCE, axis=-1, keepdims=True)
     return tf.cast((weighted + 32768) // 65536, tf.uint8)
 
 
 def _decode_rgb(raw):
     """An encoded image -> uint8 (H, W, 3) as it is stored."""
-    return any_size(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
+    return ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
 
 
 def _choose(condition, raw, then, otherwise, dtype):
-    """As `tf.cond` of two functions of the image; each is made into a graph once.
+    """As `tf.cond` of two functions of the image; each is traced once.
 
-    Of what `tf.cond` makes, all nodes of the branch that is not taken are gone through: 3 ms for
-    each JPEG.
+    With `tf.cond`, the executor visits all nodes of the branch that is not taken: 3 ms per JPEG.
     """
     if tf.executing_eagerly():
         return (then if condition else otherwise)(raw)
@@ -143,32 +146,34 @@ def _traced(function):
 
 
 def _decode_jpeg(raw):
-    return any_size(tf.io.decode_jpeg(raw, 3, dct_method="INTEGER_ACCURATE"))
+    return ensure_rgb(tf.io.decode_jpeg(raw, 3, dct_method="INTEGER_ACCURATE"))
 
 
 def _decode_other(raw):
     """The same for all formats but JPEG."""
     begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
     decoders = {
-        b"\x89P": lambda: any_size(tf.io.decode_png(raw, 3)),
+        b"\x89P": lambda: ensure_rgb(tf.io.decode_png(raw, 3)),
         b"BM": lambda: decode_bmp(raw),
         b"GI": lambda: decode_gif(raw),
         b"RI": lambda: decode_webp(raw),
     }
     cases = [(begins == beginning, decode) for beginning, decode in decoders.items()]
-    return any_size(tf.case(cases, default=_nothing, exclusive=True))
+    return ensure_rgb(tf.case(cases, default=_nothing, exclusive=True))
 
 
 def _nothing():
-    with tf.control_dependencies([check(False, f"it is none of {', '.join(headers.FORMATS)}")]):
-        return any_size(tf.zeros((0, 0, 3), tf.uint8))
+    with tf.control_dependencies(
+        [assert_in_graph(False, f"it is none of {', '.join(headers.FORMATS)}")]
+    ):
+        return ensure_rgb(tf.zeros((0, 0, 3), tf.uint8))
 
 
 def _header(raw):
     """The fields of a `Header`, int32 (4,), of an encoded image in a graph."""
     length = tf.strings.length(raw)
 
-    def is_plain():  # most JPEGs: a search costs a tenth of going through the segments
+    def is_plain():  # most JPEGs: a search costs a tenth of reading the segments
         parts = [tf.strings.substr(raw, k, (length - k) // 4 * 4) for k in range(4)]
         numbers = [tf.io.decode_raw(part, tf.int32) for part in parts]
         exif = int.from_bytes(b"Exif", "little")

@@ -1,11 +1,13 @@
-"""Decoders of BMP, GIF and WebP in TensorFlow's graph, where its own ones fail or do too much."""
+"""Decoders of BMP, GIF and WebP in TensorFlow's graph, where TensorFlow's fail or do too much."""
+
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_senet.images import headers
 
-PART = 2**13  # bytes of a GIF that are gone through at once
+PART = 2**13  # bytes of a GIF whose blocks are followed at once
 
 
 class InGraph:
@@ -27,15 +29,13 @@ class InGraph:
         return tf.cast(tf.minimum(tf.reduce_sum(values * factors), headers.LARGEST), tf.int32)
 
 
-def any_size(image):
-    """The image, known to have three channels and neither height nor width: what all branches
-    return.
-    """
+def ensure_rgb(image: tf.Tensor) -> tf.Tensor:
+    """The image with the static shape (None, None, 3), which all branches of a graph return."""
     return tf.ensure_shape(image, (None, None, 3))
 
 
-def check(holds, message):
-    """An operation that fails with a message unless it holds."""
+def assert_in_graph(holds, message):
+    """An operation that fails with the message unless `holds` is true."""
     return tf.raw_ops.Assert(condition=holds, data=[tf.convert_to_tensor(message)], summarize=10)
 
 
@@ -44,18 +44,17 @@ def _bytes(raw):
     return tf.io.decode_raw(raw, tf.uint8)
 
 
-def decode_webp(raw):
+def decode_webp(raw: tf.Tensor) -> tf.Tensor:
     """The first picture of a WebP. Source: RFC 9649."""
     number = InGraph(raw).number
-    is_animated = (number(12, 4) == 0x56503858) & (
-        number(20, 1) // 2 % 2 == 1
-    )  # VP8X, and its flag
+    is_extended = number(12, 4) == 0x56503858  # VP8X
+    is_animated = is_extended & (number(20, 1) // 2 % 2 == 1)
     return tf.cond(is_animated, lambda: _first_of_webp(raw, number), lambda: _still_webp(raw))
 
 
 def _still_webp(raw):
-    """TensorFlow has three channels or, where there is alpha, four."""
-    return any_size(tf.io.decode_image(raw, 0, expand_animations=False)[..., :3])
+    """TensorFlow decodes three channels or, with alpha, four."""
+    return ensure_rgb(tf.io.decode_image(raw, 0, expand_animations=False)[..., :3])
 
 
 def _first_of_webp(raw, number):
@@ -67,15 +66,17 @@ def _first_of_webp(raw, number):
     def step(at):
         return at + 8 + (tf.minimum(number(at + 4, 4, True), length) + 1) // 2 * 2
 
-    is_other = lambda at: (number(at, 4) != 0x414E4D46) & (at < length)  # noqa: E731 -- ANMF
-    at = tf.nest.flatten(tf.while_loop(is_other, lambda at: (step(at),), (tf.constant(12),)))[0]
+    def is_other(at):
+        return (number(at, 4) != 0x414E4D46) & (at < length)  # ANMF
+
+    (at,) = tf.nest.flatten(tf.while_loop(is_other, lambda at: (step(at),), (tf.constant(12),)))
     size = number(at + 4, 4, True)
     pixels = (1 + tf.cast(number(at + 14, 3, True), tf.int64)) * (
         1 + tf.cast(number(at + 17, 3, True), tf.int64)
     )
     checks = [
-        check((size > 16) & (size <= length - at - 8), "the WebP is not complete"),
-        check(
+        assert_in_graph((size > 16) & (size <= length - at - 8), "the WebP is not complete"),
+        assert_in_graph(
             pixels <= headers.MAX_PIXELS, f"the WebP has more than {headers.MAX_PIXELS:,} pixels"
         ),
     ]
@@ -89,10 +90,10 @@ def _first_of_webp(raw, number):
 
 
 def _placed(image, top, left, height, width):
-    """The picture (h, w, 3) at a place of a black one, which grows where it would not hold it."""
+    """The picture (h, w, 3) at a place of a black canvas, enlarged where it does not contain it."""
     below = tf.maximum(height - top - tf.shape(image)[0], 0)
-    beside = tf.maximum(width - left - tf.shape(image)[1], 0)
-    return any_size(tf.pad(image, [[top, below], [left, beside], [0, 0]]))
+    right = tf.maximum(width - left - tf.shape(image)[1], 0)
+    return ensure_rgb(tf.pad(image, [[top, below], [left, right], [0, 0]]))
 
 
 def _little_endian(number):
@@ -101,104 +102,170 @@ def _little_endian(number):
     return tf.strings.reduce_join(tf.gather(table, number // (1, 256, 65536, 16777216) % 256))
 
 
-def decode_bmp(raw):
-    """Uncompressed BMPs of 1, 4, 8, 16, 24 and 32 bits a pixel; TensorFlow knows no palettes.
+class _BMP(NamedTuple):
+    """The header of a BMP; scalar tensors.
 
     Source: BITMAPFILEHEADER and BITMAPINFOHEADER (Windows), BITMAPCOREHEADER (OS/2).
     """
-    content = tf.strings.join([raw, tf.constant(bytes(64))])  # so that each field is there
-    number = InGraph(content).number
+
+    start: tf.Tensor  # of the pixels, in bytes
+    palette: tf.Tensor  # its place, in bytes
+    entry: tf.Tensor  # bytes per colour of the palette
+    height: tf.Tensor
+    width: tf.Tensor
+    bits: tf.Tensor  # per pixel
+    compression: tf.Tensor
+    from_top: tf.Tensor  # whether the first row is the top one
+    masks: tf.Tensor  # of the colours, int32 (3,)
+    has_masks: tf.Tensor
+
+
+def _read_bmp_header(number):
     start, size = number(10, 4, True), number(14, 4, True)
     is_os2 = size == 12
-    height, width = number(22, 4, True), number(18, 4, True)
-    from_top = number(24, 2, True) > 32767
-    height = tf.where(
-        from_top, 65536 * (65535 - number(24, 2, True)) + 65536 - number(22, 2, True), height
-    )
-    height, width = (
-        tf.where(is_os2, number(20, 2, True), height),
-        tf.where(is_os2, number(18, 2, True), width),
-    )
-    bits = tf.where(is_os2, number(24, 2, True), number(28, 2, True))
+    height, high = number(22, 4, True), number(24, 2, True)
+    from_top = high > 32767
+    height = tf.where(from_top, 65536 * (65535 - high) + 65536 - number(22, 2, True), height)
+    bits = tf.where(is_os2, high, number(28, 2, True))
     compression = tf.where(is_os2, 0, number(30, 4, True))
-    has_masks = (compression == 3) & ((bits == 16) | (bits == 32))
-    stride = tf.cast((tf.cast(bits, tf.int64) * tf.cast(width, tf.int64) + 31) // 32 * 4, tf.int32)
-    length = tf.cast(stride, tf.int64) * tf.cast(height, tf.int64)
-    ends = tf.cast(start, tf.int64) + length <= tf.cast(tf.strings.length(raw), tf.int64)
-    is_known = tf.reduce_any(bits == (1, 4, 8, 16, 24, 32))
+    return _BMP(
+        start,
+        palette=tf.where(is_os2, 26, 14 + size),
+        entry=tf.where(is_os2, 3, 4),
+        height=tf.where(is_os2, number(20, 2, True), height),
+        width=tf.where(is_os2, number(18, 2, True), number(18, 4, True)),
+        bits=bits,
+        compression=compression,
+        from_top=from_top,
+        masks=tf.stack([number(at, 4, True) for at in (54, 58, 62)]),
+        has_masks=(compression == 3) & ((bits == 16) | (bits == 32)),
+    )
+
+
+def decode_bmp(raw: tf.Tensor) -> tf.Tensor:
+    """Uncompressed BMPs of 1, 4, 8, 16, 24 and 32 bits per pixel; TensorFlow ignores palettes."""
+    content = tf.strings.join([raw, tf.constant(bytes(64))])  # so that each field is there
+    header = _read_bmp_header(InGraph(content).number)
+    rows, width = _bmp_rows(raw, header), header.width
+    kinds = {
+        n: lambda n=n: _from_palette(_indices(rows, width, n), content, header) for n in (1, 4, 8)
+    }
+    kinds |= {
+        16: lambda: _of_16_bits(rows, header),
+        24: lambda: tf.reshape(rows[:, : 3 * width], (header.height, width, 3))[..., ::-1],
+        32: lambda: _of_32_bits(tf.reshape(rows, (header.height, width, 4)), header),
+    }
+    cases = [(header.bits == n, make) for n, make in kinds.items()]
+    return ensure_rgb(tf.case(cases, exclusive=True))
+
+
+def _bmp_rows(raw, header):
+    """The rows of pixels from the top, uint8 (H, bytes); fails unless they are complete."""
+    bits, width, height = (tf.cast(n, tf.int64) for n in (header.bits, header.width, header.height))
+    stride = tf.cast((bits * width + 31) // 32 * 4, tf.int32)
+    length = tf.cast(stride, tf.int64) * height
+    end = tf.cast(header.start, tf.int64) + length
+    is_known = tf.reduce_any(header.bits == (1, 4, 8, 16, 24, 32))
+    is_whole = end <= tf.cast(tf.strings.length(raw), tf.int64)
     checks = [
-        check(
-            is_known & ((compression == 0) | has_masks),
+        assert_in_graph(
+            is_known & ((header.compression == 0) | header.has_masks),
             "the BMP is compressed (RLE) or of an unknown kind",
         ),
-        check(ends & (width > 0) & (height > 0), "the BMP is not complete"),
+        assert_in_graph(is_whole & (width > 0) & (height > 0), "the BMP is not complete"),
     ]
     with tf.control_dependencies(checks):
-        rows = tf.reshape(
-            _bytes(tf.strings.substr(raw, start, tf.cast(length, tf.int32))), (height, stride)
-        )
-    rows = tf.where(from_top, rows, rows[::-1])
-    begin, entry = tf.where(is_os2, 26, 14 + size), tf.where(is_os2, 3, 4)
-    kinds = {
-        1: lambda: _colours(_indices(rows, width, 1), content, begin, entry, start),
-        4: lambda: _colours(_indices(rows, width, 4), content, begin, entry, start),
-        8: lambda: _colours(_indices(rows, width, 8), content, begin, entry, start),
-        16: lambda: _of_16_bits(rows, width, number, has_masks),
-        24: lambda: tf.reshape(rows[:, : 3 * width], (height, width, 3))[..., ::-1],
-        32: lambda: _of_32_bits(tf.reshape(rows, (height, width, 4)), number, has_masks),
-    }
-    return any_size(tf.case([(bits == n, make) for n, make in kinds.items()], exclusive=True))
+        pixels = tf.strings.substr(raw, header.start, tf.cast(length, tf.int32))
+    rows = tf.reshape(_bytes(pixels), (header.height, stride))
+    return tf.where(header.from_top, rows, rows[::-1])
 
 
 def _indices(rows, width, bits):
-    """The colours' numbers (H, W) of rows of bytes, the first one in the highest bits."""
+    """Indices into the palette (H, W), of rows of bytes; the first one is in the highest bits."""
     shifts = tf.constant(list(range(8 - bits, -1, -bits)), tf.uint8)
     parts = tf.bitwise.right_shift(rows[..., None], shifts) & tf.constant(2**bits - 1, tf.uint8)
     return tf.reshape(parts, (tf.shape(rows)[0], tf.shape(rows)[1] * (8 // bits)))[:, :width]
 
 
-def _colours(indices, content, begin, entry, start):
-    """(H, W, 3) of a palette that begins there, with so many bytes an entry (BGR), and ends before
-    the pixels.
-    """
-    count = tf.clip_by_value(start - begin, 0, 256 * entry) // entry * entry
+def _from_palette(indices, content, header):
+    """(H, W, 3) of the colours' indices in the palette (BGR), which ends before the pixels."""
+    begin, entry = header.palette, header.entry
+    count = tf.clip_by_value(header.start - begin, 0, 256 * entry) // entry * entry
     content = tf.strings.substr(content, tf.minimum(begin, tf.strings.length(content)), count)
     table = tf.reshape(_bytes(content), (-1, entry))[:, 2::-1]
-    table = tf.concat(
-        [table, tf.zeros((256 - tf.shape(table)[0], 3), tf.uint8)], 0
-    )  # what it lacks is black
+    black = tf.zeros((256 - tf.shape(table)[0], 3), tf.uint8)  # colours that it lacks
+    table = tf.concat([table, black], 0)
     return tf.gather(table, tf.cast(indices, tf.int32))
 
 
-def _of_16_bits(rows, width, number, has_masks):
-    """Five bits a colour, or six of green if the masks say so, scaled to 0..255 as Pillow does."""
-    pairs = tf.cast(tf.reshape(rows, (tf.shape(rows)[0], -1, 2))[:, :width], tf.int32)
+def _of_16_bits(rows, header):
+    """Five bits per colour, or six of green if the masks say so, scaled to 0..255 as in Pillow."""
+    pairs = tf.cast(tf.reshape(rows, (tf.shape(rows)[0], -1, 2))[:, : header.width], tf.int32)
     values = pairs[..., 0] + 256 * pairs[..., 1]
-    masks = tf.stack([number(at, 4, True) for at in (54, 58, 62)])
+    masks, has_masks = header.masks, header.has_masks
     six = has_masks & tf.reduce_all(masks == (0xF800, 0x7E0, 0x1F))
     five = ~has_masks | tf.reduce_all(masks == (0x7C00, 0x3E0, 0x1F))
-    with tf.control_dependencies([check(six | five, "the BMP has unusual masks of its colours")]):
+    with tf.control_dependencies(
+        [assert_in_graph(six | five, "the BMP has unusual masks of its colours")]
+    ):
         green = tf.where(six, 63, 31)
     colours = [values // tf.where(six, 2048, 1024) % 32, values // 32 % (green + 1), values % 32]
     scaled = [colour * 255 // most for colour, most in zip(colours, (31, green, 31), strict=True)]
     return tf.cast(tf.stack(scaled, -1), tf.uint8)
 
 
-def _of_32_bits(pixels, number, has_masks):
+def _of_32_bits(pixels, header):
     """The bytes (H, W, 4) by the masks of the colours, else blue first."""
-    masks = tf.stack([number(at, 4, True) for at in (54, 58, 62)])
-    places = masks[:, None] == (0xFF, 0xFF00, 0xFF0000, headers.LARGEST)
-    usual = ~has_masks | tf.reduce_all(tf.reduce_any(places, 1))
-    with tf.control_dependencies([check(usual, "the BMP has unusual masks of its colours")]):
-        chosen = tf.where(has_masks, tf.argmax(places, 1), (2, 1, 0))
+    places = header.masks[:, None] == (0xFF, 0xFF00, 0xFF0000, headers.LARGEST)
+    usual = ~header.has_masks | tf.reduce_all(tf.reduce_any(places, 1))
+    with tf.control_dependencies(
+        [assert_in_graph(usual, "the BMP has unusual masks of its colours")]
+    ):
+        chosen = tf.where(header.has_masks, tf.argmax(places, 1), (2, 1, 0))
     return tf.gather(pixels, chosen, axis=2)
 
 
-def decode_gif(raw):
+def decode_gif(raw: tf.Tensor) -> tf.Tensor:
     """The first picture of a GIF on its screen, which it may not fill. Source: GIF89a, 18 to 22."""
     content = tf.cast(_bytes(tf.strings.join([raw, tf.constant(bytes(32))])), tf.int32)
+    last = tf.shape(content)[0] - 1
     flags = content[10]
     begin = 13 + tf.where(flags > 127, 3 * 2 ** (flags % 8 + 1), 0)
+    at, transparent = _skip_extensions(content, begin)
+    field = [content[tf.minimum(at + k, last)] for k in range(10)]  # of the picture
+    left, top, width, height = (field[k] + 256 * field[k + 1] for k in (1, 3, 5, 7))
+    table = tf.where(field[9] > 127, 3 * 2 ** (field[9] % 8 + 1), 0)
+    end = _end_of_blocks(content, at + 11 + table)
+    right = tf.maximum(content[6] + 256 * content[7], left + width)
+    bottom = tf.maximum(content[8] + 256 * content[9], top + height)
+    pixels = tf.cast(right, tf.int64) * tf.cast(bottom, tf.int64)
+    is_whole = (field[0] == 0x2C) & (end <= tf.strings.length(raw))
+    checks = [
+        assert_in_graph(is_whole, "the GIF is damaged or not complete"),
+        assert_in_graph(
+            pixels <= headers.MAX_PIXELS, f"the GIF has more than {headers.MAX_PIXELS:,} pixels"
+        ),
+    ]
+    with tf.control_dependencies(checks):
+        head, rest = tf.strings.substr(raw, 0, begin), tf.strings.substr(raw, at + 5, end - at - 5)
+    # TensorFlow would decode all pictures, loses a part of one that is not in the corner, and makes
+    # pixels black that an extension declares transparent.
+    first = tf.strings.join([head, b",\0\0\0\0", rest, b";"])
+    image = ensure_rgb(tf.io.decode_image(first, 3, expand_animations=False))
+    # The rest of the screen has the transparent colour, as in Pillow: viewers draw no background.
+    palette = tf.where(field[9] > 127, at + 10, 13)
+    place = tf.minimum(palette + 3 * tf.maximum(transparent, 0) + (0, 1, 2), last)
+    has_palette = (field[9] > 127) | (flags > 127)
+    empty = tf.where(has_palette, tf.gather(content, place), 0)
+    around = [[top, bottom - top - height], [left, right - left - width], [0, 0]]
+    padded = tf.pad(tf.cast(image, tf.int32) - empty, around)
+    return ensure_rgb(tf.cast(padded + empty, tf.uint8))
+
+
+def _skip_extensions(content, at):
+    """(where the first picture of a GIF begins, its transparent colour or -1); `at` is the first
+    extension.
+    """
     last = tf.shape(content)[0] - 1
 
     def is_extension(at, transparent):
@@ -211,43 +278,15 @@ def decode_gif(raw):
         transparent = tf.where(is_control, content[tf.minimum(at + 6, last)], transparent)
         return _end_of_blocks(content, at + 2), transparent
 
-    at, transparent = tf.while_loop(is_extension, after, (begin, tf.constant(-1)))
-    field = lambda k: content[tf.minimum(at + k, last)]  # noqa: E731
-    left, top, width, height = (field(k) + 256 * field(k + 1) for k in (1, 3, 5, 7))
-    table = tf.where(field(9) > 127, 3 * 2 ** (field(9) % 8 + 1), 0)
-    end = _end_of_blocks(content, at + 11 + table)
-    beside = tf.maximum(content[6] + 256 * content[7], left + width) - left - width
-    below = tf.maximum(content[8] + 256 * content[9], top + height) - top - height
-    pixels = tf.cast(left + width + beside, tf.int64) * tf.cast(top + height + below, tf.int64)
-    checks = [
-        check(
-            (field(0) == 0x2C) & (end <= tf.strings.length(raw)),
-            "the GIF is damaged or not complete",
-        ),
-        check(pixels <= headers.MAX_PIXELS, f"the GIF has more than {headers.MAX_PIXELS:,} pixels"),
-    ]
-    with tf.control_dependencies(checks):
-        head, rest = tf.strings.substr(raw, 0, begin), tf.strings.substr(raw, at + 5, end - at - 5)
-    # TensorFlow would decode all pictures, loses a part of one that is not in the corner, and makes
-    # black of pixels that an extension says are transparent.
-    first = tf.strings.join([head, b",\0\0\0\0", rest, b";"])
-    image = any_size(tf.io.decode_image(first, 3, expand_animations=False))
-    colour = tf.maximum(transparent, 0)  # as Pillow: nobody draws the background
-    palette = tf.where(field(9) > 127, at + 10, 13)
-    place = tf.minimum(palette + 3 * colour + (0, 1, 2), last)
-    has_palette = (field(9) > 127) | (flags > 127)
-    empty = tf.where(has_palette, tf.gather(content, place), 0)
-    offset = tf.cast(image, tf.int32) - empty
-    padded = tf.pad(offset, [[top, below], [left, beside], [0, 0]])
-    return any_size(tf.cast(padded + empty, tf.uint8))
+    return tf.while_loop(is_extension, after, (at, tf.constant(-1)))
 
 
 def _end_of_blocks(content, at):
-    """Where a row of sub-blocks that begins at a place ends: after the empty one; beyond `content`
-    without one.
+    """Where a sequence of sub-blocks that begins at `at` ends: after the empty one, or beyond
+    `content` if there is none.
 
-    Each block says how long it is. Following these from all places of a part at once takes log(n)
-    steps, and of an animation only the parts of its first picture are gone through.
+    Each block states its length. Following them from all places of a part at once takes log(n)
+    steps, and of an animation only the parts of its first picture are read.
     """
 
     def follow(at, _):

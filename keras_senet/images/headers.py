@@ -1,25 +1,23 @@
-"""What an encoded image says of itself before it is decoded: its format, its size, and how it is
-turned (EXIF).
+"""Headers of encoded images, read without decoding them: format, size, and EXIF orientation.
 
-The functions read a file through `number(at, count)` alone and are written so that TensorFlow's
+The functions read a file only through `number(at, count)` and are written so that TensorFlow's
 AutoGraph converts them: the same code reads bytes in Python and strings in a graph.
 """
 
 from typing import NamedTuple
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
-JPEG, PNG, GIF, BMP, WEBP, UNKNOWN = range(6)  # places in FORMATS
+JPEG, PNG, GIF, BMP, WEBP, UNKNOWN = range(6)  # indices into FORMATS
 # The most pixels of an image that is decoded: 256 MiB as RGB (89 megapixels, such as 9,459 x
 # 9,459).
 MAX_PIXELS = 2**28 // 3
-MAX_STEPS = (
-    2**16
-)  # segments, chunks and bytes that fill; files that are made to take long have more
-LARGEST = 2**31 - 1  # numbers of four bytes above it are read as it
+# Segments, chunks and fill bytes; files that are made to take long have more.
+MAX_STEPS = 2**16
+LARGEST = 2**31 - 1  # larger numbers of four bytes are clipped to it
 
 
 class Header(NamedTuple):
-    """Format, a place in `FORMATS` or `UNKNOWN`; height and width as stored, 0 if not found;
+    """Format, an index into `FORMATS` or `UNKNOWN`; height and width as stored, 0 if not found;
     orientation 1..8.
     """
 
@@ -29,8 +27,8 @@ class Header(NamedTuple):
     orientation: int
 
     @property
-    def upright_size(self):
-        """(height, width) of the image as it is shown."""
+    def upright_size(self) -> tuple[int, int]:
+        """(height, width) of the upright image."""
         return (self.width, self.height) if self.orientation > 4 else (self.height, self.width)
 
 
@@ -46,24 +44,25 @@ class Content:
         return min(int.from_bytes(part, "little" if little else "big"), LARGEST)
 
 
-def read_header(data):
+def read_header(data: bytes) -> Header:
     """The `Header` of an encoded image, `bytes`."""
     return Header(*parse(Content(data)))
 
 
-def why_not(header):
-    """Why an image with this header is not decoded; "" if nothing speaks against it."""
+def find_problem(header: Header) -> str:
+    """Why an image with this header is not decoded; "" if it is."""
     if header.format == UNKNOWN:
         return f"it is none of {', '.join(FORMATS)}"
     if not header.height or not header.width:
         return f"its {FORMATS[header.format]} header is damaged"
     if header.height * header.width > MAX_PIXELS:
-        return f"it has {header.width} x {header.height} pixels, and at most {MAX_PIXELS:,} are decoded"
+        size = f"{header.width} x {header.height}"
+        return f"it has {size} pixels, and at most {MAX_PIXELS:,} are decoded"
     return ""
 
 
 def parse(file):
-    """The fields of a `Header`. Numbers of the formats are read as their specifications have them."""
+    """The fields of a `Header`."""
     kind, height, width, begin, end, orientation = UNKNOWN, 0, 0, 0, 0, 1
     first, third = file.number(0, 3), file.number(8, 4)
     if first == 0xFFD8FF:
@@ -86,16 +85,15 @@ def parse(file):
 
 
 def _jpeg(file):
-    """(height, width, where EXIF begins, where it ends); zeros for what is not there.
+    """(height, width, where EXIF begins, where it ends); zeros for what is missing.
 
-    Goes from segment to segment up to the data. Source: ITU-T T.81, Annex B; EXIF 2.3, 4.7.2.
+    Steps from segment to segment up to the data. Source: ITU-T T.81, Annex B; EXIF 2.3, 4.7.2.
     """
     at, height, width, begin, end, left = 2, 0, 0, 0, 0, MAX_STEPS
     while left > 0 and at + 4 <= file.length:
         marker, length = file.number(at, 2) - 0xFF00, file.number(at + 2, 2)
-        step = 2 + (
-            length if length > 2 else 2
-        )  # less than its own two bytes is an error that decoders overlook
+        # A length below its own two bytes is an error that decoders overlook.
+        step = 2 + (length if length > 2 else 2)
         if marker == 0xFF:
             step = 1  # a fill byte
         elif marker < 0 or marker == 0xD9 or marker == 0xDA:
@@ -133,7 +131,7 @@ def _png_exif(file):
 
 
 def _bmp_size(file):
-    """(height, width); a negative height is that of rows from the top."""
+    """(height, width); rows from the top have a negative height."""
     height, width = file.number(20, 2, True), file.number(18, 2, True)  # of OS/2
     if file.number(14, 4, True) > 12:
         height, width, high = (
@@ -167,8 +165,7 @@ def _webp(file):
 
 
 def _exif_orientation(file, begin, end):
-    """The orientation 1..8 that the first directory of EXIF, a small TIFF, says; 1 where it says
-    none.
+    """The orientation 1..8 in the first directory of EXIF, a small TIFF; 1 if it is missing.
 
     Source: TIFF 6.0, section 2; EXIF 2.3, 4.6.4.
     """
@@ -184,9 +181,8 @@ def _exif_orientation(file, begin, end):
             tag, kind = file.number(entry, 2, little), file.number(entry + 2, 2, little)
             if tag == 0x112:
                 value, count = 0, file.number(entry + 4, 4, little)
-                if (kind == 3 or kind == 8) and (
-                    count == 1 or count == 2
-                ):  # short, or with a sign; two fit in
+                # A short, unsigned or signed; two fit in.
+                if (kind == 3 or kind == 8) and (count == 1 or count == 2):
                     value = file.number(entry + 8, 2, little)
                 elif (kind == 4 or kind == 9) and count == 1:  # long
                     value = file.number(entry + 8, 4, little)

@@ -6,98 +6,85 @@ from dataclasses import dataclass, field
 from keras_senet.files import printable, read_bytes
 from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
 
-ENDINGS = (
-    ".jpg",
-    ".jpeg",
-    ".png",
-    ".bmp",
-    ".gif",
-    ".webp",
-)  # taken as images without a look at the content
+# Files with these endings are images, whatever their content.
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
-BEGINNING = 64  # bytes: the format of an image is in them
+BEGINNING = 64  # bytes: they contain the format of an image
 
 
 @dataclass
 class Found:
-    """The image files of a folder, in order, and what is no image: path -> why it was left out."""
+    """The image files of a folder, in order, and the other files: path -> why it was left out."""
 
     images: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
 
-def find_images(folder):
-    """The `Found` of a folder and those below: regular files that are images, by ending or else by
-    content.
+def find_images(folder: str | os.PathLike) -> Found:
+    """The `Found` of a folder and its subfolders: regular files that are images, by ending or else
+    by content.
 
     Hidden files and folders are left out. Links are followed, also to folders, but no folder is
-    gone through twice, nor one that the first one is in: real folders come first, so that the links
-    are those that are left out.
+    visited twice, nor a folder that contains the first one: real folders come first, so that what
+    is skipped are the links.
 
     Raises:
         ValueError: for an image of a format that is not decoded, by its ending.
         OSError: for a folder that cannot be read.
     """
-    found, linked, seen = Found(), [], _identities_above(folder)
-    _walk(os.fspath(folder), found, linked, seen)
+    found, linked, seen = Found(), [], _parent_ids(folder)
+    _visit(os.fspath(folder), found, linked, seen)
     while linked:
-        _walk(linked.pop(0), found, linked, seen)
+        _visit(linked.pop(0), found, linked, seen)
     return found
 
 
-def _identities_above(folder):
-    """Those of the folders that a folder is in, by its name and by where that leads."""
-    places = {os.path.abspath(folder), os.path.realpath(folder)}
-    above = set()
-    for place in places:
+def _parent_ids(folder):
+    """Those of all folders that contain a folder, by its name and by its real path."""
+    ids = set()
+    for place in {os.path.abspath(folder), os.path.realpath(folder)}:
         while place != (parent := os.path.dirname(place)):
             place = parent
-            above.add(_identity(place))
-    return above
+            ids.add(_file_id(place))
+    return ids
 
 
-def _identity(path):
+def _file_id(path):
     found = os.stat(path)
     return found.st_dev, found.st_ino
 
 
-def _walk(folder, found, linked, seen):
-    """Adds what is in a folder that has not been seen: first its files, then its folders, by name."""
-    identity = _identity(folder)
-    if identity in seen:
+def _visit(folder, found, linked, seen):
+    """Adds the content of a folder that has not been seen: its files, then its folders, by name."""
+    if (identity := _file_id(folder)) in seen:
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        entries = sorted(
-            (entry for entry in scanned if not entry.name.startswith(".")),
-            key=lambda entry: entry.name,
-        )
+        visible = [entry for entry in scanned if not entry.name.startswith(".")]
     folders, files = [], []
-    for entry in entries:
+    for entry in sorted(visible, key=lambda entry: entry.name):
         (folders if _is_folder(entry) else files).append(entry)
     for entry in files:
-        _take(entry, found)
+        _add_file(entry, found)
     for entry in folders:
         if entry.is_symlink():
             linked.append(entry.path)
         else:
-            _walk(entry.path, found, linked, seen)
+            _visit(entry.path, found, linked, seen)
 
 
 def _is_folder(entry):
-    """Whether it is one, or a link to one; of links that lead to each other `entry.is_dir()` raises
-    an error.
-    """
+    """Whether it is a folder or a link to one; of links in a circle `entry.is_dir()` raises."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
-def _take(entry, found):
-    """Adds a file that is an image, or why it is none."""
+def _add_file(entry, found):
+    """Adds a file that is an image, or the reason why it is left out."""
     ending = os.path.splitext(entry.name)[1].lower()
     is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
     if not is_file:
-        is_lost = entry.is_symlink() and not os.path.exists(entry.path)
-        found.left_out[entry.path] = "a link to nothing" if is_lost else "no regular file"
+        is_broken = entry.is_symlink() and not os.path.exists(entry.path)
+        found.left_out[entry.path] = "a broken link" if is_broken else "not a regular file"
     elif ending in ENDINGS or _is_image(entry.path):
         found.images.append(entry.path)
     elif ending in NOT_DECODED:
@@ -105,17 +92,17 @@ def _take(entry, found):
             f"{printable(entry.path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}"
         )
     else:
-        found.left_out[entry.path] = "no image"
+        found.left_out[entry.path] = "not an image"
 
 
 def _is_image(path):
-    """Whether the content of a regular file begins as an image that is decoded."""
+    """Whether a regular file begins as an image that is decoded."""
     return parse(Content(read_bytes(path, BEGINNING)))[0] != UNKNOWN
 
 
-def summary(left_out):
-    """One line about the files that were left out, by reason, with an example of each; "" for none."""
-    reasons = {}
+def describe_left_out(left_out: dict[str, str]) -> str:
+    """One line on the files that were left out, by reason, with an example of each; "" for none."""
+    reasons: dict[str, list[str]] = {}
     for path, reason in left_out.items():
         reasons.setdefault(reason, []).append(path)
     parts = [

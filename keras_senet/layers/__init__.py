@@ -4,16 +4,13 @@ from keras_senet.layers.batch_normalization import BatchNormalization
 from keras_senet.layers.channels import PadChannels, ShuffleChannels
 from keras_senet.layers.grouped_conv import GroupedConv2D
 from keras_senet.layers.shake_shake import ShakeShake
-from keras_senet.layers.squeeze_excite import GATES, SQUEEZES, SqueezeExcite, check_excitation
+from keras_senet.layers.squeeze_excite import SqueezeExcite
 
 __all__ = [
-    "GATES",
-    "SQUEEZES",
     "BatchNormalization",
     "GroupedConv2D",
     "PadChannels",
     "ShakeShake",
     "ShuffleChannels",
     "SqueezeExcite",
-    "check_excitation",
 ]

@@ -9,8 +9,7 @@ def tag_recompute(tensor, function, *arguments):
 
     It runs in the backward pass, when weights may have changed: `function` must not read variables.
     """
-    # identity: within a branch of `tf.cond`, its gradient has no access to tensors from outside
-    tensor.recompute = function, [tf.identity(each) for each in arguments]
+    tensor.recompute = function, arguments
     return tensor
 
 
@@ -20,7 +19,6 @@ def differentiate_moments(x, mean, variance, axes):
     TensorFlow has no gradient through the moments of FusedBatchNormV3, and `tf.nn.moments` stops the one that the
     variance has through the mean: it is 0, but its derivatives are not, and second derivatives need them.
     """
-    count = tf.cast(tf.reduce_prod([tf.shape(x)[axis] for axis in axes]), mean.dtype)
 
     @tf.custom_gradient
     def moments(x):
@@ -28,6 +26,7 @@ def differentiate_moments(x, mean, variance, axes):
             wide = tf.cast(x, mean.dtype)
             average = tf.reduce_mean(wide, axes, keepdims=True)  # again from x: `mean` would be a constant here
             of_mean, of_variance = (tf.reshape(g, tf.shape(average)) for g in (of_mean, of_variance))
+            count = _values_per_mean(x, average)
             return tf.cast((of_mean + 2 * of_variance * (wide - average)) / count, x.dtype)
 
         return (tf.identity(mean), tf.identity(variance)), gradient
@@ -41,16 +40,19 @@ def split_mean(x, axes, dtype):
     The gradients of both meet here in one addition. TensorFlow would first spread the mean's to the size of x, divide
     that, and then add.
     """
-    count = tf.cast(tf.reduce_prod([tf.shape(x)[axis] for axis in axes]), dtype)
 
     @tf.custom_gradient
     def both(x):
         def gradient(of_x, of_mean):
-            return of_x + tf.cast(of_mean / count, x.dtype)
+            return of_x + tf.cast(of_mean / _values_per_mean(x, of_mean), x.dtype)
 
         return (tf.identity(x), tf.reduce_mean(tf.cast(x, dtype), axes, keepdims=True)), gradient
 
     return both(x)
+
+
+def _values_per_mean(x, mean):
+    return tf.cast(tf.size(x, tf.int64) // tf.size(mean, tf.int64), mean.dtype)
 
 
 def scale(x, gates, origin):
@@ -62,6 +64,8 @@ def scale(x, gates, origin):
     if function is None or forwardprop_util.pack_tangents([x]).tangents:
         # Forward mode within a graph goes by the operations within a custom gradient, not by the gradient.
         return x * gates
+    # identity: within a branch of `tf.cond`, its gradient has no access to tensors from outside
+    arguments = [tf.identity(each) for each in arguments]
 
     @tf.custom_gradient
     def product(x, gates):

@@ -5,21 +5,10 @@ import functools
 import keras
 from keras import ops
 
-from keras_senet.fields import is_integer
 from keras_senet.layers.data_format import resolve_data_format
+from keras_senet.se import check_excitation
 
 SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
-GATES = ("sigmoid", "tanh", "relu")
-
-
-def check_excitation(reduction, squeeze, gate):
-    """Raises ValueError for what `SqueezeExcite` does not take."""
-    if not is_integer(reduction) or reduction < 1:
-        raise ValueError(f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}")
-    if squeeze not in list(SQUEEZES):
-        raise ValueError(f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}")
-    if gate not in GATES:
-        raise ValueError(f"`gate` must be one of {list(GATES)}. Received: gate={gate!r}")
 
 
 @keras.saving.register_keras_serializable("keras_senet")

@@ -1,6 +1,7 @@
 """The constructors; `__all__` is the registry that the command line and the tests read."""
 
 from keras_senet.models.bn_inception import SEBNInception
+from keras_senet.models.constructor import Constructor
 from keras_senet.models.inception_resnet_v2 import SEInceptionResNetV2
 from keras_senet.models.mobilenet import SEMobileNet
 from keras_senet.models.preact import SEResNet110, SEResNet164, SEWideResNet16x8
@@ -59,11 +60,8 @@ __all__ = [
     "SEResNeXt101_64x4d",
 ]
 
-for _name in __all__:
-    globals()[_name].__name__ = globals()[_name].__qualname__ = _name
 
-
-def get(name):
+def get(name: str) -> Constructor:
     """The constructor of this name, such as "SEResNet50".
 
     Raises:

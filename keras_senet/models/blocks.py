@@ -3,28 +3,44 @@ heads.
 """
 
 import abc
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, NamedTuple, Self
 
 import keras
 from keras import layers
 
-from keras_senet.initializers import HeNormal
+from keras_senet.initializers import he_normal
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
+from keras_senet.se import SE
+from keras_senet.weights.names import Naming
 
 EPSILON = 1e-5  # Caffe's default, which the authors' prototxts keep
 
 
-class Spec(abc.ABC):
-    """An architecture: called on images, it gives the last of its levels.
+# The names of layers that all of the authors' Caffe networks have, and theirs here
+CAFFE_LAYERS = (
+    (r"conv1/7x7_s2", r"stem_conv1"),
+    (r"(stage.*)_1x1_down", r"\1_se_reduce"),
+    (r"(stage.*)_1x1_up", r"\1_se_expand"),
+    (r"classifier", r"predictions"),
+)
 
-    families  the kinds of published weights that there are for it ("caffe", the authors' files;
-              "legacy" and "later", timm's two families), each with the fields that a network needs
-              to answer as those weights were trained
+
+class Spec(abc.ABC):
+    """An architecture: called on images, it outputs the last of its levels.
+
+    se              the SE blocks, or None for the plain network
+    stem_layer      the name of the first convolution
+    head_layers     the names of the classifiers' layers
+    IGNORED_FIELDS  fields that may differ from a file's when weights are loaded
     """
 
-    families: ClassVar[dict[str, dict]] = {}
+    se: SE | None
+
+    stem_layer: ClassVar[str] = "stem_conv1"
+    head_layers: ClassVar[tuple[str, ...]] = ("predictions",)
+    IGNORED_FIELDS: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod
     def levels(self, x) -> Iterator:
@@ -34,22 +50,40 @@ class Spec(abc.ABC):
         *_, x = self.levels(x)
         return x
 
-    def published_by(self, family):
+    @property
+    def forms(self) -> Mapping[str, Self]:
+        """This network as the weights of each origin are for it: of "caffe", the authors' files;
+        "cadene" and "timm", which are timm's two kinds of them.
+        """
+        return {}
+
+    @property
+    def namings(self) -> Mapping[str, Naming]:
+        """How files of each of these origins name the network's layers."""
+        return {}
+
+    def published_by(self, family: str) -> Self:
         """This network as the weights of a family are for it.
 
         Raises:
             ValueError: for a family that has none.
         """
-        if family not in self.families:
-            kinds = ", ".join(map(repr, self.families)) or "none"
+        if family not in self.forms:
+            families = ", ".join(map(repr, self.forms)) or "none"
             raise ValueError(
-                f"there is no table of names in {family!r} files for {type(self).__name__} (for it: {kinds})"
+                f"there is no table of names in {family!r} files for {type(self).__name__} "
+                f"(for it: {families})"
             )
-        return replace(self, **self.families[family])
+        return self.forms[family]
+
+    @staticmethod
+    def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
+        """The metadata of a file, as this version would write it."""
+        return stored
 
 
 def squeeze_excite(se, x, *, name, stage=None, position="standard"):
-    """x behind an SE block, or x itself where `se` has none at this stage and position."""
+    """x after an SE block, or x itself where `se` has none at this stage and position."""
     if se is None or se.position != position or (se.stages is not None and stage not in se.stages):
         return x
     return SqueezeExcite(se.reduction, se.squeeze, se.gate, se.use_bias, name=name)(x)
@@ -59,7 +93,8 @@ def require_standard(se, network):
     """Raises ValueError for a position that only residual units have."""
     if se is not None and se.position != "standard":
         raise ValueError(
-            f"{network} has SE blocks at position='standard' alone. Received: position={se.position!r}"
+            f"{network} has SE blocks at position='standard' only. "
+            f"Received: position={se.position!r}"
         )
 
 
@@ -72,7 +107,7 @@ def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, 
     """kernel x kernel convolution, padded by (kernel - 1) / 2 on each side as Caffe and PyTorch do.
 
     Keras' "same" equals this for a stride of 1 only: with a stride it pads even sizes at the bottom
-    right alone.
+    right only.
     """
     layer = GroupedConv2D if groups > 1 else layers.Conv2D
     return layer(
@@ -83,9 +118,9 @@ def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, 
         dilation_rate=dilation,
         groups=groups,
         use_bias=use_bias,
-        kernel_initializer=HeNormal(),
+        kernel_initializer=he_normal(),
         name=name,
-    )(_padded(x, kernel, stride, name))
+    )(_pad(x, kernel, stride, name))
 
 
 def depthwise(x, kernel, *, stride=1, name):
@@ -95,12 +130,12 @@ def depthwise(x, kernel, *, stride=1, name):
         strides=stride,
         padding="same" if stride == 1 else "valid",
         use_bias=False,
-        depthwise_initializer=HeNormal(),
+        depthwise_initializer=he_normal(),
         name=name,
-    )(_padded(x, kernel, stride, name))
+    )(_pad(x, kernel, stride, name))
 
 
-def _padded(x, kernel, stride, name):
+def _pad(x, kernel, stride, name):
     return (
         layers.ZeroPadding2D((kernel - 1) // 2, name=f"{name}_pad")(x)
         if stride > 1 and kernel > 1
@@ -137,7 +172,7 @@ def gated_conv_bn_relu(x, filters, kernel, gate, *, name, **options):
 
 
 class Sampling(NamedTuple):
-    """How a unit samples: its strided convolution has `stride` and `dilation`, those behind it
+    """How a unit samples: its strided convolution has `stride` and `dilation`, those after it
     `later`.
     """
 
@@ -175,7 +210,7 @@ def max_pool(x, *, name):
     """3x3 maximum at a stride of 2 with a border of 1, as PyTorch's networks have it: sizes n ->
     ceil(n / 2).
 
-    The border is of zeros, below everything only behind a ReLU, so x must not be negative.
+    The border is of zeros, below everything only after a ReLU, so x must not be negative.
     """
     x = layers.ZeroPadding2D(1, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(3, 2, name=name)(x)
@@ -186,7 +221,7 @@ def ceil_max_pool(x, *, name):
     ceil((n - 3) / 2) + 1.
 
     A further row and column of zeros at the bottom right are what rounding up adds for even sizes;
-    for odd ones no window reaches them. Zeros are below everything only behind a ReLU, so x must
+    for odd ones no window reaches them. Zeros are below everything only after a ReLU, so x must
     not be negative. Keras' "same" would do for even sizes; but models are also called on images of
     another size than they were built for.
     """
@@ -194,12 +229,17 @@ def ceil_max_pool(x, *, name):
     return layers.MaxPooling2D(3, 2, name=name)(x)
 
 
-def global_pool(x, classes, activation, *, dropout=0.0):
-    """(N, H, W, C) -> (N, classes): the mean over H x W, then the classifier."""
-    x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
-    if dropout:
-        x = layers.Dropout(dropout, name="dropout")(x)
-    return classifier(x, classes, activation)
+@dataclass(frozen=True)
+class GlobalPool:
+    """The head (N, H, W, C) -> (N, classes): the mean over H x W, dropout, the classifier."""
+
+    dropout: float = 0.0
+
+    def __call__(self, x, classes: int, activation):
+        x = layers.GlobalAveragePooling2D(name="avg_pool")(x)
+        if self.dropout:
+            x = layers.Dropout(self.dropout, name="dropout")(x)
+        return classifier(x, classes, activation)
 
 
 def classifier(x, classes, activation):
@@ -208,3 +248,6 @@ def classifier(x, classes, activation):
     return layers.Dense(
         classes, activation=activation, dtype="float32" if half else None, name="predictions"
     )(x)
+
+
+global_pool = GlobalPool()

@@ -2,13 +2,15 @@
 plain network.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple, Self
 
 from keras import layers
 
 from keras_senet.models.blocks import (
+    CAFFE_LAYERS,
     Spec,
     ceil_max_pool,
     channel_axis,
@@ -18,17 +20,18 @@ from keras_senet.models.blocks import (
 )
 from keras_senet.models.constructor import application
 from keras_senet.se import SE
+from keras_senet.weights.names import Naming
 
 
 class Module(NamedTuple):
-    """Widths of a module's four branches; a stride of 2 is on the last 3x3 of each and on the pool."""
+    """Widths of a module's four branches; a stride of 2 is in the last 3x3 of each and the pool."""
 
     stage: int
     one: int  # 1x1; 0 is no such branch
     three: tuple[int, int]  # 1x1, 3x3
     double: tuple[int, int, int]  # 1x1, 3x3, 3x3
     pool: str
-    projection: int  # 1x1 behind the pool; 0 is none
+    projection: int  # 1x1 after the pool; 0 is none
     stride: int = 1
 
 
@@ -47,26 +50,64 @@ MODULES = (
 )  # fmt: skip
 
 
+# The authors name the modules by the size of their input, this package by that of their output.
+AUTHORS = dict(
+    zip(
+        ("3a", "3b", "3c", "4a", "4b", "4c", "4d", "4e", "5a", "5b"),
+        (
+            "3_block1",
+            "3_block2",
+            *(f"4_block{i}" for i in range(1, 6)),
+            "5_block1",
+            "5_block2",
+            "5_block3",
+        ),
+        strict=True,
+    )
+)
+CAFFE = Naming(
+    (
+        (r"conv2/3x3_reduce", r"stage2_conv1"),
+        (r"conv2/3x3", r"stage2_conv2"),
+        (r"(stage.*)/1x1", r"\1_1x1"),
+        (r"(stage.*)/3x3_reduce", r"\1_3x3_reduce"),
+        (r"(stage.*)/3x3", r"\1_3x3_conv1"),
+        (r"(stage.*)/double3x3_reduce", r"\1_double_reduce"),
+        (r"(stage.*)/double3x3a", r"\1_double_conv1"),
+        (r"(stage.*)/double3x3b", r"\1_double_conv2"),
+        (r"(stage.*)/pool_proj", r"\1_pool_proj"),
+        *CAFFE_LAYERS,
+    ),
+    (r"inception_(\d[a-e])", lambda match: f"stage{AUTHORS.get(match[1], match[1])}"),
+)
+
+
 @dataclass(frozen=True)
 class BNInception(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024).
 
     modules   the ten modules, in stages by stride: stage n is at a stride of 2^n
-    use_bias  whether the convolutions have biases in front of batch normalisation, as in some ports
+    use_bias  whether the convolutions have biases before batch normalisation, as in some ports
     se        the SE blocks, one on each module's concatenation, or None for the plain network
 
     The modules that halve the size pool with Caffe's rounding up and convolve with padding, which
-    give one size for even maps alone: at 299 the network does not exist.
+    give one size for even maps only: at 299 the network does not exist.
     """
 
     modules: tuple[Module, ...] = MODULES
     use_bias: bool = False
     se: SE | None = SE()
 
-    families: ClassVar[dict[str, dict]] = {"caffe": {}}
-
     def __post_init__(self):
         require_standard(self.se, "BN-Inception")
+
+    @property
+    def forms(self) -> Mapping[str, Self]:
+        return {"caffe": self}
+
+    @property
+    def namings(self) -> Mapping[str, Naming]:
+        return {"caffe": CAFFE}
 
     def levels(self, x):
         """The feature maps at strides 4, 8, 16 and 32."""
@@ -123,8 +164,9 @@ def _check_even(x):
     sizes = x.shape[1:3] if channel_axis() == -1 else x.shape[2:4]
     if any(size is not None and size % 2 for size in sizes):
         raise ValueError(
-            "BN-Inception halves even maps alone: multiples of 32, such as 160, 192, 224, 256, 288 and 320, are sizes "
-            f"it runs at. `input_shape` leads to a map of {sizes[0]} x {sizes[1]} in front of a stride"
+            "`input_shape` must have sizes at which BN-Inception halves even maps only: "
+            "multiples of 32, such as 160, 192, 224, 256, 288 and 320. "
+            f"Received: a map of {sizes[0]} x {sizes[1]} before a stride"
         )
 
 

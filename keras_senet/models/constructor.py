@@ -1,63 +1,217 @@
 """application(): turns a spec into a constructor in the style of `keras.applications`."""
 
-from dataclasses import replace
-from typing import NamedTuple
+import enum
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 import keras
 from keras import layers
 
+from keras_senet import models
 from keras_senet import weights as checkpoints
 from keras_senet.fields import is_integer, plain
+from keras_senet.graphs import stage_number, stage_of
 from keras_senet.initializers import blank
 from keras_senet.layers import SqueezeExcite
-from keras_senet.models.blocks import Spec, channel_axis, global_pool
+from keras_senet.models.blocks import channel_axis, global_pool
 from keras_senet.preprocessing import IMAGENET, Preprocessing, is_size, sides
-from keras_senet.weights.metadata import INDIFFERENT, describe
+from keras_senet.weights.metadata import describe, differences
+
+POOLS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
 
 DOCUMENTATION = """{title}: images (N, {size}, {size}, 3) -> class probabilities (N, {classes}).
 
 The images are normalised RGB, as `model.preprocessing` makes them from 0..255; the layout is
-`keras.config.image_data_format()`. The attribute `spec` is the architecture; `variant(replace(spec, ...))` makes
-another constructor of a changed one, such as the plain network with `se=None`.
+`keras.config.image_data_format()`. The attribute `spec` is the architecture;
+`variant(replace(spec, ...))` makes another constructor of a changed one, such as the plain network
+with `se=None`.
 
 Args:
-    include_top: whether the classifier is at the end; without it the output is the last feature map.
+    include_top: whether the classifier is at the end; without it the output is the feature map.
     weights: {weights}None (random), the path of a file, or
-        "hf://owner/name", a repository on the Hugging Face Hub. A file is `.weights.h5`, `.safetensors`,
-        `.caffemodel` or one of torch.save (`.pth`, `.pt`, `.bin`, `.ckpt`, `.pth.tar`), also a training's
-        checkpoint: what is taken of it is logged, and "run.pth#state_dict" takes the part of that name. The
-        file decides which variant of the network is built, as two families of ImageNet weights have equal
-        shapes and different strides. With other than three channels the first convolution is adapted: one
-        channel gets the sum over RGB, more get RGB in turn, scaled by 3 / channels.
+        "hf://owner/name", a repository on the Hugging Face Hub. A file is `.weights.h5`,
+        `.safetensors`, `.caffemodel` or one of torch.save (`.pth`, `.pt`, `.bin`, `.ckpt`,
+        `.pth.tar`), also a training's checkpoint: what is taken of it is logged, and
+        "run.pth#state_dict" takes the part of that name. The file decides which variant of the
+        network is built, as two families of ImageNet weights have equal shapes and different
+        strides. With other than three channels the first convolution is adapted: one channel gets
+        the sum over RGB, more get RGB in turn, scaled by 3 / channels.
     input_tensor: a Keras tensor to build the network on, in place of a new input.
     input_shape: without the batch; a size may be None, and is otherwise at least {min_size}.
         Defaults to {size} x {size} x 3, or what the weights are for.
-    pooling: without the top: None, "avg" or "max" over the feature map, giving (N, C).
+    pooling: without the top: None, "avg" or "max" over the feature map, which outputs (N, C).
     classes: number of classes, with the top.
-    classifier_activation: of the last layer; None gives logits. With weights: "softmax" or None.
+    classifier_activation: of the last layer; None outputs logits. With weights: "softmax" or None.
     name: the model's name.
 
 Returns:
     A functional `keras.Model` with the attributes `spec` and `preprocessing`.
 
 Raises:
-    ValueError: for any other argument, naming it, what was given and what is accepted; also for a file that is damaged
-        or of another network.
+    ValueError: for any other argument, naming it, what was given and what is accepted; also for a
+        file that is damaged or of another network.
     DownloadError: if published weights are not cached and cannot be downloaded.
 """
 
 
+class Default(enum.Enum):
+    """Stands for the default of a constructor, which its signature shows."""
+
+    DEFAULT = "default"
+
+
+DEFAULT = Default.DEFAULT
+
+
+@dataclass(frozen=True)
+class Constructor:
+    """What `application` returns: a function in the style of `keras.applications`.
+
+    Called, it returns a model. Those of this package are pickled by their names.
+
+    spec           a frozen dataclass; called on images it returns the feature map
+    name           the models' default name
+    input_size     the default height and width
+    min_size       the smallest height and width that the network can run at
+    classes        the default number of classes
+    head           `head(feature_map, classes, activation)` returns the predictions
+    preprocessing  a `Preprocessing`, at the default size
+    original       the constructor of the published network that this is a variant of, or None
+    """
+
+    spec: Any
+    name: str
+    input_size: int = 224
+    min_size: int = 32
+    classes: int = 1000
+    head: Callable[..., Any] = global_pool
+    preprocessing: Preprocessing = IMAGENET
+    original: "Constructor | None" = field(default=None, repr=False)
+
+    def __post_init__(self):
+        text = DOCUMENTATION.format(
+            title=type(self.spec).__name__,
+            size=self.input_size,
+            min_size=self.min_size,
+            classes=self.classes,
+            weights=_published_tags(self.name),
+        )
+        object.__setattr__(self, "__doc__", text)
+        object.__setattr__(self, "__signature__", self._signature())
+
+    def _signature(self):
+        """That of `__call__` with the defaults of this constructor."""
+        own = {
+            "weights": self._default_weights(),
+            "classes": self.classes,
+            "name": self.name,
+        }
+        _, *parameters = inspect.signature(type(self).__call__).parameters.values()
+        return inspect.Signature(
+            [
+                inspect.Parameter(each.name, each.kind, default=own.get(each.name, each.default))
+                for each in parameters
+            ]
+        )
+
+    def _default_weights(self):
+        return "imagenet" if checkpoints.is_published(self.name) else None
+
+    def __reduce__(self):
+        names = [name for name in models.__all__ if getattr(models, name) is self]
+        if names:
+            return models.get, (names[0],)
+        return type(self), tuple(getattr(self, each.name) for each in fields(self))
+
+    @property
+    def __name__(self) -> str:
+        """The name of a public constructor, such as "SEResNet50"; of others that of its models."""
+        names = (name for name in models.__all__ if getattr(models, name) is self)
+        return next(names, self.name)
+
+    @property
+    def base(self) -> "Constructor":
+        """The constructor of the published network that this is a variant of, or itself."""
+        return self.original or self
+
+    def variant(self, spec: Any, *, name: str | None = None) -> "Constructor":
+        """A constructor of another spec with this one's sizes, classes, head and preprocessing."""
+        name = f"{self.name}_variant" if name is None else name
+        return replace(self, spec=spec, name=name, original=self.base)
+
+    def __call__(
+        self,
+        include_top: bool = True,
+        weights: str | os.PathLike | Default | None = DEFAULT,
+        input_tensor: keras.KerasTensor | None = None,
+        input_shape: Sequence[int | None] | None = None,
+        pooling: str | None = None,
+        classes: int | Default = DEFAULT,
+        classifier_activation: str | Callable | None = "softmax",
+        name: str | Default | None = DEFAULT,
+    ) -> keras.Model:
+        weights = self._default_weights() if weights is DEFAULT else weights
+        classes = self.classes if classes is DEFAULT else classes
+        name = self.name if name is DEFAULT else name
+        _check_choice("pooling", pooling, (None, "avg", "max"))
+        _check_classes(classes)
+        classes = int(classes)
+
+        def build(spec, preprocessing, channels=3):
+            size = preprocessing.size
+            images = _images(input_tensor, input_shape, size, channels, self.min_size)
+            x = spec(images)
+            if include_top:
+                x = self.head(x, classes, classifier_activation)
+            elif pooling is not None:
+                x = POOLS[pooling](name=f"{pooling}_pool")(x)
+            inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
+            return _model(inputs, x, name, spec, _preprocessing_of(images, preprocessing))
+
+        if weights is None:
+            return build(self.spec, self.preprocessing)
+        source = checkpoints.resolve(weights, self.base.name)
+        if isinstance(source, checkpoints.Checkpoint):
+            self.base.check_published(self.spec)
+        if include_top:
+            _check_activation(classifier_activation)
+            if isinstance(source, checkpoints.Checkpoint) and classes != self.classes:
+                raise ValueError(
+                    f"With `weights={weights!r}` and `include_top=True`, `classes` must be "
+                    f"{self.classes}. Received: classes={classes}"
+                )
+        with checkpoints.open_weights(source, self.spec, self.preprocessing) as stored:
+            with blank():
+                model = build(stored.spec, stored.preprocessing, stored.channels())
+            stored.load_into(model, include_top)
+        return model
+
+    def check_published(self, spec: Any) -> None:
+        """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
+        family = next(iter(self.spec.forms), None)
+        own, other = (each.forms.get(family, each) for each in (self.spec, spec))
+        changed = [name for name, *_ in differences(describe(own), other)]
+        if changed:
+            raise ValueError(
+                f"The published weights are for {self.spec}; this variant differs in "
+                f"{', '.join(changed)}. Pass `weights=None`, or the path of weights that were "
+                "trained with it"
+            )
+
+
 def application(
-    spec,
+    spec: Any,
     *,
-    name,
-    input_size=224,
-    min_size=32,
-    classes=1000,
-    head=global_pool,
-    preprocessing=None,
-    base=None,
-):
+    name: str,
+    input_size: int = 224,
+    min_size: int = 32,
+    classes: int = 1000,
+    head: Callable[..., Any] = global_pool,
+    preprocessing: Preprocessing | None = None,
+) -> Constructor:
     """A constructor of the network that `spec` describes.
 
     Args:
@@ -68,122 +222,23 @@ def application(
         classes: the default number of classes.
         head: `head(feature_map, classes, activation)` returns the predictions.
         preprocessing: a `Preprocessing`; None is ImageNet's mean and standard deviation, or -1..1
-        for small images. base: the published network that this is a variant of, as
-        `constructor.base`; None is this one itself.
+            for small images.
     """
-    default_classes, default_name = classes, name
-    default_weights = "imagenet" if checkpoints.is_published(name) else None
-    base = base or Published(name, spec)
     if preprocessing is None:
+        is_small = input_size <= 32
         preprocessing = (
-            replace(IMAGENET, size=input_size)
-            if input_size > 32
-            else Preprocessing.scaled(input_size)
+            Preprocessing.scaled(input_size) if is_small else replace(IMAGENET, size=input_size)
         )
-
-    def constructor(
-        include_top=True,
-        weights=default_weights,
-        input_tensor=None,
-        input_shape=None,
-        pooling=None,
-        classes=default_classes,
-        classifier_activation="softmax",
-        name=default_name,
-    ):
-        _check_choice("pooling", pooling, (None, "avg", "max"))
-        _check_classes(classes)
-        classes = int(classes)
-
-        def build(spec, preprocessing, channels=3):
-            images = _images(input_tensor, input_shape, preprocessing.size, channels, min_size)
-            x = spec(images)
-            if include_top:
-                x = head(x, classes, classifier_activation)
-            elif pooling is not None:
-                pool = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}[
-                    pooling
-                ]
-                x = pool(name=f"{pooling}_pool")(x)
-            sources = (
-                [images] if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-            )
-            model = keras.Model(sources[0] if len(sources) == 1 else sources, x, name=name)
-            _check_stages(spec, model)
-            model.spec = spec
-            model.preprocessing = _preprocessing_of(images, preprocessing)
-            return model
-
-        if weights is None:
-            return build(spec, preprocessing)
-        source = checkpoints.find(weights, base.name)
-        published = isinstance(source, checkpoints.Checkpoint)
-        if published:
-            base.check(spec)
-        if include_top:
-            _check_activation(classifier_activation)
-            if published and classes != default_classes:
-                raise ValueError(
-                    f"With `weights={weights!r}` and `include_top=True`, `classes` must be {default_classes}. "
-                    f"Received: classes={classes}"
-                )
-        with checkpoints.open_weights(source, spec, preprocessing) as stored:
-            with blank():
-                model = build(stored.spec, stored.preprocessing, stored.channels())
-            stored.load_into(model, include_top)
-        return model
-
-    def variant(spec, *, name=f"{name}_variant"):
-        """A constructor of another spec with this one's sizes, classes, head and preprocessing."""
-        return application(
-            spec,
-            name=name,
-            input_size=input_size,
-            min_size=min_size,
-            classes=default_classes,
-            head=head,
-            preprocessing=preprocessing,
-            base=base,
-        )
-
-    constructor.spec = spec
-    constructor.base = base
-    constructor.preprocessing = preprocessing
-    constructor.variant = variant
-    constructor.input_size = input_size
-    constructor.classes = default_classes
-    constructor.__doc__ = DOCUMENTATION.format(
-        title=type(spec).__name__,
-        name=name,
-        size=input_size,
-        min_size=min_size,
-        classes=classes,
-        weights=_published_tags(name),
-    )
-    return constructor
+    return Constructor(spec, name, input_size, min_size, classes, head, preprocessing)
 
 
-class Published(NamedTuple):
-    """The network that published weights are for: its name in the registry, and its spec."""
-
-    name: str
-    spec: Spec
-
-    def check(self, spec):
-        """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
-        family = next(iter(self.spec.families))
-        comparable = [
-            s.published_by(family) if family in s.families else s for s in (self.spec, spec)
-        ]
-        own, other = map(describe, comparable)
-        changed = [
-            field for field in other if field not in INDIFFERENT and other[field] != own.get(field)
-        ]
-        if changed:
-            raise ValueError(
-                f"The published weights are for {self.spec}; this variant differs in {', '.join(changed)}. "
-                "Pass `weights=None`, or the path of weights that were trained with it"
-            )
+def _model(inputs, outputs, name, spec, preprocessing):
+    """The Keras model of a network, with its spec and preprocessing."""
+    sources = keras.tree.flatten(inputs)
+    model: Any = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
+    _check_stages(spec, model)
+    model.spec, model.preprocessing = spec, preprocessing
+    return model
 
 
 def _published_tags(name):
@@ -214,7 +269,8 @@ def _check_activation(classifier_activation):
         keras.activations.softmax,
     ):
         raise ValueError(
-            "With weights, `classifier_activation` must be 'softmax' or None: they were trained for these. "
+            "With weights, `classifier_activation` must be 'softmax' or None: they were trained "
+            "for these. "
             f"Received: classifier_activation={classifier_activation!r}"
         )
 
@@ -224,14 +280,13 @@ def _check_stages(spec, model):
     se = getattr(spec, "se", None)
     if se is None or se.stages is None:
         return
-    found = {layer.name.split("_")[0] for layer in model.layers if isinstance(layer, SqueezeExcite)}
-    missing = [stage for stage in se.stages if f"stage{stage}" not in found]
-    if missing or not se.stages:
-        stages = sorted(
-            {layer.name.split("_")[0] for layer in model.layers if layer.name.startswith("stage")}
-        )
+    found = {stage_number(each.name) for each in model.layers if isinstance(each, SqueezeExcite)}
+    if not se.stages or not found.issuperset(se.stages):
+        names = (layer.name for layer in model.layers)
+        stages = sorted({stage_of(name) for name in names if stage_number(name) is not None})
         raise ValueError(
-            f"`stages` must name stages of this network, {', '.join(stages)}. Received: stages={se.stages}"
+            f"`stages` must name stages of this network, {', '.join(stages)}. "
+            f"Received: stages={se.stages}"
         )
 
 
@@ -268,8 +323,8 @@ def _images(input_tensor, input_shape, size, channels, min_size):
     )
     if not valid or shape[-1 if channels_last else 0] is None:
         raise ValueError(
-            "`input_shape` must be three positive integers, of which the sizes may be None, in the layout "
-            f"{keras.config.image_data_format()!r}. Received: input_shape={shape}"
+            "`input_shape` must be three positive integers, of which the sizes may be None, in the "
+            f"layout {keras.config.image_data_format()!r}. Received: input_shape={shape}"
         )
     shape = plain(tuple(shape))
     if input_tensor is not None and shape != given:

@@ -6,11 +6,11 @@ The authors published no file of theirs. The paper's 11.75 GFLOPs fit no variant
 """
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 from keras import layers
 
-from keras_senet.initializers import HeNormal
+from keras_senet.initializers import he_normal
 from keras_senet.models.blocks import (
     Spec,
     bn_relu,
@@ -35,7 +35,7 @@ class Block(NamedTuple):
     paths: tuple[Path, ...]
     width: int
     scale: float
-    last_scale: float  # of the stage's last block; without a ReLU behind it where it differs
+    last_scale: float  # of the stage's last block; without a ReLU after it where it differs
 
 
 class Reduction(NamedTuple):
@@ -43,7 +43,7 @@ class Reduction(NamedTuple):
 
     paths: tuple[Path, ...]
     pool: str
-    projection: int  # 1x1 behind the pool; 0 is none
+    projection: int  # 1x1 after the pool; 0 is none
 
 
 STEM = ((32, 3, 2), (32, 3, "valid"), (64, 3)), ((80, 1), (192, 3, "valid"))
@@ -75,7 +75,7 @@ class InceptionResNetV2(Spec):
 
     depths          residual blocks in stages 3, 4 and 5
     epsilon         of batch normalisation, TF-slim's
-    scale_first     whether the residual is scaled before the SE block rather than behind it; the
+    scale_first     whether the residual is scaled before the SE block rather than after it; the
                     sources fix neither
     se_reductions   whether the two modules that halve the size have an SE block too
     se              the SE blocks, on each residual, or None for the plain network
@@ -86,6 +86,8 @@ class InceptionResNetV2(Spec):
     scale_first: bool = False
     se_reductions: bool = False
     se: SE | None = SE()
+
+    stem_layer: ClassVar[str] = "stem_part1_conv1"
 
     def __post_init__(self):
         require_standard(self.se, "Inception-ResNet-v2")
@@ -130,10 +132,10 @@ class InceptionResNetV2(Spec):
         scale = row.last_scale if last else row.scale
         branches = [self.path(x, path, f"{name}_branch{i}") for i, path in enumerate(row.paths)]
         joined = layers.Concatenate(axis=channel_axis(), name=f"{name}_concat")(branches)
-        residual = layers.Conv2D(row.width, 1, kernel_initializer=HeNormal(), name=f"{name}_up")(
+        residual = layers.Conv2D(row.width, 1, kernel_initializer=he_normal(), name=f"{name}_up")(
             joined
         )
-        steps = [lambda y: squeeze_excite(self.se, y, stage=stage, name=f"{name}_se")]
+        steps: list[Any] = [lambda y: squeeze_excite(self.se, y, stage=stage, name=f"{name}_se")]
         if scale != 1.0:
             steps.insert(
                 0 if self.scale_first else 1, layers.Rescaling(scale, name=f"{name}_scale")
@@ -153,7 +155,13 @@ class InceptionResNetV2(Spec):
 
     def conv_bn_relu(self, x, width, kernel, padding, stride, name):
         x = layers.Conv2D(
-            width, kernel, stride, padding, use_bias=False, kernel_initializer=HeNormal(), name=name
+            width,
+            kernel,
+            stride,
+            padding,
+            use_bias=False,
+            kernel_initializer=he_normal(),
+            name=name,
         )(x)
         return bn_relu(x, epsilon=self.epsilon, name=name)
 

@@ -34,8 +34,8 @@ class MobileNet(Spec):
     """Images (N, H, W, 3) -> feature map (N, H/32, W/32, 1024 x width).
 
     width       factor of all widths, MobileNet's alpha
-    gate_first  whether the SE block stands in front of the pointwise convolution's ReLU rather than
-                behind it. The authors' file shows that output gated, but not on which side; behind
+    gate_first  whether the SE block stands before the pointwise convolution's ReLU rather than
+                after it. The authors' file shows that output gated, but not on which side; after
                 it follows their rule for VGG.
     se          the SE blocks, one at each pointwise convolution, or None for the plain network
 

@@ -36,10 +36,10 @@ class PreActResNet(Spec):
     depths    units in stages 1, 2, 3
     widen     factor of the widths 16, 32, 64
     shortcut  where a unit changes the shape: "conv", a 1x1 convolution without batch normalisation,
-              or "pad", every second pixel with channels of zeros behind; both of the pre-activated
+              or "pad", every second pixel with channels of zeros added; both of the pre-activated
               input. The paper does not say which it used; He et al. pad in basic units.
-    se        the SE blocks, or None for the plain network; "standard" is behind the branch's last
-              convolution, "pre" behind the pre-activation
+    se        the SE blocks, or None for the plain network; "standard" is after the branch's last
+              convolution, "pre" after the pre-activation
     """
 
     depths: tuple[int, ...]
@@ -56,7 +56,7 @@ class PreActResNet(Spec):
             )
 
     def levels(self, x):
-        """The feature map at the end of each stage, the last one behind the final batch
+        """The feature map at the end of each stage, the last one after the final batch
         normalisation and ReLU.
         """
         x = conv(x, 16, 3, name="stem_conv1")

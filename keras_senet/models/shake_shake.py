@@ -7,7 +7,6 @@ Source: Gastaldi, 1705.07485, and its authors' shakeshakeblock.lua (CIFAR-10) an
 
 from dataclasses import dataclass
 from functools import partial
-from typing import ClassVar
 
 from keras import layers
 
@@ -23,7 +22,8 @@ from keras_senet.models.blocks import (
     stages,
 )
 from keras_senet.models.constructor import application
-from keras_senet.models.resnet import ResNet
+from keras_senet.models.resnet import ResidualNetwork
+from keras_senet.models.units import Bottleneck, Stem, Unit
 from keras_senet.se import SE
 
 
@@ -48,7 +48,7 @@ class ShakeShakeResNet(Spec):
     se: SE | None = SE()
 
     def levels(self, x):
-        """The feature map at the end of each stage, the last one behind the final ReLU."""
+        """The feature map at the end of each stage, the last one after the final ReLU."""
         x = conv_bn(x, 16, 3, name="stem_conv1")
         for stage, block, scale, sampling in stages(self.depths, first_stage=1):
             x = self.unit(x, stage, block, self.width * scale, sampling.stride)
@@ -56,7 +56,7 @@ class ShakeShakeResNet(Spec):
                 yield layers.ReLU(name="final_relu")(x) if stage == len(self.depths) else x
 
     def unit(self, x, stage, block, width, stride):
-        """mix(F1(x), F2(x)) + shortcut(x): no ReLU behind the sum, which the next unit's branches
+        """mix(F1(x), F2(x)) + shortcut(x): no ReLU after the sum, which the next unit's branches
         begin with.
         """
         name = f"stage{stage}_block{block}"
@@ -103,22 +103,19 @@ class ShakeShakeResNet(Spec):
 
 
 @dataclass(frozen=True)
-class ShakeResNeXt(ResNet):
-    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 1024), by ResNeXt units of two branches
+class ShakeResNeXt(ResidualNetwork):
+    """Images (N, H, W, 3) -> feature map (N, H/4, W/4, 1024), by residual units of two branches
     mixed at random.
 
+    depths    units in stages 1, 2, 3
     backward  as in `ShakeShakeResNet`
     """
 
-    groups: int = 4
-    stride_on: int = 2
-    stem: tuple[tuple[int, int, int], ...] = ((3, 64, 1),)
-    stem_pool: str | None = None
+    depths: tuple[int, ...]
+    unit: Unit = Bottleneck(groups=4, stride_on=2)
+    stem: Stem = Stem(((3, 64, 1),), pool=None)
+    se: SE | None = SE()
     backward: bool = False
-
-    first_stage: ClassVar[int] = 1
-    stem_stride: ClassVar[int] = 1
-    families: ClassVar[dict[str, dict]] = {}
 
     def residual(self, x, scale, sampling, stage, name):
         """mix(F1(x), F2(x)), each branch with an SE block at its end."""

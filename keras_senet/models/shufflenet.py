@@ -39,7 +39,7 @@ class ShuffleNet(Spec):
     strided_se  whether the units with a stride have SE blocks too, as the paper's rule says of
                 every unit
     se          the SE blocks, or None for the plain network. "standard": at the end of each branch,
-                before the join, as the paper's rule says. "post": behind the join and its ReLU.
+                before the join, as the paper's rule says. "post": after the join and its ReLU.
 
     Pooling is padded on both sides, as in the ShuffleNet authors' code, so that the network runs at
     any size.
@@ -58,12 +58,14 @@ class ShuffleNet(Spec):
             )
         if self.se is not None and self.se.position not in POSITIONS:
             raise ValueError(
-                f"ShuffleNet takes a position of {POSITIONS}. Received: position={self.se.position!r}"
+                f"ShuffleNet takes a position of {POSITIONS}. "
+                f"Received: position={self.se.position!r}"
             )
-        if self.channels(WIDTHS[self.groups]) % (4 * self.groups) or not self.width > 0:
+        first = self.channels(WIDTHS[self.groups])
+        if first % (4 * self.groups) or not self.width > 0:
             raise ValueError(
                 f"`width` must leave widths that {4 * self.groups} divides: four times the groups. "
-                f"Received: width={self.width!r}, a first width of {self.channels(WIDTHS[self.groups])}"
+                f"Received: width={self.width!r}, a first width of {first}"
             )
 
     def levels(self, x):

@@ -1,6 +1,7 @@
 """Other views of a network: its feature maps, and SE blocks in any Keras model."""
 
 import re
+from typing import Any
 
 import keras
 
@@ -12,7 +13,7 @@ from keras_senet.models.blocks import channel_axis
 LEVELS = ("C2", "C3", "C4", "C5")
 
 
-def features(model):
+def features(model: keras.Model) -> keras.Model:
     """A model of the same input and weights whose outputs are the maps at strides 4, 8, 16 and 32.
 
     For detection and segmentation: `{"C2": ..., "C3": ..., "C4": ..., "C5": ...}`, each (N, H, W,
@@ -32,8 +33,8 @@ def features(model):
         ]
     if len(names) < len(LEVELS):
         raise ValueError(
-            f"`model` must have feature maps at strides 4, 8, 16 and 32. Received: {model.name!r}, a network for small "
-            f"images with {len(names)} stages"
+            "`model` must have feature maps at strides 4, 8, 16 and 32. "
+            f"Received: {model.name!r}, a network for small images with {len(names)} stages"
         )
     outputs = {
         level: model.get_layer(name).output for level, name in zip(LEVELS, names, strict=True)
@@ -48,11 +49,11 @@ def _any_image():
     return keras.Input((None, None, 3) if channel_axis() == -1 else (3, None, None))
 
 
-def add_se(model, after, **options):
-    """A copy of a functional Keras model with a `SqueezeExcite` behind each layer whose name
+def add_se(model: keras.Model, after: str, **options: Any) -> keras.Model:
+    """A copy of a functional Keras model with a `SqueezeExcite` after each layer whose name
     matches a pattern.
 
-    The copy keeps the model's weights; only the new layers, called `<layer>_se`, begin anew.
+    The copy keeps the model's weights; the new layers, called `<layer>_se`, have new ones.
 
     Args:
         model: a functional Keras model, such as `keras.applications.ResNet50(...)`.
@@ -106,12 +107,12 @@ def _matching(model, pattern):
     for layer in matched:
         if graph.calls(layer) != 1:
             raise ValueError(
-                f"`after` must match layers that the model calls once: {layer.name!r} is called {graph.calls(layer)} "
-                f"times. Received: after={pattern!r}"
+                f"`after` must match layers that the model calls once: {layer.name!r} is called "
+                f"{graph.calls(layer)} times. Received: after={pattern!r}"
             )
         outputs = keras.tree.flatten(layer.output)
         if len(outputs) != 1 or len(outputs[0].shape) != 4:
             raise ValueError(
-                f"SE blocks rescale four-dimensional maps; {layer.name!r} gives {layer.output}"
+                f"SE blocks rescale four-dimensional maps; {layer.name!r} outputs {layer.output}"
             )
     return {layer.name for layer in matched}

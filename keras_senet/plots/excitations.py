@@ -14,7 +14,6 @@ from keras_senet.plots.figures import new_figure, save
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
 PANELS = 12  # blocks that all fit into a figure
-LIMITS = {"sigmoid": (-0.02, 1.02), "tanh": (-1.02, 1.02), "relu": (None, None)}  # of the axis
 
 
 def excited_classes(result: Any, classes: Sequence[int], path: str | Path, title: str) -> None:
@@ -78,11 +77,17 @@ def _make_panels(result, title):
     panels = []
     for name, each in zip(names, axes, strict=False):
         block = result.blocks[name]
-        each.set(title=name, xlabel="channel", ylabel="gate", ylim=LIMITS[block.gate])
+        each.set(title=name, xlabel="channel", ylabel="gate")
         each.xaxis.get_major_locator().set_params(integer=True)
         each.grid(alpha=0.3)
         panels.append((each, block))
     return figure, panels
+
+
+def _include_0_to_1(axes):
+    """Extends the limits of the vertical axis to 0..1, the range of a sigmoid."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(min(low, -0.03), max(high, 1.03))
 
 
 def _sample(channels):
@@ -91,6 +96,8 @@ def _sample(channels):
 
 
 def _finish(figure, panels, path):
+    for axes, _ in panels:
+        _include_0_to_1(axes)
     lines = panels[0][0].lines
     # Given one by one, labels that begin with "_" are in the legend, too.
     labels = [line.get_label() for line in lines]
@@ -121,8 +128,7 @@ def overview(rows: Sequence[Any], path: str | Path, title: str) -> None:
         axes.plot(x, _field(rows, field), "o-", color=colour, label=DRAWN[field])
     for axes, name in zip(panels, PANEL_NAMES, strict=True):
         axes.set(ylabel=name, xlim=(-0.5, len(rows) - 0.5))
-        low, high = axes.get_ylim()
-        axes.set_ylim(min(low, -0.03), max(high, 1.03))
+        _include_0_to_1(axes)
         _shade_stages(axes, rows)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="best")

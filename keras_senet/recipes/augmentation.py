@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from keras_senet.fields import require, require_types
+from keras_senet.fields import check_field, require_types
 
 LARGEST = 4096  # pixels, operations: more is a mistake
 
@@ -57,14 +57,14 @@ class Augmentation:
     def __post_init__(self):
         require_types(self)
         for field in ("min_area", "color_jitter", "randaugment_magnitude", "random_erasing"):
-            require(self, field, 0 <= getattr(self, field) <= 1, "from 0 to 1")
+            check_field(self, field, 0 <= getattr(self, field) <= 1, "from 0 to 1")
         for field in ("pad_and_crop", "cutout"):
-            require(self, field, 0 <= getattr(self, field) <= LARGEST, f"from 0 to {LARGEST}")
-        require(self, "rotation", 0 <= self.rotation <= 180, "from 0 to 180")
-        require(self, "pixel_jitter", 0 <= self.pixel_jitter <= 255, "from 0 to 255")
-        require(self, "randaugment", 0 <= self.randaugment <= 100, "from 0 to 100")
+            check_field(self, field, 0 <= getattr(self, field) <= LARGEST, f"from 0 to {LARGEST}")
+        check_field(self, "rotation", 0 <= self.rotation <= 180, "from 0 to 180")
+        check_field(self, "pixel_jitter", 0 <= self.pixel_jitter <= 255, "from 0 to 255")
+        check_field(self, "randaugment", 0 <= self.randaugment <= 100, "from 0 to 100")
         for field in ("mixup", "cutmix"):
-            require(self, field, 0 <= getattr(self, field) < math.inf, "at least 0")
+            check_field(self, field, 0 <= getattr(self, field) < math.inf, "at least 0")
 
     @property
     def mixes(self) -> bool:

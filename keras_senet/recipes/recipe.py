@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from keras_senet import networks
-from keras_senet.fields import require, require_types
+from keras_senet.fields import check_field, require_types
 from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
+
+NOT_FLAGS = ("augmentation", "source", "result")  # fields that no flag changes
 
 
 @dataclass(frozen=True)
@@ -112,19 +114,19 @@ class Recipe:
         stages = networks.get(self.model).stages
         fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
         or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
-        require(self, "depths", fits, f"empty for {self.model}{or_numbers}")
+        check_field(self, "depths", fits, f"empty for {self.model}{or_numbers}")
         for name, (holds, accepted) in BOUNDS.items():
-            require(self, name, holds(getattr(self, name)), accepted)
+            check_field(self, name, holds(getattr(self, name)), accepted)
         for name in ("warmup_epochs", "frozen_bn_epochs"):
             within = getattr(self, name) <= self.epochs
-            require(self, name, within, f"from 0 to epochs={self.epochs}")
+            check_field(self, name, within, f"from 0 to epochs={self.epochs}")
         rising = list(self.milestones) == sorted(set(self.milestones))
         in_range = all(0 < m < self.epochs for m in self.milestones)
         accepted = f"rising, above 0 and below epochs={self.epochs}"
-        require(self, "milestones", rising and in_range, accepted)
+        check_field(self, "milestones", rising and in_range, accepted)
         together = not (self.sync_bn and self.accumulation > 1)
         accepted = "1 with sync_bn=True, whose replicas cannot meet inside of a loop"
-        require(self, "accumulation", together, accepted)
+        check_field(self, "accumulation", together, accepted)
 
     def flat(self) -> dict[str, Any]:
         """All fields by name, those of the augmentation too: what flags and messages name."""

@@ -19,7 +19,7 @@ RIGHT, WRONG = (76, 132, 235), (226, 84, 48)  # visible on white and on black
 def thumbnail(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> tuple[str, int, int]:
     """(data: URI, width, height) of the view of an image that the network predicted from."""
     raw, _ = dataset.fetch(np.asarray([index]))
-    image = view(dataset.decode(tf.constant(raw)[0]))[0]
+    image = view(dataset.decode(tf.constant(raw)[0]))[0].numpy()
     height, width, channels = image.shape
     shrink = THUMBNAIL / max(height, width)
     if shrink < 1:

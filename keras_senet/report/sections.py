@@ -12,7 +12,7 @@ from keras_senet.evaluation import per_class
 from keras_senet.fields import meanings
 from keras_senet.imagenet import readable
 from keras_senet.recipes.augmentation import Augmentation
-from keras_senet.recipes.recipe import Recipe
+from keras_senet.recipes.recipe import NOT_FLAGS, Recipe
 from keras_senet.report.charts import Axis, line_chart
 from keras_senet.report.pictures import confusion_picture, thumbnail
 from keras_senet.report.predictions import Predictions
@@ -68,7 +68,7 @@ def _fields(recipe):
     """The fields of the recipe and of its augmentation, in their order."""
     documented = meanings(Recipe) | meanings(Augmentation)
     defaults = Recipe().flat()
-    fields = {n: v for n, v in recipe.flat().items() if n not in ("source", "result")}
+    fields = {n: v for n, v in recipe.flat().items() if n not in NOT_FLAGS}
     return [Field(n, v, defaults[n], documented[n].text) for n, v in fields.items()]
 
 

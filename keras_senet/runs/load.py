@@ -9,7 +9,7 @@ import keras
 from keras_senet.runs import NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_recipe
 from keras_senet.weights.metadata import preprocessing_of
-from keras_senet.weights.readers import opened
+from keras_senet.weights.readers import open_file
 
 
 class Run(NamedTuple):
@@ -69,7 +69,7 @@ def _load_trained(workdir):
     recipe = read_recipe(workdir)
     for name in (WEIGHTS, NETWORK):
         _require(workdir / name, "holds a run that has not ended")
-    with opened(workdir / WEIGHTS) as file:
+    with open_file(workdir / WEIGHTS) as file:
         preprocessing = preprocessing_of(file.metadata)
     return Run(_load_model(workdir / NETWORK, preprocessing), recipe.model, recipe.dataset)
 

@@ -35,9 +35,14 @@ def read_report(path: Path) -> dict[str, Any]:
     Raises:
         ValueError: if it is damaged.
     """
+    if not path.exists():
+        return {}
     try:
-        return dict(json.loads(path.read_text())) if path.exists() else {}
-    except (ValueError, TypeError) as error:
+        report = json.loads(path.read_text())
+        if not isinstance(report, dict):
+            raise ValueError("it is not a JSON object")
+        return report
+    except ValueError as error:
         raise _damaged(path, error) from error
 
 

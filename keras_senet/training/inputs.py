@@ -7,9 +7,8 @@ import tensorflow as tf
 
 from keras_senet import data, models
 from keras_senet.data import TrainingData
+from keras_senet.evaluation.networks import Images
 from keras_senet.recipes.recipe import Recipe
-
-Images = data.Dataset | data.Encoded
 
 
 class RunImages(NamedTuple):

@@ -59,8 +59,8 @@ class TrainStep:
         self._compiled = tf.function(self._run, autograph=False, jit_compile=recipe.xla or None)
 
     def __call__(self, images, targets, number: int, stop: bool = False, frozen: bool = False):
-        number, stop = tf.constant(number, tf.int64), tf.constant(float(stop))
-        return Outcome(*self._compiled(images, targets, number, stop, frozen))
+        scalars = tf.constant(number, tf.int64), tf.constant(float(stop))
+        return Outcome(*self._compiled(images, targets, *scalars, frozen))
 
     def _run(self, images, targets, number, stop, frozen):
         arguments = (images, targets, number, stop, frozen)

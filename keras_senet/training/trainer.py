@@ -8,7 +8,7 @@ import keras
 import tensorflow as tf
 
 from keras_senet import data
-from keras_senet.images.decoding import reason_of
+from keras_senet.images.decoding import describe_error
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
@@ -233,7 +233,7 @@ class Trainer(Engine):
 
     def _skip(self, corrupt, error):
         if not corrupt:  # and no worker was lost, as an error of TensorFlow's would say
-            raise RuntimeError(f"The images cannot be read: {reason_of(error)}") from error
+            raise RuntimeError(f"The images cannot be read: {describe_error(error)}") from error
         if not self.skip_corrupt:
             raise data.CorruptImageError(str(corrupt[0])) from error
         self.skipped |= {each.index: str(each) for each in corrupt}

@@ -13,10 +13,10 @@ HOMES = {
     "DamagedFileError": "readers",
     "DownloadError": "download",
     "UnsupportedFileError": "readers",
-    "find": "registry",
     "is_published": "registry",
     "list_weights": "registry",
     "open_weights": "loading",
+    "resolve": "registry",
     "save_weights": "saving",
 }
 __all__ = list(HOMES)

@@ -16,11 +16,12 @@ from pathlib import Path
 import keras
 
 from keras_senet.extras import require
+from keras_senet.files import replacing
 from keras_senet.weights.registry import HUB, Checkpoint
 
 FOLDER = "models/keras_senet"  # below KERAS_HOME
 FILE = "model.safetensors"  # of a repository on the Hub
-PATIENCE = 10  # seconds without an answer
+PATIENCE = 10  # seconds without a response
 _lock = threading.Lock()
 
 
@@ -30,7 +31,7 @@ class DownloadError(OSError):
     """
 
 
-def fetch(source):
+def fetch(source: Checkpoint | Path | str) -> Path:
     """The path of a `Checkpoint`, of a Hub repository "hf://owner/name", or of a path itself.
 
     A file in the cache is used as it is; its SHA-256 is compared where the publishers have given
@@ -54,12 +55,12 @@ def fetch(source):
     return Path(source)
 
 
-def cache_folder():
-    """Where files from plain hosts are kept; on a machine without network, where to put any file."""
+def cache_folder() -> Path:
+    """Where files from plain hosts are kept; without a network, where to put any file."""
     return keras_home() / FOLDER
 
 
-def keras_home():
+def keras_home() -> Path:
     """Keras' own folder, which KERAS_HOME sets."""
     return Path(os.environ.get("KERAS_HOME") or Path.home() / ".keras").expanduser()
 
@@ -70,8 +71,8 @@ def _from_host(checkpoint, kept):
         if sha256(kept).startswith(checkpoint.sha256):
             return kept
         raise DownloadError(
-            f"The cached file {str(kept)!r} is not what was published: its SHA-256 does not start with "
-            f"{checkpoint.sha256}. Delete it, and it is downloaded again"
+            f"The cached file {str(kept)!r} is not what was published: its SHA-256 does not start "
+            f"with {checkpoint.sha256}. Delete it, and it is downloaded again"
         )
     _check_reachable(checkpoint.url, kept)
     kept.parent.mkdir(parents=True, exist_ok=True)  # Keras would take another folder silently
@@ -86,10 +87,11 @@ def _from_host(checkpoint, kept):
             )
             if not sha256(arrived).startswith(checkpoint.sha256):
                 raise DownloadError(
-                    f"What arrived from {checkpoint.url} is not what was published: its SHA-256 does not start with "
-                    f"{checkpoint.sha256}. Nothing was kept"
+                    f"What arrived from {checkpoint.url} is not what was published: its SHA-256 "
+                    f"does not start with {checkpoint.sha256}. Nothing was kept"
                 )
-            os.replace(arrived, kept)
+            with replacing(kept) as partial:
+                os.replace(arrived, partial)
         return kept
     except DownloadError:
         raise
@@ -134,26 +136,27 @@ def _from_hub(repository, url, kept=None):
 
 
 def _check_reachable(url, kept):
-    """Raises DownloadError at once where there is no network; the libraries would try for minutes."""
+    """Raises DownloadError at once without a network: the libraries would try for minutes."""
     try:
         reach(url, PATIENCE)
     except OSError as error:
         raise DownloadError(_by_hand(url, kept, error)) from error
 
 
-def reach(url, patience):
-    """Raises OSError unless a host answers within so many seconds, whatever it answers."""
+def reach(url: str, patience: float) -> None:
+    """Raises OSError unless a host responds within so many seconds, in whatever way."""
     try:
         urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=patience).close()
     except urllib.error.HTTPError:
-        return  # an answer
+        return  # a response
     except (http.client.HTTPException, ValueError) as error:
-        raise OSError(f"{url} answers in no way that can be understood: {error!r}") from error
+        raise OSError(f"{url} responds in no way that can be understood: {error!r}") from error
 
 
 def _by_hand(url, kept, error):
     where = f"put it at {str(kept)!r}" if kept else "pass its path as `weights`"
-    return f"Weights cannot be downloaded: {str(error).rstrip('. ')}. Fetch {url} elsewhere and {where}"
+    reason = str(error).rstrip(". ")
+    return f"Weights cannot be downloaded: {reason}. Fetch {url} elsewhere and {where}"
 
 
 @contextlib.contextmanager
@@ -170,7 +173,7 @@ def _timeout(seconds):
             socket.setdefaulttimeout(before)
 
 
-def sha256(path):
+def sha256(path: str | os.PathLike) -> str:
     """The SHA-256 of a file, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

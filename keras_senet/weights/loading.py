@@ -5,8 +5,12 @@ variable.
 import contextlib
 import logging
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
 from keras_senet.imagenet import class_order
@@ -14,24 +18,14 @@ from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
 from keras_senet.weights.metadata import choose_spec, preprocessing_of
-from keras_senet.weights.readers import File, UnsupportedFileError, opened
+from keras_senet.weights.names import Entries
+from keras_senet.weights.readers import Entry, File, UnsupportedFileError, open_file
 from keras_senet.weights.registry import Checkpoint, split_part
 
 logger = logging.getLogger("keras_senet")
 
-HEAD = (
-    "predictions/",
-    "fc1/",
-    "fc2/",
-    "layers/dense",
-)  # the layers of the classifiers, in all namings
-# The first convolutions, by family of networks, and in Keras' files
-STEMS = (
-    "stem_conv1/kernel",
-    "stem_part1_conv1/kernel",
-    "stage1_block1_conv/kernel",
-    "layers/conv2d/vars/0",
-)
+KERAS_HEAD = "layers/dense"  # what the classifiers' weights begin with in Keras' files
+KERAS_STEM = "layers/conv2d/vars/0"  # the first convolution there
 MAX_CHANNELS = 1024
 LISTED = 5  # differences that an error lists
 
@@ -47,26 +41,27 @@ class StoredWeights:
     label: str
     file: File
     family: str
-    spec: object
+    spec: Any  # an `Architecture`
     preprocessing: Preprocessing
 
-    def named(self, model):
+    def named(self, model: keras.Model | None = None) -> Entries:
         """The file's entries by the names of this package."""
         entries = self.file.entries
-        match self.family:
-            case "keras":
-                return names.from_keras(entries, model)
-            case "legacy":
-                return names.from_torch(entries, names.LEGACY)
-            case "later":
-                return names.from_torch(
-                    entries, names.later(len(self.spec.stem), self.spec.shortcut_pool)
-                )
-            case "caffe":
-                return names.from_caffe(entries, class_order())
-        return names.from_own(entries)
+        if self.family == "keras":
+            return names.from_keras(entries, model)
+        naming = self.spec.namings.get(self.family)
+        if naming is None:
+            return names.from_own(entries)
+        if self.family == "caffe":
+            return names.from_caffe(entries, naming, self.spec.stem_layer, class_order())
+        return names.from_torch(entries, naming)
 
-    def classes(self):
+    def is_of_head(self, name: str) -> bool:
+        """Whether weights of this name are the classifier's."""
+        heads = tuple(f"{layer}/" for layer in self.spec.head_layers)
+        return name.startswith((*heads, KERAS_HEAD))
+
+    def classes(self) -> int | None:
         """How many classes the file's head has, or None without one."""
         if self.family == "keras":
             heads = [
@@ -78,22 +73,20 @@ class StoredWeights:
                 self.file.entries[max(heads, key=lambda name: (len(name), name))] if heads else None
             )
         else:
-            head = self.named(None).get("predictions/kernel")
+            head = self.named().get("predictions/kernel")
         return head.shape[-1] if head and len(head.shape) == 2 else None
 
-    def channels(self):
-        """How many channels the images have that the file's first convolution takes; 3 where that
-        is not known.
-        """
-        entries = self.file.entries if self.family == "keras" else self.named(None)
-        shapes = [entries[name].shape for name in STEMS if name in entries]
-        return (
-            shapes[0][2]
-            if shapes and len(shapes[0]) == 4 and 1 <= shapes[0][2] <= MAX_CHANNELS
-            else 3
-        )
+    def channels(self) -> int:
+        """The channels of the images that the file's first convolution takes; 3 if unknown."""
+        if self.family == "keras":
+            stem = self.file.entries.get(KERAS_STEM)
+        else:
+            stem = self.named().get(f"{self.spec.stem_layer}/kernel")
+        if stem and len(stem.shape) == 4 and 1 <= stem.shape[2] <= MAX_CHANNELS:
+            return stem.shape[2]
+        return 3
 
-    def load_into(self, model, include_top=True):
+    def load_into(self, model: keras.Model, include_top: bool = True) -> None:
         """Gives every variable of the model its value, and logs which part of the file has them.
 
         Raises:
@@ -102,7 +95,7 @@ class StoredWeights:
         """
         entries = self.named(model)
         if not include_top:
-            entries = {name: entry for name, entry in entries.items() if not name.startswith(HEAD)}
+            entries = {n: entry for n, entry in entries.items() if not self.is_of_head(n)}
         variables = {names.own_name(variable): variable for variable in model.weights}
         stem = next(iter(variables))
         channels = variables[stem].shape[-2]
@@ -127,17 +120,25 @@ class StoredWeights:
         }
         if not any(found.values()):
             return
-        if all(name.startswith(HEAD) for names in found.values() for name in names):
+        if all(self.is_of_head(name) for names in found.values() for name in names):
             problem = self._head_problem(model)
+        elif self.family == "own" and entries and len(found["left over"]) == len(entries):
+            problem = (
+                f"there is no table of names such as {next(iter(self.file.entries))[:80]!r} for "
+                f"{type(self.spec).__name__}"
+            )
         else:
             found["of another shape"] = [
                 f"{name} {entries[name].shape} instead of {tuple(variables[name].shape)}"
                 for name in found["of another shape"]
             ]
             differences = "; ".join(
-                f"{kind}: {_listed(items)}" for kind, items in found.items() if items
+                f"{kind}: {_list(items)}" for kind, items in found.items() if items
             )
-            problem = f"the file has {len(entries)} variables, the network {len(variables)}; {differences}"
+            problem = (
+                f"the file has {len(entries)} variables, the network {len(variables)}; "
+                f"{differences}"
+            )
             if re.search(r"\d{5}-of-\d{5}", self.label):
                 problem += (
                     ". By its name, the file is one of several that have the weights together"
@@ -166,12 +167,12 @@ def _valid(name, array):
     return array
 
 
-def _listed(items):
+def _list(items):
     more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
     return ", ".join(item[:80] for item in items[:LISTED]) + more
 
 
-def adapt_stem(entry, channels):
+def adapt_stem(entry: Entry, channels: int) -> Entry:
     """A first convolution for RGB as one for another number of channels, as timm does it.
 
     One channel is what red, green and blue were equally: their kernels' sum. More are red, green,
@@ -187,16 +188,18 @@ def adapt_stem(entry, channels):
             return kernel.sum(axis=2, keepdims=True)
         return kernel[:, :, np.arange(channels) % 3] * np.float32(3 / channels)
 
-    return type(entry)((height, width, channels, filters), read)
+    return Entry((height, width, channels, filters), read)
 
 
 @contextlib.contextmanager
-def open_weights(source, spec, preprocessing):
+def open_weights(
+    source: "Checkpoint | Path | str", spec: Any, preprocessing: Preprocessing
+) -> Iterator[StoredWeights]:
     """The `StoredWeights` of a checkpoint, a Hub repository "hf://owner/name", or a path.
 
     Args:
-        source: what `find` returns.
-        spec: the architecture of the network that is asked for.
+        source: what `resolve` returns.
+        spec: an `Architecture`, that of the network that is asked for.
         preprocessing: that network's own, for files that do not name one.
 
     Raises:
@@ -205,10 +208,10 @@ def open_weights(source, spec, preprocessing):
     """
     source, part = split_part(source)
     path = fetch(source)
-    with opened(path, part) as file:
+    with open_file(path, part, [naming.marks for naming in spec.namings.values()]) as file:
         label = repr(str(path))
         try:
-            family = _family(file)
+            family = _family(file, spec)
             chosen = (
                 choose_spec(file.metadata, spec)
                 if family in ("keras", "own")
@@ -222,15 +225,17 @@ def open_weights(source, spec, preprocessing):
         elif family == "caffe":
             stored = replace(preprocessing, mean=CAFFE.mean, std=CAFFE.std)
         found = StoredWeights(label, file, family, chosen, stored or preprocessing)
-        if family in ("legacy", "later") and chosen.se and names.lacks_se_biases(found.named(None)):
+        is_of_torch = family in chosen.namings and family != "caffe"
+        if is_of_torch and chosen.se and names.lacks_se_biases(found.named()):
             found = replace(found, spec=replace(chosen, se=replace(chosen.se, use_bias=False)))
         yield found
 
 
-def _family(file):
-    """Whose names a file has: "keras", "own", "caffe", or timm's "legacy" or "later"."""
+def _family(file, spec):
+    """Whose names a file has: "keras", "own", or one of the spec's."""
     if file.kind in (".weights.h5", ".caffemodel"):
         return {".weights.h5": "keras", ".caffemodel": "caffe"}[file.kind]
     if file.metadata is not None:
         return "own"
-    return names.torch_family(file.entries) or "own"
+    marked = (family for family, naming in spec.namings.items() if naming.is_marked(file.entries))
+    return next(marked, "own")

@@ -4,28 +4,34 @@ preprocessing.
 
 import dataclasses
 import json
+from collections.abc import Iterator
+from typing import Any
+
+import keras
 
 from keras_senet.preprocessing import Preprocessing
 
 METADATA = "keras_senet"
-# Fields of a spec that have no part in what the weights mean: a dilated network is the same at
-# other places.
-INDIFFERENT = ("output_stride",)
 
 
-def describe(value):
+def describe(value: Any) -> dict[str, Any]:
     """A spec or a preprocessing as plain data that JSON holds; equal values give equal data."""
-    return json.loads(json.dumps({"class": type(value).__name__, **dataclasses.asdict(value)}))
+    return json.loads(json.dumps(value, default=_fields))
 
 
-def encode(model):
+def _fields(value):
+    names = [field.name for field in dataclasses.fields(value)]
+    return {"class": type(value).__name__} | {name: getattr(value, name) for name in names}
+
+
+def encode(model: keras.Model) -> str:
     """The metadata of a network, as text."""
     return json.dumps(
         {"spec": describe(model.spec), "preprocessing": describe(model.preprocessing)}
     )
 
 
-def preprocessing_of(metadata):
+def preprocessing_of(metadata: Any) -> Preprocessing | None:
     """The preprocessing that the weights were trained with, or None where the file does not say.
 
     Raises:
@@ -37,15 +43,14 @@ def preprocessing_of(metadata):
         stored = metadata.get("preprocessing")
         if stored is None:
             return None
-        fields = {name: value for name, value in stored.items() if name != "class"}
-        return Preprocessing(
-            **fields | {"mean": tuple(fields["mean"]), "std": tuple(fields["std"])}
-        )
+        fields: dict[str, Any] = {name: value for name, value in stored.items() if name != "class"}
+        fields |= {name: tuple(fields[name]) for name in ("mean", "std")}
+        return Preprocessing(**fields)
     except (AttributeError, TypeError, KeyError, ValueError) as error:
         raise ValueError(f"its metadata is damaged: {error}") from error
 
 
-def choose_spec(metadata, spec):
+def choose_spec(metadata: Any, spec: Any) -> Any:
     """The network that a file of this package was saved from: `spec`, or another published form of
     it.
 
@@ -57,24 +62,45 @@ def choose_spec(metadata, spec):
         return spec
     if not isinstance(stored, dict):
         raise ValueError(f"its metadata is damaged: its architecture is {str(stored)[:80]!r}")
-    published = [spec.published_by(family) for family in spec.families]
-    for candidate in (spec, *(published if spec in published else ())):
-        if not _differences(stored, candidate):
+    stored = spec.upgrade(stored)
+    forms = tuple(spec.forms.values())
+    for candidate in (spec, *(forms if spec in forms else ())):
+        if not any(differences(stored, candidate)):
             return candidate
-    raise ValueError(f"it is of another architecture ({'; '.join(_differences(stored, spec))})")
+    listed = (
+        f"{n}: {theirs} in the file, {own} here" for n, theirs, own in differences(stored, spec)
+    )
+    raise ValueError(f"it is of another architecture ({'; '.join(listed)})")
 
 
-def _differences(stored, spec):
-    """The fields in which a spec differs from a stored one; those that the file is too old for have
-    their defaults.
+def differences(stored: dict[str, Any], spec: Any) -> Iterator[tuple[str, Any, Any]]:
+    """The fields in which a spec differs from a stored one, such as "unit.stride_on", with the
+    stored value and the spec's. Fields that the file is too old for have their defaults.
     """
-    own = describe(spec)
     defaults = {field.name: field.default for field in dataclasses.fields(spec)}
     defaults = {name: value for name, value in defaults.items() if value is not dataclasses.MISSING}
-    defaults = json.loads(json.dumps(defaults, default=dataclasses.asdict))
-    stored = defaults | stored
-    return [
-        f"{field}: {stored.get(field)} in the file, {own.get(field)} here"
-        for field in sorted(own.keys() | stored.keys())
-        if field not in INDIFFERENT and own.get(field) != stored.get(field)
-    ]
+    for found in _compare(_complete(stored, defaults), describe(spec)):
+        if found[0] not in spec.IGNORED_FIELDS:
+            yield found
+
+
+def _complete(stored, defaults):
+    """Stored fields, and those that the file is too old for with their defaults."""
+    completed = {name: describe(value) for name, value in defaults.items()} | stored
+    for name, value in stored.items():
+        default = defaults.get(name)
+        kind = type(default).__name__
+        is_nested = isinstance(value, dict) and dataclasses.is_dataclass(default)
+        if is_nested and value.get("class", kind) == kind:
+            completed[name] = {"class": kind} | _complete(value, vars(default))
+    return completed
+
+
+def _compare(stored, own, prefix=""):
+    for name in sorted(own.keys() | stored.keys()):
+        theirs, ours = stored.get(name), own.get(name)
+        both = isinstance(theirs, dict) and isinstance(ours, dict)
+        if both and theirs.get("class") == ours.get("class"):
+            yield from _compare(theirs, ours, f"{prefix}{name}.")
+        elif theirs != ours:
+            yield f"{prefix}{name}", theirs, ours

@@ -1,18 +1,23 @@
 """The names and layouts of weights in files of others, turned into this package's.
 
 A weight's name here is its layer's and its own: "stage3_block2_conv1/kernel",
-"stage3_block2_se_reduce/bias". A table is rows of (a layer's name in the file, as a regular
-expression; its name here).
+"stage3_block2_se_reduce/bias". What other files call a layer is known to the family of networks,
+which gives it as a `Naming`.
 """
 
 import re
 from collections import Counter
-from functools import cache
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, NamedTuple, Protocol, Self, TypeAlias
 
+import keras
 import numpy as np
 
 from keras_senet.layers import SqueezeExcite
+from keras_senet.se import SE
 from keras_senet.weights.readers import DamagedFileError, Entry, UnsupportedFileError
+
+Entries: TypeAlias = dict[str, Entry]
 
 STATISTICS = {
     "weight": "gamma",
@@ -23,102 +28,63 @@ STATISTICS = {
 LAYER = {"weight": "kernel", "bias": "bias"}
 SE_LAYERS = ("_se_reduce", "_se_expand")
 
-TORCH_UNIT = (
-    (r"(stage.*)\.conv(\d)", r"\1_conv\2"),
-    (r"(stage.*)\.bn(\d)", r"\1_conv\2_bn"),
-    (r"(stage.*)\.(?:se|se_module)\.fc(?:1|\.0)", r"\1_se_reduce"),  # fc.0: moskomule/senet.pytorch
-    (r"(stage.*)\.(?:se|se_module)\.fc(?:2|\.2)", r"\1_se_expand"),
-)
-# The authors' networks as ported by Cadene, timm's legacy_*: timm/models/senet.py
-LEGACY = (
-    (r"layer0\.conv(\d)", r"stem_conv\1"),
-    (r"layer0\.bn(\d)", r"stem_conv\1_bn"),
-    *TORCH_UNIT,
-    (r"(stage.*)\.downsample\.0", r"\1_shortcut"),
-    (r"(stage.*)\.downsample\.1", r"\1_shortcut_bn"),
-    (r"last_linear", r"predictions"),
-)
-# The authors' Caffe networks
-CAFFE = (
-    (r"conv1/7x7_s2", r"stem_conv1"),
-    (r"conv1_(\d)/3x3(?:_s2)?", r"stem_conv\1"),
-    (r"(stage.*)_1x1_reduce", r"\1_conv1"),
-    (r"(stage.*)_3x3", r"\1_conv2"),
-    (r"(stage.*)_1x1_increase", r"\1_conv3"),
-    (r"(stage.*)_1x1_proj", r"\1_shortcut"),
-    (r"(stage.*)_1x1_down", r"\1_se_reduce"),
-    (r"(stage.*)_1x1_up", r"\1_se_expand"),
-    (r"conv2/3x3_reduce", r"stage2_conv1"),
-    (r"conv2/3x3", r"stage2_conv2"),
-    (r"(stage.*)/1x1", r"\1_1x1"),
-    (r"(stage.*)/3x3_reduce", r"\1_3x3_reduce"),
-    (r"(stage.*)/3x3", r"\1_3x3_conv1"),
-    (r"(stage.*)/double3x3_reduce", r"\1_double_reduce"),
-    (r"(stage.*)/double3x3a", r"\1_double_conv1"),
-    (r"(stage.*)/double3x3b", r"\1_double_conv2"),
-    (r"(stage.*)/pool_proj", r"\1_pool_proj"),
-    (r"classifier", r"predictions"),
-)
-# The authors name Inception's modules by the size of their input, this package by that of their
-# output.
-INCEPTION = {
-    "inception_3a": "stage3_block1",
-    "inception_3b": "stage3_block2",
-    "inception_3c": "stage4_block1",
-    "inception_4a": "stage4_block2",
-    "inception_4b": "stage4_block3",
-    "inception_4c": "stage4_block4",
-    "inception_4d": "stage4_block5",
-    "inception_4e": "stage5_block1",
-    "inception_5a": "stage5_block2",
-    "inception_5b": "stage5_block3",
-}
 
+class Naming(NamedTuple):
+    """How files of one origin name the layers of a network.
 
-@cache
-def later(stem, pooled_shortcut):
-    """The table of timm/models/resnet.py: for so many convolutions in the stem, shortcuts with or
-    without a pooling.
+    layers  rows of (a layer's name in the file, as a regular expression; its name here)
+    blocks  pattern and replacement of `re.sub`, used before these: "layer1.0" -> "stage2_block1"
+    marks   what names in such a file begin with, and none of another origin does
     """
-    first = 1 if pooled_shortcut else 0
-    deep = [
-        row
-        for i in range(3)
-        for row in (
-            (rf"conv1\.{3 * i}", f"stem_conv{i + 1}"),
-            (rf"conv1\.{3 * i + 1}", f"stem_conv{i + 1}_bn"),
+
+    layers: tuple[tuple[str, str], ...]
+    blocks: tuple[str, str | Callable[[re.Match[str]], str]]
+    marks: tuple[str, ...] = ()
+
+    def translate(self, layer: str) -> str | None:
+        """The name here of a layer of the file, or None."""
+        layer = re.sub(*self.blocks, layer)
+        for pattern, name in self.layers:
+            if match := re.fullmatch(pattern, layer):
+                return match.expand(name)
+        return None
+
+    def is_marked(self, names: Iterable[str]) -> bool:
+        """Whether a file with these names is of this origin."""
+        return bool(self.marks) and all(
+            any(name.startswith(mark) for name in names) for mark in self.marks
         )
-    ]
-    return (
-        *(deep if stem > 1 else [(r"conv1", "stem_conv1")]),
-        (r"bn1", f"stem_conv{stem}_bn"),
-        *TORCH_UNIT,
-        (rf"(stage.*)\.downsample\.{first}", r"\1_shortcut"),
-        (rf"(stage.*)\.downsample\.{first + 1}", r"\1_shortcut_bn"),
-        (r"fc", r"predictions"),
-    )
 
 
-def own_name(variable):
+class Architecture(Protocol):
+    """What this package of readers asks of a spec: see `models.blocks.Spec`."""
+
+    se: SE | None
+    stem_layer: ClassVar[str]
+    head_layers: ClassVar[tuple[str, ...]]
+    IGNORED_FIELDS: ClassVar[tuple[str, ...]]
+
+    @property
+    def forms(self) -> Mapping[str, Self]: ...
+
+    @property
+    def namings(self) -> Mapping[str, Naming]: ...
+
+    def published_by(self, family: str) -> Self: ...
+
+    @staticmethod
+    def upgrade(stored: dict[str, Any]) -> dict[str, Any]: ...
+
+
+def own_name(variable: keras.Variable) -> str:
     """The name of a variable of a model here."""
     return "/".join(variable.path.split("/")[-2:])
 
 
-def torch_family(names):
-    """ "legacy" or "later": which of timm's two ways to name things a file uses; None is neither."""
-    if "layer0.conv1.weight" in names:
-        return "legacy"
-    if "bn1.weight" in names and any(re.match(r"layer1\.0\.", name) for name in names):
-        return "later"
-    return None
-
-
-def from_torch(entries, table):
-    """PyTorch's entries by the names here, in Keras' layout; those that the table does not have
-    keep their names.
-    """
+def from_torch(entries: Entries, naming: Naming) -> Entries:
+    """PyTorch's entries by the names here, in Keras' layout; unknown ones keep their names."""
     return _unique(
-        _torch_entry(name, entry, table)
+        _torch_entry(name, entry, naming)
         for name, entry in entries.items()
         if not _counts_batches(name)
     )
@@ -128,12 +94,9 @@ def _counts_batches(name):
     return name.endswith(".num_batches_tracked")  # since PyTorch 0.4.1; Keras has no such number
 
 
-def _torch_entry(name, entry, table):
+def _torch_entry(name, entry, naming):
     layer, _, variable = name.rpartition(".")
-    layer = re.sub(
-        r"layer([1-9]\d?)\.(\d{1,3})", lambda m: f"stage{int(m[1]) + 1}_block{int(m[2]) + 1}", layer
-    )
-    layer = _translate(layer, table)
+    layer = naming.translate(layer)
     variables = STATISTICS if layer and layer.endswith("_bn") else LAYER
     if layer is None or variable not in variables:
         return name, entry
@@ -144,7 +107,7 @@ def _torch_entry(name, entry, table):
     return f"{layer}/{variables[variable]}", keras_layout(entry)
 
 
-def lacks_se_biases(names):
+def lacks_se_biases(names: Iterable[str]) -> bool:
     """Whether there are SE blocks among weights, by their names here, and none with a bias."""
     kinds = {
         kind
@@ -154,15 +117,7 @@ def lacks_se_biases(names):
     return bool(kinds) and "bias" not in kinds
 
 
-def _translate(layer, table):
-    """The name here of a layer of the file, or None."""
-    for pattern, name in table:
-        if match := re.fullmatch(pattern, layer):
-            return match.expand(name)
-    return None
-
-
-def keras_layout(entry):
+def keras_layout(entry: Entry) -> Entry:
     """(out, in, height, width) -> (height, width, in, out); (out, in) -> (in, out); anything else
     as it is.
     """
@@ -170,18 +125,20 @@ def keras_layout(entry):
     return entry.transpose(axes) if axes else entry
 
 
-def from_caffe(entries, order):
+def from_caffe(entries: Entries, naming: Naming, stem: str, order: Any) -> Entries:
     """The authors' entries by the names here, for RGB and with the classes in the standard order.
 
     Args:
         entries: the blobs of layers, "conv1/7x7_s2:0".
-        order: for each class of the standard order its place in the authors'.
+        naming: of the network's layers.
+        stem: the first convolution, by its name here.
+        order: (classes,), for each class of the standard order its place in the authors'.
     """
     entries = _without_factors(entries)
-    named = _unique(_caffe_entry(name, entry) for name, entry in entries.items())
-    stem = named.get("stem_conv1/kernel")
-    if stem and len(stem.shape) == 4:
-        named["stem_conv1/kernel"] = stem.apply(lambda kernel: kernel[:, :, ::-1])  # BGR
+    named = _unique(_caffe_entry(name, entry, naming) for name, entry in entries.items())
+    kernel = named.get(f"{stem}/kernel")
+    if kernel and len(kernel.shape) == 4:
+        named[f"{stem}/kernel"] = kernel.apply(lambda array: array[:, :, ::-1])  # BGR
     for name in ("predictions/kernel", "predictions/bias"):
         if name in named and named[name].shape[-1] == len(order):
             named[name] = named[name].apply(lambda array: array[..., order])
@@ -189,7 +146,7 @@ def from_caffe(entries, order):
 
 
 def _without_factors(entries):
-    """Batch normalisation's mean and variance divided by the factor that Caffe keeps beside them."""
+    """Batch normalisation's mean and variance divided by the factor that Caffe stores with them."""
     found = dict(entries)
     for layer in dict.fromkeys(name.rpartition(":")[0] for name in entries):
         if layer.endswith("/bn"):
@@ -199,13 +156,13 @@ def _without_factors(entries):
                     f"{layer[:80]!r} does not have a mean, a variance and one factor"
                 )
             found |= {
-                f"{layer}:{i}": _divided(entry, factor, layer)
+                f"{layer}:{i}": _divide(entry, factor, layer)
                 for i, entry in enumerate((mean, variance))
             }
     return found
 
 
-def _divided(entry, factor, layer):
+def _divide(entry, factor, layer):
     def read():
         value = factor.read().reshape(())
         if not value > 0:
@@ -215,23 +172,21 @@ def _divided(entry, factor, layer):
     return Entry(entry.shape, read)
 
 
-def _caffe_entry(name, entry):
+def _caffe_entry(name, entry, naming):
     layer, _, number = name.rpartition(":")
     normalised, variables = layer.removesuffix("/bn"), ("moving_mean", "moving_variance")
     if layer.endswith("/bn/scale"):
         normalised, variables = layer.removesuffix("/bn/scale"), ("gamma", "beta")
     suffix = "_bn" if normalised != layer else ""
     variables = variables if suffix else ("kernel", "bias")
-    unit = re.sub(r"inception_\d[a-e]", lambda m: INCEPTION.get(m[0], m[0]), normalised)
-    unit = re.sub(r"conv([2-5])_(\d{1,3})(?=_)", r"stage\1_block\2", unit)
-    found = _translate(unit, CAFFE)
+    found = naming.translate(normalised)
     if found is None or int(number) >= len(variables):
         return name, entry
     return f"{found}{suffix}/{variables[int(number)]}", keras_layout(entry)
 
 
-def from_keras(entries, model):
-    """Keras' entries by the names here: it numbers the layers of a class in the order of the model."""
+def from_keras(entries: Entries, model: keras.Model) -> Entries:
+    """Keras' entries by the names here: it numbers a class's layers in the order of the model."""
     names = dict(_keras_places(model))
     return {names.get(place, place): entry for place, entry in entries.items()}
 
@@ -243,9 +198,8 @@ def _keras_places(model):
         place = f"layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
         counts[kind] += 1
         gate = isinstance(layer, SqueezeExcite)
-        for path, part in (
-            {"/reduce": layer.reduce, "/expand": layer.expand}.items() if gate else [("", layer)]
-        ):
+        parts = {"/reduce": layer.reduce, "/expand": layer.expand} if gate else {"": layer}
+        for path, part in parts.items():
             for i, variable in enumerate(part.weights):
                 yield f"{place}{path}/vars/{i}", own_name(variable)
 
@@ -255,12 +209,12 @@ def _snake_case(name):
     return re.sub(r"([a-z])([A-Z])", r"\1_\2", re.sub(r"(.)([A-Z][a-z]+)", r"\1_\2", name)).lower()
 
 
-def from_own(entries):
+def from_own(entries: Entries) -> Entries:
     """The entries of a `.safetensors` file of this package: "stage3_block2_conv1.kernel"."""
     return _unique((name.replace(".", "/"), entry) for name, entry in entries.items())
 
 
-def to_own(arrays):
+def to_own(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays by the names that a `.safetensors` file gets."""
     return {name.replace("/", "."): np.ascontiguousarray(array) for name, array in arrays.items()}
 

@@ -8,9 +8,10 @@ network's names are complete is a `Part`.
 
 import re
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from keras_senet.weights.readers import UnsupportedFileError
+from keras_senet.weights.readers import Contents, UnsupportedFileError
 
 MAX_DEPTH = 6  # of dictionaries in each other
 MAX_LISTED = 100  # items of a list that are looked at
@@ -43,7 +44,9 @@ PREFIXES = frozenset(
 )
 # Running averages of weights: what their publishers evaluate
 AVERAGES = frozenset(("ema", "averaged", "average"))
-BESIDE = re.compile(r"optim|sched|scaler|callback|loop|rng|hyper|hparam|args|config", re.IGNORECASE)
+NOT_WEIGHTS = re.compile(
+    r"optim|sched|scaler|callback|loop|rng|hyper|hparam|args|config", re.IGNORECASE
+)
 LISTED = 6  # parts that a message names
 
 
@@ -54,14 +57,14 @@ class Part(NamedTuple):
     prefix   what stands before each of their names, "" or with a dot at the end
     weights  their values by name, without the prefix
     others   what `weights="file.pth#name"` calls the other parts of the file
-    beside   the names of the same dictionary's other weights, without the prefix
+    skipped  the names of the same dictionary's other weights, without the prefix
     """
 
     path: tuple[str, ...]
     prefix: str
     weights: dict
     others: tuple[str, ...] = ()
-    beside: tuple[str, ...] = ()
+    skipped: tuple[str, ...] = ()
 
     def __str__(self):
         """What was taken and what was not; nothing for a file that is one network's weights by
@@ -70,10 +73,10 @@ class Part(NamedTuple):
         taken = [f"the weights are those of its {'.'.join(self.path)!r}"] if self.path else []
         if self.prefix:
             taken.append(f"the prefix {self.prefix!r} of their names is taken off")
-        if self.beside:
-            taken.append(f"skipped, as without the prefix: {_listed(self.beside)}")
+        if self.skipped:
+            taken.append(f"skipped, as without the prefix: {_list(self.skipped)}")
         if self.others:
-            taken.append(f"it also has {_listed(self.others)}: {_how_to_choose(self.others[0])}")
+            taken.append(f"it also has {_list(self.others)}: {_how_to_choose(self.others[0])}")
         return "; ".join(taken)
 
 
@@ -88,7 +91,9 @@ def whole(contents, part):
     return Part((), "", contents.tree)
 
 
-def choose_part(contents, asked=None):
+def choose_part(
+    contents: Contents, asked: str | None = None, marks: Sequence[tuple[str, ...]] = ()
+) -> Part:
     """The network's weights in what a reader has found, or those of the part that is asked for.
 
     Without `asked`, dictionaries with the names of a known network come before others, running
@@ -99,7 +104,9 @@ def choose_part(contents, asked=None):
         decides.
     """
     found = _dictionaries(contents.tree)
-    networks = [(path, prefix) for path, weights in found.items() for prefix in _prefixes(weights)]
+    networks = [
+        (path, prefix) for path, weights in found.items() for prefix in _prefixes(weights, marks)
+    ]
     candidates = networks or _unknown_networks(found)
     if not candidates:
         raise UnsupportedFileError(
@@ -110,14 +117,12 @@ def choose_part(contents, asked=None):
     if asked is not None:
         candidates = [c for c in candidates if f"{_full_name(*c)}.".startswith(f"{asked}.")]
         if not candidates:
-            raise UnsupportedFileError(
-                f"it has no part {asked!r}; it has {_listed(names.values())}"
-            )
+            raise UnsupportedFileError(f"it has no part {asked!r}; it has {_list(names.values())}")
     ranks = {candidate: _rank(*candidate) for candidate in candidates}
     best = [candidate for candidate in candidates if ranks[candidate] == min(ranks.values())]
     if len(best) > 1:
         raise UnsupportedFileError(
-            f"it has the weights of {len(best)} networks: {_listed(names[c] for c in best)}. "
+            f"it has the weights of {len(best)} networks: {_list(names[c] for c in best)}. "
             f"Choose one: {_how_to_choose(names[best[0]])}"
         )
     path, prefix = best[0]
@@ -126,12 +131,12 @@ def choose_part(contents, asked=None):
     }
     others = tuple(name for candidate, name in names.items() if candidate != best[0])
     # A single number is no weight: torch's AveragedModel has `n_averaged` there
-    beside = tuple(
+    skipped = tuple(
         name
         for name, value in found[path].items()
         if not name.startswith(prefix) and value.shape != ()
     )
-    return Part(path, prefix, weights, others, beside)
+    return Part(path, prefix, weights, others, skipped)
 
 
 def _dictionaries(tree):
@@ -182,29 +187,24 @@ def _unknown_networks(found):
     """The dictionaries that may be networks of which the names say nothing: those with kernels, if
     any has them.
     """
-    paths = [path for path in found if not any(map(BESIDE.search, path))]
+    paths = [path for path in found if not any(map(NOT_WEIGHTS.search, path))]
     with_kernels = [
         path for path in paths if any(len(value.shape) > 1 for value in found[path].values())
     ]
     return [(path, "") for path in with_kernels or paths]
 
 
-def _prefixes(names):
-    """The prefixes with which these are the names of one of timm's families: usually one, or none."""
-    before = {"layer0.conv1.weight": set(), "bn1.weight": set()}
-    units = set()
-    for name in names:
-        for last, prefixes in before.items():
-            if name.endswith(last):
-                prefixes.add(name.removesuffix(last))
-        if (place := name.find("layer1.0.")) >= 0:
-            units.add(name[:place])
-    found = before["layer0.conv1.weight"] | before["bn1.weight"] & units
+def _prefixes(names, marks):
+    """The prefixes with which these are the names of a known network: usually one, or none."""
+    found = set()
+    for each in marks:
+        before = [{name[: name.find(mark)] for name in names if mark in name} for mark in each]
+        found |= set.intersection(*before) if before else set()
     return sorted(prefix for prefix in found if not prefix or prefix.endswith("."))
 
 
 def _rank(path, prefix):
-    """Smaller is better: averages, then the usual names of dictionaries, then the usual prefixes."""
+    """Smaller is better: averages, then usual names of dictionaries, then usual prefixes."""
     prefixes = prefix.split(".")[:-1]
     words = re.split(r"[._/]", ".".join([*path, prefix]).lower())
     places = [WRAPPERS.index(name) for name in path if name in WRAPPERS]
@@ -219,7 +219,7 @@ def _how_to_choose(name):
     return f"`weights='FILE#{name[:80]}'` takes {name[:80]!r}"
 
 
-def _listed(names):
+def _list(names):
     names = [name[:80] for name in names]
     more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
     return ", ".join(map(repr, names[:LISTED])) + more

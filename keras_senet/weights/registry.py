@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from keras_senet.weights.readers import ENDINGS
 
@@ -118,7 +118,7 @@ CHECKPOINTS = tuple(
 )  # fmt: skip
 
 
-def list_weights(model=None):
+def list_weights(model: Any = None) -> tuple[Checkpoint, ...]:
     """The published weights of a network, or of all: a tuple of `Checkpoint`.
 
     Args:
@@ -144,12 +144,12 @@ def _key(name):
     return name.replace("_", "").lower()
 
 
-def is_published(model_name):
+def is_published(model_name: str) -> bool:
     """Whether there are ImageNet weights for the network of this name."""
     return any(_key(checkpoint.model) == _key(model_name) for checkpoint in CHECKPOINTS)
 
 
-def find(weights, model_name):
+def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
     """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an existing file.
 
     The last two may have "#name" at their end, a part of the file: `split_part` takes it off.
@@ -182,7 +182,7 @@ def find(weights, model_name):
     return Path(weights)
 
 
-def split_part(source):
+def split_part(source: Any) -> tuple[Any, str | None]:
     """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without one."""
     if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).is_file():
         return source, None

@@ -3,14 +3,15 @@
 import errno
 import math
 import os
-import tempfile
 from pathlib import Path
+from typing import Any
 
 import h5py
 import keras
 import numpy as np
 
 from keras_senet.extras import require
+from keras_senet.files import replacing
 from keras_senet.weights.metadata import METADATA, encode
 from keras_senet.weights.names import own_name, to_own
 
@@ -19,18 +20,17 @@ OVERHEAD = 4096  # bytes that a file and each array in it take, at most
 ENDINGS = (".weights.h5", ".safetensors")
 
 
-def save_weights(model, path):
+def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     """Writes the weights of a network, with its `spec` and `preprocessing`, to a `.weights.h5` or
     `.safetensors` file.
 
-    Keras reads the former too. The file appears whole or not at all: an interrupted run leaves an
-    earlier one as it was. Names in a `.safetensors` file are those of the layers, such as
+    Keras reads the former too. The file appears whole or not at all: after an interrupted run an
+    earlier one is still there. Names in a `.safetensors` file are those of the layers, such as
     "stage3_block2_conv1.kernel", in Keras' layout.
 
     Raises:
         ValueError: for another file name, a model that no constructor of this package made, or
-        variables of bfloat16 in
-            a `.weights.h5` file.
+            variables of bfloat16 in a `.weights.h5` file.
         MissingExtraError: for `.safetensors` without the extra `weights`.
         OSError: if the file cannot be written.
     """
@@ -48,14 +48,12 @@ def save_weights(model, path):
             f"`.weights.h5` cannot hold bfloat16: use `.safetensors`. Received: path={str(path)!r}"
         )
     write = _write_keras if path.name.endswith(".weights.h5") else _write_safetensors
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=".saving-") as folder:
-        written = Path(folder) / path.name
-        _reserve(written, path, model)
-        write(model, written)
-        os.replace(written, path)
+    with replacing(path) as partial:
+        _reserve(partial, model)
+        write(model, partial)
 
 
-def _reserve(file, path, model):
+def _reserve(file, model):
     """Raises OSError unless there is space for a model's weights: on a full disk HDF5 ends the
     process.
     """
@@ -66,11 +64,11 @@ def _reserve(file, path, model):
                 os.posix_fallocate(empty.fileno(), 0, needed)
     except OSError as error:
         if error.errno in FULL:  # and not that the file system cannot reserve
-            raise OSError(f"{str(path)!r} cannot be written: {error.strerror}") from error
+            raise
     file.unlink()
 
 
-def check_path(path):
+def check_path(path: str | os.PathLike) -> None:
     """Raises ValueError or FileNotFoundError for a path that no weights can be written to."""
     path = Path(path)
     if not path.name.endswith(ENDINGS):
@@ -86,12 +84,12 @@ def _write_keras(model, path):
     with h5py.File(path, "a") as file:
         file.attrs[METADATA] = np.bytes_(
             encode(model).encode()
-        )  # of a fixed length: what readers need not follow
+        )  # of a fixed length, which readers need not follow
 
 
 def _write_safetensors(model, path):
     library = require("safetensors.numpy", "weights")
-    arrays = {
+    arrays: dict[str, Any] = {
         own_name(variable): keras.ops.convert_to_numpy(variable) for variable in model.weights
     }
     library.save_file(to_own(arrays), path, metadata={METADATA: encode(model)})

@@ -16,6 +16,7 @@ import little
 import matplotlib.figure
 import numpy as np
 import pytest
+from gate_formulas import GATE_FORMULAS
 from gated import FAMILIES
 from PIL import Image
 from tiny import TINY
@@ -41,7 +42,7 @@ from keras_senet.plots.excitations import (
     excited_instances,
     overview,
 )
-from keras_senet.se import SE
+from keras_senet.se import GATES, SE
 from keras_senet.weights.metadata import describe
 
 NAMES = tuple("abcde")
@@ -86,11 +87,6 @@ def all_gates(model, images):
     found = keras.tree.flatten(
         maps(model.preprocessing.normalize(np.asarray(images)), training=False)
     )
-    functions = {
-        "sigmoid": lambda x: 1 / (1 + np.exp(-x)),
-        "tanh": np.tanh,
-        "relu": lambda x: np.maximum(x, 0),
-    }
     gates = {}
     for block, x in zip(blocks, found, strict=True):
         (w1, b1), (w2, b2) = (
@@ -98,7 +94,7 @@ def all_gates(model, images):
         )
         x = x.numpy().astype("float64")
         squeezed = x.mean(axis=(1, 2)) if block.squeeze == "avg" else x
-        gate = functions[block.gate](np.maximum(squeezed @ w1 + b1, 0) @ w2 + b2)
+        gate = GATE_FORMULAS[block.gate](np.maximum(squeezed @ w1 + b1, 0) @ w2 + b2)
         gates[block.name] = gate if gate.ndim == 2 else gate.mean(axis=(1, 2))
     return gates
 
@@ -120,7 +116,7 @@ def assert_equal(found, expected, labels):
     np.testing.assert_allclose(found.from_identity, np.abs(expected - 1).mean(axis=0), **close)
 
 
-@pytest.mark.parametrize("se", [SE(), SE(gate="tanh"), SE(gate="relu"), SE(squeeze=None)], ids=str)
+@pytest.mark.parametrize("se", [*(SE(gate=gate) for gate in GATES), SE(squeeze=None)], ids=str)
 def test_the_figures_are_numpys(se):
     model, data = build(SmallResNet((2, 1), se=se)), dataset()
     for layer in model.layers:
@@ -399,6 +395,14 @@ def test_pictures(tmp_path, monkeypatch):
     for name in ("classes", "instances", "blocks"):
         with Image.open(tmp_path / f"{name}.png") as image:
             assert min(image.size) > 300
+    assert panel.get_ylim() == (-0.03, 1.03)
+    large = dataclasses.replace(block, mean=5 * block.mean)
+    excited_classes(
+        dataclasses.replace(result, blocks={"se": large}), [1, 2], tmp_path / "large.png", "a title"
+    )
+    low, high = figures[-1].axes[0].get_ylim()
+    assert low == -0.03
+    assert high > large.mean.max() > 2
     odd = dataclasses.replace(result, class_names=tuple(f"_{name}" for name in NAMES))
     for draw in (excited_classes, excited_instances):
         draw(odd, [1, 2], tmp_path / "odd.png", "a title")
@@ -594,7 +598,7 @@ def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, ca
         ),
         (
             ("--workdir", "{run}", "--skip-corrupt", "--output", "{run}/model.keras/out"),
-            "model.keras' is no folder)",
+            "model.keras' is not a folder)",
         ),
     ],
 )

@@ -22,7 +22,8 @@ from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import se_blocks
 from keras_senet.complexity import complexity
 from keras_senet.models.preact import PreActResNet
-from keras_senet.models.resnet import BasicResNet, SmallResNet
+from keras_senet.models.resnet import ResNet, SmallResNet
+from keras_senet.models.units import Basic
 
 
 def narrowed(model, pruned):
@@ -273,7 +274,7 @@ LEFT = [(4, 0.65, 48), (4, 0.55, 33), (4, 0.01, 16), (16, 0.01, 4), (16, 0.15, 9
 
 def test_the_hidden_width_decides_how_many_can_stay():
     for reduction, keep, left in LEFT:
-        spec = BasicResNet((1,), se=keras_senet.SE(position="conv3x3", reduction=reduction))
+        spec = ResNet((1,), Basic(), se=keras_senet.SE(position="conv3x3", reduction=reduction))
         (block,) = se_blocks(prune(network(spec), keep, ranking="random"))
         assert (block.expand.filters, block.reduce.filters) == (left, 64 // reduction)
 

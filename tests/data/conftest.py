@@ -1,6 +1,4 @@
-"""Small datasets as tensorflow_datasets and people leave them on the disk; the cache is a temporary
-one.
-"""
+"""Small datasets in the layouts of tensorflow_datasets and of folders; the cache is temporary."""
 
 import pytest
 from data.files import encode, example, picture, prepare

@@ -1,4 +1,4 @@
-"""Pictures, their files, and datasets as tensorflow_datasets leaves them on the disk."""
+"""Pictures, their files, and datasets in the layout of tensorflow_datasets."""
 
 import io
 import json

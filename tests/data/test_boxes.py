@@ -1,4 +1,4 @@
-"""Boxes of training images: their distribution, and that each follows from (seed, place) alone."""
+"""Boxes of training images: their distribution, and that each is a function of (seed, position)."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from keras_senet.data import boxes
 
 def test_random_boxes_have_the_stated_area_and_aspect():
     """fb.resnet.torch: area uniform in 8%..100%, aspect uniform in 3/4..4/3 or its inverse."""
-    top, left, height, width = boxes.random_boxes(0.08, 1)(
+    top, left, height, width = boxes.make_random_boxes(0.08, 1)(
         np.tile([480, 640], (4000, 1)), np.arange(4000)
     ).T
     assert (top >= 0).all()
@@ -42,7 +42,9 @@ def expected_area():
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 50), (300, 2)])
 def test_random_boxes_of_extreme_images(size):
-    top, left, height, width = boxes.random_boxes(0.08, 0)(np.tile(size, (20, 1)), np.arange(20)).T
+    top, left, height, width = boxes.make_random_boxes(0.08, 0)(
+        np.tile(size, (20, 1)), np.arange(20)
+    ).T
     assert (top >= 0).all()
     assert (left >= 0).all()
     assert (top + height <= size[0]).all()
@@ -50,26 +52,26 @@ def test_random_boxes_of_extreme_images(size):
     assert (np.minimum(height, width) >= 1).all()
 
 
-def test_where_nothing_fits_it_is_the_square_in_the_middle():
+def test_where_nothing_fits_the_box_is_the_centre_square():
     sizes = np.array([[10, 1000], [30, 20], [0, 0]])
     expected = [[0, 495, 10, 10], [5, 0, 20, 20], [0, 0, 0, 0]]
-    np.testing.assert_array_equal(boxes.middle_squares(sizes, np.arange(3)), expected)
-    drawn = boxes.random_boxes(1.0, 0)(sizes, np.arange(3))
+    np.testing.assert_array_equal(boxes.choose_center_boxes(sizes, np.arange(3)), expected)
+    drawn = boxes.make_random_boxes(1.0, 0)(sizes, np.arange(3))
     np.testing.assert_array_equal(drawn[[0, 2]], [expected[0], expected[2]])
 
 
-def test_a_box_follows_from_its_seed_and_place_alone():
-    sizes, places = np.array([[40 + i, 90 - i] for i in range(30)]), np.arange(30) * 10**9
-    choose = boxes.random_boxes(0.08, 5)
-    whole = choose(sizes, places)
+def test_a_box_is_a_function_of_seed_and_position():
+    sizes, positions = np.array([[40 + i, 90 - i] for i in range(30)]), np.arange(30) * 10**9
+    choose = boxes.make_random_boxes(0.08, 5)
+    whole = choose(sizes, positions)
     for some in (slice(3, 4), slice(10, 30), slice(None, None, -1)):
-        np.testing.assert_array_equal(choose(sizes[some], places[some]), whole[some])
-    assert not np.array_equal(boxes.random_boxes(0.08, 6)(sizes, places), whole)
+        np.testing.assert_array_equal(choose(sizes[some], positions[some]), whole[some])
+    assert not np.array_equal(boxes.make_random_boxes(0.08, 6)(sizes, positions), whole)
 
 
-def test_draws_are_uniform_and_do_not_depend_on_each_other():
-    """Of neighbouring seeds, places and numbers."""
-    draws = np.stack([boxes.uniform(seed, np.arange(400), (10, 5)) for seed in range(10)])
+def test_draws_are_uniform_and_independent():
+    """Of neighbouring seeds, positions and numbers."""
+    draws = np.stack([boxes.draw_uniform(seed, np.arange(400), (10, 5)) for seed in range(10)])
     assert draws.shape == (10, 400, 10, 5)
     assert ((draws >= 0) & (draws < 1)).all()
     counts, _ = np.histogram(draws, 20)

@@ -16,7 +16,7 @@ from keras_senet import data
 from keras_senet.data import cache as cache_module
 
 
-def test_digits_are_all_there_and_split_evenly():
+def test_digits_are_complete_and_split_evenly():
     train, test = data.load("digits", "train"), data.load("digits", "test")
     assert (len(train), len(test)) == (1437, 360)
     assert train.images.shape == (1437, 32, 32, 3)
@@ -80,14 +80,14 @@ def test_small_images_of_one_size_are_decoded_once(tmp_path):
 
 def test_labels_are_read_without_images_and_kept(prepared, cache):
     dataset = data.load("pictures", "train", prepared)
-    assert len(list(cache.iterdir())) == 1  # the index alone
+    assert len(list(cache.iterdir())) == 1  # only the index
     np.testing.assert_array_equal(dataset.labels, np.arange(10) % 3)
     assert len(list(cache.iterdir())) == 2
     assert isinstance(data.load("pictures", "train", prepared).labels, np.memmap)
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "flipped", "longer"])
-def test_a_damaged_index_is_made_anew(prepared, cache, damage):
+def test_a_damaged_index_is_made_again(prepared, cache, damage):
     before, _ = data.load("pictures", "train", prepared).fetch(np.arange(10))
     (index,) = cache.iterdir()
     content = bytearray(index.read_bytes())
@@ -130,7 +130,7 @@ def test_an_interrupted_write_leaves_nothing(cache):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        cache_module.cached("some", "state", interrupted, lambda array: True)
+        cache_module.load_or_make("some", "state", interrupted, lambda array: True)
     assert not list(cache.iterdir())
 
 
@@ -153,7 +153,7 @@ def test_files_that_change_later_are_noticed(prepared):
         dataset.fetch(np.array([3]))
 
 
-def test_a_record_that_is_no_example_is_named(tmp_path):
+def test_a_record_that_is_not_an_example_is_named(tmp_path):
     good = example(encode(picture(9, 9)), 0)
     prepare(tmp_path, {"train": [[good, b"\xff\xff"]]})
     dataset = data.load("pictures", "train", tmp_path)
@@ -165,7 +165,7 @@ def test_a_record_that_is_no_example_is_named(tmp_path):
     ]
 
 
-def test_what_is_not_there_is_said_with_the_place(tmp_path):
+def test_what_is_missing_is_named_with_its_place(tmp_path):
     with pytest.raises(ValueError, match=f"no dataset 'mnist' in {str(tmp_path)!r}"):
         data.load("mnist", "train", tmp_path)
     with pytest.raises(ValueError, match="no dataset and no folder './nowhere'"):
@@ -211,7 +211,7 @@ def test_a_directory_without_splits_does_not_hide_a_dataset(prepared, tmp_path, 
     assert len(data.load("pictures", "train", prepared)) == 10
 
 
-def test_a_dataset_in_memory_checks_what_it_is_given():
+def test_a_dataset_in_memory_checks_its_arrays():
     with pytest.raises(ValueError, match="float64"):
         data.Dataset(np.zeros((2, 4, 4, 3)), np.zeros(2), ("a",))
     with pytest.raises(ValueError, match="labels (3,)".replace("(", r"\(").replace(")", r"\)")):
@@ -230,7 +230,8 @@ start = time.perf_counter()
 dataset = data.load("pictures", "train", sys.argv[1])
 made = data.TrainingData(dataset, batch_size=64, image_size=16, seed=0)
 images, targets = next(iter(made.batches(5, 6)))
-print(len(dataset), time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+seconds = time.perf_counter() - start
+print(len(dataset), seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
 
 
@@ -253,7 +254,7 @@ def test_a_million_records_take_seconds_and_no_memory(tmp_path):
 
 
 def repeat_record(folder, count):
-    """Makes a dataset of one record one of many."""
+    """Makes a dataset of many equal records from one of a single record."""
     (path,) = folder.glob("*.tfrecord*")
     record = path.read_bytes()
     with open(path, "wb") as file:

@@ -1,4 +1,4 @@
-"""Files of every kind give Pillow's RGB values, or fail; crops are parts of the whole."""
+"""Files of every kind have Pillow's RGB values, or fail; crops equal parts of the whole."""
 
 import struct
 import zlib
@@ -19,7 +19,7 @@ BOX = (3, 5, 20, 31)  # top, left, height, width
 
 
 def png16(values, colour):
-    """A PNG of 16 bits a value; Pillow writes none in RGB."""
+    """A PNG of 16 bits per value; Pillow writes none in RGB."""
 
     def chunk(kind, content):
         return (
@@ -56,7 +56,7 @@ JPEGS = {
     "progressive": encode(RGB, progressive=True),
     "grey": encode(RGB.convert("L")),
     "CMYK": encode(RGB.convert("CMYK"), quality=95),
-    "bytes behind it": encode(RGB) + b"\0\0\0",
+    "bytes after its end": encode(RGB) + b"\0\0\0",
 }
 EXACT = {
     "PNG": (encode(RGB, "PNG"), PICTURE),
@@ -78,7 +78,7 @@ EXACT = {
     "GIF": (encode(RGB.convert("P"), "GIF"), np.asarray(RGB.convert("P").convert("RGB"))),
 }
 DECODE_PART = tf.function(
-    lambda raw, window, box, part: decoding.decode_part(raw, 3, window, box, lambda size: part)
+    lambda raw, window, box, part: decoding.decode_box(raw, 3, (window, box), lambda size: part)
 )
 
 
@@ -89,7 +89,7 @@ def part(image, box=BOX):
 
 def decoded_part(encoded, box):
     box = np.array([box], "int32")
-    ((window, within),) = decoding.windows(box, decoding.read_headers([encoded])[0])
+    ((window, within),) = decoding.plan_windows(box, decoding.read_headers([encoded])[0])
     return DECODE_PART(tf.constant(encoded), window, within, box[0])
 
 
@@ -119,13 +119,13 @@ def test_crops_are_parts_of_the_whole_everywhere():
 
 
 def with_segment(jpeg, segment):
-    """The JPEG with bytes behind its first marker."""
+    """The JPEG with bytes after its first marker."""
     return jpeg[:2] + segment + jpeg[2:]
 
 
 SIZES = {
-    **{kind: (jpeg, (33, 47)) for kind, jpeg in JPEGS.items() if kind != "bytes behind it"},
-    "bytes behind it": (JPEGS["bytes behind it"], (0, 0)),
+    **{kind: (jpeg, (33, 47)) for kind, jpeg in JPEGS.items() if kind != "bytes after its end"},
+    "bytes after its end": (JPEGS["bytes after its end"], (0, 0)),
     "another JPEG in a segment": (
         with_segment(
             JPEGS["grey"],
@@ -191,7 +191,7 @@ def test_what_cannot_be_decoded_fails_whatever_the_crop(kind, tmp_path):
             function(BAD[kind])
     (tmp_path / "train" / "a").mkdir(parents=True)
     (tmp_path / "train" / "a" / "1.jpg").write_bytes(BAD[kind])
-    corrupt = decoding.why_corrupt(data.load(tmp_path, "train"), 0)
+    corrupt = decoding.find_corrupt(data.load(tmp_path, "train"), 0)
     assert corrupt.name.endswith("1.jpg")
     assert corrupt.reason
     assert "\n" not in corrupt.reason
@@ -214,7 +214,7 @@ def test_one_pixel_becomes_an_image(kind, tmp_path):
 
 
 def test_training_images_are_pillow_s_crop_and_resize(tmp_path):
-    """Of JPEGs, whose boxes are drawn before they are decoded, and of others, behind that."""
+    """Of JPEGs, whose boxes are drawn before they are decoded, and of others, drawn after that."""
     image = picture(300, 400)
     jpeg = encode(image, quality=90)
     files = {
@@ -228,8 +228,8 @@ def test_training_images_are_pillow_s_crop_and_resize(tmp_path):
         (tmp_path / "train" / "a" / name).write_bytes(content)
     dataset = data.load(tmp_path, "train")
     for augmentation, choose in (
-        (data.Augmentation(min_area=0.08), boxes.random_boxes(0.08, 3)),
-        (data.Augmentation(), boxes.middle_squares),
+        (data.Augmentation(min_area=0.08), boxes.make_random_boxes(0.08, 3)),
+        (data.Augmentation(), boxes.choose_center_boxes),
     ):
         made = data.TrainingData(
             dataset, batch_size=4, image_size=96, seed=3, augmentation=augmentation

@@ -55,15 +55,15 @@ def test_corrupt_images_are_named_or_left_out(folder):
     np.testing.assert_array_equal(read[1][0][1], expected)
 
 
-def test_a_label_that_is_no_class_is_named():
+def test_a_label_that_is_not_a_class_is_named():
     dataset = data.Dataset(np.zeros((3, 4, 4, 3), "uint8"), [0, 1, 2], ("a", "b"))
     with pytest.raises(
-        data.CorruptImageError, match="image 2 cannot be used: its label 2 is none of 0..1"
+        data.CorruptImageError, match="image 2 cannot be used: its label 2 is not in 0..1"
     ):
         list(data.evaluation_batches(dataset, 2))
 
 
-def test_an_error_of_the_transform_is_not_an_image_s(folder):
+def test_an_error_in_the_transform_is_not_blamed_on_an_image(folder):
     def transform(image):
         with tf.control_dependencies([tf.debugging.assert_equal(tf.shape(image)[0], -1)]):
             return tf.identity(image)

@@ -49,6 +49,25 @@ def test_two_folders_of_validation_images_are_refused_and_two_names_of_one_are_n
         data.load(root, "val")
 
 
+@pytest.mark.parametrize("name", ["Val", "VALIDATION", "Validation", "vAlid"])
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("TRAIN", "Test")])
+def test_splits_are_found_in_any_capitals(cats, train, name, test):
+    root = cats.parent.parent
+    images = {split: names(root / "train") for split in ("train", "val", "test")}
+    for other in (name, test):
+        shutil.copytree(root / "train", root / other)
+    (root / name / "cat" / "0.png").unlink()
+    images["val"] = images["val"][1:]
+    (root / "train").rename(root / train)
+    assert data.splits(root) == ("train", "val", "test")
+    for split, expected in images.items():
+        assert list(data.load(root, split).listing()) == expected
+    (root / "Train" / "cat").mkdir(parents=True)
+    both = " and ".join(map(repr, sorted(["Train", train])))
+    with pytest.raises(ValueError, match=f"one folder of training images. Received: {both}"):
+        data.load(root, "train")
+
+
 def link_to_itself(cats):
     (cats / "latest").symlink_to(".")
 
@@ -123,7 +142,7 @@ def test_links_to_folders_are_followed_once(cats):
     assert names(linked) == ["0.png", "1.png", "2.png"]
 
 
-def test_endings_that_are_not_known_are_judged_by_the_content(cats):
+def test_files_with_unknown_endings_are_images_by_content(cats):
     jpeg = encode(picture(8, 8))
     for name in ("a.jfif", "b.jpe", "c", "d.JPG", "e.tif"):
         (cats / name).write_bytes(jpeg)
@@ -144,7 +163,7 @@ def test_endings_that_are_not_known_are_judged_by_the_content(cats):
         find_images(cats)
 
 
-def test_what_is_left_out_is_said_with_the_reason(cats):
+def test_what_is_left_out_is_reported_with_the_reason(cats):
     (cats / "notes.txt").write_text("text")
     (cats / "9.png").symlink_to("nowhere.png")
     (cats.parent / "loose.png").write_bytes((cats / "0.png").read_bytes())
@@ -152,9 +171,9 @@ def test_what_is_left_out_is_said_with_the_reason(cats):
         dataset = data.load(cats.parent.parent, "train")
     assert len(dataset) == 3
     said = str(warned[0].message)
-    assert "1 (no image), such as '" + str(cats / "notes.txt") in said
-    assert "1 (a link to nothing), such as '" + str(cats / "9.png") in said
-    assert "1 (beside the class folders), such as '" + str(cats.parent / "loose.png") in said
+    assert "1 (not an image), such as '" + str(cats / "notes.txt") in said
+    assert "1 (a broken link), such as '" + str(cats / "9.png") in said
+    assert "1 (outside the class folders), such as '" + str(cats.parent / "loose.png") in said
 
 
 def test_calibration_reads_what_training_reads(cats):
@@ -181,7 +200,7 @@ def test_names_that_are_not_utf_8(cats):
 
 def test_pipes_and_folders_are_not_read(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(OSError, match="pipe' is no regular file"):
+    with pytest.raises(OSError, match="pipe' is not a regular file"):
         read_bytes(tmp_path / "pipe")
     with pytest.raises(IsADirectoryError, match="is a folder"):
         read_bytes(tmp_path)

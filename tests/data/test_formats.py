@@ -1,4 +1,4 @@
-"""Files of every kind in three channels and one: Pillow's RGB and Pillow's grey of it."""
+"""Files of every kind in three channels and in one: Pillow's RGB and Pillow's luminance."""
 
 import io
 import struct
@@ -10,7 +10,7 @@ from data.files import encode, picture
 from PIL import Image
 
 from keras_senet import data
-from keras_senet.images.decoding import decode, reason_of
+from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import IMAGENET
 
 RANDOM = np.random.default_rng(0)
@@ -113,14 +113,14 @@ def test_values_are_pillow_s_in_three_channels_and_in_one(kind):
 
 
 @pytest.mark.parametrize("length", [8000, 9000, 20000, 40000])
-def test_a_cut_gif_of_several_parts_is_not_complete(length):
+def test_a_truncated_gif_is_not_complete(length):
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         decode(tf.constant(FILES["GIF of several parts"][:length]), 3)
-    assert "GIF is damaged or not complete" in reason_of(error.value)
+    assert "GIF is damaged or not complete" in describe_error(error.value)
 
 
-def test_a_long_animation_costs_what_its_first_picture_costs():
-    """A part of it alone is gone through: the rest need not even be complete."""
+def test_a_long_animation_takes_no_longer_than_its_first_picture():
+    """Only a part of the file is read: the rest need not even be complete."""
     long = FILES["GIF animation"] + bytes([0x2C, 1]) * 10**6
     np.testing.assert_array_equal(
         decode(tf.constant(long), 3), decode(tf.constant(FILES["GIF animation"]), 3)
@@ -151,18 +151,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_refused_is_said_without_internals(kind, tmp_path):
+def test_refusals_have_no_internals_of_tensorflow(kind, tmp_path):
     encoded, reason = REFUSED[kind]
     with pytest.raises(tf.errors.InvalidArgumentError) as error:
         decode(tf.constant(encoded), 3)
-    assert reason in reason_of(error.value)
+    assert reason in describe_error(error.value)
     (tmp_path / "a.jpg").write_bytes(encoded)
     with pytest.raises(ValueError, match=reason) as error:
         IMAGENET.read(tmp_path / "a.jpg")
     assert not any(word in str(error.value) for word in ("{{", "[Op", "assertion", "node"))
 
 
-def test_palettes_in_a_batch_of_training(tmp_path):
+def test_palettes_in_a_training_batch(tmp_path):
     place = tmp_path / "train" / "a"
     place.mkdir(parents=True)
     square = picture(32, 32)

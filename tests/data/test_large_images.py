@@ -15,7 +15,7 @@ from PIL import Image
 from keras_senet import data, evaluation
 from keras_senet.images import headers
 from keras_senet.images.decoding import decode
-from keras_senet.preprocessing import IMAGENET, middle, middle_offset, resize
+from keras_senet.preprocessing import IMAGENET, crop_center, locate_center, resize
 
 
 def png_header(height, width):
@@ -75,7 +75,7 @@ def test_too_many_pixels_are_refused_by_name_and_size(kind, tmp_path):
     assert "pixels" in corrupt.reason
 
 
-def test_evaluation_leaves_them_out_or_names_them(tmp_path):
+def test_evaluation_leaves_large_images_out_or_names_them(tmp_path):
     place = tmp_path / "test" / "a"
     place.mkdir(parents=True)
     (place / "huge.png").write_bytes(HUGE["PNG"])
@@ -94,12 +94,12 @@ def test_evaluation_leaves_them_out_or_names_them(tmp_path):
 def test_the_limit_is_the_documented_one():
     assert headers.MAX_PIXELS == 2**28 // 3
     header = headers.read_header(png_header(9459, 9459))
-    assert not headers.why_not(header)
-    assert headers.why_not(header._replace(height=9460))
+    assert not headers.find_problem(header)
+    assert headers.find_problem(header._replace(height=9460))
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])
-def test_of_an_animation_only_the_first_picture_is_decoded(kind):
+def test_only_the_first_picture_of_an_animation_is_decoded(kind):
     """100 pictures of 4 MiB would show in the memory."""
     first = Image.fromarray(np.zeros((1200, 1200), "uint8"))
     others = [Image.fromarray(np.full((1200, 1200), n, "uint8")) for n in range(1, 100)]
@@ -111,7 +111,7 @@ def test_of_an_animation_only_the_first_picture_is_decoded(kind):
 
 
 def resized_whole(image, short, interpolation):
-    """As `resize`, without cropping anything before."""
+    """As `resize`, without cropping anything first."""
     sides = [
         short if side == min(image.shape[:2]) else short * side // min(image.shape[:2])
         for side in image.shape[:2]
@@ -121,7 +121,7 @@ def resized_whole(image, short, interpolation):
 
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
-def test_the_middle_is_that_of_the_whole(interpolation):
+def test_the_centre_equals_that_of_the_whole(interpolation):
     """To the last bit up to an aspect of 4; of longer ones to the rounding of the whole's float32
     positions.
     """
@@ -135,11 +135,11 @@ def test_the_middle_is_that_of_the_whole(interpolation):
             resize(image, short, interpolation),
             resized_whole(image, short, interpolation),
         )
-        for side in (size, short):  # `short` is what ten crops are taken from
-            differences = np.abs(middle(ours, side).numpy() - middle(whole, side).numpy())
+        for side in (size, short):  # ten crops are taken from `short`
+            differences = np.abs(crop_center(ours, side).numpy() - crop_center(whole, side).numpy())
             assert differences.max() <= (max(sides) > 4 * min(sides))
             assert (differences > 0).mean() < 0.01
-        assert [int(n) for n in middle_offset(ours, size)] != [-1, -1]
+        assert [int(n) for n in locate_center(ours, size)] != [-1, -1]
 
 
 def test_a_thin_image_takes_little_memory(tmp_path):

@@ -40,8 +40,8 @@ def test_flip_mirrors_half():
     assert 70 <= mirrored <= 130
 
 
-def test_rotation_turns_both_ways_within_its_degrees():
-    """A white dot 40 pixels right of the middle moves along a circle, whose angle is measured."""
+def test_rotation_is_in_both_directions_within_its_degrees():
+    """A white dot 40 pixels right of the centre moves along a circle, whose angle is measured."""
     image = np.zeros((101, 101, 3), "uint8")
     image[48:53, 88:93] = 255
     angles = []
@@ -63,7 +63,7 @@ def test_pixel_jitter_is_independent_and_within_its_range():
 
 
 def test_color_jitter_keeps_its_strength():
-    flat = np.full((24, 24, 3), 100, "uint8")  # contrast and saturation leave it
+    flat = np.full((24, 24, 3), 100, "uint8")  # contrast and saturation do not change it
     levels = made(Augmentation(color_jitter=0.4), flat, 200)[:, 0, 0, 0]
     assert 60 <= levels.min() < 66
     assert 134 < levels.max() <= 140
@@ -85,7 +85,7 @@ def test_random_erasing_has_its_probability():
     assert len([m for m in made(Augmentation(random_erasing=1.0)) if np.array_equal(m, IMAGE)]) <= 2
 
 
-def test_cutout_is_a_square_that_borders_cut():
+def test_cutout_is_a_square_clipped_at_the_borders():
     results = made(Augmentation(cutout=8), np.full((24, 24, 3), 9, "uint8"), 700)
     areas = (results == 0).all(axis=-1).sum(axis=(1, 2))
     assert areas.max() == 64
@@ -102,15 +102,15 @@ def test_randaugment_changes_images_by_its_magnitude():
 
 def test_operations_have_seeds_of_their_own():
     both = made(Augmentation(flip=True, pixel_jitter=1), count=40)
-    alone = made(Augmentation(flip=True), count=40)
-    assert np.abs(both.astype(int) - alone).max() == 1
+    only_flipped = made(Augmentation(flip=True), count=40)
+    assert np.abs(both.astype(int) - only_flipped).max() == 1
 
 
 @pytest.mark.parametrize(
     ("height", "width", "size"),
     [(272, 277, 224), (100, 90, 224), (90, 300, 64), (1, 1, 8), (300, 1, 8), (64, 64, 64)],
 )
-def test_resizing_is_tensorflow_s_and_pillow_s(height, width, size):
+def test_resizing_equals_tensorflow_s_and_pillow_s(height, width, size):
     image = picture(height, width)
     resized = tf.function(resize_square)(image, size).numpy().astype(int)
     expected = tf.image.resize(image, (size, size), antialias=True).numpy()

@@ -1,4 +1,4 @@
-"""The order and augmentation are functions of (seed, epoch, place), however the batches are read."""
+"""Order and augmentation are functions of (seed, epoch, position), however batches are read."""
 
 import itertools
 
@@ -9,12 +9,12 @@ import tensorflow as tf
 from data.files import encode, picture
 
 from keras_senet import data
-from keras_senet.data.order import replacements
+from keras_senet.data.order import propose_replacements
 
 BATCH = 8
 EVERYTHING = data.Augmentation(
-    min_area=0.3, pad_and_crop=2, flip=True, rotation=10, pixel_jitter=20, color_jitter=0.4, randaugment=1,
-    randaugment_magnitude=0.3, random_erasing=0.5, cutout=4, mixup=0.4, cutmix=1.0,
+    min_area=0.3, pad_and_crop=2, flip=True, rotation=10, pixel_jitter=20, color_jitter=0.4,
+    randaugment=1, randaugment_magnitude=0.3, random_erasing=0.5, cutout=4, mixup=0.4, cutmix=1.0,
 )  # fmt: skip
 
 
@@ -40,7 +40,7 @@ def values(batches):
 
 @pytest.fixture(scope="module")
 def varied(numbered):
-    """The first nine batches with every augmentation, which is long to trace."""
+    """The first nine batches with every augmentation, which takes long to trace."""
     return read(training(numbered, augmentation=EVERYTHING), 0, 9)
 
 
@@ -73,7 +73,7 @@ def test_an_epoch_shows_each_image_once_and_the_next_in_another_order(numbered):
 
 @pytest.mark.parametrize("balanced", [False, True])
 def test_it_starts_at_any_step(numbered, varied, balanced):
-    """Balanced, other images are read in the same way: with little augmentation, which is fast to
+    """With balanced classes only the order differs: hence little augmentation, which is fast to
     trace.
     """
     augmentation = data.Augmentation(pad_and_crop=2, mixup=0.4) if balanced else EVERYTHING
@@ -88,7 +88,7 @@ def test_it_starts_at_any_step(numbered, varied, balanced):
 
 
 def test_encoded_images_are_the_same_each_time(prepared):
-    """With what concerns decoding; the rest is that of arrays."""
+    """With the augmentation that concerns decoding; the rest is tested on arrays."""
     dataset = data.load("pictures", "train", prepared)
     augmentation = data.Augmentation(min_area=0.3, flip=True, color_jitter=0.4)
     made = training(dataset, 16, augmentation=augmentation)
@@ -110,9 +110,8 @@ def test_parts_of_workers_make_the_global_batch(numbered, varied, augmentation):
     whole = varied[2:5] if augmentation is EVERYTHING else read(made, 2, 5)
     parts = read(made, 2, 5, replicas=4)
     assert [images.shape for images, _ in parts] == [(2, 12, 12, 3)] * 12
-    joined = [[np.concatenate(both) for both in zip(*step, strict=True)] for step in itertools.batched(parts, 4)] \
-        if hasattr(itertools, "batched") else \
-        [[np.concatenate(both) for both in zip(*parts[4 * i : 4 * i + 4], strict=True)] for i in range(3)]  # fmt: skip
+    steps = [zip(*parts[i : i + 4], strict=True) for i in range(0, 12, 4)]
+    joined = [[np.concatenate(both) for both in step] for step in steps]
     assert_equal(joined, whole)
     assert_equal(
         read(made, 2, 5, replicas=4, parts=range(1, 3)),
@@ -134,7 +133,7 @@ def test_pairs_are_mixed_with_their_targets(numbered):
 
 
 def own_share(images, pure, other, augmentation):
-    """The share of the image itself, measured on the pixels: (N, 1)."""
+    """The weight of the image itself, measured on the pixels: (N, 1)."""
     if augmentation.cutmix:
         kept = np.all(images == pure, axis=-1)
         assert np.all(kept | np.all(images == other, axis=-1))
@@ -148,7 +147,7 @@ def own_share(images, pure, other, augmentation):
     )[:, None]
 
 
-def test_a_batch_that_cannot_be_parted(numbered):
+def test_a_batch_that_cannot_be_divided(numbered):
     with pytest.raises(ValueError, match="`batch_size` must be from 1 to the number of images, 30"):
         data.TrainingData(numbered, batch_size=31, image_size=12, seed=0)
     with pytest.raises(ValueError, match="multiple of the number of replicas, 3"):
@@ -157,7 +156,7 @@ def test_a_batch_that_cannot_be_parted(numbered):
         training(numbered, augmentation=data.Augmentation(cutmix=1.0)).batches(0, 1, replicas=8)
 
 
-def test_balanced_classes_come_equally_often_and_their_images_in_turn():
+def test_balanced_classes_are_equally_frequent_and_their_images_in_sequence():
     labels = np.array([0] * 20 + [1] * 7 + [2] * 3)
     dataset = data.Dataset(np.zeros((30, 4, 4, 3), "uint8"), labels, ("a", "b", "c"))
     made = training(dataset, 4, class_balanced=True)
@@ -196,11 +195,11 @@ def test_corrupt_images_are_replaced_whenever_they_are_found(numbered, balanced)
     other = next(i for i in range(30) if i not in (bad, instead))
     assert made.indices(0, {bad, other})[3] == instead  # another bad image changes nothing
     with pytest.raises(ValueError, match="all are corrupt"):
-        made._replacement(0, frozenset(range(30)))
+        made._find_replacement(0, frozenset(range(30)))
 
 
-def test_replacements_reach_all():
-    assert set(itertools.islice(replacements(5, 0, 10), 100)) == set(range(10))
+def test_replacements_reach_all_images():
+    assert set(itertools.islice(propose_replacements(5, 0, 10), 100)) == set(range(10))
 
 
 def test_corrupt_images_fail_and_are_named(folder):
@@ -235,7 +234,7 @@ def test_a_file_that_vanished_is_named(folder):
 
 
 @pytest.mark.parametrize("label", [-1, 3, 2**40])
-def test_a_label_that_is_no_class_fails_and_is_named(numbered, label):
+def test_a_label_that_is_not_a_class_fails_and_is_named(numbered, label):
     labels = np.array(numbered.labels)
     labels[7] = label
     made = data.TrainingData(
@@ -245,11 +244,12 @@ def test_a_label_that_is_no_class_fails_and_is_named(numbered, label):
         seed=0,
     )
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=f"labels that are no class of the dataset: .{label}"
+        tf.errors.InvalidArgumentError,
+        match=f"labels that are not classes of the dataset: .{label}",
     ):
         read(made, 0, 1)
     (corrupt,) = made.corrupt_at(0)
-    assert corrupt == (7, "image 7", f"its label {label} is none of 0..2")
+    assert corrupt == (7, "image 7", f"its label {label} is not in 0..2")
 
 
 @pytest.mark.parametrize("layout", ["channels_first", "channels_last"])

@@ -19,7 +19,7 @@ PICTURE = Image.fromarray(picture(33, 47))
 
 
 def turned(orientation, kind="JPEG", order="<", **options):
-    """A file whose EXIF, in one of the two byte orders, says how it is turned."""
+    """A file whose EXIF, in one of the two byte orders, has its orientation."""
     exif = Image.Exif()
     exif.endian = order
     exif[0x010F], exif[0x0112] = "a maker, whose name is not in the entry", orientation
@@ -93,7 +93,7 @@ FILES |= {
 @pytest.mark.parametrize("kind", FILES)
 def test_what_the_header_says_is_what_pillow_reads(kind):
     opened = Image.open(io.BytesIO(FILES[kind]))
-    opened.load()  # of a PNG what comes after the data too
+    opened.load()  # also what comes after the data of a PNG
     expected = opened.getexif().get(0x0112, 1)
     expected = expected if expected in range(1, 9) else 1
     header = headers.read_header(FILES[kind])
@@ -101,10 +101,10 @@ def test_what_the_header_says_is_what_pillow_reads(kind):
 
 
 def test_a_file_that_is_made_to_take_long_does_not():
-    """A million bytes that fill: in a graph each takes as long as a segment."""
+    """A million fill bytes: in a graph each takes as long as a segment."""
     jpeg = with_segments(b"\xff" * 10)
     slow = jpeg[:2] + b"\xff" * 10**6 + jpeg[2:]
-    assert headers.why_not(headers.read_header(slow)) == "its JPEG header is damaged"
+    assert headers.find_problem(headers.read_header(slow)) == "its JPEG header is damaged"
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -119,20 +119,22 @@ def test_images_are_decoded_upright_whole_and_in_parts(orientation, tmp_path):
         np.testing.assert_array_equal(dataset.decode(tf.constant(encoded)), shown(encoded))
     # The crops of training are parts of the upright image: the same as of one that is stored
     # upright.
-    choose = boxes.random_boxes(0.1, 3)
+    choose = boxes.make_random_boxes(0.1, 3)
     sizes, orientations = dataset.headers(raw)
     assert orientations.tolist() == [orientation] * 2
     height, width = shown(raw[0]).shape[:2]
     assert sizes.tolist() == [[height, width], [0, 0]]
     for place in range(6):
         box = choose(np.array([[height, width]]), np.array([place]))
-        ((window, within),) = data.decoding.windows(box, sizes[:1])
-        part = dataset.decode_part(tf.constant(raw[0]), window, within, None, sizes[0], orientation)
+        ((window, within),) = data.decoding.plan_windows(box, sizes[:1])
+        part = dataset.decode_box(
+            tf.constant(raw[0]), (window, within), None, sizes[0], orientation
+        )
         top, left, rows, columns = box[0]
         np.testing.assert_array_equal(part, shown(raw[0])[top : top + rows, left : left + columns])
 
 
-def test_it_can_be_switched_off(tmp_path):
+def test_orientation_can_be_ignored(tmp_path):
     place = tmp_path / "train" / "a"
     place.mkdir(parents=True)
     (place / "1.png").write_bytes(turned(6, "PNG"))
@@ -152,8 +154,8 @@ def test_it_can_be_switched_off(tmp_path):
 
 
 # Over 5 s on a slow machine: a graph with all formats is built.
-def test_a_graph_reads_the_same_headers_and_turns_the_same_way():
-    """As `serve_jpeg` does; of damaged headers, too."""
+def test_a_graph_reads_the_same_headers_and_orients_alike():
+    """As `serve_jpeg` does; also of damaged headers."""
     parse = tf.function(_header, input_signature=[tf.TensorSpec((), tf.string)])
     randomly = random.Random(0)
     files = [
@@ -168,7 +170,7 @@ def test_a_graph_reads_the_same_headers_and_turns_the_same_way():
             damaged[randomly.randrange(100)] = randomly.randrange(256)
         assert parse(tf.constant(encoded)).numpy().tolist() == list(headers.read_header(encoded))
         expected = headers.read_header(bytes(damaged))
-        if expected.format != headers.JPEG:  # of JPEGs the decoder's own error is as good
+        if expected.format != headers.JPEG:  # for JPEGs the decoder's own error is as good
             assert parse(tf.constant(bytes(damaged))).numpy().tolist() == list(expected)
     traced = tf.function(lambda raw: decode(raw, 3), input_signature=[tf.TensorSpec((), tf.string)])
     for encoded in (turned(6), turned(7, "PNG"), encode(PICTURE)):

@@ -21,8 +21,9 @@ from keras_senet.export import parity
 from keras_senet.export.inputs import batches_to_compare
 from keras_senet.export.model import output_names
 from keras_senet.models.bn_inception import MODULES, BNInception
-from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet
+from keras_senet.models.resnet import ResNet, SmallResNet
 from keras_senet.models.shufflenet import ShuffleNet
+from keras_senet.models.units import Basic
 from keras_senet.se import SE
 
 SIZES = ((32, 32), (45, 38))
@@ -71,7 +72,7 @@ def maps():
 @pytest.fixture(scope="module")
 def small_maps():
     """The same with a quarter of the channels, for what does not depend on the network."""
-    return keras_senet.features(network(BasicResNet((1, 1, 1, 1)), include_top=False))
+    return keras_senet.features(network(ResNet((1, 1, 1, 1), Basic()), include_top=False))
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "onnx"])

@@ -19,7 +19,7 @@ from keras_senet.export.onnx import writer
 from keras_senet.export.onnx.graph import UnsupportedLayerError
 from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
 from keras_senet.models.resnet import ResNet, SmallResNet, resnext
-from keras_senet.se import SE
+from keras_senet.se import GATES, SE
 
 RANDOM = np.random.default_rng(0)
 
@@ -117,7 +117,7 @@ def test_gates_are_outputs(squeeze, tmp_path):
         np.testing.assert_allclose(found[f"gates/{name}"], np.mean(gate, axis=(1, 2)), atol=1e-5)
 
 
-@pytest.mark.parametrize("gate", ["sigmoid", "tanh", "relu"])
+@pytest.mark.parametrize("gate", GATES)
 def test_each_gate(gate, tmp_path):
     model = network(SmallResNet((1, 1), se=SE(gate=gate, use_bias=False, position="pre")))
     assert export.to_onnx(model, tmp_path / "file").relative_error <= 1e-4

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import inspect
+import pickle
 
 import keras
 import numpy as np
@@ -15,7 +16,8 @@ from keras_senet import models
 from keras_senet.initializers import blank, shapes_only
 from keras_senet.models.blocks import global_pool
 from keras_senet.models.mobilenet import MobileNet
-from keras_senet.models.resnet import BasicResNet, ResNet
+from keras_senet.models.resnet import ResNet
+from keras_senet.models.units import Basic
 
 tiny = pytest.mark.parametrize("network", TINY.values(), ids=TINY)
 layouts = pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
@@ -347,27 +349,27 @@ def test_the_last_layer_has_the_activation():
 
 
 @pytest.mark.parametrize(
-    ("spec", "field", "before", "after"),
+    ("spec", "changed", "before", "after"),
     [
         (
             MobileNet(width=0.25),
-            "gate_first",
+            {"gate_first": True},
             "stage1_block1_pointwise_relu",
             "stage1_block1_pointwise_bn",
         ),
         (
-            BasicResNet((1, 1)),
-            "residual_relu",
+            ResNet((1, 1), Basic()),
+            {"unit": Basic(residual_relu=True)},
             "stage2_block1_conv2_bn",
             "stage2_block1_conv2_relu",
         ),
     ],
-    ids=["MobileNet", "BasicResNet"],
+    ids=["MobileNet", "Basic"],
 )
-def test_what_an_se_block_stands_behind(spec, field, before, after):
-    for value, expected in ((False, before), (True, after)):
+def test_what_an_se_block_follows(spec, changed, before, after):
+    for fields, expected in (({}, before), (changed, after)):
         make = keras_senet.application(
-            dataclasses.replace(spec, **{field: value}), name="tiny", input_size=32
+            dataclasses.replace(spec, **fields), name="tiny", input_size=32
         )
         with shapes_only():
             model = make(weights=None)
@@ -456,7 +458,6 @@ def test_sizes_that_a_network_cannot_run_at(name, arguments, message):
     ("name", "fields", "message"),
     [
         ("SEResNet50", {"output_stride": 4}, "output_stride=4"),
-        ("SEResNet50", {"stride_on": 3}, "stride_on=3"),
         ("SEShuffleNet", {"groups": 5}, "groups=5"),
         ("SEShuffleNet", {"width": 0.33}, "width=0.33"),
         ("SEShuffleNet", {"se": keras_senet.SE(position="pre")}, "position='pre'"),
@@ -513,3 +514,42 @@ def test_stages_that_a_network_has_not(stages):
 def test_an_unknown_model_lists_the_known_ones():
     with pytest.raises(ValueError, match="SEResNet51.*SEResNet50"):
         models.get("SEResNet51")
+
+
+def test_a_constructor_is_pickled_by_its_name_and_a_variant_by_its_fields():
+    for name in models.__all__:
+        constructor = getattr(keras_senet, name)
+        assert pickle.loads(pickle.dumps(constructor)) is constructor
+    variant = keras_senet.SENet154.variant(
+        dataclasses.replace(keras_senet.SENet154.spec, se=None), name="plain"
+    )
+    again = pickle.loads(pickle.dumps(variant))
+    assert again == variant
+    assert hash(again) == hash(variant)
+    assert inspect.signature(again) == inspect.signature(variant)
+    assert again.base is keras_senet.SENet154
+
+
+def test_constructors_compare_and_print():
+    spec = keras_senet.SEResNet18.spec
+    variant = keras_senet.SEResNet18.variant
+    assert variant(spec) == variant(spec)
+    assert variant(spec) != variant(dataclasses.replace(spec, depths=(1, 1, 1, 1)))
+    assert repr(variant(spec)).startswith(
+        "Constructor(spec=ResNet(depths=(2, 2, 2, 2), unit=Basic("
+    )
+    assert str(inspect.signature(keras_senet.SEResNet20)) == (
+        "(include_top=True, weights=None, input_tensor=None, input_shape=None, pooling=None, "
+        "classes=10, classifier_activation='softmax', name='se_resnet20')"
+    )
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        keras_senet.SEResNet18.classes = 10
+
+
+def test_default_arguments_are_those_of_the_signature():
+    make = keras_senet.application(ResNet((1, 1)), name="tiny", input_size=32, classes=7)
+    with shapes_only():
+        model = make()
+    assert (model.name, model.output_shape) == ("tiny", (None, 7))
+    with pytest.raises(TypeError, match="pool"):
+        make(pool="avg")

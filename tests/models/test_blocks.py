@@ -1,11 +1,17 @@
 """The pieces against their definitions, written out in NumPy."""
 
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
 
+from keras_senet.initializers import shapes_only
 from keras_senet.models import blocks
-from keras_senet.models.resnet import BasicResNet, ResNet, senet
+from keras_senet.models.blocks import Sampling
+from keras_senet.models.resnet import ResNet, senet
+from keras_senet.models.units import Basic, Bottleneck, Stem
+from keras_senet.se import POSITIONS, SE
 
 
 def random(*shape):
@@ -114,9 +120,13 @@ def unit_in_numpy(model, images, rows, position="standard"):
     ("spec", "rows", "width"),
     [
         (ResNet((1, 1)), [("conv1", 2, 1), ("conv2", 1, 1), ("conv3", 1, 1)], 512),
-        (ResNet((1, 1), stride_on=2), [("conv1", 1, 1), ("conv2", 2, 1), ("conv3", 1, 1)], 512),
+        (
+            ResNet((1, 1), Bottleneck(stride_on=2)),
+            [("conv1", 1, 1), ("conv2", 2, 1), ("conv3", 1, 1)],
+            512,
+        ),
         (senet((1, 1)), [("conv1", 1, 1), ("conv2", 2, 64), ("conv3", 1, 1)], 512),
-        (BasicResNet((1, 1)), [("conv1", 2, 1), ("conv2", 1, 1)], 128),
+        (ResNet((1, 1), Basic()), [("conv1", 2, 1), ("conv2", 1, 1)], 128),
     ],
     ids=["stride in the first 1x1", "stride in the 3x3", "senet", "basic"],
 )
@@ -124,9 +134,9 @@ def test_a_unit_is_its_formula(spec, rows, width):
     compare_with_numpy(spec, rows, width)
 
 
-@pytest.mark.parametrize("position", blocks.POSITIONS)
+@pytest.mark.parametrize("position", POSITIONS)
 def test_a_position_is_its_formula(position):
-    spec = ResNet((1, 1), se=blocks.SE(position=position))
+    spec = ResNet((1, 1), se=SE(position=position))
     compare_with_numpy(spec, [("conv1", 2, 1), ("conv2", 1, 1), ("conv3", 1, 1)], 512)
 
 
@@ -134,7 +144,7 @@ def compare_with_numpy(spec, rows, width):
     """With random weights and statistics, at an even size, in float64 NumPy."""
     channels = spec.width
     given = keras.Input((6, 6, channels))
-    model = keras.Model(given, spec.unit(given, 3, 1, 2, blocks.Sampling(stride=2)))
+    model = keras.Model(given, spec.build_unit(given, 3, 1, 2, Sampling(stride=2)))
     generator = np.random.default_rng(0)
     for layer in model.layers:
         shapes = [w.shape for w in layer.get_weights()]
@@ -155,3 +165,41 @@ def test_batch_normalization_has_caffes_epsilon():
     model = keras.Model(given, ResNet((1, 1))(given))
     layers = [layer for layer in model.layers if isinstance(layer, keras.layers.BatchNormalization)]
     assert {(layer.epsilon, layer.momentum) for layer in layers} == {(1e-5, 0.9)}
+
+
+@pytest.mark.parametrize(
+    ("unit", "fields", "message"),
+    [
+        (Bottleneck, {"stride_on": 3}, "`stride_on` must be 1 or 2. Received: stride_on=3"),
+        (Bottleneck, {"projection": 0}, "`projection` must be .* Received: projection=0"),
+        (Basic, {"projection": "mean"}, "`projection` must be .* Received: projection='mean'"),
+        (Stem, {"pool": "max"}, "`pool` must be one of .* Received: pool='max'"),
+    ],
+)
+def test_a_wrong_field_is_named(unit, fields, message):
+    with pytest.raises(ValueError, match=message):
+        unit(**fields)
+
+
+def test_a_unit_has_no_field_that_it_ignores():
+    """Each other value of each field makes another network."""
+    changes = {
+        Bottleneck: {"groups": 2, "group_width": 8, "stride_on": 2, "reduce_by": 2},
+        Basic: {"residual_relu": True},
+    }
+    for unit, fields in changes.items():
+        fields |= {"projection": 3}
+        assert fields.keys() == {field.name for field in dataclasses.fields(unit)}
+        outlines = [outline(unit(), 2)]
+        outlines += [outline(unit(**{name: value}), 2) for name, value in fields.items()]
+        assert all(outlines.count(each) == 1 for each in outlines)
+
+
+def outline(unit, scale):
+    """The configurations of a unit's layers."""
+    given = keras.Input((8, 8, 64))
+    network = ResNet((1, 1), unit)
+    with shapes_only():
+        model = keras.Model(given, network.build_unit(given, 3, 1, scale, Sampling(stride=2)))
+    keys = ("name", "filters", "kernel_size", "strides", "groups")
+    return [tuple(layer.get_config().get(key) for key in keys) for layer in model.layers]

@@ -11,8 +11,10 @@ import keras
 import pytest
 
 import keras_senet
+from keras_senet import models, networks
 from keras_senet.complexity import complexity
 from keras_senet.initializers import shapes_only
+from keras_senet.models.units import Bottleneck
 
 # network           se     parameters  statistics  multiply-adds   rescaled  source
 GOLDEN = """
@@ -86,6 +88,37 @@ def test_counts_equal_the_oracle(row):
         ("parameters", "statistics", "multiply_adds", "rescaled"), counts, strict=True
     ):
         assert expected == "-" or getattr(found, count) == int(expected), count
+    if not size:
+        check_table(name, kind, found)
+
+
+def check_table(name, kind, found):
+    """The row of `networks.csv`, which `python tests/network_table.py` writes."""
+    row, constructor = networks.get(name), getattr(keras_senet, name)
+    if kind == "plain":
+        assert row.plain_multiply_adds == found.multiply_adds
+        return
+    own = (
+        constructor.input_size,
+        constructor.classes,
+        len(getattr(constructor.spec, "depths", ())),
+    )
+    assert (row.input_size, row.classes, row.stages) == own
+    assert (row.parameters, row.multiply_adds) == (found.parameters, found.multiply_adds)
+    assert row.with_rescaling == found.multiply_adds_with_rescaling
+
+
+UNCOUNTED = sorted(set(networks.read_table()) - {row[0] for row in ROWS if row[1] == "plain"})
+
+
+@pytest.mark.parametrize("name", UNCOUNTED)
+def test_plain_networks_without_an_oracle_are_as_in_the_table(name):
+    constructor = getattr(keras_senet, name)
+    check_table(name, "plain", complexity(build(replace(constructor.spec, se=None), constructor)))
+
+
+def test_the_table_has_every_network():
+    assert list(networks.read_table()) == models.__all__
 
 
 # The paper's tables 10, 13, 14, 15 and 16 on SE-ResNet-50: `se` fields, trainable parameters without and with biases
@@ -142,7 +175,9 @@ def test_the_stride_variant_has_equal_parameters_and_other_multiply_adds():
         ("SEResNet152", 11520204800),
     ):
         constructor = getattr(keras_senet, name)
-        found = complexity(build(replace(constructor.spec, stride_on=2), constructor))
+        found = complexity(
+            build(replace(constructor.spec, unit=Bottleneck(stride_on=2)), constructor)
+        )
         assert found.multiply_adds == multiply_adds
 
 

@@ -16,7 +16,7 @@ def shared():
 
 
 def test_a_layer_that_is_called_twice_is_named():
-    message = "`after` must match layers that the model calls once: 'shared' is called 2 times.*after='shared|last'"
+    message = "layers that the model calls once: 'shared' is called 2 times.*after='shared|last'"
     with pytest.raises(ValueError, match=message.replace("|", r"\|")):
         keras_senet.add_se(shared(), after="shared|last")
 

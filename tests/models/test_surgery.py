@@ -13,15 +13,16 @@ from keras_senet.initializers import blank, shapes_only
 from keras_senet.models.bn_inception import BNInception
 from keras_senet.models.inception_resnet_v2 import InceptionResNetV2
 from keras_senet.models.mobilenet import MobileNet
-from keras_senet.models.resnet import BasicResNet, ResNet, resnext, senet
+from keras_senet.models.resnet import ResNet, resnext, senet
 from keras_senet.models.shufflenet import ShuffleNet
+from keras_senet.models.units import Basic
 from keras_senet.models.vgg import VGG
 
 DEEP = {
     "bottleneck": (ResNet((1, 1, 1, 1)), (256, 512, 1024, 2048)),
     "resnext": (resnext((1, 1, 1, 1)), (256, 512, 1024, 2048)),
     "senet": (senet((1, 1, 2, 1)), (256, 512, 1024, 2048)),
-    "basic": (BasicResNet((1, 2, 1, 1)), (64, 128, 256, 512)),
+    "basic": (ResNet((1, 2, 1, 1), Basic()), (64, 128, 256, 512)),
     "post": (
         dataclasses.replace(ResNet((1, 1, 1, 1)), se=keras_senet.SE(position="post")),
         (256, 512, 1024, 2048),

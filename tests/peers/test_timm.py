@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import keras_senet
-from keras_senet.weights.readers import opened
+from keras_senet.weights.readers import open_file
 
 pytestmark = pytest.mark.peer
 
@@ -97,7 +97,7 @@ def test_both_formats_of_torch_save(zipped, peer, tmp_path):
         memory_format=torch.channels_last
     )
     torch.save(state, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
-    with opened(tmp_path / "a.pth") as file:
+    with open_file(tmp_path / "a.pth") as file:
         assert file.entries.keys() == state.keys()
         for name, entry in file.entries.items():
             np.testing.assert_array_equal(entry.read(), state[name].numpy())

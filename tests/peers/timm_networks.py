@@ -14,7 +14,7 @@ torch.set_num_threads(2)
 
 
 def create(name, seed=0, **options):
-    """A network in evaluation mode, whose statistics are those of random images and random besides."""
+    """A network in evaluation mode, random, with the statistics of random images."""
     torch.manual_seed(seed)
     network = timm.create_model(name, **options)
     norms = [layer for layer in network.modules() if isinstance(layer, torch.nn.BatchNorm2d)]

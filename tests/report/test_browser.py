@@ -117,7 +117,7 @@ def test_nothing_is_wider_than_the_screen(visit, width):
 
 
 def contrast(page, selector):
-    """Of an element's text to the card behind it, by WCAG's formula."""
+    """Of an element's text to the card under it, by WCAG's formula."""
     script = """(element) => {
         const luminance = (colour) => {
             const [r, g, b] = colour.match(/[\\d.]+/g).map((n) => n / 255)
@@ -125,7 +125,8 @@ def contrast(page, selector):
             return 0.2126 * r + 0.7152 * g + 0.0722 * b;
         };
         const card = getComputedStyle(document.querySelector("section")).backgroundColor;
-        const [a, b] = [luminance(getComputedStyle(element).color), luminance(card)].sort((x, y) => y - x);
+        const both = [luminance(getComputedStyle(element).color), luminance(card)];
+        const [a, b] = both.sort((x, y) => y - x);
         return (a + 0.05) / (b + 0.05);
     }"""
     return page.locator(selector).first.evaluate(script)

@@ -61,7 +61,7 @@ def root(written):
 
 @pytest.fixture(scope="module")
 def probabilities(trained):
-    """What the run's network answers to all test images."""
+    """The run's outputs for all test images."""
     model = keras.models.load_model(trained / "model.keras")
     preprocessing = load_run(trained).model.preprocessing
     return model.predict(
@@ -137,8 +137,8 @@ def test_curves_go_through_the_metrics(root, trained):
 
 
 def test_confusions_and_classes(root, probabilities):
-    labels, answers = digits("test").labels, probabilities.argmax(1)
-    counts = [[int(((labels == i) & (answers == j)).sum()) for j in range(10)] for i in range(10)]
+    labels, predicted = digits("test").labels, probabilities.argmax(1)
+    counts = [[int(((labels == i) & (predicted == j)).sum()) for j in range(10)] for i in range(10)]
     table = section(root, "confusion").one("table")
     assert [row[0] for row in table.rows()] == [" ".join(name.split()) for name in NAMES]
     assert [[int(cell or 0) for cell in row[1:]] for row in table.rows()] == counts
@@ -157,13 +157,13 @@ def test_confusions_and_classes(root, probabilities):
 
 def test_pairs_show_the_images_of_the_surest_wrong_answers(root, probabilities):
     test_set = digits("test")
-    answers = probabilities.argmax(1)
+    classes = probabilities.argmax(1)
     items = list(section(root, "pairs").one("ol").all("li"))
     assert 1 < len(items) <= 12
     counts = []
     for item in items:
         true, predicted = (NAMES.index(name.text) for name in item.all("b"))
-        places = np.flatnonzero((test_set.labels == true) & (answers == predicted))
+        places = np.flatnonzero((test_set.labels == true) & (classes == predicted))
         counts.append(len(places))
         assert item.one("p", kind="count").text == f"{len(places)} {100 * len(places) / 15:.1f}%"
         surest = places[np.argsort(-probabilities[places, predicted], kind="stable")[:3]]
@@ -175,9 +175,9 @@ def test_pairs_show_the_images_of_the_surest_wrong_answers(root, probabilities):
             assert kind == "data:image/png;base64"
             pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
             np.testing.assert_array_equal(pixels, test_set.images[index])
-    wrong = answers != test_set.labels
+    wrong = classes != test_set.labels
     pairs = np.unique(
-        np.stack([test_set.labels[wrong], answers[wrong]]), axis=1, return_counts=True
+        np.stack([test_set.labels[wrong], classes[wrong]]), axis=1, return_counts=True
     )[1]
     assert counts == sorted(pairs, reverse=True)[:12]
 

@@ -8,12 +8,12 @@ import statistics
 import pytest
 
 from keras_senet import cli
-from keras_senet.analysis import ablation
-from keras_senet.analysis.ablation import Ablation, Row, Run, as_csv, table
+from keras_senet.analysis import Variant, ablation
+from keras_senet.analysis.ablation import Ablation, SeedResult, VariantResult, as_csv, table
 from keras_senet.recipes.variants import VARIANTS, variant_of
 from keras_senet.runs.tables import Metrics
 from keras_senet.se import SE
-from keras_senet.training import RECIPES, Trainer, Variant
+from keras_senet.training import RECIPES, Trainer
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
 PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
@@ -32,7 +32,7 @@ FLAGS = [
 
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
-    """One run was begun and interrupted; it is continued, and nothing is trained twice."""
+    """One run was interrupted; it is continued, and nothing is trained twice."""
     started = RECIPE.override(se=None, seed=3)
     Trainer(
         started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2
@@ -44,7 +44,7 @@ def test_it_trains_what_is_missing(tmp_path, monkeypatch):
     for row in both.rows():
         (last,) = Metrics(tmp_path / row.variant.name / "seed3" / "metrics.csv").read()
         (run,) = row.runs
-        assert run == Run(3, 100 * (1 - last["test_accuracy"]), 100 * (1 - last["accuracy"]))
+        assert run == SeedResult(3, 100 * (1 - last["test_accuracy"]), 100 * (1 - last["accuracy"]))
     monkeypatch.setattr(ablation, "Trainer", None)
     (tmp_path / "plain" / "seed3" / "model.keras").unlink()
     both.train()
@@ -66,12 +66,14 @@ def test_the_table_compares_seed_by_seed():
     runs = {"plain": ((0, 21.0), (1, 24.0)), "se": ((0, 20.0), (1, 22.0), (2, 30.0)), "mine": ()}
     variants = (PLAIN, GATED, Variant("mine", SE(reduction=2)))
     rows = [
-        Row(v, 1000, 20_000, tuple(Run(seed, e, e - 1) for seed, e in runs[v.name]))
+        VariantResult(
+            v, 1000, 20_000, tuple(SeedResult(seed, e, e - 1) for seed, e in runs[v.name])
+        )
         for v in variants
     ]
     plain, gated, mine = table(rows)
     assert plain[3] == f"22.50 ± {statistics.stdev((21.0, 24.0)):.2f}"
-    assert plain[4] == "+1.50"  # of seeds 0 and 1 alone
+    assert plain[4] == "+1.50"  # of seeds 0 and 1 only
     assert plain[5:] == ("23.30", "+1.02", "2")
     assert gated[4] == "+0.00"
     assert mine == ("mine", "1,000", "20,000", "-", "-", "-", "-", "0")
@@ -81,7 +83,7 @@ def test_the_table_compares_seed_by_seed():
     assert lines[3] == "se,default,0,20.00,19.00,1000,20000,22.28,Table 10"
     assert (len(lines), lines[-1]) == (1 + 5 + 1, "")
     assert rows[2].mean is None
-    assert Row(PLAIN, 1, 1, (Run(0, 5.0, 4.0),)).deviation is None
+    assert VariantResult(PLAIN, 1, 1, (SeedResult(0, 5.0, 4.0),)).deviation is None
 
 
 def test_without_runs_there_is_a_table(tmp_path, capsys):
@@ -126,7 +128,7 @@ def test_the_papers_variants_are_se_blocks(name):
         ("--variants se se", "each once.*se"),
         ("--seeds 1 1", "each once"),
         ("--seeds -1", "seed=-1"),
-        ("--recipe digit", "--recipe digit"),
+        ("--recipe digit", '"digit" for --recipe'),
     ],
 )
 def test_what_is_wrong_is_said_before_anything_is_trained(flags, message, tmp_path, capsys):

@@ -45,6 +45,20 @@ def test_a_corrupt_file_stops_the_run_with_its_name(photos, tmp_path, capsys):
     assert str(photos / "train" / "dog" / "3.jpg") in error
 
 
+@pytest.mark.parametrize("damaged", [True, False])
+def test_a_folder_of_one_image_is_told_of_its_damage_before_its_number(tmp_path, capsys, damaged):
+    for split in ("train", "test"):
+        file = tmp_path / "photos" / split / "cat" / "0.png"
+        file.parent.mkdir(parents=True)
+        Image.fromarray(np.zeros((20, 20, 3), "uint8")).save(file)
+    if damaged:
+        file = tmp_path / "photos" / "train" / "cat" / "0.png"
+        file.write_bytes(file.read_bytes()[:-20])
+    assert command(tmp_path / "photos", tmp_path / "run") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert ("0.png cannot be used" if damaged else "batch_size=4") in line
+
+
 def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
     run = tmp_path / "run"
     assert command(photos, run, "--skip-corrupt", "--max-steps", "5") == 0
@@ -78,7 +92,5 @@ def test_a_corrupt_image_that_is_not_trained_on_is_found_before_the_first_step(
     assert command(photos, tmp_path / "run", "--engine", engine) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert str(spoilt) in line
-    assert not any(
-        path.is_dir() and any(path.glob("ckpt*")) for path in (tmp_path / "run").iterdir()
-    )
+    assert not list((tmp_path / "run").rglob("ckpt*"))
     assert not (tmp_path / "run" / "metrics.csv").exists()

@@ -10,9 +10,10 @@ import little
 import pytest
 
 from keras_senet.analysis import ablation
-from keras_senet.analysis.ablation import VARIANTS, Row, Run, write_results
+from keras_senet.analysis.ablation import SeedResult, VariantResult, write_results
 from keras_senet.files import replacing, write_atomically
 from keras_senet.plots.curves import training_curves
+from keras_senet.recipes import VARIANTS
 from keras_senet.runs.results import write_report
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import Recipe
@@ -41,8 +42,8 @@ def contents(folder):
 
 
 def write_table(folder):
-    runs = tuple(Run(seed, 20.0, 10.0) for seed in range(40))
-    write_results([Row(VARIANTS["se"], 1000, 20_000, runs)], folder, "a title")
+    runs = tuple(SeedResult(seed, 20.0, 10.0) for seed in range(40))
+    write_results([VariantResult(VARIANTS["se"], 1000, 20_000, runs)], folder, "a title")
 
 
 def write_metrics(folder):
@@ -82,7 +83,7 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, name):
 
 @pytest.mark.parametrize("limit", [0, 100, 50_000, 150_000])
 def test_weights_are_the_old_or_the_new_ones(tmp_path, limit):
-    """HDF5, which ends the process on a full disk, is not begun."""
+    """HDF5, which ends the process on a full disk, does not start to write."""
     model = little.NETWORK(weights=None)
     path = tmp_path / "best.weights.h5"
     path.write_bytes(b"old")

@@ -68,7 +68,7 @@ def test_two_workers_of_which_one_is_killed(tmp_path):
 
 
 def test_two_workers_are_one(tmp_path):
-    """Half the batch each: the weights of one worker behind 3 steps of float32, with synchronised
+    """Half the batch each: the weights of one worker after 3 steps of float32, with synchronised
     normalisation.
     """
     arguments = shlex.split("--recipe cifar10-short --batch-size 32 --max-steps 3 --sync-bn")

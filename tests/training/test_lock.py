@@ -31,19 +31,19 @@ with runpy.run_path({lock.__file__!r})["locked"](sys.argv[1]):
 
 @pytest.fixture
 def hold():
-    """Begins a process that holds a folder."""
-    begun = []
+    """Starts a process that holds a folder."""
+    started = []
 
     def hold(folder):
         process = subprocess.Popen(
             [sys.executable, "-c", HOLD, str(folder)], stdout=subprocess.PIPE, text=True
         )
-        begun.append(process)
+        started.append(process)
         assert process.stdout.readline() == "held\n"
         return process
 
     yield hold
-    for process in begun:
+    for process in started:
         process.kill()
         process.wait()
         process.stdout.close()

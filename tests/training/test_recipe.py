@@ -2,13 +2,16 @@
 
 import dataclasses
 import json
+import re
 
 import pytest
 
 from keras_senet import models
 from keras_senet.data import Augmentation
+from keras_senet.recipes import RECIPES, Recipe
+from keras_senet.recipes.se_text import read_se, write_se
 from keras_senet.se import SE
-from keras_senet.training import RECIPES, Recipe
+from keras_senet.training.network import spec_of
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -20,9 +23,7 @@ RECIPE = Recipe(epochs=2, batch_size=16)
         ({"model": "SEResNet32", "depths": (1, 1)}, "each of its 3 stages.*depths=\\(1, 1\\)"),
         ({"model": "SEResNet32", "depths": (1, 0, 1)}, "depths=\\(1, 0, 1\\)"),
         ({"model": "SEMobileNet", "depths": (1,)}, "must be empty for SEMobileNet"),
-        ({"se": "reduction"}, "se='reduction'"),
-        ({"se": "ratio=3"}, "se='ratio=3'"),
-        ({"se": "gate=step"}, "gate='step'"),
+        ({"se": "none"}, "of type SE or None.*se='none'"),
         ({"dataset": ""}, "dataset=''"),
         ({"optimizer": "rmsprop"}, "optimizer='rmsprop'"),
         ({"schedule": "steps"}, "schedule='steps'"),
@@ -80,26 +81,47 @@ def test_override_reaches_the_augmentation_and_forgets_the_result():
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("default", SE(reduction=4)),
+        ("default", SE()),
         ("none", None),
         ("reduction=8", SE(reduction=8)),
-        ("squeeze=none, gate=tanh, use_bias=False", SE(4, None, "tanh", use_bias=False)),
-        ("stages=2+3,position=pre", SE(4, position="pre", stages=(2, 3))),
+        ("squeeze=None,gate=tanh,use_bias=False", SE(16, None, "tanh", use_bias=False)),
+        ("position=pre,stages=2+3", SE(position="pre", stages=(2, 3))),
     ],
 )
-def test_se_is_read(text, expected):
-    assert Recipe(se=text).parsed_se(SE(reduction=4)) == expected
+def test_se_blocks_are_read_from_text_and_written_as_it(text, expected):
+    assert read_se(text) == expected
+    assert write_se(expected) == text
+    assert read_se(text.replace("None", "none").replace(",", " , ")) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("", "se=''"),
+        ("reduction", "se='reduction'"),
+        ("ratio=3", "se='ratio=3'"),
+        ("gate=step", "gate='step'"),
+        ("stages=2+x", "stages=2+x"),
+    ],
+)
+def test_a_wrong_text_of_se_blocks_is_named(text, named):
+    with pytest.raises(ValueError, match=re.escape(f"Received: {named}")):
+        read_se(text)
 
 
 def test_depths_and_se_blocks_are_those_of_the_spec():
-    spec = Recipe(model="SEResNet32", depths=(1, 2, 1), se="reduction=4").spec
+    spec = spec_of(Recipe(model="SEResNet32", depths=(1, 2, 1), se=SE(reduction=4)))
     assert spec == dataclasses.replace(models.SEResNet32.spec, depths=(1, 2, 1), se=SE(reduction=4))
-    assert Recipe(model="SEMobileNet").spec == models.SEMobileNet.spec
+    assert spec_of(Recipe(model="SEMobileNet")) == models.SEMobileNet.spec
 
 
-@pytest.mark.parametrize("recipe", RECIPES.values(), ids=RECIPES)
+VARIED = [Recipe(se=None), Recipe(se=SE(8, None, stages=(2, 3)), milestones=(1.0, 2.0))]
+
+
+@pytest.mark.parametrize("recipe", [*RECIPES.values(), *VARIED], ids=[*RECIPES, "plain", "se"])
 def test_a_recipe_is_the_same_when_it_was_written_as_json(recipe):
     again = Recipe.from_json(json.loads(json.dumps(dataclasses.asdict(recipe))))
+    assert again == recipe
     assert dataclasses.asdict(again) == dataclasses.asdict(recipe)
 
 

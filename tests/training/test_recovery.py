@@ -122,15 +122,15 @@ def test_what_tensorflows_manager_saved_is_restored(tmp_path):
 
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
-    """TensorFlow's folder of parts is there until both files are: with a whole checkpoint beside
-    it, it is only old.
+    """TensorFlow's folder of parts is there until both files are; next to a whole checkpoint it is
+    only old.
     """
     folder = tmp_path / "ckpt-4_temp"
     folder.mkdir()
     (folder / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
     (tmp_path / "ckpt-4.data-00000-of-00001").write_bytes(b"half")
-    alone, _ = opened(tmp_path)
-    assert alone.restore() == (0, 0.0, 0.0)
+    unfinished, _ = opened(tmp_path)
+    assert unfinished.restore() == (0, 0.0, 0.0)
     saved(tmp_path)
     found, _ = opened(tmp_path)
     assert found.restore()[0] == 3
@@ -317,7 +317,7 @@ def test_keras_loop_begins_a_stopped_epoch_again(tmp_path):
 
 def test_keras_loop_refuses_damaged_backups(tmp_path):
     trainer = FitTrainer(RECIPE, tmp_path, verbose=False)
-    for name in ("latest.weights.h5", "training_metadata.json.bkp"):  # each alone
+    for name in ("latest.weights.h5", "training_metadata.json.bkp"):  # each without the others
         (tmp_path / "backup").mkdir()
         (tmp_path / "backup" / name).write_text("{}")
         with pytest.raises(ValueError, match="backup' is damaged.*remove it to begin again"):

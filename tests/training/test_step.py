@@ -66,7 +66,7 @@ def reference_steps(trainer, steps, parts):
 @pytest.mark.parametrize(
     ("fields", "strategy", "parts"),
     [
-        # Each option alone and on fewer replicas than below: each row traces a step.
+        # Each option by itself and on fewer replicas than below: each row traces a step.
         pytest.param({}, "none", 1, marks=pytest.mark.slow),
         pytest.param({"nesterov": True, "label_smoothing": 0.1}, "none", 1, marks=pytest.mark.slow),
         pytest.param({"clip_norm": 0.1}, "none", 1, marks=pytest.mark.slow),
@@ -159,7 +159,7 @@ def shaken(monkeypatch):
 
 
 def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatch):
-    """The same step again gives the same; another step, seed or replica does not."""
+    """The same step again has the same loss; another step, seed or replica does not."""
     recipe = RECIPE.override(learning_rate=1e-30, weight_decay=0.0, flip=False)
 
     def losses(strategy, seed, numbers):

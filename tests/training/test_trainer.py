@@ -18,6 +18,7 @@ from little import RECIPE
 from keras_senet import data
 from keras_senet.runs.record import read_run
 from keras_senet.runs.workdir import WorkDir
+from keras_senet.se import SE
 from keras_senet.training import Terminated, Trainer
 from keras_senet.training.progress import Progress
 from keras_senet.training.strategies import make_strategy
@@ -35,7 +36,7 @@ def assert_equal_weights(a, b):
 
 
 def interrupt_after(monkeypatch, step, action):
-    """Does `action` behind the so-manieth step of this process."""
+    """Does `action` after so many steps of this process."""
     calls = []
 
     def advance(self, totals):
@@ -100,7 +101,7 @@ def test_the_same_seed_gives_the_same_weights_and_another_does_not(tmp_path, who
     ids=str,
 )
 def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, fields, strategy):
-    """Killed in the middle of the second epoch, one step behind a checkpoint; each row of the
+    """Killed in the middle of the second epoch, one step after a checkpoint; each row of the
     metrics is there once.
     """
     recipe = RECIPE.override(**fields)
@@ -163,8 +164,8 @@ def test_the_best_network_is_that_of_the_best_row(tmp_path):
     best = max(rows, key=lambda row: row["test_accuracy"])
     trainer.model.load_weights(tmp_path / "best.weights.h5")
     test = trainer.test_set
-    answers = trainer.prediction_step(tf.constant(test.images)).numpy().argmax(axis=1)
-    assert np.mean(answers == test.labels) == pytest.approx(best["test_accuracy"])
+    predicted = trainer.prediction_step(tf.constant(test.images)).numpy().argmax(axis=1)
+    assert np.mean(predicted == test.labels) == pytest.approx(best["test_accuracy"])
 
 
 def test_evaluations_are_as_often_as_asked_for(tmp_path):
@@ -274,6 +275,18 @@ def test_a_directory_of_another_recipe_is_refused(tmp_path):
     with pytest.raises(ValueError, match="engine is 'trainer' there, 'fit' here"):
         WorkDir(tmp_path, RECIPE, {}, engine="fit")
     WorkDir(tmp_path, dataclasses.replace(RECIPE, result="90%", source="elsewhere"), {})
+
+
+@pytest.mark.parametrize(
+    ("text", "se"),
+    [("default", SE()), ("none", None), ("reduction=8,stages=2+3", SE(reduction=8, stages=(2, 3)))],
+)
+def test_a_directory_of_an_earlier_version_has_its_se_blocks_as_text(tmp_path, text, se):
+    fields = dataclasses.asdict(RECIPE) | {"se": text}
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": fields, "environment": {}}))
+    assert WorkDir(tmp_path, RECIPE.override(se=se), {}).notes == []
+    with pytest.raises(ValueError, match="belongs to another recipe: se is"):
+        WorkDir(tmp_path, RECIPE.override(se=SE(gate="tanh")), {})
 
 
 def test_another_environment_is_told(tmp_path):

@@ -2,13 +2,16 @@
 
 import shlex
 import signal
+import types
 
 import little
 import numpy as np
 import pytest
 import runs
+import tensorflow as tf
 
 from keras_senet import cli
+from keras_senet.training.strategies import Workers
 
 LITTLE = (little.__file__,)
 FLAGS = shlex.split(
@@ -32,6 +35,32 @@ def test_two_workers_train_as_one_and_leave_one_run(tmp_path):
     first, second = runs.weights(one), runs.weights(two)
     for name, value in first.items():
         np.testing.assert_allclose(value, second[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+class TwoWorkers:
+    """A strategy of two workers, the other of which has a number of its own."""
+
+    num_replicas_in_sync = 2
+
+    def __init__(self, task, other):
+        self.cluster_resolver, self.other = types.SimpleNamespace(task_id=task), other
+
+    def run(self, function):
+        return function()
+
+    def reduce(self, kind, value, axis):
+        return value + tf.cast(self.other, value.dtype)
+
+
+def test_workers_that_continue_from_different_checkpoints_are_refused():
+    first, second = (Workers(TwoWorkers(task, other=5)) for task in (0, 1))
+    assert (first.is_chief, second.is_chief) == (True, False)
+    second.check_equal(5, "different")
+    with pytest.raises(ValueError, match="different"):
+        second.check_equal(3, "different")
+    alone = Workers(tf.distribute.get_strategy())
+    alone.check_equal(3, "different")
+    assert (alone.several, alone.is_chief) == (False, True)
 
 
 LONG = ("--epochs", 24, "--evaluate-epochs", 0)

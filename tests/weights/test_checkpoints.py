@@ -21,7 +21,6 @@ import pytest
 from safetensors.numpy import save_file
 
 from keras_senet.weights import UnsupportedFileError
-from keras_senet.weights.readers import opened
 
 RANDOM = np.random.default_rng(0)
 NAMES = (
@@ -149,7 +148,7 @@ LAYOUTS = {
 def check_taken(path, taken, others=""):
     """The file's arrays are those of PLAIN, in the precision that they were saved with."""
     rounding = {"half": 1e-3, "bfloat16": 1e-2}.get(path.name.partition(".")[0], 0)
-    with opened(path) as file:
+    with foreign.open_file(path) as file:
         assert PLAIN.keys() <= file.entries.keys()
         for name, array in PLAIN.items():
             np.testing.assert_allclose(file.entries[name].read(), array, rtol=rounding, strict=True)
@@ -231,16 +230,16 @@ def test_a_part_is_taken_by_its_name(tmp_path):
     }
     (tmp_path / "a.pth").write_bytes(foreign.torch_save(content))
     for part in ("models.generator", "models.generator.module"):
-        with opened(tmp_path / "a.pth", part) as file:
+        with foreign.open_file(tmp_path / "a.pth", part) as file:
             np.testing.assert_array_equal(file.entries[NAMES[0]].read(), PLAIN[NAMES[0]])
     with pytest.raises(
         UnsupportedFileError, match="2 networks: 'models.generator', 'models.discriminator'"
     ):
-        opened(tmp_path / "a.pth", "models").__enter__()
+        foreign.open_file(tmp_path / "a.pth", "models").__enter__()
     with pytest.raises(
         UnsupportedFileError, match="no part 'x'; it has 'model_ema', 'models.generator'"
     ):
-        opened(tmp_path / "a.pth", "x").__enter__()
+        foreign.open_file(tmp_path / "a.pth", "x").__enter__()
 
 
 # --- refusals
@@ -317,7 +316,7 @@ REFUSED = {
 
 
 def read_all(path):
-    with opened(path) as file:
+    with foreign.open_file(path) as file:
         return {name: entry.read() for name, entry in file.entries.items()}
 
 
@@ -345,7 +344,7 @@ def test_the_format_before_2017(tmp_path):
 def test_a_damaged_file_is_called_so(content, tmp_path):
     (tmp_path / "a.ckpt").write_bytes(content)
     with pytest.raises(ValueError, match=r"damaged, or not a \.ckpt file"):
-        opened(tmp_path / "a.ckpt").__enter__()
+        foreign.open_file(tmp_path / "a.ckpt").__enter__()
 
 
 def test_a_dictionary_of_a_tuple_of_pairs(tmp_path):

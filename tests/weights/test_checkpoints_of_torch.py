@@ -7,9 +7,9 @@ import pathlib
 
 import numpy as np
 import pytest
+from foreign import open_file
 
 from keras_senet.weights import UnsupportedFileError
-from keras_senet.weights.readers import opened
 
 pytestmark = [
     pytest.mark.backend,
@@ -132,7 +132,7 @@ def test_arrays_are_those_of_torch(name, zipped, torch, network, tmp_path):
         loaded = next(
             loaded[name] for name in ("model_ema", "state_dict", "model") if name in loaded
         )
-    with opened(tmp_path / "a.pt") as file:
+    with open_file(tmp_path / "a.pt") as file:
         prefix = file.part.prefix
         expected = {k.removeprefix(prefix): v for k, v in loaded.items() if k.startswith(prefix)}
         assert file.entries.keys() == expected.keys()
@@ -176,13 +176,13 @@ def test_tensors_that_are_not_read(reason, zipped, torch, tmp_path):
     }
     torch.save({"model": state}, tmp_path / "a.pth", _use_new_zipfile_serialization=zipped)
     with pytest.raises(UnsupportedFileError, match=f"'layer0.conv1.weight' .*{reason}"):
-        opened(tmp_path / "a.pth").__enter__()
+        open_file(tmp_path / "a.pth").__enter__()
 
 
 def test_programs_and_whole_models(torch, network, tmp_path):
     torch.jit.trace(network.eval(), torch.zeros(1, 3, 9, 9)).save(tmp_path / "script.pt")
     with pytest.raises(UnsupportedFileError, match="TorchScript archive"):
-        opened(tmp_path / "script.pt").__enter__()
+        open_file(tmp_path / "script.pt").__enter__()
     for zipped in (True, False):
         torch.save(
             torch.nn.Sequential(torch.nn.Linear(2, 3)),
@@ -193,4 +193,4 @@ def test_programs_and_whole_models(torch, network, tmp_path):
             UnsupportedFileError,
             match=r"an object of torch.nn.modules.container.Sequential.*state_dict",
         ):
-            opened(tmp_path / "a.pt").__enter__()
+            open_file(tmp_path / "a.pt").__enter__()

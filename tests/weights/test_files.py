@@ -1,14 +1,19 @@
 """Saved weights carry their architecture, load what they saved, and are refused elsewhere."""
 
-import dataclasses
 import json
+from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
 
 import keras_senet
+from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import ResNet, SmallResNet
+from keras_senet.models.shake_shake import ShakeResNeXt
+from keras_senet.models.units import Basic, Bottleneck, Stem
+from keras_senet.se import SE
+from keras_senet.weights.metadata import choose_spec, describe
 
 SPEC = SmallResNet((1, 1))
 
@@ -63,7 +68,7 @@ def test_another_architecture_of_equal_shapes_is_refused(tmp_path):
     spec = ResNet((1, 1))
     keras_senet.save_weights(constructor(spec)(weights=None), tmp_path / "a.weights.h5")
     with pytest.raises(ValueError, match="stride_on: 1 in the file, 2 here"):
-        constructor(dataclasses.replace(spec, stride_on=2))(weights=tmp_path / "a.weights.h5")
+        constructor(ResNet((1, 1), Bottleneck(stride_on=2)))(weights=tmp_path / "a.weights.h5")
 
 
 def test_other_classes_are_refused(saved):
@@ -114,8 +119,9 @@ def test_damaged_metadata_is_named(saved, metadata):
 def test_a_file_that_is_older_than_a_field_has_its_default(saved):
     with h5py.File(saved[1], "a") as file:
         metadata = json.loads(file.attrs["keras_senet"])
-        for field in ("stem", "stem_pool", "output_stride", "se"):
+        for field in ("unit", "stem"):
             del metadata["spec"][field]
+        del metadata["spec"]["se"]["stages"]
         file.attrs["keras_senet"] = np.bytes_(json.dumps(metadata))
     assert constructor()(weights=saved[1]).spec == SPEC
 
@@ -184,3 +190,91 @@ def test_what_cannot_be_saved(saved, tmp_path):
 def test_weights_ask_for_their_activation(saved, activation):
     with pytest.raises(ValueError, match=f"classifier_activation='{activation}'"):
         constructor()(weights=saved[1], classifier_activation=activation)
+
+
+def old(kind, **fields):
+    """The metadata of a spec from when each had the fields of all units."""
+    unused = {"groups": 1, "group_width": 64, "stride_on": 1, "reduce_by": 1, "projection": 1}
+    stem = {"stem": [[7, 64, 2]], "stem_pool": "ceil", "shortcut_pool": False, "output_stride": 32}
+    se = {"reduction": 16, "squeeze": "avg", "gate": "sigmoid", "use_bias": True}
+    se |= {"position": "standard", "stages": None}
+    return {"class": kind, "depths": [1, 1], **unused, **stem, "se": se, **fields}
+
+
+SMALL_STEM = {"stem": [[3, 16, 1]], "stem_pool": None, "residual_relu": False}
+DEEP = {"stem": [[3, 32, 2], [3, 64, 1]], "stem_pool": "padded", "shortcut_pool": True}
+OLD = {
+    "bottleneck": (old("ResNet"), ResNet((1, 1))),
+    "without a field": (old("ResNet") | {"se": {}}, ResNet((1, 1))),
+    "deep": (
+        old("ResNet", **DEEP, groups=32, group_width=4, stride_on=2),
+        ResNet(
+            (1, 1),
+            Bottleneck(32, 4, 2, projection="pool"),
+            Stem(((3, 32, 2), (3, 64, 1)), "padded"),
+        ),
+    ),
+    "senet": (
+        old("ResNet", groups=64, group_width=4, stride_on=2, reduce_by=2, projection=3),
+        ResNet((1, 1), Bottleneck(64, 4, 2, 2, 3)),
+    ),
+    "dilated": (old("ResNet", output_stride=8), ResNet((1, 1))),
+    "basic": (old("BasicResNet", residual_relu=True), ResNet((1, 1), Basic(residual_relu=True))),
+    "fields that it ignored": (
+        old("BasicResNet", residual_relu=False, groups=32, reduce_by=2),
+        ResNet((1, 1), Basic()),
+    ),
+    "small": (old("SmallResNet", **SMALL_STEM), SmallResNet((1, 1))),
+    "shake": (
+        old(
+            "ShakeResNeXt", groups=4, stride_on=2, stem=[[3, 64, 1]], stem_pool=None, backward=True
+        ),
+        ShakeResNeXt((1, 1), backward=True),
+    ),
+    "of another family": (
+        {"class": "MobileNet", "width": 0.25, "gate_first": False, "se": old("")["se"]},
+        MobileNet(0.25),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", OLD)
+def test_metadata_of_earlier_versions(name):
+    stored, spec = OLD[name]
+    assert choose_spec({"spec": json.loads(json.dumps(stored))}, spec) == spec
+    assert choose_spec({"spec": describe(spec)}, spec) == spec
+
+
+@pytest.mark.parametrize(
+    ("stored", "spec", "message"),
+    [
+        (old("ResNet", stride_on=2), ResNet((1, 1)), "unit.stride_on: 2 in the file, 1 here"),
+        (old("ResNet", stem_pool="padded"), ResNet((1, 1)), "stem.pool: padded in the file, ceil"),
+        (
+            old("BasicResNet"),
+            ResNet((1, 1)),
+            "unit: {'class': 'Basic', .* in the file, {'class': 'B",
+        ),
+        (old("BasicResNet"), SmallResNet((1, 1)), "class: ResNet in the file, SmallResNet here"),
+        (old("ResNet"), ResNet((1, 1), se=SE(gate="tanh")), "se.gate: sigmoid in the file, tanh"),
+        (old("ResNet"), ResNet((1, 1), se=None), "se: {'class': 'SE', .* in the file, None here"),
+        (old("ResNet", stem=3), ResNet((1, 1)), "stem.rows: 3 in the file"),
+        (old("ResNet") | {"class": []}, ResNet((1, 1)), r"class: \[\] in the file"),
+        (describe(ResNet((1, 1), Basic())), ResNet((1, 1)), "unit: {'class': 'Basic'"),
+    ],
+)
+def test_metadata_of_earlier_versions_for_another_network(stored, spec, message):
+    with pytest.raises(ValueError, match=f"another architecture .*{message}"):
+        choose_spec({"spec": stored}, spec)
+
+
+def test_a_file_of_an_earlier_version_loads(tmp_path):
+    """Of `SmallResNet((1,))`, 6 classes, from before units were specs of their own."""
+    file = Path(__file__).parent / "files" / "earlier.weights.h5"
+    make = keras_senet.application(SmallResNet((1,)), name="tiny", input_size=32, classes=6)
+    model = make(weights=file)
+    expected = np.load(file.with_name("earlier.npy"))
+    images = np.linspace(-1, 1, 2 * 32 * 32 * 3, dtype="float32").reshape(2, 32, 32, 3)
+    np.testing.assert_allclose(model(images), expected, rtol=1e-4)
+    with pytest.raises(ValueError, match="another architecture"):
+        make.variant(SmallResNet((1,), Basic(residual_relu=True)))(weights=file)

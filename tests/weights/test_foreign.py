@@ -13,10 +13,12 @@ from tiny import TINY
 
 import keras_senet
 from keras_senet.models.blocks import global_pool
-from keras_senet.models.resnet import BasicResNet, ResNet, SmallResNet, resnext
+from keras_senet.models.resnet import ResNet, SmallResNet, resnext
+from keras_senet.models.units import Basic, Bottleneck, Stem
 from keras_senet.preprocessing import CAFFE
 
 SPEC = ResNet((1, 1))
+TIMM = ResNet((1, 1), Bottleneck(stride_on=2), Stem(pool="padded"))
 
 
 def constructor(spec=SPEC, **options):
@@ -86,23 +88,22 @@ def test_caffemodel(network, tmp_path):
     assert loaded.preprocessing == dataclasses.replace(CAFFE, size=32, crop_fraction=1.0)
 
 
-def test_basic_units_of_the_legacy_family_have_a_relu_before_the_block(tmp_path):
-    network = random_network(BasicResNet((1, 1), residual_relu=True))
-    loaded = constructor(BasicResNet((1, 1)))(weights=written(network, ".pth", tmp_path))
-    assert loaded.spec.residual_relu
+def test_basic_units_of_the_cadene_family_have_a_relu_before_the_block(tmp_path):
+    network = random_network(ResNet((1, 1), Basic(residual_relu=True)))
+    loaded = constructor(ResNet((1, 1), Basic()))(weights=written(network, ".pth", tmp_path))
+    assert loaded.spec.unit.residual_relu
     np.testing.assert_array_equal(loaded(images()), network(images()))
 
 
-def test_the_later_family_has_other_strides_and_pooling(tmp_path):
-    later = dataclasses.replace(SPEC, stride_on=2, stem_pool="padded")
-    network = random_network(later)
+def test_the_timm_family_has_other_strides_and_pooling(tmp_path):
+    network = random_network(TIMM)
     names = {"layer0.": "", "se_module": "se", "last_linear": "fc"}
     state = torch_state(network)
     for old, new in names.items():
         state = {name.replace(old, new): array for name, array in state.items()}
     (tmp_path / "a.pth").write_bytes(pth(state))
     loaded = constructor()(weights=tmp_path / "a.pth")
-    assert loaded.spec == later
+    assert loaded.spec == TIMM
     np.testing.assert_array_equal(loaded(images()), network(images()))
     assert (
         constructor(dataclasses.replace(SPEC, output_stride=16))(
@@ -113,22 +114,20 @@ def test_the_later_family_has_other_strides_and_pooling(tmp_path):
 
 
 def test_the_file_picks_the_variant_and_never_the_user(tmp_path):
-    """A legacy file gives the authors' network also where the constructor's own form is the later
-    one.
-    """
+    """A cadene file gives the authors' network also where the constructor's own form is timm's."""
     network = random_network()
     path = written(network, ".pth", tmp_path)
     for changed in (
-        {"stride_on": 2, "stem_pool": "padded"},
-        {"stride_on": 2},
-        {"stem_pool": "padded"},
+        {"unit": Bottleneck(stride_on=2), "stem": Stem(pool="padded")},
+        {"unit": Bottleneck(stride_on=2)},
+        {"stem": Stem(pool="padded")},
     ):
         loaded = constructor(dataclasses.replace(SPEC, **changed))(weights=path)
         assert loaded.spec == SPEC
         np.testing.assert_array_equal(loaded(images()), network(images()))
-    basic = BasicResNet((1, 1))
-    assert basic.published_by("legacy").published_by("later") == basic.published_by("later")
-    assert resnext((1, 1)).published_by("legacy") == resnext((1, 1))
+    basic = ResNet((1, 1), Basic())
+    assert basic.published_by("cadene").published_by("timm") == basic.published_by("timm")
+    assert resnext((1, 1)).published_by("cadene") == resnext((1, 1))
 
 
 def test_a_published_form_takes_published_weights():
@@ -136,12 +135,12 @@ def test_a_published_form_takes_published_weights():
     fetched.
     """
     spec = keras_senet.SEResNet50.spec
-    later = keras_senet.SEResNet50.variant(
-        dataclasses.replace(spec.published_by("later"), output_stride=16)
+    timm = keras_senet.SEResNet50.variant(
+        dataclasses.replace(spec.published_by("timm"), output_stride=16)
     )
-    later.base.check(later.spec)
+    timm.base.check_published(timm.spec)
     with pytest.raises(ValueError, match="differs in depths"):
-        later.base.check(dataclasses.replace(spec, depths=(1, 1)))
+        timm.base.check_published(dataclasses.replace(spec, depths=(1, 1)))
 
 
 def test_the_channels_follow_the_file(tmp_path):
@@ -154,7 +153,7 @@ def test_the_channels_follow_the_file(tmp_path):
 
 @pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
 def test_an_own_file_of_a_published_variant_chooses_it_too(ending, tmp_path):
-    network = random_network(dataclasses.replace(SPEC, stride_on=2, stem_pool="padded"))
+    network = random_network(TIMM)
     keras_senet.save_weights(network, tmp_path / f"a{ending}")
     loaded = constructor()(weights=tmp_path / f"a{ending}")
     assert loaded.spec == network.spec
@@ -178,7 +177,7 @@ def test_own_safetensors_round_trip(name, tmp_path):
 
 def test_other_strides_that_no_published_weights_have_are_refused(tmp_path):
     keras_senet.save_weights(
-        random_network(dataclasses.replace(SPEC, stride_on=2)), tmp_path / "a.safetensors"
+        random_network(ResNet((1, 1), Bottleneck(stride_on=2))), tmp_path / "a.safetensors"
     )
     with pytest.raises(ValueError, match="stride_on: 2 in the file, 1 here"):
         constructor()(weights=tmp_path / "a.safetensors")
@@ -276,7 +275,9 @@ def test_negative_variances_are_refused(tmp_path):
 
 
 def test_families_without_tables_say_so(network, tmp_path):
-    with pytest.raises(ValueError, match="no table of names in 'legacy' files for SmallResNet"):
+    with pytest.raises(
+        ValueError, match="no table of names such as 'layer0.conv1.weight' for SmallResNet"
+    ):
         constructor(SmallResNet((1,)))(weights=written(network, ".pth", tmp_path))
 
 

@@ -27,7 +27,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))  # as a program
 import foreign
 
 from keras_senet.weights.metadata import METADATA
-from keras_senet.weights.readers import DamagedFileError, UnsupportedFileError, opened
+from keras_senet.weights.readers import DamagedFileError, UnsupportedFileError
 
 FILES, SOME = 100_000, 200
 SECONDS = 1
@@ -237,7 +237,7 @@ def read(path):
     global watched
     watched = True
     try:
-        with opened(path) as file:
+        with foreign.open_file(path) as file:
             for entry in file.entries.values():
                 assert entry.read().shape == entry.shape
         return "read"

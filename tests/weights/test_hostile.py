@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 import keras_senet
 from keras_senet.models.resnet import ResNet
 from keras_senet.weights import DamagedFileError
-from keras_senet.weights.readers import hdf5, opened
+from keras_senet.weights.readers import hdf5
 
 KINDS = (".pth", ".stream.pth", ".safetensors", ".caffemodel", ".weights.h5")
 
@@ -42,7 +42,7 @@ def files(tmp_path_factory):
 
 
 def read_all(path):
-    with opened(path) as file:
+    with foreign.open_file(path) as file:
         return {name: entry.read() for name, entry in file.entries.items()}
 
 
@@ -317,10 +317,14 @@ def test_a_caffemodel_that_caffe_does_not_write(name, tmp_path):
     path = tmp_path / "bad.caffemodel"
     path.write_bytes(MODELS[name])
     if name.startswith("statistics"):
+        from keras_senet.models.resnet import CAFFE
         from keras_senet.weights.names import from_caffe
 
-        with pytest.raises(DamagedFileError, match="batches|one factor"), opened(path) as file:
-            from_caffe(file.entries, np.arange(1000))["a/bn:0"].read()
+        with (
+            pytest.raises(DamagedFileError, match="batches|one factor"),
+            foreign.open_file(path) as file,
+        ):
+            from_caffe(file.entries, CAFFE, "stem_conv1", np.arange(1000))["a/bn:0"].read()
     else:
         refused(MODELS[name], ".caffemodel", tmp_path)
 
@@ -438,7 +442,10 @@ def test_a_missing_file_and_a_folder(tmp_path):
     (tmp_path / "folder.pth").mkdir()
     with pytest.raises(ValueError, match=r"weights='.*folder.pth'"):
         constructor()(weights=tmp_path / "folder.pth")
-    with pytest.raises(ValueError, match=r"must end in one of .*\.txt"), opened(tmp_path / "a.txt"):
+    with (
+        pytest.raises(ValueError, match=r"must end in one of .*\.txt"),
+        foreign.open_file(tmp_path / "a.txt"),
+    ):
         pass
 
 
@@ -449,11 +456,11 @@ def test_hdf5_takes_no_memory_by_what_the_file_says_of_a_driver(
     path = tmp_path / "a.weights.h5"
     with h5py.File(path, "w", libver=libver) as file:
         file["layers/conv2d/vars/0"] = np.ones(4, "float32")
-    with opened(path) as found:
+    with foreign.open_file(path) as found:
         assert list(found.entries) == ["layers/conv2d/vars/0"]
     content = bytearray(path.read_bytes())
     content[address : address + 8] = (64).to_bytes(8, "little")
     path.write_bytes(content)
     monkeypatch.setattr(h5py, "File", None)  # HDF5 itself would take 1.3 GB for some such files
-    with pytest.raises(DamagedFileError, match="its beginning is not"), opened(path):
+    with pytest.raises(DamagedFileError, match="its beginning is not"), foreign.open_file(path):
         pass

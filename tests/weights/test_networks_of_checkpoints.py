@@ -13,17 +13,18 @@ import keras_senet
 from keras_senet import cli
 from keras_senet.models.blocks import global_pool
 from keras_senet.models.resnet import SE, ResNet
+from keras_senet.models.units import Bottleneck, Stem
 from keras_senet.weights.registry import split_part
 
-SPEC = ResNet((1,), stride_on=2, stem_pool="padded")  # as timm's later networks are
+SPEC = ResNet((1,), Bottleneck(stride_on=2), Stem(pool="padded"))  # as timm's own networks are
 
 
 def constructor(spec=SPEC):
     return keras_senet.application(spec, name="tiny", input_size=32, classes=10, head=global_pool)
 
 
-def later(state):
-    """The names of timm's later networks."""
+def timm(state):
+    """The names of timm's own networks."""
     for old, new in {"layer0.": "", "se_module": "se", "last_linear": "fc"}.items():
         state = {name.replace(old, new): array for name, array in state.items()}
     return state
@@ -40,7 +41,7 @@ def random_state(spec=SPEC):
             if positive
             else random.normal(0, 0.1, variable.shape)
         )
-    return model, later(foreign.torch_state(model))
+    return model, timm(foreign.torch_state(model))
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_the_commands_say_it(trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "a.pth").write_bytes(foreign.torch_save({"model": state, "epoch": 3}))
     output = str(tmp_path / "a.safetensors")
     assert (
-        cli.main(["convert", str(tmp_path / "a.pth"), "--model", "tiny", "--output", output]) == 0
+        cli.main(["convert", str(tmp_path / "a.pth"), "--model", "SEResNet20", "--output", output]) == 0
     )
     errors = capsys.readouterr().err
     assert errors.count("keras-senet convert: ") == 1
@@ -207,7 +208,7 @@ def test_the_commands_say_it(trained, tmp_path, monkeypatch, capsys):
                 "convert",
                 str(tmp_path / "a.pth"),
                 "--model",
-                "tiny",
+                "SEResNet20",
                 "--output",
                 output,
                 "--overwrite",

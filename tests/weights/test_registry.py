@@ -10,7 +10,7 @@ import pytest
 import keras_senet
 from keras_senet import models
 from keras_senet.initializers import shapes_only
-from keras_senet.weights import Checkpoint, find
+from keras_senet.weights import Checkpoint, resolve
 from keras_senet.weights.registry import CHECKPOINTS
 
 
@@ -63,21 +63,21 @@ def test_the_settings_of_a_checkpoint():
 
 
 def test_find(tmp_path):
-    assert find("imagenet", "se_resnet50").tag == "imagenet"
-    assert find("imagenet", "se_resnet152d").tag == "imagenet-ra2"  # the only one
-    assert isinstance(find("imagenet-gluon", "senet154"), Checkpoint)
-    assert find("hf://me/net", "se_mobilenet") == "hf://me/net"
+    assert resolve("imagenet", "se_resnet50").tag == "imagenet"
+    assert resolve("imagenet", "se_resnet152d").tag == "imagenet-ra2"  # the only one
+    assert isinstance(resolve("imagenet-gluon", "senet154"), Checkpoint)
+    assert resolve("hf://me/net", "se_mobilenet") == "hf://me/net"
     path = tmp_path / "a.pth"
     path.touch()
-    assert find(str(path), "se_mobilenet") == path
+    assert resolve(str(path), "se_mobilenet") == path
     with pytest.raises(
         ValueError, match="there are no published weights for 'se_mobilenet'.*weights='imagenet'"
     ):
-        find("imagenet", "se_mobilenet")
+        resolve("imagenet", "se_mobilenet")
     with pytest.raises(
         ValueError, match="'imagenet', 'imagenet-gluon', the path.*weights='imagenet-a1'"
     ):
-        find("imagenet-a1", "senet154")
+        resolve("imagenet-a1", "senet154")
 
 
 def test_the_docstring_lists_the_tags():

@@ -1,10 +1,10 @@
-"""Files of weights as named arrays: nothing in a file is ever run, and no size that it claims is
-believed.
+"""Files of weights as named arrays, parsed without executing code; sizes that a file claims are
+checked before memory is taken.
 """
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,36 +83,42 @@ STARTS = (
     (rb"(?s:.{8}\s*\{\s*\")", "it is a .safetensors file"),
     (
         rb"(?s:.{257}ustar)",
-        "it is a tar archive; if torch.save wrote it before 2017, load it with torch.load and save it again, "
-        "and otherwise unpack it",
+        "it is a tar archive; if torch.save wrote it before 2017, load it with torch.load and save "
+        "it again, and otherwise unpack it",
     ),
 )
 
 
 @contextlib.contextmanager
-def opened(path, part=None) -> Iterator[File]:
+def open_file(
+    path: str | Path, part: str | None = None, marks: Sequence[tuple[str, ...]] = ()
+) -> Iterator[File]:
     """The `File` of a path, by the ending of its name; its entries can be read until the block
     ends.
 
     Args:
         path: of the file.
         part: which of several networks in a file of PyTorch is meant, such as "state_dict_ema";
-        None chooses.
+            None chooses.
+        marks: what the names of a known network begin with, each of these, by the kinds of networks
+            that are known: they tell which dictionary of a file holds it.
 
     Raises:
-        DamagedFileError: if it cannot be read, and also for an entry that turns out so inside the
-        block. UnsupportedFileError: if it is whole and has no weights, or several networks' without
-        a `part`. ValueError: for another ending. OSError: if the file cannot be opened at all.
+        DamagedFileError: if it cannot be read; also inside the block, for an entry.
+        UnsupportedFileError: if it is whole and has no weights, or several networks' without a
+            `part`.
+        ValueError: for another ending.
+        OSError: if the file cannot be opened at all.
     """
     from keras_senet.weights.parts import choose_part, whole
     from keras_senet.weights.readers import caffemodel, hdf5, pth, safetensors
 
     path = Path(path)
     readers = {
-        ".weights.h5": hdf5.opened,
-        ".safetensors": safetensors.opened,
-        ".caffemodel": caffemodel.opened,
-        **dict.fromkeys(TORCH, pth.opened),
+        ".weights.h5": hdf5.open_file,
+        ".safetensors": safetensors.open_file,
+        ".caffemodel": caffemodel.open_file,
+        **dict.fromkeys(TORCH, pth.open_file),
     }
     kind = next((ending for ending in readers if path.name.endswith(ending)), None)
     if kind is None:
@@ -124,7 +130,7 @@ def opened(path, part=None) -> Iterator[File]:
     try:
         with readers[kind](path) as contents:
             named = kind in (*TORCH, ".safetensors") and contents.metadata is None
-            chosen = choose_part(contents, part) if named else whole(contents, part)
+            chosen = choose_part(contents, part, marks) if named else whole(contents, part)
             entries = {name: contents.entry(name, value) for name, value in chosen.weights.items()}
             yield File(kind, entries, contents.metadata, chosen)
     except UnsupportedFileError as error:

@@ -11,10 +11,12 @@ import contextlib
 import functools
 import io
 import math
+from typing import Any
 
 import numpy as np
 
 from keras_senet.extras import require
+from keras_senet.protobuf import LONGEST, read_varint
 from keras_senet.weights.readers import Contents, DamagedFileError, Entry, UnsupportedFileError
 
 # Numbers of the fields in caffe.proto: of the network's layers, in its format since 2014 and
@@ -57,7 +59,7 @@ def _messages():
     }
 
 
-def _parse(message, content):
+def _parse(message: str, content: bytes) -> Any:
     from google.protobuf.message import DecodeError
 
     try:
@@ -67,7 +69,7 @@ def _parse(message, content):
 
 
 @contextlib.contextmanager
-def opened(path):
+def open_file(path):
     """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
     with path.open("rb") as file:
         entries = {}
@@ -120,14 +122,14 @@ def _fields(file):
     end = file.seek(0, io.SEEK_END)
     position = file.seek(0)
     while position < end:
-        number, kind = divmod(_varint(file), 8)
+        number, kind = divmod(_read_number(file), 8)
         if kind == 0:
-            _varint(file)
+            _read_number(file)
             start, length = file.tell(), None
         elif kind in FIXED:
             start, length = file.tell() + FIXED[kind], None
         elif kind == 2:
-            length = _varint(file)
+            length = _read_number(file)
             start = file.tell()
         else:
             raise DamagedFileError(f"a field is of the kind {kind}")
@@ -138,17 +140,15 @@ def _fields(file):
         file.seek(position)
 
 
-def _varint(file):
-    """A number of seven bits a byte, the lowest first; all but the last byte have the eighth bit."""
-    value = 0
-    for shift in range(0, 70, 7):
-        byte = file.read(1)
-        if not byte:
-            raise DamagedFileError("it ends inside a field")
-        value |= (byte[0] & 127) << shift
-        if byte[0] < 128:
-            return value
-    raise DamagedFileError("a number has more than 64 bits")
+def _read_number(file):
+    """The number at the position of a file, which moves to its end."""
+    start = file.tell()
+    try:
+        value, end = read_varint(file.read(LONGEST))
+    except ValueError as error:
+        raise DamagedFileError(str(error)) from error
+    file.seek(start + end)
+    return value
 
 
 def _array(content, name):

@@ -3,8 +3,10 @@
 import contextlib
 import functools
 import json
+from typing import Any
 
 import h5py
+import numpy as np
 
 from keras_senet.weights.metadata import METADATA
 from keras_senet.weights.readers import Contents, DamagedFileError, Entry
@@ -28,7 +30,7 @@ ADDRESSES = {0: 48, 1: 52, 2: 20, 3: 20}
 
 
 @contextlib.contextmanager
-def opened(path):
+def open_file(path):
     """The variables of layers by their place, such as "layers/conv2d/vars/0", and this package's
     metadata.
     """
@@ -52,7 +54,7 @@ def _check_beginning(path):
     """
     with path.open("rb") as file:
         beginning = file.read(64)
-    at = ADDRESSES.get(beginning[8] if len(beginning) == 64 else None)
+    at = ADDRESSES.get(beginning[8]) if len(beginning) == 64 else None
     if beginning[:8] != b"\x89HDF\r\n\x1a\n" or at is None or beginning[at : at + 8] != NOWHERE:
         raise DamagedFileError("its beginning is not that of an HDF5 file as Keras writes it")
 
@@ -104,10 +106,10 @@ def _check_plain(dataset, size):
         or dataset.nbytes != dataset.id.get_storage_size()
         or dataset.nbytes > size
     ):
-        raise DamagedFileError(f"{dataset.name[:80]!r} in it is not as Keras writes it")
+        raise DamagedFileError(f"{str(dataset.name)[:80]!r} in it is not as Keras writes it")
 
 
-def _read(file, place):
+def _read(file: Any, place: str) -> np.ndarray:
     try:
         return file[place][()].astype("float32", copy=False)
     except ERRORS as error:

@@ -40,11 +40,11 @@ class Storage(NamedTuple):
 
     kind: str
     key: str
-    count: int
+    length: int
 
     @property
     def bytes(self):
-        return self.count * STORAGES[self.kind].itemsize
+        return self.length * STORAGES[self.kind].itemsize
 
 
 class Tensor(NamedTuple):
@@ -104,9 +104,9 @@ def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, me
         if count
         else offset
     )
-    if end > storage.count or count > storage.count:
+    if end > storage.length or count > storage.length:
         raise DamagedFileError(
-            f"a tensor of {count} numbers reaches beyond its storage of {storage.count}"
+            f"a tensor of {count} numbers reaches beyond its storage of {storage.length}"
         )
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
@@ -435,7 +435,7 @@ INSTRUCTIONS = {
 
 
 @contextlib.contextmanager
-def opened(path):
+def open_file(path):
     """What was saved: tensors and the dictionaries around them."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":
@@ -503,7 +503,8 @@ def _check_kind(names):
         )
     if names and not any(name.endswith("/data.pkl") for name in names):
         raise UnsupportedFileError(
-            f"it is a zip archive that torch.save has not written: it has {names[0][:80]!r} and no data.pkl"
+            "it is a zip archive that torch.save has not written: "
+            f"it has {names[0][:80]!r} and no data.pkl"
         )
 
 
@@ -542,7 +543,8 @@ def _stream(file):
     magic = pickle()
     if magic != MAGIC:
         raise UnsupportedFileError(
-            f"it is a pickle that torch.save has not written: {describe(magic)}. Save the weights with torch.save"
+            f"it is a pickle that torch.save has not written: {summarize(magic)}. "
+            "Save the weights with torch.save"
         )
     if pickle() != 1001:
         raise UnsupportedFileError("its version of the stream format is not 1001")
@@ -558,7 +560,7 @@ def _stream(file):
         raise DamagedFileError("its storages are not those that its tensors name")
     starts = {}
     for key in keys:
-        if read(position, 8) != struct.pack("<Q", storages[key].count):
+        if read(position, 8) != struct.pack("<Q", storages[key].length):
             raise DamagedFileError(f"the storage {key!r} has another length than its tensors say")
         starts[key] = position + 8
         position += 8 + storages[key].bytes
@@ -586,24 +588,24 @@ def _contents(content, read):
             raise UnsupportedFileError(f"{name[:80]!r} has complex numbers")
         return Entry(tensor.shape, lambda: tensor.read(block(tensor.storage)))
 
-    return Contents(content, entry=entry, describe=describe)
+    return Contents(content, entry=entry, describe=summarize)
 
 
-def describe(value):
+def summarize(value):
     """A few words about what was saved."""
     if isinstance(value, dict):
         shown = ", ".join(
-            f"{name[:40]!r} ({describe_leaf(item)})" for name, item in list(value.items())[:6]
+            f"{name[:40]!r} ({summarize_value(item)})" for name, item in list(value.items())[:6]
         )
         return (
             f"a dictionary of {shown}{', ...' if len(value) > 6 else ''}"
             if value
             else "an empty dictionary"
         )
-    return describe_leaf(value)
+    return summarize_value(value)
 
 
-def describe_leaf(value):
+def summarize_value(value):
     """What a value in a pickle is, in a few words: "a tensor", "a float"."""
     if isinstance(value, Unknown):
         return f"an object of {_name_of(value)}"

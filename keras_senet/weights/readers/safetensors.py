@@ -15,7 +15,7 @@ MAX_MAPPED = 64 << 20  # bytes
 
 
 @contextlib.contextmanager
-def opened(path):
+def open_file(path):
     """The tensors by name, and this package's own metadata. Whole numbers are refused when they are
     read.
     """

@@ -15,8 +15,14 @@ from keras_senet.runs.environment import environment
 
 # Of /proc/cpuinfo on Linux: an AMD Zen 2, an Intel Ice Lake, an ARM Neoverse V1 and a CPU from
 # before AVX, shortened
-ZEN2 = "processor\t: 0\nvendor_id\t: AuthenticAMD\nflags\t\t: fpu sse4_2 avx f16c rdrand bmi1 avx2 fma\n\nprocessor\t: 1\n"
-ICE_LAKE = "processor\t: 0\nflags\t\t: fpu avx f16c avx2 fma avx512f avx512dq avx512bw avx512vl avx512_vnni amx\nbugs\t: x\n"
+ZEN2 = (
+    "processor\t: 0\nvendor_id\t: AuthenticAMD\n"
+    "flags\t\t: fpu sse4_2 avx f16c rdrand bmi1 avx2 fma\n\nprocessor\t: 1\n"
+)
+ICE_LAKE = (
+    "processor\t: 0\nflags\t\t: fpu avx f16c avx2 fma avx512f avx512dq avx512bw avx512vl "
+    "avx512_vnni amx\nbugs\t: x\n"
+)
 NEOVERSE = (
     "processor\t: 0\nBogoMIPS\t: 2100.00\nFeatures\t: fp asimd asimdhp asimddp sve i8mm bf16\n"
 )
@@ -85,7 +91,7 @@ def test_a_run_keeps_what_it_was_begun_with(cpu, tmp_path, monkeypatch, recorded
     for command in (
         ["train", "--workdir", "run", "--recipe", "digits"],
         ["train", "--recipe", "digits", "--workdir=run", "--engine", "fit"],
-        ["train", "--warmup", "linear", "--work", "run"],
+        ["train", "--warmup", "linear", "--workdir", "run"],
         ["ablate", "--workdir", "ablation"],
         ["quickstart"],
     ):

@@ -1,0 +1,107 @@
+"""Flags as dataclasses have them: how each kind of value is read, and what is refused."""
+
+import dataclasses
+import re
+from typing import get_args, get_type_hints
+
+import pytest
+
+import keras_senet_cli
+from keras_senet import cli
+from keras_senet.cli.flags import UsageError, make_complete_app, read_options
+from keras_senet.cli.options import CLASSES, Formats, Protocols, Quantizations
+from keras_senet.evaluation.protocols import PROTOCOLS
+from keras_senet.export.files import FORMATS
+from keras_senet.fields import meanings
+from keras_senet.recipes import Recipe
+
+
+def read(text):
+    command, *arguments = text.split()
+    return read_options(command, CLASSES[command], arguments)
+
+
+@pytest.mark.parametrize(
+    ("text", "field", "value"),
+    [
+        ("prune --model SEResNet50 --remove-se 2 3 --remove-se 4", "remove_se", ((2, 3), (4,))),
+        ("prune --remove-se --model SEResNet50", "remove_se", ((),)),
+        ("prune --model SEResNet50 --remove-se 5 --remove-se", "remove_se", ((5,), ())),
+        ("prune --model SEResNet50 --keep .5 1 --baseline", "baseline", 1),
+        ("prune --model SEResNet50 --keep .5 1 --baseline 3", "baseline", 3),
+        ("prune --model SEResNet50 --keep .5,1", "keep", (0.5, 1.0)),
+        ("evaluate --model SEResNet50 --model SEResNet18", "model", ("SEResNet50", "SEResNet18")),
+        ("evaluate --model SEResNet50 SEResNet18", "model", ("SEResNet50", "SEResNet18")),
+        ("evaluate --workdir run --size 224 320", "size", (224, 320)),
+        ("export SEResNet50 --size 320", "size", (320, 320)),
+        ("export SEResNet50 --size 320x256", "size", (320, 256)),
+        ("export SEResNet50 --size any", "size", (None, None)),
+        ("export SEResNet50 --format onnx tflite", "format", ("onnx", "tflite")),
+        ("export --all run1 run2", "model", ("run1", "run2")),
+        ("predict a.jpg b.jpg --model SEResNet50", "images", ("a.jpg", "b.jpg")),
+        ("predict --model SEResNet50 --top 1 -- -a.jpg", "images", ("-a.jpg",)),
+        ("excitations --workdir run --classes tench goldfish", "classes", ("tench", "goldfish")),
+        ("report run --no-gates", "no_gates", True),
+        ("curves a b --output c.png", "workdirs", ("a", "b")),
+        ("train --workdir=w --recipe=digits --seed 1 --seed 2", "workdir", "w"),
+    ],
+)
+def test_values_are_read(text, field, value):
+    assert getattr(read(text), field) == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("prune --model SEResNet50 --remove-se a", "--remove-se: must be numbers of stages"),
+        ("prune --model SEResNet50 --keep 0.5 a", "--keep: must be numbers. Received: 0.5 a"),
+        ("prune --model SEResNet50 --keep 1.5", "--keep must be above 0 and at most 1"),
+        ("prune --model SEResNet50", "--remove-se or --keep must be given"),
+        ("prune --keep 0.5", "--model or --workdir must be given"),
+        ("evaluate --model SEResNet50 --weights a b", "once for each --model: 2 for 1"),
+        ("evaluate --workdir w --batch-size 0", "--batch-size must be at least 1"),
+        ("evaluate --workdir w --protocol six", '"six" for --protocol'),
+        ("export SEResNet50 --format onxn", '"onxn" for --format.*Did you mean "onnx"'),
+        ("convert a.pth --model SEResNet50", "--output must be given"),
+        ("predict --model SEResNet50", "IMAGE must be given"),
+        ("predict a.jpg --model", "--model requires an argument"),
+        ("report", "WORKDIR must be given"),
+        ("report a b", "no place for 'b'"),
+        ("ablate --workdir w --recipe digits --se.reduction 3", "Unknown option: --se.reduction"),
+    ],
+)
+def test_bad_values_are_named(text, message):
+    with pytest.raises(ValueError, match=message):
+        read(text)
+
+
+def test_errors_are_of_usage():
+    with pytest.raises(UsageError):
+        read("list --jsn")
+
+
+@pytest.mark.parametrize("command", CLASSES)
+def test_every_option_has_its_meaning_in_the_help(command, capsys):
+    cls = CLASSES[command]
+    assert cli.main([command, "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert printed.startswith(f"Usage: keras-senet {command} ")
+    for name in {each.name for each in dataclasses.fields(cls)}:
+        if get_type_hints(cls)[name] is not Recipe:
+            assert len(meanings(cls)[name].text) > 5, name
+            flag = name.replace("_", "-")
+            assert re.search(rf"--{flag}\b|\b{flag.upper().removesuffix('S')}\b", printed), name
+
+
+def test_choices_are_those_of_the_package():
+    assert set(CLASSES) == set(keras_senet_cli.COMMANDS)
+    assert get_args(Protocols) == (*PROTOCOLS, "larger")
+    assert get_args(Formats) == tuple(FORMATS)
+    known = {name for each in FORMATS.values() for name in each.calibrates if name}
+    assert set(get_args(Quantizations)) == known
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_knows_commands_and_flags(shell):
+    script = make_complete_app(CLASSES).generate_completion(shell=shell)
+    assert all(text in script for text in ("excitations", "quantization", "label-smoothing"))

@@ -1,0 +1,175 @@
+"""`keras-senet train`: the flags are the recipe's fields, and a run is continued."""
+
+import dataclasses
+import json
+import re
+import shlex
+
+import little
+import pytest
+
+from keras_senet import cli
+from keras_senet.cli.flags import read_options
+from keras_senet.cli.options import Train
+from keras_senet.fields import meanings
+from keras_senet.recipes import RECIPES, Augmentation, Recipe
+from keras_senet.recipes.recipe import NOT_FLAGS
+from keras_senet.runs.workdir import WorkDir
+from keras_senet.se import SE
+
+RUN = ["--recipe", "digits", "--workdir", "w"]
+DIGITS = RECIPES["digits"]
+
+
+@pytest.fixture(autouse=True)
+def little_data_and_network(monkeypatch):
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+
+
+def recipe_of(flags):
+    return read_options("train", Train, [*RUN, *shlex.split(flags)]).recipe
+
+
+def test_no_flags_are_the_named_recipe():
+    assert recipe_of("") is DIGITS
+
+
+def test_flags_change_fields():
+    recipe = recipe_of(
+        "--epochs 5 --learning-rate 0.5 --milestones 1 2.5 --no-nesterov --flip --mixup=0.2"
+    )
+    fields = {"epochs": 5, "learning_rate": 0.5, "milestones": (1.0, 2.5)}
+    assert recipe == DIGITS.override(**fields, nesterov=False, flip=True, mixup=0.2)
+    assert recipe.result == "not run"
+
+
+@pytest.mark.parametrize("flags", ["1,2.5", "1, 2.5", "1 2.5", "1 --milestones 2.5"])
+def test_numbers_are_separate_or_joined_by_commas(flags):
+    assert recipe_of(f"--epochs 5 --milestones {flags}").milestones == (1.0, 2.5)
+
+
+@pytest.mark.parametrize(
+    ("flags", "se"),
+    [
+        ("", SE(use_bias=False)),
+        ("--se none", None),
+        ("--se default", SE()),
+        ("--se.reduction 8", SE(8, use_bias=False)),
+        ("--se default --se.reduction 8", SE(8)),
+        ("--se.squeeze none --se.gate tanh", SE(squeeze=None, gate="tanh", use_bias=False)),
+        ("--se.use-bias --se.position pre", SE(position="pre")),
+        ("--se.stages 2 3 --se.use-bias", SE(stages=(2, 3))),
+    ],
+)
+def test_se_blocks_are_those_of_the_recipe_with_some_fields_changed(flags, se):
+    assert recipe_of(f"--recipe imagenet-ablation {flags}").se == se
+
+
+@pytest.mark.parametrize("cls", [Recipe, Augmentation, SE])
+def test_every_field_is_a_flag_with_its_meaning(cls, capsys):
+    assert cli.main(["train", "--help"]) == 0
+    printed = capsys.readouterr().out
+    prefix = "--se." if cls is SE else "--"
+    for field in dataclasses.fields(cls):
+        if field.name not in NOT_FLAGS:
+            assert prefix + field.name.replace("_", "-") in printed
+            assert len(meanings(cls)[field.name].text) > 10
+
+
+def test_help_has_topics_choices_and_the_values_of_a_named_recipe(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    cli.main(["train", "--recipe", "senet154", "--help"])
+    printed = capsys.readouterr().out
+    topics = ("Run", "Network", "Images", "Steps", "Optimizer", "Regularisation", "Augmentation")
+    places = [printed.index(f" {topic} ─") for topic in topics]
+    assert places == sorted(places)
+    assert "[choices: sgd, adamw, lamb]" in printed
+    assert re.search(r"--learning-rate .*\[default: 1\.0\]", printed)
+
+
+def test_it_trains_and_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
+    """3 s: one run in parts, as commands are given."""
+    workdir = ["--workdir", str(tmp_path / "run")]
+    flags = ["train", "--recipe", "digits", *workdir, "--batch-size", "16", "--epochs", "1"]
+    assert cli.main([*flags, "--max-steps", "3", "--quiet"]) == 0
+    assert "stopped before the end of an epoch" in capsys.readouterr().out
+    for other, named in (
+        (["--se", "none"], "se is SE(reduction=16"),
+        (["--engine", "fit"], "engine is 'trainer' there, 'fit' here"),
+    ):
+        assert cli.main(["train", *workdir, *other]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert named in line
+    assert cli.main(["train", *workdir, "--batch-size", "16"]) == 0
+    assert "SEResNet20 on digits" in capsys.readouterr().out
+    assert (tmp_path / "run" / "curves.png").exists()
+
+
+def test_a_run_of_keras_fit_is_continued_by_it(tmp_path, capsys):
+    (tmp_path / "recipe.json").write_text(
+        json.dumps({"recipe": dataclasses.asdict(DIGITS), "engine": "fit"})
+    )
+    assert cli.main(["train", "--workdir", str(tmp_path), "--engine", "trainer"]) == 2
+    assert "engine is 'fit' there, 'trainer' here" in capsys.readouterr().err
+    assert read_options("train", Train, ["--workdir", str(tmp_path)]).engine is None
+
+
+@pytest.mark.parametrize(
+    ("written", "se"),
+    [("default", SE()), ("none", None), ("reduction=8,gate=tanh", SE(8, "avg", "tanh"))],
+)
+def test_a_run_that_an_earlier_version_began_is_continued(tmp_path, written, se):
+    """Its recipe.json has SE blocks as a text."""
+    recipe = dataclasses.asdict(DIGITS) | {"se": written}
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": recipe}))
+    same = read_options("train", Train, ["--workdir", str(tmp_path)]).recipe
+    assert same == DIGITS.override(se=se)
+    WorkDir(tmp_path, same, {})
+    other = read_options("train", Train, ["--workdir", str(tmp_path), "--se.reduction", "4"])
+    with pytest.raises(ValueError, match="another recipe: se is "):
+        WorkDir(tmp_path, other.recipe, {})
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--recipe", "digit"], '"digit" for --recipe.*"cifar10".*Did you mean "digits"'),
+        (["--epochs", "0"], "epochs=0"),
+        (["--batch-size", "81"], "batch_size=81"),
+        (["--max-steps", "0"], "--max-steps must be at least 1.*--max-steps 0"),
+        (["--keep", "0"], "--keep must be at least 1"),
+        (["--checkpoint-minutes", "nan"], "--checkpoint-minutes must be at least 0"),
+        (["--dataset", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["--se.reduction", "a"], "--se.reduction"),
+        (["--se", "none", "--se.gate", "tanh"], "--se none.*--se.gate"),
+        (["--epochs", "x"], '--epochs: unable to convert "x" into int'),
+        (["--milestones", "1,b"], "--milestones: must be numbers. Received: 1 b"),
+        (["--depths", "1", "1.5", "1"], "--depths: must be whole numbers. Received: 1 1.5 1"),
+        (["--engine", "jit"], '"jit" for --engine. Choose from: "trainer", "fit"'),
+        (["--epoch", "3"], "--epoch. Did you mean --epochs"),
+        (["--flip=3"], '"3" into bool'),
+        (["three"], "no place for 'three'"),
+    ],
+    ids=str,
+)
+def test_bad_flags_are_one_line(tmp_path, capsys, flags, message):
+    assert cli.main(["train", *RUN[:2], "--workdir", str(tmp_path / "w"), *flags]) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert not (tmp_path / "w").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "--recipe must be one of digits, .*Received: --workdir"),
+        ("{", "recipe.json' is damaged"),
+    ],
+)
+def test_without_a_recipe_the_folder_must_hold_a_run(tmp_path, capsys, content, message):
+    if content:
+        (tmp_path / "recipe.json").write_text(content)
+    assert cli.main(["train", "--workdir", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.search(message, line), line
