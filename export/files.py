@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from .formats import Common, Options, export_model
+from .formats import Common, FormatOptions, export_model
 from .images import select_evenly
 from .onnx import ONNX
 from .parity import ExportReport
@@ -17,11 +17,11 @@ from .tflite import TFLite
 SLOW = ("int16x8",)  # on a CPU: TFLite has plain loops for it
 MOST_COMPARED = 64
 MOST_COMPARED_SLOW = 4
-FORMATS: dict[str, type[Options]] = {each.kind: each for each in (SavedModel, TFLite, ONNX)}
+FORMATS: dict[str, type[FormatOptions]] = {each.kind: each for each in (SavedModel, TFLite, ONNX)}
 NAMES = {"savedmodel": "saved_model{}", "tflite": "model{}.tflite", "onnx": "model{}.onnx"}
 
 
-class File(NamedTuple):
+class ExportFile(NamedTuple):
     """One file to write: of a format, and a quantisation or None."""
 
     kind: str
@@ -62,13 +62,13 @@ class File(NamedTuple):
         return export_model(model, Path(folder, self.name), options, common)
 
 
-def planned(kinds, quantizations) -> list[File]:
-    """A File for each format, then for each format and quantisation that it has.
+def planned(kinds, quantizations) -> list[ExportFile]:
+    """An ExportFile for each format, then for each format and quantisation that it has.
 
     Raises:
         ValueError: for a quantisation that none of the formats has.
     """
-    files = [File(kind, None) for kind in FORMATS if kind in kinds]
+    files = [ExportFile(kind, None) for kind in FORMATS if kind in kinds]
     for quantization in dict.fromkeys(quantizations):
         having = [
             kind
@@ -77,5 +77,5 @@ def planned(kinds, quantizations) -> list[File]:
         ]
         if not having:
             raise ValueError(f"--quantization {quantization} is not for --format {' '.join(kinds)}")
-        files += [File(kind, quantization) for kind in having]
+        files += [ExportFile(kind, quantization) for kind in having]
     return files

@@ -47,7 +47,7 @@ class Common:
     representative_images: Any = None
 
 
-class Options:
+class FormatOptions:
     """The options of a format, as a frozen dataclass; what it does with a model is in its methods.
 
     kind           the format's name
@@ -89,7 +89,10 @@ class Options:
 
 
 def export_model(
-    model: keras.Model, path: str | os.PathLike, options: Options, common: Common | None = None
+    model: keras.Model,
+    path: str | os.PathLike,
+    options: FormatOptions,
+    common: Common | None = None,
 ) -> ExportReport:
     """Writes a file, runs it, compares it with the model, and keeps it only if they agree.
 

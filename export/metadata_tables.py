@@ -59,7 +59,7 @@ def read_tables(table: Any, kind: str, field: str) -> list[Any]:
     return [_at(table, table.Indirect(table.Vector(offset) + 4 * i)) for i in range(count)]
 
 
-def make_table(kind: str, **fields: Any) -> dict[int, Any]:
+def pack_table(kind: str, **fields: Any) -> dict[int, Any]:
     """A table to write: values by slot."""
     return {
         FIELDS[kind].index(field): value for field, value in fields.items() if value is not None

@@ -18,7 +18,7 @@ from .conditioning import Reference
 from .inputs import laid_out
 
 if TYPE_CHECKING:
-    from .formats import Options
+    from .formats import FormatOptions
 
 
 class ParityError(ValueError):
@@ -59,7 +59,7 @@ class ExportReport:
 
 
 def measure(
-    target: Path, model: keras.Model, options: "Options", preprocessing, batches
+    target: Path, model: keras.Model, options: "FormatOptions", preprocessing, batches
 ) -> dict[str, Any]:
     """The measured fields of an `ExportReport`.
 
@@ -72,19 +72,19 @@ def measure(
     found = measured.pop("outputs")
     what = f"{options.kind} file of {model.name!r}"
     own, before = found.pop(options.kind), found.pop("before", {})
-    errors = check(own, before, reference.laid_out(options.layout), what)
+    errors = check_parity(own, before, reference.laid_out(options.layout), what)
     for signature, outputs in found.items():
         expected = options.signatures[signature](model, preprocessing, batches[0])
         for name, values in expected.items():
             label = f"signature {signature} of the {what}"
             moved = reference.moved[name]
-            compare(outputs[name][0], values, reference.accepted(name), label, moved)
+            compare_arrays(outputs[name][0], values, reference.accepted(name), label, moved)
     files = target.rglob("*") if target.is_dir() else [target]
     size = sum(file.stat().st_size for file in files if file.is_file())
     return {"bytes": size, **errors, **measured, "sensitivity": reference.sensitivity}
 
 
-def check(found: dict, before: dict, reference: Reference, what: str) -> dict[str, float]:
+def check_parity(found: dict, before: dict, reference: Reference, what: str) -> dict[str, float]:
     """The errors of `ExportReport`, over all outputs and batches.
 
     Args:
@@ -116,7 +116,7 @@ def _compare_batches(found, reference, name, accepted, label):
     """The errors of each batch."""
     moved = reference.moved.get(name)
     pairs = zip(found, reference.outputs[name], strict=True)
-    return [compare(values, expected, accepted, label, moved) for values, expected in pairs]
+    return [compare_arrays(values, expected, accepted, label, moved) for values, expected in pairs]
 
 
 def _check_before(before, reference, name, is_usual, label):
@@ -136,7 +136,7 @@ def _check_activation(found, before, reference, name, label):
     activation, tolerance = reference.activations[name], reference.precision.tolerance
     for outputs, values in zip(found, before, strict=True):
         activated = activation(values.astype("float64"))
-        compare(outputs, activated, tolerance, f"last activation of the {label}")
+        compare_arrays(outputs, activated, tolerance, f"last activation of the {label}")
 
 
 def _summarize(errors, arrays):
@@ -153,7 +153,7 @@ def _summarize(errors, arrays):
     }
 
 
-def compare(
+def compare_arrays(
     outputs: np.ndarray, reference: np.ndarray, tolerance: float, what: str, moved=None
 ) -> dict[str, float]:
     """The errors of `ExportReport`. Raises ParityError if outputs are not finite or differ by more

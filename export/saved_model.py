@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from .folding import fold
-from .formats import Common, Options, export_model
+from .formats import Common, FormatOptions, export_model
 from .model import (
     check_tensorflow,
     image_shape,
@@ -35,7 +35,7 @@ def _predict_jpeg(model, preprocessing, images):
 
 
 @dataclass(frozen=True)
-class SavedModel(Options):
+class SavedModel(FormatOptions):
     """Options of `to_saved_model`, where they are described."""
 
     features: bool = False

@@ -10,7 +10,7 @@ from keras_senet.extras import require
 from keras_senet.fields import is_integer
 
 from .conditioning import FLOAT16, FLOAT32, INTEGERS
-from .formats import Common, Options, Quantization, export_model
+from .formats import Common, FormatOptions, Quantization, export_model
 from .gates import fix_constant_gates
 from .model import (
     check_tensorflow,
@@ -36,7 +36,7 @@ QUANTIZATIONS: dict[str | None, Quantization] = {
 
 
 @dataclass(frozen=True)
-class TFLite(Options):
+class TFLite(FormatOptions):
     """Options of `to_tflite`, where they are described."""
 
     quantization: str | None = None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from .metadata_tables import (
     build,
-    make_table,
+    pack_table,
     read_byte,
     read_root,
     read_tables,
@@ -186,12 +186,12 @@ def _end_of_model(content):
 
 def _model_metadata(name, images, results, preprocessing, class_names):
     """The table ModelMetadata."""
-    graph = make_table(
+    graph = pack_table(
         "SubGraphMetadata",
         input_tensor_metadata=[_images_metadata(images, preprocessing)],
         output_tensor_metadata=[_result_metadata(result, class_names) for result in results],
     )
-    return make_table(
+    return pack_table(
         "ModelMetadata", name=name, subgraph_metadata=[graph], min_parser_version=MIN_PARSER_VERSION
     )
 
@@ -203,19 +203,19 @@ def _images_metadata(images: End, preprocessing):
         raise ValueError(
             f"`content` must be a TFLite file whose input is (1, H, W, C). Received: one of {shape}"
         )
-    properties = make_table("ImageProperties", color_space=COLOR_SPACES.get(shape[3]))
+    properties = pack_table("ImageProperties", color_space=COLOR_SPACES.get(shape[3]))
     # Stats are of the tensor's own values, integers where it is quantised; MediaPipe's writer knows
     # the same two.
     is_of_pixels = dtype == UINT8 or (preprocessing is not None and dtype == FLOAT32)
-    return make_table(
+    return pack_table(
         "TensorMetadata",
         name="images",
         description=AS_TRAINED if preprocessing is None else _in_graph(preprocessing, shape[3]),
-        content=make_table(
+        content=pack_table(
             "Content", content_properties_type=IMAGE_PROPERTIES, content_properties=properties
         ),
         process_units=None if preprocessing is None else [_pixels_as_they_are()],
-        stats=make_table("Stats", max=[255.0], min=[0.0]) if is_of_pixels else None,
+        stats=pack_table("Stats", max=[255.0], min=[0.0]) if is_of_pixels else None,
     )
 
 
@@ -236,8 +236,8 @@ def _in_graph(preprocessing, channels):
 
 def _pixels_as_they_are():
     """The table ProcessUnit of a normalisation by mean 0 and std 1, of any number of channels."""
-    options = make_table("NormalizationOptions", mean=[0.0], std=[1.0])
-    return make_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
+    options = pack_table("NormalizationOptions", mean=[0.0], std=[1.0])
+    return pack_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
 
 
 def _result_metadata(result: End, class_names):
@@ -248,15 +248,15 @@ def _result_metadata(result: End, class_names):
             "`class_names` must be a name for each output of the file, whose shape is "
             f"{shape[1:]}. Received: {len(class_names)} names"
         )
-    labels = make_table(
+    labels = pack_table(
         "AssociatedFile", name=LABELS, description="The classes' names", type=TENSOR_AXIS_LABELS
     )
-    properties = make_table("FeatureProperties")
-    return make_table(
+    properties = pack_table("FeatureProperties")
+    return pack_table(
         "TensorMetadata",
         name=result.name,
         description="A number for each class" if len(shape) == 2 else "A feature map",
-        content=make_table(
+        content=pack_table(
             "Content", content_properties_type=FEATURE_PROPERTIES, content_properties=properties
         ),
         associated_files=None if class_names is None else [labels],

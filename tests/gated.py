@@ -63,7 +63,7 @@ def images_for(model, count=3):
 
 
 def answers(model, images, gates):
-    """What a model answers with these gates in the place of its blocks' own."""
+    """What a model outputs with these gates in the place of its blocks' own."""
     with contextlib.ExitStack() as stack:
         for block, gate in gates.items():
             shape = (1, -1, 1, 1) if block.data_format == "channels_first" else (1, 1, 1, -1)

@@ -9,7 +9,7 @@ from keras_senet.extras import require
 from keras_senet.fields import is_integer
 
 from ..conditioning import FLOAT16, FLOAT32, INTEGERS
-from ..formats import Common, Options, Quantization, export_model
+from ..formats import Common, FormatOptions, Quantization, export_model
 from ..parity import ExportReport
 from .writer import write_onnx
 
@@ -23,7 +23,7 @@ QUANTIZATIONS: dict[str | None, Quantization] = {
 
 
 @dataclass(frozen=True)
-class ONNX(Options):
+class ONNX(FormatOptions):
     """Options of `to_onnx`, where they are described."""
 
     layout: str = "nhwc"

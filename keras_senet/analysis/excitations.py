@@ -18,9 +18,6 @@ from keras_senet.graphs import functional_of, stage_of
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
 
-if TYPE_CHECKING:
-    from keras_senet.data import Corrupt
-
 CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 
@@ -31,7 +28,7 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     found = {}
     outputs: Any = gates(model)(images, training=False)
     for name, gate in outputs.items():
-        mean: Any = ops.convert_to_numpy(ops.mean(gate))
+        mean = ops.convert_to_numpy(ops.mean(gate))
         found.setdefault(stage_of(name), []).append(float(mean))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 
@@ -129,7 +126,7 @@ def excitations(
     batches = evaluation_batches(
         dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
     )
-    counts = Counts(blocks, len(kept))
+    counts = GateCounts(blocks, len(kept))
     for images, labels in track(batches, progress, "measuring gates"):
         counts.add(step(images).numpy(), rows[labels.numpy()])
     return counts.excitations(tuple(names[i] for i in kept), tuple(batches.skipped))
@@ -219,7 +216,7 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
     ]
 
 
-class Counts:
+class GateCounts:
     """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels)
     joined along channels.
     """

@@ -138,7 +138,6 @@ def _prepared(model, dataset, progress):
 
     if not len(dataset):
         return
-
     networks.check_images(model, dataset)
     (view,) = networks.views_of(model, dataset, None)
     batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])

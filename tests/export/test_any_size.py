@@ -95,7 +95,7 @@ def dims(value):
 
 @pytest.mark.parametrize("layout", ["nhwc", "nchw"])
 def test_the_names_of_open_sides(layout, maps, tmp_path, monkeypatch):
-    monkeypatch.setattr(parity, "check", lambda *_: dict.fromkeys(ERRORS, 0.0))
+    monkeypatch.setattr(parity, "check_parity", lambda *_: dict.fromkeys(ERRORS, 0.0))
     export.to_onnx(maps, tmp_path / "file", layout=layout)
     graph = onnx.load(tmp_path / "file").graph
     (given,) = graph.input
@@ -218,7 +218,7 @@ def test_each_window_at_each_size(inner, tmp_path, monkeypatch):
     for layer in inner:
         y = layer.from_config(layer.get_config())(y)
     model = keras.Model(x, y)
-    monkeypatch.setattr(parity, "check", lambda *_: dict.fromkeys(ERRORS, 0.0))
+    monkeypatch.setattr(parity, "check_parity", lambda *_: dict.fromkeys(ERRORS, 0.0))
     monkeypatch.setattr(
         parity,
         "run_file",

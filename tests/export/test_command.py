@@ -14,7 +14,7 @@ from keras_senet import cli, data
 from keras_senet.cli import export_all as matrix
 from keras_senet.export import onnx
 from keras_senet.export.conditioning import Precision
-from keras_senet.export.files import File
+from keras_senet.export.files import ExportFile
 from keras_senet.export.formats import Quantization
 from keras_senet.export.images import images_for
 
@@ -193,7 +193,9 @@ def small_matrix(monkeypatch):
     """The matrix of one network, with the files that tell something of their kind."""
     monkeypatch.setattr(matrix.models, "__all__", ["SEResNet20"])
     monkeypatch.setattr(
-        matrix, "PLAN", [File("onnx", None), File("onnx", "int8"), File("tflite", "int8")]
+        matrix,
+        "PLAN",
+        [ExportFile("onnx", None), ExportFile("onnx", "int8"), ExportFile("tflite", "int8")],
     )
 
 
@@ -217,9 +219,11 @@ def test_the_matrix_goes_on_where_it_stopped(small_matrix, tmp_path, capsys, mon
         "".join((tmp_path / "export.csv").read_text().splitlines(keepends=True)[:3])
     )
     written = []
-    write = File.write
+    write = ExportFile.write
     monkeypatch.setattr(
-        File, "write", lambda file, *a, **k: (written.append(file.name), write(file, *a, **k))[1]
+        ExportFile,
+        "write",
+        lambda file, *a, **k: (written.append(file.name), write(file, *a, **k))[1],
     )
     assert cli.main(command) == 0
     assert written == ["model.int8.tflite"]
@@ -252,7 +256,7 @@ def test_a_trained_network_in_the_matrix_is_gated(
     limit, value, reason, small_matrix, run_folder, tmp_path, monkeypatch
 ):
     """By the same code for each format."""
-    monkeypatch.setattr(matrix, "PLAN", [File("onnx", None), File("onnx", "int8")])
+    monkeypatch.setattr(matrix, "PLAN", [ExportFile("onnx", None), ExportFile("onnx", "int8")])
     monkeypatch.setattr(matrix, "_random_networks", list)
     monkeypatch.setattr(matrix, limit, value)
     command = ["export", "--all", str(run_folder), "--output", str(tmp_path)]

@@ -385,16 +385,16 @@ def test_what_is_not_finite_fails(value, tolerance):
     bad = good.copy()
     bad[0, 0] = value
     with pytest.raises(export.ParityError):
-        parity.compare(bad, good, tolerance, "file")
+        parity.compare_arrays(bad, good, tolerance, "file")
     with pytest.raises(export.ParityError):
-        parity.compare(good[:1], good, tolerance, "file")
-    assert parity.compare(good, good, tolerance, "file")["relative_error"] == 0
+        parity.compare_arrays(good[:1], good, tolerance, "file")
+    assert parity.compare_arrays(good, good, tolerance, "file")["relative_error"] == 0
 
 
 def test_errors_are_what_they_are_called():
     reference = np.float32([[0.5, 0.25, 0.25], [0.1, 0.2, 0.7]])
     outputs = reference + np.float32([[0, 0.07, 0], [0, 0.6, 0]])
-    errors = parity.compare(outputs, reference, 1.0, "file")
+    errors = parity.compare_arrays(outputs, reference, 1.0, "file")
     assert errors["max_abs_error"] == pytest.approx(0.6)
     assert errors["mean_abs_error"] == pytest.approx(0.67 / 6)
     assert errors["relative_error"] == pytest.approx(0.6 / 0.7)
