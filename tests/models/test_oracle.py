@@ -391,7 +391,7 @@ STAGE_SHAPES = {  # oracle's stage_shapes_CHW: widths of the stem's pooling and 
 def test_stage_shapes(name):
     constructor = getattr(keras_senet, name)
     small = constructor.input_size == 32
-    stem = constructor.spec.build_stem if not small else None
+    stem = constructor.spec.stem if not small else None
     images = keras.Input((constructor.input_size,) * 2 + (3,))
     with shapes_only():
         maps = list(constructor.spec.levels(images))
