@@ -603,7 +603,7 @@ def test_a_run_that_is_damaged(tmp_path):
         ((), "--model or --workdir must be given"),
         (("--workdir", "gone"), "'gone' holds no training run"),
         (("--workdir", "gone", "--model", "SEResNet20"), "--workdir is in place of --model"),
-        (("--model", "SEResNet21"), 'Invalid value "SEResNet21" for --model'),
+        (("--model", "SEResNet21"), '"SEResNet21" for --model'),
         (("--model", "SEResNet20", "--weights", "gone.pth"), "gone.pth"),
         (
             ("--model", "SEResNet20", "--weights", "a", "--weights", "b"),
@@ -629,7 +629,7 @@ def test_a_run_that_is_damaged(tmp_path):
         ),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "best"),
-            'Invalid value "best" for --protocol. Choose from: "own"',
+            '"best" for --protocol. Choose from: "own", ',
         ),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"),

@@ -78,7 +78,7 @@ def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
     parameters = [
         each for field in dataclasses.fields(cls) for each in _parameters(cls, field, base)
     ]
-    parameters.sort(key=lambda each: each.kind)
+    parameters = sorted(_in_order(parameters), key=lambda each: each.kind)
 
     def read(*values, **given):
         return dict(zip(positional, values, strict=False)) | given
@@ -112,7 +112,7 @@ def make_complete_app(classes: dict[str, type]) -> App:
 def _usage(parameters):
     shown = []
     for each in parameters:
-        name, *_ = each.annotation.__metadata__[-1].name
+        name, *_ = each.annotation.__metadata__[0].name
         several = "..." if get_origin(get_args(each.annotation)[0]) is tuple else ""
         if each.kind is each.POSITIONAL_ONLY:
             text = f"{name}{several}"
@@ -188,7 +188,7 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
         "allow_repeating": True,  # the last one counts, or all where there may be several
     }
     if meaning.topic:
-        options["group"] = _group(meaning.topic)
+        options["group"] = meaning.topic
     if flag.choices:
         kind = _limit(kind, flag.choices())
         options["show_choices"] = False
@@ -207,9 +207,14 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
     )
 
 
-def _group(topic, known=[]):  # noqa: B006 -- in the order in which they are first asked for
-    known += [topic] if topic not in known else []
-    return Group(topic, sort_key=known.index(topic))
+def _in_order(parameters):
+    """The parameters in groups that the help has in the order of the fields."""
+    groups = {}
+    for each in parameters:
+        for topic in each.annotation.__metadata__[0].group:
+            group = groups.setdefault(topic, Group(topic, sort_key=len(groups)))
+            each = each.replace(annotation=Annotated[each.annotation, Parameter(group=group)])
+        yield each
 
 
 def _limit(kind, choices):

@@ -586,7 +586,7 @@ def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, ca
         (("--workdir", "{run}", "--output", "{run}/out", "--split", "val"), "'val'"),
         (
             ("--workdir", "{run}", "--output", "{run}/out", "--batch-size", "0"),
-            "--batch-size must be at least 1",
+            "--batch-size must be at least 1. Received: --batch-size 0",
         ),
         (
             ("--workdir", "{run}", "--output", "{run}/out", "--dataset", "empty"),
