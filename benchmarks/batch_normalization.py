@@ -15,7 +15,11 @@ def with_keras_batch_normalization(model):
     """The same network, each of our layers replaced by the one of Keras it derives from."""
 
     def clone(layer):
-        cls = keras.layers.BatchNormalization if isinstance(layer, BatchNormalization) else type(layer)
+        cls = (
+            keras.layers.BatchNormalization
+            if isinstance(layer, BatchNormalization)
+            else type(layer)
+        )
         return cls.from_config(layer.get_config())
 
     copy = keras.models.clone_model(model, clone_function=clone)
@@ -30,7 +34,9 @@ def training_step(model, images, labels):
     @tf.function
     def run():
         with tf.GradientTape() as tape:
-            losses = keras.losses.sparse_categorical_crossentropy(labels, model(images, training=True))
+            losses = keras.losses.sparse_categorical_crossentropy(
+                labels, model(images, training=True)
+            )
         variables = model.trainable_variables
         optimizer.apply(tape.gradient(losses, [v.value for v in variables]), variables)
         return tf.reduce_mean(losses)
@@ -56,4 +62,9 @@ if __name__ == "__main__":
     print("inference")
     measure(names, [inference(model, images) for model in models], options.rounds, options.batch)
     print("training")
-    measure(names, [training_step(model, images, labels) for model in models], options.rounds, options.batch)
+    measure(
+        names,
+        [training_step(model, images, labels) for model in models],
+        options.rounds,
+        options.batch,
+    )

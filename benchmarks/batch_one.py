@@ -1,8 +1,10 @@
-"""Networks by batch size, with and without oneDNN, in inference and training, as a Markdown table of ms.
+"""Networks by batch size, with and without oneDNN, in inference and training, as a Markdown table
+of ms.
 
-`python benchmarks/batch_one.py`, with `--before FOLDER` also of a checkout of an earlier commit. Functions
-are of a dynamic batch; a training step is a forward and a backward pass. Each version runs in a process of
-its own, and the versions take turns. The setting AVX2 makes a newer CPU compute as one without AVX-512.
+`python benchmarks/batch_one.py`, with `--before FOLDER` also of a checkout of an earlier commit.
+Functions are of a dynamic batch; a training step is a forward and a backward pass. Each version
+runs in a process of its own, and the versions take turns. The setting AVX2 makes a newer CPU
+compute as one without AVX-512.
 """
 
 import argparse
@@ -28,7 +30,9 @@ def cpu_name():
     """As the system calls it."""
     try:
         with open("/proc/cpuinfo") as file:
-            return next(line.split(":")[1].strip() for line in file if line.startswith("model name"))
+            return next(
+                line.split(":")[1].strip() for line in file if line.startswith("model name")
+            )
     except (OSError, StopIteration):
         return platform.processor()
 
@@ -89,17 +93,30 @@ def compare(name, setting, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--before", metavar="FOLDER", help="a checkout of the version to compare with")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--before", metavar="FOLDER", help="a checkout of the version to compare with"
+    )
     parser.add_argument("--network", choices=NETWORKS, nargs="+", default=NETWORKS)
-    parser.add_argument("--setting", choices=SETTINGS, nargs="+", default=list(SETTINGS), help="of oneDNN")
-    parser.add_argument("--mode", choices=("inference", "training"), nargs="+", default=["inference", "training"])
+    parser.add_argument(
+        "--setting", choices=SETTINGS, nargs="+", default=list(SETTINGS), help="of oneDNN"
+    )
+    parser.add_argument(
+        "--mode", choices=("inference", "training"), nargs="+", default=["inference", "training"]
+    )
     parser.add_argument("--batch", type=int, nargs="+", default=[1, 2, 16])
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     versions = "before, now" if options.before else "now"
-    print(f"{cpu_name()}, {os.cpu_count()} cores; ms, medians of {options.rounds} rounds: {versions}\n")
-    print(f"| setting | network | mode | {' | '.join(f'batch {batch}' for batch in options.batch)} |")
+    print(
+        f"{cpu_name()}, {os.cpu_count()} cores; ms, medians of {options.rounds} rounds: "
+        f"{versions}\n"
+    )
+    print(
+        f"| setting | network | mode | {' | '.join(f'batch {batch}' for batch in options.batch)} |"
+    )
     print(f"|---|---|---|{'---|' * len(options.batch)}")
     for setting in options.setting:
         for name in options.network:

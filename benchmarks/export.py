@@ -1,6 +1,8 @@
-"""Exported files in their runtimes, and the time that exporting takes, two threads each: python benchmarks/export.py
+"""Exported files in their runtimes, and the time that exporting takes, two threads each: python
+benchmarks/export.py
 
-Needs timm and torch (CONTRIBUTING.md). Sections: onnx, tflite, int8, overhead, time; all by default.
+Needs timm and torch (CONTRIBUTING.md). Sections: onnx, tflite, int8, overhead, time; all by
+default.
 """
 
 import argparse
@@ -30,7 +32,8 @@ def in_onnx_runtime(path, image):
     """A function that runs the file on an image."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = THREADS
-    # Its threads would wait for the next run by spinning, on the cores that the other side then runs on.
+    # Its threads would wait for the next run by spinning, on the cores that the other side then
+    # runs on.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     (name,) = (given.name for given in session.get_inputs())
@@ -47,8 +50,8 @@ def in_litert(path):
 
 
 def network(name, **changes):
-    """A network with the statistics of the images that exports compare on: else its outputs are so large that
-    rounding decides the class."""
+    """A network with the statistics of the images that exports compare on: else its outputs are so
+    large that rounding decides the class."""
     keras.utils.set_random_seed(0)
     constructor = getattr(keras_senet, name)
     if changes:
@@ -69,7 +72,9 @@ def by_timm(name, path):
     model = timm.create_model(PEERS[name]).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        torch.onnx.export(model, torch.zeros(1, 3, 224, 224), str(path), opset_version=18, dynamo=False)
+        torch.onnx.export(
+            model, torch.zeros(1, 3, 224, 224), str(path), opset_version=18, dynamo=False
+        )
 
 
 def onnx(folder, rounds):
@@ -104,7 +109,13 @@ def int8(folder, rounds):
             (export.to_onnx, lambda path: in_onnx_runtime(path, IMAGE)),
         ):
             write(model, folder / "float", overwrite=True)
-            write(model, folder / "int8", quantization="int8", representative_images=images, overwrite=True)
+            write(
+                model,
+                folder / "int8",
+                quantization="int8",
+                representative_images=images,
+                overwrite=True,
+            )
             functions = open_file(folder / "float"), open_file(folder / "int8")
             measure((f"float32, {name}, {write.__name__}", "int8"), functions, rounds)
 
@@ -130,7 +141,9 @@ def seconds(folder, rounds):
         "SEResNet50, to_onnx": lambda: export.to_onnx(model, folder / "file.onnx"),
         "SEResNet50, to_tflite": lambda: export.to_tflite(model, folder / "file.tflite"),
         "SEResNet50, to_saved_model": lambda: export.to_saved_model(model, folder / "saved"),
-        "keras.applications.ResNet50, Keras": lambda: peer.export(folder / "peer.onnx", format="onnx", verbose=False),
+        "keras.applications.ResNet50, Keras": lambda: peer.export(
+            folder / "peer.onnx", format="onnx", verbose=False
+        ),
     }.items():
         start = time.perf_counter()
         function()
@@ -141,7 +154,9 @@ SECTIONS = {"onnx": onnx, "tflite": tflite, "int8": int8, "overhead": overhead, 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
+    parser.add_argument(
+        "sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all"
+    )
     parser.add_argument("--rounds", type=int, default=15)
     options = parser.parse_args()
     for section in options.sections or SECTIONS:

@@ -1,4 +1,6 @@
-"""One training step of a grouped convolution, 8x56x56x128 with 32 groups: Keras' Conv2D over GroupedConv2D."""
+"""One training step of a grouped convolution, 8x56x56x128 with 32 groups: Keras' Conv2D over
+GroupedConv2D.
+"""
 
 import keras
 import tensorflow as tf
@@ -23,6 +25,16 @@ def step(layer, images):
 
 if __name__ == "__main__":
     images = tf.random.stateless_normal((8, 56, 56, 128), (0, 0))
-    arguments = {"filters": 128, "kernel_size": 3, "groups": 32, "padding": "same", "use_bias": False}
+    arguments = {
+        "filters": 128,
+        "kernel_size": 3,
+        "groups": 32,
+        "padding": "same",
+        "use_bias": False,
+    }
     layers = (keras.layers.Conv2D(**arguments), GroupedConv2D(**arguments))
-    measure(("keras.layers.Conv2D", "keras_senet GroupedConv2D"), [step(layer, images) for layer in layers], 3)
+    measure(
+        ("keras.layers.Conv2D", "keras_senet GroupedConv2D"),
+        [step(layer, images) for layer in layers],
+        3,
+    )

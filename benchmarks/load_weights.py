@@ -1,6 +1,8 @@
-"""Loading SENet-154 from the `.pth` file of 440 MiB that is published, by timm and by keras_senet; peak memory of both.
+"""Loading SENet-154 from the `.pth` file of 440 MiB that is published, by timm and by keras_senet;
+peak memory of both.
 
-Needs the extra `peers` and timm (CONTRIBUTING.md). The weights are random, saved by timm in the published format.
+Needs the extra `peers` and timm (CONTRIBUTING.md). The weights are random, saved by timm in the
+published format.
 """
 
 import subprocess
@@ -40,7 +42,9 @@ def write_all(folder):
     network = timm_networks.timm.create_model("legacy_senet154")
     pth = folder / "zip.pth"
     timm_networks.save(network, pth)
-    timm_networks.torch.save(network.state_dict(), folder / "stream.pth", _use_new_zipfile_serialization=False)
+    timm_networks.torch.save(
+        network.state_dict(), folder / "stream.pth", _use_new_zipfile_serialization=False
+    )
     timm_networks.save(network, folder / "legacy.safetensors")
     model = keras_senet.SENet154(weights=pth)
     keras_senet.save_weights(model, folder / "own.weights.h5")
@@ -59,10 +63,13 @@ def main():
         pth = write_all(Path(folder))
         print("peak memory of loading, over that before, in a process of its own:")
         for path in sorted(Path(folder).iterdir()):
-            run = subprocess.run([sys.executable, "-c", OURS, path], capture_output=True, check=True)
+            run = subprocess.run(
+                [sys.executable, "-c", OURS, path], capture_output=True, check=True
+            )
             times = float(run.stdout) * 2**20 / path.stat().st_size
             print(
-                f"{path.name:20} {path.stat().st_size / 2**20:.0f} MiB, {float(run.stdout):.0f} MiB, {times:.2f} times"
+                f"{path.name:20} {path.stat().st_size / 2**20:.0f} MiB, "
+                f"{float(run.stdout):.0f} MiB, {times:.2f} times"
             )
 
         def ours():

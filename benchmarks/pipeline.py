@@ -1,10 +1,11 @@
-"""Training images/s from a folder of JPEGs (random-size crop to 224, flip): torchvision over keras_senet.
+"""Training images/s from a folder of JPEGs (random-size crop to 224, flip): torchvision over
+keras_senet.
 
-The folder is made of ImageNet's images as tensorflow_datasets has them. Both sides read its files, each in the way that
-it recommends: torchvision's ImageFolder, DataLoader and the transforms of its reference training, up to normalised
-float32; `keras_senet.data`, whose batches are uint8, normalised after it as its networks do. `--uint8` stops both at
-uint8. A round is several passes, so that what begins with a pass (workers, iterators) counts as little as in ImageNet's
-long ones.
+The folder is made of ImageNet's images as tensorflow_datasets has them. Both sides read its files,
+each in the way that it recommends: torchvision's ImageFolder, DataLoader and the transforms of its
+reference training, up to normalised float32; `keras_senet.data`, whose batches are uint8,
+normalised after it as its networks do. `--uint8` stops both at uint8. A round is several passes, so
+that what begins with a pass (workers, iterators) counts as little as in ImageNet's long ones.
 """
 
 import argparse
@@ -67,21 +68,31 @@ def torchvision_round(folder, options):
 def our_round(folder, options):
     augmentation = data.Augmentation(min_area=0.08, flip=True)
     dataset = data.load(folder, "train")
-    made = data.TrainingData(dataset, batch_size=options.batch, image_size=SIZE, seed=0, augmentation=augmentation)
+    made = data.TrainingData(
+        dataset, batch_size=options.batch, image_size=SIZE, seed=0, augmentation=augmentation
+    )
     elements = made.batches(0, options.steps)
     normalize = (lambda images: images) if options.uint8 else tf.function(IMAGENET.normalize)
     return lambda: sum(len(normalize(images)) for images, _ in elements)
 
 
 def differences(encoded, count=50):
-    """Grey levels between our part of a JPEG and Pillow's of the same box: (mean, largest), over `count` images."""
+    """Grey levels between our part of a JPEG and Pillow's of the same box: (mean, largest), over
+    `count` images.
+    """
     found, sizes = [], decoding.read_headers(encoded[:count])[0]
     drawn = boxes.make_random_boxes(0.08, seed=0)(sizes, np.arange(count))
-    for jpeg, (top, left, height, width), part in zip(encoded, drawn, decoding.plan_windows(drawn, sizes), strict=False):
+    for jpeg, (top, left, height, width), part in zip(
+        encoded, drawn, decoding.plan_windows(drawn, sizes), strict=False
+    ):
         ours = resize_square(decoding.decode_box(tf.constant(jpeg), 3, part, None), SIZE).numpy()
         whole = Image.open(io.BytesIO(jpeg)).convert("RGB")
         box = whole.crop((left, top, left + width, top + height))
-        found.append(np.abs(np.asarray(box.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) - ours.astype(int)))
+        found.append(
+            np.abs(
+                np.asarray(box.resize((SIZE, SIZE), Image.Resampling.BILINEAR)) - ours.astype(int)
+            )
+        )
     return np.mean(found), np.max(found)
 
 
@@ -90,14 +101,20 @@ def main():
     parser.add_argument("data_dir", help="where tensorflow_datasets has imagenet2012")
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--workers", type=int, default=os.cpu_count())
-    parser.add_argument("--uint8", action="store_true", help="without the normalisation on either side")
+    parser.add_argument(
+        "--uint8", action="store_true", help="without the normalisation on either side"
+    )
     parser.add_argument("--passes", type=int, default=12)
     parser.add_argument("--rounds", type=int, default=5)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         encoded = write_folder(data.load("imagenet2012", "train", options.data_dir), folder)
         options.steps = options.passes * len(encoded) // options.batch
-        print("difference to Pillow's crop, resized: mean {:.3f}, largest {} of 255".format(*differences(encoded)))
+        print(
+            "difference to Pillow's crop, resized: mean {:.3f}, largest {} of 255".format(
+                *differences(encoded)
+            )
+        )
         rounds = [torchvision_round(Path(folder), options), our_round(Path(folder), options)]
         items = options.steps * options.batch
         measure(("torchvision, DataLoader", "keras_senet.data"), rounds, options.rounds, items)

@@ -1,7 +1,9 @@
-"""Where the time of one image goes: each kind of operation in TensorFlow's graph, with count and time.
+"""Where the time of one image goes: each kind of operation in TensorFlow's graph, with count and
+time.
 
-`python benchmarks/profile_inference.py SEResNet20`, also with `--threads`. The time of an operation is the
-least of its calls; what the call takes beyond all of them is TensorFlow's work between operations.
+`python benchmarks/profile_inference.py SEResNet20`, also with `--threads`. The time of an operation
+is the least of its calls; what the call takes beyond all of them is TensorFlow's work between
+operations.
 """
 
 import argparse
@@ -32,7 +34,11 @@ def profile(function, images):
                 for event in (event for line in plane.lines for event in line.events):
                     times[names[event.metadata_id].name].append(event.duration_ps / 1e12)
     # an operation is called "path/in/the/graph:Kind"
-    return {name: taken for name, taken in times.items() if ":" in name and "::" not in name and "__" not in name}
+    return {
+        name: taken
+        for name, taken in times.items()
+        if ":" in name and "::" not in name and "__" not in name
+    }
 
 
 def least_time(function, images):
@@ -46,7 +52,9 @@ def least_time(function, images):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("network")
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args()
@@ -54,7 +62,9 @@ def main():
     tf.config.threading.set_inter_op_parallelism_threads(options.threads)
     model = getattr(keras_senet, options.network)(weights=None)
     images = tf.random.stateless_normal((1, *model.input_shape[1:]), (0, 0))
-    function = tf.function(lambda images: model(images, training=False)).get_concrete_function(images)
+    function = tf.function(lambda images: model(images, training=False)).get_concrete_function(
+        images
+    )
     whole = least_time(function, images)
     kinds = collections.defaultdict(list)
     for name, taken in profile(function, images).items():

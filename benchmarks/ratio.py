@@ -5,7 +5,9 @@ import time
 
 
 def take_turns(functions, rounds, warm_up=1):
-    """Seconds of each function in each round: they alternate, so that a slow moment of the machine meets all."""
+    """Seconds of each function in each round: they alternate, so that a slow moment of the machine
+    meets all.
+    """
     for function in functions:
         for _ in range(warm_up):
             function()
@@ -31,5 +33,8 @@ def measure(names, functions, rounds, items=1):
         spread = f"({1000 * min(taken):.1f} to {1000 * max(taken):.1f})"
         print(f"{name:34} {1000 * median:8.1f} ms {spread:20} {items / median:6.1f}/s")
     ratios = [medians[0] / other for other in medians[1:]]
-    print(f"ratio {', '.join(f'{ratio:.2f}' for ratio in ratios)}, of {rounds} alternating rounds", flush=True)
+    print(
+        f"ratio {', '.join(f'{ratio:.2f}' for ratio in ratios)}, of {rounds} alternating rounds",
+        flush=True,
+    )
     return ratios[0]

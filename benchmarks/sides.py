@@ -1,4 +1,6 @@
-"""The sides of a comparison, each in a process of its own: one's threads and memory are not the other's."""
+"""The sides of a comparison, each in a process of its own: one's threads and memory are not the
+other's.
+"""
 
 import os
 import resource
@@ -15,7 +17,9 @@ class Side:
     def __init__(self, script, *arguments, environment=None):
         command = [sys.executable, script, "--child", *map(str, arguments)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen(command, text=True, env=os.environ | (environment or {}), **pipes)
+        self.process = subprocess.Popen(
+            command, text=True, env=os.environ | (environment or {}), **pipes
+        )
 
     def __call__(self, *arguments):
         return float(self._ask(" ".join(map(str, ("run", *arguments)))))
@@ -35,7 +39,9 @@ class Side:
 
 
 def serve(load, prepare):
-    """What the process of a side does: `load()` imports, `prepare()` returns the function to be timed."""
+    """What the process of a side does: `load()` imports, `prepare()` returns the function to be
+    timed.
+    """
     replies, sys.stdout = sys.stdout, sys.stderr  # the libraries also print
     load()
     imported = peak_memory()

@@ -1,4 +1,4 @@
-"""The networks in PyTorch that ours are compared with: timm's, and SE-ResNet-20, which timm lacks."""
+"""The PyTorch networks that ours are compared with: timm's, and SE-ResNet-20, which timm lacks."""
 
 import sys
 from pathlib import Path
@@ -44,7 +44,8 @@ def se_resnet20():
     """For 32x32 images and 10 classes, with the parameters of `keras_senet.SEResNet20`."""
     widths = [16] * 3 + [32] * 3 + [64] * 3
     units = [
-        Unit(before, width, 1 if before == width else 2) for before, width in zip([16, *widths], widths, strict=False)
+        Unit(before, width, 1 if before == width else 2)
+        for before, width in zip([16, *widths], widths, strict=False)
     ]
     head = nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, 10)
     return nn.Sequential(conv_bn(3, 16, 3), nn.ReLU(), *units, *head)

@@ -1,16 +1,19 @@
-"""One training step (forward, backward, update) or, with --inference, one inference: keras_senet over PyTorch.
+"""One training step (forward, backward, update) or, with --inference, one inference: keras_senet
+over PyTorch.
 
-`python benchmarks/train_step.py`, or with `--network small`, `--batch`, `--rounds`, `--threads`. float32, random
-weights and images, cross-entropy, SGD with momentum 0.9 and a weight decay of 1e-4. Ours is a `tf.function` as the
-Trainer's; PyTorch's is in channels_last, eager and, with `--compiled`, also by `torch.compile`. The peer is timm's
-network, and for SE-ResNet-20 the one of benchmarks/torch_networks.py. The sides are processes that take turns. Memory
-is the process' peak, and how much of it came after the imports. Needs the extra `peers` and timm (CONTRIBUTING.md);
+`python benchmarks/train_step.py`, or with `--network small`, `--batch`, `--rounds`, `--threads`.
+float32, random weights and images, cross-entropy, SGD with momentum 0.9 and a weight decay of 1e-4.
+Ours is a `tf.function` as the Trainer's; PyTorch's is in channels_last, eager and, with
+`--compiled`, also by `torch.compile`. The peer is timm's network, and for SE-ResNet-20 the one of
+benchmarks/torch_networks.py. The sides are processes that take turns. Memory is the process' peak,
+and how much of it came after the imports. Needs the extra `peers` and timm (CONTRIBUTING.md);
 `torch.compile` needs a C++ compiler. `TF_ENABLE_ONEDNN_OPTS=0` or `1` is the setting of oneDNN.
 
-Two things flatter our side. PyTorch's threads wait for one another at every operation: where the machine has other
-work, compare with `--threads 1`. And PyTorch asks the C library for each tensor, which by default returns large ones
-to the system and faults them in again; TensorFlow keeps its own pool. All sides take the environment of the command:
-`MALLOC_MMAP_THRESHOLD_=4000000000 MALLOC_TRIM_THRESHOLD_=16000000000` lets PyTorch keep its memory too.
+Two things flatter our side. PyTorch's threads wait for one another at every operation: where the
+machine has other work, compare with `--threads 1`. And PyTorch asks the C library for each tensor,
+which by default returns large ones to the system and faults them in again; TensorFlow keeps its own
+pool. All sides take the environment of the command: `MALLOC_MMAP_THRESHOLD_=4000000000
+MALLOC_TRIM_THRESHOLD_=16000000000` lets PyTorch keep its memory too.
 """
 
 import argparse
@@ -42,7 +45,7 @@ WARM_UP = 3  # calls: the first traces, and the allocators settle in the next on
 
 
 def prepare_keras(network, inference, batch, threads):
-    """A function that trains by one step and returns its loss, or infers and returns a probability."""
+    """A function that trains one step and returns the loss, or infers and returns a probability."""
     import keras
     import tensorflow as tf
 
@@ -67,7 +70,10 @@ def prepare_keras(network, inference, batch, threads):
             )
             loss = tf.reduce_mean(losses)
         gradients = tape.gradient(loss, [v.value for v in variables])
-        decayed = [g + 1e-4 * v if v.path.endswith("kernel") else g for g, v in zip(gradients, variables, strict=True)]
+        decayed = [
+            g + 1e-4 * v if v.path.endswith("kernel") else g
+            for g, v in zip(gradients, variables, strict=True)
+        ]
         optimizer.apply(decayed, variables)
         return loss
 
@@ -130,7 +136,9 @@ def compare(name, options):
     network = NETWORKS[name]
     batch = options.batch or (1 if options.inference else network.batch)
     names = list(SIDES) if options.compiled else list(SIDES)[:2]
-    sides = [Side(__file__, side, name, options.inference, batch, options.threads) for side in names]
+    sides = [
+        Side(__file__, side, name, options.inference, batch, options.threads) for side in names
+    ]
     for side in sides:
         for _ in range(WARM_UP):
             side()
@@ -143,7 +151,9 @@ def compare(name, options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--network", choices=NETWORKS, help="one of them; default: all")
     parser.add_argument("--inference", action="store_true", help="at a batch of 1 by default")
     parser.add_argument("--compiled", action="store_true", help="also beside torch.compile")

@@ -7,7 +7,9 @@ from keras_senet_cli import instruction_set
 
 
 def uses_onednn():
-    """Whether TensorFlow computes with oneDNN: what the user, the CPU and the launcher have decided."""
+    """Whether TensorFlow computes with oneDNN: what the user, the CPU and the launcher have
+    decided.
+    """
     from tensorflow.python.util import _pywrap_util_port  # pyright: ignore[reportMissingImports]
 
     return bool(_pywrap_util_port.IsMklEnabled())
@@ -16,7 +18,10 @@ def uses_onednn():
 def has_avx512():
     """Whether oneDNN may use AVX-512 on this machine; False where that cannot be read."""
     limit = os.environ.get("ONEDNN_MAX_CPU_ISA", "ALL").upper()
-    return limit.startswith(("ALL", "DEFAULT", "AVX512", "AVX10")) and "avx512dq" in instruction_set().split()
+    return (
+        limit.startswith(("ALL", "DEFAULT", "AVX512", "AVX10"))
+        and "avx512dq" in instruction_set().split()
+    )
 
 
 @functools.cache

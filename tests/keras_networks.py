@@ -258,9 +258,8 @@ def main(path):
     for name in NETWORKS:
         model = build(name)
         images = images_for(model)
-        lines.append(
-            f"| {name} | {' | '.join(_cell(kind, model, images) for kind in ('savedmodel', 'tflite', 'onnx'))} |"
-        )
+        cells = (_cell(kind, model, images) for kind in ("savedmodel", "tflite", "onnx"))
+        lines.append(f"| {name} | {' | '.join(cells)} |")
         print(lines[-1], flush=True)
         Path(path).write_text("\n".join(lines) + "\n")
         keras.backend.clear_session()

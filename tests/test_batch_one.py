@@ -1,4 +1,6 @@
-"""Inference on CPUs where TensorFlow's fusion of convolution and batch normalisation has no fast code for one image."""
+"""Inference on CPUs where TensorFlow's fusion of convolution and batch normalisation has no fast
+code for one image.
+"""
 
 import os
 
@@ -37,7 +39,9 @@ def test_elsewhere_it_is_fused(monkeypatch):
     assert fused_operations(lambda x: layer(x, training=False), None, 6, 6, 3)
 
 
-@pytest.mark.parametrize(("dtype", "tolerance"), [("float32", 1e-6), ("float16", 1e-3), ("mixed_bfloat16", 1e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [("float32", 1e-6), ("float16", 1e-3), ("mixed_bfloat16", 1e-2)]
+)
 @pytest.mark.parametrize("axis", [-1, 1])
 def test_the_plain_operations_give_the_formula(slow_fusion, axis, dtype, tolerance):
     layer = BatchNormalization(axis=axis, dtype=dtype)
@@ -46,7 +50,9 @@ def test_the_plain_operations_give_the_formula(slow_fusion, axis, dtype, toleran
     layer.build(x.shape)
     layer.set_weights(random.uniform(0.5, 2, size=(4, 5)).astype("float16"))
     shape = (1, 5, 1, 1) if axis == 1 else (1, 1, 1, 5)
-    weights = [np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(w, "float32"))) for w in layer.weights]
+    weights = [
+        np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(w, "float32"))) for w in layer.weights
+    ]
     gamma, beta, mean, variance = (w.astype("float64").reshape(shape) for w in weights)
     expected = (x.astype("float64") - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
     found = np.asarray(keras.ops.convert_to_numpy(keras.ops.cast(layer(x), "float32")))
@@ -54,14 +60,28 @@ def test_the_plain_operations_give_the_formula(slow_fusion, axis, dtype, toleran
 
 
 LAYERS = {
-    "strided": lambda **options: keras.layers.Conv2D(6, 3, strides=2, padding="same", use_bias=False, **options),
-    "dilated": lambda **options: keras.layers.Conv2D(6, 3, dilation_rate=2, use_bias=False, **options),
+    "strided": lambda **options: keras.layers.Conv2D(
+        6, 3, strides=2, padding="same", use_bias=False, **options
+    ),
+    "dilated": lambda **options: keras.layers.Conv2D(
+        6, 3, dilation_rate=2, use_bias=False, **options
+    ),
     "grouped": lambda **options: GroupedConv2D(6, 3, groups=2, use_bias=False, **options),
-    "depthwise": lambda **options: keras.layers.DepthwiseConv2D(3, depth_multiplier=2, use_bias=False, **options),
-    "with bias": lambda **options: keras.layers.Conv2D(6, 3, bias_initializer="he_normal", **options),
-    "large kernel": lambda **options: keras.layers.Conv2D(6, 9, padding="same", use_bias=False, **options),
+    "depthwise": lambda **options: keras.layers.DepthwiseConv2D(
+        3, depth_multiplier=2, use_bias=False, **options
+    ),
+    "with bias": lambda **options: keras.layers.Conv2D(
+        6, 3, bias_initializer="he_normal", **options
+    ),
+    "large kernel": lambda **options: keras.layers.Conv2D(
+        6, 9, padding="same", use_bias=False, **options
+    ),
 }
-IN_KERNEL = ("strided", "grouped", "depthwise")  # the scale is; Keras rearranges images around dilated ones
+IN_KERNEL = (
+    "strided",
+    "grouped",
+    "depthwise",
+)  # the scale is; Keras rearranges images around dilated ones
 
 
 def convolution_and_normalization(kind, dtype="float32", data_format="channels_last"):
@@ -78,8 +98,12 @@ def convolution_and_normalization(kind, dtype="float32", data_format="channels_l
 def formula(x, layer):
     """Batch normalisation in float64."""
     shape = (1, -1, 1, 1) if layer.axis == 1 else (1, 1, 1, -1)
-    gamma, beta, mean, variance = (np.asarray(w, "float64").reshape(shape) for w in layer.get_weights())
-    return (np.asarray(tf.cast(x, "float64")) - mean) / np.sqrt(variance + layer.epsilon) * gamma + beta
+    gamma, beta, mean, variance = (
+        np.asarray(w, "float64").reshape(shape) for w in layer.get_weights()
+    )
+    return (np.asarray(tf.cast(x, "float64")) - mean) / np.sqrt(
+        variance + layer.epsilon
+    ) * gamma + beta
 
 
 @pytest.mark.parametrize("batch", [None, 2])
@@ -89,7 +113,9 @@ def formula(x, layer):
         "channels_last",
         pytest.param(
             "channels_first",
-            marks=pytest.mark.skipif(os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0", reason="needs oneDNN on a CPU"),
+            marks=pytest.mark.skipif(
+                os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0", reason="needs oneDNN on a CPU"
+            ),
         ),
     ],
 )
@@ -115,7 +141,10 @@ def test_half_precision_rounds_no_kernel_again(slow_fusion, dtype):
     found = tf.function(lambda x: layer(convolution(x), training=False))(x)
     expected = formula(convolution(x), layer)
     unit = {"float16": 2.0**-11, "mixed_bfloat16": 2.0**-8}[dtype]
-    assert np.abs(np.asarray(tf.cast(found, "float64")) - expected).max() <= 1.01 * unit * np.abs(expected).max()
+    assert (
+        np.abs(np.asarray(tf.cast(found, "float64")) - expected).max()
+        <= 1.01 * unit * np.abs(expected).max()
+    )
 
 
 @pytest.mark.parametrize("tape", ["within", "outside"])
@@ -140,7 +169,9 @@ def test_gradients_in_inference(slow_fusion, tape):
     with tf.GradientTape() as recorded:
         recorded.watch([x, kernel, gamma])
         features = tf.nn.conv2d(x, kernel, 2, "SAME")
-        loss = tf.reduce_sum(((features - mean) * tf.math.rsqrt(variance + layer.epsilon) * gamma + beta) ** 3)
+        loss = tf.reduce_sum(
+            ((features - mean) * tf.math.rsqrt(variance + layer.epsilon) * gamma + beta) ** 3
+        )
     expected = recorded.gradient(loss, [x, kernel, gamma, features])
     for value, right in zip(found, expected, strict=tape == "within"):
         right = np.asarray(right)

@@ -1,7 +1,9 @@
-"""First and second derivatives in training, against their formulas in float64, wherever a gradient may be taken.
+"""First and second derivatives in training, against their formulas in float64, wherever a gradient
+may be taken.
 
-The formulas are TensorFlow's plain operations. Keras' own layers are no reference for second derivatives: Keras takes
-moments by `tf.nn.moments`, which stops the gradient from the variance to the mean (see the finite differences below).
+The formulas are TensorFlow's plain operations. Keras' own layers are no reference for second
+derivatives: Keras takes moments by `tf.nn.moments`, which stops the gradient from the variance to
+the mean (see the finite differences below).
 """
 
 import os
@@ -14,24 +16,42 @@ import tensorflow as tf
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, grouped_conv
 
 CHANNELS = 6
-TOLERANCE = {"float32": 5e-6, "mixed_float16": 1e-2, "mixed_bfloat16": 6e-2}  # the largest error over the largest value
+TOLERANCE = {
+    "float32": 5e-6,
+    "mixed_float16": 1e-2,
+    "mixed_bfloat16": 6e-2,
+}  # the largest error over the largest value
 
 
 class Network:
-    """Images (N, H, W, 6) -> the same shape by batch normalisation and an SE block, or their formulas."""
+    """Images (N, H, W, 6) -> the same shape by batch normalisation and an SE block, or their
+    formulas.
+    """
 
-    def __init__(self, normalization="batch statistics", dtype="float32", squeeze="avg", data_format="channels_last"):
+    def __init__(
+        self,
+        normalization="batch statistics",
+        dtype="float32",
+        squeeze="avg",
+        data_format="channels_last",
+    ):
         random = np.random.default_rng(0)
         self.is_last = data_format == "channels_last"
         self.norm = BatchNormalization(axis=-1 if self.is_last else 1, dtype=dtype)
         self.gate = SqueezeExcite(2, squeeze, dtype=dtype, data_format=data_format)
         self.norm.trainable = normalization == "batch statistics"
         for layer in (self.norm, self.gate):
-            layer.build((None, None, None, CHANNELS) if self.is_last else (None, CHANNELS, None, None))
+            layer.build(
+                (None, None, None, CHANNELS) if self.is_last else (None, CHANNELS, None, None)
+            )
             layer.built = True
-            low = 0.5 if layer is self.norm else -1.5  # a gate of positive weights only is 1 everywhere
+            low = (
+                0.5 if layer is self.norm else -1.5
+            )  # a gate of positive weights only is 1 everywhere
             # Of eighths, which float16 and bfloat16 have, so that only the arithmetic rounds.
-            layer.set_weights([np.round(8 * random.uniform(low, 1.5, w.shape)) / 8 for w in layer.get_weights()])
+            layer.set_weights(
+                [np.round(8 * random.uniform(low, 1.5, w.shape)) / 8 for w in layer.get_weights()]
+            )
         self.variables = [self.norm.gamma, self.norm.beta, *self.gate.trainable_variables]
 
     def __call__(self, x):
@@ -40,7 +60,9 @@ class Network:
         return tf.cast(x if self.is_last else tf.transpose(x, (0, 2, 3, 1)), "float32")
 
     def values(self):
-        """The layers' variables, float64, in the order of `variables`, then the moving mean and variance."""
+        """The layers' variables, float64, in the order of `variables`, then the moving mean and
+        variance.
+        """
         weights = [*self.variables, self.norm.moving_mean, self.norm.moving_variance]
         return [tf.constant(w.numpy(), "float64") for w in weights]
 
@@ -50,7 +72,9 @@ class Network:
             mean = tf.reduce_mean(x, (0, 1, 2))
             variance = tf.reduce_mean((x - mean) ** 2, (0, 1, 2))
         y = (x - mean) / tf.sqrt(variance + self.norm.epsilon) * gamma + beta
-        squeezed = {"avg": tf.reduce_mean, "max": tf.reduce_max}[self.gate.squeeze](y, (1, 2), keepdims=True)
+        squeezed = {"avg": tf.reduce_mean, "max": tf.reduce_max}[self.gate.squeeze](
+            y, (1, 2), keepdims=True
+        )
         return y * tf.sigmoid(tf.nn.relu(squeezed @ k1[0] + b1) @ k2[0] + b2)
 
 
@@ -80,7 +104,9 @@ def penalty(f, x, variables):
 
 def hessian_by_forward(f, x, variables):
     """The Hessian's product with a vector, forward over reverse."""
-    with tf.autodiff.ForwardAccumulator(x, tf.cast(images(*x.shape, seed=4), x.dtype)) as accumulator:
+    with tf.autodiff.ForwardAccumulator(
+        x, tf.cast(images(*x.shape, seed=4), x.dtype)
+    ) as accumulator:
         gradients = first(f, x, variables)
     return [accumulator.jvp(g) for g in gradients]
 
@@ -148,25 +174,47 @@ def test_derivatives_of_one_image_under_xla(order):
 @pytest.mark.parametrize("way", ["siamese", "twice", "map_fn", "while_loop", "function", "cond"])
 def test_derivatives_through_calls_and_control_flow(way, order):
     same = way in ("function", "cond")
-    compare(Network(), images(2, 4, 4, CHANNELS), order, WAYS[way], expected=WAYS["plain" if same else way])
+    compare(
+        Network(),
+        images(2, 4, 4, CHANNELS),
+        order,
+        WAYS[way],
+        expected=WAYS["plain" if same else way],
+    )
 
 
 @pytest.mark.parametrize("way", ["map_fn", "while_loop", "cond"])
 def test_gradients_through_control_flow_within_a_graph(way):
-    """The tape is outside of the loop or branch, whose images are tensors of the graph around it."""
+    """The tape is outside the loop or branch, whose images are tensors of the graph around it."""
     expected = WAYS["plain" if way == "cond" else way]
-    compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS[way], RUNS["graph"], expected=expected)
+    compare(
+        Network(), images(2, 4, 4, CHANNELS), "first", WAYS[way], RUNS["graph"], expected=expected
+    )
 
 
 def test_second_derivatives_through_cond_within_a_graph_raise():
     """As for every custom gradient of TensorFlow: they are not silently wrong."""
     with pytest.raises(AssertionError):
-        compare(Network(), images(2, 4, 4, CHANNELS), "penalty", WAYS["cond"], RUNS["graph"], expected=WAYS["plain"])
+        compare(
+            Network(),
+            images(2, 4, 4, CHANNELS),
+            "penalty",
+            WAYS["cond"],
+            RUNS["graph"],
+            expected=WAYS["plain"],
+        )
 
 
 @pytest.mark.parametrize("run", ["eager", "graph"])
 def test_gradients_where_the_forward_pass_runs_again(run):
-    compare(Network(), images(2, 4, 4, CHANNELS), "first", WAYS["recompute_grad"], RUNS[run], expected=WAYS["plain"])
+    compare(
+        Network(),
+        images(2, 4, 4, CHANNELS),
+        "first",
+        WAYS["recompute_grad"],
+        RUNS[run],
+        expected=WAYS["plain"],
+    )
 
 
 @pytest.mark.parametrize("order", ["first", "penalty"])
@@ -181,7 +229,9 @@ def test_derivatives_with_a_maximum_for_a_squeeze(order):
 
 
 @pytest.mark.parametrize("order", ["first", "penalty"])
-@pytest.mark.skipif(os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0", reason="channels_first needs oneDNN on a CPU")
+@pytest.mark.skipif(
+    os.environ.get("TF_ENABLE_ONEDNN_OPTS") == "0", reason="channels_first needs oneDNN on a CPU"
+)
 def test_derivatives_with_channels_first(order):
     compare(Network(data_format="channels_first"), images(2, 4, 4, CHANNELS), order)
 
@@ -195,9 +245,15 @@ def test_weights_may_change_before_the_backward_pass(normalization):
     with tf.GradientTape(persistent=True) as tape:
         tape.watch([x, *variables])
         value = loss(network(x), upstream)
-    expected = first(lambda x: loss(network.formula(x, values), upstream), tf.cast(x, "float64"), values[:6])
+    expected = first(
+        lambda x: loss(network.formula(x, values), upstream), tf.cast(x, "float64"), values[:6]
+    )
     for factor in (1.0, 3.0, -2.0):
-        for variable in [*network.variables, network.norm.moving_mean, network.norm.moving_variance]:
+        for variable in [
+            *network.variables,
+            network.norm.moving_mean,
+            network.norm.moving_variance,
+        ]:
             variable.assign(variable * factor)
         check(tape.gradient(value, [*variables, x]), expected, TOLERANCE["float32"])
 
@@ -218,23 +274,31 @@ def test_the_formula_is_right_by_finite_differences():
     def penalty_of(f, x):
         return first(lambda x: loss(f(x), images(2, 2, 2, 3, seed=3)), x, [])[0]
 
-    right = (penalty_of(exact_normalization, x + h * v) - penalty_of(exact_normalization, x - h * v)) / (2 * h)
+    right = (
+        penalty_of(exact_normalization, x + h * v) - penalty_of(exact_normalization, x - h * v)
+    ) / (2 * h)
     found = []
     for f in functions:
         with tf.GradientTape() as tape:
             tape.watch(x)
             product = tf.reduce_sum(penalty_of(f, x) * v)
-        found.append(float(tf.reduce_max(abs(tape.gradient(product, x) - right)) / tf.reduce_max(abs(right))))
+        found.append(
+            float(tf.reduce_max(abs(tape.gradient(product, x) - right)) / tf.reduce_max(abs(right)))
+        )
     assert found[0] < 1e-6
     assert found[1] > 1e-3
 
 
-@pytest.mark.parametrize("arguments", [{}, {"dtype": "float64"}, {"scale": False}, {"center": False}], ids=str)
+@pytest.mark.parametrize(
+    "arguments", [{}, {"dtype": "float64"}, {"scale": False}, {"center": False}], ids=str
+)
 def test_second_derivatives_of_batch_normalization(arguments):
     """By the fused operation, and by Keras' path for what that does not serve."""
     layer, x = BatchNormalization(**arguments), images(2, 3, 3, 4)
     upstream = images(*x.shape, seed=2)
-    found = penalty(lambda x: loss(layer(x, training=True), upstream), tf.constant(x, layer.compute_dtype), [])
+    found = penalty(
+        lambda x: loss(layer(x, training=True), upstream), tf.constant(x, layer.compute_dtype), []
+    )
     expected = penalty(lambda x: loss(exact_normalization(x), upstream), tf.constant(x), [])
     check(found, expected, TOLERANCE["float32"])
 
@@ -244,7 +308,9 @@ def test_second_derivatives_of_batch_normalization(arguments):
 def test_second_derivatives_of_a_grouped_convolution(options, path, monkeypatch):
     """Against a dense convolution in float64 for each group."""
     if path == "by group":
-        monkeypatch.setattr(grouped_conv, "_can_differentiate", lambda groups, dtype, **properties: groups == 1)
+        monkeypatch.setattr(
+            grouped_conv, "_can_differentiate", lambda groups, dtype, **properties: groups == 1
+        )
     layer, x = GroupedConv2D(6, 3, groups=2, use_bias=False, **options), images(2, 5, 5, 4)
     layer.build(x.shape)
     kernel = layer.kernel.value
@@ -253,7 +319,9 @@ def test_second_derivatives_of_a_grouped_convolution(options, path, monkeypatch)
     def formula(x, kernel):
         strides, padding = options.get("strides", 1), options.get("padding", "valid").upper()
         pairs = zip(tf.split(x, 2, axis=-1), tf.split(kernel, 2, axis=-1), strict=True)
-        return loss(tf.concat([tf.nn.conv2d(*pair, strides, padding) for pair in pairs], -1), upstream)
+        return loss(
+            tf.concat([tf.nn.conv2d(*pair, strides, padding) for pair in pairs], -1), upstream
+        )
 
     k64 = tf.cast(kernel, "float64")
     found = penalty(lambda x: loss(layer(x), upstream), tf.constant(x, "float32"), [kernel])

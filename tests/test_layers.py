@@ -35,11 +35,15 @@ EXECUTIONS = {
 
 
 def each_way(dtypes=tuple(TOLERANCE), compiled=("float64", "float32", "float16", "mixed_bfloat16")):
-    """XLA compiles for long: the dtypes that have another one's computations or variables are slow tests there."""
+    """XLA compiles for long: the dtypes that have another one's computations or variables are slow
+    tests there.
+    """
     return pytest.mark.parametrize(
         ("dtype", "execution"),
         [
-            pytest.param(dtype, execution, marks=pytest.mark.slow if slow else (), id=f"{dtype}-{execution}")
+            pytest.param(
+                dtype, execution, marks=pytest.mark.slow if slow else (), id=f"{dtype}-{execution}"
+            )
             for dtype in dtypes
             for execution in EXECUTIONS
             for slow in [execution == "xla" and dtype not in compiled]
@@ -53,7 +57,9 @@ def relative_error(values, reference):
 
 
 def step(layer, images, seed_gradient, execution="eager", **call):
-    """Output, then the gradients of sum(output * seed_gradient) by the input and each trainable variable."""
+    """Output, then the gradients of sum(output * seed_gradient) by the input and each trainable
+    variable.
+    """
 
     @EXECUTIONS[execution]
     def run(images, seed_gradient):
@@ -71,32 +77,52 @@ def random(*shape, dtype="float32", seed=0):
 
 
 def shaped(data_format, n, size, channels):
-    return (n, size, size, channels) if data_format == "channels_last" else (n, channels, size, size)
+    return (
+        (n, size, size, channels) if data_format == "channels_last" else (n, channels, size, size)
+    )
 
 
 @each_way(compiled=("float32", "float16"))
 @pytest.mark.parametrize("data_format", FORMATS)
-@pytest.mark.parametrize("options", [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2}], ids=str)
+@pytest.mark.parametrize(
+    "options", [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2}], ids=str
+)
 def test_grouped_convolution_has_keras_numbers(dtype, data_format, options, execution):
-    arguments = {"filters": 12, "kernel_size": 3, "groups": 4, "data_format": data_format, "dtype": dtype} | options
+    arguments = {
+        "filters": 12,
+        "kernel_size": 3,
+        "groups": 4,
+        "data_format": data_format,
+        "dtype": dtype,
+    } | options
     ours = GroupedConv2D(**arguments)
     images = random(*shaped(data_format, 2, 9, 8), dtype=ours.compute_dtype)
     ours.build(images.shape)
     weights, seed_gradient, reference = keras_convolution(images, **arguments)
     ours.set_weights(weights)
     assert type(ours).from_config(ours.get_config()).get_config() == ours.get_config()
-    for value, expected in zip(step(ours, images, seed_gradient, execution), reference, strict=True):
+    for value, expected in zip(
+        step(ours, images, seed_gradient, execution), reference, strict=True
+    ):
         assert relative_error(value, expected) <= TOLERANCE[dtype]
 
 
 def keras_convolution(images, **arguments):
-    """The weights, the gradient at the output and the numbers of Keras' layer, which takes long: it compiles them."""
+    """The weights, the gradient at the output and the numbers of Keras' layer, which takes long: it
+    compiles them.
+    """
     key = str((images.shape, arguments))
     if key not in KERAS_CONVOLUTIONS:
         layer = keras.layers.Conv2D(**arguments)
         layer.build(images.shape)
-        seed_gradient = random(*layer.compute_output_shape(images.shape), dtype=layer.compute_dtype, seed=1)
-        KERAS_CONVOLUTIONS[key] = layer.get_weights(), seed_gradient, step(layer, images, seed_gradient)
+        seed_gradient = random(
+            *layer.compute_output_shape(images.shape), dtype=layer.compute_dtype, seed=1
+        )
+        KERAS_CONVOLUTIONS[key] = (
+            layer.get_weights(),
+            seed_gradient,
+            step(layer, images, seed_gradient),
+        )
     return KERAS_CONVOLUTIONS[key]
 
 
@@ -119,16 +145,22 @@ def test_batch_normalization_has_keras_numbers(dtype, data_format, mode, executi
         layer.trainable = mode != "frozen"
     training = mode != "inference"
     reference = step(theirs, images, seed_gradient, training=training)
-    for value, expected in zip(step(ours, images, seed_gradient, execution, training=training), reference, strict=True):
+    for value, expected in zip(
+        step(ours, images, seed_gradient, execution, training=training), reference, strict=True
+    ):
         assert relative_error(value, expected) <= TOLERANCE[dtype]
     for value, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         assert relative_error(value, expected) <= TOLERANCE[dtype]
 
 
 def test_batch_normalization_keeps_a_small_epsilon():
-    """The variance of a nearly constant channel is far below epsilon, where 1e-5 and 1.001e-5 differ visibly."""
+    """The variance of a nearly constant channel is far below epsilon, where 1e-5 and 1.001e-5
+    differ visibly.
+    """
     images = 1e-4 * random(4, 8, 8, 3)
-    ours, theirs = (layer(epsilon=1e-5) for layer in (BatchNormalization, keras.layers.BatchNormalization))
+    ours, theirs = (
+        layer(epsilon=1e-5) for layer in (BatchNormalization, keras.layers.BatchNormalization)
+    )
     assert relative_error(ours(images, training=True), theirs(images, training=True)) < 1e-5
 
 
@@ -140,7 +172,9 @@ if "renorm" in inspect.signature(keras.layers.BatchNormalization).parameters:  #
 @pytest.mark.parametrize("arguments", KERAS_PATH, ids=str)
 def test_batch_normalization_keeps_keras_path_for_the_rest(arguments):
     images = random(4, 6, 6, 6)
-    ours, theirs = (layer(**arguments) for layer in (BatchNormalization, keras.layers.BatchNormalization))
+    ours, theirs = (
+        layer(**arguments) for layer in (BatchNormalization, keras.layers.BatchNormalization)
+    )
     assert relative_error(ours(images, training=True), theirs(images, training=True)) == 0
     for value, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
@@ -149,9 +183,18 @@ def test_batch_normalization_keeps_keras_path_for_the_rest(arguments):
 def test_batch_normalization_with_a_mask_and_other_ranks():
     mask = np.arange(6)[None, :, None] < np.array([6, 4])[:, None, None]
     mask = np.broadcast_to(mask, (2, 6, 5))
-    for images, call in ((random(2, 6, 5, 3), {"mask": mask}), (random(8, 3), {}), (random(2, 3, 4, 5, 3), {})):
+    for images, call in (
+        (random(2, 6, 5, 3), {"mask": mask}),
+        (random(8, 3), {}),
+        (random(2, 3, 4, 5, 3), {}),
+    ):
         ours, theirs = (layer() for layer in (BatchNormalization, keras.layers.BatchNormalization))
-        assert relative_error(ours(images, training=True, **call), theirs(images, training=True, **call)) == 0
+        assert (
+            relative_error(
+                ours(images, training=True, **call), theirs(images, training=True, **call)
+            )
+            == 0
+        )
 
 
 def reference_gate(layer, images):
@@ -186,11 +229,15 @@ def test_squeeze_excite_is_its_formula(squeeze, gate, use_bias, data_format):
 
 
 class Gated:
-    """Images -> (batch normalisation ->) an SE block, by its gradients for training or by those TensorFlow derives."""
+    """Images -> (batch normalisation ->) an SE block, by its gradients for training or by those
+    TensorFlow derives.
+    """
 
     def __init__(self, normalize, gate, lean):
         self.normalize, self.gate, self.lean = normalize, gate, lean
-        self.trainable_variables = [v for layer in (normalize, gate) if layer for v in layer.trainable_variables]
+        self.trainable_variables = [
+            v for layer in (normalize, gate) if layer for v in layer.trainable_variables
+        ]
 
     def __call__(self, images):
         x = self.normalize(images, training=True) if self.normalize else images
@@ -200,12 +247,16 @@ class Gated:
 @each_way(("float32", "float16", "mixed_bfloat16"), compiled=("float32", "mixed_bfloat16"))
 @pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("before", ["nothing", "batch statistics", "frozen statistics"])
-def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(before, dtype, data_format, execution):
+def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(
+    before, dtype, data_format, execution
+):
     normalize, gate = None, SqueezeExcite(2, dtype=dtype, data_format=data_format)
     images = tf.cast(random(*shaped(data_format, 3, 6, 8)) * 2 + 1, gate.compute_dtype)
     gate.build(images.shape)
     if before != "nothing":
-        normalize = BatchNormalization(axis=-1 if data_format == "channels_last" else 1, dtype=dtype)
+        normalize = BatchNormalization(
+            axis=-1 if data_format == "channels_last" else 1, dtype=dtype
+        )
         normalize.build(images.shape)
         normalize.set_weights([0.5 + np.random.default_rng(i).random(8) for i in range(4)])
         normalize.trainable = before == "batch statistics"
@@ -218,7 +269,9 @@ def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(before, 
 
 
 def test_training_does_not_keep_what_an_se_block_scales():
-    """A gradient that read the output of batch normalisation would keep a fifth of SE-ResNet-50's activations."""
+    """A gradient that read the output of batch normalisation would keep a fifth of SE-ResNet-50's
+    activations.
+    """
     images = keras.Input((8, 8, 4))
     x = keras.layers.Conv2D(16, 1, use_bias=False)(images)
     model = keras.Model(images, SqueezeExcite(4)(BatchNormalization()(x)))
@@ -230,17 +283,24 @@ def test_training_does_not_keep_what_an_se_block_scales():
         return tape.gradient(loss, [v.value for v in model.trainable_variables])
 
     graph = gradients.get_concrete_function(tf.TensorSpec((2, 8, 8, 4))).graph
-    (normalized,) = (op.outputs[0] for op in graph.get_operations() if op.type == "FusedBatchNormV3")
+    (normalized,) = (
+        op.outputs[0] for op in graph.get_operations() if op.type == "FusedBatchNormV3"
+    )
     same = {normalized.ref()}  # and what is no more than another name for it
     for op in graph.get_operations():
         if op.type in ("Identity", "IdentityN"):
-            same |= {out.ref() for x, out in zip(op.inputs, op.outputs, strict=True) if x.ref() in same}
+            same |= {
+                out.ref() for x, out in zip(op.inputs, op.outputs, strict=True) if x.ref() in same
+            }
     readers = [op for op in graph.get_operations() if any(x.ref() in same for x in op.inputs)]
-    assert not [op.name for op in readers if op.name.startswith("gradient_tape/") and "Shape" not in op.type]
+    assert not [
+        op.name for op in readers if op.name.startswith("gradient_tape/") and "Shape" not in op.type
+    ]
 
 
 @pytest.mark.parametrize(
-    ("channels", "reduction", "width"), [(64, 16, 4), (216, 16, 13), (16, 16, 1), (8, 16, 1), (12, 1, 12)]
+    ("channels", "reduction", "width"),
+    [(64, 16, 4), (216, 16, 13), (16, 16, 1), (8, 16, 1), (12, 1, 12)],
 )
 def test_squeeze_excite_width(channels, reduction, width):
     layer = SqueezeExcite(reduction)
@@ -262,7 +322,12 @@ def test_squeeze_excite_survives_large_magnitudes(policy, data_format, execution
     assert layer(images).dtype == layer.compute_dtype
     assert all(np.isfinite(v).all() for v in (output, *gradients))
     gate = layer.excitation(images)
-    assert relative_error(output, np.asarray(tf.cast(images, "float64")) * np.asarray(tf.cast(gate, "float64"))) < 1e-2
+    assert (
+        relative_error(
+            output, np.asarray(tf.cast(images, "float64")) * np.asarray(tf.cast(gate, "float64"))
+        )
+        < 1e-2
+    )
 
 
 @pytest.mark.parametrize(
@@ -291,7 +356,9 @@ def test_the_excitation_of_a_layer_that_was_not_called():
 def test_batch_normalization_of_an_unknown_shape():
     layer, images = BatchNormalization(), random(2, 3, 3, 6)
     layer.build(images.shape)
-    run = tf.function(lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((None,) * 4)])
+    run = tf.function(
+        lambda x: layer(x, training=True), input_signature=[tf.TensorSpec((None,) * 4)]
+    )
     theirs = keras.layers.BatchNormalization()
     assert relative_error(run(images), theirs(images, training=True)) < 1e-5
     assert relative_error(layer.moving_variance, theirs.moving_variance) < 1e-5
@@ -309,13 +376,17 @@ def test_a_model_of_the_layers_round_trips(tmp_path, data_format):
     images = keras.Input(shaped(data_format, 1, 8, 8)[1:])
     x = GroupedConv2D(8, 3, groups=4, data_format=data_format)(images)
     x = BatchNormalization(axis=-1 if data_format == "channels_last" else 1)(x)
-    model = keras.Model(images, SqueezeExcite(2, "max", "tanh", use_bias=False, data_format=data_format)(x))
+    model = keras.Model(
+        images, SqueezeExcite(2, "max", "tanh", use_bias=False, data_format=data_format)(x)
+    )
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
     batch = random(*shaped(data_format, 2, 8, 8))
     np.testing.assert_array_equal(loaded(batch), model(batch))
-    assert [layer.get_config() for layer in loaded.layers] == [layer.get_config() for layer in model.layers]
+    assert [layer.get_config() for layer in loaded.layers] == [
+        layer.get_config() for layer in model.layers
+    ]
 
 
 @pytest.mark.parametrize(
@@ -331,7 +402,11 @@ def test_a_model_of_the_layers_round_trips(tmp_path, data_format):
 )
 def test_saved_models_name_the_layers_so(name, config):
     """As every `.keras` file that this package has written does."""
-    saved = {"module": "keras_senet.layers", "class_name": name, "registered_name": f"keras_senet>{name}"}
+    saved = {
+        "module": "keras_senet.layers",
+        "class_name": name,
+        "registered_name": f"keras_senet>{name}",
+    }
     layer = keras.saving.deserialize_keras_object(saved | {"config": config})
     assert type(layer).__name__ == name
     written = keras.saving.serialize_keras_object(layer)
@@ -340,8 +415,9 @@ def test_saved_models_name_the_layers_so(name, config):
 
 @pytest.mark.skipif(not ONEDNN, reason="is the run without oneDNN")
 def test_all_of_this_without_onednn():
-    """In a process of its own: takes 10 s. XLA's kernels are not oneDNN's in any case, a graph's are those of eager
-    execution, and a policy of mixed precision computes in a dtype that is among the others."""
+    """In a process of its own: takes 10 s. XLA's kernels are not oneDNN's in any case, a graph's
+    are those of eager execution, and a policy of mixed precision computes in a dtype that is among
+    the others."""
     chosen = ("-k", "not xla and not graph and not mixed", __file__)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *chosen],

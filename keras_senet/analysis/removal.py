@@ -73,7 +73,7 @@ def se_blocks(model: keras.Model) -> list[SqueezeExcite]:
     Raises:
         ValueError: if it has none, or is not functional.
     """
-    found = [
+    found: list[Any] = [
         layer
         for graph in graphs.graphs(model)
         for layer in graph.layers

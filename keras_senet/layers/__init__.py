@@ -1,4 +1,6 @@
-"""SqueezeExcite, drop-in layers for what Keras computes slowly on TensorFlow, and what single families need."""
+"""SqueezeExcite, drop-in layers for what Keras computes slowly on TensorFlow, and what single
+families need.
+"""
 
 from keras_senet.layers.batch_normalization import BatchNormalization
 from keras_senet.layers.channels import PadChannels, ShuffleChannels

@@ -1,6 +1,7 @@
 """Batch normalisation by TensorFlow's fused operation."""
 
 import functools
+from typing import Any
 
 import keras
 from keras import ops
@@ -10,14 +11,16 @@ from keras_senet.cpu import has_avx512, has_gpu, uses_onednn
 
 @keras.saving.register_keras_serializable("keras_senet")
 class BatchNormalization(keras.layers.BatchNormalization):
-    """`keras.layers.BatchNormalization` by TensorFlow's fused operation: same arguments, variables and numbers.
+    """`keras.layers.BatchNormalization` by TensorFlow's fused operation: same arguments, variables
+    and numbers.
 
-    Keras computes moments, then an affine map, in separate operations. The fused one is faster, and the only one
-    that TensorFlow and TFLite fold into a convolution. It serves what these networks use (rank 4, over the
-    channels, centred and scaled, float16, bfloat16 or float32); anything else, and other backends, is Keras' own path.
-    On TensorFlow second derivatives in training are exact, where Keras leaves a part of them out. Forward over
-    reverse is too, unless the layer is within a `tf.function` and the accumulator outside: there TensorFlow's own
-    operation is wrong. In a graph TensorFlow raises AssertionError for second derivatives through `tf.cond`.
+    Keras computes moments, then an affine map, in separate operations. The fused one is faster, and
+    the only one that TensorFlow and TFLite fold into a convolution. It serves what these networks
+    use (rank 4, over the channels, centred and scaled, float16, bfloat16 or float32); anything
+    else, and other backends, is Keras' own path. On TensorFlow second derivatives in training are
+    exact, where Keras leaves a part of them out. Forward over reverse is too, unless the layer is
+    within a `tf.function` and the accumulator outside: there TensorFlow's own operation is wrong.
+    In a graph TensorFlow raises AssertionError for second derivatives through `tf.cond`.
     """
 
     def call(self, inputs, training=None, mask=None):
@@ -30,7 +33,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
             mean, variance = self._with_gradients(inputs, mean, self._biased(variance, inputs))
             self._update_moving_statistics(mean, variance)
         else:
-            mean, variance = ops.cast(self.moving_mean, "float32"), ops.cast(self.moving_variance, "float32")
+            mean, variance = (
+                ops.cast(self.moving_mean, "float32"),
+                ops.cast(self.moving_variance, "float32"),
+            )
             if not (training or _is_fused_slowly()):
                 outputs, _, _ = self._fused(inputs, gamma, beta, mean, variance)
             elif not training and self._is_convolved(inputs):
@@ -65,7 +71,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """(outputs, mean, variance), by the batch's statistics unless others are given."""
         import tensorflow as tf
 
-        # tf.compat.v1.nn.fused_batch_norm would raise epsilon to 1.001e-5, which cuDNN no longer asks for.
+        # tf.compat.v1.nn.fused_batch_norm would raise epsilon to 1.001e-5, which cuDNN no longer
+        # asks for.
         return tf.raw_ops.FusedBatchNormV3(
             x=inputs,
             scale=gamma,
@@ -80,7 +87,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
     def _is_convolved(self, inputs):
         """Whether the inputs come from a convolution whose kernel is smaller than they are.
 
-        Not under a tape: the inputs, of which somebody may want the gradient, are not what `_convolve` computes from.
+        Not under a tape: the inputs, of which somebody may want the gradient, are not what
+        `_convolve` computes from.
         """
         import tensorflow as tf
         from tensorflow.python.eager import record  # pyright: ignore[reportMissingImports]
@@ -98,7 +106,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
 
     def _convolve(self, inputs, gamma, beta, mean, variance):
-        """The outputs by the convolution that the inputs come from, with a scaled kernel and a bias.
+        """The outputs by the convolution that the inputs come from, with a scaled kernel and a
+        bias.
 
         TensorFlow removes that convolution where nothing else reads it.
         """
@@ -124,11 +133,15 @@ class BatchNormalization(keras.layers.BatchNormalization):
         """The outputs by given statistics and plain operations."""
         scale, shift = self._scale_and_shift(gamma, beta, mean, variance)
         shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
-        outputs = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(shift, shape)
+        outputs = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(
+            shift, shape
+        )
         return ops.cast(outputs, self.compute_dtype)
 
     def _biased(self, variance, inputs):
-        """The variance that Keras averages, from that of the fused operation, which is Bessel-corrected."""
+        """The variance that Keras averages, from that of the fused operation, which is
+        Bessel-corrected.
+        """
         import tensorflow as tf
 
         count = tf.cast(tf.size(inputs, out_type=tf.int64) // self.moving_mean.shape[0], "float32")
@@ -136,10 +149,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _update_moving_statistics(self, mean, variance):
         for moving, batch in ((self.moving_mean, mean), (self.moving_variance, variance)):
-            moving.assign(ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum))
+            moving.assign(
+                ops.cast(moving, "float32") * self.momentum + batch * (1.0 - self.momentum)
+            )
 
     def _moments(self, inputs, mask):
-        mean, variance = super()._moments(inputs, mask)
+        moments: Any = super()._moments(inputs, mask)
+        mean, variance = moments
         if mask is not None or self.synchronized or keras.backend.backend() != "tensorflow":
             return mean, variance
         return self._with_gradients(inputs, mean, variance)
@@ -154,9 +170,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
 @functools.cache
 def _is_fused_slowly():
-    """Whether this machine should not run a convolution and batch normalisation as one operation, in inference.
+    """Whether this machine should not run a convolution and batch normalisation as one operation,
+    in inference.
 
-    TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it only where the CPU
-    has AVX-512: with AVX2 it takes 15 times the time of both.
+    TensorFlow makes one of them where it finds both. For a batch of 1, oneDNN has fast code for it
+    only where the CPU has AVX-512: with AVX2 it takes 15 times the time of both.
     """
     return uses_onednn() and not has_gpu() and not has_avx512()

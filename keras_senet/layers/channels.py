@@ -32,7 +32,9 @@ class PadChannels(ChannelLayer):
         return ops.pad(x, [(0, missing if axis == self.channel_axis else 0) for axis in range(4)])
 
     def compute_output_shape(self, input_shape):
-        return tuple(self.channels if axis == self.channel_axis else n for axis, n in enumerate(input_shape))
+        return tuple(
+            self.channels if axis == self.channel_axis else n for axis, n in enumerate(input_shape)
+        )
 
     def get_config(self):
         return super().get_config() | {"channels": self.channels}

@@ -10,5 +10,8 @@ def resolve_data_format(data_format):
     if data_format is None:
         return keras.config.image_data_format()
     if data_format not in TF_FORMATS:
-        raise ValueError(f"`data_format` must be one of {list(TF_FORMATS)}. Received: data_format={data_format!r}")
+        raise ValueError(
+            f"`data_format` must be one of {list(TF_FORMATS)}. "
+            f"Received: data_format={data_format!r}"
+        )
     return data_format

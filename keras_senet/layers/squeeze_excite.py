@@ -13,28 +13,40 @@ SQUEEZES = {"avg": ops.mean, "max": ops.max, None: None}
 
 @keras.saving.register_keras_serializable("keras_senet")
 class SqueezeExcite(keras.layers.Layer):
-    """Features, each channel rescaled by a gate that depends on all of them: (N, H, W, C) -> the same shape.
+    """Features, each channel rescaled by a gate that depends on all of them: (N, H, W, C) -> the
+    same shape.
 
-    `x * gate(expand(relu(reduce(squeeze(x)))))`, where `reduce` and `expand` are 1x1 convolutions to
-    `max(1, C // reduction)` and back to C channels. Under a half-precision policy the gate is computed in float32:
-    a mean over H x W and a sum over C channels leave float16's range, and the gate is a small part of the work.
-    In training its gradients are custom ones on TensorFlow, which in a graph raises AssertionError for second
-    derivatives of such through `tf.cond`.
+    `x * gate(expand(relu(reduce(squeeze(x)))))`, where `reduce` and `expand` are 1x1 convolutions
+    to `max(1, C // reduction)` and back to C channels. Under a half-precision policy the gate is
+    computed in float32: a mean over H x W and a sum over C channels leave float16's range, and the
+    gate is a small part of the work. In training its gradients are custom ones on TensorFlow, which
+    in a graph raises AssertionError for second derivatives of such through `tf.cond`.
 
     Args:
         reduction: the paper's r, an integer of at least 1.
-        squeeze: "avg", "max", or None: no pooling, the gate keeps H x W (the paper's NoSqueeze, Table 16).
-        gate: "sigmoid", "tanh" or "relu" (Table 12).
-        use_bias: whether the two convolutions have biases; the released networks do, the ablations (Section 6) do not.
-        data_format: "channels_last" or "channels_first"; None takes `keras.config.image_data_format()`.
+        squeeze: "avg", "max", or None: no pooling, the gate keeps H x W (the paper's NoSqueeze,
+        Table 16). gate: "sigmoid", "tanh" or "relu" (Table 12). use_bias: whether the two
+        convolutions have biases; the released networks do, the ablations (Section 6) do not.
+        data_format: "channels_last" or "channels_first"; None takes
+        `keras.config.image_data_format()`.
 
     Raises:
-        ValueError: for any other argument, or an input that is not four-dimensional with a known number of channels.
+        ValueError: for any other argument, or an input that is not four-dimensional with a known
+        number of channels.
 
     Source: Hu et al., arXiv 1709.01507, Sections 3.1 and 3.2; biases as in the authors' prototxts.
     """
 
-    def __init__(self, reduction=16, squeeze="avg", gate="sigmoid", use_bias=True, *, data_format=None, **kwargs):
+    def __init__(
+        self,
+        reduction=16,
+        squeeze="avg",
+        gate="sigmoid",
+        use_bias=True,
+        *,
+        data_format=None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         check_excitation(reduction, squeeze, gate)
         self.reduction = int(reduction)
@@ -48,7 +60,10 @@ class SqueezeExcite(keras.layers.Layer):
         channel_axis = -1 if self.data_format == "channels_last" else 1
         channels = input_shape[channel_axis]
         if channels is None:
-            raise ValueError(f"`{self.name}` needs a known number of channels. Received: input_shape={input_shape}")
+            raise ValueError(
+                f"`{self.name}` needs a known number of channels. "
+                f"Received: input_shape={input_shape}"
+            )
         width = max(1, channels // self.reduction)
         conv = functools.partial(
             keras.layers.Conv2D,

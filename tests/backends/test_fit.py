@@ -12,7 +12,8 @@ from keras_senet.runs.tables import Metrics
 pytestmark = pytest.mark.backend
 
 FLAGS = shlex.split(
-    "--recipe digits --engine fit --batch-size 16 --epochs 2 --warmup-epochs 0.5 --label-smoothing 0.1 --mixup 0.2"
+    "--recipe digits --engine fit --batch-size 16 --epochs 2 --warmup-epochs 0.5 "
+    "--label-smoothing 0.1 --mixup 0.2"
 )
 
 

@@ -193,7 +193,8 @@ def test_the_commands_say_it(trained, tmp_path, monkeypatch, capsys):
     (tmp_path / "a.pth").write_bytes(foreign.torch_save({"model": state, "epoch": 3}))
     output = str(tmp_path / "a.safetensors")
     assert (
-        cli.main(["convert", str(tmp_path / "a.pth"), "--model", "SEResNet20", "--output", output]) == 0
+        cli.main(["convert", str(tmp_path / "a.pth"), "--model", "SEResNet20", "--output", output])
+        == 0
     )
     errors = capsys.readouterr().err
     assert errors.count("keras-senet convert: ") == 1
