@@ -126,7 +126,7 @@ def test_a_finished_run_with_its_classes(run_folder, images):
             "--quantization dynamic is not for --format onnx",
         ),
         (
-            ["--format", "savedmodel", "--quantization", "int8"],
+            ["--format", "savedmodel", "--quantization", "int8", "--calibration", "."],
             "--quantization int8 is not for --format savedmodel",
         ),
         (["--quantization", "int8", "--calibration", "/nowhere"], "/nowhere"),
