@@ -12,7 +12,6 @@ from pathlib import Path
 import pytest
 
 import keras_senet
-from keras_senet import export
 
 ROOT = Path(__file__).parents[1]
 CORE = ("cyclopts", "h5py", "keras", "numpy", "rich")  # without TensorFlow
@@ -110,18 +109,19 @@ def test_extras_and_script(built):
     assert "keras-senet = keras_senet_cli:main" in scripts
 
 
-@pytest.mark.parametrize("package", [keras_senet, export], ids=lambda package: package.__name__)
-def test_names_are_loaded_when_they_are_used(package):
+def test_names_are_loaded_when_they_are_used():
     """Type checkers see the imports that `HOMES` makes later, from the same modules."""
-    tree = ast.parse(Path(package.__file__).read_text())
+    tree = ast.parse(Path(keras_senet.__file__).read_text())
     (block,) = (node for node in tree.body if ast.unparse(node).startswith("if TYPE_CHECKING"))
     seen = {alias.name: line.module for line in block.body for alias in line.names}
     seen.pop("*", None)
-    assert {name: home.removeprefix("keras_senet.") for name, home in seen.items()} == package.HOMES
-    assert {*package.__all__} <= {*dir(package)}
-    assert all(getattr(package, name) is not None for name in package.__all__)
+    assert {
+        name: home.removeprefix("keras_senet.") for name, home in seen.items()
+    } == keras_senet.HOMES
+    assert {*keras_senet.__all__} <= {*dir(keras_senet)}
+    assert all(getattr(keras_senet, name) is not None for name in keras_senet.__all__)
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
-        _ = package.nothing
+        _ = keras_senet.nothing
 
 
 def test_a_star_takes_every_public_name():

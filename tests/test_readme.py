@@ -14,6 +14,8 @@ import keras_senet_cli
 from keras_senet import models
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import CLASSES
+from keras_senet.recipes import Recipe
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.weights.download import cache_folder
 
 ROOT = Path(__file__).parents[1]
@@ -109,6 +111,9 @@ def documented_commands():
 
 
 @pytest.mark.parametrize("line", sorted(set(documented_commands())))
-def test_documented_commands_can_be_read(line):
+def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
+    for name in ("plain", "run"):  # work directories in the examples
+        WorkDir(tmp_path / name, Recipe(), {})
+    monkeypatch.chdir(tmp_path)
     _, command, *arguments = shlex.split(line, comments=True)
     assert read_options(command, CLASSES[command], arguments) is not None

@@ -15,7 +15,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ROOTS = ("README.md", "CONTRIBUTING.md", "notebooks", "results")
+ROOTS = (
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks", "results", "benchmarks"),
+    *("keras_senet", "keras_senet_cli.py", "export"),
+)
 SUFFIXES = (".md", ".ipynb", ".py", ".js", ".html")
 
 # Whole words, as regular expressions, and what to write instead.

@@ -227,7 +227,7 @@ class Table:
         write_atomically(self.path, to_csv(self.rows, COLUMNS).replace("\r\n", "\n"))
 
     def markdown(self):
-        """The same for readers: a row a network, a column a file, with the error, agreement, size
+        """The same for readers: a row per network and a column per file, with error, agreement, size
         and latency.
         """
         names = [file.name for file in PLAN]

@@ -307,8 +307,9 @@ class Evaluate(Network, Printed):
     output  folder for report.json, per_class.csv and confusion.png; default: --workdir, or none
     """
 
-    model: Annotated[tuple[str, ...], Flag(choices=read_table)] = ()
-    weights: tuple[str, ...] = ()
+    # Several, where other commands take one
+    model: Annotated[tuple[str, ...], Flag(choices=read_table)] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    weights: tuple[str, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     skip_corrupt: bool = False
     protocol: Protocols = "own"
     size: tuple[int, ...] = ()

@@ -59,7 +59,7 @@ class Recipe:
     warmup_rate       the rate at which "linear" begins and "constant" stays
 
     Regularisation:
-    weight_decay      on kernels only: biases and batch normalisation are spared, as the authors did
+    weight_decay      on kernels only: not on biases and batch normalisation, as the authors did
     decoupled         whether the decay is decoupled from the gradient (AdamW), or L2 regularisation
     label_smoothing   the fraction of the label's mass that is shared by all classes
     clip_norm         the largest norm of all gradients together; 0 is no limit

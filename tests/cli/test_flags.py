@@ -104,7 +104,10 @@ def test_choices_are_those_of_the_package():
     assert set(CLASSES) == set(keras_senet_cli.COMMANDS)
     assert get_args(Protocols) == (*PROTOCOLS, "larger")
     assert get_args(Formats) == tuple(FORMATS)
-    calibrates = {name: dict(each.calibrates) for name, each in FORMATS.items()}
+    calibrates = {
+        name: {quantization: q.calibrates for quantization, q in each.QUANTIZATIONS.items()}
+        for name, each in FORMATS.items()
+    }
     assert all(not each.pop(None) for each in calibrates.values())
     assert {name: tuple(each) for name, each in calibrates.items()} == QUANTIZED
     assert {*get_args(Quantizations)} == {name for each in calibrates.values() for name in each}

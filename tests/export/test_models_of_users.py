@@ -103,7 +103,7 @@ def test_a_model_of_a_user(name, kind, tmp_path):
 COPIES = {
     "fold": export.fold,
     "add_se": lambda model: keras_senet.add_se(model, after="conv"),
-    "of_shape": lambda model: export.graph.of_shape(model, (8, 8, 3)),
+    "of_shape": lambda model: export.model.of_shape(model, (8, 8, 3)),
 }
 
 

@@ -14,6 +14,7 @@ from tiny import TINY
 import keras_senet
 from keras_senet import models
 from keras_senet.initializers import blank, shapes_only
+from keras_senet.models import units
 from keras_senet.models.blocks import global_pool
 from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import ResNet
@@ -381,7 +382,7 @@ def test_what_an_se_block_follows(spec, changed, before, after):
 
 def test_a_spec_prints_compares_and_makes_variants():
     spec = keras_senet.SEResNet50.spec
-    assert eval(repr(spec), {"ResNet": ResNet, "SE": keras_senet.SE}) == spec
+    assert eval(repr(spec), vars(units) | {"ResNet": ResNet, "SE": keras_senet.SE}) == spec
     assert dataclasses.replace(spec, se=None) != spec
     variant = keras_senet.SEVGG16.variant(
         dataclasses.replace(keras_senet.SEVGG16.spec, se=None), name="vgg16"

@@ -87,7 +87,7 @@ def test_override_reaches_the_augmentation_and_forgets_the_result():
         ("default", SE()),
         ("none", None),
         ("reduction=8", SE(reduction=8)),
-        ("squeeze=None,gate=tanh,use_bias=False", SE(16, None, "tanh", use_bias=False)),
+        ("squeeze=none,gate=tanh,use_bias=False", SE(16, None, "tanh", use_bias=False)),
         ("position=pre,stages=2+3", SE(position="pre", stages=(2, 3))),
     ],
 )
