@@ -227,8 +227,8 @@ class Table:
         write_atomically(self.path, to_csv(self.rows, COLUMNS).replace("\r\n", "\n"))
 
     def markdown(self):
-        """The same for readers: a row per network and a column per file, with error, agreement, size
-        and latency.
+        """The same for readers: a row per network and a column per file, with error, agreement,
+        size and latency.
         """
         names = [file.name for file in PLAN]
         lines = [_HEAD, f"| network | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
