@@ -123,7 +123,7 @@ class Constructor:
         return next(names, self.name)
 
     def __reduce__(self):
-        if self.__name__ in models.__all__:
+        if getattr(models, self.__name__, None) is self:
             return models.get, (self.__name__,)
         return type(self), tuple(getattr(self, each.name) for each in fields(self))
 

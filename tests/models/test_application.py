@@ -531,6 +531,14 @@ def test_a_constructor_is_pickled_by_its_name_and_a_variant_by_its_fields():
     assert again.base is keras_senet.SENet154
 
 
+def test_a_variant_with_a_public_name_is_pickled_as_itself():
+    resnet = keras_senet.SEResNet50
+    variant = resnet.variant(dataclasses.replace(resnet.spec, se=None), name="SEResNet50")
+    again = pickle.loads(pickle.dumps(variant))
+    assert again == variant
+    assert again.spec.se is None
+
+
 def test_constructors_compare_and_print():
     spec = keras_senet.SEResNet18.spec
     variant = keras_senet.SEResNet18.variant
