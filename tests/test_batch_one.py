@@ -135,6 +135,22 @@ def test_a_graph_has_the_scale_in_the_kernel(slow_fusion, kind, data_format, bat
     assert (last.type == "BiasAdd") == (kind in IN_KERNEL)
 
 
+def test_a_kernel_of_unknown_shape_is_left_as_it_is(slow_fusion):
+    """One that a network computes for each of its images may have no shape in the graph."""
+    layer = BatchNormalization(epsilon=0.0)
+    layer.build((None, 6, 6, 4))
+
+    def normalize(images, kernel):
+        maps = tf.raw_ops.Conv2D(input=images, filter=kernel, strides=[1] * 4, padding="SAME")
+        maps.set_shape((None, 6, 6, 4))
+        return layer(maps, training=False)
+
+    images, kernel = tf.ones((2, 6, 6, 3)), tf.ones((1, 1, 3, 4))
+    specs = tf.TensorSpec((None, 6, 6, 3)), tf.TensorSpec((1, 1, 3, None))
+    found = tf.function(normalize, input_signature=specs)(images, kernel)
+    np.testing.assert_allclose(found, np.full((2, 6, 6, 4), 3.0), rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
 def test_half_precision_rounds_no_kernel_again(slow_fusion, dtype):
     x, convolution, layer = convolution_and_normalization("strided", dtype)

@@ -95,13 +95,14 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         if tf.executing_eagerly() or inputs.graph is not tf.compat.v1.get_default_graph():
             return False
-        convolution, size = inputs.op, inputs.shape[1:].num_elements()
+        convolution = inputs.op
         return (
             convolution.type in ("Conv2D", "DepthwiseConv2dNative")
             and convolution.get_attr("data_format").decode() == self._tf_format
             and inputs.dtype == tf.float32  # half precision would round the scaled kernel
-            and size is not None
-            and convolution.inputs[1].shape.num_elements() <= size
+            and inputs.shape[1:].is_fully_defined()
+            and convolution.inputs[1].shape.is_fully_defined()
+            and convolution.inputs[1].shape.num_elements() <= inputs.shape[1:].num_elements()
             and not record.could_possibly_record()
         )
 
