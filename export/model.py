@@ -17,8 +17,6 @@ from keras_senet.graphs import (
 )
 from keras_senet.preprocessing import Preprocessing, sides
 
-FLOAT32 = {"dtype": "float32"}
-
 
 def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) -> None:
     """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to
@@ -210,9 +208,8 @@ def in_float32(model: keras.Model) -> keras.Model:
 
     def clone(layer):
         computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
-        return with_config(
-            layer, **FLOAT32 if computes else {}
-        )  # operations of `keras.ops` follow their inputs
+        # operations of `keras.ops` follow their inputs
+        return with_config(layer, dtype="float32") if computes else with_config(layer)
 
     return copy_with(model, clone)
 

@@ -61,9 +61,8 @@ def before_saved_model(path):
             tensor = tensor.op.inputs[0]
         return tensor.op.inputs[0] if tensor.op.type in ("Softmax", "Sigmoid") else None
 
-    results = zip(
-        sorted(signature.structured_outputs), frozen.outputs, strict=True
-    )  # in the order of their names
+    # The outputs are in the order of their names.
+    results = zip(sorted(signature.structured_outputs), frozen.outputs, strict=True)
     found = {name: before(whole.graph.get_tensor_by_name(tensor.name)) for name, tensor in results}
     found = {name: tensor for name, tensor in found.items() if tensor is not None}
     given = next(each.name for each in frozen.inputs if each.dtype == tf.float32)

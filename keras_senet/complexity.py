@@ -67,8 +67,8 @@ def complexity(model: keras.Model) -> Complexity:
 
     Raises:
         ValueError: if the model is not functional, its input has no fixed size, or it has layers
-        other than
-            convolutions and dense ones that multiply by a kernel (recurrent ones, attention).
+            other than convolutions and dense ones that multiply by a kernel (recurrent ones,
+            attention).
     """
     check_functional(model)
     if any(None in tensor.shape[1:] for tensor in model.inputs):

@@ -71,9 +71,7 @@ def push_to_hub(
             api.upload_folder(
                 repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}"
             )
-    except (
-        Exception
-    ) as error:  # those of the library and of what it uses for HTTP have no common class
+    except Exception as error:  # of the library, and of what it uses for HTTP: no common class
         raise HubError(
             f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}"
         ) from error

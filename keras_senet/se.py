@@ -67,6 +67,5 @@ class SE:
                     "`stages` must be a tuple of stage numbers, or None. "
                     f"Received: stages={self.stages!r}"
                 )
-            object.__setattr__(
-                self, "stages", plain(tuple(self.stages))
-            )  # so that equal ones compare equal
+            # So that equal ones compare equal
+            object.__setattr__(self, "stages", plain(tuple(self.stages)))

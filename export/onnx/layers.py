@@ -74,10 +74,8 @@ def _cropping(graph, layer, x):
 @emits(layers.Flatten)
 def _flatten(graph, layer, x):
     name = x.name
-    if len(x.shape) == 4 and x.size != (
-        1,
-        1,
-    ):  # Keras' order of the features is that of channels_last
+    # Keras' order of the features is that of channels_last
+    if len(x.shape) == 4 and x.size != (1, 1):
         name = graph.add("Transpose", name, perm=(0, 2, 3, 1), name=f"{layer.name}/channels_last")
     return x._replace(name=graph.add("Flatten", name, axis=1, name=layer.name))
 

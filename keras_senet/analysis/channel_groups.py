@@ -214,9 +214,8 @@ def contributions(conv: layers.Layer, importance: np.ndarray) -> np.ndarray:
     The weighted sum, over output channels c, of the norm of the kernel's [:, :, j, c] for each
     input channel j.
     """
-    norms = np.sqrt(
-        (_as_float64(conv.kernel) ** 2).sum(axis=(0, 1))
-    )  # (inputs of a group, outputs)
+    # (inputs of a group, outputs)
+    norms = np.sqrt((_as_float64(conv.kernel) ** 2).sum(axis=(0, 1)))
     shape = norms.shape[0], conv.groups, -1
     return np.einsum("jgc,gc->gj", norms.reshape(shape), importance.reshape(shape[1:])).reshape(-1)
 

@@ -29,9 +29,8 @@ def differentiate_moments(x, mean, variance, axes):
     def moments(x):
         def gradient(of_mean, of_variance):
             wide = tf.cast(x, mean.dtype)
-            average = tf.reduce_mean(
-                wide, axes, keepdims=True
-            )  # again from x: `mean` would be a constant here
+            # Again from x: `mean` would be a constant here
+            average = tf.reduce_mean(wide, axes, keepdims=True)
             of_mean, of_variance = (
                 tf.reshape(g, tf.shape(average)) for g in (of_mean, of_variance)
             )
@@ -83,9 +82,8 @@ def scale(x, gates, origin):
     def product(x, gates):
         def gradient(upstream):
             axes = [i for i, size in enumerate(gates.shape) if size == 1]
-            with tf.control_dependencies(
-                [upstream]
-            ):  # else it would run at once, and wait for the gradient
+            # Else it would run at once, and wait for the gradient
+            with tf.control_dependencies([upstream]):
                 again = function(*arguments)
             return upstream * gates, tf.reduce_sum(upstream * again, axes, keepdims=True)
 

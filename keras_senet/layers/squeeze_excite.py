@@ -25,14 +25,16 @@ class SqueezeExcite(keras.layers.Layer):
     Args:
         reduction: the paper's r, an integer of at least 1.
         squeeze: "avg", "max", or None: no pooling, the gate keeps H x W (the paper's NoSqueeze,
-        Table 16). gate: "sigmoid", "tanh" or "relu" (Table 12). use_bias: whether the two
-        convolutions have biases; the released networks do, the ablations (Section 6) do not.
+            Table 16).
+        gate: "sigmoid", "tanh" or "relu" (Table 12).
+        use_bias: whether the two convolutions have biases; the released networks do, the ablations
+            (Section 6) do not.
         data_format: "channels_last" or "channels_first"; None takes
-        `keras.config.image_data_format()`.
+            `keras.config.image_data_format()`.
 
     Raises:
         ValueError: for any other argument, or an input that is not four-dimensional with a known
-        number of channels.
+            number of channels.
 
     Source: Hu et al., arXiv 1709.01507, Sections 3.1 and 3.2; biases as in the authors' prototxts.
     """

@@ -22,9 +22,8 @@ from keras_senet.models.constructor import application
 from keras_senet.preprocessing import IMAGENET
 from keras_senet.se import SE
 
-Path = tuple[
-    tuple, ...
-]  # rows of (width, kernel) or (width, kernel, stride): strided ones have no padding
+# Rows of (width, kernel) or (width, kernel, stride): strided ones have no padding
+Path = tuple[tuple, ...]
 
 
 class Block(NamedTuple):
@@ -116,9 +115,8 @@ class InceptionResNetV2(Spec):
         if strided:
             branches.append(layers.MaxPooling2D(3, 2, name=f"{name}_pool")(x))
         else:
-            pooled = layers.AveragePooling2D(3, 1, padding="same", name=f"{name}_pool")(
-                x
-            )  # without the padding
+            # The mean is without the padding
+            pooled = layers.AveragePooling2D(3, 1, padding="same", name=f"{name}_pool")(x)
             branches.append(
                 self.conv_bn_relu(pooled, row.projection, 1, "same", 1, f"{name}_pool_proj")
             )

@@ -58,14 +58,13 @@ def add_se(model: keras.Model, after: str, **options: Any) -> keras.Model:
     Args:
         model: a functional Keras model, such as `keras.applications.ResNet50(...)`.
         after: a regular expression that must match a layer's whole name: r"conv\\d_block\\d+_3_bn"
-        is the end of each
-            residual branch of `keras.applications.ResNet50`.
+            is the end of each residual branch of `keras.applications.ResNet50`.
         **options: the arguments of `SqueezeExcite`.
 
     Raises:
         ValueError: if the model is not functional, the pattern is not a regular expression, no
-        layer matches, or one
-            that does has no four-dimensional output or is called several times.
+            layer matches, or one that does has no four-dimensional output or is called several
+            times.
     """
     check_functional(model)
     model = functional_of(model)

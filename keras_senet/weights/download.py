@@ -129,9 +129,7 @@ def _from_hub(repository, url, kept=None):
         raise DownloadError(_by_hand(url, kept, error)) from error
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=PATIENCE))
-    except (
-        Exception
-    ) as error:  # those of the library and of what it uses for HTTP have no common class
+    except Exception as error:  # of the library, and of what it uses for HTTP: no common class
         raise DownloadError(_by_hand(url, kept, error)) from error
 
 

@@ -91,7 +91,7 @@ class StoredWeights:
 
         Raises:
             ValueError: if the file has other weights than the model, or numbers that are not
-            finite.
+                finite.
         """
         entries = self.named(model)
         if not include_top:

@@ -79,9 +79,8 @@ def _torch_entry(name, entry, naming):
     variables = STATISTICS if layer and layer.endswith("_bn") else LAYER
     if layer is None or variable not in variables:
         return name, entry
-    if (
-        layer.endswith(SE_LAYERS) and len(entry.shape) == 2
-    ):  # a Linear in place of a 1x1 convolution
+    # A Linear in place of a 1x1 convolution
+    if layer.endswith(SE_LAYERS) and len(entry.shape) == 2:
         entry = entry.reshape((*entry.shape, 1, 1))
     return f"{layer}/{variables[variable]}", keras_layout(entry)
 

@@ -101,7 +101,7 @@ def choose_part(
 
     Raises:
         UnsupportedFileError: if there are no weights, or those of several networks and nothing
-        decides.
+            decides.
     """
     found = _dictionaries(contents.tree)
     networks = [

@@ -82,9 +82,8 @@ def check_path(path: str | os.PathLike) -> None:
 def _write_keras(model, path):
     model.save_weights(path)
     with h5py.File(path, "a") as file:
-        file.attrs[METADATA] = np.bytes_(
-            encode(model).encode()
-        )  # of a fixed length, which readers need not follow
+        # Of a fixed length, which readers need not follow
+        file.attrs[METADATA] = np.bytes_(encode(model).encode())
 
 
 def _write_safetensors(model, path):

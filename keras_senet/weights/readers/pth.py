@@ -64,9 +64,8 @@ class Tensor(NamedTuple):
         if self.storage.kind == "BFloat16Storage":
             return (array.astype("<u4") << 16).view("<f4")
         if array.dtype.kind == "f":
-            with np.errstate(
-                over="ignore"
-            ):  # what float32 cannot hold is not finite, which is looked for
+            # What float32 cannot hold is not finite, which is looked for
+            with np.errstate(over="ignore"):
                 return array.astype("<f4", copy=False)
         return array
 

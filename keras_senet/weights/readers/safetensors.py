@@ -57,9 +57,8 @@ class _Tensors:
         if self.mapped > MAX_MAPPED:
             self.file, self.mapped = self.open(), 0
         try:
-            with np.errstate(
-                over="ignore"
-            ):  # what float32 cannot hold is not finite, which is looked for
+            # What float32 cannot hold is not finite, which is looked for
+            with np.errstate(over="ignore"):
                 array = np.asarray(self.file.get_tensor(name), "float32")
         except self.error as error:
             raise DamagedFileError(str(error)[:300]) from error
