@@ -16,6 +16,7 @@ from keras_senet.complexity import complexity
 from keras_senet.extras import require
 from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
+from keras_senet.weights.metadata import describe, differences
 from keras_senet.weights.saving import save_weights
 
 
@@ -202,13 +203,16 @@ def loading_code(model: keras.Model, repo_id: str) -> str:
 
 
 def _constructor(spec):
-    """The name and the constructor of the network with this spec, or of one it is a variant of."""
+    """The name and the constructor of the network with this spec, or of the one that is most like
+    it.
+    """
     constructors = [(name, models.get(name)) for name in models.__all__]
     same = [pair for pair in constructors if pair[1].spec == spec]
     forms = [pair for pair in constructors if spec in pair[1].spec.forms.values()]
     variants = [pair for pair in constructors if type(pair[1].spec) is type(spec)]
     if not variants:
         raise ValueError(f"`model` must be a variant of a network of keras_senet. Received: {spec}")
+    variants.sort(key=lambda pair: len([*differences(describe(spec), pair[1].spec)]))
     return (same or forms or variants)[0]
 
 

@@ -19,6 +19,7 @@ from hub_host import Hub
 
 import keras_senet
 from keras_senet.hub import HubError, loading_code, model_card
+from keras_senet.initializers import shapes_only
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import RECIPES
 from keras_senet.weights import DownloadError
@@ -207,6 +208,15 @@ def test_the_cards_code_makes_the_same_network(model, tmp_path):
     exec(code, scope)
     assert scope["model"].spec == model.spec
     assert scope["model"].count_params() == model.count_params()
+
+
+@pytest.mark.parametrize("name", ["SEResNet50", "SEResNeXt50", "SENet154", "SEResNet152D"])
+def test_a_variant_is_made_from_the_network_that_it_is_most_like(name):
+    """Networks of one class of specs have different heads and sizes."""
+    constructor = getattr(keras_senet, name)
+    with shapes_only():
+        model = constructor.variant(dataclasses.replace(constructor.spec, se=None))(weights=None)
+    assert f"model = keras_senet.{name}.variant(ResNet(" in loading_code(model, "me/net")
 
 
 @pytest.mark.parametrize(
