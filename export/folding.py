@@ -6,7 +6,6 @@ from keras import layers, ops
 
 from keras_senet import graphs
 
-NORMALIZATIONS = graphs.NORMALIZATIONS
 FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
 
@@ -53,10 +52,11 @@ def _foldable(graph):
         conv, consumer = node.operation, graph.consumer(node)
         if consumer is None or type(conv) not in FOLDING:
             continue
-        norm, data_format = consumer.operation, getattr(conv, "data_format", "channels_last")
-        if conv.activation is not keras.activations.linear or type(norm) not in NORMALIZATIONS:
+        if conv.activation is not keras.activations.linear:
             continue
-        if graphs.over_channels(norm, node.outputs[0], data_format):
+        norm, data_format = consumer.operation, getattr(conv, "data_format", "channels_last")
+        is_norm = type(norm) in graphs.NORMALIZATIONS
+        if is_norm and graphs.over_channels(norm, node.outputs[0], data_format):
             yield norm, conv
 
 

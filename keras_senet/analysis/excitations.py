@@ -14,6 +14,7 @@ from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
 from keras_senet.fields import is_integer
 from keras_senet.graphs import functional_of, stage_of
+from keras_senet.imagenet import readable
 
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
@@ -159,8 +160,6 @@ def find_classes(names: Collection[str], class_names) -> list[int]:
         raise ValueError(
             f"`classes` must be the names of one class or more. Received: classes={names!r}"
         )
-    from keras_senet.evaluation import readable
-
     indices = {}
     for i, (name, text) in enumerate(zip(class_names, readable(class_names), strict=True)):
         for alias in {name, text, text.removeprefix(f"{name} ")}:

@@ -142,7 +142,7 @@ def _prepared(model, dataset, progress):
     (view,) = networks.views_of(model, dataset, None)
     batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])
     channels_first = keras.config.image_data_format() == "channels_first"
-    for images, _ in track(batches, progress, "looking"):
+    for images, _ in track(batches, progress, "measuring channels"):
         yield model.preprocessing.normalize(
             ops.transpose(images, (0, 3, 1, 2)) if channels_first else images
         )

@@ -109,4 +109,4 @@ def describe_left_out(left_out: dict[str, str]) -> str:
         f"{len(paths)} ({reason}), such as {printable(paths[0])!r}"
         for reason, paths in reasons.items()
     ]
-    return f"files left out: {'; '.join(parts)}" if parts else ""
+    return f"Files left out: {'; '.join(parts)}" if parts else ""
