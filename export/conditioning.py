@@ -17,7 +17,7 @@ from keras import layers, ops
 
 from keras_senet.graphs import functional_of, inputs_of, operation_of, with_config
 
-from .inputs import laid_out
+from .inputs import to_layout
 from .model import output_names, predict, takes_integers
 
 DRAWS = 2  # of the changes; the worst counts
@@ -110,11 +110,11 @@ class Reference:
         """What an output of a file may differ by."""
         return self.precision.accepted(self.moved.get(name, 0.0))
 
-    def laid_out(self, layout: str) -> "Reference":
+    def to_layout(self, layout: str) -> "Reference":
         """The same with outputs in a file's layout."""
         found = copy.copy(self)
         found.outputs = {
-            name: [laid_out(each, layout) for each in arrays]
+            name: [to_layout(each, layout) for each in arrays]
             for name, arrays in self.outputs.items()
         }
         return found

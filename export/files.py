@@ -62,7 +62,7 @@ class ExportFile(NamedTuple):
         return export_model(model, Path(folder, self.name), options, common)
 
 
-def planned(kinds, quantizations) -> list[ExportFile]:
+def plan_files(kinds, quantizations) -> list[ExportFile]:
     """An ExportFile for each format, then for each format and quantisation that it has.
 
     Raises:

@@ -49,7 +49,7 @@ def batches_to_compare(model: keras.Model, preprocessing, images) -> list[np.nda
     return batches
 
 
-def laid_out(values: np.ndarray, layout: str) -> np.ndarray:
+def to_layout(values: np.ndarray, layout: str) -> np.ndarray:
     """Images or maps (N, H, W, C) in a file's layout; arrays of another rank as they are."""
     return values.transpose(0, 3, 1, 2) if layout == "nchw" and values.ndim == 4 else values
 

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from .conditioning import Reference
-from .inputs import laid_out
+from .inputs import to_layout
 
 if TYPE_CHECKING:
     from .formats import FormatOptions
@@ -67,12 +67,12 @@ def measure(
         ParityError: if the file cannot be run, or differs from the model.
     """
     reference = Reference(model, preprocessing, batches, options.chosen.precision)
-    given = [laid_out(batch, options.layout) for batch in batches]
+    given = [to_layout(batch, options.layout) for batch in batches]
     measured = run_file(target, options.kind, given, reference.is_cut)
     found = measured.pop("outputs")
     what = f"{options.kind} file of {model.name!r}"
     own, before = found.pop(options.kind), found.pop("before", {})
-    errors = check_parity(own, before, reference.laid_out(options.layout), what)
+    errors = check_parity(own, before, reference.to_layout(options.layout), what)
     for signature, outputs in found.items():
         expected = options.signatures[signature](model, preprocessing, batches[0])
         for name, values in expected.items():

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from ..inputs import laid_out
+from ..inputs import to_layout
 
 
 def round_to_float16(proto) -> Any:
@@ -31,7 +31,7 @@ def quantize_to_int8(proto, calibration, layout: str, target) -> Any:
 
     class Reader(CalibrationDataReader):
         def __init__(self):
-            batches = [laid_out(batch, layout) for batch in calibration]
+            batches = [to_layout(batch, layout) for batch in calibration]
             self.images = (image for batch in batches for image in batch)
 
         def get_next(self) -> Any:

@@ -9,7 +9,7 @@ from keras_senet.cli.network import load_network
 from keras_senet.cli.options import Export
 from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, show, show_json
-from keras_senet.export.files import FORMATS, planned
+from keras_senet.export.files import FORMATS, plan_files
 from keras_senet.export.images import images_for
 from keras_senet.runs.load import is_run, load_run, results_folder
 from keras_senet.runs.results import merge_exports, read_report, write_report
@@ -22,7 +22,7 @@ def run(options: Export) -> None:
         export_all.run(options)
         return
     (name,) = options.model
-    plan = planned(options.format or list(FORMATS), options.quantization)
+    plan = plan_files(options.format or list(FORMATS), options.quantization)
     with console.status(f"loading {name}"), quiet():
         model, class_names, folder = _load(name, options)
     report = folder / "report.json"

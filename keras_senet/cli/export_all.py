@@ -17,7 +17,7 @@ from keras_senet import data, models
 from keras_senet.cli.options import Export
 from keras_senet.cli.tables import console
 from keras_senet.evaluation import evaluate
-from keras_senet.export.files import FORMATS, planned
+from keras_senet.export.files import FORMATS, plan_files
 from keras_senet.export.images import images_of
 from keras_senet.export.inputs import synthetic_images
 from keras_senet.export.parity import ParityError, run_file
@@ -47,7 +47,7 @@ BRANCH_SCALE = 0.3
 # on.
 LEAST_AGREEMENT = 0.95
 MOST_ACCURACY_LOST = 0.01
-PLAN = planned(FORMATS, [name for name in QUANTIZATIONS if name])
+PLAN = plan_files(FORMATS, [name for name in QUANTIZATIONS if name])
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,12 +21,13 @@ class Checkpoint:
 
     model          the constructor's name
     tag            what `weights=` takes
-    input_size     height and width in pixels at which top1 and top5 were measured, in percent on ImageNet's validation
-                   images, with `crop_fraction` and `interpolation`
-    test_size      a larger size at which the same weights do better, as the publishers measured; None where they have
-                   not, as are test_crop_fraction, test_top1 and test_top5
+    input_size     height and width in pixels at which top1 and top5 were measured, in percent on
+                   ImageNet's validation images, with `crop_fraction` and `interpolation`
+    test_size      a larger size at which the same weights do better, as the publishers measured;
+                   None where they have not, as are test_crop_fraction, test_top1 and test_top5
     parameters     in millions
-    file           below `RELEASES`, or "hf://" and a repository of the Hub that holds `model.safetensors`
+    file           below `RELEASES`, or "hf://" and a repository of the Hub that holds
+                   `model.safetensors`
     licence        of the weights
     """
 
@@ -76,7 +77,9 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str | None:
-        """The first digits of the file's SHA-256, which its publishers put into its name; None for those on the Hub."""
+        """The first digits of the file's SHA-256, which its publishers put into its name; None for
+        those on the Hub.
+        """
         return None if self.hub_id else Path(self.file).stem.rpartition("-")[2]
 
     @property
@@ -85,8 +88,8 @@ class Checkpoint:
         return f"{self.model}-{self.tag}.safetensors" if self.hub_id else Path(self.file).name
 
 
-# "imagenet" are the authors' own weights (18, 34 and X-26: timm's, in the same form); figures: timm 1.0.31, its
-# results-imagenet.csv.
+# "imagenet" are the authors' own weights (18, 34 and X-26: timm's, in the same form); figures: timm
+# 1.0.31, its results-imagenet.csv.
 CHECKPOINTS = tuple(
     Checkpoint(*row)
     for row in (
@@ -150,7 +153,8 @@ def is_published(model_name: str) -> bool:
 
 
 def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
-    """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an existing file.
+    """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an
+    existing file.
 
     The last two may have "#name" at their end, a part of the file: `split_part` takes it off.
     "imagenet" is the authors' checkpoint, or the network's first where they have published none.
@@ -183,7 +187,9 @@ def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
 
 
 def split_part(source: Any) -> tuple[Any, str | None]:
-    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without one."""
+    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without
+    one.
+    """
     if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).is_file():
         return source, None
     whole, _, part = str(source).rpartition("#")
