@@ -32,14 +32,14 @@ class Spec(abc.ABC):
 
     se              the SE blocks, or None for the plain network
     stem_layer      the name of the first convolution
-    head_layers     the names of the classifiers' layers
+    head_layers     the names of the classifiers' layers, whichever head a constructor has
     IGNORED_FIELDS  fields that may differ from a file's when weights are loaded
     """
 
     se: SE | None
 
     stem_layer: ClassVar[str] = "stem_conv1"
-    head_layers: ClassVar[tuple[str, ...]] = ("predictions",)
+    head_layers: ClassVar[tuple[str, ...]] = ("fc1", "fc2", "predictions")
     IGNORED_FIELDS: ClassVar[tuple[str, ...]] = ()
 
     @abc.abstractmethod

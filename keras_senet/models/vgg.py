@@ -33,7 +33,6 @@ class VGG(Spec):
     se: SE | None = SE()
 
     stem_layer: ClassVar[str] = "stage1_block1_conv"
-    head_layers: ClassVar[tuple[str, ...]] = ("fc1", "fc2", "predictions")
 
     def __post_init__(self):
         require_standard(self.se, "VGG")

@@ -1,5 +1,6 @@
 """Saved weights carry their architecture, load what they saved, and are refused elsewhere."""
 
+import functools
 import json
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import ResNet, SmallResNet
 from keras_senet.models.shake_shake import ShakeResNeXt
 from keras_senet.models.units import Basic, Bottleneck, Stem
+from keras_senet.models.vgg import dense_head
 from keras_senet.se import SE
 from keras_senet.weights.metadata import choose_spec, describe
 
@@ -51,6 +53,15 @@ def test_without_the_top(saved):
     model, path = saved
     bare = constructor()(weights=path, include_top=False)
     for value, expected in zip(bare.get_weights(), model.get_weights()[:-2], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def test_without_the_head_of_another_network(tmp_path):
+    head = functools.partial(dense_head, width=8)
+    model = constructor(head=head)(weights=None)
+    keras_senet.save_weights(model, tmp_path / "a.safetensors")
+    bare = constructor(head=head)(weights=tmp_path / "a.safetensors", include_top=False)
+    for value, expected in zip(bare.get_weights(), model.get_weights()[:-6], strict=True):
         np.testing.assert_array_equal(value, expected)
 
 
