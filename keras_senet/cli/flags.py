@@ -192,12 +192,16 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
     if flag.choices:
         kind = _limit(kind, flag.choices())
         options["show_choices"] = False
-    if several or flag.read:
-        options["consume_multiple"] = (1, None) if several and not flag.positional else None
-        read = flag.read or _reader(several[0])
-        if read:
-            options |= {"n_tokens": 1, "converter": _converter(read)}
-            kind = kind if several and not flag.read else tuple[str, ...] if several else str
+    read = flag.read
+    if several:
+        options["consume_multiple"] = None if flag.positional else (1, None)
+        read = read or _reader(several[0])
+    elif kind in (int, int | None):
+        read = read or _read_integer
+    if read:
+        options |= {"n_tokens": 1, "converter": _converter(read)}
+    if flag.read:
+        kind = tuple[str, ...] if several else str
     parameter = Parameter(**options)
     return inspect.Parameter(
         name.replace(".", "__"),
@@ -223,6 +227,15 @@ def _limit(kind, choices):
     if get_origin(kind) is tuple:
         return tuple[literal, ...]
     return literal if kind is str else literal | None
+
+
+def _read_integer(given):
+    """An integer, where cyclopts would round 1.5 to 2."""
+    text = given[-1][-1]
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be a whole number. Received: {text}") from None
 
 
 def _reader(kind):
