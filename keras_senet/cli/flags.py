@@ -316,16 +316,20 @@ def _find_recipe(cls, arguments):
     name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
     if name is not None:
         return RECIPES.get(name)
-    return _read_begun(Path(workdir)) if workdir else None
+    (runs,) = (
+        each.metadata.get("runs") for each in dataclasses.fields(cls) if each.name == "recipe"
+    )
+    return _read_begun(Path(workdir), runs) if workdir else None
 
 
-def _read_begun(workdir):
-    """The recipe of the run, or of the first of an ablation, in a work directory; None without one.
+def _read_begun(workdir, pattern):
+    """The recipe of the run in a work directory, or of the first whose `recipe.json` a pattern
+    finds in it; None without one.
 
     Where `recipe.json` is gone or damaged, which `WorkDir` then says, that of its copy.
     """
     copies = [workdir / name for name in STATES.values()]
-    runs = sorted(file.parent for file in workdir.glob("*/seed*/recipe.json"))
+    runs = sorted(file.parent for file in workdir.glob(pattern)) if pattern else []
     damage = None
     for folder in (workdir, *copies, *runs):
         try:

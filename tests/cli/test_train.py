@@ -179,6 +179,8 @@ def test_an_ablation_has_the_recipe_of_its_runs(tmp_path):
     recipe = DIGITS.override(batch_size=16)
     (folder / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(recipe)}))
     assert read_options("ablate", Ablate, ["--workdir", str(tmp_path), "--table"]).recipe == recipe
+    with pytest.raises(ValueError, match="holds no run to continue"):
+        read_options("train", Train, ["--workdir", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
