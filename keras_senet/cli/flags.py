@@ -195,7 +195,7 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
     read = flag.read
     if several:
         options["consume_multiple"] = None if flag.positional else (1, None)
-        read = read or _reader(several[0])
+        read = read or _reader(several[0], none=() if kind is several[0] else None)
     elif kind in (int, int | None):
         read = read or _read_integer
     if read:
@@ -238,8 +238,8 @@ def _read_integer(given):
         raise ValueError(f"must be a whole number. Received: {text}") from None
 
 
-def _reader(kind):
-    """What reads a tuple of numbers, also joined by commas; None for others."""
+def _reader(kind, none):
+    """What reads a tuple of numbers, also joined by commas, or the text "none"; None for others."""
     item = get_args(kind)[0]
     if item not in (int, float):
         return None
@@ -247,7 +247,7 @@ def _reader(kind):
     def read(given):
         texts = [part for values in given for text in values for part in text.split(",") if part]
         if [text.lower() for text in texts] == ["none"]:
-            return None
+            return none
         try:
             return tuple(map(item, texts))
         except ValueError:

@@ -40,6 +40,7 @@ def read(text):
         ("evaluate --model SEResNet50 --model SEResNet18", "model", ("SEResNet50", "SEResNet18")),
         ("evaluate --model SEResNet50 SEResNet18", "model", ("SEResNet50", "SEResNet18")),
         ("evaluate --workdir run --size 224 320", "size", (224, 320)),
+        ("evaluate --workdir run --size none", "size", ()),
         ("export SEResNet50 --size 320", "size", (320, 320)),
         ("export SEResNet50 --size 320x256", "size", (320, 256)),
         ("export SEResNet50 --size any", "size", (None, None)),
