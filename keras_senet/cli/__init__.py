@@ -62,11 +62,11 @@ def _run(command, options):
 
 def _import(command):
     keras_senet_cli.parsing = False
-    if command not in LIGHT:
-        with quiet():
-            importlib.import_module("keras_senet.layers")  # which Keras then knows by name
-            return importlib.import_module(f"keras_senet.cli.{command}")
-    return importlib.import_module(f"keras_senet.cli.{command}")
+    if command in LIGHT:
+        return importlib.import_module(f"keras_senet.cli.{command}")
+    with quiet():
+        importlib.import_module("keras_senet.layers")  # which Keras then knows by name
+        return importlib.import_module(f"keras_senet.cli.{command}")
 
 
 @contextlib.contextmanager
