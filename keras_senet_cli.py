@@ -42,11 +42,8 @@ EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # "1" or "0"; TensorFlow reads it when it is imported
 CPUINFO = "/proc/cpuinfo"
 COMPLETION = "--install-completion"
-DEFAULT_WORKDIRS = {
-    "train": None,
-    "ablate": None,
-    "quickstart": "quickstart",
-}  # of the commands that train
+# Of the commands that train
+DEFAULT_WORKDIRS = {"train": None, "ablate": None, "quickstart": "quickstart"}
 
 # What kernels are chosen by, on x86 and on ARM, as Linux names it
 INSTRUCTIONS = (

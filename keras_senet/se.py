@@ -59,6 +59,10 @@ class SE:
             raise ValueError(
                 f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}"
             )
+        if self.use_bias not in (True, False):
+            raise ValueError(
+                f"`use_bias` must be True or False. Received: use_bias={self.use_bias!r}"
+            )
         check_excitation(self.reduction, self.squeeze, self.gate)
         object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
         if self.stages is not None:

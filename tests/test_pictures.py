@@ -52,6 +52,12 @@ def test_compared_curves_have_a_colour_for_each_network(tmp_path, drawn):
     assert labels == ["SE, training", "SE, test", "plain, training", "plain, test"]
 
 
+def test_a_figure_without_an_ending_is_a_png(tmp_path):
+    compared_curves({"a": [ROWS]}, tmp_path / "curves", "a title")
+    assert [each.name for each in tmp_path.iterdir()] == ["curves.png"]
+    assert (tmp_path / "curves.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_variants_are_dots_with_their_mean_and_the_papers_error(tmp_path, drawn):
     rows = [
         VariantErrors("plain", [21.0, 24.0], 22.5, 23.3),

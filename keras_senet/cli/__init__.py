@@ -37,13 +37,15 @@ def main(arguments: Sequence[str]) -> int:
     return 0
 
 
-def install_completion(shell: str | None) -> int:
+def install_completion(shell: str | None = None) -> int:
     """Installs the completion of commands and flags in a shell, by default the one that runs this;
     returns the exit status.
     """
+    from cyclopts.completion import ShellDetectionError
+
     try:
         path = make_complete_app(CLASSES).install_completion(shell=shell)  # pyright: ignore
-    except (ValueError, RuntimeError, OSError) as error:
+    except (ValueError, RuntimeError, OSError, ShellDetectionError) as error:
         print(f"keras-senet: error: {' '.join(str(error).split())}", file=sys.stderr)
         return 2
     print(f"{path}, which the shell's start-up file names: completion in shells opened from now on")
@@ -60,11 +62,11 @@ def _run(command, options):
 
 def _import(command):
     keras_senet_cli.parsing = False
-    if command not in LIGHT:
-        with quiet():
-            importlib.import_module("keras_senet.layers")  # which Keras then knows by name
-            return importlib.import_module(f"keras_senet.cli.{command}")
-    return importlib.import_module(f"keras_senet.cli.{command}")
+    if command in LIGHT:
+        return importlib.import_module(f"keras_senet.cli.{command}")
+    with quiet():
+        importlib.import_module("keras_senet.layers")  # which Keras then knows by name
+        return importlib.import_module(f"keras_senet.cli.{command}")
 
 
 @contextlib.contextmanager

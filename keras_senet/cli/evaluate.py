@@ -18,7 +18,9 @@ from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.tables import per_class_csv
 from keras_senet.extras import require
+from keras_senet.files import check_folder, write_atomically
 from keras_senet.imagenet import readable
+from keras_senet.plots.confusion import confusion_matrix
 from keras_senet.runs.load import is_run, results_folder
 from keras_senet.runs.results import read_report, write_report
 from keras_senet.weights import Checkpoint, resolve
@@ -111,8 +113,6 @@ def output_folder(path: str | Path | None, extra: str) -> Path | None:
     Raises:
         OSError: if it cannot be written, which is known before the long work.
     """
-    from keras_senet.files import check_folder
-
     if path is None:
         return None
     require("matplotlib", extra)
@@ -194,9 +194,6 @@ def _write(folder, report, result, class_names):
     """`report.json`, whose other entries stay as training wrote them, `per_class.csv` and
     `confusion.png`.
     """
-    from keras_senet.files import write_atomically
-    from keras_senet.plots.confusion import confusion_matrix
-
     folder.mkdir(parents=True, exist_ok=True)
     title = (
         " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"

@@ -38,8 +38,12 @@ COLUMNS = (
     "relative_error",
     "mean_abs_error",
     "sensitivity",
+    "top1_agreement",
+    "accuracy",
+    "accuracy_change",
+    "latency_ms",
+    "peak_memory",
 )
-COLUMNS += ("top1_agreement", "accuracy", "accuracy_change", "latency_ms", "peak_memory")
 COMPARED_SYNTHETIC = 4
 COMPARED_TEST = 500
 BRANCH_SCALE = 0.3
@@ -224,7 +228,7 @@ class Table:
             if (each["network"], each["file"]) != (row["network"], row["file"])
         ]
         self.rows.append({name: _rounded(row.get(name, "")) for name in COLUMNS})
-        write_atomically(self.path, to_csv(self.rows, COLUMNS).replace("\r\n", "\n"))
+        write_atomically(self.path, to_csv(self.rows, COLUMNS, newline="\n"))
 
     def markdown(self):
         """The same for readers: a row per network and a column per file, with error, agreement,

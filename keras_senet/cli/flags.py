@@ -192,12 +192,16 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
     if flag.choices:
         kind = _limit(kind, flag.choices())
         options["show_choices"] = False
-    if several or flag.read:
-        options["consume_multiple"] = (1, None) if several and not flag.positional else None
-        read = flag.read or _reader(several[0])
-        if read:
-            options |= {"n_tokens": 1, "converter": _converter(read)}
-            kind = kind if several and not flag.read else tuple[str, ...] if several else str
+    read = flag.read
+    if several:
+        options["consume_multiple"] = None if flag.positional else (1, None)
+        read = read or _reader(several[0], none=() if kind is several[0] else None)
+    elif kind in (int, int | None):
+        read = read or _read_integer
+    if read:
+        options |= {"n_tokens": 1, "converter": _converter(read)}
+    if flag.read:
+        kind = tuple[str, ...] if several else str
     parameter = Parameter(**options)
     return inspect.Parameter(
         name.replace(".", "__"),
@@ -225,8 +229,17 @@ def _limit(kind, choices):
     return literal if kind is str else literal | None
 
 
-def _reader(kind):
-    """What reads a tuple of numbers, also joined by commas; None for others."""
+def _read_integer(given):
+    """An integer, where cyclopts would round 1.5 to 2."""
+    text = given[-1][-1]
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"must be a whole number. Received: {text}") from None
+
+
+def _reader(kind, none):
+    """What reads a tuple of numbers, also joined by commas, or the text "none"; None for others."""
     item = get_args(kind)[0]
     if item not in (int, float):
         return None
@@ -234,7 +247,7 @@ def _reader(kind):
     def read(given):
         texts = [part for values in given for text in values for part in text.split(",") if part]
         if [text.lower() for text in texts] == ["none"]:
-            return None
+            return none
         try:
             return tuple(map(item, texts))
         except ValueError:
@@ -303,16 +316,20 @@ def _find_recipe(cls, arguments):
     name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
     if name is not None:
         return RECIPES.get(name)
-    return _read_begun(Path(workdir)) if workdir else None
+    (runs,) = (
+        each.metadata.get("runs") for each in dataclasses.fields(cls) if each.name == "recipe"
+    )
+    return _read_begun(Path(workdir), runs) if workdir else None
 
 
-def _read_begun(workdir):
-    """The recipe of the run, or of the first of an ablation, in a work directory; None without one.
+def _read_begun(workdir, pattern):
+    """The recipe of the run in a work directory, or of the first whose `recipe.json` a pattern
+    finds in it; None without one.
 
     Where `recipe.json` is gone or damaged, which `WorkDir` then says, that of its copy.
     """
     copies = [workdir / name for name in STATES.values()]
-    runs = sorted(file.parent for file in workdir.glob("*/seed*/recipe.json"))
+    runs = sorted(file.parent for file in workdir.glob(pattern)) if pattern else []
     damage = None
     for folder in (workdir, *copies, *runs):
         try:

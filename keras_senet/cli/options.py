@@ -188,7 +188,7 @@ class Ablate(Printed):
     workdir: str
     variants: Annotated[tuple[Variant, ...], Flag(read=read_variants)] = ()
     seeds: tuple[int, ...] = (0, 1)
-    recipe: Recipe = field(metadata={"besides": ("se", "seed")})
+    recipe: Recipe = field(metadata={"besides": ("se", "seed"), "runs": "*/seed*/recipe.json"})
     data_dir: str | None = None
     table: bool = False
     quiet: bool = False

@@ -1,20 +1,14 @@
 """`keras-senet report`: a training run as one web page."""
 
-import os
-
-from rich.console import Console
-
+from keras_senet.cli.evaluate import working
 from keras_senet.cli.options import Report
 from keras_senet.cli.tables import console
 from keras_senet.report import write_page
-from keras_senet_cli import quiet
 
 
 def run(options: Report) -> None:
     """Writes the page, and says where it is and what it lacks."""
-    # TensorFlow writes of each image that it cannot decode; the progress bar has the error stream
-    # for itself.
-    with open(os.dup(2), "w") as errors, quiet():
+    with working(options.batch_size) as progress:
         page = write_page(
             options.workdir,
             options.output,
@@ -25,7 +19,7 @@ def run(options: Report) -> None:
             gates=not options.no_gates,
             thumbnails=not options.no_images,
             batch_size=options.batch_size,
-            progress=Console(file=errors),
+            progress=progress,
         )
     if page.missing:
         text = f"without confusions, classes and gates: {page.missing}"

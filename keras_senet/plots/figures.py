@@ -14,10 +14,12 @@ def new_figure(width: float, height: float) -> Any:
 
 
 def save(figure: Any, path: str | Path) -> None:
-    """Writes a figure to a file, which has its old or its new content at any moment.
+    """Writes a figure to a file, by default a PNG, which has its old or its new content at any
+    moment.
 
     Raises:
         OSError: if it cannot be written; names `path`.
     """
-    with replacing(path) as partial:
+    path = Path(path)
+    with replacing(path if path.suffix else path.with_suffix(".png")) as partial:
         figure.savefig(partial)

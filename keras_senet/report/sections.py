@@ -25,10 +25,6 @@ EXTREMES = 10  # so many of them
 LISTED = 2000  # classes, at most, for the size of the page
 EPOCHS = 300  # rows of the table of epochs, at most
 
-NOTHING = dict.fromkeys(
-    ("complexity", "figures", "gates", "gates_asked", "missing", "pairs", "result"), ""
-)
-
 
 def describe_record(record: Record) -> dict[str, Any]:
     """The sections that need no network."""

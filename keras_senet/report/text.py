@@ -53,7 +53,7 @@ def _density(fraction, right):
 
 
 def _value(value):
-    """A field of a recipe as its flag takes it."""
+    """A field of a recipe as text; SE blocks as `write_se` has them."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or isinstance(value, SE):

@@ -5,6 +5,7 @@ import re
 from typing import get_args, get_type_hints
 
 import pytest
+from cyclopts.completion import ShellDetectionError
 
 import keras_senet_cli
 from keras_senet import cli
@@ -40,6 +41,7 @@ def read(text):
         ("evaluate --model SEResNet50 --model SEResNet18", "model", ("SEResNet50", "SEResNet18")),
         ("evaluate --model SEResNet50 SEResNet18", "model", ("SEResNet50", "SEResNet18")),
         ("evaluate --workdir run --size 224 320", "size", (224, 320)),
+        ("evaluate --workdir run --size none", "size", ()),
         ("export SEResNet50 --size 320", "size", (320, 320)),
         ("export SEResNet50 --size 320x256", "size", (320, 256)),
         ("export SEResNet50 --size any", "size", (None, None)),
@@ -98,6 +100,27 @@ def test_every_option_has_its_meaning_in_the_help(command, capsys):
             assert len(meanings(cls)[name].text) > 5, name
             flag = name.replace("_", "-")
             assert re.search(rf"--{flag}\b|\b{flag.upper().removesuffix('S')}\b", printed), name
+
+
+def test_completion_is_installed_for_the_shell_that_runs_it(monkeypatch, tmp_path, capsys):
+    for name in ("HOME", "XDG_DATA_HOME"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setattr("cyclopts.completion.detect.detect_shell", lambda: "bash")
+    assert keras_senet_cli.main(["--install-completion"]) == 0
+    (file,) = (each for each in tmp_path.rglob("keras-senet") if each.is_file())
+    assert str(file) in capsys.readouterr().out
+    assert "--workdir" in file.read_text()
+
+
+@pytest.mark.parametrize("shell", [[], ["csh"]])
+def test_a_shell_that_is_not_known_is_one_line(monkeypatch, capsys, shell):
+    def detect():
+        raise ShellDetectionError("Unable to detect shell type.")
+
+    monkeypatch.setattr("cyclopts.completion.detect.detect_shell", detect)
+    assert keras_senet_cli.main(["--install-completion", *shell]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert re.match("keras-senet: error: .*shell", line)
 
 
 def test_choices_are_those_of_the_package():

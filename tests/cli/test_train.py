@@ -142,7 +142,8 @@ def test_a_run_that_an_earlier_version_began_is_continued(tmp_path, written, se)
         (["--dataset", "/nowhere/at/all"], "/nowhere/at/all"),
         (["--se.reduction", "a"], "--se.reduction"),
         (["--se", "none", "--se.gate", "tanh"], "--se none.*--se.gate"),
-        (["--epochs", "x"], '--epochs: unable to convert "x" into int'),
+        (["--epochs", "x"], "--epochs: must be a whole number. Received: x"),
+        (["--epochs", "1.5"], "--epochs: must be a whole number. Received: 1.5"),
         (["--milestones", "1,b"], "--milestones: must be numbers. Received: 1 b"),
         (["--depths", "1", "1.5", "1"], "--depths: must be whole numbers. Received: 1 1.5 1"),
         (["--engine", "jit"], '"jit" for --engine. Choose from: "trainer", "fit"'),
@@ -178,6 +179,8 @@ def test_an_ablation_has_the_recipe_of_its_runs(tmp_path):
     recipe = DIGITS.override(batch_size=16)
     (folder / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(recipe)}))
     assert read_options("ablate", Ablate, ["--workdir", str(tmp_path), "--table"]).recipe == recipe
+    with pytest.raises(ValueError, match="holds no run to continue"):
+        read_options("train", Train, ["--workdir", str(tmp_path)])
 
 
 @pytest.mark.parametrize(
