@@ -259,6 +259,7 @@ class _StopAt(keras.callbacks.Callback):
         self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
-        if int(self.trainer.model.optimizer.iterations) >= self.updates:
-            self.trainer.model.stop_training = True
+        model: Any = self.model  # on JAX, this property first gives the variables their values
+        if int(model.optimizer.iterations) >= self.updates:
+            model.stop_training = True
             self.trainer.is_cut = batch + 1 < self.trainer.updates
