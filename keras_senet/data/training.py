@@ -159,7 +159,7 @@ class TrainingData:
         """(images as the dataset returns them, windows to decode with the boxes in them, sizes,
         orientations, labels).
         """
-        kind, count = self.dataset.raw, len(positions)
+        kind, (count,) = self.dataset.raw, positions.shape  # `len` would need AutoGraph
         types = (kind.dtype, tf.int32, tf.int32, tf.int32, tf.int64)
         shapes = ((count, *kind.shape), (count, 2, 4), (count, 2), (count,), (count,))
         found = tf.numpy_function(self._fetch, [positions, indices], types)
