@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import shlex
 import signal
 import socket
 import subprocess
@@ -13,6 +14,7 @@ import h5py
 import numpy as np
 
 PATIENCE = 600  # seconds
+ONE_EPOCH = shlex.split("--recipe digits --epochs 1 --batch-size 16 --warmup-epochs 0 --quiet")
 
 
 def start(workdir, *flags, environment=None, program=("-m", "keras_senet_cli")):

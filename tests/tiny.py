@@ -3,6 +3,8 @@
 from functools import partial
 from typing import NamedTuple
 
+import numpy as np
+
 import keras_senet
 from keras_senet.models.blocks import global_pool
 from keras_senet.models.bn_inception import MODULES, BNInception
@@ -46,3 +48,16 @@ TINY = {
     "mobilenet": Tiny(MobileNet(width=0.25), 256),
     "shufflenet": Tiny(ShuffleNet(width=0.5), 480),
 }
+
+
+def randomize(model):
+    """The model with every variable random, variances above 0."""
+    random = np.random.default_rng(0)
+    for variable in model.weights:
+        positive = variable.path.endswith(("gamma", "moving_variance"))
+        variable.assign(
+            random.uniform(0.5, 1, variable.shape)
+            if positive
+            else random.normal(0, 0.1, variable.shape)
+        )
+    return model

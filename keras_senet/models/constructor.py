@@ -5,6 +5,7 @@ import inspect
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any
 
 import keras
@@ -225,6 +226,10 @@ def application(
             Preprocessing.scaled(input_size) if is_small else replace(IMAGENET, size=input_size)
         )
     return Constructor(spec, name, input_size, min_size, classes, head, preprocessing)
+
+
+# For 32 x 32 images, such as those of CIFAR-10
+small = partial(application, input_size=32, min_size=8, classes=10)
 
 
 def _model(inputs, outputs, name, spec, preprocessing):

@@ -22,7 +22,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
     stages,
 )
-from keras_senet.models.constructor import application
+from keras_senet.models.constructor import small
 from keras_senet.se import SE
 
 SHORTCUTS = ("conv", "pad")
@@ -114,8 +114,6 @@ class PreActBottleneck(PreActResNet):
         x = gated_conv_bn_relu(x, width, 3, gate, stride=second, name=f"{name}_conv2")
         return conv(x, self.expansion * width, 1, name=f"{name}_conv3")
 
-
-small = partial(application, input_size=32, min_size=8, classes=10)
 
 SEResNet110 = small(PreActResNet((18, 18, 18), shortcut="pad"), name="se_resnet110")
 SEResNet164 = small(PreActBottleneck((18, 18, 18)), name="se_resnet164")

@@ -20,7 +20,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
     stages,
 )
-from keras_senet.models.constructor import application
+from keras_senet.models.constructor import application, small
 from keras_senet.models.units import Basic, Bottleneck, Stem, Unit
 from keras_senet.se import SE
 from keras_senet.weights.names import Naming
@@ -243,7 +243,6 @@ senet = partial(
 padded = Stem(pool="padded")
 deep = Stem(((3, 32, 2), (3, 32, 1), (3, 64, 1)), pool="padded")
 tiered = Stem(((3, 24, 2), (3, 32, 1), (3, 64, 1)), pool="padded")
-small = partial(application, input_size=32, min_size=8, classes=10)
 
 # constructor                      depths
 SEResNet18 = application(ResNet((2, 2, 2, 2), Basic()), name="se_resnet18")

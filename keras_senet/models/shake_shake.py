@@ -21,7 +21,7 @@ from keras_senet.models.blocks import (
     squeeze_excite,
     stages,
 )
-from keras_senet.models.constructor import application
+from keras_senet.models.constructor import small
 from keras_senet.models.resnet import ResidualNetwork
 from keras_senet.models.units import Bottleneck, Stem, Unit
 from keras_senet.se import SE
@@ -126,7 +126,5 @@ class ShakeResNeXt(ResidualNetwork):
         return ShakeShake(backward=self.backward, name=f"{name}_mix")(pair)
 
 
-small = partial(application, input_size=32, min_size=8)
-
-SEShakeShake26 = small(ShakeShakeResNet((4, 4, 4)), name="se_shake_shake26", classes=10)
+SEShakeShake26 = small(ShakeShakeResNet((4, 4, 4)), name="se_shake_shake26")
 SEShakeEven29 = small(ShakeResNeXt((3, 3, 3)), name="se_shake_even29", classes=100)

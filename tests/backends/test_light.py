@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from foreign import caffe_layers, caffemodel, pth, torch_state
 from keras import layers
-from tiny import TINY
+from tiny import TINY, randomize
 
 import keras_senet
 from keras_senet.extras import MissingExtraError
@@ -34,16 +34,7 @@ def images_for(size, count=2):
 
 def random_network(name):
     """A network whose every variable is random, variances above 0."""
-    model = TINY[name].constructor(weights=None)
-    random = np.random.default_rng(0)
-    for variable in model.weights:
-        positive = variable.path.endswith(("gamma", "moving_variance"))
-        variable.assign(
-            random.uniform(0.5, 1, variable.shape)
-            if positive
-            else random.normal(0, 0.1, variable.shape)
-        )
-    return model
+    return randomize(TINY[name].constructor(weights=None))
 
 
 @pytest.fixture(scope="module")

@@ -6,6 +6,7 @@ import re
 import statistics
 
 import pytest
+from runs import ONE_EPOCH
 
 from keras_senet import cli
 from keras_senet.analysis import Variant, ablation
@@ -17,18 +18,7 @@ from keras_senet.training import RECIPES, Trainer
 
 RECIPE = RECIPES["digits"].override(epochs=1, batch_size=16, warmup_epochs=0.0)
 PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
-FLAGS = [
-    "ablate",
-    "--recipe",
-    "digits",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "16",
-    "--warmup-epochs",
-    "0",
-    "--quiet",
-]
+FLAGS = ["ablate", *ONE_EPOCH]
 
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):

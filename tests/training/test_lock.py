@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pytest
+from runs import ONE_EPOCH
 
 from keras_senet import cli
 from keras_senet.runs import lock
@@ -127,19 +128,6 @@ def test_what_cannot_be_a_folder(tmp_path, monkeypatch):
         pass
 
 
-FLAGS = [
-    "--recipe",
-    "digits",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "16",
-    "--warmup-epochs",
-    "0",
-    "--quiet",
-]
-
-
 @pytest.mark.parametrize(
     ("command", "held"),
     [
@@ -152,7 +140,7 @@ FLAGS = [
 )
 def test_commands_end_with_one_line(tmp_path, hold, capsys, command, held):
     process = hold(tmp_path / held)
-    assert cli.main([*command, *FLAGS, "--workdir", str(tmp_path)]) == 2
+    assert cli.main([*command, *ONE_EPOCH, "--workdir", str(tmp_path)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert re.search(rf"error: The work directory .* is in use by process {process.pid} on", error)

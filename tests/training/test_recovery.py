@@ -10,6 +10,7 @@ import shutil
 import numpy as np
 import pytest
 import tensorflow as tf
+from runs import ONE_EPOCH
 
 from keras_senet import cli
 from keras_senet.runs.workdir import WorkDir
@@ -200,18 +201,7 @@ def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
     named.
     """
     run = tmp_path / "a run"
-    flags = [
-        "train",
-        "--recipe",
-        "digits",
-        "--epochs",
-        "1",
-        "--batch-size",
-        "16",
-        "--warmup-epochs",
-        "0",
-        "--quiet",
-    ]
+    flags = ["train", *ONE_EPOCH]
     flags += ["--workdir", str(run)]
     assert cli.main([*flags, "--max-steps", "2"]) == 0
     recipe = (run / "recipe.json").read_bytes()

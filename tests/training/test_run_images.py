@@ -6,6 +6,7 @@ import re
 
 import numpy as np
 import pytest
+from runs import ONE_EPOCH
 
 from keras_senet import cli, data
 from keras_senet.analysis import Ablation
@@ -160,19 +161,6 @@ def test_images_in_memory_are_known_by_their_files_or_labels(tmp_path):
         )
 
 
-FLAGS = [
-    "--recipe",
-    "digits",
-    "--epochs",
-    "1",
-    "--batch-size",
-    "16",
-    "--warmup-epochs",
-    "0",
-    "--quiet",
-]
-
-
 @pytest.mark.parametrize("engine", ["trainer", "fit"])
 def test_the_command_refuses_other_images(tmp_path, monkeypatch, capsys, engine):
     recipe = cli_recipe()
@@ -185,7 +173,7 @@ def test_the_command_refuses_other_images(tmp_path, monkeypatch, capsys, engine)
         return data.Dataset(good.images[1:], good.labels[1:], good.class_names)
 
     monkeypatch.setattr(data, "load", other)
-    assert cli.main(["train", *FLAGS, "--workdir", str(tmp_path), "--engine", engine]) == 2
+    assert cli.main(["train", *ONE_EPOCH, "--workdir", str(tmp_path), "--engine", engine]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
     assert "train has 80 images then, 79 images now" in error

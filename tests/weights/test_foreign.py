@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from foreign import caffe_layers, caffemodel, pth, stream, torch_state
 from safetensors.numpy import save_file
-from tiny import TINY
+from tiny import TINY, randomize
 
 import keras_senet
 from keras_senet.models.blocks import global_pool
@@ -29,16 +29,7 @@ def constructor(spec=SPEC, **options):
 
 def random_network(spec=SPEC, **options):
     """A network whose every variable is random, variances above 0."""
-    model = constructor(spec)(weights=None, **options)
-    random = np.random.default_rng(0)
-    for variable in model.weights:
-        positive = variable.path.endswith(("gamma", "moving_variance"))
-        variable.assign(
-            random.uniform(0.5, 1, variable.shape)
-            if positive
-            else random.normal(0, 0.1, variable.shape)
-        )
-    return model
+    return randomize(constructor(spec)(weights=None, **options))
 
 
 @pytest.fixture(scope="module")

@@ -8,6 +8,7 @@ from dataclasses import replace
 import foreign
 import numpy as np
 import pytest
+from tiny import randomize
 
 import keras_senet
 from keras_senet import cli
@@ -32,15 +33,7 @@ def timm(state):
 
 def random_state(spec=SPEC):
     """(a network with random weights, its weights as PyTorch names them)."""
-    model = constructor(spec)(weights=None)
-    random = np.random.default_rng(0)
-    for variable in model.weights:
-        positive = variable.path.endswith(("gamma", "moving_variance"))
-        variable.assign(
-            random.uniform(0.5, 1, variable.shape)
-            if positive
-            else random.normal(0, 0.1, variable.shape)
-        )
+    model = randomize(constructor(spec)(weights=None))
     return model, timm(foreign.torch_state(model))
 
 
