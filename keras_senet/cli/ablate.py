@@ -4,7 +4,7 @@ import dataclasses
 import sys
 
 from keras_senet.analysis.ablation import HEADER, Ablation, table, write_results
-from keras_senet.cli.options import Ablate
+from keras_senet.cli.options import AblateOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.extras import require
 from keras_senet.runs.record import describe_recipe
@@ -12,7 +12,7 @@ from keras_senet.se import SE
 from keras_senet.training.signals import Terminated
 
 
-def run(options: Ablate) -> None:
+def run(options: AblateOptions) -> None:
     """Trains what is missing, and writes the table and the picture after each run."""
     require("matplotlib", "train")
     recipe = options.recipe

@@ -3,14 +3,14 @@
 from pathlib import Path
 
 from keras_senet.cli.network import load_network
-from keras_senet.cli.options import Convert
+from keras_senet.cli.options import ConvertOptions
 from keras_senet.cli.tables import console
 from keras_senet.weights import save_weights
 from keras_senet.weights.saving import check_path
 from keras_senet_cli import quiet
 
 
-def run(options: Convert) -> None:
+def run(options: ConvertOptions) -> None:
     """Reads the weights and writes them as `.weights.h5` or `.safetensors`."""
     check_path(options.output)
     if Path(options.output).exists() and not options.overwrite:

@@ -1,11 +1,11 @@
 """`keras-senet curves`: the errors of several runs in one picture."""
 
-from keras_senet.cli.options import Curves
+from keras_senet.cli.options import CurvesOptions
 from keras_senet.plots.curves import compared_curves
 from keras_senet.runs.record import describe_recipe, read_run
 
 
-def run(options: Curves) -> None:
+def run(options: CurvesOptions) -> None:
     """Draws the error of each run, epoch by epoch; runs that differ only in the seed have one
     colour.
     """

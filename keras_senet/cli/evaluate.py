@@ -12,7 +12,7 @@ from rich.table import Table
 
 from keras_senet import data
 from keras_senet.cli.network import dataset_of, load_networks
-from keras_senet.cli.options import Evaluate
+from keras_senet.cli.options import EvaluateOptions
 from keras_senet.cli.tables import console, show, show_json
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
@@ -27,7 +27,7 @@ from keras_senet.weights import Checkpoint, resolve
 from keras_senet_cli import quiet
 
 
-def run(options: Evaluate) -> None:
+def run(options: EvaluateOptions) -> None:
     """Accuracy of networks on a dataset; with a folder for it also as files."""
     loaded = load_networks(options)
     names, models = [each[:2] for each in loaded], [each.model for each in loaded]

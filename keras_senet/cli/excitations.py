@@ -8,7 +8,7 @@ from keras_senet.analysis import excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import dataset_of, load_networks
-from keras_senet.cli.options import Excitations
+from keras_senet.cli.options import ExcitationsOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.files import replacing, write_atomically
 from keras_senet.imagenet import readable
@@ -18,7 +18,7 @@ from keras_senet.runs.load import results_folder
 SHOWN = 4  # classes by default: as many as in the paper
 
 
-def run(options: Excitations) -> None:
+def run(options: ExcitationsOptions) -> None:
     """The statistics of each SE block on a dataset; with a folder for them also files."""
     (loaded,) = load_networks(options)
     name, model, dataset_name = loaded.name, loaded.model, dataset_of(options, loaded)

@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_senet import data
 from keras_senet.cli import export_all
 from keras_senet.cli.network import load_network
-from keras_senet.cli.options import Export
+from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, show, show_json
 from keras_senet.export.files import FORMATS, plan_files
@@ -16,7 +16,7 @@ from keras_senet.runs.results import merge_exports, read_report, write_report
 from keras_senet_cli import quiet
 
 
-def run(options: Export) -> None:
+def run(options: ExportOptions) -> None:
     """Writes the files and `report.json`, and prints how they compare with Keras."""
     if options.all:
         export_all.run(options)

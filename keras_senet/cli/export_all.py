@@ -14,7 +14,7 @@ import keras
 import numpy as np
 
 from keras_senet import data, models
-from keras_senet.cli.options import Export
+from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.tables import console
 from keras_senet.evaluation import evaluate
 from keras_senet.export.files import FORMATS, plan_files
@@ -119,7 +119,7 @@ class Subject:
         return ""
 
 
-def run(options: Export) -> None:
+def run(options: ExportOptions) -> None:
     """Adds the rows that are missing to `export.csv`, and writes `export.md` from it.
 
     Raises:

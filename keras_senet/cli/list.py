@@ -3,14 +3,14 @@
 import dataclasses
 from collections.abc import Iterable
 
-from keras_senet.cli.options import List
+from keras_senet.cli.options import ListOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.networks import Network, read_table
 from keras_senet.recipes import RECIPES
 from keras_senet.weights.registry import list_weights
 
 
-def run(options: List) -> None:
+def run(options: ListOptions) -> None:
     """Prints what is asked for, by default every network."""
     if options.weights:
         _list_weights(options.json)

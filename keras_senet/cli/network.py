@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 
 from keras_senet import models
-from keras_senet.cli.options import Network
+from keras_senet.cli.options import NetworkOptions
 from keras_senet.cli.tables import console
 from keras_senet.runs.load import load_run
 from keras_senet.weights import open_weights, resolve
@@ -40,7 +40,7 @@ def load_network(
     return constructor(weights=weights, include_top=classes is not None, **options)
 
 
-def load_networks(options: Network) -> list[Loaded]:
+def load_networks(options: NetworkOptions) -> list[Loaded]:
     """The networks of --workdir, or of --model and --weights."""
     if options.workdir:
         run = load_run(options.workdir)
@@ -56,6 +56,6 @@ def load_networks(options: Network) -> list[Loaded]:
     return found
 
 
-def dataset_of(options: Network, loaded: Loaded) -> str:
+def dataset_of(options: NetworkOptions, loaded: Loaded) -> str:
     """The name of the dataset that is asked for, else the run's own."""
     return options.dataset or loaded.dataset or "imagenet2012"

@@ -6,13 +6,13 @@ from rich.table import Table
 
 from keras_senet.analysis import gates_by_stage
 from keras_senet.cli.network import load_network
-from keras_senet.cli.options import Predict
+from keras_senet.cli.options import PredictOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.imagenet import decode_predictions
 from keras_senet_cli import quiet
 
 
-def run(options: Predict) -> None:
+def run(options: PredictOptions) -> None:
     """Prints the top-k classes of each image, prepared as the weights were evaluated."""
     weights = options.weights or "imagenet"
     with console.status(f"loading {weights}"), quiet():

@@ -16,7 +16,7 @@ from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import Loaded, dataset_of, load_networks
-from keras_senet.cli.options import Prune
+from keras_senet.cli.options import PruneOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.complexity import complexity
 from keras_senet.files import replacing, to_csv, write_atomically
@@ -59,7 +59,7 @@ class Row:
         return None if self.cost.top1 is None else 100 * (1 - self.cost.top1)
 
 
-def run(options: Prune) -> None:
+def run(options: PruneOptions) -> None:
     """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
     picture.
     """

@@ -4,7 +4,7 @@ import dataclasses
 from pathlib import Path
 
 from keras_senet import export
-from keras_senet.cli.options import Quickstart
+from keras_senet.cli.options import QuickstartOptions
 from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, show
 from keras_senet.evaluation import evaluate
@@ -21,7 +21,7 @@ NEEDED = {
 }
 
 
-def run(options: Quickstart) -> None:
+def run(options: QuickstartOptions) -> None:
     """Trains SE-ResNet-20 on the digits, evaluates it, exports every format, and reports."""
     for extra, modules in NEEDED.items():
         for module in modules:

@@ -1,12 +1,12 @@
 """`keras-senet report`: a training run as one web page."""
 
 from keras_senet.cli.evaluate import working
-from keras_senet.cli.options import Report
+from keras_senet.cli.options import ReportOptions
 from keras_senet.cli.tables import console
 from keras_senet.report import write_page
 
 
-def run(options: Report) -> None:
+def run(options: ReportOptions) -> None:
     """Writes the page, and says where it is and what it lacks."""
     with working(options.batch_size) as progress:
         page = write_page(

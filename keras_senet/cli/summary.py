@@ -1,13 +1,13 @@
 """`keras-senet summary`: one network, stage by stage."""
 
 from keras_senet import models
-from keras_senet.cli.options import Summary
+from keras_senet.cli.options import SummaryOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.complexity import complexity
 from keras_senet.initializers import shapes_only
 
 
-def run(options: Summary) -> None:
+def run(options: SummaryOptions) -> None:
     """Prints the network's spec, and parameters and multiply-adds stage by stage."""
     constructor = models.get(options.model)
     size = constructor.input_size if options.size is None else options.size

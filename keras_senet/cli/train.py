@@ -4,14 +4,14 @@ import math
 import sys
 from pathlib import Path
 
-from keras_senet.cli.options import Train
+from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.tables import console
 from keras_senet.runs.record import read_engine
 from keras_senet.runs.splits import WORDS, evaluated
 from keras_senet.training.signals import Terminated
 
 
-def run(options: Train) -> None:
+def run(options: TrainOptions) -> None:
     """Trains, or continues to train."""
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
@@ -24,7 +24,7 @@ def run(options: Train) -> None:
     _report(trainer, last, options.workdir)
 
 
-def _make_trainer(options: Train):
+def _make_trainer(options: TrainOptions):
     common = {
         "verbose": not options.quiet,
         "data_dir": options.data_dir,

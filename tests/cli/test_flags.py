@@ -10,14 +10,9 @@ from cyclopts.completion import ShellDetectionError
 import keras_senet_cli
 from keras_senet import cli
 from keras_senet.cli.flags import UsageError, make_complete_app, read_options
-from keras_senet.cli.options import (
-    CALIBRATED,
-    CLASSES,
-    QUANTIZED,
-    Formats,
-    Protocols,
-    Quantizations,
-)
+from keras_senet.cli.options import CLASSES
+from keras_senet.cli.options.export import CALIBRATED, QUANTIZED, Formats, Quantizations
+from keras_senet.cli.options.networks import Protocols
 from keras_senet.evaluation.protocols import PROTOCOLS
 from keras_senet.export.files import FORMATS
 from keras_senet.fields import meanings

@@ -10,7 +10,7 @@ import pytest
 
 from keras_senet import cli
 from keras_senet.cli.flags import read_options
-from keras_senet.cli.options import Ablate, Train
+from keras_senet.cli.options import AblateOptions, TrainOptions
 from keras_senet.fields import meanings
 from keras_senet.recipes import RECIPES, Augmentation, Recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
@@ -27,7 +27,7 @@ def little_data_and_network(monkeypatch):
 
 
 def recipe_of(flags):
-    return read_options("train", Train, [*RUN, *shlex.split(flags)]).recipe
+    return read_options("train", TrainOptions, [*RUN, *shlex.split(flags)]).recipe
 
 
 def test_no_flags_are_the_named_recipe():
@@ -111,7 +111,7 @@ def test_a_run_of_keras_fit_is_continued_by_it(tmp_path, capsys):
     )
     assert cli.main(["train", "--workdir", str(tmp_path), "--engine", "trainer"]) == 2
     assert "engine is 'fit' there, 'trainer' here" in capsys.readouterr().err
-    assert read_options("train", Train, ["--workdir", str(tmp_path)]).engine is None
+    assert read_options("train", TrainOptions, ["--workdir", str(tmp_path)]).engine is None
 
 
 @pytest.mark.parametrize(
@@ -122,10 +122,10 @@ def test_a_run_that_an_earlier_version_began_is_continued(tmp_path, written, se)
     """Its recipe.json has SE blocks as a text."""
     recipe = dataclasses.asdict(DIGITS) | {"se": written}
     (tmp_path / "recipe.json").write_text(json.dumps({"recipe": recipe}))
-    same = read_options("train", Train, ["--workdir", str(tmp_path)]).recipe
+    same = read_options("train", TrainOptions, ["--workdir", str(tmp_path)]).recipe
     assert same == DIGITS.override(se=se)
     WorkDir(tmp_path, same, {})
-    other = read_options("train", Train, ["--workdir", str(tmp_path), "--se.reduction", "4"])
+    other = read_options("train", TrainOptions, ["--workdir", str(tmp_path), "--se.reduction", "4"])
     with pytest.raises(ValueError, match="another recipe: se is "):
         WorkDir(tmp_path, other.recipe, {})
 
@@ -178,9 +178,12 @@ def test_an_ablation_has_the_recipe_of_its_runs(tmp_path):
     folder.mkdir(parents=True)
     recipe = DIGITS.override(batch_size=16)
     (folder / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(recipe)}))
-    assert read_options("ablate", Ablate, ["--workdir", str(tmp_path), "--table"]).recipe == recipe
+    assert (
+        read_options("ablate", AblateOptions, ["--workdir", str(tmp_path), "--table"]).recipe
+        == recipe
+    )
     with pytest.raises(ValueError, match="holds no run to continue"):
-        read_options("train", Train, ["--workdir", str(tmp_path)])
+        read_options("train", TrainOptions, ["--workdir", str(tmp_path)])
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,36 @@
+"""What each command takes, as data: the flags, their help and their checks come from here."""
+
+from keras_senet.cli.options.export import ExportOptions
+from keras_senet.cli.options.networks import (
+    ConvertOptions,
+    EvaluateOptions,
+    ExcitationsOptions,
+    ListOptions,
+    PredictOptions,
+    PruneOptions,
+    SummaryOptions,
+)
+from keras_senet.cli.options.shared import Options
+from keras_senet.cli.options.training import (
+    AblateOptions,
+    CurvesOptions,
+    QuickstartOptions,
+    ReportOptions,
+    TrainOptions,
+)
+
+CLASSES: dict[str, type[Options]] = {
+    "quickstart": QuickstartOptions,
+    "list": ListOptions,
+    "summary": SummaryOptions,
+    "train": TrainOptions,
+    "evaluate": EvaluateOptions,
+    "curves": CurvesOptions,
+    "predict": PredictOptions,
+    "convert": ConvertOptions,
+    "excitations": ExcitationsOptions,
+    "ablate": AblateOptions,
+    "prune": PruneOptions,
+    "report": ReportOptions,
+    "export": ExportOptions,
+}

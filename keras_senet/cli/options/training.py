@@ -1,0 +1,136 @@
+"""Options of commands that train, and that show runs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+from keras_senet.cli.flags import Flag, Positional
+from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
+from keras_senet.recipes import Recipe
+from keras_senet.recipes.variants import DEFAULTS, VARIANTS, Variant, variant_of
+
+
+def read_variants(given: Sequence[Sequence[str]]) -> tuple[Variant, ...]:
+    """The variants of names, and of NAME:FIELDS."""
+    return tuple(variant_of(text) for each in given for text in each)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuickstartOptions(Options):
+    """
+    workdir  where everything is written
+    seed     of weights, order and augmentation
+    """
+
+    workdir: str = "quickstart"
+    seed: int = 0
+
+    def __post_init__(self):
+        Recipe(seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """
+    Run:
+    workdir             where the run is written, and continued if there is one
+    data_dir            where tensorflow_datasets has its data; default: its own
+    engine              "fit" is Keras' own loop; default: the run's own, else "trainer"
+    strategy            over which devices
+    logical_cpus        split the CPU, to try `--strategy mirrored` without GPUs
+    max_steps           stop after this step of the run
+    checkpoint_steps    also save every N steps; 0: never
+    checkpoint_minutes  also by time
+    keep                checkpoints that are kept
+    evaluate_epochs     how often; 0: at the end
+    skip_corrupt        leave out images that cannot be used, and list them
+    tensorboard         write event files for TensorBoard
+    quiet               no progress bar
+    """
+
+    workdir: str
+    recipe: Recipe
+    data_dir: str | None = None
+    engine: Literal["trainer", "fit"] | None = None
+    strategy: Literal["auto", "none", "mirrored"] = "auto"
+    logical_cpus: int | None = None
+    max_steps: int | None = None
+    checkpoint_steps: int = 0
+    checkpoint_minutes: float = 10.0
+    keep: int = 2
+    evaluate_epochs: int = 1
+    skip_corrupt: bool = False
+    tensorboard: bool = False
+    quiet: bool = False
+
+    def __post_init__(self):
+        check(self, max_steps=1, checkpoint_steps=0, keep=1, evaluate_epochs=0, logical_cpus=1)
+        check(self, checkpoint_minutes=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AblateOptions(Printed):
+    """
+    Runs:
+    workdir   where the runs are written, and continued if there are some
+    variants  names, or NAME:FIELDS with fields of `keras_senet.SE`, such as r64:reduction=64
+    seeds     of the runs of each variant
+    data_dir  where tensorflow_datasets has its data; default: its own
+    table     train nothing: the table of the runs that have ended
+    quiet     no progress bar
+    """
+
+    workdir: str
+    variants: Annotated[tuple[Variant, ...], Flag(read=read_variants)] = ()
+    seeds: tuple[int, ...] = (0, 1)
+    recipe: Recipe = field(metadata={"besides": ("se", "seed"), "runs": "*/seed*/recipe.json"})
+    data_dir: str | None = None
+    table: bool = False
+    quiet: bool = False
+
+    def __post_init__(self):
+        chosen = self.variants or tuple(VARIANTS[name] for name in DEFAULTS)
+        object.__setattr__(self, "variants", chosen)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CurvesOptions(Options):
+    """
+    workdirs  training work directories
+    output    a PNG file
+    title     of the picture
+    """
+
+    workdirs: Positional[tuple[str, ...]]
+    output: str
+    title: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions(ImageOptions):
+    """
+    workdir  a training work directory; a run that has not ended has a page, too
+    output   the page's file; default: report.html in WORKDIR
+
+    Images:
+    dataset        digits, a tfds name or a folder; default: the run's own
+    split          of which images
+    no_evaluation  without what needs the dataset: confusions, classes and gates
+    no_gates       without the gates of the SE blocks
+    no_images      without images of the dataset, such as ones that are not to be shared
+    """
+
+    workdir: Positional[str]
+    output: str | None = None
+    split: Literal["test", "train"] = "test"
+    no_evaluation: bool = False
+    no_gates: bool = False
+    no_images: bool = False
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.data_dir is not None and not Path(self.data_dir).is_dir():
+            raise ValueError(f"--data-dir must be a folder. Received: --data-dir {self.data_dir}")
