@@ -6,6 +6,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import keras
 
+from keras_senet.fields import check_choice
 from keras_senet.preprocessing import Preprocessing
 
 from .conditioning import FLOAT32, Precision
@@ -71,10 +72,7 @@ class FormatOptions:
     def check_quantization(self) -> None:
         """Raises ValueError for a quantisation that the format does not have."""
         name, accepted = self.quantization, tuple(self.QUANTIZATIONS)
-        if not isinstance(name, str | None) or name not in accepted:
-            raise ValueError(
-                f"`quantization` must be one of {accepted}. Received: quantization={name!r}"
-            )
+        check_choice("quantization", name, accepted)
 
     def check_installed(self) -> None:
         """Raises MissingExtraError or ValueError where the format's libraries are not there."""

@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_integer
 from keras_senet.graphs import functional_of, stage_of
 from keras_senet.imagenet import readable
 
@@ -134,10 +134,7 @@ def excitations(
 
 
 def _check(dataset, batch_size):
-    if not is_integer(batch_size) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
-        )
+    check_integer("batch_size", batch_size, 1)
     if not hasattr(dataset, "fetch"):
         kind = type(dataset).__name__
         raise ValueError(

@@ -12,6 +12,7 @@ from keras_senet import graphs
 from keras_senet.analysis.channel_groups import ChannelGroup, Edge, find_groups, reduction_for
 from keras_senet.analysis.means import mean_magnitudes
 from keras_senet.analysis.removal import se_blocks
+from keras_senet.fields import check_integer
 from keras_senet.layers import SqueezeExcite
 
 
@@ -140,8 +141,7 @@ def _scores(model, found, images, ranking, seed, progress):
             f"Received: ranking={ranking!r}"
         )
     if ranking == "random":
-        if not isinstance(seed, numbers.Integral) or seed < 0:
-            raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
+        check_integer("seed", seed, 0)
         random = np.random.default_rng(int(seed))
         return [random.random(group.units) for group in found]
     if ranking == "gates":

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from keras_senet.fields import is_integer, plain
+from keras_senet.fields import check_choice, is_integer, plain
 from keras_senet.preprocessing import (
     MAX_SIZE,
     Preprocessing,
@@ -54,8 +54,7 @@ class Protocol:
                 )
             # As a tuple, so that equal protocols compare equal
             object.__setattr__(self, field, plain(tuple(values)))
-        if self.crop not in CROPS:
-            raise ValueError(f"`crop` must be one of {list(CROPS)}. Received: crop={self.crop!r}")
+        check_choice("crop", self.crop, CROPS)
 
     def views(self, preprocessing: Preprocessing, size: Size) -> "tuple[Crops, ...]":
         """The `Crops` of a network with this preprocessing, whose own input has `size` pixels
