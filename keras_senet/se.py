@@ -53,10 +53,7 @@ class SE:
         check_excitation(self.reduction, self.squeeze, self.gate)
         object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
         if self.stages is not None:
-            if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
-                raise ValueError(
-                    "`stages` must be a tuple of stage numbers, or None. "
-                    f"Received: stages={self.stages!r}"
-                )
+            holds = isinstance(self.stages, (tuple, list)) and all(map(is_integer, self.stages))
+            check_field(self, "stages", holds, "a tuple of stage numbers, or None")
             # So that equal ones compare equal
             object.__setattr__(self, "stages", plain(tuple(self.stages)))

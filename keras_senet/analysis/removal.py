@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_senet import graphs
 from keras_senet.analysis.means import mean_gates
+from keras_senet.analysis.taps import check_found
 from keras_senet.layers import SqueezeExcite
 
 LINEAR, RELU = keras.activations.linear, keras.activations.relu
@@ -73,15 +74,8 @@ def se_blocks(model: keras.Model) -> list[SqueezeExcite]:
     Raises:
         ValueError: if it has none, or is not functional.
     """
-    found: list[Any] = [
-        layer
-        for graph in graphs.graphs(model)
-        for layer in graph.layers
-        if isinstance(layer, SqueezeExcite)
-    ]
-    if not found:
-        raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
-    return found
+    every = [layer for graph in graphs.graphs(model) for layer in graph.layers]
+    return check_found(model, [layer for layer in every if isinstance(layer, SqueezeExcite)])
 
 
 def choose(

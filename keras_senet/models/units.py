@@ -56,11 +56,8 @@ class Unit(abc.ABC):
 
     def __post_init__(self):
         kernel = is_integer(self.projection) and int(self.projection) > 0
-        if not kernel and self.projection != "pool":
-            raise ValueError(
-                "`projection` must be the size of a kernel, or 'pool'. "
-                f"Received: projection={self.projection!r}"
-            )
+        holds = kernel or self.projection == "pool"
+        check_field(self, "projection", holds, "the size of a kernel, or 'pool'")
 
     @abc.abstractmethod
     def published_by(self, family: str) -> Self:
