@@ -93,13 +93,15 @@ def choose(
             f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}"
         )
     if blocks is not None:
-        return _named("blocks", blocks, {block: block.name for block in found})
+        return _select("blocks", blocks, {block: block.name for block in found})
     if stages is not None:
-        return _named("stages", stages, {block: graphs.stage_number(block.name) for block in found})
+        return _select(
+            "stages", stages, {block: graphs.stage_number(block.name) for block in found}
+        )
     return found
 
 
-def _named(argument, wanted, names):
+def _select(argument, wanted, names):
     """The blocks, by their names or stages, that are wanted."""
     known = sorted({name for name in names.values() if name is not None})
     known_all = isinstance(wanted, (list, tuple, set, range)) and all(
@@ -142,7 +144,7 @@ def _with_factor(graph, block, changed, gate):
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
-        return layer, graphs.with_config(layer, scale=True), _scaled_normalization(layer, gate)
+        return layer, graphs.with_config(layer, scale=True), _scale_normalization(layer, gate)
     return (
         layer,
         graphs.with_config(layer),
@@ -176,7 +178,7 @@ def _is_relu(layer):
     return type(layer) is layers.Activation and layer.activation is RELU
 
 
-def _scaled_normalization(norm, gate):
+def _scale_normalization(norm, gate):
     """Weights of the batch normalisation, with a gamma, times the gate."""
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in norm.weights}
     affine = {"gamma": np.ones_like(weights["moving_mean"])} | weights

@@ -113,7 +113,7 @@ def _make_ensemble(model, dataset, protocol, step):
     for each, how in zip(models, protocols, strict=True):
         is_known = how is None or isinstance(how, Protocol)
         check_argument("protocol", how, is_known, "a `Protocol` or None")
-        networks.check(each, dataset)
+        networks.check_classifier(each, dataset)
     return [
         networks.Network(each, networks.views_of(each, dataset, how), step)
         for each, how in zip(models, protocols, strict=True)

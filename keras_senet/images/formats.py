@@ -86,10 +86,10 @@ def _first_of_webp(raw, number):
     begin = tf.strings.join([b"RIFF", _little_endian(4 + 18 + size - 16), b"WEBP"])
     image = _still_webp(tf.strings.join([begin, header, data]))
     height, width = 1 + number(27, 3, True), 1 + number(24, 3, True)
-    return _placed(image, 2 * number(at + 11, 3, True), 2 * number(at + 8, 3, True), height, width)
+    return _place(image, 2 * number(at + 11, 3, True), 2 * number(at + 8, 3, True), height, width)
 
 
-def _placed(image, top, left, height, width):
+def _place(image, top, left, height, width):
     """The picture (h, w, 3) at a place of a black canvas, enlarged where it does not contain it."""
     below = tf.maximum(height - top - tf.shape(image)[0], 0)
     right = tf.maximum(width - left - tf.shape(image)[1], 0)
