@@ -31,7 +31,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         if training and self.trainable:
             outputs, mean, variance = self._normalize(inputs, gamma, beta)
             mean, variance = self._with_gradients(
-                inputs, mean, self._remove_correction(variance, inputs)
+                inputs, mean, self._biased_variance(variance, inputs)
             )
             self._update_moving_statistics(mean, variance)
         else:
@@ -141,7 +141,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         return ops.cast(outputs, self.compute_dtype)
 
-    def _remove_correction(self, variance, inputs):
+    def _biased_variance(self, variance, inputs):
         """The variance that Keras averages, from that of the fused operation, which is
         Bessel-corrected.
         """
