@@ -425,7 +425,8 @@ def test_all_of_this_without_onednn():
     """In a process of its own: takes 10 s. XLA's kernels are not oneDNN's in any case, a graph's
     are those of eager execution, and a policy of mixed precision computes in a dtype that is among
     the others."""
-    chosen = ("-k", "not xla and not graph and not mixed", __file__)
+    kinds = "grouped or batch_normalization or (trains and statistics) or magnitudes"
+    chosen = ("-k", f"({kinds}) and not xla and not graph and not mixed", __file__)
     run = subprocess.run(
         [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *chosen],
         env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"},

@@ -162,8 +162,8 @@ def displayed(kind, value):
     return nbformat.v4.new_output(kind, data=DisplayFormatter().format(value)[0])
 
 
-# 01 and 04 take 6 s each, most of them to trace a training step of SE-ResNet-20; 03 runs in a
-# kernel above.
+# 01 and 04 take 6 s or more, most of it to trace a training step of SE-ResNet-20, 02 that for three
+# networks, and 05 for five files; 03 runs in a kernel above.
 @pytest.mark.parametrize(
     "file", [f for f in FILES if f.stem[:2] != "03"], ids=lambda file: file.stem
 )

@@ -20,6 +20,7 @@ def fit(workdir, recipe=RECIPE, **options):
 
 
 def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tmp_path):
+    """Over 5 s: two trainings, one of which other tests share."""
     engine = Trainer(RECIPE, tmp_path / "engine", verbose=False)
     engine.train()
     for a, b in zip(fitted.model.get_weights(), engine.model.get_weights(), strict=True):
@@ -61,7 +62,7 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     ids=str,
 )
 def test_what_a_recipe_can_have(tmp_path, fields):
-    """Options that do not concern each other, together: each run traces a step."""
+    """Options that do not concern each other, together: each run traces a step, over 5 s."""
     trainer = fit(tmp_path, RECIPE.override(**fields))
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
     assert [row["step"] for row in trainer.workdir.metrics.read()] == [5, 10]
@@ -71,7 +72,10 @@ def test_what_a_recipe_can_have(tmp_path, fields):
 
 
 def test_it_continues_at_the_last_epoch_that_ended(tmp_path, fitted):
-    """Keras ends an epoch whose steps are cut short; that is none to continue after."""
+    """Keras ends an epoch whose steps are cut short; that is none to continue after.
+
+    Two trainings: over 5 s on a slow machine.
+    """
     stopped = fit(tmp_path / "part", max_steps=8)
     assert [row["step"] for row in stopped.workdir.metrics.read()] == [5]
     assert stopped._restore() == (1, [])

@@ -256,6 +256,7 @@ def test_a_corrupt_image_is_named(tmp_path, spoilt):
 
 
 def test_corrupt_images_are_left_out_and_listed(tmp_path, spoilt, monkeypatch):
+    """Two trainings, one of a part: over 5 s on a slow machine."""
     with monkeypatch.context() as patch:
         keep_after(patch, 7, tmp_path / "whole", tmp_path / "killed")
         whole = train(tmp_path / "whole", skip_corrupt=True, checkpoint_steps=3)
