@@ -5,14 +5,9 @@ import functools
 import tensorflow as tf
 
 from keras_senet.images import headers
-from keras_senet.images.formats import (
-    InGraph,
-    assert_in_graph,
-    decode_bmp,
-    decode_gif,
-    decode_webp,
-    ensure_rgb,
-)
+from keras_senet.images.bmp import decode_bmp
+from keras_senet.images.formats import decode_gif, decode_webp
+from keras_senet.images.in_graph import InGraph, assert_in_graph, ensure_rgb
 
 # Bytes: reading the segments of a longer JPEG costs nothing compared to decoding it.
 SEARCHED = 2**18
