@@ -11,16 +11,6 @@ import numpy as np
 from keras_senet.weights.metadata import METADATA
 from keras_senet.weights.readers import Contents, DamagedFileError, Entry
 
-ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-)
 MAX_DEPTH = 6  # of groups; Keras needs "layers/squeeze_excite/reduce/vars/0"
 MAX_ITEMS = 20_000  # SENet-154 has a fifth
 NOWHERE = b"\xff" * 8  # an address in HDF5 of what is not in a file
@@ -37,13 +27,13 @@ def open_file(path):
     _check_beginning(path)
     try:
         file = h5py.File(path, "r")
-    except ERRORS as error:
+    except Exception as error:
         raise DamagedFileError(str(error)[:300]) from error
     with file:
         try:
             metadata = _metadata(file)
             entries = dict(_entries(file, path.stat().st_size))
-        except ERRORS as error:
+        except Exception as error:
             raise DamagedFileError(str(error)[:300]) from error
         yield Contents(entries, metadata)
 
@@ -112,5 +102,5 @@ def _check_plain(dataset, size):
 def _read(file: Any, place: str) -> np.ndarray:
     try:
         return file[place][()].astype("float32", copy=False)
-    except ERRORS as error:
+    except Exception as error:
         raise DamagedFileError(str(error)[:300]) from error
