@@ -76,9 +76,9 @@ def resolve_split(name: str | os.PathLike, split: str, data_dir=None) -> str:
     """The split that `load` takes, as "train", "val" or "test": "val" for "test" where there is no
     labelled "test".
     """
-    wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), None)
-    known = f"one of {', '.join(map(repr, SPLITS))}"
-    check_argument("split", split, wanted is not None, known)
+    found = [key for key, names in SPLITS.items() if split in (key, *names)]
+    check_argument("split", split, found, f"one of {', '.join(map(repr, SPLITS))}")
+    (wanted,) = found
     if wanted == "train":
         return wanted
     there = splits(name, data_dir)
