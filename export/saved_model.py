@@ -6,6 +6,8 @@ from typing import ClassVar
 import keras
 import numpy as np
 
+from keras_senet.fields import check_field
+
 from .folding import fold
 from .formats import Common, FormatOptions, export_model
 from .model import (
@@ -44,10 +46,7 @@ class SavedModel(FormatOptions):
     signatures: ClassVar = {"serve_uint8": _predict_uint8, "serve_jpeg": _predict_jpeg}
 
     def __post_init__(self):
-        if not isinstance(self.features, bool | np.bool_):
-            raise ValueError(
-                f"`features` must be True or False. Received: features={self.features!r}"
-            )
+        check_field(self, "features", isinstance(self.features, bool | np.bool_), "True or False")
 
     def check_installed(self):
         check_tensorflow("A SavedModel")

@@ -26,6 +26,9 @@ RECIPE = Recipe(
     warmup_epochs=0.5,
 )
 
+# The same as Keras' own loop can have it
+FITTED = RECIPE.override(mixup=0.0)
+
 
 def digits(split):
     """Eighty random images of 8x8 pixels: an epoch is five steps of 16."""

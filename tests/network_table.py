@@ -25,7 +25,7 @@ def count(constructor, se):
 
 def row(name, counts, plain):
     """A network's row of the table, by the counts with and without SE blocks."""
-    constructor, paper = models.get(name), networks.read_table().get(name)
+    constructor, paper = getattr(models, name), networks.read_table().get(name)
     return networks.Network(
         name,
         constructor.input_size,
@@ -41,7 +41,7 @@ def row(name, counts, plain):
 
 
 if __name__ == "__main__":
-    constructors = {name: models.get(name) for name in models.__all__}
+    constructors = {name: getattr(models, name) for name in models.__all__}
     rows = [row(n, count(c, c.spec.se), count(c, None)) for n, c in constructors.items()]
     columns = networks.Network._fields
     TABLE.write_text(to_csv([each._asdict() for each in rows], columns).replace("\r\n", "\n"))

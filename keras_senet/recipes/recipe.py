@@ -111,7 +111,7 @@ class Recipe:
 
     def __post_init__(self):
         require_types(self)
-        stages = networks.get(self.model).stages
+        stages = networks.find_network(self.model).stages
         fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
         or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
         check_field(self, "depths", fits, f"empty for {self.model}{or_numbers}")
