@@ -9,7 +9,7 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import keras_senet_cli
-from keras_senet.cli.flags import UsageError, make_complete_app, read_options
+from keras_senet.cli.flags import UsageError, make_complete_app, read_options, spell_flags
 from keras_senet.cli.options import CLASSES
 from keras_senet_cli import EXPECTED, quiet
 
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     except EXPECTED as error:
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise
-        line = " ".join(str(error).split())
+        line = spell_flags(CLASSES[command], " ".join(str(error).split()))
         print(f"keras-senet {command}: error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -3,9 +3,10 @@
 import dataclasses
 from pathlib import Path
 
-from keras_senet import data
+from keras_senet import data, export
 from keras_senet.cli import export_all
 from keras_senet.cli.network import load_network
+from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, show, show_json
@@ -52,6 +53,7 @@ def run(options: ExportOptions) -> None:
         show_json([dataclasses.asdict(each) for each in reports])
     else:
         show(export_table(reports))
+        say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
 
 
 def _load(name, options):

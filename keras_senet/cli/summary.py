@@ -11,6 +11,11 @@ def run(options: SummaryOptions) -> None:
     """Prints the network's spec, and parameters and multiply-adds stage by stage."""
     constructor = models.get(options.model)
     size = constructor.input_size if options.size is None else options.size
+    if size < constructor.min_size:
+        raise ValueError(
+            f"--size must be at least {constructor.min_size} for {options.model}. "
+            f"Received: --size {size}"
+        )
     with shapes_only():
         counts = complexity(constructor(weights=None, input_shape=(size, size, 3)))
     if options.json:

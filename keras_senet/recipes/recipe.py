@@ -11,7 +11,7 @@ from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
-NOT_FLAGS = ("augmentation", "source", "result")  # fields that no flag changes
+NOT_FLAGS = ("augmentation", "source", "result", "chosen")  # fields that no flag changes
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Recipe:
     Where it is from:
     source            where the protocol is stated
     result            what it gave where, or "not run"
+    chosen            why `pick_recipe` has chosen it, where nobody named a recipe
     """
 
     model: str = "SEResNet20"
@@ -108,6 +109,7 @@ class Recipe:
     seed: int = 0
     source: str = field(default="", compare=False)
     result: str = field(default="not run", compare=False)
+    chosen: str = field(default="", compare=False)
 
     def __post_init__(self):
         require_types(self)

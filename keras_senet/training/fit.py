@@ -1,5 +1,6 @@
 """The same recipes through `model.fit`, on every Keras backend."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -35,8 +36,8 @@ class FitTrainer(Engine):
     shown includes L2 regularisation.
 
     Args:
-        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard: as for
-            `Trainer`.
+        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard, restart: as
+            for `Trainer`.
 
     Attributes:
         model: the network, trained after `train()`.
@@ -58,13 +59,16 @@ class FitTrainer(Engine):
         max_steps: int | None = None,
         evaluate_epochs: int = 1,
         tensorboard: bool = False,
+        restart: bool = False,
     ):
         for name in ("sync_bn", "frozen_bn_epochs"):
             if getattr(recipe, name):
                 raise ValueError(
                     f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}"
                 )
-        super().__init__(recipe, workdir, data_dir, name="fit", tensorboard=tensorboard)
+        super().__init__(
+            recipe, workdir, data_dir, name="fit", tensorboard=tensorboard, restart=restart
+        )
         self.verbose, self.max_steps, self.evaluate_epochs = verbose, max_steps, evaluate_epochs
         self.skipped = {}
         self.is_cut = False  # whether the epoch that ends had only some of its steps
@@ -76,7 +80,7 @@ class FitTrainer(Engine):
 
     def _compile(self):
         recipe = self.recipe
-        optimizer = make_optimizer(recipe, self.updates)
+        optimizer = make_optimizer(recipe, self.updates, self._make_schedule(self.updates))
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None
         inner.gradient_accumulation_steps = recipe.accumulation if recipe.accumulation > 1 else None
@@ -105,6 +109,7 @@ class FitTrainer(Engine):
         """
         with self.workdir.locked():
             first, notes = self._restore()
+            self.began_at = first * self.steps_per_epoch
             for note in (*self.workdir.notes, *notes):
                 print(note, file=sys.stderr)
             self.workdir.begin_at(first * self.steps_per_epoch)
@@ -128,6 +133,13 @@ class FitTrainer(Engine):
             verbose=1 if self.verbose else 0,
             callbacks=callbacks,
         )
+
+    def _count_begun(self, workdir):
+        for ending in ("", ".bkp"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                about = (workdir / STATES["fit"] / f"{BACKUP[1]}{ending}").read_text()
+                return int(json.loads(about)["epoch"])
+        return 0
 
     @property
     def _backup(self):

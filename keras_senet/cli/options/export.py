@@ -11,6 +11,7 @@ from typing import Annotated, Literal
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import Printed, WeightsOptions
 from keras_senet.networks import read_table
+from keras_senet.runs import RECIPE
 
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]
@@ -88,6 +89,8 @@ class ExportOptions(WeightsOptions, Printed):
                 "MODEL must be a constructor's name, a training work directory, or a .keras file. "
                 f"Received: {name!r}{meant}"
             )
+        if Path(name).is_dir() and not (Path(name) / RECIPE).is_file():
+            raise ValueError(f"{name!r} holds no training run: there is no {RECIPE}")
         formats = self.format or tuple(QUANTIZED)
         for each in self.quantization:
             if not any(each in QUANTIZED[name] for name in formats):

@@ -58,6 +58,9 @@ class SummaryOptions(Printed):
     model: Positional[NetworkName]
     size: int | None = None
 
+    def __post_init__(self):
+        check(self, size=1)
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictOptions(WeightsOptions, Printed):
@@ -128,6 +131,7 @@ class EvaluateOptions(NetworkOptions, Printed):
 
     def __post_init__(self):
         super().__post_init__()
+        check(self, size=1, short_side=1)
         if self.weights and len(self.weights) != len(self.model):
             raise ValueError(
                 "--weights must be given once for each --model: "

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 from keras_senet.cli.flags import Flag
 from keras_senet.networks import read_table
@@ -13,12 +13,15 @@ NetworkName = Annotated[str, Flag(choices=read_table)]
 
 
 def check(options: object, **least: float) -> None:
-    """Raises ValueError for an option that is less than what is given for it, or infinite."""
+    """Raises ValueError for an option, or one of its numbers, that is less than what is given for
+    it, or infinite.
+    """
     for name, minimum in least.items():
-        value = getattr(options, name)
-        if value is not None and not minimum <= value < math.inf:
-            flag = "--" + name.replace("_", "-")
-            raise ValueError(f"{flag} must be at least {minimum}. Received: {flag} {value}")
+        given = getattr(options, name)
+        for value in given if isinstance(given, tuple) else (given,):
+            if value is not None and not minimum <= value < math.inf:
+                flag = "--" + name.replace("_", "-")
+                raise ValueError(f"{flag} must be at least {minimum}. Received: {flag} {value}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +31,7 @@ class Options:
     """
 
     traceback: bool = False
+    arguments: ClassVar[tuple[str, ...]] = ()  # the command and what it was given, as texts
 
 
 @dataclass(frozen=True, kw_only=True)
