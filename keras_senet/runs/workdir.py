@@ -29,6 +29,8 @@ class WorkDir:
         environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
         engine: the name of the loop that trains.
+        start: what the weights are that the run begins from, as plain data; None if they are
+            random.
         writable: whether this process may write: the first of several workers.
 
     Attributes:
@@ -53,6 +55,7 @@ class WorkDir:
         *,
         images: Mapping[str, Any] | None = None,
         engine: str = "trainer",
+        start: Mapping[str, Any] | None = None,
         writable: bool = True,
     ):
         self.path = Path(path)
@@ -70,7 +73,7 @@ class WorkDir:
             "engine": engine,
             "environment": dict(environment),
             "images": listing.fingerprint(images or {}, self._listings),
-        }
+        } | ({"start": dict(start)} if start else {})
         with self.locked():
             self._claim(recipe, content)
 

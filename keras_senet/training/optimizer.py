@@ -65,12 +65,13 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
-    """The learning rate as a function of the step."""
+    """The learning rate as a function of the step, after those of `head_epochs`."""
+    first = recipe.head_epochs
     return Schedule(
         recipe.schedule,
         recipe.learning_rate,
-        recipe.epochs * steps_per_epoch,
-        [round(m * steps_per_epoch) for m in recipe.milestones],
+        (recipe.epochs - first) * steps_per_epoch,
+        [round((m - first) * steps_per_epoch) for m in recipe.milestones],
         recipe.decay,
         round(recipe.warmup_epochs * steps_per_epoch),
         recipe.warmup,
