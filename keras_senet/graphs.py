@@ -65,6 +65,53 @@ def stage_number(name: str) -> int | None:
     return int(found[1]) if found else None
 
 
+def stages_of(model: Any) -> dict[keras.Layer, int | None]:
+    """The stage of each layer with weights of a network with `spec`; None of its head's.
+
+    The stem is 1, or 0 where there is a stage 1. Layers after the last stage, such as a final batch
+    normalisation, belong to it.
+    """
+    named = {layer: stage_number(layer.name) for layer in model.layers if layer.weights}
+    numbers = {number for number in named.values() if number is not None}
+    stem, last = 0 if 1 in numbers else 1, max(numbers)
+    found = {}
+    for layer, number in named.items():
+        if number is None:
+            number = stem if stage_of(layer.name) == "stem" else last
+        found[layer] = None if layer.name in model.spec.head_layers else number
+    return found
+
+
+def scale_rates(optimizer: keras.Optimizer, factors: Mapping[str, float]) -> None:
+    """Makes a Keras optimizer multiply its learning rate, and with it a decoupled decay, by a
+    factor for each variable, by the variables' paths.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    update, decay = inner._backend_update_step, inner._apply_weight_decay
+    weight_decay = inner.weight_decay
+
+    def by_factor(variables):
+        groups = collections.defaultdict(list)
+        for i, variable in enumerate(variables):
+            groups[factors[variable.path]].append(i)
+        return groups.items()
+
+    def scaled_update(gradients, variables, rate):
+        for factor, places in by_factor(variables):
+            chosen = ([values[i] for i in places] for values in (gradients, variables))
+            update(*chosen, rate * factor)
+
+    def scaled_decay(variables):
+        if weight_decay is None:
+            return
+        for factor, places in by_factor(variables):
+            inner.weight_decay = weight_decay * factor  # which Keras reads while this is traced
+            decay([variables[i] for i in places])
+        inner.weight_decay = weight_decay
+
+    inner._backend_update_step, inner._apply_weight_decay = scaled_update, scaled_decay
+
+
 def is_functional(model: object) -> bool:
     """Whether this is a model, and a graph of layers."""
     return isinstance(model, keras.Model) and hasattr(

@@ -37,11 +37,6 @@ class Segment(NamedTuple):
     origin: int = 0
 
 
-def find_segment(segments: Sequence[Segment], epoch: int) -> Segment:
-    """The segment of an epoch, counted from 0."""
-    return [each for each in segments if each.first <= epoch or not each.first][-1]
-
-
 def extend(segments: Sequence[Segment], recipe: Recipe, begun: int, restart: bool) -> list[Segment]:
     """The segments of a run of which `begun` epochs were begun, and whose other ones follow a
     recipe with more epochs.

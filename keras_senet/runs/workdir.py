@@ -28,6 +28,8 @@ class WorkDir:
         environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
         engine: the name of the loop that trains.
+        start: what the weights are that the run begins from, as plain data; None if they are
+            random.
         writable: whether this process may write: the first of several workers.
         count_begun: returns how many epochs of the run were begun; with it, a recipe with more
             epochs extends the run.
@@ -58,6 +60,7 @@ class WorkDir:
         *,
         images: Mapping[str, Any] | None = None,
         engine: str = "trainer",
+        start: Mapping[str, Any] | None = None,
         writable: bool = True,
         count_begun: Callable[[], int] | None = None,
         restart: bool = False,
@@ -78,7 +81,7 @@ class WorkDir:
             "engine": engine,
             "environment": dict(environment),
             "images": listing.fingerprint(images or {}, self._listings),
-        }
+        } | ({"start": dict(start)} if start else {})
         if restart and not self._recipe_file.exists():
             raise ValueError(
                 f"`restart` is for a run with fewer epochs, and {str(self.path)!r} holds none. "

@@ -149,6 +149,13 @@ class Checkpoints:
             shutil.rmtree(folder)
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint, damaged or not, whose writing was not interrupted."""
+    return any(
+        not _unfinished(file.with_suffix("")).exists() for file in folder.glob("ckpt-*.index")
+    )
+
+
 def _unfinished(path):
     """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their
     place.

@@ -1,14 +1,12 @@
 """The learning rate and the optimizer of a recipe."""
 
 import math
-from collections.abc import Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs.history import Segment
 
 
 @keras.saving.register_keras_serializable(package="keras_senet")
@@ -94,25 +92,22 @@ class Chain(keras.optimizers.schedules.LearningRateSchedule):
 
 
 def make_schedule(recipe: Recipe, steps_per_epoch: int, origin: int = 0) -> Schedule:
-    """The learning rate as a function of the step, from the epoch `origin` on."""
+    """The learning rate as a function of the step after those of `head_epochs`; one that begins
+    again at the epoch `origin` counts its milestones from there.
+    """
+    head = recipe.head_epochs
+    first, uncounted = max(origin, head), 0 if origin > head else head
     return Schedule(
         recipe.schedule,
         recipe.learning_rate,
-        (recipe.epochs - origin) * steps_per_epoch,
-        [round(m * steps_per_epoch) for m in recipe.milestones],
+        (recipe.epochs - first) * steps_per_epoch,
+        [round((m - uncounted) * steps_per_epoch) for m in recipe.milestones],
         recipe.decay,
         round(recipe.warmup_epochs * steps_per_epoch),
         recipe.warmup,
         recipe.warmup_rate,
-        origin * steps_per_epoch,
+        (first - head) * steps_per_epoch,
     )
-
-
-def make_rates(segments: Sequence[Segment], steps_per_epoch: int) -> Any:
-    """The learning rate as a function of the step, for a run that has these segments."""
-    schedules = [make_schedule(each.recipe, steps_per_epoch, each.origin) for each in segments]
-    firsts = [each.first * steps_per_epoch for each in segments]
-    return Chain(schedules, firsts) if len(schedules) > 1 else schedules[0]
 
 
 def make_optimizer(recipe: Recipe, steps_per_epoch: int, schedule: Any = None) -> keras.Optimizer:

@@ -4,6 +4,7 @@ Source: Smith, arXiv 1506.01186, Section 3.3.
 """
 
 import math
+import tempfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -19,7 +20,9 @@ from keras_senet.runs.record import describe_recipe
 from keras_senet.training.inputs import load_images
 from keras_senet.training.network import make_network
 from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.phases import Phase, fixed, scale_recipe_rates, untrained_layers
 from keras_senet.training.progress import Progress
+from keras_senet.training.start import read_start
 from keras_senet.training.step import TrainStep
 from keras_senet.training.totals import Totals
 
@@ -67,7 +70,9 @@ def find_rate(
     verbose: bool = False,
 ) -> RateTest:
     """A `RateTest`: trains the recipe's network from its beginning on the recipe's batches, with a
-    learning rate that rises from a thousandth of the recipe's to a hundred times as much.
+    learning rate that rises from a thousandth of the recipe's to a hundred times as much. Stages
+    that are frozen stay so, and the rates of the head and of the stages keep their ratios; the
+    `head_epochs` are left out.
 
     A line is fitted through the losses of each window of an eighth of the steps, over the logarithm
     of the rate: its middle is the smoothed loss. The suggestion is the rate in the middle of the
@@ -87,13 +92,17 @@ def find_rate(
     """
     if steps < 24:
         raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
-    images = load_images(recipe, data_dir)
+    with tempfile.TemporaryDirectory() as empty:
+        start = read_start(recipe, empty if workdir is None else workdir)
+    preprocessing = start and start.preprocessing
+    images = load_images(recipe, data_dir, preprocessing)
     keras.utils.set_random_seed(recipe.seed)
+    model = make_network(recipe, images.train, start and start.spec, preprocessing)
+    if start:
+        start.load_into(model, recipe, images.train.class_names)
     schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
-    model = make_network(recipe, images.train)
-    optimizer = make_optimizer(recipe, images.batches.steps_per_epoch, schedule)
-    optimizer.build(model.trainable_variables)
-    step = TrainStep(recipe, model, optimizer, None, tf.distribute.get_strategy())
+    phase = _make_phase(recipe, model, images.batches.steps_per_epoch, schedule)
+    step = TrainStep(recipe, model, [phase], None, tf.distribute.get_strategy())
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
     totals = Totals()
@@ -112,6 +121,16 @@ def find_rate(
     if workdir is not None:
         write_rates(found, Path(workdir), describe_recipe(recipe))
     return found
+
+
+def _make_phase(recipe, model, steps_per_epoch, schedule):
+    """The phase after `head_epochs`, with this schedule."""
+    untrained = untrained_layers(recipe, model, is_head=False)
+    optimizer = make_optimizer(recipe, steps_per_epoch, schedule)
+    scale_recipe_rates(optimizer, recipe, model)
+    with fixed(untrained):
+        optimizer.build(model.trainable_variables)
+    return Phase(0, 0, optimizer, schedule, untrained)
 
 
 def _has_diverged(losses, window):

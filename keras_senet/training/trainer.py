@@ -12,13 +12,11 @@ from keras_senet import data
 from keras_senet.images.decoding import describe_error
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
-from keras_senet.runs.history import find_segment
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
-from keras_senet.training.checkpoints import Checkpoints, list_steps
+from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
 from keras_senet.training.engine import Engine
-from keras_senet.training.network import make_network
-from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.phases import make_phases, named_optimizers
 from keras_senet.training.progress import Progress
 from keras_senet.training.signals import Interruption, WorkerLost
 from keras_senet.training.step import TrainStep
@@ -91,6 +89,8 @@ class Trainer(Engine):
             name="trainer",
             tensorboard=tensorboard,
             writable=is_chief,
+            scope=self.strategy.scope(),
+            is_begun=has_checkpoint(Path(workdir) / STATES["trainer"]),
             restart=restart,
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
@@ -102,21 +102,17 @@ class Trainer(Engine):
             every_steps=checkpoint_steps,
             every_minutes=checkpoint_minutes,
             model=self.model,
-            optimizer=self.optimizer,
+            **named_optimizers(self.step.phases),
             **({"average": self.average.averages} if self.average else {}),
         )
 
     def _build(self):
-        """The network, and the steps of training and prediction."""
+        """The steps of training and prediction."""
         recipe = self.recipe
-        self.schedule = self._make_schedule(self.steps_per_epoch)
-        keras.utils.set_random_seed(recipe.seed)
         with self.strategy.scope():
-            self.model = make_network(recipe, self.train_set)
-            self.optimizer = make_optimizer(recipe, self.steps_per_epoch, self.schedule)
-            self.optimizer.build(self.model.trainable_variables)
+            phases = make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.step = TrainStep(recipe, self.model, self.optimizer, self.average, self.strategy)
+        self.step = TrainStep(recipe, self.model, phases, self.average, self.strategy)
         self.validation = Validation(
             self.model, self.average, self.images, self.workdir, skip_corrupt=self.skip_corrupt
         )
@@ -167,7 +163,7 @@ class Trainer(Engine):
             for batch in self._batches(step):
                 step += 1
                 wants_stop = bool(interruption.requested)
-                totals.add(step, self.step(*batch, step - 1, wants_stop, self._is_frozen(step)))
+                totals.add(step, self.step(*batch, step - 1, wants_stop))
                 bar.advance(totals)
                 stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 is_epoch = step % self.steps_per_epoch == 0
@@ -183,12 +179,6 @@ class Trainer(Engine):
     def _count_begun(self, workdir):
         steps = list_steps(workdir / STATES["trainer"])
         return math.ceil(steps[-1] / self.steps_per_epoch) if steps else 0
-
-    def _is_frozen(self, step):
-        """Whether batch normalisation stays as it is in this step, counted from 1."""
-        epoch = (step - 1) // self.steps_per_epoch
-        recipe = find_segment(self.workdir.segments, epoch).recipe
-        return epoch >= recipe.epochs - recipe.frozen_bn_epochs
 
     def _must_sync(self, step, interruption):
         """Whether to wait for the device now; the same on all workers, so that all stop at the same
@@ -209,7 +199,7 @@ class Trainer(Engine):
         what = "gradient is not finite"
         if not math.isfinite(totals.last_loss):
             what = f"loss is {totals.last_loss}"
-        rate = float(self.schedule(failed - 1))
+        rate = self.step.rate(failed - 1)
         raise FloatingPointError(
             f"The {what} at step {failed}, at a learning rate of {rate:.3g}. "
             f"The last good checkpoint is {self.checkpoints.latest}"
@@ -264,7 +254,7 @@ class Trainer(Engine):
             "epoch": epoch,
             "loss": totals.loss / self.steps_per_epoch,
             "accuracy": totals.correct / (self.steps_per_epoch * self.recipe.batch_size),
-            "learning_rate": float(self.schedule(step - 1)),
+            "learning_rate": self.step.rate(step - 1),
         }
         if self.workers.is_chief:
             is_due = self.evaluate_epochs and epoch % self.evaluate_epochs == 0

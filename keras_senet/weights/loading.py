@@ -87,16 +87,20 @@ class StoredWeights:
         return 3
 
     def load_into(self, model: keras.Model, include_top: bool = True) -> None:
-        """Gives every variable of the model its value, and logs which part of the file has them.
+        """Gives every variable of the model its value, and logs which part of the file has them;
+        without the top, only those that are not the classifier's.
 
         Raises:
             ValueError: if the file has other weights than the model, or numbers that are not
                 finite.
         """
         entries = self.named(model)
-        if not include_top:
-            entries = {n: entry for n, entry in entries.items() if not self.is_of_head(n)}
         variables = {names.own_name(variable): variable for variable in model.weights}
+        if not include_top:
+            entries, variables = (
+                {name: value for name, value in each.items() if not self.is_of_head(name)}
+                for each in (entries, variables)
+            )
         stem = next(iter(variables))
         channels = variables[stem].shape[-2]
         if stem in entries and channels != 3:

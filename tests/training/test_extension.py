@@ -1,42 +1,35 @@
 """A run with more epochs than it had: what it follows, what is recorded, and what is refused."""
 
+import dataclasses
 import json
 import math
 
+import little
 import numpy as np
 import pytest
-from little import RECIPE
+from little import RECIPE, assert_equal_weights, interrupt_after, kill, train
 
+import keras_senet
+from keras_senet.runs.history import Segment
 from keras_senet.runs.record import read_recipe
-from keras_senet.training import Trainer
+from keras_senet.training import Recipe, Trainer
 from keras_senet.training.fit import FitTrainer
-from keras_senet.training.progress import Progress
+from keras_senet.training.phases import frozen_epochs
 
 STEPS = 5  # of an epoch
 CONSTANT = RECIPE.override(schedule="constant")
 
 
-def train(workdir, recipe, **options):
-    trainer = Trainer(recipe, workdir, verbose=False, **options)
-    trainer.train()
-    return trainer
-
-
-def kill_after(monkeypatch, steps):
-    """Ends this process' training after so many of its steps."""
-    calls = []
-
-    def advance(self, totals):
-        calls.append(totals)
-        if len(calls) == steps:
-            raise SystemError("killed")
-
-    monkeypatch.setattr(Progress, "advance", advance)
+def train_and_kill(workdir, recipe, steps, **options):
+    """Trains for so many steps, without a checkpoint at the last one."""
+    with pytest.MonkeyPatch.context() as patch:
+        interrupt_after(patch, steps, kill)
+        with pytest.raises(SystemError):
+            train(workdir, recipe, **options)
 
 
 def assert_equal_runs(a, b):
-    for value, expected in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(value, expected)
+    assert_equal_weights(a, b)
     assert a.workdir.metrics.read() == b.workdir.metrics.read()
 
 
@@ -58,10 +51,7 @@ def test_an_extended_run_is_the_longer_run(tmp_path, recipe):
     whole = train(tmp_path / "whole", recipe.override(epochs=4))
     train(tmp_path / "run", recipe)
     train(tmp_path / "run", recipe.override(epochs=3))
-    with pytest.MonkeyPatch.context() as patch:
-        kill_after(patch, 3)
-        with pytest.raises(SystemError):
-            train(tmp_path / "run", recipe.override(epochs=4), checkpoint_steps=2)
+    train_and_kill(tmp_path / "run", recipe.override(epochs=4), 3, checkpoint_steps=2)
     extended = train(tmp_path / "run", read_recipe(tmp_path / "run"))
     assert_equal_runs(extended, whole)
     about = json.loads((tmp_path / "run" / "recipe.json").read_text())
@@ -109,10 +99,7 @@ def test_an_extended_run_that_was_killed_ends_as_one_that_was_not(tmp_path, fiel
         folder = tmp_path / name
         train(folder, recipe, max_steps=7, checkpoint_steps=3, keep=9)
         if killed:
-            with pytest.MonkeyPatch.context() as patch:
-                kill_after(patch, killed)
-                with pytest.raises(SystemError):
-                    train(folder, longer, restart=restart, checkpoint_steps=3, keep=9)
+            train_and_kill(folder, longer, killed, restart=restart, checkpoint_steps=3, keep=9)
         for file in sorted(folder.glob("checkpoints/ckpt-*.index"), key=_step)[-loses:][:loses]:
             file.write_bytes(b"damaged")
         runs.append(train(folder, longer, restart=restart))  # the same command again
@@ -128,13 +115,43 @@ def _step(file):
     return int(file.stem.rpartition("-")[2])
 
 
-def test_batch_normalisation_is_frozen_at_the_end_of_each_part(tmp_path):
-    """In a run of 2 epochs the second one; extended to 4 also the last one, and not the third."""
-    recipe = CONSTANT.override(frozen_bn_epochs=1)
-    trainer = train(tmp_path, recipe, max_steps=10)
-    trainer = train(tmp_path, recipe.override(epochs=4), max_steps=11)
-    frozen = [trainer._is_frozen(step) for step in range(1, 4 * STEPS + 1)]
-    assert frozen == [False] * STEPS + [True] * STEPS + [False] * STEPS + [True] * STEPS
+def test_batch_normalisation_is_frozen_at_the_end_of_each_part():
+    """The last two epochs of each recipe, as far as they were trained before the next began."""
+
+    def ranges(*parts):
+        recipe = Recipe(frozen_bn_epochs=2)
+        return [
+            *frozen_epochs([Segment(dataclasses.replace(recipe, epochs=e), f) for e, f in parts])
+        ]
+
+    assert ranges((5, 0)) == [(3, 5)]
+    assert ranges((5, 0), (9, 5)) == [(3, 5), (7, 9)]
+    assert ranges((5, 0), (9, 4)) == [(3, 4), (7, 9)]
+    assert ranges((5, 0), (9, 2)) == [(7, 9)]
+    assert ranges((5, 0), (6, 5), (9, 6)) == [(3, 5), (5, 6), (7, 9)]
+    assert [*frozen_epochs([Segment(Recipe())])] == []
+
+
+def test_fine_tuning_is_extended_as_the_longer_run(tmp_path):
+    """Stopped while its head is trained, extended, killed in its frozen last epoch; the weights that
+    it began from are gone by then.
+    """
+    model = little.NETWORK(weights=None, classes=7)
+    keras_senet.save_weights(model, tmp_path / "seven.weights.h5")
+    recipe = CONSTANT.override(
+        weights=str(tmp_path / "seven.weights.h5"),
+        head_epochs=1,
+        head_rate=3.0,
+        layer_decay=0.5,
+        freeze=(0,),
+        frozen_bn_epochs=1,
+        warmup_epochs=0.0,
+    )
+    whole = train(tmp_path / "whole", recipe.override(epochs=3))
+    train(tmp_path / "run", recipe, max_steps=3)
+    (tmp_path / "seven.weights.h5").unlink()
+    train_and_kill(tmp_path / "run", recipe.override(epochs=3), 9, checkpoint_steps=3)
+    assert_equal_runs(train(tmp_path / "run", read_recipe(tmp_path / "run")), whole)
 
 
 def test_results_are_those_of_the_longer_run(tmp_path):

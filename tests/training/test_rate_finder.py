@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import keras_senet
 from keras_senet.training import Trainer, find_rate
 from keras_senet.training.inputs import load_images
 from keras_senet.training.network import make_network
@@ -112,6 +113,20 @@ def test_it_stops_when_training_diverges():
 def test_recipes_of_all_kinds(fields):
     result = find_rate(RECIPE.override(**fields), steps=24)
     assert np.isfinite(result.losses).all()
+
+
+def test_frozen_stages_stay_and_the_head_is_faster(tmp_path):
+    """At the lowest rates: what the first step changes is the rate times the factor of the layer."""
+    model = little.NETWORK(weights=None, classes=7)
+    keras_senet.save_weights(model, tmp_path / "seven.weights.h5")
+    recipe = RECIPE.override(weights=str(tmp_path / "seven.weights.h5"), freeze=(0, 1, 2, 3))
+    frozen = find_rate(recipe, steps=24)
+    head = find_rate(recipe.override(head_rate=10.0, learning_rate=0.01), steps=24)
+    np.testing.assert_allclose(frozen.losses, head.losses, rtol=1e-4)
+    assert find_rate(recipe.override(freeze=()), steps=24).losses[9] != frozen.losses[9]
+    (tmp_path / "seven.weights.h5").unlink()
+    with pytest.raises(ValueError, match="weights"):
+        find_rate(recipe, steps=24)
 
 
 def test_too_few_steps_are_refused():

@@ -9,7 +9,8 @@ import pytest
 
 from keras_senet.runs.history import Segment
 from keras_senet.training import RECIPES, Recipe
-from keras_senet.training.optimizer import Schedule, make_optimizer, make_rates, make_schedule
+from keras_senet.training.optimizer import Schedule, make_optimizer, make_schedule
+from keras_senet.training.phases import make_rates
 
 RECIPE = Recipe(epochs=4, learning_rate=2.0)
 
