@@ -39,12 +39,14 @@ class Flag(NamedTuple):
 
     positional  whether it has no flag
     choices     returns the accepted texts
+    suggestions returns some of them, for the completion of shells
     read        (the texts of each time that the flag is given) -> the value; raises ValueError
     bare        the text that a flag without one stands for
     """
 
     positional: bool = False
     choices: Callable[[], Iterable[str]] | None = None
+    suggestions: Callable[[], Iterable[str]] | None = None
     read: Callable[[list[list[str]]], Any] | None = None
     bare: str | None = None
 
@@ -189,8 +191,9 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
     }
     if meaning.topic:
         options["group"] = meaning.topic
-    if flag.choices:
-        kind = _limit(kind, flag.choices())
+    if flag.choices or flag.suggestions:
+        texts = Literal[tuple((flag.choices or flag.suggestions)())]
+        kind = _limit(kind, texts if flag.choices else texts | str)
         options["show_choices"] = False
     read = flag.read
     if several:
@@ -221,12 +224,11 @@ def _in_order(parameters):
         yield each
 
 
-def _limit(kind, choices):
+def _limit(kind, texts):
     """The type with these texts in the place of any."""
-    literal = Literal[tuple(choices)]
     if get_origin(kind) is tuple:
-        return tuple[literal, ...]
-    return literal if kind is str else literal | None
+        return tuple[texts, ...]
+    return texts if kind is str else texts | None
 
 
 def _read_integer(given):

@@ -4,7 +4,7 @@ import contextlib
 import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ class WorkDir:
         recipe: of the run.
         environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
+        class_names: of the run's classes, in the order of the network's output.
         engine: the name of the loop that trains.
         writable: whether this process may write: the first of several workers.
 
@@ -52,6 +53,7 @@ class WorkDir:
         environment: Mapping[str, Any],
         *,
         images: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] = (),
         engine: str = "trainer",
         writable: bool = True,
     ):
@@ -69,6 +71,7 @@ class WorkDir:
             "recipe": dataclasses.asdict(recipe),
             "engine": engine,
             "environment": dict(environment),
+            "class_names": list(class_names),
             "images": listing.fingerprint(images or {}, self._listings),
         }
         with self.locked():
@@ -97,6 +100,9 @@ class WorkDir:
             raise ValueError(
                 f"The work directory {str(self.path)!r} belongs to another recipe: {differences}"
             )
+        if content["class_names"] and "class_names" not in there:  # of an earlier version
+            there["class_names"] = content["class_names"]
+            self._write_recipe(there)
         if content["images"] and not images:
             self.notes.append("the images of the run were not recorded; they are from now on")
             self._write_recipe(there | {"images": content["images"]})

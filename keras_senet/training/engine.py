@@ -38,6 +38,7 @@ class Engine:
             recipe,
             environment(),
             images=images.by_split(),
+            class_names=self.train_set.class_names,
             engine=name,
             writable=writable,
         )

@@ -29,8 +29,10 @@ def spec_of(recipe: Recipe) -> Any:
     return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)
 
 
-def make_network(recipe: Recipe, dataset: Images) -> keras.Model:
-    """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
+def make_network(recipe: Recipe, dataset: Images) -> models.Network:
+    """The recipe's network with new weights; `preprocessing` is the recipe's, `class_names` the
+    dataset's.
+    """
     constructor = models.get(recipe.model)
     spec = spec_of(recipe)
     if spec != constructor.spec:
@@ -44,5 +46,5 @@ def make_network(recipe: Recipe, dataset: Images) -> keras.Model:
     preprocessing = dataclasses.replace(model.preprocessing, size=size, upright=recipe.upright)
     if recipe.normalization == "mean":
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
-    model.preprocessing = preprocessing
+    model.preprocessing, model.class_names = preprocessing, dataset.class_names
     return model
