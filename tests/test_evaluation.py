@@ -603,7 +603,7 @@ def test_a_run_that_is_damaged(tmp_path):
         ((), "--model or --workdir must be given"),
         (("--workdir", "gone"), "'gone' holds no training run"),
         (("--workdir", "gone", "--model", "SEResNet20"), "--workdir is in place of --model"),
-        (("--model", "SEResNet21"), "Did you mean 'SEResNet20'?"),
+        (("--model", "SEResNet21"), "Did you mean 'SEResNet"),
         (("--model", "SEResNet20", "--weights", "gone.pth"), "gone.pth"),
         (
             ("--model", "SEResNet20", "--weights", "a", "--weights", "b"),

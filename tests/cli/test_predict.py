@@ -82,7 +82,8 @@ def photos(tmp_path):
 def by_keras(model, path):
     """The probabilities of a picture by plain Keras."""
     mode = "L" if model.input_shape[-1] == 1 else "RGB"
-    pixels = np.asarray(ImageOps.exif_transpose(Image.open(path)).convert(mode), "float32")
+    with Image.open(path) as picture:
+        pixels = np.asarray(ImageOps.exif_transpose(picture).convert(mode), "float32")
     pixels = pixels.reshape(1, 16, 16, -1)
     mean, std = model.preprocessing.mean, model.preprocessing.std
     return model.predict((pixels - np.float32(mean)) / np.float32(std), verbose=0)[0]
@@ -328,7 +329,7 @@ def bad(tmp_path):
         (("gone/*.jpg", *run), "There is no file or folder 'gone/*.jpg'"),
         (("ok.png", "--workdir", "gone"), "'gone' holds no training run"),
         (("ok.png", "--workdir", "texts"), "'texts' holds no training run"),
-        (("ok.png", "--model", "SEResNet21"), "Did you mean 'SEResNet20'?"),
+        (("ok.png", "--model", "SEResnet50"), "Did you mean 'SEResNet50'?"),
         (("ok.png", "--model", "a.onxn"), "Did you mean 'a.onnx'?"),
         (("ok.png", "--model", "a.onnx"), "'a.onnx' is damaged, or is not of its kind"),
         (("ok.png", "--model", "a.tflite"), "'a.tflite' is damaged, or is not of its kind"),
