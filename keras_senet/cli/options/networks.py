@@ -65,9 +65,10 @@ class SummaryOptions(Printed):
     def __post_init__(self):
         if (self.model is None) == (self.workdir is None):
             raise ValueError("MODEL must be given, or --workdir in its place")
-        if self.size is not None and self.source.kind != "constructor":
+        source = self.source
+        if self.size is not None and source.kind != "constructor":
             raise ValueError(
-                f"--size is for a constructor's name; {self.source.text!r} has its own. "
+                f"--size is for a constructor's name; {source.text!r} has its own. "
                 f"Received: --size {self.size}"
             )
 
