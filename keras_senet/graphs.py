@@ -252,6 +252,14 @@ def _weights(layer):
     return layer.get_weights() if isinstance(layer, keras.Layer) else []
 
 
+def keep_attributes(model: keras.Model, copy: keras.Model) -> keras.Model:
+    """The copy, with the model's `preprocessing` and `class_names` if it has them."""
+    for name in ("preprocessing", "class_names"):
+        if hasattr(model, name):
+            setattr(copy, name, getattr(model, name))
+    return copy
+
+
 def rebuild(
     model: keras.Model,
     changed: Mapping[Any, tuple[keras.Layer, list[np.ndarray]]],
@@ -266,7 +274,7 @@ def rebuild(
         changed: layer -> (the new layer in its place, its weights).
         gone: layers whose output becomes their input.
 
-    The new model has the `preprocessing` of the old one.
+    The new model has the `preprocessing` and the `class_names` of the old one.
 
     Raises:
         ValueError: for a model of another kind, and a layer that cannot be copied.
@@ -292,9 +300,7 @@ def rebuild(
         copy = keras.models.clone_model(
             functional_of(model), clone_function=clone, call_function=call
         )
-        if hasattr(model, "preprocessing"):
-            copy.preprocessing = model.preprocessing
-        return copy
+        return keep_attributes(model, copy)
 
     copy = copied(model)
     for layer, values in weights.items():

@@ -13,7 +13,7 @@ from keras_senet.cli.flags import UsageError, make_complete_app, read_options, s
 from keras_senet.cli.options import CLASSES
 from keras_senet_cli import EXPECTED, quiet
 
-LIGHT = ("list",)  # commands without Keras
+LIGHT = ("list", "predict")  # commands without Keras, or that import it where they need it
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -65,7 +65,7 @@ def _import(command):
     if command in LIGHT:
         return importlib.import_module(f"keras_senet.cli.{command}")
     with quiet():
-        importlib.import_module("keras_senet.layers")  # which Keras then knows by name
+        importlib.import_module("keras_senet.models")  # whose classes Keras then knows by name
         return importlib.import_module(f"keras_senet.cli.{command}")
 
 

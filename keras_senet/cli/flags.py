@@ -44,12 +44,14 @@ class Flag(NamedTuple):
 
     positional  whether it has no flag
     choices     returns the accepted texts
+    suggestions returns some of them, for the completion of shells
     read        (the texts of each time that the flag is given) -> the value; raises ValueError
     bare        the text that a flag without one stands for
     """
 
     positional: bool = False
     choices: Callable[[], Iterable[str]] | None = None
+    suggestions: Callable[[], Iterable[str]] | None = None
     read: Callable[[list[list[str]]], Any] | None = None
     bare: str | None = None
 
@@ -206,8 +208,9 @@ def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
     }
     if meaning.topic:
         options["group"] = meaning.topic
-    if flag.choices:
-        kind = _limit(kind, flag.choices())
+    if flag.choices or flag.suggestions:
+        texts = Literal[tuple((flag.choices or flag.suggestions)())]
+        kind = _limit(kind, texts if flag.choices else texts | str)
         options["show_choices"] = False
     read = flag.read
     if several:
@@ -245,12 +248,11 @@ def _in_order(parameters):
         yield each
 
 
-def _limit(kind, choices):
+def _limit(kind, texts):
     """The type with these texts in the place of any."""
-    literal = Literal[tuple(choices)]
     if get_origin(kind) is tuple:
-        return tuple[literal, ...]
-    return literal if kind is str else literal | None
+        return tuple[texts, ...]
+    return texts if kind is str else texts | None
 
 
 def _read_integer(given):
@@ -360,16 +362,32 @@ def _find_recipe(cls, arguments):
     if Recipe not in get_type_hints(cls).values():
         return None
     name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
-    if name is not None:
-        return RECIPES.get(name)
     wants_help = not {"--help", "-h"}.isdisjoint(arguments)
     (runs,) = (
         each.metadata.get("runs") for each in dataclasses.fields(cls) if each.name == "recipe"
     )
     with contextlib.suppress(*((ValueError, OSError) if wants_help else ())):
+        if name is not None:
+            recipe = RECIPES.get(name)
+            return recipe and recipe.override(**_find_network(arguments))
         begun = _read_begun(Path(workdir), runs) if workdir else None
         return begun if begun or wants_help else _pick(arguments)
     return None
+
+
+def _find_network(arguments):
+    """The fields of a recipe that say which network the weights are of, where flags name weights
+    and no network.
+    """
+    weights = _value("--weights", arguments)
+    if not weights or _value("--model", arguments):
+        return {}
+    found = find_network(weights)
+    if not found and weights.endswith((".weights.h5", ".safetensors")) and Path(weights).is_file():
+        from keras_senet.runs.load import find_file_network  # imports Keras
+
+        found = find_file_network(weights)
+    return found
 
 
 def _pick(arguments):
@@ -382,7 +400,7 @@ def _pick(arguments):
     images, size = survey(dataset, data_dir)
     if weights is None or weights.lower() == "none":
         return pick_recipe(dataset, images=images, size=size)
-    network = {} if _value("--model", arguments) else find_network(weights)
+    network = _find_network(arguments)
     gpu = finds_gpu()
     return pick_recipe(dataset, images=images, size=size, weights=weights, gpu=gpu, **network)
 

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ class WorkDir:
         recipe: of the run.
         environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
+        class_names: of the run's classes, in the order of the network's output.
         engine: the name of the loop that trains.
         start: what the weights are that the run begins from, as plain data; None if they are
             random.
@@ -59,6 +60,7 @@ class WorkDir:
         environment: Mapping[str, Any],
         *,
         images: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] = (),
         engine: str = "trainer",
         start: Mapping[str, Any] | None = None,
         writable: bool = True,
@@ -80,6 +82,7 @@ class WorkDir:
             **history.to_json(self.segments),
             "engine": engine,
             "environment": dict(environment),
+            "class_names": list(class_names),
             "images": listing.fingerprint(images or {}, self._listings),
         } | ({"start": dict(start)} if start else {})
         if restart and not self._recipe_file.exists():
@@ -115,6 +118,9 @@ class WorkDir:
         self.segments = segments
         if self._is_extension(stored, given):
             self._extend(recipe)
+        if content["class_names"] and "class_names" not in there:  # of an earlier version
+            there["class_names"] = content["class_names"]
+            self._write_recipe(there)
         if content["images"] and not images:
             self.notes.append("the images of the run were not recorded; they are from now on")
             self._write_recipe(there | {"images": content["images"]})

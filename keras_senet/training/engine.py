@@ -68,6 +68,7 @@ class Engine:
             recipe,
             environment(),
             images=images.by_split(),
+            class_names=self.train_set.class_names,
             engine=name,
             start=start and start.to_json(),
             writable=writable,

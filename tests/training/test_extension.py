@@ -133,8 +133,8 @@ def test_batch_normalisation_is_frozen_at_the_end_of_each_part():
 
 
 def test_fine_tuning_is_extended_as_the_longer_run(tmp_path):
-    """Stopped while its head is trained, extended, killed in its frozen last epoch; the weights that
-    it began from are gone by then.
+    """Stopped while its head is trained, extended, killed in its frozen last epoch; the weights
+    that it began from are gone by then.
     """
     model = little.NETWORK(weights=None, classes=7)
     keras_senet.save_weights(model, tmp_path / "seven.weights.h5")

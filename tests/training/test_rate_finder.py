@@ -116,7 +116,7 @@ def test_recipes_of_all_kinds(fields):
 
 
 def test_frozen_stages_stay_and_the_head_is_faster(tmp_path):
-    """At the lowest rates: what the first step changes is the rate times the factor of the layer."""
+    """Of a head only, ten times the factor of a tenth of the rate is the same test."""
     model = little.NETWORK(weights=None, classes=7)
     keras_senet.save_weights(model, tmp_path / "seven.weights.h5")
     recipe = RECIPE.override(weights=str(tmp_path / "seven.weights.h5"), freeze=(0, 1, 2, 3))
