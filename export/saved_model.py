@@ -1,5 +1,7 @@
 """TensorFlow SavedModel."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -19,6 +21,7 @@ from .model import (
     unused_name,
 )
 from .parity import ExportReport
+from .reading import ABOUT
 
 
 def _predict_uint8(model, preprocessing, images):
@@ -65,6 +68,17 @@ class SavedModel(FormatOptions):
 
         endpoints = _Endpoints(model, common, self.features)
         write_saved_model(endpoints.model, endpoints.all(), target)
+        _write_about(common, target / ABOUT)
+
+
+def _write_about(common, file):
+    """What is to be known of images and classes, for those who run the folder again."""
+    about = {
+        "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
+        "class_names": common.class_names,
+    }
+    file.parent.mkdir()
+    file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def to_saved_model(

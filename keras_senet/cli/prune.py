@@ -117,10 +117,11 @@ def _check_stages(blocks, stages):
 
 def _load(options):
     """The network and the name of its dataset; only to count it needs no weights."""
-    if options.count_only and options.model and not options.weights:
+    (source,) = options.sources
+    if options.count_only and source.kind == "constructor" and not options.weights:
         with quiet():
-            model = models.get(options.model)(weights=None)
-        return Loaded(options.model, None, model, None)
+            model = models.get(source.text)(weights=None)
+        return Loaded(source.text, None, model, None)
     (loaded,) = load_networks(options)
     return loaded._replace(dataset=dataset_of(options, loaded))
 

@@ -75,7 +75,7 @@ def write_page(
     _check_output(output)
     page = NOTHING | describe_record(record) | {"asked": WORDS[split]}
     if record.ended:
-        model = load_run(workdir).model
+        model = load_run(workdir)
         page |= describe_network(model)
         if evaluation:
             try:

@@ -5,6 +5,7 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
@@ -60,6 +61,11 @@ def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
     return read_recipe(path), Metrics(Path(path) / METRICS).read()
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is the work directory of a training run."""
+    return Path(path, RECIPE).is_file()
+
+
 def read_recipe(path: str | Path) -> Recipe:
     """The recipe of a work directory. Raises as `read_record` does."""
     file = Path(path) / RECIPE
@@ -71,6 +77,18 @@ def read_recipe(path: str | Path) -> Recipe:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
+
+
+def find_network(path: str | Path) -> dict[str, Any]:
+    """The fields of a recipe that say which network a work directory, or a file in one, has; none
+    where that is not known.
+    """
+    path = Path(str(path).partition("#")[0])
+    for folder in (path, path.parent):
+        if (folder / RECIPE).is_file():
+            recipe = read_recipe(folder)
+            return {name: getattr(recipe, name) for name in ("model", "depths", "se")}
+    return {}
 
 
 def read_engine(path: str | Path) -> str:

@@ -72,7 +72,7 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
     with Image.open(output / "pruning.png") as picture:
         assert picture.size == (864, 600)
 
-    model, test_set = load_run(run_folder).model, data.load("digits", "test")
+    model, test_set = load_run(run_folder), data.load("digits", "test")
     plain = complexity(remove_se(model))
     spread = np.linspace(0, 79, 30).astype(int)
     ranking = np.array(model.preprocessing.normalize(data.load("digits", "train").images[spread]))
@@ -131,7 +131,7 @@ def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, 
 def test_a_file_that_says_nothing_of_itself(run_folder, tmp_path):
     for action, message in [
         (lambda file: None, "holds no network of `keras-senet prune`: there is no no-se.keras"),
-        (lambda file: load_run(run_folder).model.save(file), "there is no pruning.json"),
+        (lambda file: load_run(run_folder).save(file), "there is no pruning.json"),
         (
             lambda file: file.with_name("pruning.json").write_text("[]"),
             r"pruning\.json' is damaged",
@@ -171,7 +171,7 @@ def test_the_counts_of_a_run_without_its_images(run_folder, capfd, monkeypatch):
         )
         == 0
     )
-    counts = complexity(prune(load_run(run_folder).model, 0.5, ranking="random"))
+    counts = complexity(prune(load_run(run_folder), 0.5, ranking="random"))
     assert f"{counts.parameters:,}" in capfd.readouterr().out
     assert {path.name for path in output.iterdir()} == {"pruning.csv", "pruning.json"}
 
