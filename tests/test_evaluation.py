@@ -583,7 +583,9 @@ def test_a_run_that_is_damaged(tmp_path):
     folder = tmp_path / "run"
     with pytest.raises(FileNotFoundError, match="holds no training run: there is no recipe.json"):
         load_run(folder)
-    left_by_training(folder)
+    model = left_by_training(folder)
+    assert load_run(folder).preprocessing.size == 24
+    keras.Model(model.input, model.output).save(folder / "model.keras")  # as earlier versions
     assert load_run(folder).preprocessing.size == 24
     keras_senet.SEResNet20(weights=None).save_weights(folder / "model.weights.h5")
     with pytest.raises(ValueError, match="does not say how images are prepared"):

@@ -20,8 +20,8 @@ from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
 from keras_senet.recipes.variants import BASE, DEFAULTS, VARIANTS, Variant
 from keras_senet.runs.environment import environment
+from keras_senet.runs.load import is_run
 from keras_senet.runs.lock import locked
-from keras_senet.runs.record import is_run
 from keras_senet.runs.splits import last_accuracy
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images

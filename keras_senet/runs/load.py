@@ -28,6 +28,11 @@ class Origin(NamedTuple):
     dataset: str | None
 
 
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is the work directory of a training run."""
+    return Path(path, RECIPE).is_file()
+
+
 def _is_network_file(path):
     return Path(path).suffix == ".keras"
 

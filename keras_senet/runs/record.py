@@ -61,11 +61,6 @@ def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
     return read_recipe(path), Metrics(Path(path) / METRICS).read()
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a folder is the work directory of a training run."""
-    return Path(path, RECIPE).is_file()
-
-
 def read_recipe(path: str | Path) -> Recipe:
     """The recipe of a work directory. Raises as `read_record` does."""
     file = Path(path) / RECIPE

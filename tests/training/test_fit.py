@@ -1,5 +1,7 @@
 """The same recipes through Keras' own loop."""
 
+import dataclasses
+import json
 import math
 
 import keras
@@ -45,6 +47,10 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     np.testing.assert_allclose(
         loaded.predict(images, verbose=0), fitted.model.predict(images, verbose=0), rtol=1e-6
     )
+    about = json.loads((fitted.workdir.path / "recipe.json").read_text())
+    assert about["class_names"] == list("0123456789")
+    assert loaded.class_names == tuple("0123456789")
+    assert loaded.preprocessing == fitted.model.preprocessing
 
 
 @pytest.mark.parametrize(

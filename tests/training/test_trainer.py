@@ -16,6 +16,7 @@ import tensorflow as tf
 from little import RECIPE, assert_equal_weights, do_after, keep_after, train
 
 from keras_senet import data
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.runs.record import read_run
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.se import SE
@@ -44,7 +45,15 @@ def test_what_a_run_leaves(whole):
     images = np.zeros((1, 8, 8, 3), "float32")
     loaded = keras.models.load_model(folder / "model.keras")
     np.testing.assert_array_equal(loaded(images), whole.model(images))
+    assert_prediction_is_known(folder, loaded)
     assert any(file.stat().st_size > 100 for file in (folder / "tensorboard").iterdir())
+
+
+def assert_prediction_is_known(folder, loaded):
+    """What a photograph is to be prepared by, and what its classes are called."""
+    assert json.loads((folder / "recipe.json").read_text())["class_names"] == list("0123456789")
+    assert loaded.class_names == tuple("0123456789")
+    assert loaded.preprocessing == Preprocessing.scaled(8)
 
 
 def test_another_seed_gives_other_weights(tmp_path, whole):
