@@ -208,7 +208,7 @@ def test_two_replicas_are_one(tmp_path, weights):
     ("fields", "strategy"),
     [
         ({"optimizer": "adamw", "decoupled": True, "ema": 0.9, "accumulation": 2}, "none"),
-        ({"sync_bn": True, "precision": "mixed_float16"}, "mirrored"),
+        ({"sync_bn": True}, "mirrored"),
     ],
     ids=str,
 )
