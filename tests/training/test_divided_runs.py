@@ -155,7 +155,7 @@ def test_figures_of_each_class_are_written_and_shown(tmp_path, capsys, engine):
     assert train(*run, "--quiet", "--engine", engine) == 0
     printed = capsys.readouterr()
     assert "no test images of 1 classes: green" in printed.err
-    text = " ".join(printed.out.split())
+    text = " ".join(printed.out.replace("│", " ").split())
     assert "Classes, test images" in text
     assert "green 0 no images" in text
     rows = read_csv(tmp_path / "run" / "per_class.csv")
