@@ -159,19 +159,18 @@ def _random_networks():
 
 def _trained_networks(workdirs, data_dir):
     for workdir in workdirs:
-        name, dataset = read_origin(workdir)
-        model = load_run(workdir)
-        load = functools.partial(_trained, model, dataset, data_dir)
-        yield f"{name} on {dataset}", load
+        origin = read_origin(workdir)
+        load = functools.partial(_trained, load_run(workdir), origin, data_dir)
+        yield f"{origin.name} on {origin.dataset}", load
 
 
-def _trained(model, dataset, data_dir):
-    upright = model.preprocessing.upright
-    test = data.load(dataset, "test", data_dir, upright=upright)
-    calibration, _ = images_of(model, data.load(dataset, "train", data_dir, upright=upright))
+def _trained(model, origin, data_dir):
+    options = {"upright": model.preprocessing.upright, **origin.division}
+    test = data.load(origin.dataset, "test", data_dir, **options)
+    calibration, _ = images_of(model, data.load(origin.dataset, "train", data_dir, **options))
     images, labels = images_of(model, test, most=None)
     accuracy = evaluate(model, test).top1
-    weights = f"trained on {dataset}"
+    weights = f"trained on {origin.dataset}"
     return Subject(model, weights, calibration, images, labels, accuracy, test.class_names)
 
 

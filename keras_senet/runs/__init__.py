@@ -6,4 +6,6 @@ NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"
 BEST = "best.weights.h5"  # of the best epoch so far
 REPORT = "report.json"
+SPLIT = "split.csv"  # how images were divided into training and validation images, if they were
+PER_CLASS = "per_class.csv"  # of the last evaluation
 STATES = {"trainer": "checkpoints", "fit": "backup"}  # the folder of what an engine continues from
