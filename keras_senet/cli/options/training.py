@@ -118,14 +118,15 @@ class ReportOptions(ImageOptions):
     Images:
     dataset        digits, a tfds name or a folder; default: the run's own
     split          of which images
-    no_evaluation  without what needs the dataset: confusions, classes and gates
+    no_evaluation  without what needs the dataset: confusions, classes, Grad-CAM, gates and
+                   suspects.csv, the likely wrong labels
     no_gates       without the gates of the SE blocks
     no_images      without images of the dataset, such as ones that are not to be shared
     """
 
     workdir: Positional[str]
     output: str | None = None
-    split: Literal["test", "train"] = "test"
+    split: Literal["test", "val", "train"] = "test"
     no_evaluation: bool = False
     no_gates: bool = False
     no_images: bool = False
