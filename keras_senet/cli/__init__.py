@@ -13,7 +13,7 @@ from keras_senet.cli.flags import UsageError, make_complete_app, read_options
 from keras_senet.cli.options import CLASSES
 from keras_senet_cli import EXPECTED, quiet
 
-LIGHT = ("list",)  # commands without Keras
+LIGHT = ("data", "list")  # commands without Keras
 
 
 def main(arguments: Sequence[str]) -> int:

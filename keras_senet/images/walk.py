@@ -10,6 +10,7 @@ from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
 BEGINNING = 64  # bytes: they contain the format of an image
+CONVERT = f"is not decoded; convert it to one of {', '.join(FORMATS)}"
 
 
 @dataclass
@@ -21,6 +22,20 @@ class Found:
 
 
 def find_images(folder: str | os.PathLike) -> Found:
+    """The `Found` of a folder, as `search_images` has it.
+
+    Raises:
+        ValueError: for an image of a format that is not decoded, by its ending.
+        OSError: for a folder that cannot be read.
+    """
+    found = search_images(folder)
+    for path, reason in found.left_out.items():
+        if reason == CONVERT:
+            raise ValueError(f"{printable(path)!r} {reason}")
+    return found
+
+
+def search_images(folder: str | os.PathLike) -> Found:
     """The `Found` of a folder and its subfolders: regular files that are images, by ending or else
     by content.
 
@@ -29,7 +44,6 @@ def find_images(folder: str | os.PathLike) -> Found:
     is skipped are the links.
 
     Raises:
-        ValueError: for an image of a format that is not decoded, by its ending.
         OSError: for a folder that cannot be read.
     """
     found, linked, seen = Found(), [], _parent_ids(folder)
@@ -88,9 +102,7 @@ def _add_file(entry, found):
     elif ending in ENDINGS or _is_image(entry.path):
         found.images.append(entry.path)
     elif ending in NOT_DECODED:
-        raise ValueError(
-            f"{printable(entry.path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}"
-        )
+        found.left_out[entry.path] = CONVERT
     else:
         found.left_out[entry.path] = "not an image"
 

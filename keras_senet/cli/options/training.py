@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
-from keras_senet.recipes import Recipe
+from keras_senet.recipes import RECIPES, Recipe
 from keras_senet.recipes.variants import DEFAULTS, VARIANTS, Variant, variant_of
 
 
@@ -30,6 +30,32 @@ class QuickstartOptions(Options):
 
     def __post_init__(self):
         Recipe(seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Printed):
+    """
+    dataset       a folder of class folders, a CSV file of paths and labels, or a tfds name
+    data_dir      where tfds datasets are
+    headers_only  do not decode images: quick, but damage after the header and near duplicates are
+                  not found
+
+    Output:
+    csv     a file that lists the problems of each image
+    output  folder for samples.png, sizes.png and, with --recipe, augmented.png
+    recipe  whose augmentation augmented.png shows (`keras-senet list --recipes`)
+    """
+
+    dataset: Positional[str]
+    data_dir: str | None = None
+    headers_only: bool = False
+    csv: str | None = None
+    output: str | None = None
+    recipe: Annotated[str | None, Flag(choices=lambda: RECIPES)] = None
+
+    def __post_init__(self):
+        if self.recipe and (self.headers_only or not self.output):
+            raise ValueError("--recipe goes with --output, and decodes: not with --headers-only")
 
 
 @dataclass(frozen=True, kw_only=True)
