@@ -67,7 +67,8 @@ def _load(name, options):
         raise ValueError("--size is not for a run, whose network has its own")
     found = load_run(name)
     try:
-        class_names = data.load(found.dataset, "test", options.data_dir).class_names
+        images = data.load(found.dataset, "test", options.data_dir, **found.division)
+        class_names = images.class_names
     except (ValueError, OSError, ImportError):
         class_names = None  # the run's images are elsewhere
     return (

@@ -163,11 +163,9 @@ def _trained_networks(workdirs, data_dir):
 
 
 def _trained(run, data_dir):
-    upright = run.model.preprocessing.upright
-    test = data.load(run.dataset, "test", data_dir, upright=upright)
-    calibration, _ = images_of(
-        run.model, data.load(run.dataset, "train", data_dir, upright=upright)
-    )
+    options = {"upright": run.model.preprocessing.upright, **run.division}
+    test = data.load(run.dataset, "test", data_dir, **options)
+    calibration, _ = images_of(run.model, data.load(run.dataset, "train", data_dir, **options))
     images, labels = images_of(run.model, test, most=None)
     accuracy = evaluate(run.model, test).top1
     weights = f"trained on {run.dataset}"

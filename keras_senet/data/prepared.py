@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_senet.data.examples import read_image_and_label, read_integer
 from keras_senet.data.records import RecordFiles
 from keras_senet.data.sources import Dataset, Encoded
-from keras_senet.extras import require
+from keras_senet.extras import MissingExtraError, require
 
 # The names that a split may have there.
 NAMES = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}
@@ -89,6 +89,14 @@ def _load_info(name, data_dir):
             f"tensorflow_datasets (tfds.builder({name!r}).download_and_prepare()), or name another "
             "directory or dataset"
         ) from error
+
+
+def has_prepared(name: str, data_dir=None) -> bool:
+    """Whether there is a dataset of tensorflow_datasets of this name on the disk."""
+    try:
+        return bool(_load_info(name, data_dir))
+    except (ValueError, MissingExtraError):
+        return False
 
 
 def _keys(info, name):
