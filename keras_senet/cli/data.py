@@ -51,13 +51,23 @@ def run(options: DataOptions) -> None:
 
 def _open(options) -> tuple[list[Item], dict[str, str]]:
     """(the images of the dataset, the files that are left out: path -> why)."""
-    if os.path.isdir(options.dataset):
+    if os.path.isdir(options.dataset) and _names_folder(options):
         layout = read_layout(Path(options.dataset))
         return list_items(layout), layout.left_out
     with console.status(f"opening {options.dataset}"), quiet():
         from keras_senet.data.items import list_dataset
 
         return list_dataset(options.dataset, options.data_dir), {}
+
+
+def _names_folder(options):
+    """Whether a folder is meant, and not a dataset of its name, which takes TensorFlow to know."""
+    if os.path.basename(options.dataset) != options.dataset:
+        return True
+    with quiet():
+        from keras_senet.data.datasets import DATASETS, names_folder
+
+        return options.dataset not in DATASETS and names_folder(options.dataset, options.data_dir)
 
 
 def _first_reason(left_out):
@@ -192,7 +202,7 @@ def _write_pictures(found: Inspection, options) -> None:
         written = ["sizes.png"]
     if used and not options.headers_only:
         with quiet():
-            from keras_senet.data.samples import augmented_samples, class_samples
+            from keras_senet.training.samples import augmented_samples, class_samples
 
             rows = class_samples(found)
             image_grid(rows, folder / "samples.png", options.dataset)

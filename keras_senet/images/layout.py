@@ -1,15 +1,28 @@
-"""Which files of a folder are images of which split and class, without looking into them."""
+"""Which files of a folder are images of which split and class, without looking into them.
+
+A folder is split if it has train/, val/ or test/ (in any capitals; validation/ and valid/ are val/,
+too) with class folders in it. Then other folders beside these are no part of the dataset. Without
+one it is not split: its folders are the classes, also one that is called "train" and has images
+directly in it. Two cases are ambiguous, and refused: class folders beside train/, where there is
+neither val/ nor test/; and nothing but folders with the names of splits, with images directly in
+them.
+"""
 
 import os
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_senet.files import printable
-from keras_senet.images.walk import search_images
+from keras_senet.images.walk import find_images, holds_images, is_hidden, search_images
+from keras_senet.runs import RECIPE
 
-# The names that the folder of a split may have, in any capitals, and what its images are called.
+# The names that a split may have, in any capitals, and what its images are called.
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
 KINDS = {"train": "training", "val": "validation", "test": "test"}
+# Names of splits, also with what is often added to them, such as "test1"
+LIKE_A_SPLIT = re.compile(rf"({'|'.join(sum(SPLITS.values(), ()))})(ing)?[\W\d_]*", re.I)
+LAYOUTS = "class folders (CLASS/*.jpg), or train/ and val/ or test/ with class folders in them"
 
 
 @dataclass
@@ -26,55 +39,147 @@ def read_layout(path: Path) -> Layout:
     """The `Layout` of a folder of class folders, or of one with them in train/, val/ and test/.
 
     Raises:
-        ValueError: if there are no class folders, or several folders of one split.
+        ValueError: as `find_splits` and `list_classes` do.
         OSError: if a folder cannot be read.
     """
     layout = Layout()
-    splits = {split: found for split in SPLITS if (found := find_split(path, split))}
+    splits = find_splits(path)
     for split, folder in (splits or {"": path}).items():
-        _add_classes(layout, split, folder)
+        names, others = list_classes(folder)
+        layout.left_out |= others
+        for name in names:
+            found = search_images(folder / name)
+            layout.images += [(image, split, name) for image in found.images]
+            layout.left_out |= found.left_out
+            if not found.images:
+                layout.left_out[os.fspath(folder / name)] = "a class folder without images"
     if splits:
         used = {folder.name for folder in splits.values()}
-        for name in _visible(path):
-            if name not in used:
+        for name in sorted(os.listdir(path)):
+            if name not in used and not is_hidden(name):
                 layout.left_out[os.fspath(path / name)] = "outside the folders of the splits"
-    if not layout.images and not layout.left_out:
-        raise ValueError(f"{printable(path)!r} has no class folders with images")
     return layout
 
 
-def _add_classes(layout, split, folder):
-    for name in _visible(folder):
-        place = folder / name
-        if not place.is_dir():
-            reason = "outside the class folders" if place.exists() else "a broken link"
-            layout.left_out[os.fspath(place)] = reason
-            continue
-        found = search_images(place)
-        layout.images += [(image, split, printable(name)) for image in found.images]
-        layout.left_out |= found.left_out
-        if not found.images:
-            layout.left_out[os.fspath(place)] = "a class folder without images"
-
-
-def _visible(folder):
-    return sorted(name for name in os.listdir(folder) if not name.startswith("."))
-
-
-def find_split(path: Path, split: str) -> Path | None:
-    """The folder of a split, by one of the names that it may have; None if there is none.
+def find_splits(path: Path) -> dict[str, Path]:
+    """The folders of the splits that a folder has; none if it is not split.
 
     Raises:
-        ValueError: if there are several, of which one would be ignored.
+        ValueError: if a split has several folders, of which one would be ignored, or the folder is
+            neither split nor has classes, or could be both.
         OSError: if `path` cannot be read.
     """
-    names = os.listdir(path) if path.is_dir() else []
-    named = [path / name for name in names if name.lower() in SPLITS[split]]
+    folders = _list_folders(path)
+    if not any(map(_may_be_class, folders)):
+        _check_not_flat(path, folders)
+    found = {split: _find_split(path, split, folders) for split in SPLITS}
+    there = {split: folder for split, folder in found.items() if folder is not None}
+    if any(_list_folders(folder) or not holds_images(folder) for folder in there.values()):
+        _check_not_both(path, there, folders)
+        return there
+    return {}
+
+
+def has_splits(path: Path) -> bool:
+    """Whether a folder in `path` has the name of a split."""
+    names = set(sum(SPLITS.values(), ()))
+    return any(each.name.lower() in names for each in _list_folders(path))
+
+
+def has_classes(path: Path) -> bool:
+    """Whether a folder in `path` has images in it."""
+    return any(
+        holds_images(folder) for each in _list_folders(path) for folder, _, _ in os.walk(each)
+    )
+
+
+def is_of_runs(path: Path) -> bool:
+    """Whether it is a work directory, or has some in it, as that of an ablation."""
+    return any(any(path.glob(f"{'*/' * depth}{RECIPE}")) for depth in range(3))
+
+
+def _list_folders(path):
+    """The folders in a folder, sorted, without those of training runs."""
+    with os.scandir(path) as entries:
+        names = [each.name for each in entries if not is_hidden(each.name) and _is_folder(each)]
+    return [path / name for name in sorted(names) if not (path / name / RECIPE).is_file()]
+
+
+def _is_folder(entry):
+    """Whether it is a folder or a link to one; of links in a circle `entry.is_dir()` raises."""
+    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
+
+
+def _may_be_class(folder):
+    return not LIKE_A_SPLIT.fullmatch(folder.name)
+
+
+def _check_not_flat(path, folders):
+    """Raises ValueError if no folder is a class, or has classes in it."""
+    if any(map(_list_folders, folders)):
+        return
+    flat = next((each for each in (path, *folders) if holds_images(each)), None)
+    if flat is not None:
+        raise ValueError(
+            f"{printable(flat)!r} has images, but no class folders: the images of each class must "
+            f"be in a folder of its own. {printable(path)!r} must have {LAYOUTS}"
+        )
+    if not folders:
+        state = "has no class folders" if any(path.iterdir()) else "is empty"
+        raise ValueError(f"{printable(path)!r} {state}: it must have {LAYOUTS}")
+
+
+def _check_not_both(path, there, folders):
+    """Raises ValueError if a folder has training images, and beside them more class folders."""
+    others = [each for each in folders if _may_be_class(each)]
+    if set(there) != {"train"} or not others:
+        return
+    images = [each for each in others if find_images(each).images]
+    if images:
+        names = ", ".join(repr(each.name) for each in images[:5])
+        raise ValueError(
+            f"{printable(path)!r} is ambiguous: it has {there['train'].name!r} with class folders, "
+            f"and beside it {names} with images. Name {printable(there['train'])!r} as the "
+            "dataset, or put validation or test images into val/ or test/"
+        )
+
+
+def _find_split(path, split, folders):
+    """The folder of a split, by one of the names that it may have; None if there is none."""
+    named = [each for each in folders if each.name.lower() in SPLITS[split]]
     named.sort(key=Path.is_symlink, reverse=True)  # a folder is preferred to links to it
-    folders = {folder.resolve(): folder for folder in named if folder.is_dir()}
-    if len(folders) > 1:
-        received = " and ".join(sorted(repr(folder.name) for folder in folders.values()))
+    different = {folder.resolve(): folder for folder in named}
+    if len(different) > 1:
+        received = " and ".join(sorted(repr(folder.name) for folder in different.values()))
         raise ValueError(
             f"{str(path)!r} must have one folder of {KINDS[split]} images. Received: {received}"
         )
-    return next(iter(folders.values()), None)
+    return next(iter(different.values()), None)
+
+
+def list_classes(folder):
+    """(the names of the class folders, sorted; the other files, path -> why they are left out)."""
+    names, beside = [], {}
+    for name in sorted(name for name in os.listdir(folder) if not is_hidden(name)):
+        path = folder / name
+        if (path / RECIPE).is_file():
+            beside[os.fspath(path)] = "a training run"
+        elif path.is_dir():
+            check_utf8(path)
+            names.append(name)
+        else:
+            reason = "outside the class folders" if path.exists() else "a broken link"
+            beside[os.fspath(path)] = reason
+    if not names:
+        raise ValueError(f"{printable(folder)!r} has no class folders")
+    return names, beside
+
+
+def check_utf8(path):
+    """Class names are written to JSON, CSV, HTML and exported files."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"The name of a folder must be UTF-8. Received: {printable(path)!r}"
+        ) from error

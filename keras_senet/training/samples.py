@@ -3,12 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
-from keras_senet import models
-from keras_senet.data.datasets import load
-from keras_senet.data.training import TrainingData
 from keras_senet.images.decoding import decode
 from keras_senet.images.inspection import Inspection
 from keras_senet.recipes import RECIPES
+from keras_senet.training.inputs import load_images, lower_batch_size, make_batches
 
 CLASSES, EACH, SIDE = 12, 8, 128  # rows, images of each, pixels per side
 BATCH = 32
@@ -51,25 +49,9 @@ def augmented_samples(recipe: str, dataset: str, data_dir: str | None = None) ->
     """Rows of the first images of a training run by a named recipe, augmented and perhaps mixed,
     each with its classes. Corrupt ones are replaced by others.
     """
-    chosen = RECIPES[recipe]
-    images = load(
-        dataset,
-        "train",
-        data_dir,
-        upright=chosen.upright,
-        validation_fraction=chosen.validation_fraction,
-        seed=chosen.seed,
-    )
-    own = models.get(chosen.model).input_size
-    batch = min(BATCH, len(images) // 2 * 2) or 1  # even, as images are mixed in pairs
-    training = TrainingData(
-        images,
-        batch_size=batch,
-        image_size=chosen.image_size or images.image_shape[0] or own,
-        seed=chosen.seed,
-        augmentation=chosen.augmentation,
-        class_balanced=chosen.class_balanced,
-    )
+    chosen = RECIPES[recipe].override(dataset=dataset, batch_size=BATCH, accumulation=1)
+    images = load_images(chosen, data_dir).train
+    training = make_batches(lower_batch_size(chosen, len(images)), images)
     pixels, targets = _first_batch(training)
     captions = [_describe(target, images.class_names) for target in targets]
     pairs = list(zip(pixels, captions, strict=True))
