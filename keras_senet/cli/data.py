@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,12 @@ from rich.progress import track
 from keras_senet.cli.options import DataOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.files import check_folder, printable, to_csv, write_atomically
-from keras_senet.images.inspection import Inspection, Item, Problem, inspect, list_items
+from keras_senet.images.inspection import LEFT_OUT, Inspection, Item, Problem, inspect, list_items
 from keras_senet.images.layout import read_layout
 from keras_senet.images.summary import summarize
 from keras_senet_cli import quiet
 
+COLUMNS = ("file", "split", "class", "problem", "detail")  # of --csv
 SHOWN = 30  # classes in the table: with more, those with the fewest and the most images
 EXTREMES = 10
 EXAMPLES = 5  # groups of duplicates
@@ -42,8 +44,8 @@ def run(options: DataOptions) -> None:
     else:
         _print(summary, found)
     if options.csv:
-        text = to_csv([each._asdict() for each in found.problems()], Problem._fields)
-        write_atomically(options.csv, text)
+        rows = (dict(zip(COLUMNS, each, strict=True)) for each in found.problems())
+        write_atomically(options.csv, to_csv(list(rows), COLUMNS))
         _say(f"{options.csv}: {sum(summary['problems'].values()):,} problems, file by file")
     if options.output:
         _write_pictures(found, options)
@@ -93,12 +95,19 @@ def _progress() -> Iterator[Console]:
         yield Console(file=errors)
 
 
+@contextlib.contextmanager
+def _silent() -> Iterator[None]:
+    """Holds back messages of TensorFlow, and warnings of files that are left out: they are listed
+    already.
+    """
+    with quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
 def _find_refusal(options) -> str:
     """Why `keras-senet train` refuses the dataset; "" if it does not."""
-    import warnings
-
-    with quiet(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of files that are left out
+    with _silent():
         from keras_senet import data
 
         try:
@@ -180,12 +189,14 @@ def _print_problems(found):
     """Each kind with how often it is and an example."""
     kinds: dict[str, list[Problem]] = {}
     for each in found.problems():
-        kinds.setdefault(each.kind, []).append(each)
+        kind = f"{each.kind}: {each.detail}" if each.kind == LEFT_OUT else each.kind
+        kinds.setdefault(kind, []).append(each)
     table = make_table("What to look at", "what", "images", "such as")
     table.columns[2].justify = "left"
     for kind, problems in sorted(kinds.items(), key=lambda each: -len(each[1])):
         first = problems[0]
-        example = f"{first.file}: {first.detail}" if first.detail else first.file
+        detail = first.detail if first.kind != LEFT_OUT else ""
+        example = f"{first.file}: {detail}" if detail else first.file
         table.add_row(kind, f"{len(problems):,}", example)
     show(table)
 
@@ -201,7 +212,7 @@ def _write_pictures(found: Inspection, options) -> None:
         image_sizes(sizes, folder / "sizes.png", options.dataset)
         written = ["sizes.png"]
     if used and not options.headers_only:
-        with quiet():
+        with _silent():
             from keras_senet.training.samples import augmented_samples, class_samples
 
             rows = class_samples(found)

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import itertools
 import os
-import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -28,6 +27,7 @@ REDUCED = 8  # pixels per side of the reduction by which near duplicates are fou
 NEAR, CONTRAST = 3.0, 10.0
 BLOCK = 2048  # images that are compared at once
 MOST_COMPARED = 100_000  # images: to compare more takes longer than to decode them
+LEFT_OUT = "left out"
 SMALL, LONG = 16, 5.0  # pixels of the short side; long over short side
 
 
@@ -135,7 +135,7 @@ class Inspection:
                 kind, detail = self._describe_twin(number, twins[number])
                 yield Problem(item.name, item.split, item.label, kind, detail)
         for path, reason in self.left_out.items():
-            yield Problem(printable(path), "", "", "left out", reason)
+            yield Problem(printable(path), "", "", LEFT_OUT, reason)
 
     def _describe_twin(self, number, group):
         """The kind of a duplicate, and which image it is the same as: if there is one, of another
@@ -403,10 +403,30 @@ def _png_colour(content):
 
 
 def _gif_colour(content):
-    """A picture follows each graphic control extension. Source: GIF89a, 20 and 23."""
-    controls = re.findall(rb"\x21\xf9\x04(.)...\x00\x2c", content, re.DOTALL)
-    extras = {"alpha": any(each[0] & 1 for each in controls), "animated": len(controls) > 1}
-    return "palette", _true(extras)
+    """By the extension before the first picture, and whether there is a second one. Source: GIF89a,
+    18 to 23.
+    """
+    content, at, pictures, alpha = content + bytes(16), 13, 0, False
+    at += _colours_length(content[10])
+    for _ in range(headers.MAX_STEPS):
+        kind = content[at : at + 1]
+        if kind == b"!":
+            alpha |= not pictures and content[at + 1] == 0xF9 and content[at + 3] & 1 == 1
+            at += 2
+        elif kind == b",":
+            pictures += 1
+            at += 11 + _colours_length(content[at + 9])
+        if kind not in (b"!", b",") or pictures > 1:
+            break
+        while at < len(content) and content[at]:  # blocks of data, each after its length
+            at += 1 + content[at]
+        at += 1
+    return "palette", _true({"alpha": alpha, "animated": pictures > 1})
+
+
+def _colours_length(flags):
+    """Bytes of the table of colours that a screen or picture announces."""
+    return 3 * 2 ** (flags % 8 + 1) if flags & 128 else 0
 
 
 def _bmp_colour(content):

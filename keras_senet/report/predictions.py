@@ -122,8 +122,8 @@ def predict_dataset(
     return Predictions(
         result,
         find_pairs(result.confusion, used, columns),
-        _find_surest(used, columns, columns.predicted != columns.true),
-        _find_surest(used, columns, columns.predicted == columns.true),
+        find_surest(used, columns, columns.predicted != columns.true),
+        find_surest(used, columns, columns.predicted == columns.true),
         find_suspects(used, columns, len(result.images)),
         means.gates() if means else (),
         means.images if means else 0,
@@ -186,8 +186,10 @@ def find_suspects(used: np.ndarray, columns: Columns, classes: int) -> tuple[Pre
     return tuple(_prediction(used, columns, place) for place in places[order])
 
 
-def _find_surest(used, columns, wanted):
-    """The `SUREST` predictions of the highest probability, one for each pair of classes."""
+def find_surest(used: np.ndarray, columns: Columns, wanted: np.ndarray) -> tuple[Prediction, ...]:
+    """Of the images that are `wanted`, bool (N,), the `SUREST` with the highest probability, one
+    for each pair of true and predicted class.
+    """
     (places,) = np.nonzero(wanted & (columns.predicted >= 0))
     order = places[np.argsort(-columns.probability[places], kind="stable")]
     pairs = {}
