@@ -171,10 +171,16 @@ def _describe(summary) -> Iterator[str]:
             f"{each['width']} x {each['height']}" for each in (sizes[k] for k in ORDER)
         )
         ratios = sizes["aspect_ratio"]
+        if low == high and ratios["min"] == ratios["max"]:
+            yield f"width x height: {low}"
+            return
         yield (
             f"width x height: smallest {low} ({sizes['smallest']['file']}), median {middle}, "
-            f"largest {high} ({sizes['largest']['file']}); width / height {ratios['min']:.2f} to "
-            f"{ratios['max']:.2f}, median {ratios['median']:.2f}"
+            f"largest {high} ({sizes['largest']['file']})"
+        )
+        yield (
+            f"width / height: {ratios['min']:.2f} to {ratios['max']:.2f}, median "
+            f"{ratios['median']:.2f}"
         )
 
 

@@ -26,8 +26,7 @@ ALL_SHOWN = 30  # classes: with more the worst and the best are shown, and the o
 EXTREMES = 10  # so many of them
 LISTED = 2000  # classes, at most, for the size of the page
 EPOCHS = 300  # rows of the table of epochs, at most
-SUSPECTS = 50  # likely wrong labels in the page, at most; `suspects.csv` has all
-SEEN = 24  # of them with a picture
+SUSPECTS = 24  # likely wrong labels in the page, at most; `suspects.csv` has all
 
 
 def describe_record(record: Record) -> dict[str, Any]:
@@ -261,14 +260,13 @@ def _name(each: Prediction, dataset, names):
 
 
 def _suspects(found, dataset, names, thumbnails):
-    """The likely wrong labels that the page shows, the first with pictures, and how many there
+    """The likely wrong labels that the page shows, with pictures if it may, and how many there
     are.
     """
     ((view,),) = found.evaluation.views
     rows = []
-    for place, each in enumerate(found.suspects[:SUSPECTS]):
-        seen = thumbnails and place < SEEN
-        picture = thumbnail(show(dataset, each.index, view)) if seen else None
+    for each in found.suspects[:SUSPECTS]:
+        picture = thumbnail(show(dataset, each.index, view)) if thumbnails else None
         rows.append((_name(each, dataset, names), picture))
     return {"rows": rows, "count": len(found.suspects)}
 

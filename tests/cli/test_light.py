@@ -40,6 +40,9 @@ REFUSED = [
     ["export", "SEResNet51"],
     ["export", "SEResNet50", "--quantization", "int8"],
     ["quickstart", "--seed", "-1"],
+    ["data"],
+    ["data", "./nowhere", "--recipe", "digits"],
+    ["data", "..", "--headers-only", "--csv", "/nowhere/at/all/x.csv"],
 ]
 # One process runs them all, each as if it were the first.
 PROGRAM = """

@@ -234,7 +234,7 @@ def test_suspects_are_listed_and_written(root, written, probabilities):
     own = [float(row["label_probability"]) for row in rows]
     np.testing.assert_allclose(own, [probabilities[i, labels[i]] for i in expected], rtol=1e-4)
     shown = section(root, "suspects").one("table").rows()
-    assert [row[-1] for row in shown] == [row["file"] for row in rows][:50]
+    assert [row[-1] for row in shown] == [row["file"] for row in rows][:24]
     images = list(pictures_of(section(root, "suspects")))
     for image, index in zip(images, expected[:24], strict=True):
         np.testing.assert_array_equal(image, digits("test").images[index])
