@@ -44,6 +44,7 @@ def run(options: DataOptions) -> None:
     else:
         _print(summary, found)
     if options.csv:
+        Path(options.csv).parent.mkdir(parents=True, exist_ok=True)
         rows = (dict(zip(COLUMNS, each, strict=True)) for each in found.problems())
         write_atomically(options.csv, to_csv(list(rows), COLUMNS))
         _say(f"{options.csv}: {sum(summary['problems'].values()):,} problems, file by file")
@@ -64,7 +65,7 @@ def _open(options) -> tuple[list[Item], dict[str, str]]:
 
 def _names_folder(options):
     """Whether a folder is meant, and not a dataset of its name, which takes TensorFlow to know."""
-    if os.path.basename(options.dataset) != options.dataset:
+    if os.path.basename(options.dataset) != options.dataset or options.dataset.startswith("."):
         return True
     with quiet():
         from keras_senet.data.datasets import DATASETS, names_folder
