@@ -16,6 +16,7 @@ from keras_senet.files import check_folder, printable, to_csv, write_atomically
 from keras_senet.images.inspection import LEFT_OUT, Inspection, Item, Problem, inspect, list_items
 from keras_senet.images.layout import read_layout
 from keras_senet.images.summary import summarize
+from keras_senet.recipes import Recipe
 from keras_senet_cli import quiet
 
 COLUMNS = ("file", "split", "class", "problem", "detail")  # of --csv
@@ -109,11 +110,10 @@ def _silent() -> Iterator[None]:
 def _find_refusal(options) -> str:
     """Why `keras-senet train` refuses the dataset; "" if it does not."""
     with _silent():
-        from keras_senet import data
+        from keras_senet.training.inputs import load_images
 
         try:
-            for split in data.splits(options.dataset, options.data_dir):
-                data.load(options.dataset, split, options.data_dir)
+            load_images(Recipe(dataset=options.dataset), options.data_dir)
         except (ValueError, OSError) as error:
             return " ".join(str(error).split())
     return ""

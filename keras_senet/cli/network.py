@@ -78,12 +78,8 @@ def open_images(
     if name != loaded.dataset:
         division.pop("split_file", None)
     with console.status(f"opening {name}"):
-        wanted = data.resolve_split(name, split or options.split, options.data_dir)
+        wanted = data.resolve_split(
+            name, split or options.split, options.data_dir, divides=bool(division)
+        )
         images = data.load(name, wanted, options.data_dir, upright=upright, **division)
-        if wanted != "all" and not division and data.is_divided(name, options.data_dir):
-            console.print(
-                f"{name} has no validation images of its own: {wanted!r} are {len(images):,} "
-                "images of it, divided as by default (see --split)",
-                highlight=False,
-            )
     return Opened(name, wanted, images)

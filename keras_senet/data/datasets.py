@@ -4,6 +4,7 @@ import os
 import re
 import warnings
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import tensorflow as tf
 
 from keras_senet.data.division import Division
 from keras_senet.data.folders import load_folder
-from keras_senet.data.prepared import find_prepared_splits, has_prepared, load_prepared
+from keras_senet.data.prepared import has_prepared, has_prepared_split, load_prepared
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.data.tables import ENDINGS as TABLES
 from keras_senet.data.tables import Table
@@ -47,21 +48,43 @@ EMBEDDED_SPLITS = ("train", "test")  # of these
 PREPARED = re.compile(r"[a-zA-Z_]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?")
 
 
+@dataclass(frozen=True)
+class Source:
+    """A dataset whose images are not loaded yet.
+
+    name  of the dataset
+    has   whether it has a split of its own, with labels
+    load  one of them, or "all" images of a dataset that has none
+    """
+
+    name: str
+    has: Callable[[str], bool]
+    load: Callable[[str], Dataset | Encoded]
+
+    def lacks_evaluation(self) -> bool:
+        """Whether it has training images only, or no splits."""
+        return not (self.has("val") or self.has("test"))
+
+    def load_all(self) -> Dataset | Encoded:
+        """All images of a dataset that `lacks_evaluation`."""
+        return self.load("train" if self.has("train") else "all")
+
+
 def load(
     name: str | os.PathLike,
     split: str,
     data_dir=None,
     *,
     upright: bool = True,
-    validation_fraction: float = 0.2,
+    validation_fraction: float | None = None,
     seed: int = 0,
     split_file: str | os.PathLike | None = None,
 ) -> Dataset | Encoded:
-    """The "train", "val" or "test" split of a dataset; or "all" images of one that is divided.
+    """The "train", "val" or "test" split of a dataset, or "all" images of one that has training
+    images only, or no splits.
 
-    Of a dataset with training images only, or without any splits, a stratified part is kept for
-    validation: it is divided into "train" and "val". The part follows from the images' names and
-    classes.
+    With a `validation_fraction`, as runs have it, such a dataset is divided into "train" and "val":
+    a stratified part, which follows from the names of the images, is kept for validation.
 
     Args:
         name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10",
@@ -69,90 +92,95 @@ def load(
             train/<class>/, val/<class>/ (or validation/, valid/) and test/<class>/, in any
             capitals; or the path of a CSV file with the columns path, label and maybe split. The
             classes are those of the training images.
-        split: "train", "val" (also "validation" or "valid"), "test", which is "val" where there
-            is no labelled "test" (`resolve_split` says which one it is), or "all".
+        split: "train", "val" (also "validation" or "valid"), "test" or "all". Where there is no
+            labelled "test" it is "val"; `resolve_split` says which one is loaded.
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
         upright: whether images are rotated as their EXIF orientation says, as viewers show them.
-        validation_fraction: of each class, the part that is kept for validation.
-        seed: of the choice of this part: a recipe's.
-        split_file: the `split.csv` of a run, which says how its dataset was divided: images that
-            are not listed, such as new ones, are in neither part. None divides by the fraction and
-            the seed.
+        validation_fraction: the part of each class that is kept for validation, above 0 and below
+            1; None divides nothing.
+        seed: of the choice of this part.
+        split_file: the `split.csv` of a run, in place of the choice: images that it does not list,
+            such as new ones, are in neither part.
 
     Raises:
         ValueError: for an unknown dataset or split, or invalid files.
         OSError: for files that cannot be read.
         MissingExtraError: if the library that has the data is not installed.
     """
-    there, load_split = _open(name, data_dir, upright)
-    wanted = _resolve(name, split, there)
-    if not _must_divide(there):
-        return load_split(wanted)
-    whole = load_split("train" if there else "all")
+    source, divides = _open(name, data_dir, upright), validation_fraction is not None
+    wanted = _resolve(source, split, divides)
     if wanted == "all":
-        return whole
+        return source.load_all()
+    if not divides or not source.lacks_evaluation():
+        return source.load(wanted)
     file = None if split_file is None else Path(split_file)
+    whole = source.load_all()
     parts = Division(validation_fraction, seed, file).divide(whole.names(), whole.labels)
     if not len(parts[wanted]):
-        raise ValueError(f"{str(file)!r} lists no images of {str(name)!r} as {wanted!r}")
+        raise ValueError(f"{str(file)!r} lists no images of {source.name!r} as {wanted!r}")
     return whole.select(parts[wanted])
 
 
-def resolve_split(name: str | os.PathLike, split: str, data_dir=None) -> str:
-    """The split that `load` takes, as "train", "val", "test" or "all": "val" for "test" where there
-    is no labelled "test".
+def resolve_split(
+    name: str | os.PathLike, split: str, data_dir=None, *, divides: bool = False
+) -> str:
+    """The split that `load` takes, as "train", "val", "test" or "all"; `divides` is whether it has
+    a `validation_fraction`.
+
+    For "test" it is "val" where there is no labelled "test", and for "train" and "test" it is "all"
+    of a dataset without splits that is not divided.
     """
-    there, _ = _open(name, data_dir)
-    return _resolve(name, split, there)
+    return _resolve(_open(name, data_dir), split, divides)
 
 
 def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
-    """Which of "train", "val" and "test" can be loaded, with labels. Raises as `load` does."""
-    there, _ = _open(name, data_dir)
-    return ("train", "val") if _must_divide(there) else there
+    """Which of "train", "val" and "test" a dataset has, with labels. Raises as `load` does."""
+    return tuple(filter(_open(name, data_dir).has, SPLITS))
 
 
-def is_divided(name: str | os.PathLike, data_dir=None) -> bool:
-    """Whether `load` keeps a part of the images for validation, as the dataset has no other ones.
-    Raises as `load` does.
-    """
-    there, _ = _open(name, data_dir)
-    return _must_divide(there)
+def lacks_evaluation(name: str | os.PathLike, data_dir=None) -> bool:
+    """Whether a dataset has training images only, or no splits. Raises as `load` does."""
+    return _open(name, data_dir).lacks_evaluation()
 
 
-def _must_divide(there):
-    return there in ((), ("train",))
-
-
-def _open(name, data_dir=None, upright=True) -> tuple[tuple[str, ...], Callable]:
-    """(the splits of its own that a dataset has, with labels; what loads one of them)."""
+def _open(name, data_dir=None, upright=True) -> Source:
     name, path = str(name), Path(name)
     if name in DATASETS:
-        return EMBEDDED_SPLITS, DATASETS[name]
+        return Source(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
     if path.is_file() and not _is_bare(name):
         table = Table(path)
-        return table.splits, lambda split: table.load(split, upright)
+        return Source(name, table.splits.__contains__, lambda split: table.load(split, upright))
     if path.is_dir() and names_folder(name, data_dir):
-        there = tuple(find_splits(path))
-        return there, lambda split: load_folder(path, split, upright)
+        there = find_splits(path)
+        return Source(name, there.__contains__, lambda split: load_folder(path, split, upright))
     _check_dataset_name(name)
-    there = find_prepared_splits(name, data_dir)
-    return there, lambda split: load_prepared(name, split, data_dir, upright)
+    return Source(
+        name,
+        lambda split: has_prepared_split(name, split, data_dir),
+        lambda split: load_prepared(name, split, data_dir, upright),
+    )
 
 
-def _resolve(name, split, there):
+def _resolve(source, split, divides):
     wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), split)
     if wanted not in (*SPLITS, "all"):
         raise ValueError(
             f"`split` must be one of {', '.join(map(repr, (*SPLITS, 'all')))}. "
             f"Received: split={split!r}"
         )
-    possible = ("train", "val", "all") if _must_divide(there) else there
-    if wanted == "test" and "test" not in possible and "val" in possible:
+    if wanted == "train" and source.has("train"):
+        return wanted
+    if wanted == "test" and not source.has("test") and source.has("val"):
         return "val"
-    if wanted not in possible and wanted in ("val", "all"):
+    is_whole = source.lacks_evaluation()
+    if is_whole and divides and wanted != "all":
+        return "train" if wanted == "train" else "val"
+    if is_whole and wanted != "val" and not source.has("train"):
+        return "all"
+    if (wanted == "all" and not is_whole) or (wanted == "val" and not source.has("val")):
+        there = [*filter(source.has, SPLITS), *(["all"] if is_whole else [])]
         raise ValueError(
-            f"`split` must be {' or '.join(map(repr, possible))} for {str(name)!r}. "
+            f"`split` must be {' or '.join(map(repr, there))} for {source.name!r}. "
             f"Received: split={split!r}"
         )
     return wanted

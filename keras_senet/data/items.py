@@ -5,14 +5,14 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.data.datasets import is_divided, load, splits
+from keras_senet.data.datasets import load, splits
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.images.inspection import Item
 
 
 def list_dataset(name: str | os.PathLike, data_dir: str | None = None) -> list[Item]:
     """The images of all splits; images in memory are read as PNG files. Raises as `load` does."""
-    wanted = ("all",) if is_divided(name, data_dir) else splits(name, data_dir)
+    wanted = splits(name, data_dir) or ("all",)
     return [item for split in wanted for item in _list_split(load(name, split, data_dir), split)]
 
 

@@ -121,11 +121,11 @@ def _keys(info, name):
     return keys
 
 
-def find_prepared_splits(name: str, data_dir=None) -> tuple[str, ...]:
-    """Which of "train", "val" and "test" a dataset of tensorflow_datasets has, with labels."""
+def has_prepared_split(name: str, split: str, data_dir=None) -> bool:
+    """Whether a dataset of tensorflow_datasets has "train", "val" or "test", with labels."""
     info = _load_info(name, data_dir)
     _, label_key = _keys(info, name)
-    return tuple(split for split in NAMES if _find_split(info, split, label_key))
+    return _find_split(info, split, label_key) is not None
 
 
 def _require_split(info, split, label_key):

@@ -169,8 +169,8 @@ class Table:
         missing = [row.file for row in rows if not _is_file(row.file)]
         if missing:
             raise self._error(
-                f"names {len(missing):,} files that are not there, of {len(rows):,}; the first: "
-                f"{missing[0]!r}"
+                f"must name files that are there. Missing: {len(missing):,} of {len(rows):,}, "
+                f"first {missing[0]!r}"
             )
 
 

@@ -104,7 +104,7 @@ def write_page(
                     del division["split_file"]
                 upright = model.preprocessing.upright
                 images = data.load(name, split, data_dir, upright=upright, **division)
-                page["asked"] = WORDS[data.resolve_split(name, split, data_dir)]
+                page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]
                 found = predict_dataset(
                     model, images, with_gates=gates, batch_size=batch_size, progress=progress
                 )

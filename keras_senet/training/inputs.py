@@ -81,9 +81,9 @@ def load_images(recipe: Recipe, data_dir: str | None = None) -> RunImages:
     train_set = load("train")
     _check_classes(recipe.dataset, train_set)
     there = data.splits(recipe.dataset, data_dir)
-    split = "val" if "val" in there else "test"
+    is_divided = data.lacks_evaluation(recipe.dataset, data_dir)
+    split = "val" if is_divided or "val" in there else "test"
     test_set = load("test") if split == "val" and "test" in there else None
-    is_divided = data.is_divided(recipe.dataset, data_dir)
     return RunImages(train_set, load(split), split, test_set, is_divided)
 
 

@@ -56,8 +56,8 @@ class ImageOptions(Options):
     Images:
     dataset     digits, a tfds name, a folder or a CSV file; default: the run's own, else
                 imagenet2012
-    split       train, val or test (val, where there are no test images of the dataset's own), or
-                all images of one that is not split
+    split       train, val, test (where the dataset has none: val, or all images of one that is not
+                split, but for a run that divided it), or all
     data_dir    where tfds datasets are
     batch_size  images per step
     """
