@@ -1,6 +1,8 @@
 """A work directory: which run it belongs to, what is in it, and how that is read and written."""
 
-RECIPE = "recipe.json"  # with the engine, the environment, the classes and a digest of the images
+from keras_senet.recipes.recipe import FILE
+
+RECIPE = FILE  # with the engine, the environment, the classes and a digest of the images
 METRICS = "metrics.csv"
 NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"

@@ -9,13 +9,18 @@ from typing import Annotated, ClassVar, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
-from keras_senet.recipes import Recipe
+from keras_senet.recipes import RECIPES, Recipe
 from keras_senet.recipes.variants import DEFAULTS, VARIANTS, Variant, variant_of
 
 
 def read_variants(given: Sequence[Sequence[str]]) -> tuple[Variant, ...]:
     """The variants of names, and of NAME:FIELDS."""
     return tuple(variant_of(text) for each in given for text in each)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Those of the named recipes."""
+    return tuple(RECIPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +35,32 @@ class QuickstartOptions(Options):
 
     def __post_init__(self):
         Recipe(seed=self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataOptions(Printed):
+    """
+    dataset       a folder of class folders, a CSV file of paths and labels, or a tfds name
+    data_dir      where tfds datasets are
+    headers_only  do not decode images: quick, but damage after the header and near duplicates are
+                  not found
+
+    Output:
+    csv     a file that lists the problems of each image
+    output  folder for samples.png, sizes.png and, with --recipe, augmented.png
+    recipe  whose augmentation augmented.png shows (`keras-senet list --recipes`)
+    """
+
+    dataset: Positional[str]
+    data_dir: str | None = None
+    headers_only: bool = False
+    csv: str | None = None
+    output: str | None = None
+    recipe: Annotated[str | None, Flag(choices=recipe_names)] = None
+
+    def __post_init__(self):
+        if self.recipe and (self.headers_only or not self.output):
+            raise ValueError("--recipe goes with --output, and decodes: not with --headers-only")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +158,8 @@ class ReportOptions(ImageOptions):
     Images:
     dataset        digits, a tfds name, a folder or a CSV file; default: the run's own
     split          of which images
-    no_evaluation  without what needs the dataset: confusions, classes and gates
+    no_evaluation  without what needs the dataset: confusions, classes, Grad-CAM, gates and
+                   suspects.csv, the likely wrong labels
     no_gates       without the gates of the SE blocks
     no_images      without images of the dataset, such as ones that are not to be shared
     """
