@@ -12,6 +12,7 @@ from .formats import Common, export_model
 from .onnx import ONNX, to_onnx
 from .parity import ExportReport, ParityError
 from .saved_model import SavedModel, to_saved_model
+from .sensitive_layers import RankedLayer, rank_layers
 from .tflite import TFLite, to_tflite
 
 __all__ = [
@@ -19,10 +20,12 @@ __all__ = [
     "Common",
     "ExportReport",
     "ParityError",
+    "RankedLayer",
     "SavedModel",
     "TFLite",
     "export_model",
     "fold",
+    "rank_layers",
     "to_onnx",
     "to_saved_model",
     "to_tflite",

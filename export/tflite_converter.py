@@ -31,10 +31,11 @@ def convert(model, options, common) -> bytes:
         serve = serving_function(model, common.preprocessing, batch=1)
         write_saved_model(model, {"serving_default": serve}, folder)
         converter = _make_converter(folder, options, common)
-        if not options.float_gates:
+        names = [*options.float_layers, *(gate_layers(model) if options.float_gates else ())]
+        if not names:
             return converter.convert()
         plain: Any = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-        return _with_float_layers(converter, find_operations(gate_layers(model), plain))
+        return _with_float_layers(converter, find_operations(names, plain))
 
 
 def _make_converter(folder, options, common) -> Any:
