@@ -94,7 +94,8 @@ def measure(
     found = measured.pop("outputs")
     what = f"{options.kind} file of {model.name!r}"
     if evaluation is not None:
-        (predicted,), (at,) = (found.pop("evaluation")[name] for name in ("classes", "indices"))
+        evaluated = found.pop("evaluation")
+        (predicted,), (at,) = evaluated["classes"], evaluated["indices"]
         if (predicted < 0).any():
             raise ParityError(f"The {what} was removed: its outputs are not finite")
         measured |= evaluation.accuracies(model, preprocessing, predicted, at)
