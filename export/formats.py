@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -120,7 +121,7 @@ def check_layer_names(model: keras.Model, names: tuple[str, ...]) -> None:
             )
 
 
-def names_within(model: keras.Model, names: tuple[str, ...]) -> set[str]:
+def names_within(model: keras.Model, names: Collection[str]) -> set[str]:
     """The names of these layers and of those within them, such as the convolutions of SE blocks."""
     layers = [layer for layer in flat_layers(model) if layer.name in names]
     return {each.name for layer in layers for each in flat_layers(layer)}

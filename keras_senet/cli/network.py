@@ -5,7 +5,7 @@ from typing import NamedTuple
 import keras
 
 from keras_senet import models
-from keras_senet.cli.options import NetworkOptions
+from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.tables import console
 from keras_senet.runs.load import load_run
 from keras_senet.weights import open_weights, resolve

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import report_runs
 import tensorflow as tf
-from hostile import FACTOR, FIRST, rescaled
+from hostile import FACTOR, FIRST, SECOND, predictions, random_images, rescaled
 
 import keras_senet
 from keras_senet import cli, data
@@ -146,25 +146,24 @@ def test_accuracy_is_of_so_many_images(run_folder):
         assert exports_of(run_folder)["model.onnx"]["evaluated_images"] == expected
 
 
-def test_the_layers_that_lose_are_named(run_folder, capsys):
-    """In a run with a hostile layer, as in `test_sensitive_layers`."""
-    report_runs.leave(run_folder, rescaled(FACTOR))
-    flags = ["--format", "tflite", "--quantization", "int8"]
-    assert cli.main(["export", str(run_folder), *flags]) == 0
+def test_the_layers_that_lose_are_named(run_folder, capsys, monkeypatch):
+    """In a run with a hostile layer, whose file is better when that stays in float."""
+    model, shown = rescaled(FACTOR), random_images()
+    labelled = data.Dataset(shown, predictions(model, shown), tuple("0123456789"))
+    monkeypatch.setitem(data.DATASETS, "digits", lambda split: labelled)
+    report_runs.leave(run_folder, model)
+    command = ["export", str(run_folder), "--format", "tflite", "--quantization", "int8"]
+    assert cli.main(command) == 0
     printed = capsys.readouterr().out
-    assert FIRST in printed
+    assert "Layers that lose most in int8" in printed
+    assert f"--float-layers {FIRST} {SECOND}, more images" in printed
     found = exports_of(run_folder)
     assert found["model.tflite"]["sensitive_layers"] is None
     lossy = found["model.int8.tflite"]
-    assert lossy["accuracy"] < lossy["keras_accuracy"] - 0.01
-    assert lossy["sensitive_layers"] == [FIRST]
-    advice = printed.split("--float-layers ")[1].split(",")[0].split()
-    assert (
-        cli.main(["export", str(run_folder), *flags, "--overwrite", "--float-layers", *advice]) == 0
-    )
+    assert (lossy["keras_accuracy"], lossy["sensitive_layers"]) == (1, [FIRST])
+    assert cli.main([*command, "--overwrite", "--float-layers", FIRST, SECOND]) == 0
     saved = exports_of(run_folder)["model.int8.tflite"]
-    assert saved["accuracy"] > saved["keras_accuracy"] - 0.01
-    assert saved["sensitive_layers"] is None
+    assert saved["accuracy"] > lossy["accuracy"] + 0.1
 
 
 @pytest.fixture

@@ -4,14 +4,14 @@ import keras
 import numpy as np
 import pytest
 import report_runs
-from hostile import FACTOR, FIRST, SECOND, rescaled, sure_images
+from hostile import FACTOR, FIRST, SECOND, predictions, random_images, rescaled
 
 from keras_senet import export
 
 
 @pytest.fixture(scope="module")
 def images():
-    return sure_images(report_runs.network())
+    return random_images(32).astype("float32")
 
 
 def rank(model, images, **options):
@@ -69,20 +69,21 @@ def rank_plain(model, images, **options):
     return export.rank_layers(model, images, **options)
 
 
-@pytest.mark.parametrize("factor", [FACTOR, 1 / FACTOR])
-@pytest.mark.parametrize("write", [export.to_tflite, export.to_onnx])
+@pytest.mark.parametrize(
+    ("write", "factor"), [(export.to_tflite, FACTOR), (export.to_onnx, 1 / FACTOR)]
+)
 def test_layers_in_float_save_a_file(write, factor, images, tmp_path):
     """The proof that the layer was the right one."""
-    model = rescaled(factor)
-    labels = model.predict(model.preprocessing.normalize(images), verbose=0).argmax(-1)
-    options = {"quantization": "int8", "representative_images": images}
-    options |= {"preprocessing": model.preprocessing, "evaluation": (images, labels)}
+    model, many = rescaled(factor), random_images()
+    options = {"quantization": "int8", "representative_images": many.astype("float32")}
+    options |= {"preprocessing": model.preprocessing, "images": images}
+    options["evaluation"] = many, predictions(model, many)
     lossy = write(model, tmp_path / "lossy", **options)
     assert lossy.keras_accuracy == 1
-    assert lossy.accuracy < 0.9
+    assert lossy.accuracy < 0.85
     first, *_ = rank(model, images)
     saved = write(model, tmp_path / "saved", float_layers=first.float_layers, **options)
-    assert saved.accuracy > 0.97
+    assert saved.accuracy > 0.94
     assert saved.relative_error < lossy.relative_error / 2
 
 
