@@ -157,6 +157,7 @@ def _read_images(subject, options, calibrates) -> _Images:
             f"Accuracy is not measured, as the run's images, {dataset!r}, cannot be used: give "
             f"others by --dataset ({error})",
             highlight=False,
+            soft_wrap=True,
         )
         return _Images(calibration)
 
@@ -219,6 +220,7 @@ def _print_layers(quantization: str, layers: list[RankedLayer]) -> None:
     console.print(
         f"To lose less: int8 with {advice}, more images to calibrate on, float16{further}.",
         highlight=False,
+        soft_wrap=True,
     )
 
 
