@@ -117,7 +117,7 @@ def _load(name, options) -> _Subject:
 
 def _class_names(found, options):
     try:
-        return data.load(found.dataset, "test", options.data_dir).class_names
+        return data.load(found.dataset, "test", options.data_dir, **found.division).class_names
     except (ValueError, OSError, ImportError):
         return None  # the run's images are elsewhere
 

@@ -18,7 +18,7 @@ from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.tables import console
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
-from keras_senet.export.images import images_for, images_of
+from keras_senet.export.images import images_of
 from keras_senet.export.inputs import synthetic_images
 from keras_senet.export.parity import ParityError
 from keras_senet.export.tflite import QUANTIZATIONS
@@ -154,9 +154,10 @@ def _trained_networks(workdirs, data_dir):
 
 
 def _trained(run, data_dir):
-    upright = run.model.preprocessing.upright
-    test = data.load(run.dataset, "test", data_dir, upright=upright)
-    calibration = images_for(run.model, run.dataset, data_dir)
+    options = {"upright": run.model.preprocessing.upright, **run.division}
+    test = data.load(run.dataset, "test", data_dir, **options)
+    calibration, _ = images_of(run.model, data.load(run.dataset, "train", data_dir, **options))
+    calibration = calibration.astype("float32")
     images, labels = images_of(run.model, test, most=None)
     weights, evaluation = f"trained on {run.dataset}", LabelledImages(images, labels)
     images = images.astype("float32")

@@ -1,10 +1,10 @@
 """The networks that commands are asked for."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
-from keras_senet import models
+from keras_senet import data, models
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.tables import console
 from keras_senet.runs.load import load_run
@@ -13,12 +13,15 @@ from keras_senet_cli import quiet
 
 
 class Loaded(NamedTuple):
-    """A network with its name, what its weights are, and the dataset of its run, if it has one."""
+    """A network with its name, what its weights are, and the dataset of its run, if it has one,
+    with how that was divided.
+    """
 
     name: str
     weights: str | None
     model: keras.Model
     dataset: str | None
+    division: dict[str, Any] = {}  # noqa: RUF012
 
 
 def load_network(
@@ -44,7 +47,7 @@ def load_networks(options: NetworkOptions) -> list[Loaded]:
     """The networks of --workdir, or of --model and --weights."""
     if options.workdir:
         run = load_run(options.workdir)
-        return [Loaded(run.name, options.workdir, run.model, run.dataset)]
+        return [Loaded(run.name, options.workdir, run.model, run.dataset, run.division)]
     names = options.model if isinstance(options.model, tuple) else (options.model,)
     weights = options.weights if isinstance(options.weights, tuple) else (options.weights,)
     found = []
@@ -56,6 +59,27 @@ def load_networks(options: NetworkOptions) -> list[Loaded]:
     return found
 
 
-def dataset_of(options: NetworkOptions, loaded: Loaded) -> str:
-    """The name of the dataset that is asked for, else the run's own."""
-    return options.dataset or loaded.dataset or "imagenet2012"
+class Opened(NamedTuple):
+    """Images with the name of their dataset and of their split."""
+
+    dataset: str
+    split: str
+    images: Any
+
+
+def open_images(
+    options: NetworkOptions, loaded: Loaded, *, upright: bool, split: str | None = None
+) -> Opened:
+    """The images that are asked for, by default of the run's own dataset, which is divided as the
+    run did; `split` None is the one that is asked for.
+    """
+    name = options.dataset or loaded.dataset or "imagenet2012"
+    division = dict(loaded.division)
+    if name != loaded.dataset:
+        division.pop("split_file", None)
+    with console.status(f"opening {name}"):
+        wanted = data.resolve_split(
+            name, split or options.split, options.data_dir, divides=bool(division)
+        )
+        images = data.load(name, wanted, options.data_dir, upright=upright, **division)
+    return Opened(name, wanted, images)

@@ -1,13 +1,17 @@
-"""Exported files as a table."""
+"""Exported files, and the figures of classes, as tables."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from keras_senet.cli.tables import make_table
+from keras_senet.cli.tables import console, make_table, show
+from keras_senet.evaluation.tables import ClassRow
+from keras_senet.runs import PER_CLASS
 from keras_senet.runs.splits import WORDS
+
+MOST_CLASSES = 20  # with more, so many of the lowest accuracies are shown
 
 
 def export_table(reports: Iterable[Any]) -> Table:
@@ -38,3 +42,23 @@ def _title(evaluated):
     split = evaluated[0].evaluated_split if evaluated else None
     words = f"; accuracy on {WORDS[split]} images" if split else ""
     return f"Exports, compared with Keras{words}"
+
+
+def show_classes(rows: Sequence[ClassRow], balanced_accuracy: float, split: str) -> None:
+    """Prints the accuracy of each class on a split, or of the lowest ones, and their mean."""
+    shown = rows
+    if len(rows) > MOST_CLASSES:
+        known = [row for row in rows if row.top1 is not None]
+        shown = sorted(known, key=lambda row: row.top1)[:MOST_CLASSES]
+    table = make_table(
+        f"Classes, {WORDS[split]} images", "class", "images", "top-1", "most confused with"
+    )
+    for row in shown:
+        top1 = "no images" if row.top1 is None else f"{100 * row.top1:.2f}%"
+        table.add_row(row.name, f"{row.images:,}", top1, row.most_confused_with)
+    show(table)
+    empty, rest = sum(not row.images for row in rows), len(rows) - len(shown)
+    text = f"balanced accuracy, the mean over classes: {100 * balanced_accuracy:.2f}%"
+    text += f"; {empty:,} classes have no images" if empty else ""
+    text += f"; {rest:,} classes are not shown: {PER_CLASS} has all" if rest else ""
+    console.print(text, highlight=False)

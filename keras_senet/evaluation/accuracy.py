@@ -44,6 +44,12 @@ class Evaluation:
     skipped: tuple[Corrupt, ...]
     views: tuple[tuple[Crops | Whole, ...], ...]
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the top-1 accuracies of the classes that have images."""
+        there = self.images > 0
+        return float((self.confusion.diagonal()[there] / self.images[there]).mean())
+
 
 def evaluate(
     model: keras.Model | Sequence[keras.Model],

@@ -9,6 +9,7 @@ from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
 # Files with these endings are images, whatever their content.
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
+SYSTEM = ("__MACOSX", "@eaDir")  # folders that archives of macOS and Synology's disks add
 BEGINNING = 64  # bytes: they contain the format of an image
 
 
@@ -39,6 +40,19 @@ def find_images(folder: str | os.PathLike) -> Found:
     return found
 
 
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is not the user's own."""
+    return name.startswith(".") or name in SYSTEM
+
+
+def holds_images(folder: str | os.PathLike) -> bool:
+    """Whether there is an image directly in a folder, by its ending."""
+    with os.scandir(folder) as entries:
+        return any(
+            each.name.lower().endswith(ENDINGS) and not is_hidden(each.name) for each in entries
+        )
+
+
 def _parent_ids(folder):
     """Those of all folders that contain a folder, by its name and by its real path."""
     ids = set()
@@ -60,7 +74,7 @@ def _visit(folder, found, linked, seen):
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        visible = [entry for entry in scanned if not entry.name.startswith(".")]
+        visible = [entry for entry in scanned if not is_hidden(entry.name)]
     folders, files = [], []
     for entry in sorted(visible, key=lambda entry: entry.name):
         (folders if _is_folder(entry) else files).append(entry)

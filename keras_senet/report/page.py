@@ -12,7 +12,7 @@ from keras_senet.report.predictions import predict_dataset
 from keras_senet.report.sections import describe_network, describe_predictions, describe_record
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.load import load_run
-from keras_senet.runs.record import read_record
+from keras_senet.runs.record import read_division, read_record
 from keras_senet.runs.splits import WORDS
 from keras_senet_cli import __version__
 
@@ -51,7 +51,7 @@ def write_page(
         workdir: the work directory of the run.
         output: the file; None is report.html in `workdir`.
         dataset: a name or folder that the dataset has now; None is the run's own.
-        split: "test", "val" or "train": the images that the network is evaluated on.
+        split: "test", "val", "train" or "all": the images that the network is evaluated on.
         data_dir: where tensorflow_datasets has its data.
         evaluation: whether the network is evaluated: confusions, classes and gates, and figures of
             its own.
@@ -69,7 +69,8 @@ def write_page(
     """
     require("jinja2", "analysis")
     if split not in WORDS:
-        raise ValueError(f"`split` must be 'train', 'val' or 'test'. Received: split={split!r}")
+        accepted = ", ".join(map(repr, WORDS))
+        raise ValueError(f"`split` must be one of {accepted}. Received: split={split!r}")
     record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
@@ -80,8 +81,12 @@ def write_page(
         if evaluation:
             try:
                 name = dataset or record.recipe.dataset
-                images = data.load(name, split, data_dir, upright=model.preprocessing.upright)
-                page["asked"] = WORDS[data.resolve_split(name, split, data_dir)]
+                division = read_division(workdir, record.recipe)
+                if name != record.recipe.dataset:
+                    del division["split_file"]
+                upright = model.preprocessing.upright
+                images = data.load(name, split, data_dir, upright=upright, **division)
+                page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]
                 found = predict_dataset(
                     model, images, with_gates=gates, batch_size=batch_size, progress=progress
                 )

@@ -7,19 +7,21 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_senet.runs import NETWORK, RECIPE, WEIGHTS
-from keras_senet.runs.record import read_recipe
+from keras_senet.runs.record import read_division, read_recipe
 from keras_senet.weights.metadata import preprocessing_of
 from keras_senet.weights.readers import open_file
 
 
 class Run(NamedTuple):
     """The network of a run, with `preprocessing`, and the names of its architecture and its
-    dataset, if it has one.
+    dataset, if it has one; `division` are the arguments of `data.load` that divide it as the run
+    did.
     """
 
     model: keras.Model
     name: str
     dataset: str | None
+    division: dict[str, Any]
 
 
 def is_run(path: str | Path) -> bool:
@@ -60,9 +62,10 @@ def _load_pruned(path):
         report = json.loads(description.read_text())
         name, dataset = report["network"], report["dataset"]
         preprocessing = preprocessing_of(report)
+        division = dict(report.get("division", {}))
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{str(description)!r} is damaged ({error!r})") from error
-    return Run(_load_model(path, preprocessing), f"{name} {path.stem}", dataset)
+    return Run(_load_model(path, preprocessing), f"{name} {path.stem}", dataset, division)
 
 
 def _load_trained(workdir):
@@ -71,7 +74,8 @@ def _load_trained(workdir):
         _require(workdir / name, "holds a run that has not ended")
     with open_file(workdir / WEIGHTS) as file:
         preprocessing = preprocessing_of(file.metadata)
-    return Run(_load_model(workdir / NETWORK, preprocessing), recipe.model, recipe.dataset)
+    model, division = _load_model(workdir / NETWORK, preprocessing), read_division(workdir, recipe)
+    return Run(model, recipe.model, recipe.dataset, division)
 
 
 def _load_model(path, preprocessing):

@@ -4,6 +4,7 @@ import contextlib
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.graphs import flat_layers, keep_gradients_local
@@ -39,6 +40,7 @@ class TrainStep:
         optimizer: as of `make_optimizer`, built.
         average: the moving average of the model's weights, or None.
         strategy: where the step runs.
+        class_weights: those of the loss of images of each class, float32 (classes,); None for 1.
     """
 
     def __init__(
@@ -48,9 +50,11 @@ class TrainStep:
         optimizer: keras.Optimizer,
         average: Average | None,
         strategy: tf.distribute.Strategy,
+        class_weights: np.ndarray | None = None,
     ):
         self.recipe, self.model, self.optimizer = recipe, model, optimizer
         self.average, self.strategy = average, strategy
+        self.class_weights = class_weights
         self.replicas = strategy.num_replicas_in_sync
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
@@ -130,6 +134,8 @@ class TrainStep:
             losses = keras.losses.categorical_crossentropy(
                 targets, probabilities, label_smoothing=smoothing
             )
+            if self.class_weights is not None:
+                losses *= tf.reduce_sum(targets * self.class_weights, axis=-1)
             loss = tf.reduce_sum(losses) / self.recipe.batch_size
             scaled = self.optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, [v.value for v in variables])

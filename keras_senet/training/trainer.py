@@ -15,6 +15,7 @@ from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
 from keras_senet.training.checkpoints import Checkpoints
 from keras_senet.training.engine import Engine
+from keras_senet.training.inputs import weigh_classes
 from keras_senet.training.network import make_network
 from keras_senet.training.optimizer import make_optimizer, make_schedule
 from keras_senet.training.progress import Progress
@@ -46,13 +47,17 @@ class Trainer(Engine):
             evaluated; 0 is after the last epoch only.
         skip_corrupt: whether images that cannot be used are left out, and listed in `skipped.csv`.
         tensorboard: whether to write event files for TensorBoard.
+        lower_batch: whether a batch size above the number of training images is lowered to it, with
+            a note, in place of an error; `recipe` is then what is trained.
 
     Attributes:
+        recipe: what is trained.
         model: the network, trained after `train()`.
         test_set, split: the images that epochs are evaluated on and the best one is chosen on, and
             what they are: "val" or, where there are no validation images, "test".
         final_set: the test images that are evaluated once, at the end, by the best epoch's weights;
             None without validation images.
+        evaluated: the split that was evaluated last, and its `Evaluation`; None before.
     """
 
     def __init__(
@@ -70,6 +75,7 @@ class Trainer(Engine):
         evaluate_epochs: int = 1,
         skip_corrupt: bool = False,
         tensorboard: bool = False,
+        lower_batch: bool = False,
     ):
         _check_backend()
         self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
@@ -79,8 +85,16 @@ class Trainer(Engine):
         self.skip_corrupt = skip_corrupt
         _check_strategy(recipe, self.strategy.num_replicas_in_sync)
         super().__init__(
-            recipe, workdir, data_dir, name="trainer", tensorboard=tensorboard, writable=is_chief
+            recipe,
+            workdir,
+            data_dir,
+            name="trainer",
+            tensorboard=tensorboard,
+            writable=is_chief,
+            lower_batch=lower_batch,
+            replicas=self.strategy.num_replicas_in_sync,
         )
+        recipe = self.recipe
         self.steps = recipe.epochs * self.steps_per_epoch
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
@@ -105,9 +119,21 @@ class Trainer(Engine):
             self.optimizer = make_optimizer(recipe, self.steps_per_epoch)
             self.optimizer.build(self.model.trainable_variables)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.step = TrainStep(recipe, self.model, self.optimizer, self.average, self.strategy)
+        self.step = TrainStep(
+            recipe,
+            self.model,
+            self.optimizer,
+            self.average,
+            self.strategy,
+            weigh_classes(self.train_set) if recipe.class_weights else None,
+        )
         self.validation = Validation(
-            self.model, self.average, self.images, self.workdir, skip_corrupt=self.skip_corrupt
+            self.model,
+            self.average,
+            self.images,
+            self.workdir,
+            self._record_evaluation,
+            skip_corrupt=self.skip_corrupt,
         )
         self.prediction_step = self.validation.step
 
@@ -140,7 +166,7 @@ class Trainer(Engine):
         notes = [*self.workdir.notes, *self.checkpoints.notes(step)]
         if self.workers.is_chief:
             self.checkpoints.set_aside()
-            self.workdir.begin_at(step)
+            self._begin_at(step)
             if not (step or self.skip_corrupt):
                 self.images.check_evaluated()
         return step, Totals(*sums), notes

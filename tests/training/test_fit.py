@@ -8,6 +8,7 @@ import little
 import numpy as np
 import pytest
 
+from keras_senet import data
 from keras_senet.data import Augmentation
 from keras_senet.training import Trainer
 from keras_senet.training.fit import FitTrainer
@@ -88,6 +89,26 @@ def test_it_continues_at_the_last_epoch_that_ended(tmp_path, fitted):
     rows, expected = (trainer.workdir.metrics.read() for trainer in (continued, fitted))
     assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected] == [1, 2]
     assert rows[-1]["test_accuracy"] == expected[-1]["test_accuracy"]
+
+
+def test_class_weights_are_those_of_the_engine(tmp_path, monkeypatch):
+    def unequal(split, digits=data.DATASETS["digits"]):
+        images = digits(split).images
+        return data.Dataset(images, np.arange(len(images)) ** 2 // 700, tuple("0123456789"))
+
+    monkeypatch.setitem(data.DATASETS, "digits", unequal)
+    recipe = RECIPE.override(
+        class_weights=True, label_smoothing=0.1, mixup=0.3, accumulation=2, epochs=1
+    )
+    engines = [fit(tmp_path / "fit", recipe), Trainer(recipe, tmp_path / "engine", verbose=False)]
+    engines[1].train()
+    plain = fit(tmp_path / "plain", recipe.override(class_weights=False))
+    ours, theirs, other = (each.model.get_weights() for each in (*engines, plain))
+    for a, b in zip(ours, theirs, strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    assert max(np.abs(a - b).max() for a, b in zip(ours, other, strict=True)) > 0.01
+    tables = [(each.workdir.path / "per_class.csv").read_text() for each in engines]
+    assert tables[0] == tables[1]
 
 
 @pytest.mark.parametrize("fields", [{"sync_bn": True}, {"frozen_bn_epochs": 1}], ids=str)

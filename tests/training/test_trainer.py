@@ -60,6 +60,7 @@ def test_what_a_run_leaves(whole):
         "model.keras",
         "model.weights.h5",
         "best.weights.h5",
+        "per_class.csv",
     }
     assert names | {"curves.png", "tensorboard"} == {p.name for p in folder.iterdir()}
     rows = whole.workdir.metrics.read()

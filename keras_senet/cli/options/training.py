@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
@@ -34,7 +34,8 @@ class QuickstartOptions(Options):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
-    """
+    """`changed` are the names of the recipe's fields that flags give.
+
     Run:
     workdir             where the run is written, and continued if there is one
     data_dir            where tensorflow_datasets has its data; default: its own
@@ -65,6 +66,7 @@ class TrainOptions(Options):
     skip_corrupt: bool = False
     tensorboard: bool = False
     quiet: bool = False
+    changed: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self):
         check(self, max_steps=1, checkpoint_steps=0, keep=1, evaluate_epochs=0, logical_cpus=1)
@@ -116,7 +118,7 @@ class ReportOptions(ImageOptions):
     output   the page's file; default: report.html in WORKDIR
 
     Images:
-    dataset        digits, a tfds name or a folder; default: the run's own
+    dataset        digits, a tfds name, a folder or a CSV file; default: the run's own
     split          of which images
     no_evaluation  without what needs the dataset: confusions, classes and gates
     no_gates       without the gates of the SE blocks
@@ -125,7 +127,7 @@ class ReportOptions(ImageOptions):
 
     workdir: Positional[str]
     output: str | None = None
-    split: Literal["test", "train"] = "test"
+    split: Literal["test", "val", "train", "all"] = "test"
     no_evaluation: bool = False
     no_gates: bool = False
     no_images: bool = False
