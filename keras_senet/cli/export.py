@@ -20,6 +20,7 @@ from keras_senet.export.files import FORMATS, plan_files
 from keras_senet.export.images import images_for, images_of, select_evenly
 from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
+from keras_senet.recipes import Recipe
 from keras_senet.runs.load import is_run, load_run, results_folder
 from keras_senet.runs.results import merge_exports, read_report, write_report
 from keras_senet_cli import quiet
@@ -31,12 +32,15 @@ LEAST_SHARE = 0.1  # of the error, of a layer that is named
 
 
 class _Subject(NamedTuple):
-    """What is exported, and the dataset that it was trained on, or that is asked for."""
+    """What is exported, the dataset that it was trained on, if that is known, and how datasets that
+    have no validation images are divided for it: arguments of `data.load`.
+    """
 
     model: keras.Model
     class_names: Any
     folder: Path
     dataset: str | None
+    division: dict[str, Any]
 
 
 class _Images(NamedTuple):
@@ -103,7 +107,8 @@ def _write(file, subject, images, options) -> ExportReport:
 def _load(name, options) -> _Subject:
     if not is_run(name):
         model = load_network(name, options.weights or "imagenet", options.size)
-        return _Subject(model, None, Path(options.output or "exports"), options.dataset)
+        division = {"validation_fraction": Recipe().validation_fraction}
+        return _Subject(model, None, Path(options.output or "exports"), None, division)
     if options.weights is not None:
         raise ValueError(
             f"--weights is not for a run, which has its own. Received: --weights {options.weights}"
@@ -112,7 +117,8 @@ def _load(name, options) -> _Subject:
         raise ValueError("--size is not for a run, whose network has its own")
     found = load_run(name)
     folder = Path(options.output or results_folder(name) / "exports")
-    return _Subject(found.model, _class_names(found, options), folder, found.dataset)
+    names = _class_names(found, options)
+    return _Subject(found.model, names, folder, found.dataset, found.division)
 
 
 def _class_names(found, options):
@@ -128,22 +134,21 @@ def _read_images(subject, options, calibrates) -> _Images:
     Raises:
         ValueError: if there are none to calibrate on, or those that are asked for cannot be used.
     """
-    dataset = options.dataset or subject.dataset
+    model, dataset = subject.model, options.dataset or subject.dataset
     calibration = None
     if options.calibration is not None:
-        calibration = images_for(subject.model, options.calibration, options.data_dir)
+        calibration = images_for(model, options.calibration, options.data_dir)
     if dataset is None:
         return _Images(calibration)
     try:
         if calibration is None and calibrates:
-            calibration = images_for(subject.model, dataset, options.data_dir)
+            _, images = _open(subject, options, dataset, "train")
+            calibration = images_of(model, images)[0].astype("float32")
         if not options.evaluate_images:
             return _Images(calibration)
-        split = "val" if "val" in data.splits(dataset, options.data_dir) else "test"
-        upright = subject.model.preprocessing.upright
-        images = data.load(dataset, split, options.data_dir, upright=upright)
-        check(subject.model, images)
-        found = images_of(subject.model, images, options.evaluate_images)
+        split, images = _open(subject, options, dataset)
+        check(model, images)
+        found = images_of(model, images, options.evaluate_images)
         return _Images(calibration, LabelledImages(*found), split)
     except (ValueError, OSError, ImportError) as error:
         if options.dataset is not None:
@@ -160,6 +165,18 @@ def _read_images(subject, options, calibrates) -> _Images:
             soft_wrap=True,
         )
         return _Images(calibration)
+
+
+def _open(subject, options, dataset, split=None):
+    """(the split, its images); None is "val", or "test" of a dataset without one."""
+    division = dict(subject.division)
+    if dataset != subject.dataset:
+        division.pop("split_file", None)
+    if split is None and "val" not in data.splits(dataset, options.data_dir):
+        divides = bool(division)
+        split = data.resolve_split(dataset, "test", options.data_dir, divides=divides)
+    split, upright = split or "val", subject.model.preprocessing.upright
+    return split, data.load(dataset, split, options.data_dir, upright=upright, **division)
 
 
 def _lost(report: ExportReport) -> float:

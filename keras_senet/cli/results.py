@@ -40,7 +40,7 @@ def export_table(reports: Iterable[Any]) -> Table:
 
 def _title(evaluated):
     split = evaluated[0].evaluated_split if evaluated else None
-    words = f"; accuracy on {WORDS[split]} images" if split else ""
+    words = f"; accuracy on {WORDS.get(split, split)} images" if split else ""
     return f"Exports, compared with Keras{words}"
 
 
