@@ -215,6 +215,10 @@ class Graph:
         )
         return consumers[0] if once else None
 
+    def consumers(self, node: Node) -> list[Node]:
+        """The nodes that consume an output of this one."""
+        return [each for tensor in node.outputs for each in self._consumers[id(tensor)]]
+
     def producer(self, tensor: keras.KerasTensor) -> Node:
         """The node that outputs a tensor."""
         return self._producers[id(tensor)]
