@@ -1,5 +1,7 @@
 """The images that a file and the Keras model are compared on."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -69,7 +71,7 @@ def validate_images(argument: str, images, model: keras.Model) -> list[np.ndarra
             f"`{argument}` must be images of shape ({named}). Received: {type(images)} ({error})"
         ) from error
     sizes = dict.fromkeys(array.shape for array in arrays)
-    wrong = [size for size in sizes if not _fits(size, shape)]
+    wrong = [size for size in sizes if not fits(size, shape)]
     if wrong or not arrays:
         given = (len(arrays), *(wrong[0] if wrong else ()))
         raise ValueError(f"`{argument}` must be of shape (N, {named}). Received: {given}")
@@ -78,6 +80,6 @@ def validate_images(argument: str, images, model: keras.Model) -> list[np.ndarra
     return [np.stack([array for array in arrays if array.shape == size]) for size in sizes]
 
 
-def _fits(size, shape):
+def fits(size: Sequence[int], shape: Sequence[int | None]) -> bool:
     """Whether images of a size are of a shape, in which None is any side."""
     return len(size) == 3 and all(a in (None, b) for a, b in zip(shape, size, strict=True))

@@ -6,7 +6,6 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
-from keras import ops
 
 from keras_senet.fields import check_argument, is_integer
 
@@ -53,6 +52,8 @@ def decode_predictions(preds, top: int = 5) -> list[list[tuple[str, str, float]]
     Raises:
         ValueError: for another shape or another number of classes.
     """
+    from keras import ops  # which the names of the classes are read without
+
     scores = np.asarray(ops.convert_to_numpy(preds))
     classes = imagenet_classes()
     if scores.ndim != 2 or scores.shape[1] != len(classes):

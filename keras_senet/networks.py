@@ -15,6 +15,8 @@ class NetworkRow(NamedTuple):
     input_size           height and width of its images by default, in pixels
     classes              by default
     stages               how many numbers `depths` has; 0: its depth is not to be changed
+    stage_numbers        of the stages with weights, as in the layers' names; the stem is 1, or 0
+                         where there is a stage 1
     parameters           trainable ones
     multiply_adds        of one image of this size, by convolutions and dense layers
     with_rescaling       the same, and one for each element that SE blocks rescale
@@ -27,6 +29,7 @@ class NetworkRow(NamedTuple):
     input_size: int
     classes: int
     stages: int
+    stage_numbers: tuple[int, ...]
     parameters: int
     multiply_adds: int
     with_rescaling: int
@@ -43,9 +46,11 @@ def read_table() -> dict[str, NetworkRow]:
 
 
 def _read(row: dict[str, str]) -> NetworkRow:
-    name, *counts = row.values()
+    name, size, classes, stages, numbers, *counts = row.values()
     plain, paper = (float(text) if text else None for text in counts[-2:])
-    return NetworkRow(name, *map(int, counts[:-2]), plain, paper)
+    stage_numbers = tuple(map(int, numbers.split()))
+    before = int(size), int(classes), int(stages), stage_numbers
+    return NetworkRow(name, *before, *map(int, counts[:-2]), plain, paper)
 
 
 def find_network(name: str) -> NetworkRow:

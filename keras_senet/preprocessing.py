@@ -4,9 +4,7 @@ import math
 from dataclasses import dataclass, replace
 from numbers import Real
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_senet.extras import require
 from keras_senet.fields import check_choice, check_field, is_integer, plain
@@ -90,6 +88,9 @@ class Preprocessing:
 
     def normalize(self, images, data_format: str | None = None):
         """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the network's input."""
+        import keras  # which exported files are run without
+        from keras import ops
+
         data_format = data_format or keras.config.image_data_format()
         shape = (-1,) if data_format == "channels_last" else (-1, 1, 1)
         mean, std = (
@@ -258,5 +259,7 @@ def preprocess_input(x, data_format: str | None = None, mode: str = "torch"):
     """
     check_choice("mode", mode, MODES)
     check_choice("data_format", data_format, (None, "channels_last", "channels_first"))
+    from keras import ops
+
     result = MODES[mode].normalize(x, data_format)
     return ops.convert_to_numpy(result) if isinstance(x, np.ndarray) else result

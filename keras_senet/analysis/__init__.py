@@ -2,6 +2,7 @@
 
 from keras_senet.analysis.comparison import Comparison, Cost, compare, cost
 from keras_senet.analysis.excitations import Excitations, excitations, gates_by_stage
+from keras_senet.analysis.grad_cam import grad_cam
 from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import remove_se
 from keras_senet.analysis.taps import gates
@@ -22,6 +23,7 @@ __all__ = [
     "excitations",
     "gates",
     "gates_by_stage",
+    "grad_cam",
     "prune",
     "rank_channels",
     "remove_se",

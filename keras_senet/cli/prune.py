@@ -10,13 +10,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
-from keras_senet import data, models
+from keras_senet import models
 from keras_senet.analysis.comparison import Cost, cost
 from keras_senet.analysis.means import mean_gates, subsample
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli.evaluate import output_folder, working
-from keras_senet.cli.network import Loaded, dataset_of, load_networks
+from keras_senet.cli.network import Loaded, load_networks, open_images
 from keras_senet.cli.options import PruneOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.complexity import complexity
@@ -64,20 +64,18 @@ def run(options: PruneOptions) -> None:
     """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
     picture.
     """
-    name, weights, model, dataset_name = _load(options)
+    loaded = _load(options)
+    name, weights, model = loaded[:3]
     blocks = se_blocks(model)
     for stages in options.remove_se:
         _check_stages(blocks, stages)
     if options.keep:
         prunable(model)
     upright = model.preprocessing.upright
-    split = (
-        options.split
-        if options.count_only
-        else data.resolve_split(dataset_name, options.split, options.data_dir)
-    )
-    dataset = None if options.count_only else _loaded(options, dataset_name, split, upright)
-    images = _ranking_images(options, dataset_name, upright)
+    dataset_name, split, dataset = None, options.split, None
+    if not options.count_only:
+        dataset_name, split, dataset = open_images(options, loaded, upright=upright)
+    images = _ranking_images(options, loaded)
     output = output_folder(options.output, "analysis")
     plain = complexity(remove_se(model))
     rows = []
@@ -93,7 +91,8 @@ def run(options: PruneOptions) -> None:
     about = {
         "network": name,
         "weights": weights,
-        "dataset": None if options.count_only else dataset_name,
+        "dataset": dataset_name,
+        "division": loaded.division,
         "split": split,
         "ranked_by": options.images,
         "preprocessing": describe(model.preprocessing),
@@ -117,24 +116,22 @@ def _check_stages(blocks, stages):
 
 def _load(options):
     """The network and the name of its dataset; only to count it needs no weights."""
-    if options.count_only and options.model and not options.weights:
+    (source,) = options.sources
+    if options.count_only and source.kind == "constructor" and not options.weights:
         with quiet():
-            model = models.get(options.model)(weights=None)
-        return Loaded(options.model, None, model, None)
+            model = models.get(source.text)(weights=None)
+        return Loaded(source.text, None, model, None)
     (loaded,) = load_networks(options)
-    return loaded._replace(dataset=dataset_of(options, loaded))
+    return loaded
 
 
-def _loaded(options, dataset_name, split, upright):
-    with console.status(f"opening {dataset_name}"):
-        return data.load(dataset_name, split, options.data_dir, upright=upright)
-
-
-def _ranking_images(options, dataset_name, upright):
+def _ranking_images(options, loaded):
     """The training images that means are taken over, or None where none are needed."""
     if options.count_only or not (options.constant or options.keep):
         return None
-    return subsample(_loaded(options, dataset_name, "train", upright), options.images)
+    upright = loaded.model.preprocessing.upright
+    images = open_images(options, loaded, upright=upright, split="train").images
+    return subsample(images, options.images)
 
 
 def _variants(options, model, images, progress):

@@ -44,6 +44,12 @@ class Evaluation:
     skipped: tuple[Corrupt, ...]
     views: tuple[tuple[Crops | Whole, ...], ...]
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the top-1 accuracies of the classes that have images."""
+        there = self.images > 0
+        return float((self.confusion.diagonal()[there] / self.images[there]).mean())
+
 
 def evaluate(
     model: keras.Model | Sequence[keras.Model],
@@ -53,6 +59,7 @@ def evaluate(
     protocol: Protocol | Sequence[Protocol | None] | None = None,
     step: Callable | None = None,
     skip_corrupt: bool = False,
+    observe: Callable[[np.ndarray, np.ndarray], None] | None = None,
     progress: "bool | Console" = False,
 ) -> Evaluation:
     """The `Evaluation` of a network, or of the average of several, on a dataset.
@@ -71,6 +78,7 @@ def evaluate(
         step: `prediction_step(model)` of a single network, to be traced once for several
             evaluations.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
+        observe: called for each batch with its probabilities (N, classes) and labels (N,).
         progress: whether to show a progress bar on the error stream, if that is a terminal; or the
             `rich` console for it.
 
@@ -91,6 +99,8 @@ def evaluate(
         outputs = [network(shown) for network in ensemble]
         probabilities = functools.reduce(operator.add, outputs) / len(ensemble)
         counts.add(probabilities.numpy(), labels.numpy())
+        if observe:
+            observe(probabilities.numpy(), labels.numpy())
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
 
 

@@ -18,7 +18,8 @@ from keras_senet.graphs import stage_number, stage_of
 from keras_senet.initializers import blank
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.arguments import check_activation, fit_preprocessing, make_input
-from keras_senet.models.blocks import global_pool
+from keras_senet.models.blocks import channel_axis, global_pool
+from keras_senet.models.network import Network
 from keras_senet.preprocessing import IMAGENET, Preprocessing
 from keras_senet.weights.metadata import describe, differences
 
@@ -50,7 +51,8 @@ Args:
     name: the model's name.
 
 Returns:
-    A functional `keras.Model` with the attributes `spec` and `preprocessing`.
+    A functional `keras.Model` with the attributes `spec`, `preprocessing` and `class_names` (None
+    where they are not known), which a `.keras` file keeps.
 
 Raises:
     ValueError: for any other argument, naming it, what was given and what is accepted; also for a
@@ -149,7 +151,7 @@ class Constructor:
         classes: int | Default = DEFAULT,
         classifier_activation: str | Callable | None = "softmax",
         name: str | Default | None = DEFAULT,
-    ) -> keras.Model:
+    ) -> Network:
         weights = self._default_weights() if weights is DEFAULT else weights
         classes = self.classes if classes is DEFAULT else classes
         name = self.name if name is DEFAULT else name
@@ -184,7 +186,26 @@ class Constructor:
             with blank():
                 model = build(stored.spec, stored.preprocessing, stored.channels())
             stored.load_into(model, include_top)
+            if include_top:
+                model.class_names = stored.class_names
         return model
+
+    def load(
+        self, weights: str | os.PathLike, size: tuple[int | None, int | None] | None = None
+    ) -> Network:
+        """A network with as many classes and channels as its weights have, and without a classifier
+        if they have none.
+
+        `size` is (H, W) of its images, where None leaves a side open; None is the network's own.
+        """
+        source = checkpoints.resolve(weights, self.base.name)
+        with checkpoints.open_weights(source, self.spec, self.preprocessing) as stored:
+            classes, channels = stored.classes(), stored.channels()
+        options: dict[str, Any] = {} if classes is None else {"classes": classes}
+        if size is not None:
+            is_last = channel_axis() == -1
+            options["input_shape"] = (*size, channels) if is_last else (channels, *size)
+        return self(weights=weights, include_top=classes is not None, **options)
 
     def check_published(self, spec: Any) -> None:
         """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
@@ -236,7 +257,7 @@ small = partial(application, input_size=32, min_size=8, classes=10)
 def _model(inputs, outputs, name, spec, preprocessing):
     """The Keras model of a network, with its spec and preprocessing."""
     sources = keras.tree.flatten(inputs)
-    model: Any = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
+    model = Network(sources[0] if len(sources) == 1 else sources, outputs, name=name)
     _check_stages(spec, model)
     model.spec, model.preprocessing = spec, preprocessing
     return model

@@ -153,9 +153,9 @@ def is_published(model_name: str) -> bool:
     return any(_key(checkpoint.model) == _key(model_name) for checkpoint in CHECKPOINTS)
 
 
-def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
+def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | str:
     """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an
-    existing file.
+    existing file. `others` are what else the caller accepts, for the message.
 
     The last two may have "#name" at their end, a part of the file: `split_part` takes it off.
     "imagenet" is the authors' checkpoint, or the network's first where they have published none.
@@ -172,7 +172,7 @@ def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
     if str(weights).startswith(HUB):
         return str(weights)
     file = f"the path of an existing file ({', '.join(ENDINGS)})"
-    accepted = ", ".join(["None", *map(repr, tags), file, "'hf://owner/name'"])
+    accepted = ", ".join([*map(repr, tags), file, "'hf://owner/name'", *others])
     if not tags:
         accepted += f"; there are no published weights for {model_name!r}"
     path, _ = split_part(Path(str(weights)))

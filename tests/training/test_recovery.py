@@ -230,6 +230,16 @@ def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
     )
 
 
+def test_a_run_of_an_earlier_version_learns_its_classes(tmp_path):
+    WorkDir(tmp_path, RECIPE, {})
+    content = json.loads((tmp_path / "recipe.json").read_text())
+    del content["class_names"]
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    WorkDir(tmp_path, RECIPE, {}, class_names=("cat", "dog"))
+    again = json.loads((tmp_path / "recipe.json").read_text())
+    assert again == content | {"class_names": ["cat", "dog"]}
+
+
 def test_a_damaged_recipe_can_be_restored(tmp_path):
     WorkDir(tmp_path, RECIPE, {}).begin_at(0)
     cut(tmp_path / "recipe.json")

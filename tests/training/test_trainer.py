@@ -13,44 +13,15 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from little import RECIPE
+from little import RECIPE, assert_equal_weights, do_after, keep_after, train
 
 from keras_senet import data
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.runs.record import read_run
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.se import SE
 from keras_senet.training import Terminated, Trainer
-from keras_senet.training.progress import Progress
 from keras_senet.training.strategies import make_strategy
-
-
-def train(workdir, recipe=RECIPE, **options):
-    trainer = Trainer(recipe, workdir, verbose=False, **options)
-    trainer.train()
-    return trainer
-
-
-def assert_equal_weights(a, b):
-    for value, expected in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
-        np.testing.assert_array_equal(value, expected)
-
-
-def do_after(monkeypatch, step, action):
-    """Does `action` after so many steps of this process."""
-    calls = []
-
-    def advance(self, totals):
-        calls.append(totals)
-        if len(calls) == step:
-            action()
-
-    monkeypatch.setattr(Progress, "advance", advance)
-
-
-def keep_after(monkeypatch, step, workdir, copy):
-    """Copies the work directory after so many steps: what a process that is killed then leaves."""
-    ignored = shutil.ignore_patterns(".lock")
-    do_after(monkeypatch, step, lambda: shutil.copytree(workdir, copy, ignore=ignored))
 
 
 def test_what_a_run_leaves(whole):
@@ -62,6 +33,7 @@ def test_what_a_run_leaves(whole):
         "model.keras",
         "model.weights.h5",
         "best.weights.h5",
+        "per_class.csv",
     }
     assert names | {"curves.png", "tensorboard"} == {p.name for p in folder.iterdir()}
     rows = whole.workdir.metrics.read()
@@ -74,7 +46,15 @@ def test_what_a_run_leaves(whole):
     images = np.zeros((1, 8, 8, 3), "float32")
     loaded = keras.models.load_model(folder / "model.keras")
     np.testing.assert_array_equal(loaded(images), whole.model(images))
+    assert_prediction_is_known(folder, loaded)
     assert any(file.stat().st_size > 100 for file in (folder / "tensorboard").iterdir())
+
+
+def assert_prediction_is_known(folder, loaded):
+    """What a photograph is to be prepared by, and what its classes are called."""
+    assert json.loads((folder / "recipe.json").read_text())["class_names"] == list("0123456789")
+    assert loaded.class_names == tuple("0123456789")
+    assert loaded.preprocessing == Preprocessing.scaled(8)
 
 
 def test_another_seed_gives_other_weights(tmp_path, whole):
