@@ -175,10 +175,10 @@ def _resolve(source, split, divides):
         return "train" if wanted == "train" else "val"
     if is_whole and wanted != "val" and not source.has("train"):
         return "all"
-    if (wanted == "all" and not is_whole) or (wanted == "val" and not source.has("val")):
-        there = [*filter(source.has, SPLITS), *(["all"] if is_whole else [])]
-        accepted = f"{' or '.join(map(repr, there))} for {source.name!r}"
-        check_argument("split", split, False, accepted)
+    is_there = is_whole if wanted == "all" else wanted != "val" or source.has("val")
+    there = [*filter(source.has, SPLITS), *(["all"] if is_whole else [])]
+    accepted = f"{' or '.join(map(repr, there))} for {source.name!r}"
+    check_argument("split", split, is_there, accepted)
     return wanted
 
 
