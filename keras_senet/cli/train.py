@@ -7,7 +7,7 @@ from pathlib import Path
 from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.tables import console
-from keras_senet.runs.load import is_run
+from keras_senet.runs import RECIPE
 from keras_senet.runs.record import describe_recipe, read_engine
 from keras_senet.runs.splits import WORDS, evaluated
 from keras_senet.training.signals import Terminated
@@ -18,7 +18,7 @@ def run(options: TrainOptions) -> None:
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
     recipe = options.recipe
-    if recipe.chosen and not is_run(options.workdir):
+    if recipe.chosen and not _is_begun(options):
         say(f"recipe: {recipe.chosen}; {describe_recipe(recipe)}")
     if options.find_rate:
         _find_rate(options)
@@ -35,6 +35,10 @@ def run(options: TrainOptions) -> None:
     _report(trainer, last, options.workdir)
     if not options.quiet:
         _say_next(trainer, last, options)
+
+
+def _is_begun(options):
+    return Path(options.workdir, RECIPE).is_file()
 
 
 def _words(options):
@@ -57,7 +61,7 @@ def _find_rate(options):
     say(f"learning rate {rate}: there the loss fell fastest ({options.workdir}/rates.png)")
     words = [word for word in _words(options) if word != "--find-rate"]
     more = ["--learning-rate", rate]
-    if is_run(options.workdir):
+    if _is_begun(options):
         more += ["--epochs", options.recipe.epochs + 10, "--restart"]
     if not options.quiet:
         say(f"to use it: {shell_command(*words, *more)}")
