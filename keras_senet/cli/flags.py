@@ -334,8 +334,10 @@ def spell_flags(cls: type, message: str) -> str:
         return f"--{flag} {value}".rstrip()
 
     found = re.sub(r"`(\w+)`", lambda m: spell(m[1]) if m[1] in names else m[0], message)
+    if found == message:
+        return message
     return re.sub(
-        r"(?<![^\s(])(\w+)=(\([^()]*\)|'[^']*'|[^\s,;]+)",
+        r"(?<!\S)(\w+)=(\([^()]*\)|'[^']*'|[^\s,;]+)",
         lambda m: spell(m[1], re.sub(r"[(),']", "", m[2])) if m[1] in names else m[0],
         found,
     )

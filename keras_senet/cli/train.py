@@ -7,8 +7,7 @@ from pathlib import Path
 from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.tables import console
-from keras_senet.runs import RECIPE
-from keras_senet.runs.record import describe_recipe, read_engine
+from keras_senet.runs.record import describe_recipe, is_run, read_engine
 from keras_senet.runs.splits import WORDS, evaluated
 from keras_senet.training.signals import Terminated
 
@@ -18,7 +17,7 @@ def run(options: TrainOptions) -> None:
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
     recipe = options.recipe
-    if recipe.chosen and not _is_begun(options):
+    if recipe.chosen and not is_run(options.workdir):
         say(f"recipe: {recipe.chosen}; {describe_recipe(recipe)}")
     if options.find_rate:
         _find_rate(options)
@@ -35,10 +34,6 @@ def run(options: TrainOptions) -> None:
     _report(trainer, last, options.workdir)
     if not options.quiet:
         _say_next(trainer, last, options)
-
-
-def _is_begun(options):
-    return Path(options.workdir, RECIPE).is_file()
 
 
 def _words(options):
@@ -61,7 +56,7 @@ def _find_rate(options):
     say(f"learning rate {rate}: there the loss fell fastest ({options.workdir}/rates.png)")
     words = [word for word in _words(options) if word != "--find-rate"]
     more = ["--learning-rate", rate]
-    if _is_begun(options):
+    if is_run(options.workdir):
         more += ["--epochs", options.recipe.epochs + 10, "--restart"]
     if not options.quiet:
         say(f"to use it: {shell_command(*words, *more)}")
@@ -107,7 +102,7 @@ def _report(trainer, last, workdir):
         listed = Path(workdir) / "skipped.csv"
         console.print(f"images left out: {len(trainer.skipped)}, listed in {listed}")
     state = _errors(trainer, last) if last else "stopped before the end of an epoch"
-    console.print(f"{trainer.title}: {state}; results in {workdir}/")
+    say(f"{trainer.title}: {state}; results in {workdir}/")
 
 
 def _errors(trainer, last):
