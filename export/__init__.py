@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of `HOMES`
     from .onnx import ONNX, to_onnx
     from .parity import ExportReport, ParityError
     from .saved_model import SavedModel, to_saved_model
+    from .sensitive_layers import RankedLayer, rank_layers
     from .tflite import TFLite, to_tflite
 
 # Where the names are: exported files are read without what writing them needs.
@@ -24,10 +25,12 @@ HOMES = {
     "Common": "formats",
     "ExportReport": "parity",
     "ParityError": "parity",
+    "RankedLayer": "sensitive_layers",
     "SavedModel": "saved_model",
     "TFLite": "tflite",
     "export_model": "formats",
     "fold": "folding",
+    "rank_layers": "sensitive_layers",
     "to_onnx": "onnx",
     "to_saved_model": "saved_model",
     "to_tflite": "tflite",
@@ -37,10 +40,12 @@ __all__ = [
     "Common",
     "ExportReport",
     "ParityError",
+    "RankedLayer",
     "SavedModel",
     "TFLite",
     "export_model",
     "fold",
+    "rank_layers",
     "to_onnx",
     "to_saved_model",
     "to_tflite",

@@ -80,7 +80,7 @@ def check_tensorflow(what: str) -> None:
         )
 
 
-def checked_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] | None:
+def check_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] | None:
     """The names as a tuple of text, or None.
 
     Raises:

@@ -5,11 +5,10 @@ saved models without them.
 """
 
 import importlib
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import keras_senet_cli
-from keras_senet.extras import needs_tensorflow
+from keras_senet.extras import load_names, needs_tensorflow
 from keras_senet.networks import read_table
 
 if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the constructors
@@ -50,14 +49,7 @@ if not keras_senet_cli.parsing:  # of the command line, which needs no Keras
         importlib.import_module("keras_senet.models")  # and with them initializers and layers
 
 
-def __getattr__(name):
-    if name in __all__:
-        home = importlib.import_module(f"{__name__}.{HOMES.get(name, 'models')}")
-        value = globals()[name] = getattr(home, name)
-        return value
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = load_names(__name__, dict.fromkeys(read_table(), "models") | HOMES)
 
 
 def __dir__():

@@ -4,9 +4,10 @@ Keras' private attributes are read and set in this module only.
 """
 
 import collections
+import contextlib
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
@@ -34,6 +35,29 @@ def _history(tensor: Any):
 def operation_of(tensor: keras.KerasTensor) -> Any:
     """The layer or operation whose output a symbolic tensor is."""
     return _history(tensor).operation
+
+
+def final_operation(model: keras.Model) -> Any:
+    """The layer or operation whose output is the model's first, in a nested model if that is
+    last.
+    """
+    operation = model
+    while isinstance(operation, keras.Model):
+        operation = operation_of(operation.outputs[0])
+    return operation
+
+
+@contextlib.contextmanager
+def replaced_attribute(operation: Any, name: str, value: Any) -> Iterator[None]:
+    """Within, the operation has another attribute, such as `call`, without being tracked for it."""
+    own = vars(operation)
+    before = {name: own[name]} if name in own else {}
+    own[name] = value
+    try:
+        yield
+    finally:
+        del own[name]
+        own.update(before)
 
 
 def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
@@ -190,6 +214,10 @@ class Graph:
             and self.calls(node.operation) == self.calls(consumers[0].operation) == 1
         )
         return consumers[0] if once else None
+
+    def consumers(self, node: Node) -> list[Node]:
+        """The nodes that consume an output of this one."""
+        return [each for tensor in node.outputs for each in self._consumers[id(tensor)]]
 
     def producer(self, tensor: keras.KerasTensor) -> Node:
         """The node that outputs a tensor."""

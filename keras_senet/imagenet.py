@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_argument, is_integer
 
 
 class ImageNetClass(NamedTuple):
@@ -61,8 +61,8 @@ def decode_predictions(preds, top: int = 5) -> list[list[tuple[str, str, float]]
             f"`preds` must have the shape (N, {len(classes)}). "
             f"Received: preds of shape {scores.shape}"
         )
-    if not is_integer(top) or not 1 <= top <= len(classes):
-        raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
+    holds = is_integer(top) and 1 <= top <= len(classes)
+    check_argument("top", top, holds, f"an integer of 1..{len(classes)}")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [
         [(classes[i].wordnet_id, classes[i].name, float(row[i])) for i in indices]

@@ -7,7 +7,7 @@ from numbers import Real
 import numpy as np
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer, plain
+from keras_senet.fields import check_choice, check_field, is_integer, plain
 from keras_senet.files import printable, read_bytes
 
 # Each interpolation, and TensorFlow's name of its kernel.
@@ -59,13 +59,8 @@ class Preprocessing:
             object.__setattr__(self, "size", self.height)  # so that equal ones compare equal
         if not _are_numbers((self.crop_fraction,)) or not 0.1 <= self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
-        if self.interpolation not in list(INTERPOLATIONS):
-            raise ValueError(
-                f"`interpolation` must be one of {list(INTERPOLATIONS)}. "
-                f"Received: interpolation={self.interpolation!r}"
-            )
-        if not isinstance(self.upright, bool):
-            raise ValueError(f"`upright` must be True or False. Received: upright={self.upright!r}")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        check_field(self, "upright", isinstance(self.upright, bool), "True or False")
 
     @property
     def height(self) -> int:
@@ -262,13 +257,8 @@ def preprocess_input(x, data_format: str | None = None, mode: str = "torch"):
     Raises:
         ValueError: for another mode or data format.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {list(MODES)}. Received: mode={mode!r}")
-    if data_format not in (None, "channels_last", "channels_first"):
-        raise ValueError(
-            "`data_format` must be None, 'channels_last' or 'channels_first'. "
-            f"Received: data_format={data_format!r}"
-        )
+    check_choice("mode", mode, MODES)
+    check_choice("data_format", data_format, (None, "channels_last", "channels_first"))
     from keras import ops
 
     result = MODES[mode].normalize(x, data_format)

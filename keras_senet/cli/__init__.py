@@ -13,7 +13,7 @@ from keras_senet.cli.flags import UsageError, make_complete_app, read_options, s
 from keras_senet.cli.options import CLASSES
 from keras_senet_cli import EXPECTED, quiet
 
-LIGHT = ("list", "predict")  # commands without Keras, or that import it where they need it
+LIGHT = ("data", "list", "predict")  # commands without Keras, or that import it when they need it
 
 
 def main(arguments: Sequence[str]) -> int:

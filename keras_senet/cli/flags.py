@@ -356,13 +356,16 @@ def _explain(error):
 
 def _fill(cls, given, base):
     """The options with the values that were given."""
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields, others = {field.name: field for field in dataclasses.fields(cls)}, {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if hint is Recipe:
             others = {key: given.pop(key) for key in list(given) if key not in fields}
             given.pop(name, None)
             given[name] = _change(base, others, given.get("workdir"))
-    return cls(**given)
+    options = cls(**given)
+    if hasattr(cls, "changed"):
+        object.__setattr__(options, "changed", frozenset(others))
+    return options
 
 
 def _find_recipe(cls, arguments):

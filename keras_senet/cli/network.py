@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 
-from keras_senet import models
+from keras_senet import data, models
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.options.sources import Source
 from keras_senet.cli.tables import console
@@ -17,12 +17,15 @@ Size = tuple[int | None, int | None]
 
 
 class Loaded(NamedTuple):
-    """A network with its name, what its weights are, and the dataset of its run, if it has one."""
+    """A network with its name, what its weights are, and the dataset of its run, if it has one,
+    with how that was divided.
+    """
 
     name: str
     weights: str | None
     model: keras.Model
     dataset: str | None
+    division: dict[str, Any] = {}  # noqa: RUF012
 
 
 def load_network(source: Source, weights: str | None = None, size: Size | None = None) -> Loaded:
@@ -40,7 +43,7 @@ def load_network(source: Source, weights: str | None = None, size: Size | None =
             model = load_weights_file(text, size)
             return Loaded(model.name, text, model, None)
         origin = read_origin(text)
-        return Loaded(origin.name, text, load_run(text), origin.dataset)
+        return Loaded(origin.name, text, load_run(text), origin.dataset, origin.division)
 
 
 def load_networks(options: NetworkOptions) -> list[Loaded]:
@@ -53,9 +56,30 @@ def load_networks(options: NetworkOptions) -> list[Loaded]:
     ]
 
 
-def dataset_of(options: NetworkOptions, loaded: Loaded) -> str:
-    """The name of the dataset that is asked for, else the run's own."""
-    return options.dataset or loaded.dataset or "imagenet2012"
+class Opened(NamedTuple):
+    """Images with the name of their dataset and of their split."""
+
+    dataset: str
+    split: str
+    images: Any
+
+
+def open_images(
+    options: NetworkOptions, loaded: Loaded, *, upright: bool, split: str | None = None
+) -> Opened:
+    """The images that are asked for, by default of the run's own dataset, which is divided as the
+    run did; `split` None is the one that is asked for.
+    """
+    name = options.dataset or loaded.dataset or "imagenet2012"
+    division = dict(loaded.division)
+    if name != loaded.dataset:
+        division.pop("split_file", None)
+    with console.status(f"opening {name}"):
+        wanted = data.resolve_split(
+            name, split or options.split, options.data_dir, divides=bool(division)
+        )
+        images = data.load(name, wanted, options.data_dir, upright=upright, **division)
+    return Opened(name, wanted, images)
 
 
 def results_folder(sources: Sequence[Source]) -> Path | None:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
+from keras_senet.cli.results import show_classes
 from keras_senet.cli.tables import console
+from keras_senet.evaluation import per_class
 from keras_senet.runs.record import describe_recipe, is_run, read_engine
 from keras_senet.runs.splits import WORDS, evaluated
 from keras_senet.training.signals import Terminated
@@ -70,6 +72,7 @@ def _make_trainer(options: TrainOptions):
         "evaluate_epochs": options.evaluate_epochs,
         "tensorboard": options.tensorboard,
         "restart": options.restart,
+        "lower_batch": "batch_size" not in options.changed,
     }
     if (options.engine or read_engine(options.workdir)) == "fit":
         from keras_senet.training.fit import FitTrainer
@@ -102,6 +105,10 @@ def _report(trainer, last, workdir):
         listed = Path(workdir) / "skipped.csv"
         console.print(f"images left out: {len(trainer.skipped)}, listed in {listed}")
     state = _errors(trainer, last) if last else "stopped before the end of an epoch"
+    if trainer.evaluated:
+        split, result = trainer.evaluated
+        images = {"test": trainer.final_set, trainer.split: trainer.test_set}[split]
+        show_classes(per_class(result, images.class_names), result.balanced_accuracy, split)
     say(f"{trainer.title}: {state}; results in {workdir}/")
 
 

@@ -11,7 +11,9 @@ from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
 # Files with these endings are images, whatever their content.
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
+SYSTEM = ("__MACOSX", "@eaDir")  # folders that archives of macOS and Synology's disks add
 BEGINNING = 64  # bytes: they contain the format of an image
+CONVERT = f"is not decoded; convert it to one of {', '.join(FORMATS)}"
 
 
 @dataclass
@@ -23,6 +25,20 @@ class Found:
 
 
 def find_images(folder: str | os.PathLike) -> Found:
+    """The `Found` of a folder, as `search_images` has it.
+
+    Raises:
+        ValueError: for an image of a format that is not decoded, by its ending.
+        OSError: for a folder that cannot be read.
+    """
+    found = search_images(folder)
+    for path, reason in found.left_out.items():
+        if reason == CONVERT:
+            raise ValueError(f"{printable(path)!r} {reason}")
+    return found
+
+
+def search_images(folder: str | os.PathLike) -> Found:
     """The `Found` of a folder and its subfolders: regular files that are images, by ending or else
     by content.
 
@@ -31,7 +47,6 @@ def find_images(folder: str | os.PathLike) -> Found:
     is skipped are the links.
 
     Raises:
-        ValueError: for an image of a format that is not decoded, by its ending.
         OSError: for a folder that cannot be read.
     """
     found, linked, seen = Found(), [], _parent_ids(folder)
@@ -76,17 +91,24 @@ def _check_image(path):
         raise OSError(f"{printable(path)!r} is not a regular file")
     ending = os.path.splitext(path)[1].lower()
     if ending not in ENDINGS and not _is_image(path):
-        _check_decoded(path, ending)
+        if ending in NOT_DECODED:
+            raise ValueError(f"{printable(path)!r} {CONVERT}")
         raise ValueError(
             f"Not an image that can be decoded: {printable(path)!r} (it is none of "
             f"{', '.join(FORMATS)})"
         )
 
 
-def _check_decoded(path, ending):
-    if ending in NOT_DECODED:
-        raise ValueError(
-            f"{printable(path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}"
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is not the user's own."""
+    return name.startswith(".") or name in SYSTEM
+
+
+def holds_images(folder: str | os.PathLike) -> bool:
+    """Whether there is an image directly in a folder, by its ending."""
+    with os.scandir(folder) as entries:
+        return any(
+            each.name.lower().endswith(ENDINGS) and not is_hidden(each.name) for each in entries
         )
 
 
@@ -111,7 +133,7 @@ def _visit(folder, found, linked, seen):
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        visible = [entry for entry in scanned if not entry.name.startswith(".")]
+        visible = [entry for entry in scanned if not is_hidden(entry.name)]
     folders, files = [], []
     for entry in sorted(visible, key=lambda entry: entry.name):
         (folders if _is_folder(entry) else files).append(entry)
@@ -138,8 +160,9 @@ def _add_file(entry, found):
         found.left_out[entry.path] = "a broken link" if is_broken else "not a regular file"
     elif ending in ENDINGS or _is_image(entry.path):
         found.images.append(entry.path)
+    elif ending in NOT_DECODED:
+        found.left_out[entry.path] = CONVERT
     else:
-        _check_decoded(entry.path, ending)
         found.left_out[entry.path] = "not an image"
 
 

@@ -31,6 +31,7 @@ from keras_senet.models.resnet import (
 from keras_senet.models.shake_shake import SEShakeEven29, SEShakeShake26
 from keras_senet.models.shufflenet import SEShuffleNet
 from keras_senet.models.vgg import SEVGG16
+from keras_senet.networks import find_network
 from keras_senet.weights.metadata import describe, differences
 
 __all__ = [
@@ -71,9 +72,7 @@ def get(name: str) -> Constructor:
     Raises:
         ValueError: for an unknown name; it lists the known ones.
     """
-    if name not in __all__:
-        raise ValueError(f"There is no model {name!r}. Models: {', '.join(__all__)}")
-    return globals()[name]
+    return globals()[find_network(name).name]
 
 
 def find(spec: Any) -> Constructor:

@@ -12,7 +12,7 @@ from keras_senet import models
 from keras_senet.graphs import is_functional
 from keras_senet.models.blocks import read_spec
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
-from keras_senet.runs.record import read_recipe
+from keras_senet.runs.record import read_division, read_recipe
 from keras_senet.weights.download import fetch
 from keras_senet.weights.metadata import class_names_of, preprocessing_of
 from keras_senet.weights.readers import open_file
@@ -22,10 +22,18 @@ logger = logging.getLogger("keras_senet")
 
 
 class Origin(NamedTuple):
-    """The name of a run's architecture, and of its dataset, if it is known."""
+    """The name of a run's architecture, and of its dataset, if it is known; `division` are the
+    arguments of `data.load` that divide it as the run did.
+    """
 
     name: str
     dataset: str | None
+    division: dict[str, Any]
+
+
+def is_run(path: str | Path) -> bool:
+    """Whether a folder is the work directory of a training run."""
+    return Path(path, RECIPE).is_file()
 
 
 def _is_network_file(path):
@@ -37,11 +45,12 @@ def read_origin(path: str | Path) -> Origin:
     path = Path(path)
     if not _is_network_file(path):
         recipe = read_recipe(path)
-        return Origin(recipe.model, recipe.dataset)
+        return Origin(recipe.model, recipe.dataset, read_division(path, recipe))
     report = _read_pruning(path)
     if report is None:
-        return Origin(path.stem, None)
-    return Origin(f"{report['network']} {path.stem}", report["dataset"])
+        return Origin(path.stem, None, {})
+    name = f"{report['network']} {path.stem}"
+    return Origin(name, report["dataset"], report["division"])
 
 
 def load_run(path: str | Path) -> models.Network:
@@ -143,7 +152,8 @@ def _read_pruning(path):
         report = json.loads(file.read_text())
         if path.name not in [variant["file"] for variant in report["variants"]]:
             return None
-        return {name: report[name] for name in ("network", "dataset", "preprocessing")}
+        found = {name: report[name] for name in ("network", "dataset", "preprocessing")}
+        return found | {"division": dict(report.get("division", {}))}
     except (ValueError, TypeError, KeyError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error!r})") from error
 

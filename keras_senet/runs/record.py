@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
-from keras_senet.runs import METRICS, NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs import METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
 from keras_senet.runs.results import Export, list_exports
 from keras_senet.runs.tables import Metrics, Row
 
@@ -61,11 +61,6 @@ def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
     return read_recipe(path), Metrics(Path(path) / METRICS).read()
 
 
-def is_run(path: str | Path) -> bool:
-    """Whether a folder is the work directory of a training run."""
-    return Path(path, RECIPE).is_file()
-
-
 def read_recipe(path: str | Path) -> Recipe:
     """The recipe of a work directory. Raises as `read_record` does."""
     file = Path(path) / RECIPE
@@ -89,6 +84,18 @@ def find_network(path: str | Path) -> dict[str, Any]:
             recipe = read_recipe(folder)
             return {name: getattr(recipe, name) for name in ("model", "depths", "se")}
     return {}
+
+
+def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
+    """How the dataset of a run was divided into training and validation images, if it was: the
+    arguments of `data.load`.
+    """
+    file = Path(path) / SPLIT
+    return {
+        "validation_fraction": recipe.validation_fraction,
+        "seed": recipe.seed,
+        "split_file": str(file) if file.is_file() else None,
+    }
 
 
 def read_engine(path: str | Path) -> str:

@@ -27,6 +27,8 @@ class Export(NamedTuple):
     top1_agreement: float | None
     latency_ms: float | None
     peak_memory: float | None
+    accuracy: float | None
+    keras_accuracy: float | None
 
 
 def read_report(path: Path) -> dict[str, Any]:

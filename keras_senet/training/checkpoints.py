@@ -114,7 +114,7 @@ class Checkpoints:
             try:
                 self.checkpoint.restore(str(path)).assert_consumed()
             except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-                if not _unfinished(path).exists():
+                if not _temporary_folder(path).exists():
                     self.damaged[path] = str(error).partition("\n")[0]
             else:
                 step, loss, correct = (float(variable) for variable in self.state.values())
@@ -145,18 +145,18 @@ class Checkpoints:
                     file.replace(file.with_name(f"damaged-{file.name}"))
                 else:
                     file.unlink()
-        for folder in self.folder.glob(_unfinished(self.folder / "ckpt-*").name):
+        for folder in self.folder.glob(_temporary_folder(self.folder / "ckpt-*").name):
             shutil.rmtree(folder)
 
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is a checkpoint, damaged or not, whose writing was not interrupted."""
     return any(
-        not _unfinished(file.with_suffix("")).exists() for file in folder.glob("ckpt-*.index")
+        not _temporary_folder(file.with_suffix("")).exists() for file in folder.glob("ckpt-*.index")
     )
 
 
-def _unfinished(path):
+def _temporary_folder(path):
     """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their
     place.
     """

@@ -16,6 +16,7 @@ from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
 from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
 from keras_senet.training.engine import Engine
+from keras_senet.training.inputs import weigh_classes
 from keras_senet.training.phases import make_phases, named_optimizers
 from keras_senet.training.progress import Progress
 from keras_senet.training.signals import Interruption, WorkerLost
@@ -49,13 +50,17 @@ class Trainer(Engine):
         restart: whether a run that is extended begins the schedule of its learning rate again, from
             the last weights; the rate and its schedule may then be others. Without it the epochs
             that are added follow the schedule of the longer run.
+        lower_batch: whether a batch size above the number of training images is lowered to it, with
+            a note, in place of an error; `recipe` is then what is trained.
 
     Attributes:
+        recipe: what is trained.
         model: the network, trained after `train()`.
         test_set, split: the images that epochs are evaluated on and the best one is chosen on, and
             what they are: "val" or, where there are no validation images, "test".
         final_set: the test images that are evaluated once, at the end, by the best epoch's weights;
             None without validation images.
+        evaluated: the split that was evaluated last, and its `Evaluation`; None before.
     """
 
     def __init__(
@@ -74,6 +79,7 @@ class Trainer(Engine):
         skip_corrupt: bool = False,
         tensorboard: bool = False,
         restart: bool = False,
+        lower_batch: bool = False,
     ):
         _check_backend()
         self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
@@ -92,6 +98,8 @@ class Trainer(Engine):
             scope=self.strategy.scope(),
             is_begun=has_checkpoint(Path(workdir) / STATES["trainer"]),
             restart=restart,
+            lower_batch=lower_batch,
+            replicas=self.strategy.num_replicas_in_sync,
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
@@ -112,9 +120,15 @@ class Trainer(Engine):
         with self.strategy.scope():
             phases = make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.step = TrainStep(recipe, self.model, phases, self.average, self.strategy)
+        weights = weigh_classes(self.train_set) if recipe.class_weights else None
+        self.step = TrainStep(recipe, self.model, phases, self.average, self.strategy, weights)
         self.validation = Validation(
-            self.model, self.average, self.images, self.workdir, skip_corrupt=self.skip_corrupt
+            self.model,
+            self.average,
+            self.images,
+            self.workdir,
+            self._record_evaluation,
+            skip_corrupt=self.skip_corrupt,
         )
         self.prediction_step = self.validation.step
 
@@ -148,7 +162,7 @@ class Trainer(Engine):
         notes = [*self.workdir.notes, *self.checkpoints.notes(step)]
         if self.workers.is_chief:
             self.checkpoints.set_aside()
-            self.workdir.begin_at(step)
+            self._begin_at(step)
             if not (step or self.skip_corrupt):
                 self.images.check_evaluated()
         return step, Totals(*sums), notes

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ LIGHT = [
     ["list", "--paper"],
     ["list", "--weights"],
     ["list", "--recipes"],
+    ["data", str(Path(__file__).parents[2] / "results"), "--headers-only"],
 ]
 REFUSED = [
     [],
@@ -48,6 +50,8 @@ REFUSED = [
     ["export", "SEResNet51"],
     ["export", "SEResNet50", "--quantization", "int8"],
     ["quickstart", "--seed", "-1"],
+    ["data"],
+    ["data", "./nowhere", "--recipe", "digits"],
 ]
 # One process runs them all, each as if it were the first.
 PROGRAM = """

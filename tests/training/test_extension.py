@@ -7,7 +7,7 @@ import math
 import little
 import numpy as np
 import pytest
-from little import RECIPE, assert_equal_weights, interrupt_after, kill, train
+from little import RECIPE, assert_equal_weights, do_after, kill, train
 
 import keras_senet
 from keras_senet.runs.history import Segment
@@ -23,7 +23,7 @@ CONSTANT = RECIPE.override(schedule="constant")
 def train_and_kill(workdir, recipe, steps, **options):
     """Trains for so many steps, without a checkpoint at the last one."""
     with pytest.MonkeyPatch.context() as patch:
-        interrupt_after(patch, steps, kill)
+        do_after(patch, steps, kill)
         with pytest.raises(SystemError):
             train(workdir, recipe, **options)
 

@@ -59,8 +59,10 @@ class WeightsOptions(Options):
 class ImageOptions(Options):
     """
     Images:
-    dataset     digits, a tfds name or a folder; default: the run's own, else imagenet2012
-    split       of which images ("test" are ImageNet's validation images)
+    dataset     digits, a tfds name, a folder or a CSV file; default: the run's own, else
+                imagenet2012
+    split       train, val, test (where the dataset has none: val, or all images of one that is not
+                split, but for a run that divided it), or all
     data_dir    where tfds datasets are
     batch_size  images per step
     """
