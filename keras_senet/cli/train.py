@@ -9,7 +9,8 @@ from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.results import show_classes
 from keras_senet.cli.tables import console
 from keras_senet.evaluation import per_class
-from keras_senet.runs.record import describe_recipe, is_run, read_engine
+from keras_senet.runs.load import is_run
+from keras_senet.runs.record import describe_recipe, read_engine
 from keras_senet.runs.splits import WORDS, evaluated
 from keras_senet.training.signals import Terminated
 

@@ -80,7 +80,7 @@ def find_network(path: str | Path) -> dict[str, Any]:
     """
     path = Path(str(path).partition("#")[0])
     for folder in (path, path.parent):
-        if is_run(folder):
+        if (folder / RECIPE).is_file():
             recipe = read_recipe(folder)
             return {name: getattr(recipe, name) for name in ("model", "depths", "se")}
     return {}
