@@ -204,13 +204,10 @@ def find_file_network(path: str | Path) -> dict[str, Any]:
     try:
         with open_file(Path(path)) as file:
             spec = read_spec(file.metadata["spec"])
-        name = models.find(spec).base.name.replace("_", "").lower()
+        model = models.find(spec).base.__name__
     except (ValueError, TypeError, KeyError, OSError):
         return {}
-    public = {each.replace("_", "").lower(): each for each in models.__all__}
-    model = public[name]
-    own = getattr(models.get(model).spec, "depths", ())
-    depths = getattr(spec, "depths", ())
+    own, depths = (getattr(each, "depths", ()) for each in (models.get(model).spec, spec))
     return {"model": model, "se": spec.se, "depths": () if depths == own else depths}
 
 
