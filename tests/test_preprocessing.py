@@ -60,7 +60,12 @@ def test_the_crop_in_a_graph_and_with_one_channel():
 
 
 def test_without_tensorflow_an_error_names_the_extra(tmp_path, monkeypatch):
+    """Files are read by Pillow, where that is installed."""
+    Image.fromarray(picture(32, 32)).save(tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
+    found = Preprocessing.scaled(32).read(tmp_path / "a.png")
+    np.testing.assert_array_equal(found, picture(32, 32))
+    monkeypatch.setattr("keras_senet.preprocessing.find_spec", lambda name: None)
     for call in (lambda: IMAGENET.read(tmp_path / "a.png"), lambda: IMAGENET.crop(picture(8, 8))):
         with pytest.raises(MissingExtraError, match=r"pip install 'keras_senet\[tensorflow\]'"):
             call()
