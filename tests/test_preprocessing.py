@@ -147,6 +147,15 @@ def test_the_classes_are_in_the_order_of_their_ids():
     assert sorted(class_order()) == list(range(1000))
 
 
+def test_predictions_of_other_classes_are_decoded():
+    scores, names = np.array([[0.2, 0.7, 0.1]]), ("cat", "n02123045", "dog")
+    expected = [("n02123045", "tabby", 0.7), ("cat", "cat", 0.2), ("dog", "dog", 0.1)]
+    assert decode_predictions(scores, class_names=names) == [expected]
+    assert decode_predictions(scores, top=1, class_names=names) == [expected[:1]]
+    with pytest.raises(ValueError, match=r"`preds` must have the shape \(N, 2\)"):
+        decode_predictions(scores, class_names=("a", "b"))
+
+
 def test_decode_predictions():
     scores = np.zeros((2, 1000))
     scores[0, 281], scores[0, 0], scores[1, 999] = 0.7, 0.2, 1

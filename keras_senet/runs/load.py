@@ -60,7 +60,7 @@ def load_run(path: str | Path) -> models.Network:
         model = keras_senet.load_run("run")
         image = model.preprocessing.read("photo.jpg")
         probabilities = model(model.preprocessing.normalize(image[None]))
-        print(dict(zip(model.class_names, probabilities[0])))
+        print(keras_senet.decode_predictions(probabilities, class_names=model.class_names))
 
     Classes that neither the run nor its dataset names, as that of an earlier version which is not
     there any more, are called "class 0", "class 1", ...
