@@ -208,8 +208,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
     }
     if meaning.topic:
         options["group"] = meaning.topic
-    if flag.choices or flag.suggestions:
-        texts = Literal[tuple((flag.choices or flag.suggestions)())]
+    if list_texts := flag.choices or flag.suggestions:
+        texts = Literal[tuple(list_texts())]
         kind = _limit(kind, texts if flag.choices else texts | str)
         options["show_choices"] = False
     read = flag.read
