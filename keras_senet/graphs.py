@@ -4,9 +4,10 @@ Keras' private attributes are read and set in this module only.
 """
 
 import collections
+import contextlib
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, TypeAlias
 
 import keras
@@ -34,6 +35,29 @@ def _history(tensor: Any):
 def operation_of(tensor: keras.KerasTensor) -> Any:
     """The layer or operation whose output a symbolic tensor is."""
     return _history(tensor).operation
+
+
+def final_operation(model: keras.Model) -> Any:
+    """The layer or operation whose output is the model's first, in a nested model if that is
+    last.
+    """
+    operation = model
+    while isinstance(operation, keras.Model):
+        operation = operation_of(operation.outputs[0])
+    return operation
+
+
+@contextlib.contextmanager
+def replaced_attribute(operation: Any, name: str, value: Any) -> Iterator[None]:
+    """Within, the operation has another attribute, such as `call`, without being tracked for it."""
+    own = vars(operation)
+    before = {name: own[name]} if name in own else {}
+    own[name] = value
+    try:
+        yield
+    finally:
+        del own[name]
+        own.update(before)
 
 
 def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
@@ -191,6 +215,10 @@ class Graph:
         )
         return consumers[0] if once else None
 
+    def consumers(self, node: Node) -> list[Node]:
+        """The nodes that consume an output of this one."""
+        return [each for tensor in node.outputs for each in self._consumers[id(tensor)]]
+
     def producer(self, tensor: keras.KerasTensor) -> Node:
         """The node that outputs a tensor."""
         return self._producers[id(tensor)]
@@ -252,6 +280,14 @@ def _weights(layer):
     return layer.get_weights() if isinstance(layer, keras.Layer) else []
 
 
+def keep_attributes(model: keras.Model, copy: keras.Model) -> keras.Model:
+    """The copy, with the model's `preprocessing` and `class_names` if it has them."""
+    for name in ("preprocessing", "class_names"):
+        if hasattr(model, name):
+            setattr(copy, name, getattr(model, name))
+    return copy
+
+
 def rebuild(
     model: keras.Model,
     changed: Mapping[Any, tuple[keras.Layer, list[np.ndarray]]],
@@ -266,7 +302,7 @@ def rebuild(
         changed: layer -> (the new layer in its place, its weights).
         gone: layers whose output becomes their input.
 
-    The new model has the `preprocessing` of the old one.
+    The new model has the `preprocessing` and the `class_names` of the old one.
 
     Raises:
         ValueError: for a model of another kind, and a layer that cannot be copied.
@@ -292,9 +328,7 @@ def rebuild(
         copy = keras.models.clone_model(
             functional_of(model), clone_function=clone, call_function=call
         )
-        if hasattr(model, "preprocessing"):
-            copy.preprocessing = model.preprocessing
-        return copy
+        return keep_attributes(model, copy)
 
     copy = copied(model)
     for layer, values in weights.items():

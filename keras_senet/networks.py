@@ -8,7 +8,7 @@ from importlib.resources import files
 from typing import NamedTuple
 
 
-class Network(NamedTuple):
+class NetworkRow(NamedTuple):
     """One row of `networks.csv`.
 
     name                 the constructor's
@@ -39,21 +39,21 @@ class Network(NamedTuple):
 
 
 @cache
-def read_table() -> dict[str, Network]:
+def read_table() -> dict[str, NetworkRow]:
     """The rows by name, in the order of the table."""
     with files(__package__).joinpath("networks.csv").open(newline="") as file:
         return {row["name"]: _read(row) for row in csv.DictReader(file)}
 
 
-def _read(row: dict[str, str]) -> Network:
+def _read(row: dict[str, str]) -> NetworkRow:
     name, size, classes, stages, numbers, *counts = row.values()
     plain, paper = (float(text) if text else None for text in counts[-2:])
     stage_numbers = tuple(map(int, numbers.split()))
     before = int(size), int(classes), int(stages), stage_numbers
-    return Network(name, *before, *map(int, counts[:-2]), plain, paper)
+    return NetworkRow(name, *before, *map(int, counts[:-2]), plain, paper)
 
 
-def get(name: str) -> Network:
+def find_network(name: str) -> NetworkRow:
     """The row of a network.
 
     Raises:

@@ -5,6 +5,7 @@ As a program it is `keras-senet` with them, for runs in separate processes: `pyt
 train ...`.
 """
 
+import shutil
 import sys
 
 import numpy as np
@@ -27,6 +28,9 @@ RECIPE = Recipe(
     label_smoothing=0.1,
     warmup_epochs=0.5,
 )
+
+# The same as Keras' own loop can have it
+FITTED = RECIPE.override(mixup=0.0)
 
 
 def digits(split):
@@ -55,7 +59,7 @@ def assert_equal_weights(a, b):
         np.testing.assert_array_equal(value, expected)
 
 
-def interrupt_after(monkeypatch, step, action):
+def do_after(monkeypatch, step, action):
     """Does `action` after so many steps of this process."""
     calls = []
 
@@ -65,6 +69,12 @@ def interrupt_after(monkeypatch, step, action):
             action()
 
     monkeypatch.setattr(Progress, "advance", advance)
+
+
+def keep_after(monkeypatch, step, workdir, copy):
+    """Copies the work directory after so many steps: what a process that is killed then leaves."""
+    ignored = shutil.ignore_patterns(".lock")
+    do_after(monkeypatch, step, lambda: shutil.copytree(workdir, copy, ignore=ignored))
 
 
 def kill():

@@ -26,10 +26,10 @@ def count(constructor, se):
 
 def row(name, counts, plain):
     """A network's row of the table, by the counts with and without SE blocks."""
-    constructor, paper = models.get(name), networks.read_table().get(name)
+    constructor, paper = getattr(models, name), networks.read_table().get(name)
     with shapes_only():
         stages = stages_of(constructor(weights=None))
-    return networks.Network(
+    return networks.NetworkRow(
         name,
         constructor.input_size,
         constructor.classes,
@@ -45,9 +45,9 @@ def row(name, counts, plain):
 
 
 if __name__ == "__main__":
-    constructors = {name: models.get(name) for name in models.__all__}
+    constructors = {name: getattr(models, name) for name in models.__all__}
     rows = [row(n, count(c, c.spec.se), count(c, None)) for n, c in constructors.items()]
-    columns = networks.Network._fields
+    columns = networks.NetworkRow._fields
     written = [
         each._asdict() | {"stage_numbers": " ".join(map(str, each.stage_numbers))} for each in rows
     ]

@@ -35,8 +35,9 @@ def make_network(
     dataset: Images,
     spec: Any = None,
     preprocessing: Preprocessing | None = None,
-) -> keras.Model:
-    """The recipe's network with new weights; `model.preprocessing` is the recipe's.
+) -> models.Network:
+    """The recipe's network with new weights; `preprocessing` is the recipe's, `class_names` the
+    dataset's.
 
     The architecture and the preprocessing may be those of weights.
     """
@@ -54,5 +55,5 @@ def make_network(
     preprocessing = dataclasses.replace(own, size=size, upright=recipe.upright)
     if recipe.normalization == "mean":
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
-    model.preprocessing = preprocessing
+    model.preprocessing, model.class_names = preprocessing, dataset.class_names
     return model

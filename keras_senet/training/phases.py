@@ -3,12 +3,14 @@
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import keras
 
 from keras_senet.graphs import flat_layers, scale_rates, stages_of
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.training.optimizer import Schedule, make_optimizer, make_schedule
+from keras_senet.runs.history import Segment
+from keras_senet.training.optimizer import Chain, make_optimizer, make_schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,7 +28,7 @@ class Phase:
     first: int
     begun: int
     optimizer: keras.Optimizer
-    schedule: Schedule
+    schedule: keras.optimizers.schedules.LearningRateSchedule
     untrained: tuple[keras.Layer, ...]
 
     def rate(self, number: int) -> float:
@@ -34,33 +36,63 @@ class Phase:
         return float(self.schedule(number - self.begun))
 
 
-def make_phases(recipe: Recipe, model: keras.Model, steps_per_epoch: int) -> tuple[Phase, ...]:
-    """The phases of a recipe in their order: of the head, of all that is not frozen, and of that
-    without batch normalisation; each where the recipe has it, the second one always.
+def make_phases(
+    segments: Sequence[Segment], model: keras.Model, steps_per_epoch: int
+) -> tuple[Phase, ...]:
+    """The phases of a run that has these segments, in their order: of the head, of all that is not
+    frozen, and of that without batch normalisation; each where the recipe has it, the second one
+    always. The last two come again where the run was extended.
 
     The optimizer of each of the first two begins without momentum, and its own schedule at its
     first step: a moment that stood still while the head was trained would make AdamW's first steps
     several times too large.
     """
-    steps, head_steps = (n * steps_per_epoch for n in (recipe.epochs, recipe.head_epochs))
+    recipe = segments[-1].recipe
     phases = []
-    for is_head in (True, False) if head_steps else (False,):
-        first, own = 0 if is_head else head_steps, phase_recipe(recipe, is_head)
+    for is_head in (True, False) if recipe.head_epochs else (False,):
+        first = 0 if is_head else recipe.head_epochs * steps_per_epoch
         untrained = untrained_layers(recipe, model, is_head)
-        optimizer = make_optimizer(own, steps_per_epoch)
+        schedule = make_rates(segments, steps_per_epoch, is_head)
+        optimizer = make_optimizer(recipe, steps_per_epoch, schedule)
         scale_recipe_rates(optimizer, recipe, model)
         with fixed(untrained):
             optimizer.build(model.trainable_variables)
-        schedule = make_schedule(own, steps_per_epoch)
         phases.append(Phase(first, first, optimizer, schedule, untrained))
-    if recipe.frozen_bn_epochs:
-        norms = (
-            each for each in flat_layers(model) if isinstance(each, keras.layers.BatchNormalization)
-        )
-        first = max(head_steps, steps - recipe.frozen_bn_epochs * steps_per_epoch)
-        untrained = tuple(dict.fromkeys((*phases[-1].untrained, *norms)))
-        phases.append(replace(phases[-1], first=first, untrained=untrained))
+    norms = (
+        each for each in flat_layers(model) if isinstance(each, keras.layers.BatchNormalization)
+    )
+    main = phases[-1]
+    untrained = tuple(dict.fromkeys((*main.untrained, *norms)))
+    for first, last in frozen_epochs(segments):
+        phases.append(replace(main, first=first * steps_per_epoch, untrained=untrained))
+        if last < recipe.epochs:
+            phases.append(replace(main, first=last * steps_per_epoch))
     return tuple(phases)
+
+
+def frozen_epochs(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
+    """The ranges of epochs in which batch normalisation stays as it is: the last ones of each
+    recipe, as far as they were trained before the run was extended.
+    """
+    ends = [*(each.first for each in segments[1:]), segments[-1].recipe.epochs]
+    for (recipe, first, _), end in zip(segments, ends, strict=True):
+        first = max(first, recipe.head_epochs, recipe.epochs - recipe.frozen_bn_epochs)
+        if first < end:
+            yield first, end
+
+
+def make_rates(segments: Sequence[Segment], steps_per_epoch: int, is_head: bool = False) -> Any:
+    """The learning rate of a run that has these segments, in the head's phase or after it, as a
+    function of the steps of that phase.
+    """
+    recipes = [phase_recipe(each.recipe, is_head) for each in segments]
+    schedules = [
+        make_schedule(recipe, steps_per_epoch, each.origin)
+        for recipe, each in zip(recipes, segments, strict=True)
+    ]
+    before = 0 if is_head else recipes[-1].head_epochs
+    firsts = [max(each.first - before, 0) * steps_per_epoch for each in segments]
+    return Chain(schedules, firsts) if len(schedules) > 1 else schedules[0]
 
 
 def phase_recipe(recipe: Recipe, is_head: bool) -> Recipe:

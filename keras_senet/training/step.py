@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.graphs import flat_layers, keep_gradients_local
@@ -41,6 +42,7 @@ class TrainStep:
         phases: as of `make_phases`.
         average: the moving average of the model's weights, or None.
         strategy: where the step runs.
+        class_weights: those of the loss of images of each class, float32 (classes,); None for 1.
     """
 
     def __init__(
@@ -50,9 +52,11 @@ class TrainStep:
         phases: Sequence[Phase],
         average: Average | None,
         strategy: tf.distribute.Strategy,
+        class_weights: np.ndarray | None = None,
     ):
         self.recipe, self.model, self.phases = recipe, model, phases
         self.average, self.strategy = average, strategy
+        self.class_weights = class_weights
         self.replicas = strategy.num_replicas_in_sync
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
@@ -144,6 +148,8 @@ class TrainStep:
             losses = keras.losses.categorical_crossentropy(
                 targets, probabilities, label_smoothing=smoothing
             )
+            if self.class_weights is not None:
+                losses *= tf.reduce_sum(targets * self.class_weights, axis=-1)
             loss = tf.reduce_sum(losses) / self.recipe.batch_size
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, watched)

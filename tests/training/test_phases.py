@@ -12,7 +12,7 @@ import little
 import numpy as np
 import pytest
 import tensorflow as tf
-from little import assert_equal_weights, interrupt_after, kill, train
+from little import assert_equal_weights, do_after, kill, train
 
 import keras_senet
 from keras_senet.data import Augmentation
@@ -225,7 +225,7 @@ def test_a_run_killed_in_each_phase_ends_with_the_same_weights(
     whole = train(tmp_path / "whole", recipe, strategy=strategy)
     for step in (4, 4, 7):  # of each process: 4 of the run; 3 + 4; 6 + 7
         with monkeypatch.context() as patch:
-            interrupt_after(patch, step, kill)
+            do_after(patch, step, kill)
             with pytest.raises(SystemError):
                 train(tmp_path / "killed", recipe, strategy=strategy, checkpoint_steps=3)
         copy.unlink(missing_ok=True)
