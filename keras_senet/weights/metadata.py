@@ -5,13 +5,21 @@ preprocessing.
 import dataclasses
 import json
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
-
-import keras
 
 from keras_senet.preprocessing import Preprocessing
 
 METADATA = "keras_senet"
+ENDINGS = (".weights.h5", ".safetensors")
+
+
+def check_ending(path: Path) -> None:
+    """Raises ValueError for a path that is not of a file of this package."""
+    if not path.name.endswith(ENDINGS):
+        raise ValueError(
+            f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}"
+        )
 
 
 def describe(value: Any) -> dict[str, Any]:
@@ -24,11 +32,27 @@ def _fields(value):
     return {"class": type(value).__name__} | {name: getattr(value, name) for name in names}
 
 
-def encode(model: keras.Model) -> str:
-    """The metadata of a network, as text."""
-    return json.dumps(
-        {"spec": describe(model.spec), "preprocessing": describe(model.preprocessing)}
-    )
+def encode(spec: Any, preprocessing: Preprocessing, layers: dict[str, str] | None = None) -> str:
+    """The metadata of a network, as text.
+
+    `layers` has its layers' names by their places in the file, if that has weights of others too.
+    """
+    found = {"spec": describe(spec), "preprocessing": describe(preprocessing)}
+    return json.dumps(found if layers is None else found | {"layers": layers})
+
+
+def layers_of(metadata: Any) -> dict[str, str] | None:
+    """The names of a network's layers by their places in a file that has weights of others too;
+    None of a file without others.
+
+    Raises:
+        ValueError: if the metadata is damaged.
+    """
+    layers = metadata.get("layers") if isinstance(metadata, dict) else None
+    is_named = isinstance(layers, dict) and all(isinstance(n, str) for n in layers.values())
+    if layers is not None and not is_named:
+        raise ValueError(f"its metadata is damaged: its layers are {str(layers)[:80]!r}")
+    return layers
 
 
 def preprocessing_of(metadata: Any) -> Preprocessing | None:
