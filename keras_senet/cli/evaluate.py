@@ -10,8 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_senet import data
-from keras_senet.cli.network import dataset_of, load_networks
+from keras_senet import data, models
+from keras_senet.cli.network import dataset_of, load_networks, results_folder
 from keras_senet.cli.options import EvaluateOptions
 from keras_senet.cli.tables import console, show, show_json
 from keras_senet.evaluation.accuracy import evaluate
@@ -21,7 +21,6 @@ from keras_senet.extras import require
 from keras_senet.files import check_folder, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots.confusion import confusion_matrix
-from keras_senet.runs.load import is_run, results_folder
 from keras_senet.runs.results import read_report, write_report
 from keras_senet.weights import Checkpoint, resolve
 from keras_senet_cli import quiet
@@ -34,9 +33,8 @@ def run(options: EvaluateOptions) -> None:
     dataset_name = dataset_of(options, loaded[0])
     protocol, changes = _protocol(options)
     protocols = _protocols(protocol, changes, names)
-    output = output_folder(
-        options.output or (options.workdir and results_folder(options.workdir)), "train"
-    )
+    own = results_folder(options.sources)
+    output = output_folder(options.output or own, "train")
     with console.status(f"opening {dataset_name}"):
         split = data.resolve_split(dataset_name, options.split, options.data_dir)
         dataset = data.load(dataset_name, split, options.data_dir, upright=_upright(models))
@@ -141,7 +139,7 @@ def _protocols(protocol, changes, names):
 
 
 def _larger(name, weights):
-    found = None if is_run(weights) else resolve(weights, name)
+    found = resolve(weights, name) if name in models.__all__ else None
     if not isinstance(found, Checkpoint):
         raise ValueError(
             f"--protocol larger is for published weights. Received: --weights {weights}"

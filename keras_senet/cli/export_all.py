@@ -5,6 +5,7 @@ compared and removed.
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import tempfile
 import time
@@ -24,7 +25,7 @@ from keras_senet.export.parity import ParityError, run_file
 from keras_senet.export.tflite import QUANTIZATIONS
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs
-from keras_senet.runs.load import load_run
+from keras_senet.runs.load import load_run, read_origin
 from keras_senet_cli import quiet
 
 COLUMNS = (
@@ -158,20 +159,20 @@ def _random_networks():
 
 def _trained_networks(workdirs, data_dir):
     for workdir in workdirs:
-        run = load_run(workdir)
-        yield f"{run.name} on {run.dataset}", lambda run=run: _trained(run, data_dir)
+        name, dataset = read_origin(workdir)
+        model = load_run(workdir)
+        load = functools.partial(_trained, model, dataset, data_dir)
+        yield f"{name} on {dataset}", load
 
 
-def _trained(run, data_dir):
-    upright = run.model.preprocessing.upright
-    test = data.load(run.dataset, "test", data_dir, upright=upright)
-    calibration, _ = images_of(
-        run.model, data.load(run.dataset, "train", data_dir, upright=upright)
-    )
-    images, labels = images_of(run.model, test, most=None)
-    accuracy = evaluate(run.model, test).top1
-    weights = f"trained on {run.dataset}"
-    return Subject(run.model, weights, calibration, images, labels, accuracy, test.class_names)
+def _trained(model, dataset, data_dir):
+    upright = model.preprocessing.upright
+    test = data.load(dataset, "test", data_dir, upright=upright)
+    calibration, _ = images_of(model, data.load(dataset, "train", data_dir, upright=upright))
+    images, labels = images_of(model, test, most=None)
+    accuracy = evaluate(model, test).top1
+    weights = f"trained on {dataset}"
+    return Subject(model, weights, calibration, images, labels, accuracy, test.class_names)
 
 
 def _with_random_weights(constructor):

@@ -11,6 +11,7 @@ from keras_senet.data.folders import SPLITS, find_split, load_folder
 from keras_senet.data.prepared import find_prepared_splits, load_prepared
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.extras import require
+from keras_senet.fields import check_argument
 
 
 def load_digits(split: str) -> Dataset:
@@ -76,18 +77,13 @@ def resolve_split(name: str | os.PathLike, split: str, data_dir=None) -> str:
     labelled "test".
     """
     wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), None)
-    if wanted is None:
-        raise ValueError(
-            f"`split` must be one of {', '.join(map(repr, SPLITS))}. Received: split={split!r}"
-        )
+    known = f"one of {', '.join(map(repr, SPLITS))}"
+    check_argument("split", split, wanted is not None, known)
     if wanted == "train":
         return wanted
     there = splits(name, data_dir)
-    if wanted == "val" and "val" not in there:
-        raise ValueError(
-            f"`split` must be {' or '.join(map(repr, there))} for {str(name)!r}. "
-            f"Received: split={split!r}"
-        )
+    known = f"{' or '.join(map(repr, there))} for {str(name)!r}"
+    check_argument("split", split, wanted != "val" or "val" in there, known)
     return "val" if "test" not in there and "val" in there else wanted
 
 

@@ -8,6 +8,7 @@ import tensorflow as tf
 from keras_senet import data, models
 from keras_senet.data import TrainingData
 from keras_senet.evaluation.networks import Images
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 
 
@@ -46,8 +47,10 @@ class RunImages(NamedTuple):
                     pass
 
 
-def load_images(recipe: Recipe, data_dir: str | None = None) -> RunImages:
-    """The `RunImages` of a recipe."""
+def load_images(
+    recipe: Recipe, data_dir: str | None = None, preprocessing: Preprocessing | None = None
+) -> RunImages:
+    """The `RunImages` of a recipe; the preprocessing is that of the weights that it begins from."""
 
     def load(split):
         return data.load(recipe.dataset, split, data_dir, upright=recipe.upright)
@@ -58,7 +61,7 @@ def load_images(recipe: Recipe, data_dir: str | None = None) -> RunImages:
     batches = data.TrainingData(
         train_set,
         batch_size=recipe.batch_size,
-        image_size=image_size(recipe, train_set),
+        image_size=image_size(recipe, train_set, preprocessing),
         seed=recipe.seed,
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
@@ -67,7 +70,7 @@ def load_images(recipe: Recipe, data_dir: str | None = None) -> RunImages:
     return RunImages(train_set, load(split), split, test_set, batches)
 
 
-def image_size(recipe: Recipe, dataset: Images) -> int:
-    """Height and width of the images that are trained on."""
-    own = models.get(recipe.model).input_size
+def image_size(recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None) -> int:
+    """Height and width of the images that are trained on; the preprocessing is that of weights."""
+    own = preprocessing.height if preprocessing else models.get(recipe.model).input_size
     return recipe.image_size or dataset.image_shape[0] or own

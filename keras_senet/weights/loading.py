@@ -21,7 +21,13 @@ from keras_senet.imagenet import class_order
 from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
-from keras_senet.weights.metadata import check_ending, choose_spec, layers_of, preprocessing_of
+from keras_senet.weights.metadata import (
+    check_ending,
+    choose_spec,
+    class_names_of,
+    layers_of,
+    preprocessing_of,
+)
 from keras_senet.weights.names import Entries
 from keras_senet.weights.readers import Entry, File, UnsupportedFileError, open_file
 from keras_senet.weights.registry import Checkpoint, split_part
@@ -40,6 +46,7 @@ class StoredWeights:
 
     spec           the architecture, a variant of the one that was asked for
     preprocessing  what they were trained with, as far as that is known
+    class_names    of the classes that they were trained for, or None where the file does not say
     layers         of a file that has weights of users' layers too: the names of the network's, by
                    their places; else None
     """
@@ -49,6 +56,7 @@ class StoredWeights:
     family: str
     spec: Any  # a `models.blocks.Spec`, which knows this package
     preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
     layers: dict[str, str] | None = None
 
     def named(self, model: keras.Model | None = None) -> Entries:
@@ -99,16 +107,20 @@ class StoredWeights:
         return 3
 
     def load_into(self, model: keras.Model, include_top: bool = True) -> None:
-        """Gives every variable of the model its value, and logs which part of the file has them.
+        """Gives every variable of the model its value, and logs which part of the file has them;
+        without the top, only those that are not the classifier's.
 
         Raises:
             ValueError: if the file has other weights than the model, or numbers that are not
                 finite.
         """
         entries = self.named(model)
-        if not include_top:
-            entries = {n: entry for n, entry in entries.items() if not self.is_of_head(n)}
         variables = {names.own_name(variable): variable for variable in model.weights}
+        if not include_top:
+            entries, variables = (
+                {name: value for name, value in each.items() if not self.is_of_head(name)}
+                for each in (entries, variables)
+            )
         self._fill(model, variables, entries)
 
     def load_whole(self, model: keras.Model, base: Base) -> None:
@@ -239,13 +251,15 @@ def open_weights(
                 else spec.published_by(family)
             )
             stored = preprocessing_of(file.metadata)
+            class_names = class_names_of(file.metadata)
         except ValueError as error:
             raise ValueError(f"The weights of {label} cannot be loaded: {error}") from error
         if isinstance(source, Checkpoint):
             stored = source.preprocessing
         elif family == "caffe":
             stored = replace(preprocessing, mean=CAFFE.mean, std=CAFFE.std)
-        found = StoredWeights(label, file, family, chosen, stored or preprocessing, layers)
+        stored = stored or preprocessing
+        found = StoredWeights(label, file, family, chosen, stored, class_names, layers)
         is_of_torch = family in chosen.namings and family != "caffe"
         if is_of_torch and chosen.se and names.lacks_se_biases(found.named()):
             found = replace(found, spec=replace(chosen, se=replace(chosen.se, use_bias=False)))

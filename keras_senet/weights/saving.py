@@ -1,6 +1,7 @@
 """Writing weights with the architecture that they belong to."""
 
 import errno
+import json
 import math
 import os
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from keras_senet.bases import base_preprocessing, require_base
 from keras_senet.extras import require
 from keras_senet.files import replacing
-from keras_senet.weights.metadata import METADATA, check_ending, encode
+from keras_senet.weights.metadata import METADATA, about, check_ending, describe
 from keras_senet.weights.names import keras_places, name_variables, to_own
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -102,7 +103,10 @@ def _metadata(model, base, places):
     """The text about the network in a model; with the places of its layers if others have weights
     too.
     """
+    found = about(model) | {
+        "spec": describe(base.origin.spec),
+        "preprocessing": describe(base_preprocessing(model, base)),
+    }
     own = {id(weight) for layer in base.layers for weight in layer.weights}
     has_others = any(id(weight) not in own for weight in model.weights)
-    preprocessing = base_preprocessing(model, base)
-    return encode(base.origin.spec, preprocessing, places if has_others else None)
+    return json.dumps(found | ({"layers": places} if has_others else {}))

@@ -63,7 +63,7 @@ def root(written):
 def probabilities(trained):
     """The run's outputs for all test images."""
     model = keras.models.load_model(trained / "model.keras")
-    preprocessing = load_run(trained).model.preprocessing
+    preprocessing = load_run(trained).preprocessing
     return model.predict(
         (digits("test").images - preprocessing.mean) / preprocessing.std, verbose=0
     )
@@ -183,7 +183,7 @@ def test_pairs_show_the_images_of_the_surest_wrong_answers(root, probabilities):
 
 
 def test_gates_are_the_mean_over_images_block_by_block(root, trained):
-    model = load_run(trained).model
+    model = load_run(trained)
     found = gates(model).predict(model.preprocessing.normalize(digits("test").images), verbose=0)
     rows = root.one("table", id="blocks").rows()
     assert [row[0] for row in rows] == [f"stage{stage}_block1_se" for stage in (1, 2, 3)]
