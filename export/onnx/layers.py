@@ -156,7 +156,18 @@ def _normalization(graph, layer, x):
     return Value(name, x.shape)
 
 
-@emits(layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout)
+@emits(
+    layers.Dropout,
+    layers.SpatialDropout2D,
+    layers.GaussianNoise,
+    layers.GaussianDropout,
+    layers.RandomFlip,
+    layers.RandomRotation,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+    layers.RandomContrast,
+    layers.RandomBrightness,
+)
 def _identity(graph, layer, x):
     """What does something in training only."""
     return x
