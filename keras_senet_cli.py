@@ -105,6 +105,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return cli.main(arguments)
     finally:
         launcher.parsing = False
+        if "keras_senet.layers" not in sys.modules:  # the next import is to register them
+            sys.modules.pop("keras_senet", None)
 
 
 def _explain(first: str | None) -> str:

@@ -1,10 +1,14 @@
 """TensorFlow SavedModel."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
 import keras
 import numpy as np
+
+from keras_senet.fields import check_field
 
 from .folding import fold
 from .formats import Common, FormatOptions, export_model
@@ -17,6 +21,7 @@ from .model import (
     unused_name,
 )
 from .parity import ExportReport
+from .reading import ABOUT
 
 
 def _predict_uint8(model, preprocessing, images):
@@ -44,10 +49,7 @@ class SavedModel(FormatOptions):
     signatures: ClassVar = {"serve_uint8": _predict_uint8, "serve_jpeg": _predict_jpeg}
 
     def __post_init__(self):
-        if not isinstance(self.features, bool | np.bool_):
-            raise ValueError(
-                f"`features` must be True or False. Received: features={self.features!r}"
-            )
+        check_field(self, "features", isinstance(self.features, bool | np.bool_), "True or False")
 
     def check_installed(self):
         check_tensorflow("A SavedModel")
@@ -66,6 +68,17 @@ class SavedModel(FormatOptions):
 
         endpoints = _Endpoints(model, common, self.features)
         write_saved_model(endpoints.model, endpoints.all(), target)
+        _write_about(common, target / ABOUT)
+
+
+def _write_about(common, file):
+    """What is to be known of images and classes, for those who run the folder again."""
+    about = {
+        "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
+        "class_names": common.class_names,
+    }
+    file.parent.mkdir()
+    file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def to_saved_model(
@@ -77,6 +90,7 @@ def to_saved_model(
     preprocessing=None,
     class_names=None,
     overwrite: bool = False,
+    evaluation=None,
 ) -> ExportReport:
     """Writes a SavedModel folder that runs without keras_senet and Keras, compared with the model.
 
@@ -97,8 +111,8 @@ def to_saved_model(
         model: a functional Keras model with one input, for images.
         path: the folder to write.
         features: whether there is an output `features`, too: what the model's last layer takes.
-        images, preprocessing, class_names, overwrite: as `Common` has them; `preprocessing` is for
-            images of the model's size.
+        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them;
+            `preprocessing` is for images of the model's size.
 
     Returns:
         An `ExportReport`, of `serving_default`. The other signatures are run and compared, too.
@@ -109,7 +123,7 @@ def to_saved_model(
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
             exists or cannot be written.
     """
-    common = Common(images, preprocessing, class_names, overwrite)
+    common = Common(images, preprocessing, class_names, overwrite, evaluation=evaluation)
     return export_model(model, path, SavedModel(features), common)
 
 

@@ -122,7 +122,7 @@ def _final_activation(model):
     )
 
 
-def check(model: keras.Model, dataset: Images) -> None:
+def check_classifier(model: keras.Model, dataset: Images) -> None:
     """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
     classes.
     """

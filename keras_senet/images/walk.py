@@ -1,6 +1,8 @@
 """The image files of a folder: the one walk that every command uses."""
 
+import glob
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from keras_senet.files import printable, read_bytes
@@ -52,6 +54,49 @@ def search_images(folder: str | os.PathLike) -> Found:
     while linked:
         _visit(linked.pop(0), found, linked, seen)
     return found
+
+
+def list_images(places: Iterable[str | os.PathLike]) -> Found:
+    """The `Found` of files, of patterns such as "photos/*.jpg", and of folders, in their order.
+
+    Raises:
+        ValueError: for a file that is not an image, and a folder without any.
+        OSError: for what is not there, or cannot be read.
+    """
+    found = Found()
+    for place in map(os.fspath, places):
+        if os.path.isdir(place):
+            inside = find_images(place)
+            if not inside.images:
+                reasons = describe_left_out(inside.left_out) or "It is empty"
+                raise ValueError(f"There are no images in {printable(place)!r}. {reasons}")
+            found.images += inside.images
+            found.left_out |= inside.left_out
+        elif os.path.lexists(place) or not (matches := sorted(glob.glob(place, recursive=True))):
+            _check_image(place)
+            found.images.append(place)
+        else:
+            inside = list_images(matches)
+            found.images += inside.images
+            found.left_out |= inside.left_out
+    return found
+
+
+def _check_image(path):
+    """Raises OSError or ValueError unless a path is a file that the walk takes for an image."""
+    if not os.path.exists(path):
+        url = "; URLs are not downloaded" if "://" in path else ""
+        raise FileNotFoundError(f"There is no file or folder {printable(path)!r}{url}")
+    if not os.path.isfile(path):
+        raise OSError(f"{printable(path)!r} is not a regular file")
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in ENDINGS and not _is_image(path):
+        if ending in NOT_DECODED:
+            raise ValueError(f"{printable(path)!r} {CONVERT}")
+        raise ValueError(
+            f"Not an image that can be decoded: {printable(path)!r} (it is none of "
+            f"{', '.join(FORMATS)})"
+        )
 
 
 def is_hidden(name: str) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 from keras_senet import data
 from keras_senet.extras import require
+from keras_senet.fields import check_argument
 from keras_senet.files import check_folder, to_csv, write_atomically
 from keras_senet.report.predictions import predict_dataset
 from keras_senet.report.sections import (
@@ -85,16 +86,14 @@ def write_page(
         MissingExtraError: without Jinja2, which the extra "analysis" has.
     """
     require("jinja2", "analysis")
-    if split not in WORDS:
-        accepted = ", ".join(map(repr, WORDS))
-        raise ValueError(f"`split` must be one of {accepted}. Received: split={split!r}")
+    check_argument("split", split, split in WORDS, "'train', 'val' or 'test'")
     record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
     page = NOTHING | describe_record(record) | {"asked": WORDS[split]}
     suspects = None
     if record.ended:
-        model = load_run(workdir).model
+        model = load_run(workdir)
         page |= describe_network(model)
         if evaluation:
             try:

@@ -63,7 +63,7 @@ def root(written):
 def probabilities(trained):
     """The run's outputs for all test images."""
     model = keras.models.load_model(trained / "model.keras")
-    preprocessing = load_run(trained).model.preprocessing
+    preprocessing = load_run(trained).preprocessing
     return model.predict(
         (digits("test").images - preprocessing.mean) / preprocessing.std, verbose=0
     )
@@ -241,7 +241,7 @@ def test_suspects_are_listed_and_written(root, written, probabilities):
 
 
 def test_gates_are_the_mean_over_images_block_by_block(root, trained):
-    model = load_run(trained).model
+    model = load_run(trained)
     found = gates(model).predict(model.preprocessing.normalize(digits("test").images), verbose=0)
     rows = root.one("table", id="blocks").rows()
     assert [row[0] for row in rows] == [f"stage{stage}_block1_se" for stage in (1, 2, 3)]

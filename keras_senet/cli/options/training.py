@@ -80,6 +80,10 @@ class TrainOptions(Options):
     evaluate_epochs     how often; 0: at the end
     skip_corrupt        leave out images that cannot be used, and list them
     tensorboard         write event files for TensorBoard
+    restart             with more --epochs than the run has: begin the schedule of the learning rate
+                        again, from the last weights; the rate and its schedule may then change, too
+    find_rate           try rising learning rates on the recipe's images, and write rates.csv and
+                        rates.png; no run is begun
     quiet               no progress bar
     """
 
@@ -96,6 +100,8 @@ class TrainOptions(Options):
     evaluate_epochs: int = 1
     skip_corrupt: bool = False
     tensorboard: bool = False
+    restart: bool = False
+    find_rate: bool = False
     quiet: bool = False
     changed: ClassVar[frozenset[str]] = frozenset()
 
@@ -125,6 +131,7 @@ class AblateOptions(Printed):
     quiet: bool = False
 
     def __post_init__(self):
+        check(self, seeds=0)
         chosen = self.variants or tuple(VARIANTS[name] for name in DEFAULTS)
         object.__setattr__(self, "variants", chosen)
 
