@@ -17,6 +17,7 @@ from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.evaluation.networks import check
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
+from keras_senet.export.formats import check_layer_names
 from keras_senet.export.images import images_for, images_of, select_evenly
 from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
@@ -69,6 +70,7 @@ def run(options: ExportOptions) -> None:
         subject = _load(name, options)
     report = subject.folder / "report.json"
     earlier = read_report(report)
+    check_layer_names(subject.model, options.float_layers)
     for each in plan:
         each.check_free(subject.folder, options.overwrite)
     with console.status("reading images"), quiet():
@@ -78,6 +80,7 @@ def run(options: ExportOptions) -> None:
         number = f"{len(reports) + 1} of {len(plan)}"
         with console.status(f"exporting {each.name}, {number}"), quiet():
             reports.append(_write(each, subject, images, options))
+        write_report(report, merge_exports(earlier, reports))
     ranked = _rank(subject, images, reports)
     reports = [_with_layers(each, ranked) for each in reports]
     write_report(report, merge_exports(earlier, reports))
