@@ -124,7 +124,7 @@ class Reference:
         function.
         """
         trainable, others = (
-            [ops.convert_to_tensor(_changed(variable, change)) for variable in variables]
+            [ops.convert_to_tensor(_change(variable, change)) for variable in variables]
             for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
         )
 
@@ -160,7 +160,7 @@ def _changes(seed, unit):
     )
 
 
-def _changed(variable, change):
+def _change(variable, change):
     values = np.asarray(ops.convert_to_numpy(variable.value))
     return change(values) if values.dtype.kind == "f" else values
 

@@ -8,15 +8,16 @@ from typing import Any, ClassVar, NamedTuple
 
 import keras
 
+from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers
 from keras_senet.preprocessing import Preprocessing
 
 from .accuracy import labelled_images
 from .conditioning import FLOAT32, Precision
-from .inputs import batches_to_compare, checked_images
-from .model import check_exportable, checked_class_names, in_float32, with_plain_ends
+from .inputs import batches_to_compare, validate_images
+from .model import check_class_names, check_exportable, in_float32, with_plain_ends
 from .parity import ExportReport, measure
-from .staging import staged
+from .staging import stage_file
 
 
 class Quantization(NamedTuple):
@@ -79,10 +80,7 @@ class FormatOptions:
     def check_quantization(self) -> None:
         """Raises ValueError for a quantisation that the format does not have."""
         name, accepted = self.quantization, tuple(self.QUANTIZATIONS)
-        if not isinstance(name, str | None) or name not in accepted:
-            raise ValueError(
-                f"`quantization` must be one of {accepted}. Received: quantization={name!r}"
-            )
+        check_choice("quantization", name, accepted)
 
     def check_installed(self) -> None:
         """Raises MissingExtraError or ValueError where the format's libraries are not there."""
@@ -147,14 +145,14 @@ def export_model(
     common = common or Common()
     options.check_installed()
     check_exportable(model, common.preprocessing)
-    common = replace(common, class_names=checked_class_names(model, common.class_names))
+    common = replace(common, class_names=check_class_names(model, common.class_names))
     model = options.adapt(model, common)
     common = replace(common, representative_images=_calibration(model, options, common))
     model = with_plain_ends(in_float32(model))
     batches = batches_to_compare(model, common.preprocessing, common.images)
     evaluation = labelled_images(common.evaluation, model)
     is_folder = options.kind == "savedmodel"
-    with staged(path, common.overwrite, is_folder) as target:
+    with stage_file(path, common.overwrite, is_folder) as target:
         options.write(model, target, common)
         measured = measure(target, model, options, common.preprocessing, batches, evaluation)
     return ExportReport(str(path), options.kind, options.quantization, **measured)
@@ -169,4 +167,4 @@ def _calibration(model, options, common):
             f"`representative_images` must be {accepted} with quantization="
             f"{options.quantization!r}. Received: representative_images of {type(given)}"
         )
-    return None if given is None else checked_images("representative_images", given, model)
+    return None if given is None else validate_images("representative_images", given, model)

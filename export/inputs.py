@@ -34,7 +34,7 @@ def batches_to_compare(model: keras.Model, preprocessing, images) -> list[np.nda
     """Images to compare on, a batch of each size: two sizes at least of a model for images of any
     size.
     """
-    batches = [] if images is None else checked_images("images", images, model)
+    batches = [] if images is None else validate_images("images", images, model)
     if not is_of_any_size(model):
         return batches or [synthetic_images(model, preprocessing)]
     own = own_sides(model, preprocessing) or (USUAL_SIZE, USUAL_SIZE)
@@ -56,7 +56,7 @@ def to_layout(values: np.ndarray, layout: str) -> np.ndarray:
     return values.transpose(0, 3, 1, 2) if layout == "nchw" and values.ndim == 4 else values
 
 
-def checked_images(argument: str, images, model: keras.Model) -> list[np.ndarray]:
+def validate_images(argument: str, images, model: keras.Model) -> list[np.ndarray]:
     """The images of any iterable as float32 arrays (N, H, W, C), one of each size that there is.
 
     Raises:

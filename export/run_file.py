@@ -90,9 +90,9 @@ def tflite(path):
     (given,), made = interpreter.get_input_details(), runner.get_output_details()
 
     def run(images):
-        outputs = [runner(images=_quantized(image[None], given)) for image in images]
+        outputs = [runner(images=_quantize(image[None], given)) for image in images]
         return {
-            name: _dequantized(np.concatenate([each[name] for each in outputs]), made[name])
+            name: _dequantize(np.concatenate([each[name] for each in outputs]), made[name])
             for name in made
         }
 
@@ -137,7 +137,7 @@ def before_tflite(path):
     return run
 
 
-def _quantized(images, details):
+def _quantize(images, details):
     if details["dtype"] == np.float32:
         return images
     scale, zero = details["quantization"]
@@ -145,7 +145,7 @@ def _quantized(images, details):
     return np.clip(np.round(images / scale + zero), limits.min, limits.max).astype(details["dtype"])
 
 
-def _dequantized(outputs, details):
+def _dequantize(outputs, details):
     if details["dtype"] == np.float32:
         return outputs
     scale, zero = details["quantization"]
@@ -238,7 +238,7 @@ def peak_memory():
     )
 
 
-def main(kind, path, folder, *before):
+def measure(kind, path, folder, *before):
     """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last
     activation.
     """
@@ -269,4 +269,4 @@ def main(kind, path, folder, *before):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    measure(*sys.argv[1:])

@@ -1,10 +1,14 @@
 """TensorFlow SavedModel."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
 import keras
 import numpy as np
+
+from keras_senet.fields import check_field
 
 from .folding import fold
 from .formats import Common, FormatOptions, export_model
@@ -17,6 +21,7 @@ from .model import (
     unused_name,
 )
 from .parity import ExportReport
+from .reading import ABOUT
 
 
 def _predict_uint8(model, preprocessing, images):
@@ -44,10 +49,7 @@ class SavedModel(FormatOptions):
     signatures: ClassVar = {"serve_uint8": _predict_uint8, "serve_jpeg": _predict_jpeg}
 
     def __post_init__(self):
-        if not isinstance(self.features, bool | np.bool_):
-            raise ValueError(
-                f"`features` must be True or False. Received: features={self.features!r}"
-            )
+        check_field(self, "features", isinstance(self.features, bool | np.bool_), "True or False")
 
     def check_installed(self):
         check_tensorflow("A SavedModel")
@@ -66,6 +68,17 @@ class SavedModel(FormatOptions):
 
         endpoints = _Endpoints(model, common, self.features)
         write_saved_model(endpoints.model, endpoints.all(), target)
+        _write_about(common, target / ABOUT)
+
+
+def _write_about(common, file):
+    """What is to be known of images and classes, for those who run the folder again."""
+    about = {
+        "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
+        "class_names": common.class_names,
+    }
+    file.parent.mkdir()
+    file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def to_saved_model(

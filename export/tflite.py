@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_choice, is_integer
 
 from .conditioning import FLOAT16, FLOAT32, INTEGERS
 from .formats import (
@@ -63,11 +63,7 @@ class TFLite(FormatOptions):
                 f"With quantization={self.quantization!r}, `io_dtype` must be one of "
                 f"{self.chosen.io_dtypes}. Received: io_dtype={self.io_dtype!r}"
             )
-        if self.squeeze_op not in SQUEEZE_OPS:
-            raise ValueError(
-                f"`squeeze_op` must be one of {SQUEEZE_OPS}. Received: "
-                f"squeeze_op={self.squeeze_op!r}"
-            )
+        check_choice("squeeze_op", self.squeeze_op, SQUEEZE_OPS)
         if self.float_gates and self.quantization != "int8":
             raise ValueError(
                 "`float_gates` must be False unless quantization='int8'. Received: "

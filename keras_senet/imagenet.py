@@ -6,9 +6,8 @@ from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
-from keras import ops
 
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_argument, is_integer
 
 
 class ImageNetClass(NamedTuple):
@@ -53,6 +52,8 @@ def decode_predictions(preds, top: int = 5) -> list[list[tuple[str, str, float]]
     Raises:
         ValueError: for another shape or another number of classes.
     """
+    from keras import ops  # which the names of the classes are read without
+
     scores = np.asarray(ops.convert_to_numpy(preds))
     classes = imagenet_classes()
     if scores.ndim != 2 or scores.shape[1] != len(classes):
@@ -60,8 +61,8 @@ def decode_predictions(preds, top: int = 5) -> list[list[tuple[str, str, float]]
             f"`preds` must have the shape (N, {len(classes)}). "
             f"Received: preds of shape {scores.shape}"
         )
-    if not is_integer(top) or not 1 <= top <= len(classes):
-        raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
+    holds = is_integer(top) and 1 <= top <= len(classes)
+    check_argument("top", top, holds, f"an integer of 1..{len(classes)}")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [
         [(classes[i].wordnet_id, classes[i].name, float(row[i])) for i in indices]

@@ -4,12 +4,10 @@ import math
 from dataclasses import dataclass, replace
 from numbers import Real
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer, plain
+from keras_senet.fields import check_choice, check_field, is_integer, plain
 from keras_senet.files import printable, read_bytes
 
 # Each interpolation, and TensorFlow's name of its kernel.
@@ -61,13 +59,8 @@ class Preprocessing:
             object.__setattr__(self, "size", self.height)  # so that equal ones compare equal
         if not _are_numbers((self.crop_fraction,)) or not 0.1 <= self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
-        if self.interpolation not in list(INTERPOLATIONS):
-            raise ValueError(
-                f"`interpolation` must be one of {list(INTERPOLATIONS)}. "
-                f"Received: interpolation={self.interpolation!r}"
-            )
-        if not isinstance(self.upright, bool):
-            raise ValueError(f"`upright` must be True or False. Received: upright={self.upright!r}")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        check_field(self, "upright", isinstance(self.upright, bool), "True or False")
 
     @property
     def height(self) -> int:
@@ -95,6 +88,9 @@ class Preprocessing:
 
     def normalize(self, images, data_format: str | None = None):
         """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the network's input."""
+        import keras  # which exported files are run without
+        from keras import ops
+
         data_format = data_format or keras.config.image_data_format()
         shape = (-1,) if data_format == "channels_last" else (-1, 1, 1)
         mean, std = (
@@ -261,12 +257,9 @@ def preprocess_input(x, data_format: str | None = None, mode: str = "torch"):
     Raises:
         ValueError: for another mode or data format.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {list(MODES)}. Received: mode={mode!r}")
-    if data_format not in (None, "channels_last", "channels_first"):
-        raise ValueError(
-            "`data_format` must be None, 'channels_last' or 'channels_first'. "
-            f"Received: data_format={data_format!r}"
-        )
+    check_choice("mode", mode, MODES)
+    check_choice("data_format", data_format, (None, "channels_last", "channels_first"))
+    from keras import ops
+
     result = MODES[mode].normalize(x, data_format)
     return ops.convert_to_numpy(result) if isinstance(x, np.ndarray) else result

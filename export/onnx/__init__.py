@@ -6,7 +6,7 @@ from typing import ClassVar
 import keras
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_choice, check_field, is_integer
 
 from ..conditioning import FLOAT16, FLOAT32, INTEGERS
 from ..formats import (
@@ -43,13 +43,9 @@ class ONNX(FormatOptions):
     QUANTIZATIONS: ClassVar = QUANTIZATIONS
 
     def __post_init__(self):
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={self.layout!r}")
-        if not is_integer(self.opset) or self.opset not in OPSETS:
-            raise ValueError(
-                f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. "
-                f"Received: opset={self.opset!r}"
-            )
+        check_choice("layout", self.layout, LAYOUTS)
+        holds = is_integer(self.opset) and self.opset in OPSETS
+        check_field(self, "opset", holds, f"an integer from {OPSETS[0]} to {OPSETS[-1]}")
         object.__setattr__(self, "opset", int(self.opset))
         self.check_quantization()
         object.__setattr__(self, "float_layers", check_float_layers(self))

@@ -96,7 +96,7 @@ def _make_step(model, watched, function) -> Callable[[Any], Any]:
 def _batches(model, images, progress) -> Iterator[Any]:
     """Batches as the network takes them."""
     if hasattr(images, "fetch"):
-        yield from _prepared(model, images, progress)
+        yield from _prepare_batches(model, images, progress)
         return
     images, shape = np.asarray(images), tuple(model.inputs[0].shape)
     if images.ndim != 4 or any(
@@ -109,7 +109,7 @@ def _batches(model, images, progress) -> Iterator[Any]:
         yield ops.convert_to_tensor(images[first : first + BATCH], "float32")
 
 
-def _prepared(model, dataset, progress):
+def _prepare_batches(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
     from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks

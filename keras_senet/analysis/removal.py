@@ -11,6 +11,7 @@ from keras import layers
 
 from keras_senet import graphs
 from keras_senet.analysis.means import mean_gates
+from keras_senet.analysis.taps import check_found
 from keras_senet.layers import SqueezeExcite
 
 LINEAR, RELU = keras.activations.linear, keras.activations.relu
@@ -73,15 +74,8 @@ def se_blocks(model: keras.Model) -> list[SqueezeExcite]:
     Raises:
         ValueError: if it has none, or is not functional.
     """
-    found: list[Any] = [
-        layer
-        for graph in graphs.graphs(model)
-        for layer in graph.layers
-        if isinstance(layer, SqueezeExcite)
-    ]
-    if not found:
-        raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
-    return found
+    every = [layer for graph in graphs.graphs(model) for layer in graph.layers]
+    return check_found(model, [layer for layer in every if isinstance(layer, SqueezeExcite)])
 
 
 def choose(
@@ -99,13 +93,15 @@ def choose(
             f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}"
         )
     if blocks is not None:
-        return _named("blocks", blocks, {block: block.name for block in found})
+        return _select("blocks", blocks, {block: block.name for block in found})
     if stages is not None:
-        return _named("stages", stages, {block: graphs.stage_number(block.name) for block in found})
+        return _select(
+            "stages", stages, {block: graphs.stage_number(block.name) for block in found}
+        )
     return found
 
 
-def _named(argument, wanted, names):
+def _select(argument, wanted, names):
     """The blocks, by their names or stages, that are wanted."""
     known = sorted({name for name in names.values() if name is not None})
     known_all = isinstance(wanted, (list, tuple, set, range)) and all(
@@ -148,7 +144,7 @@ def _with_factor(graph, block, changed, gate):
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
-        return layer, graphs.with_config(layer, scale=True), _scaled_normalization(layer, gate)
+        return layer, graphs.with_config(layer, scale=True), _scale_normalization(layer, gate)
     return (
         layer,
         graphs.with_config(layer),
@@ -182,7 +178,7 @@ def _is_relu(layer):
     return type(layer) is layers.Activation and layer.activation is RELU
 
 
-def _scaled_normalization(norm, gate):
+def _scale_normalization(norm, gate):
     """Weights of the batch normalisation, with a gamma, times the gate."""
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in norm.weights}
     affine = {"gamma": np.ones_like(weights["moving_mean"])} | weights

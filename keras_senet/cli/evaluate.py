@@ -10,7 +10,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_senet.cli.network import load_networks, open_images
+from keras_senet import models
+from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import EvaluateOptions
 from keras_senet.cli.results import show_classes
 from keras_senet.cli.tables import console, show, show_json
@@ -22,7 +23,6 @@ from keras_senet.files import check_folder, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots.confusion import confusion_matrix
 from keras_senet.runs import PER_CLASS
-from keras_senet.runs.load import is_run, results_folder
 from keras_senet.runs.results import read_report, write_report
 from keras_senet.weights import Checkpoint, resolve
 from keras_senet_cli import quiet
@@ -34,9 +34,7 @@ def run(options: EvaluateOptions) -> None:
     names, models = [each[:2] for each in loaded], [each.model for each in loaded]
     protocol, changes = _protocol(options)
     protocols = _protocols(protocol, changes, names)
-    output = output_folder(
-        options.output or (options.workdir and results_folder(options.workdir)), "train"
-    )
+    output = output_folder(options.output or results_folder(options.sources), "train")
     dataset_name, split, dataset = open_images(options, loaded[0], upright=_upright(models))
     result = _result(options, models, dataset, protocols)
     report = {
@@ -139,7 +137,7 @@ def _protocols(protocol, changes, names):
 
 
 def _larger(name, weights):
-    found = None if is_run(weights) else resolve(weights, name)
+    found = resolve(weights, name) if name in models.__all__ else None
     if not isinstance(found, Checkpoint):
         raise ValueError(
             f"--protocol larger is for published weights. Received: --weights {weights}"

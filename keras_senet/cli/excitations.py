@@ -6,13 +6,12 @@ from rich import box
 from keras_senet.analysis import excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli.evaluate import output_folder, working
-from keras_senet.cli.network import load_networks, open_images
+from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import ExcitationsOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.files import replacing, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots import excitations as plots
-from keras_senet.runs.load import results_folder
 
 SHOWN = 4  # classes by default: as many as in the paper
 
@@ -21,8 +20,8 @@ def run(options: ExcitationsOptions) -> None:
     """The statistics of each SE block on a dataset; with a folder for them also files."""
     (loaded,) = load_networks(options)
     name, model = loaded.name, loaded.model
-    folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
-    output = output_folder(folder, "analysis")
+    own = results_folder(options.sources)
+    output = output_folder(options.output or (own and own / "excitations"), "analysis")
     upright = model.preprocessing.upright
     dataset_name, split, dataset = open_images(options, loaded, upright=upright)
     if options.classes:  # before long work; labels are another reading of large datasets

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 from rich.table import Table
 
-from keras_senet import data
+from keras_senet import data, export
 from keras_senet.cli import export_all
-from keras_senet.cli.network import load_network
+from keras_senet.cli.network import load_network, results_folder
+from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, make_table, show, show_json
@@ -22,7 +23,6 @@ from keras_senet.export.images import images_for, images_of, select_evenly
 from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
-from keras_senet.runs.load import is_run, load_run, results_folder
 from keras_senet.runs.results import merge_exports, read_report, write_report
 from keras_senet_cli import quiet
 
@@ -64,11 +64,14 @@ def run(options: ExportOptions) -> None:
     if options.all:
         export_all.run(options)
         return
-    (name,) = options.model
     plan = plan_files(options.format or list(FORMATS), options.quantization)
-    with console.status(f"loading {name}"), quiet():
-        subject = _load(name, options)
-    report = subject.folder / "report.json"
+    loaded = load_network(options.source, options.weights, options.size)
+    model, own = loaded.model, results_folder((options.source,))
+    folder = Path(options.output or (own / "exports" if own else "exports"))
+    division = loaded.division or {"validation_fraction": Recipe().validation_fraction}
+    names = getattr(model, "class_names", None)
+    subject = _Subject(model, names, folder, loaded.dataset, division)
+    report = folder / "report.json"
     earlier = read_report(report)
     check_layer_names(subject.model, options.float_layers)
     for each in plan:
@@ -90,6 +93,7 @@ def run(options: ExportOptions) -> None:
     show(export_table(reports))
     for quantization, layers in ranked.items():
         _print_layers(quantization, layers)
+    say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
 
 
 def _write(file, subject, images, options) -> ExportReport:
@@ -105,30 +109,6 @@ def _write(file, subject, images, options) -> ExportReport:
         int8={name: getattr(options, name) for name in ("io_dtype", "float_gates", "float_layers")},
     )
     return dataclasses.replace(report, evaluated_split=images.split)
-
-
-def _load(name, options) -> _Subject:
-    if not is_run(name):
-        model = load_network(name, options.weights or "imagenet", options.size)
-        division = {"validation_fraction": Recipe().validation_fraction}
-        return _Subject(model, None, Path(options.output or "exports"), None, division)
-    if options.weights is not None:
-        raise ValueError(
-            f"--weights is not for a run, which has its own. Received: --weights {options.weights}"
-        )
-    if options.size is not None:
-        raise ValueError("--size is not for a run, whose network has its own")
-    found = load_run(name)
-    folder = Path(options.output or results_folder(name) / "exports")
-    names = _class_names(found, options)
-    return _Subject(found.model, names, folder, found.dataset, found.division)
-
-
-def _class_names(found, options):
-    try:
-        return data.load(found.dataset, "test", options.data_dir, **found.division).class_names
-    except (ValueError, OSError, ImportError):
-        return None  # the run's images are elsewhere
 
 
 def _read_images(subject, options, calibrates) -> _Images:

@@ -5,6 +5,7 @@ compared and removed.
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import tempfile
 import time
@@ -24,7 +25,7 @@ from keras_senet.export.parity import ParityError
 from keras_senet.export.tflite import QUANTIZATIONS
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs
-from keras_senet.runs.load import load_run
+from keras_senet.runs.load import load_run, read_origin
 from keras_senet_cli import quiet
 
 COLUMNS = (
@@ -149,19 +150,20 @@ def _random_networks():
 
 def _trained_networks(workdirs, data_dir):
     for workdir in workdirs:
-        run = load_run(workdir)
-        yield f"{run.name} on {run.dataset}", lambda run=run: _trained(run, data_dir)
+        origin = read_origin(workdir)
+        load = functools.partial(_trained, load_run(workdir), origin, data_dir)
+        yield f"{origin.name} on {origin.dataset}", load
 
 
-def _trained(run, data_dir):
-    options = {"upright": run.model.preprocessing.upright, **run.division}
-    test = data.load(run.dataset, "test", data_dir, **options)
-    calibration, _ = images_of(run.model, data.load(run.dataset, "train", data_dir, **options))
+def _trained(model, origin, data_dir):
+    options = {"upright": model.preprocessing.upright, **origin.division}
+    test = data.load(origin.dataset, "test", data_dir, **options)
+    calibration, _ = images_of(model, data.load(origin.dataset, "train", data_dir, **options))
     calibration = calibration.astype("float32")
-    images, labels = images_of(run.model, test, most=None)
-    weights, evaluation = f"trained on {run.dataset}", LabelledImages(images, labels)
+    images, labels = images_of(model, test, most=None)
+    weights, evaluation = f"trained on {origin.dataset}", LabelledImages(images, labels)
     images = images.astype("float32")
-    return Subject(run.model, weights, calibration, images, evaluation, test.class_names)
+    return Subject(model, weights, calibration, images, evaluation, test.class_names)
 
 
 def _with_random_weights(constructor):

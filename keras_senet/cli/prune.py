@@ -8,6 +8,7 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from keras_senet import models
 from keras_senet.analysis.comparison import Cost, cost
@@ -26,7 +27,7 @@ from keras_senet_cli import quiet
 
 
 @dataclass(frozen=True)
-class Variant:
+class PrunedVariant:
     """One network to make of the original.
 
     kind is "original", "removed", "constant", "gates" or "random"; keep the fraction of the
@@ -44,7 +45,7 @@ class Variant:
 class Row:
     """A variant with its cost; `file` is the network's in the output folder, or ""."""
 
-    variant: Variant
+    variant: PrunedVariant
     cost: Cost
     file: str = ""
 
@@ -115,10 +116,11 @@ def _check_stages(blocks, stages):
 
 def _load(options):
     """The network and the name of its dataset; only to count it needs no weights."""
-    if options.count_only and options.model and not options.weights:
+    (source,) = options.sources
+    if options.count_only and source.kind == "constructor" and not options.weights:
         with quiet():
-            model = models.get(options.model)(weights=None)
-        return Loaded(options.model, None, model, None)
+            model = models.get(source.text)(weights=None)
+        return Loaded(source.text, None, model, None)
     (loaded,) = load_networks(options)
     return loaded
 
@@ -142,7 +144,7 @@ def _variants(options, model, images, progress):
         }
     if options.keep and images is not None:
         ranking = rank_channels(model, images, progress=progress)
-    yield Variant("original", "original", lambda network: network)
+    yield PrunedVariant("original", "original", lambda network: network)
     for stages in dict.fromkeys(map(tuple, options.remove_se)):
         yield from _without(stages, gates)
     for keep in dict.fromkeys(options.keep):
@@ -152,27 +154,19 @@ def _variants(options, model, images, progress):
 def _without(stages, gates):
     name = "-".join(["no-se", *map(str, stages)])
     chosen = stages or None
-    yield Variant(name, "removed", lambda network: remove_se(network, chosen), stages)
+    yield PrunedVariant(name, "removed", partial(remove_se, stages=chosen), stages)
     if gates is not None:
-        yield Variant(
-            f"{name}-mean",
-            "constant",
-            lambda network: remove_se(network, chosen, constant_from=gates),
-            stages,
-        )
+        build = partial(remove_se, stages=chosen, constant_from=gates)
+        yield PrunedVariant(f"{name}-mean", "constant", build, stages)
 
 
 def _smaller(keep, ranking, baseline):
     kind = "random" if ranking == "random" else "gates"
     name = f"keep-{str(keep).removesuffix('.0')}"
-    yield Variant(name, kind, lambda network: prune(network, keep, ranking=ranking), keep=keep)
+    yield PrunedVariant(name, kind, partial(prune, keep=keep, ranking=ranking), keep=keep)
     for seed in range(baseline):
-        yield Variant(
-            f"{name}-random-{seed}",
-            "random",
-            lambda network, seed=seed: prune(network, keep, ranking="random", seed=seed),
-            keep=keep,
-        )
+        build = partial(prune, keep=keep, ranking="random", seed=seed)
+        yield PrunedVariant(f"{name}-random-{seed}", "random", build, keep=keep)
 
 
 def _save(network, folder, variant):

@@ -11,19 +11,13 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data.division import Division
-from keras_senet.data.folders import (
-    SPLITS,
-    find_splits,
-    has_classes,
-    has_splits,
-    is_of_runs,
-    load_folder,
-)
+from keras_senet.data.folders import load_folder
 from keras_senet.data.prepared import has_prepared, has_prepared_split, load_prepared
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.data.tables import ENDINGS as TABLES
 from keras_senet.data.tables import Table
 from keras_senet.extras import require
+from keras_senet.images.layout import SPLITS, find_splits, has_classes, has_splits, is_of_runs
 
 
 def load_digits(split: str) -> Dataset:
@@ -156,7 +150,7 @@ def _open(name, data_dir=None, upright=True) -> Source:
     if path.is_file() and not _is_bare(name):
         table = Table(path)
         return Source(name, table.splits.__contains__, lambda split: table.load(split, upright))
-    if path.is_dir() and _names_folder(name, data_dir):
+    if path.is_dir() and names_folder(name, data_dir):
         there = find_splits(path)
         return Source(name, there.__contains__, lambda split: load_folder(path, split, upright))
     _check_dataset_name(name)
@@ -206,7 +200,7 @@ def _is_bare(name):
     return Path(name).name == name and PREPARED.fullmatch(name)
 
 
-def _names_folder(name, data_dir):
+def names_folder(name, data_dir):
     """Whether a folder is meant, and not a dataset of its name, as a run's folder often has it.
 
     A bare name is a folder if that is split, or if there is no such dataset and it has classes.

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_senet.data.folders import SPLITS
 from keras_senet.data.image_files import ImageFiles
 from keras_senet.files import printable, read_bytes
+from keras_senet.images.layout import SPLITS
 
 ENDINGS = (".csv", ".tsv", ".txt")
 DELIMITERS = ",;\t"

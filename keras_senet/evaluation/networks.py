@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
-from keras_senet.graphs import operation_of
+from keras_senet.graphs import final_operation
 from keras_senet.preprocessing import Preprocessing, sides
 
 Images = Dataset | Encoded
@@ -110,9 +110,7 @@ def _final_activation(model):
     """The function from the model's output to probabilities: the identity after a softmax, the
     softmax after logits.
     """
-    layer = model
-    while isinstance(layer, keras.Model):
-        layer = operation_of(layer.outputs[0])
+    layer = final_operation(model)
     activation = getattr(layer, "activation", None)
     if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
         return tf.identity
@@ -124,7 +122,7 @@ def _final_activation(model):
     )
 
 
-def check(model: keras.Model, dataset: Images) -> None:
+def check_classifier(model: keras.Model, dataset: Images) -> None:
     """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
     classes.
     """

@@ -74,6 +74,18 @@ def read_recipe(path: str | Path) -> Recipe:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
 
 
+def find_network(path: str | Path) -> dict[str, Any]:
+    """The fields of a recipe that say which network a work directory, or a file in one, has; none
+    where that is not known.
+    """
+    path = Path(str(path).partition("#")[0])
+    for folder in (path, path.parent):
+        if (folder / RECIPE).is_file():
+            recipe = read_recipe(folder)
+            return {name: getattr(recipe, name) for name in ("model", "depths", "se")}
+    return {}
+
+
 def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
     """How the dataset of a run was divided into training and validation images, if it was: the
     arguments of `data.load`.

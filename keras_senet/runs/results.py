@@ -89,7 +89,8 @@ def _read_exports(path: Path) -> list[Export]:
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{str(path)!r} is damaged ({error}); remove it, the run itself is in other files"
+        f"{str(path)!r} is damaged ({error}); remove it or choose another folder: it holds results "
+        "only, and no network"
     )
 
 

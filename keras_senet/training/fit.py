@@ -1,5 +1,6 @@
 """The same recipes through `model.fit`, on every Keras backend."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -21,8 +22,8 @@ from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images, weigh_classes
-from keras_senet.training.network import make_network
 from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.phases import make_rates, scale_recipe_rates, untrained_layers
 from keras_senet.training.validation import figures_of
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
@@ -37,7 +38,8 @@ class FitTrainer(Engine):
     training includes L2 regularisation.
 
     Args:
-        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard, lower_batch: as
+        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard, restart,
+            lower_batch: as
             for `Trainer`.
 
     Attributes:
@@ -60,6 +62,7 @@ class FitTrainer(Engine):
         max_steps: int | None = None,
         evaluate_epochs: int = 1,
         tensorboard: bool = False,
+        restart: bool = False,
         lower_batch: bool = False,
     ):
         for name in ("sync_bn", "frozen_bn_epochs"):
@@ -73,25 +76,33 @@ class FitTrainer(Engine):
             data_dir,
             name="fit",
             tensorboard=tensorboard,
+            is_begun=any(Path(workdir, STATES["fit"]).glob(f"{BACKUP[0]}*")),
+            restart=restart,
             lower_batch=lower_batch,
         )
         recipe = self.recipe
         self.verbose, self.max_steps, self.evaluate_epochs = verbose, max_steps, evaluate_epochs
         self.skipped = {}
         self.is_cut = False  # whether the epoch that ends had only some of its steps
-        keras.utils.set_random_seed(recipe.seed)
-        self.model = make_network(recipe, self.train_set)
         # Keras counts each micro-batch as a step.
         self.updates = self.steps_per_epoch * recipe.accumulation
-        self._compile()
+        self._compile(is_head=recipe.head_epochs > 0)
 
-    def _compile(self):
+    def _compile(self, is_head):
+        """Prepares for the epochs of the head, or for those after them."""
         recipe = self.recipe
-        optimizer = make_optimizer(recipe, self.updates)
+        self.model.trainable = True
+        for layer in untrained_layers(recipe, self.model, is_head):
+            layer.trainable = False
+        self.first_epoch = 0 if is_head else recipe.head_epochs
+        rates = make_rates(self.workdir.segments, self.updates, is_head)
+        optimizer = make_optimizer(recipe, self.updates, rates)
+        scale_recipe_rates(optimizer, recipe, self.model)
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None
         inner.gradient_accumulation_steps = recipe.accumulation if recipe.accumulation > 1 else None
-        inner.use_ema, inner.ema_momentum = recipe.ema > 0, recipe.ema
+        # Keras takes an average at the end of `fit`, which the head's epochs are only a part of.
+        inner.use_ema, inner.ema_momentum = recipe.ema > 0 and not is_head, recipe.ema
         if recipe.weight_decay and not recipe.decoupled:
             for variable in self.model.trainable_variables:
                 if variable.path.endswith("kernel"):
@@ -116,38 +127,53 @@ class FitTrainer(Engine):
         """
         with self.workdir.locked():
             first, notes = self._restore()
+            self.began_at = first * self.steps_per_epoch
             for note in (*self.workdir.notes, *notes):
                 print(note, file=sys.stderr)
             self._begin_at(first * self.steps_per_epoch)
             if not first:
                 self.images.check_evaluated()
-            if first < self.recipe.epochs:
-                self._fit(first)
+            self._fit(first)
             self._save_results()
             return self._last_row()
 
     def _fit(self, first):
+        """The epochs after `first`: those of the head, then the others."""
         callbacks = [_Backup(self), _AtEpochEnd(self)]
         if self.max_steps:
             callbacks.append(_StopAt(self))
-        self.model.fit(
-            self._batches(first),
-            epochs=self.recipe.epochs,
-            initial_epoch=first,
-            steps_per_epoch=self.updates,
-            shuffle=False,  # is done
-            verbose=1 if self.verbose else 0,
-            callbacks=callbacks,
-        )
+        self.model.stop_training = False
+        for last in (self.recipe.head_epochs, self.recipe.epochs):
+            if first >= last or self.model.stop_training:
+                continue
+            if first == self.recipe.head_epochs > 0:
+                self._compile(is_head=False)
+            self.model.fit(
+                self._batches(first, last),
+                epochs=last,
+                initial_epoch=first,
+                steps_per_epoch=self.updates,
+                shuffle=False,  # is done
+                verbose=1 if self.verbose else 0,
+                callbacks=callbacks,
+            )
+            first = last
+
+    def _count_begun(self, workdir):
+        for ending in ("", ".bkp"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                about = (workdir / STATES["fit"] / f"{BACKUP[1]}{ending}").read_text()
+                return int(json.loads(about)["epoch"])
+        return 0
 
     @property
     def _backup(self):
         return self.workdir.path / STATES["fit"]
 
     def _restore(self):
-        """(the epoch that Keras' callback will continue with, what to say): the newest backup that
-        is whole takes the place of the one that the callback reads, which does not write its two
-        files together.
+        """(the epochs of the newest backup that is whole, whose weights the model has then; what to
+        say). It takes the place of a damaged one, of which the next would keep a copy: Keras'
+        callback does not write its two files together.
         """
         newest, older = (
             [self._backup / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp")
@@ -180,22 +206,23 @@ class FitTrainer(Engine):
         epoch = json.loads(metadata.read_text())["epoch"]
         if epoch not in range(1, self.recipe.epochs + 1):
             raise ValueError(f"it is of epoch {epoch!r}")
+        self._compile(is_head=epoch <= self.recipe.head_epochs)
         optimizer = self.model.optimizer
-        if not optimizer.built:
-            optimizer.build(self.model.trainable_variables)
+        optimizer.build(self.model.trainable_variables)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / BACKUP[0]  # Keras goes by the ending
             shutil.copyfile(weights, copy)
             self.model.load_weights(copy)
         steps = int(optimizer.iterations)  # one of loss scaling skips steps
-        if not hasattr(optimizer, "inner_optimizer") and steps != epoch * self.updates:
+        expected = (epoch - self.first_epoch) * self.updates
+        if not hasattr(optimizer, "inner_optimizer") and steps != expected:
             raise ValueError(f"it is of step {steps} and not of the end of epoch {epoch}")
         return epoch
 
-    def _batches(self, first_epoch):
+    def _batches(self, first_epoch, last_epoch):
         steps = self.steps_per_epoch
         micro_batches = self.data.batches(
-            first_epoch * steps, self.recipe.epochs * steps, replicas=self.recipe.accumulation
+            first_epoch * steps, last_epoch * steps, replicas=self.recipe.accumulation
         )
         weights = weigh_classes(self.train_set) if self.recipe.class_weights else None
 
@@ -255,11 +282,14 @@ class FitTrainer(Engine):
 
 
 class _Backup(keras.callbacks.BackupAndRestore):
-    """Keras' own, of the last two epochs that ended."""
+    """Keras' own, of the last two epochs that ended; `FitTrainer` restores them."""
 
     def __init__(self, trainer):
         super().__init__(str(trainer._backup), double_checkpoint=True, delete_checkpoint=False)
         self.trainer = trainer
+
+    def on_train_begin(self, logs=None):
+        pass
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.trainer.is_cut:
@@ -284,10 +314,11 @@ class _StopAt(keras.callbacks.Callback):
     def __init__(self, trainer):
         super().__init__()
         self.trainer = trainer
-        self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
         model: Any = self.model  # on JAX, this property first gives the variables their values
-        if int(model.optimizer.iterations) >= self.updates:
+        before = self.trainer.first_epoch * self.trainer.updates
+        last = self.trainer.max_steps * self.trainer.recipe.accumulation
+        if before + int(model.optimizer.iterations) >= last:
             model.stop_training = True
             self.trainer.is_cut = batch + 1 < self.trainer.updates

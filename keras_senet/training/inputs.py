@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_senet import data, models
 from keras_senet.data import TrainingData
 from keras_senet.evaluation.networks import Images
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import SPLIT
 from keras_senet.runs.splits import WORDS
@@ -95,12 +96,14 @@ def _check_classes(name, dataset):
         )
 
 
-def make_batches(recipe: Recipe, dataset: Images) -> TrainingData:
-    """The `TrainingData` of a recipe."""
+def make_batches(
+    recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
+) -> TrainingData:
+    """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
     return TrainingData(
         dataset,
         batch_size=recipe.batch_size,
-        image_size=image_size(recipe, dataset),
+        image_size=image_size(recipe, dataset, preprocessing),
         seed=recipe.seed,
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
@@ -136,7 +139,7 @@ def weigh_classes(dataset: Images) -> np.ndarray:
     return np.where(counts, weights, 0).astype("float32")
 
 
-def image_size(recipe: Recipe, dataset: Images) -> int:
-    """Height and width of the images that are trained on."""
-    own = models.get(recipe.model).input_size
+def image_size(recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None) -> int:
+    """Height and width of the images that are trained on; the preprocessing is that of weights."""
+    own = preprocessing.height if preprocessing else models.get(recipe.model).input_size
     return recipe.image_size or dataset.image_shape[0] or own

@@ -9,6 +9,7 @@ import keras
 
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
 from keras_senet.evaluation.networks import Images
+from keras_senet.runs import BEST
 from keras_senet.runs.splits import best_row, name_figures
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
@@ -48,7 +49,7 @@ class Validation:
 
     @property
     def _best_file(self) -> Path:
-        return self.workdir.path / "best.weights.h5"
+        return self.workdir.path / BEST
 
     def describe(self) -> str:
         """Which images the best epoch is chosen on."""

@@ -17,7 +17,7 @@ from keras_senet.imagenet import class_order
 from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
-from keras_senet.weights.metadata import choose_spec, preprocessing_of
+from keras_senet.weights.metadata import choose_spec, class_names_of, preprocessing_of
 from keras_senet.weights.names import Entries
 from keras_senet.weights.readers import Entry, File, UnsupportedFileError, open_file
 from keras_senet.weights.registry import Checkpoint, split_part
@@ -36,6 +36,7 @@ class StoredWeights:
 
     spec           the architecture, a variant of the one that was asked for
     preprocessing  what they were trained with, as far as that is known
+    class_names    of the classes that they were trained for, or None where the file does not say
     """
 
     label: str
@@ -43,6 +44,7 @@ class StoredWeights:
     family: str
     spec: Any  # a `models.blocks.Spec`, which knows this package
     preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
 
     def named(self, model: keras.Model | None = None) -> Entries:
         """The file's entries by the names of this package."""
@@ -87,16 +89,20 @@ class StoredWeights:
         return 3
 
     def load_into(self, model: keras.Model, include_top: bool = True) -> None:
-        """Gives every variable of the model its value, and logs which part of the file has them.
+        """Gives every variable of the model its value, and logs which part of the file has them;
+        without the top, only those that are not the classifier's.
 
         Raises:
             ValueError: if the file has other weights than the model, or numbers that are not
                 finite.
         """
         entries = self.named(model)
-        if not include_top:
-            entries = {n: entry for n, entry in entries.items() if not self.is_of_head(n)}
         variables = {names.own_name(variable): variable for variable in model.weights}
+        if not include_top:
+            entries, variables = (
+                {name: value for name, value in each.items() if not self.is_of_head(name)}
+                for each in (entries, variables)
+            )
         stem = next(iter(variables))
         channels = variables[stem].shape[-2]
         if stem in entries and channels != 3:
@@ -216,13 +222,15 @@ def open_weights(
                 else spec.published_by(family)
             )
             stored = preprocessing_of(file.metadata)
+            class_names = class_names_of(file.metadata)
         except ValueError as error:
             raise ValueError(f"The weights of {label} cannot be loaded: {error}") from error
         if isinstance(source, Checkpoint):
             stored = source.preprocessing
         elif family == "caffe":
             stored = replace(preprocessing, mean=CAFFE.mean, std=CAFFE.std)
-        found = StoredWeights(label, file, family, chosen, stored or preprocessing)
+        stored = stored or preprocessing
+        found = StoredWeights(label, file, family, chosen, stored, class_names)
         is_of_torch = family in chosen.namings and family != "caffe"
         if is_of_torch and chosen.se and names.lacks_se_biases(found.named()):
             found = replace(found, spec=replace(chosen, se=replace(chosen.se, use_bias=False)))

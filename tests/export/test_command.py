@@ -110,6 +110,7 @@ def test_a_dataset_is_not_the_folder_of_its_name(network, tmp_path, monkeypatch)
 
 
 def test_a_finished_run_with_its_classes(run_folder, images):
+    """Over 5 s on a slow machine: a SavedModel with three signatures."""
     assert (
         cli.main(["export", str(run_folder), "--format", "savedmodel", "--calibration", "digits"])
         == 0

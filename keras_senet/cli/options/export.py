@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Literal
 
 from keras_senet.cli.flags import Flag, Positional
-from keras_senet.cli.options.shared import Printed, WeightsOptions, check
-from keras_senet.networks import read_table
+from keras_senet.cli.options.shared import Printed, WeightsOptions, check, check_weights
+from keras_senet.cli.options.sources import Source, find_run, find_source
 
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]
@@ -22,6 +20,7 @@ QUANTIZED = {  # the quantisations that each format has
 # What goes with --all
 FOR_ALL = ("all", "model", "data_dir", "output", "json", "traceback")
 CALIBRATED = ("int8", "int16x8")
+FILE_OPTIONS = ("format", "quantization", "calibration", "overwrite")
 Size = tuple[int | None, int | None]
 
 
@@ -39,11 +38,12 @@ def read_size(given: Sequence[Sequence[str]]) -> Size:
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(WeightsOptions, Printed):
     """
-    model  a constructor's name, a training work directory, or a .keras file of `prune`; with --all,
-           work directories to add
-    all    export every network, with random weights, in every way, and keep only a table:
-           export.csv and export.md in --output, results by default; the same command again goes on
-           with what is missing
+    model    a constructor's name, a training work directory, a .keras file, or a file of weights
+             that names its network (.weights.h5, .safetensors); with --all, work directories to add
+    workdir  a training work directory, in place of MODEL
+    all      export every network, with random weights, in every way, and keep only a table:
+             export.csv and export.md in --output, results by default; the same command again goes
+             on with what is missing
 
     Network:
     size     height and width of the images, such as 320 or 320x256, or any: SavedModel and ONNX
@@ -72,6 +72,7 @@ class ExportOptions(WeightsOptions, Printed):
     """
 
     model: Positional[tuple[str, ...]] = ()
+    workdir: str | None = None
     all: bool = False
     size: Annotated[Size | None, Flag(read=read_size)] = None
     format: tuple[Formats, ...] = ()
@@ -96,24 +97,22 @@ class ExportOptions(WeightsOptions, Printed):
                         "networks in every way"
                     )
             return
-        if len(self.model) != 1:
+        if len(self.model) + (self.workdir is not None) != 1:
+            received = " ".join([*self.model, *([self.workdir] if self.workdir else [])])
             raise ValueError(
-                f"export takes one MODEL, or --all. Received: {' '.join(self.model) or 'none'}"
+                f"export takes one MODEL, --workdir, or --all. Received: {received or 'none'}"
             )
-        (name,) = self.model
-        if name not in read_table() and not name.endswith(".keras") and not Path(name).exists():
-            close = difflib.get_close_matches(name, read_table(), n=1)
-            meant = f". Did you mean {close[0]!r}?" if close else ""
+        check_weights(self.source, self.weights)
+        if self.size is not None and self.source.kind == "run":
             raise ValueError(
-                "MODEL must be a constructor's name, a training work directory, or a .keras file. "
-                f"Received: {name!r}{meant}"
+                f"--size is not for a run, whose network has its own. Received: {self.source.text}"
             )
         formats = self.format or tuple(QUANTIZED)
         for each in self.quantization:
             if not any(each in QUANTIZED[name] for name in formats):
                 raise ValueError(f"--quantization {each} is not for --format {' '.join(formats)}")
         needing = [each for each in self.quantization if each in CALIBRATED]
-        has_images = self.calibration or self.dataset or name not in read_table()
+        has_images = self.calibration or self.dataset or self.source.kind == "run"
         if needing and not has_images:
             raise ValueError(
                 f"--quantization {needing[0]} needs images: --calibration DIR, or --dataset"
@@ -122,3 +121,8 @@ class ExportOptions(WeightsOptions, Printed):
             asked = getattr(self, option) not in ("float32", False, ())
             if asked and "int8" not in self.quantization:
                 raise ValueError(f"--{option.replace('_', '-')} goes with --quantization int8")
+
+    @property
+    def source(self) -> Source:
+        """The network that is asked for. Raises ValueError for what is none."""
+        return find_run(self.workdir) if self.workdir else find_source("MODEL", self.model[0])
