@@ -162,7 +162,7 @@ def test_the_layers_that_lose_are_named(run_folder, capsys, monkeypatch):
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
     assert "Layers that lose most in int8" in printed
-    assert f"--float-layers {FIRST} {SECOND}, more images" in printed
+    assert f"int8 with --float-layers {FIRST} {SECOND}; more images" in printed
     found = exports_of(run_folder)
     assert found["model.tflite"]["sensitive_layers"] is None
     lossy = found["model.int8.tflite"]
@@ -194,6 +194,14 @@ def test_a_run_whose_images_are_gone(moved_run, capsys):
     assert cli.main(["export", str(moved_run), "--format", "onnx"]) == 0
     assert "Accuracy is not measured" in capsys.readouterr().out
     assert exports_of(moved_run)["model.onnx"]["accuracy"] is None
+
+
+def test_a_network_whose_dataset_is_not_known(network, tmp_path, capsys):
+    network.save(tmp_path / "mine.keras")
+    assert cli.main(["export", str(tmp_path / "mine.keras"), "--quantization", "int8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no images to calibrate on: give --dataset or --calibration" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.keras"]
 
 
 def test_other_images_for_a_run_whose_images_are_gone(moved_run, pictures):
