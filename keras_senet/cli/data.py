@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shlex
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -131,6 +132,8 @@ def _print(summary: dict[str, Any], found: Inspection) -> None:
             _say(f"{kind}: {' = '.join(_place(each) for each in group['images'])}")
     if summary.get("refused"):
         _say(f"`keras-senet train` refuses it: {summary['refused']}")
+    else:
+        _say(f"next: keras-senet train --dataset {shlex.quote(summary['dataset'])} --workdir run")
 
 
 def _place(image):
@@ -164,7 +167,10 @@ def _print_classes(summary):
 
 def _describe(summary) -> Iterator[str]:
     if summary["imbalance"] > 1.5:
-        yield f"the largest class has {summary['imbalance']:.3g} times the images of the smallest"
+        yield (
+            f"the largest class has {summary['imbalance']:.3g} times the images of the smallest: "
+            "`train` has --class-weights and --class-balanced"
+        )
     yield summary["training"]
     yield f"{_counted(summary['formats'])}; {_counted(summary['colours'])}"
     if sizes := summary["sizes"]:
@@ -211,23 +217,22 @@ def _print_problems(found):
 def _write_pictures(found: Inspection, options) -> None:
     from keras_senet.plots.images import image_grid, image_sizes
 
-    folder = Path(options.output)
-    folder.mkdir(parents=True, exist_ok=True)
+    folder, name = Path(options.output), Path(options.dataset).name or options.dataset
     used = [facts for facts in found.facts if not facts.problem]
-    if used:
-        sizes = [(facts.width, facts.height) for facts in used]
-        image_sizes(sizes, folder / "sizes.png", options.dataset)
-        written = ["sizes.png"]
-    if used and not options.headers_only:
+    if not used:
+        raise ValueError(f"--output has no pictures: no image of {options.dataset!r} can be used")
+    folder.mkdir(parents=True, exist_ok=True)
+    image_sizes([(facts.width, facts.height) for facts in used], folder / "sizes.png", name)
+    written = ["sizes.png"]
+    if not options.headers_only:
         with _silent():
             from keras_senet.training.samples import augmented_samples, class_samples
 
-            rows = class_samples(found)
-            image_grid(rows, folder / "samples.png", options.dataset)
+            image_grid(class_samples(found), folder / "samples.png", name)
             written.append("samples.png")
             if options.recipe:
                 rows = augmented_samples(options.recipe, options.dataset, options.data_dir)
-                title = f"{options.dataset} as the recipe {options.recipe} trains on it"
+                title = f"{name} as the recipe {options.recipe} trains on it"
                 image_grid(rows, folder / "augmented.png", title)
                 written.append("augmented.png")
     _say(f"{folder}/: {', '.join(written)}")

@@ -53,7 +53,7 @@ class Facts:
     """What is known of an image file.
 
     problem      why it cannot be used; "" if it can
-    bytes        its size
+    size         in bytes
     format       one of `FORMATS`; "" if unknown
     height, width  of the upright image
     orientation  1..8, as EXIF
@@ -65,7 +65,7 @@ class Facts:
     """
 
     problem: str = ""
-    bytes: int = 0
+    size: int = 0
     format: str = ""
     height: int = 0
     width: int = 0
@@ -234,7 +234,7 @@ def _examine_header(item):
             content = item.read(-1)
             header = headers.read_header(content)
         facts = _describe(content, header)
-        facts.bytes = os.path.getsize(item.path) if item.path else len(content)
+        facts.size = os.path.getsize(item.path) if item.path else len(content)
     except OSError as error:
         return Facts(problem=str(error))
     return facts
@@ -259,7 +259,7 @@ def _describe(content, header: Header) -> Facts:
     height, width = header.upright_size
     return Facts(
         problem=headers.find_problem(header),
-        bytes=len(content),
+        size=len(content),
         format=FORMATS[header.format] if known else "",
         height=height,
         width=width,
@@ -295,7 +295,7 @@ def _add_digests(items, facts, pool):
     sizes = defaultdict(list)
     for number, each in enumerate(facts):
         if not each.problem:
-            sizes[each.bytes].append(number)
+            sizes[each.size].append(number)
     wanted = [number for group in sizes.values() if len(group) > 1 for number in group]
 
     def add(number):

@@ -39,7 +39,7 @@ def summarize(found: Inspection, dataset: str) -> dict[str, Any]:
         "imbalance": max(sums) / min(sums),
         "formats": dict(Counter(found.facts[i].format for i in used).most_common()),
         "colours": dict(Counter(found.facts[i].colour for i in used).most_common()),
-        "bytes": sum(facts.bytes for facts in found.facts),
+        "bytes": sum(facts.size for facts in found.facts),
         "sizes": _sizes(found, used),
         "problems": dict(Counter(each.kind for each in found.problems()).most_common()),
         "unusable": [

@@ -15,8 +15,8 @@ def image_grid(
 ) -> None:
     """Rows (name, images (H, W, C) of 0..255 with captions)."""
     columns = max(len(images) for _, images in rows)
-    captioned = any(text for _, images in rows for _, text in images)
-    height = INCHES + (0.2 if captioned else 0)
+    lines = max(text.count("\n") + bool(text) for _, images in rows for _, text in images)
+    height = INCHES + 0.17 * lines
     figure = new_figure(columns * INCHES + 1, len(rows) * height + 0.4)
     grid = figure.subplots(len(rows), columns, squeeze=False)
     for axes in grid.ravel():
@@ -26,6 +26,7 @@ def image_grid(
             shown = image[..., 0] if image.shape[-1] == 1 else image
             axes.imshow(shown, cmap="gray", vmin=0, vmax=255)
             axes.set_title(text, fontsize="x-small", pad=2)
+        line[0].set_anchor("W")  # next to its name
         line[0].text(
             *(-0.08, 0.5, name),
             transform=line[0].transAxes,

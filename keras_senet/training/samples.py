@@ -3,6 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.imagenet import readable
 from keras_senet.images.decoding import decode
 from keras_senet.images.inspection import Inspection
 from keras_senet.recipes import RECIPES
@@ -22,11 +23,17 @@ def class_samples(found: Inspection) -> Rows:
     for number, (item, facts) in enumerate(zip(found.items, found.facts, strict=True)):
         if not facts.problem:
             by_class.setdefault(item.label, []).append(number)
-    names = sorted(by_class)
+    names = _choose(sorted(by_class), CLASSES)
     return [
-        (name, [(_small(found.items[i].read(-1)), "") for i in _choose(by_class[name], EACH)])
-        for name in _choose(names, CLASSES)
+        (shown, [(_small(found.items[i].read(-1)), "") for i in _choose(by_class[name], EACH)])
+        for name, shown in zip(names, _words(names), strict=True)
     ]
+
+
+def _words(names):
+    """The names of classes, ImageNet's by words only."""
+    pairs = zip(names, readable(names), strict=True)
+    return [_shorten(shown.removeprefix(f"{name} "), 22) for name, shown in pairs]
 
 
 def _choose(values, most):
@@ -53,7 +60,8 @@ def augmented_samples(recipe: str, dataset: str, data_dir: str | None = None) ->
     images = load_images(chosen, data_dir).train
     training = make_batches(lower_batch_size(chosen, len(images)), images)
     pixels, targets = _first_batch(training)
-    captions = [_describe(target, images.class_names) for target in targets]
+    names = _words(images.class_names)
+    captions = [_describe(target, names) for target in targets]
     pairs = list(zip(pixels, captions, strict=True))
     return [("", pairs[i : i + EACH]) for i in range(0, len(pairs), EACH)]
 
@@ -72,8 +80,12 @@ def _first_batch(training):
 
 
 def _describe(target, names):
-    """The classes of a target (classes,), the largest fraction first."""
+    """The classes of a target (classes,), one per line, the largest fraction first."""
     order = [i for i in np.argsort(-target, kind="stable") if target[i] > 0.005]
     if len(order) == 1:
         return names[order[0]]
-    return " + ".join(f"{names[i]} {target[i]:.2f}" for i in order)
+    return "\n".join(f"{_shorten(names[i], 17)} {100 * target[i]:.0f}%" for i in order)
+
+
+def _shorten(text, most):
+    return text if len(text) <= most else f"{text[: most - 3].rstrip()}..."

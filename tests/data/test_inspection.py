@@ -123,7 +123,7 @@ def test_a_file_is_read_as_far_as_needed(tmp_path):
     for facts in found.facts:
         assert (facts.width, facts.height, facts.orientation) == (300, 400, 6)
     assert [most[item.name][-1] for item in items] == [-1, 2**16, -1]
-    assert [facts.bytes for facts in found.facts] == [os.path.getsize(i.path) for i in items]
+    assert [facts.size for facts in found.facts] == [os.path.getsize(i.path) for i in items]
 
 
 def test_what_cannot_be_decoded_is_named_with_the_reason():

@@ -455,7 +455,7 @@ def test_wrong_arguments(tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     with pytest.raises(
-        ValueError, match="`split` must be 'train', 'val' or 'test'. Received: split='eval'"
+        ValueError, match="`split` must be one of 'train', 'val', 'test', 'all'. Received"
     ):
         write_page(workdir, split="eval")
 
