@@ -38,7 +38,7 @@ def run(options: DataOptions) -> None:
     if not items:
         raise ValueError(f"{options.dataset!r} has no images. {_first_reason(left_out)}")
     found = _inspect(items, left_out, options)
-    summary = summarize(found, options.dataset)
+    summary = summarize(found, options.dataset, Recipe().validation_fraction)
     if not options.headers_only:
         summary["refused"] = _find_refusal(options)
     if options.json:

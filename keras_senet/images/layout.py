@@ -13,9 +13,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keras_senet.files import printable
+from keras_senet.files import RECIPE, printable
 from keras_senet.images.walk import find_images, holds_images, is_hidden, search_images
-from keras_senet.recipes.recipe import FILE as RECIPE
 
 # The names that a split may have, in any capitals, and what its images are called.
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}

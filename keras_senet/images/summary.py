@@ -8,12 +8,11 @@ import numpy as np
 from keras_senet.files import printable
 from keras_senet.images.inspection import Inspection
 from keras_senet.images.layout import SPLITS
-from keras_senet.recipes.recipe import Recipe
 
 LISTED = 1000  # groups of duplicates
 
 
-def summarize(found: Inspection, dataset: str) -> dict[str, Any]:
+def summarize(found: Inspection, dataset: str, validation_fraction: float) -> dict[str, Any]:
     """What `keras-senet data --json` prints.
 
     images, splits, classes  how many images there are, by split, and by class and split; "" is the
@@ -51,7 +50,7 @@ def summarize(found: Inspection, dataset: str) -> dict[str, Any]:
             {"file": printable(path), "reason": reason} for path, reason in found.left_out.items()
         ],
         "duplicates": _duplicates(found),
-        "training": _describe_training(totals),
+        "training": _describe_training(totals, validation_fraction),
     }
 
 
@@ -99,13 +98,12 @@ def _duplicates(found):
     }
 
 
-def _describe_training(totals):
+def _describe_training(totals, fraction):
     """What `keras-senet train` does with the splits that are there."""
     if set(totals) <= {"", "train"}:
-        fraction = f"{100 * Recipe().validation_fraction:g}%"
         return (
-            f"no validation images of its own: training keeps {fraction} of each class for "
-            "validation (--validation-fraction)"
+            f"no validation images of its own: training keeps {100 * fraction:g}% of each class "
+            "for validation (--validation-fraction)"
         )
     if "val" in totals and "test" in totals:
         return "training chooses the best epoch on val, and evaluates test once, at the end"

@@ -1,6 +1,6 @@
 """A work directory: which run it belongs to, what is in it, and how that is read and written."""
 
-from keras_senet.recipes.recipe import FILE
+from keras_senet.files import RECIPE as FILE
 
 RECIPE = FILE  # with the engine, the environment, the classes and a digest of the images
 METRICS = "metrics.csv"
