@@ -1,8 +1,7 @@
 """A work directory: which run it belongs to, what is in it, and how that is read and written."""
 
-from keras_senet.files import RECIPE as FILE
+from keras_senet.files import RECIPE as RECIPE  # also of the engine, the images, the classes
 
-RECIPE = FILE  # with the engine, the environment, the classes and a digest of the images
 METRICS = "metrics.csv"
 NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"
