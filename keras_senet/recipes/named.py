@@ -90,9 +90,8 @@ FINETUNE = Recipe(
     label_smoothing=0.1,
     augmentation=replace(CROP_AND_FLIP, min_area=0.35),
     source="ours, for a few hundred photos of one's own, minutes on a CPU",
-    result="with SEResNet20 and crops after padding: 81.0% of 200 validation photos of CIFAR-10, by "
-    "800 others and weights of 77.8% with a new head; 28.5% from scratch in the same 49 s of CPU "
-    "time",
+    result="SEResNet20 with crops after padding, from weights of 77.8% with a new head, on 800 "
+    "photos of CIFAR-10's test part: 81.0% of 200 others in 49 s of CPU time; from scratch 28.5%",
 )
 
 RECIPES = {

@@ -297,3 +297,22 @@ def test_stages_are_those_of_the_names():
     assert by_name["stem_conv1"] == 0
     assert by_name["stage3_block1_se"] == 3
     assert by_name["predictions"] is None
+
+
+def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights):
+    """Continued from the backup at the end of the head's epoch, where an uninterrupted run begins
+    with another optimizer. 5 s: three runs.
+    """
+    recipe = RECIPE.override(weights=weights, epochs=2, ema=0.5, warmup_epochs=0.0)
+    whole = FitTrainer(recipe, tmp_path / "whole", verbose=False)
+    body = in_group(whole.model, *GROUPS[:4])
+    whole.train()
+    part = FitTrainer(recipe, tmp_path / "part", verbose=False, max_steps=5)
+    part.train()
+    assert_same(part.model, body)
+    continued = FitTrainer(recipe, tmp_path / "part", verbose=False)
+    continued.train()
+    assert_same(whole.model, {p: v for p, v in body.items() if p.startswith(("stem", "stage1"))})
+    for a, b in zip(continued.model.weights, whole.model.weights, strict=True):
+        np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6, err_msg=a.path)
+    assert [row["epoch"] for row in continued.workdir.metrics.read()] == [1, 2]
