@@ -11,7 +11,6 @@ from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
-FILE = "recipe.json"  # of a work directory
 NOT_FLAGS = ("augmentation", "source", "result", "chosen")  # fields that no flag changes
 
 
