@@ -48,21 +48,9 @@ DEFAULT_WORKDIRS = {"train": None, "ablate": None, "quickstart": "quickstart"}
 
 # What kernels are chosen by, on x86 and on ARM, as Linux names it
 INSTRUCTIONS = (
-    *(
-        "avx",
-        "f16c",
-        "fma",
-        "avx2",
-        "avx_vnni",
-        "avx512f",
-        "avx512bw",
-        "avx512dq",
-        "avx512vl",
-        "avx512_vnni",
-    ),
-    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
-    *("asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme"),
-)
+    "avx f16c fma avx2 avx_vnni avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 "
+    "avx512_fp16 amx_tile amx_int8 amx_bf16 amx_fp16 asimddp asimdhp bf16 i8mm sve sve2 sme"
+).split()
 
 USAGE = "Usage: keras-senet [--help] [--version] [--install-completion] COMMAND [OPTIONS]\n"
 

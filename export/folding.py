@@ -1,10 +1,13 @@
 """Batch normalisation as part of the convolution before it."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_senet import graphs
+from keras_senet.bases import preprocessing_of
 
 FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
@@ -30,7 +33,11 @@ def fold(model: keras.Model) -> keras.Model:
         conv: (graphs.with_config(conv, use_bias=True), _fold_weights(conv, norm))
         for norm, conv in folded.items()
     }
-    return graphs.rebuild(model, changed, gone=folded)
+    copy: Any = graphs.rebuild(model, changed, gone=folded)
+    preprocessing = preprocessing_of(model, log=False)
+    if preprocessing is not None:
+        copy.preprocessing = preprocessing
+    return copy
 
 
 def _find_other_calls(found):

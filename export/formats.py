@@ -114,7 +114,7 @@ def check_layer_names(model: keras.Model, names: tuple[str, ...]) -> None:
             close = difflib.get_close_matches(str(name), known, n=1)
             meant = f". Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"`float_layers` must be names of layers of {model.name!r}. "
+                f"`float_layers` (--float-layers) must be names of layers of {model.name!r}. "
                 f"Received: {name!r}{meant}"
             )
 

@@ -238,7 +238,7 @@ def peak_memory():
     )
 
 
-def measure(kind, path, folder, *before):
+def run_images(kind, path, folder, *before):
     """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last
     activation.
     """
@@ -269,4 +269,4 @@ def measure(kind, path, folder, *before):
 
 
 if __name__ == "__main__":
-    measure(*sys.argv[1:])
+    run_images(*sys.argv[1:])

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 
 from keras_senet.fields import check_field
+from keras_senet.graphs import inputs_of, operation_of
 
 from .folding import fold
 from .formats import Common, FormatOptions, export_model
@@ -56,10 +57,11 @@ class SavedModel(FormatOptions):
 
     def adapt(self, model, common):
         _check_size(model, common.preprocessing)
-        if self.features and not isinstance(model.layers[-1].input, keras.KerasTensor):
+        if self.features and len(_last_inputs(model)) != 1:
             raise ValueError(
                 "`features` are what the model's last layer takes, which must be one tensor. "
-                f"Received: {model.name!r}, whose last layer is {model.layers[-1].name!r}"
+                f"Received: {model.name!r}, whose last layer is "
+                f"{operation_of(model.outputs[-1]).name!r}"
             )
         return model
 
@@ -127,6 +129,11 @@ def to_saved_model(
     return export_model(model, path, SavedModel(features), common)
 
 
+def _last_inputs(model):
+    """The tensors that the last layer takes; other models may call it, too."""
+    return inputs_of(model.outputs[-1])
+
+
 def _check_size(model, preprocessing):
     """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
     if preprocessing is None:
@@ -160,7 +167,7 @@ class _Endpoints:
         self.channels = image_shape(model)[2]
         outputs = dict(zip(output_names(model), model.outputs, strict=True))
         if features:
-            outputs[unused_name("features", outputs)] = model.layers[-1].input
+            (outputs[unused_name("features", outputs)],) = _last_inputs(model)
         self.model = _fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
         self.compute = prediction_function(self.model, common.preprocessing, list(outputs))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the co
     from keras_senet.runs.load import load_run as load_run
     from keras_senet.se import SE as SE
     from keras_senet.weights import list_weights as list_weights
+    from keras_senet.weights import load_weights as load_weights
     from keras_senet.weights import save_weights as save_weights
 
 __version__ = keras_senet_cli.__version__
@@ -38,6 +39,7 @@ HOMES = {
     "features": "models.surgery",
     "list_weights": "weights",
     "load_run": "runs.load",
+    "load_weights": "weights",
     "preprocess_input": "preprocessing",
     "push_to_hub": "hub",
     "save_weights": "weights",

@@ -7,7 +7,7 @@ import collections
 import contextlib
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -197,6 +197,7 @@ class Graph:
                 self._consumers[id(tensor)].append(node)
         self._calls = collections.Counter() if calls is None else calls
         self._calls.update(id(node.operation) for node in self.nodes)
+        self._inputs = functional.inputs
         self._results = {id(tensor) for tensor in functional.outputs}
 
     def consumer(self, node: Node) -> Node | None:
@@ -222,6 +223,18 @@ class Graph:
     def producer(self, tensor: keras.KerasTensor) -> Node:
         """The node that outputs a tensor."""
         return self._producers[id(tensor)]
+
+    def infer(self, inputs: Sequence[keras.KerasTensor]) -> dict[int, keras.KerasTensor]:
+        """What each tensor is, by its `id`, where the model's inputs are these: of a model for
+        images of any size that is called on those of one size.
+        """
+        found = dict(zip(map(id, self._inputs), inputs, strict=True))
+        for node in self.nodes:
+            if not node.is_input:
+                arguments, keywords = node.arguments.fill_in(found)
+                outputs = node.operation.compute_output_spec(*arguments, **keywords)
+                found |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=True)
+        return found
 
     def calls(self, layer: keras.Operation) -> int:
         """How often the layer is called, in all graphs of the model."""
@@ -270,6 +283,11 @@ def set_weights(layer: keras.Layer, values: list[np.ndarray]) -> None:
     Without the second, such a layer keeps the constants of its former weights.
     """
     layer.set_weights(values)
+    finalize_normalizations(layer)
+
+
+def finalize_normalizations(layer: keras.Layer) -> None:
+    """Has each `Normalization` of a layer or model compute its constants from its weights again."""
     for each in flat_layers(layer):
         if isinstance(each, layers.Normalization):
             each.finalize_state()

@@ -1,7 +1,9 @@
 """From images of 0..255 RGB to a network's input."""
 
 import math
+import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from numbers import Real
 
 import numpy as np
@@ -138,12 +140,8 @@ class Preprocessing:
             ValueError: if it is not an image that can be decoded, or for another number of
                 channels.
             OSError: if it cannot be read.
-            MissingExtraError: if TensorFlow, which decodes it, is not installed.
+            MissingExtraError: if neither TensorFlow nor Pillow, which decode it, is installed.
         """
-        tf = require("tensorflow", "tensorflow")
-
-        from keras_senet.images.decoding import decode, describe_error, read_orientation
-
         channels = len(self.mean)
         if channels not in (1, 3):
             raise ValueError(
@@ -151,13 +149,33 @@ class Preprocessing:
                 f"{printable(path)!r}"
             )
         content = read_bytes(path)
+        # Both give the same pixels, but for halves that are rounded; to import TensorFlow takes
+        # seconds.
+        is_light = sys.modules.get("tensorflow") is None and find_spec("PIL") is not None
         try:
-            orientation = read_orientation(content)
-            return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
-        except tf.errors.InvalidArgumentError as error:
+            return self._read_by_pillow(content) if is_light else self._read(content)
+        except ValueError as error:
             raise ValueError(
-                f"Not an image that can be decoded: {printable(path)!r} ({describe_error(error)})"
+                f"Not an image that can be decoded: {printable(path)!r} ({error})"
             ) from error
+
+    def _read(self, content):
+        tf = require("tensorflow", "tensorflow")
+
+        from keras_senet.images.decoding import decode, describe_error, read_orientation
+
+        try:
+            orientation = read_orientation(content) if self.upright else 1
+            return self.crop(decode(content, len(self.mean), orientation)).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(describe_error(error)) from error
+
+    def _read_by_pillow(self, content):
+        from keras_senet.images import pillow
+
+        image = pillow.decode(content, len(self.mean), self.upright)
+        covered, size = sides(self.short_side), sides(self.size)
+        return pillow.crop(image, covered, size, self.interpolation, MAX_ASPECT)
 
 
 def _are_numbers(values):

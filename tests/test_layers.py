@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import math
 import os
 import subprocess
 import sys
@@ -104,7 +105,7 @@ def test_grouped_convolution_is_a_convolution_of_each_group(dtype, data_format, 
 
 
 def convolve_groups(layer, images, upstream):
-    """What `step` returns, of a dense convolution in float64 for each group, channels last."""
+    """What `step` returns, of a convolution in float64 for each group, channels last."""
     order = (0, 1, 2, 3) if layer.data_format == "channels_last" else (0, 2, 3, 1)
     back = np.argsort(order)
     images, upstream = (tf.transpose(tf.cast(v, "float64"), order) for v in (images, upstream))
@@ -114,11 +115,27 @@ def convolve_groups(layer, images, upstream):
     with tf.GradientTape() as tape:
         tape.watch([images, kernel, bias])
         pairs = zip(tf.split(images, 4, axis=-1), tf.split(kernel, 4, axis=-1), strict=True)
-        options = (layer.strides, layer.padding.upper(), "NHWC", layer.dilation_rate)
-        output = tf.concat([tf.nn.conv2d(*pair, *options) for pair in pairs], -1) + bias
+        output = tf.concat([convolve(layer, *pair) for pair in pairs], -1) + bias
         loss = tf.reduce_sum(output * upstream)
     of_images, *others = tape.gradient(loss, [images, kernel, bias])
     return [tf.transpose(output, back), tf.transpose(of_images, back), *others]
+
+
+def convolve(layer, images, kernel):
+    """The sum of the products with each place of the kernel, of square images."""
+    size, (stride, _), (dilation, _) = images.shape[1], layer.strides, layer.dilation_rate
+    reach = (kernel.shape[0] - 1) * dilation + 1
+    if layer.padding == "same":
+        total = max((math.ceil(size / stride) - 1) * stride + reach - size, 0)
+        around = [total // 2, total - total // 2]
+        images = tf.pad(images, [[0, 0], around, around, [0, 0]])
+    last = images.shape[1] - reach + 1
+    places = [slice(i * dilation, i * dilation + last, stride) for i in range(kernel.shape[0])]
+    return sum(
+        images[:, rows, columns] @ kernel[i, j]
+        for i, rows in enumerate(places)
+        for j, columns in enumerate(places)
+    )
 
 
 @CONVOLUTIONS

@@ -107,7 +107,8 @@ def _dense(graph, layer, x):
 
 @emits(layers.BatchNormalization, BatchNormalization)
 def _batch_normalization(graph, layer, x):
-    if len(x.shape) != 4 or layer.axis not in (-1, 3):
+    rank = len(x.shape)
+    if rank not in (2, 4) or layer.axis not in (-1, rank - 1):
         raise UnsupportedLayerError(f"{layer.name} with axis={layer.axis}")
     weights = {
         "gamma": layer.gamma,

@@ -188,14 +188,14 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
 
     from keras_senet.evaluation import networks
 
-    found = tap_gates(model)
+    found, preprocessing = tap_gates(model), networks.require_preprocessing(model)
     means = [mean_over_places(each.value, each.layer) for each in found]
     network = keras.Model(functional_of(model).input, means)
     channels_first = keras.config.image_data_format() == "channels_first"
 
     def excite(images):
         images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        excited = network(model.preprocessing.normalize(images), training=False)
+        excited = network(preprocessing.normalize(images), training=False)
         return tf.concat(keras.tree.flatten(excited), axis=-1)
 
     images = tf.TensorSpec(

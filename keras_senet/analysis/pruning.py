@@ -12,6 +12,7 @@ from keras_senet import graphs
 from keras_senet.analysis.channel_groups import ChannelGroup, Edge, find_groups, reduction_for
 from keras_senet.analysis.means import mean_magnitudes
 from keras_senet.analysis.removal import se_blocks
+from keras_senet.bases import preprocessing_of
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.layers import SqueezeExcite
 
@@ -71,6 +72,7 @@ def prune(
             arguments; no images.
     """
     found = prunable(model)
+    preprocessing_of(model)  # the copy has that of the model
     fractions = _read_fractions(keep, found)
     scores = _scores(model, found, images, ranking, seed, progress)
     kept = KeptChannels()

@@ -18,7 +18,8 @@ from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.evaluation.networks import check
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
-from keras_senet.export.images import images_for, images_of, select_evenly
+from keras_senet.export.formats import check_layer_names
+from keras_senet.export.images import MOST_IMAGES, images_for, images_of, select_evenly
 from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
@@ -72,6 +73,7 @@ def run(options: ExportOptions) -> None:
     subject = _Subject(model, names, folder, loaded.dataset, division)
     report = folder / "report.json"
     earlier = read_report(report)
+    check_layer_names(subject.model, options.float_layers)
     for each in plan:
         each.check_free(subject.folder, options.overwrite)
     with console.status("reading images"), quiet():
@@ -81,6 +83,7 @@ def run(options: ExportOptions) -> None:
         number = f"{len(reports) + 1} of {len(plan)}"
         with console.status(f"exporting {each.name}, {number}"), quiet():
             reports.append(_write(each, subject, images, options))
+        write_report(report, merge_exports(earlier, reports))
     ranked = _rank(subject, images, reports)
     reports = [_with_layers(each, ranked) for each in reports]
     write_report(report, merge_exports(earlier, reports))
@@ -89,7 +92,7 @@ def run(options: ExportOptions) -> None:
         return
     show(export_table(reports))
     for quantization, layers in ranked.items():
-        _print_layers(quantization, layers)
+        _print_layers(quantization, layers, images.calibration)
     say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
 
 
@@ -119,6 +122,8 @@ def _read_images(subject, options, calibrates) -> _Images:
     if options.calibration is not None:
         calibration = images_for(model, options.calibration, options.data_dir)
     if dataset is None:
+        if calibration is None and calibrates:
+            raise ValueError("there are no images to calibrate on: give --dataset or --calibration")
         return _Images(calibration)
     try:
         if calibration is None and calibrates:
@@ -203,22 +208,20 @@ def _with_layers(report, ranked):
     return dataclasses.replace(report, sensitive_layers=names)
 
 
-def _print_layers(quantization: str, layers: list[RankedLayer]) -> None:
+def _print_layers(quantization: str, layers: list[RankedLayer], calibration) -> None:
     """Which layers lose most, and what to do."""
     named = _named(layers)
     if named:
         show(_layers_table(quantization, named))
         floats = dict.fromkeys(name for each in named for name in each.float_layers)
-        advice = f"--float-layers {' '.join(floats)}"
+        advice = [f"int8 with --float-layers {' '.join(floats)}"]
     else:
         console.print(f"{quantization} loses more than a point in all layers, not in a few.")
-        advice = "--float-gates"
-    further = "" if quantization == "int16x8" else " or int16x8"
-    console.print(
-        f"To lose less: int8 with {advice}, more images to calibrate on, float16{further}.",
-        highlight=False,
-        soft_wrap=True,
-    )
+        advice = ["int8 with --float-gates"]
+    if calibration is not None and len(calibration) < MOST_IMAGES:
+        advice.append(f"more images to calibrate on (up to {MOST_IMAGES})")
+    advice += [name for name in ("int16x8", "float16") if name != quantization]
+    console.print(f"To lose less: {'; '.join(advice)}.", highlight=False, soft_wrap=True)
 
 
 def _layers_table(quantization, layers) -> Table:

@@ -208,8 +208,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
     }
     if meaning.topic:
         options["group"] = meaning.topic
-    if flag.choices or flag.suggestions:
-        texts = Literal[tuple((flag.choices or flag.suggestions)())]
+    if list_texts := flag.choices or flag.suggestions:
+        texts = Literal[tuple(list_texts())]
         kind = _limit(kind, texts if flag.choices else texts | str)
         options["show_choices"] = False
     read = flag.read
@@ -218,6 +218,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
         read = read or _reader(several[0], none=() if kind is several[0] else None)
     elif kind in (int, int | None):
         read = read or _read_integer
+    elif kind == str | None:
+        read = read or _read_text_or_none
     if read:
         options |= {"n_tokens": 1, "converter": _converter(read)}
     if flag.read:
@@ -262,6 +264,12 @@ def _read_integer(given):
         return int(text)
     except ValueError:
         raise ValueError(f"must be a whole number. Received: {text}") from None
+
+
+def _read_text_or_none(given):
+    """A text, where cyclopts would keep "none"."""
+    text = given[-1][-1]
+    return None if text.lower() == "none" else text
 
 
 def _reader(kind, none):
@@ -326,8 +334,10 @@ def spell_flags(cls: type, message: str) -> str:
         return f"--{flag} {value}".rstrip()
 
     found = re.sub(r"`(\w+)`", lambda m: spell(m[1]) if m[1] in names else m[0], message)
+    if found == message:
+        return message
     return re.sub(
-        r"(?<![^\s(])(\w+)=(\([^()]*\)|'[^']*'|[^\s,;]+)",
+        r"(?<!\S)(\w+)=(\([^()]*\)|'[^']*'|[^\s,;]+)",
         lambda m: spell(m[1], re.sub(r"[(),']", "", m[2])) if m[1] in names else m[0],
         found,
     )

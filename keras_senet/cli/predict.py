@@ -193,20 +193,21 @@ def _predict(classifier, files, top, options) -> Iterator[Row]:
     images = _read(classifier.preprocessing.read, files, 2 * options.batch_size)
     while batch := list(itertools.islice(images, options.batch_size)):
         good = [image for _, image in batch if not isinstance(image, Exception)]
-        scores = iter(_compute(classifier, good, options.batch_size) if good else ())
+        scores = _compute(classifier, good, options.batch_size) if good else []
+        remaining = iter(scores)
         for file, image in batch:
+            name = printable(file)
             if isinstance(image, Exception):
-                yield Row(printable(file), [], {}, " ".join(str(image).split()))
+                yield Row(name, [], {}, " ".join(str(image).split()))
                 continue
-            row = next(scores)
+            row = next(remaining)
             if not np.isfinite(row).all():
-                yield Row(printable(file), [], {}, "the network's outputs are not finite")
+                yield Row(name, [], {}, "the network's outputs are not finite")
                 continue
             best = (-row).argsort(kind="stable")[:top]
+            found = [(classifier.class_names[i], float(row[i])) for i in best]
             gates = classifier.gates(image[None]) if options.gates and classifier.gates else {}
-            yield Row(
-                printable(file), [(classifier.class_names[i], float(row[i])) for i in best], gates
-            )
+            yield Row(name, found, gates)
 
 
 def _read(read, files: Iterable[str], ahead: int) -> Iterator[tuple[str, Any]]:
@@ -256,12 +257,11 @@ def _print(rows):
     table = make_table("Predictions", "image", "class", "probability")
     table.columns[1].justify = "left"
     for row in rows:
-        shown = [(name, f"{100 * probability:.2f}%") for name, probability in row.found]
-        names = itertools.chain([row.image], itertools.repeat(""))
-        for image, (name, probability) in zip(
-            names, shown or [(f"cannot be used: {row.error}", "")], strict=False
-        ):
-            table.add_row(Text(image), Text(name), probability)
+        if row.error:
+            table.add_row(Text(row.image), Text(f"cannot be used: {row.error}"), "")
+        for rank, (name, probability) in enumerate(row.found):
+            image = "" if rank else row.image
+            table.add_row(Text(image), Text(name), f"{100 * probability:.2f}%")
     show(table)
     for row in rows:
         if row.gates:

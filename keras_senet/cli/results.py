@@ -59,6 +59,6 @@ def show_classes(rows: Sequence[ClassRow], balanced_accuracy: float, split: str)
     show(table)
     empty, rest = sum(not row.images for row in rows), len(rows) - len(shown)
     text = f"balanced accuracy, the mean over classes: {100 * balanced_accuracy:.2f}%"
-    text += f"; {empty:,} classes have no images" if empty else ""
-    text += f"; {rest:,} classes are not shown: {PER_CLASS} has all" if rest else ""
+    text += f"; classes without images: {empty:,}" if empty else ""
+    text += f"; classes that are not shown: {rest:,}, all are in {PER_CLASS}" if rest else ""
     console.print(text, highlight=False)

@@ -110,7 +110,7 @@ def _report(trainer, last, workdir):
         split, result = trainer.evaluated
         images = {"test": trainer.final_set, trainer.split: trainer.test_set}[split]
         show_classes(per_class(result, images.class_names), result.balanced_accuracy, split)
-    console.print(f"{trainer.title}: {state}; results in {workdir}/")
+    say(f"{trainer.title}: {state}; results in {workdir}/")
 
 
 def _errors(trainer, last):

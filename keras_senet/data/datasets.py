@@ -17,6 +17,7 @@ from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.data.tables import ENDINGS as TABLES
 from keras_senet.data.tables import Table
 from keras_senet.extras import require
+from keras_senet.fields import check_argument
 from keras_senet.images.layout import SPLITS, find_splits, has_classes, has_splits, is_of_runs
 
 
@@ -163,11 +164,8 @@ def _open(name, data_dir=None, upright=True) -> Source:
 
 def _resolve(source, split, divides):
     wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), split)
-    if wanted not in (*SPLITS, "all"):
-        raise ValueError(
-            f"`split` must be one of {', '.join(map(repr, (*SPLITS, 'all')))}. "
-            f"Received: split={split!r}"
-        )
+    known = (*SPLITS, "all")
+    check_argument("split", split, wanted in known, f"one of {', '.join(map(repr, known))}")
     if wanted == "train" and source.has("train"):
         return wanted
     if wanted == "test" and not source.has("test") and source.has("val"):
@@ -177,12 +175,10 @@ def _resolve(source, split, divides):
         return "train" if wanted == "train" else "val"
     if is_whole and wanted != "val" and not source.has("train"):
         return "all"
-    if (wanted == "all" and not is_whole) or (wanted == "val" and not source.has("val")):
-        there = [*filter(source.has, SPLITS), *(["all"] if is_whole else [])]
-        raise ValueError(
-            f"`split` must be {' or '.join(map(repr, there))} for {source.name!r}. "
-            f"Received: split={split!r}"
-        )
+    is_there = is_whole if wanted == "all" else wanted != "val" or source.has("val")
+    there = [*filter(source.has, SPLITS), *(["all"] if is_whole else [])]
+    accepted = f"{' or '.join(map(repr, there))} for {source.name!r}"
+    check_argument("split", split, is_there, accepted)
     return wanted
 
 

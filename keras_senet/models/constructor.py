@@ -13,6 +13,7 @@ from keras import layers
 
 from keras_senet import models
 from keras_senet import weights as checkpoints
+from keras_senet.bases import mark, preprocessing_of
 from keras_senet.fields import check_choice, check_integer
 from keras_senet.graphs import stage_number, stage_of
 from keras_senet.initializers import blank
@@ -167,8 +168,7 @@ class Constructor:
                 x = self.head(x, classes, classifier_activation)
             elif pooling is not None:
                 x = POOLS[pooling](name=f"{pooling}_pool")(x)
-            inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-            return _model(inputs, x, name, spec, fit_preprocessing(images, preprocessing))
+            return _model(images, x, name, spec, fit_preprocessing(images, preprocessing))
 
         if weights is None:
             return build(self.spec, self.preprocessing)
@@ -254,12 +254,17 @@ def application(
 small = partial(application, input_size=32, min_size=8, classes=10)
 
 
-def _model(inputs, outputs, name, spec, preprocessing):
+def _model(images, outputs, name, spec, preprocessing):
     """The Keras model of a network, with its spec and preprocessing."""
-    sources = keras.tree.flatten(inputs)
-    model = Network(sources[0] if len(sources) == 1 else sources, outputs, name=name)
+    sources = keras.tree.flatten(keras.utils.get_source_inputs(images))
+    inputs = sources[0] if len(sources) == 1 else sources
+    model = Network(inputs, outputs, name=name)
     _check_stages(spec, model)
-    model.spec, model.preprocessing = spec, preprocessing
+    is_input = any(images is source for source in sources)
+    before = [] if is_input else keras.Model(inputs, images).layers
+    mark(model, spec, preprocessing, [each for each in model.layers if each not in before])
+    model.spec = spec
+    model.preprocessing = preprocessing if is_input else preprocessing_of(model) or preprocessing
     return model
 
 

@@ -8,7 +8,9 @@ from typing import Any
 
 import keras
 
-from keras_senet.graphs import Graph, check_functional, keep_attributes
+from keras_senet.bases import mark
+from keras_senet.bases import preprocessing_of as preprocessing_of_model
+from keras_senet.graphs import check_functional, keep_attributes
 from keras_senet.models.blocks import read_spec
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.weights.metadata import METADATA, about, class_names_of, preprocessing_of
@@ -48,16 +50,14 @@ class Network(keras.Model):
     def of(cls, model: keras.Model) -> "Network":
         """A network of the same layers as a functional model.
 
-        What the model does not say of its images, a network says that is the first of its layers,
-        as under a user's own head.
+        What the model does not say of its images, follows from a network that it contains, as
+        under a user's own head: see `keras_senet.bases`.
         """
         check_functional(model)
         network = cls(model.input, model.output, name=model.name)
-        for node in Graph(network).nodes:
-            backbone = node.operation
-            if isinstance(backbone, Network) and node.input_tensors == network.inputs:
-                network.preprocessing = backbone.preprocessing
         keep_attributes(model, network)
+        if preprocessing := preprocessing_of_model(model):
+            network.preprocessing = preprocessing
         if hasattr(model, "spec"):
             network.spec = model.spec
         return network
@@ -77,6 +77,8 @@ class Network(keras.Model):
         with contextlib.suppress(ValueError):  # an architecture of the user's own
             if stored and "spec" in stored:
                 network.spec = read_spec(stored["spec"])
+                if preprocessing:
+                    mark(network, network.spec, preprocessing)
         return network
 
 

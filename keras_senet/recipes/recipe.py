@@ -56,7 +56,8 @@ class Recipe:
 
     Steps:
     epochs            passes over the training images
-    batch_size        images per step, over all replicas
+    batch_size        images per step, over all replicas; `train` lowers that of a named recipe to
+                      the number of training images
     accumulation      micro-batches of a replica's batch that go through the network one after
                       another, to save memory
     precision         "float32", "mixed_float16" or "mixed_bfloat16"

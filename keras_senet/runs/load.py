@@ -64,7 +64,7 @@ def load_run(path: str | Path) -> models.Network:
         model = keras_senet.load_run("run")
         image = model.preprocessing.read("photo.jpg")
         probabilities = model(model.preprocessing.normalize(image[None]))
-        print(dict(zip(model.class_names, probabilities[0])))
+        print(keras_senet.decode_predictions(probabilities, class_names=model.class_names))
 
     Classes that neither the run nor its dataset names, as that of an earlier version which is not
     there any more, are called "class 0", "class 1", ...
@@ -87,13 +87,13 @@ def _load_workdir(workdir):
         if not hasattr(model, "preprocessing"):  # written by an earlier version
             _require(workdir / WEIGHTS, "holds a run that has not ended")
             _restore_attributes(model, workdir / WEIGHTS)
-    elif (workdir / BEST).is_file():
+    else:
+        if not (workdir / BEST).is_file():
+            _require(workdir / NETWORK, "holds a run that has not ended")
         logger.warning(
             "the run in %r has not ended: its best weights so far are taken", str(workdir)
         )
         model = load_weights_file(workdir / BEST)
-    else:
-        _require(workdir / NETWORK, "holds a run that has not ended")
     if model.class_names is None:
         model.class_names = _read_class_names(workdir) or _name_classes(model, recipe.dataset)
     return model
@@ -204,13 +204,10 @@ def find_file_network(path: str | Path) -> dict[str, Any]:
     try:
         with open_file(Path(path)) as file:
             spec = read_spec(file.metadata["spec"])
-        name = models.find(spec).base.name.replace("_", "").lower()
+        model = models.find(spec).base.__name__
     except (ValueError, TypeError, KeyError, OSError):
         return {}
-    public = {each.replace("_", "").lower(): each for each in models.__all__}
-    model = public[name]
-    own = getattr(models.get(model).spec, "depths", ())
-    depths = getattr(spec, "depths", ())
+    own, depths = (getattr(each, "depths", ()) for each in (models.get(model).spec, spec))
     return {"model": model, "se": spec.se, "depths": () if depths == own else depths}
 
 

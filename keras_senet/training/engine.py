@@ -73,10 +73,11 @@ class Engine:
         if lower_batch and recipe.batch_size > len(self.train_set):
             given = recipe.batch_size
             recipe = self._lower_batch(recipe, workdir, replicas)
-            notes.append(
-                f"the batch size is {recipe.batch_size:,} in place of {given:,}: there are "
-                f"{len(self.train_set):,} training images"
-            )
+            if recipe.batch_size < given:
+                notes.append(
+                    f"the batch size is {recipe.batch_size:,} in place of {given:,}: there are "
+                    f"{len(self.train_set):,} training images"
+                )
         self.recipe = recipe
         self.steps_per_epoch = len(self.train_set) // recipe.batch_size
         # The images of a run that is there are compared before the batch size is refused.
@@ -130,8 +131,7 @@ class Engine:
         """The recipe with the batch size that the run began with, else one that the images fill."""
         if is_run(workdir):
             begun = read_recipe(workdir).batch_size
-            if begun < recipe.batch_size:
-                return recipe.override(batch_size=begun)
+            return recipe.override(batch_size=min(begun, recipe.batch_size))
         return lower_batch_size(recipe, len(self.train_set), replicas)
 
     @property

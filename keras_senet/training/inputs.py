@@ -45,8 +45,9 @@ class RunImages(NamedTuple):
             lines.append(f"{kept:,} of the {total:,} images are kept for validation: {SPLIT}")
         for split, images in self.by_split().items():
             if split != "train" and (missing := find_empty_classes(images)):
-                named = ", ".join(missing[:5]) + (", ..." if len(missing) > 5 else "")
-                lines.append(f"no {WORDS[split]} images of {len(missing):,} classes: {named}")
+                named = ", ".join(missing[:5])
+                more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
+                lines.append(f"classes without {WORDS[split]} images: {named}{more}")
         return lines
 
     def check_evaluated(self) -> None:

@@ -123,7 +123,7 @@ def make_optimizer(recipe: Recipe, steps_per_epoch: int, schedule: Any = None) -
         "sgd": lambda: keras.optimizers.SGD(
             schedule, recipe.momentum, recipe.nesterov, weight_decay=decay
         ),
-        "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay),
+        "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay or 0.0),
         "lamb": lambda: keras.optimizers.Lamb(schedule, weight_decay=decay),
     }[recipe.optimizer]()
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

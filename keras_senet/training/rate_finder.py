@@ -17,7 +17,12 @@ from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.rates import rate_curve
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs.record import describe_recipe
-from keras_senet.training.inputs import load_images
+from keras_senet.training.inputs import (
+    load_images,
+    lower_batch_size,
+    make_batches,
+    weigh_classes,
+)
 from keras_senet.training.network import make_network
 from keras_senet.training.optimizer import make_optimizer
 from keras_senet.training.phases import Phase, fixed, scale_recipe_rates, untrained_layers
@@ -95,19 +100,23 @@ def find_rate(
     with tempfile.TemporaryDirectory() as empty:
         start = read_start(recipe, empty if workdir is None else workdir)
     preprocessing = start and start.preprocessing
-    images = load_images(recipe, data_dir, preprocessing)
+    images = load_images(recipe, data_dir)
+    if recipe.batch_size > len(images.train):
+        recipe = lower_batch_size(recipe, len(images.train))
+    batches = make_batches(recipe, images.train, preprocessing)
     keras.utils.set_random_seed(recipe.seed)
     model = make_network(recipe, images.train, start and start.spec, preprocessing)
     if start:
         start.load_into(model, recipe, images.train.class_names)
     schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
-    phase = _make_phase(recipe, model, images.batches.steps_per_epoch, schedule)
-    step = TrainStep(recipe, model, [phase], None, tf.distribute.get_strategy())
+    phase = _make_phase(recipe, model, batches.steps_per_epoch, schedule)
+    weights = weigh_classes(images.train) if recipe.class_weights else None
+    step = TrainStep(recipe, model, [phase], None, tf.distribute.get_strategy(), weights)
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
     totals = Totals()
     with Progress(steps, 0, recipe.batch_size, verbose) as bar:
-        for number, batch in enumerate(images.batches.batches(0, steps)):
+        for number, batch in enumerate(batches.batches(0, steps)):
             outcome = step(*batch, number)
             totals.last_loss = float(outcome.loss)
             if outcome.failed or not math.isfinite(totals.last_loss):

@@ -15,6 +15,7 @@ HOMES = {
     "UnsupportedFileError": "readers",
     "is_published": "registry",
     "list_weights": "registry",
+    "load_weights": "loading",
     "open_weights": "loading",
     "resolve": "registry",
     "save_weights": "saving",

@@ -5,6 +5,7 @@ preprocessing and the names of the classes.
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
@@ -13,6 +14,15 @@ import keras
 from keras_senet.preprocessing import Preprocessing
 
 METADATA = "keras_senet"
+ENDINGS = (".weights.h5", ".safetensors")
+
+
+def check_ending(path: Path) -> None:
+    """Raises ValueError for a path that is not of a file of this package."""
+    if not path.name.endswith(ENDINGS):
+        raise ValueError(
+            f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}"
+        )
 
 
 def describe(value: Any) -> dict[str, Any]:
@@ -83,11 +93,6 @@ def about(model: keras.Model) -> dict[str, Any]:
     return found if names is None else found | {"class_names": list(map(str, names))}
 
 
-def encode(model: keras.Model) -> str:
-    """The metadata of a network, as text."""
-    return json.dumps(about(model))
-
-
 def class_names_of(metadata: Any) -> tuple[str, ...] | None:
     """The names of the classes that the weights were trained for, or None where the file does not
     say.
@@ -101,6 +106,20 @@ def class_names_of(metadata: Any) -> tuple[str, ...] | None:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError(f"its metadata is damaged: the names of its classes: {str(names)[:80]}")
     return tuple(names)
+
+
+def layers_of(metadata: Any) -> dict[str, str] | None:
+    """The names of a network's layers by their places in a file that has weights of others too;
+    None of a file without others.
+
+    Raises:
+        ValueError: if the metadata is damaged.
+    """
+    layers = metadata.get("layers") if isinstance(metadata, dict) else None
+    is_named = isinstance(layers, dict) and all(isinstance(n, str) for n in layers.values())
+    if layers is not None and not is_named:
+        raise ValueError(f"its metadata is damaged: its layers are {str(layers)[:80]!r}")
+    return layers
 
 
 def preprocessing_of(metadata: Any) -> Preprocessing | None:

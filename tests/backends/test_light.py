@@ -174,7 +174,6 @@ def test_predictions_are_decoded():
 
 
 NEED_TENSORFLOW = {
-    "read": lambda network, path: network.preprocessing.read(path),
     "crop": lambda network, path: network.preprocessing.crop(TINY_IMAGES[0]),
     "data": lambda network, path: keras_senet.data.load,
     "training": lambda network, path: keras_senet.training.Trainer,

@@ -6,12 +6,15 @@ import json
 import pytest
 from PIL import Image
 
+import keras_senet
+from keras_senet import cpu, models
 from keras_senet.cli import flags
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import AblateOptions, TrainOptions
 from keras_senet.images.survey import Survey, survey
 from keras_senet.recipes import RECIPES, Recipe, pick_recipe
 from keras_senet.recipes.choice import PROTOCOLS
+from keras_senet.se import SE
 
 
 def save(path, size=(32, 32)):
@@ -82,7 +85,7 @@ def test_a_prepared_dataset_has_what_its_files_say(tmp_path):
     assert survey("birds", str(tmp_path)) == Survey()
 
 
-@pytest.mark.parametrize("name", ["digits", "nowhere", "/no/where", "", "a:b:c"])
+@pytest.mark.parametrize("name", ["digits", "nowhere", "/no/where", "a:b:c"])
 def test_of_anything_else_nothing_is_known(tmp_path, name):
     assert survey(name, str(tmp_path)) == Survey()
 
@@ -168,3 +171,71 @@ def test_images_that_are_not_decoded_are_named(tmp_path):
     (tmp_path / "cat" / "a.heic").write_bytes(b"")
     with pytest.raises(ValueError, match=r"a\.heic' is not decoded"):
         read(f"--workdir w --dataset {tmp_path}")
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
+def test_the_network_is_that_of_the_weights(tmp_path, ending):
+    """Of a file of this package, by its metadata: also without SE blocks and with other depths."""
+    spec = dataclasses.replace(models.SEResNet20.spec, depths=(1, 1, 2), se=None)
+    model = models.SEResNet20.variant(spec)(weights=None)
+    keras_senet.save_weights(model, tmp_path / f"mine{ending}")
+    save(tmp_path / "photos" / "cat" / "a.jpg", (300, 200))
+    flags = f"--workdir {tmp_path}/w --dataset {tmp_path}/photos --weights {tmp_path}/mine{ending}"
+    for more in ("", " --recipe finetune"):
+        recipe = read(flags + more).recipe
+        assert (recipe.model, recipe.depths, recipe.se) == ("SEResNet20", (1, 1, 2), None)
+        assert recipe.weights == f"{tmp_path}/mine{ending}"
+    assert read(flags + " --model SEResNet32").recipe.model == "SEResNet32"
+
+
+def test_the_network_is_that_of_a_run(tmp_path):
+    run = Recipe(model="SEResNet56", depths=(2, 1, 1), se=SE(8))
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(run)}))
+    save(tmp_path / "photos" / "cat" / "a.jpg", (300, 200))
+    for weights in (tmp_path, tmp_path / "best.weights.h5", tmp_path / "model.keras"):
+        recipe = read(
+            f"--workdir {tmp_path}/w --dataset {tmp_path}/photos --weights {weights}"
+        ).recipe
+        assert (recipe.model, recipe.depths, recipe.se) == ("SEResNet56", (2, 1, 1), SE(8))
+
+
+@pytest.mark.parametrize(
+    ("weights", "images", "size", "gpu", "name", "model"),
+    [
+        ("imagenet", 800, 400, False, "finetune", "SEResNet50"),
+        ("imagenet", 800, 400, True, "finetune", "SEResNet50"),
+        ("imagenet", 5000, 400, False, "finetune", "SEResNet50"),
+        ("imagenet", 5000, 400, True, "finetune-modern", "SEResNet50"),
+        ("imagenet-racm", 5000, 400, True, "finetune-modern", "SEResNeXt50"),
+        ("imagenet-ra2", None, None, True, "finetune", "SEResNet50"),
+        ("imagenet", 800, 32, False, "finetune", "SEResNet50"),
+        ("theirs.pth", 800, 32, False, "finetune", "SEResNet20"),
+        ("theirs.pth", 800, 300, False, "finetune", "SEResNet50"),
+    ],
+)
+def test_weights_are_fine_tuned(weights, images, size, gpu, name, model):
+    """Also where the dataset has a protocol of its own."""
+    for dataset in ("photos", "cifar10"):
+        recipe = pick_recipe(dataset, images=images, size=size, weights=weights, gpu=gpu)
+        expected = RECIPES[name].override(dataset=dataset, weights=weights, model=model)
+        assert recipe == expected
+        assert recipe.chosen.startswith(f"{name}, for training from weights on ")
+
+
+def test_no_weights_is_from_scratch(tmp_path):
+    save(tmp_path / "cat" / "a.png")
+    recipe = read(f"--workdir w --dataset {tmp_path} --weights none").recipe
+    assert (recipe.weights, recipe.model) == (None, "SEResNet20")
+
+
+@pytest.mark.parametrize(
+    ("visible", "found"), [(None, True), ("0,1", True), ("", False), ("-1", False)]
+)
+def test_a_gpu_is_found_without_tensorflow(monkeypatch, visible, found):
+    monkeypatch.setattr(cpu.glob, "glob", lambda place: [place] if "nvidia" in place else [])
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert cpu.finds_gpu() == found
+    monkeypatch.setattr(cpu.glob, "glob", lambda place: [])
+    assert not cpu.finds_gpu()

@@ -1,5 +1,6 @@
 """The part of a dataset without validation and test images that is kept for validation."""
 
+import itertools
 import os
 import shutil
 from collections import Counter
@@ -125,22 +126,22 @@ def test_a_prepared_dataset_with_training_images_only(tmp_path, shape):
     records = [example(encode(each, kind), i % 3) for i, each in enumerate(pictures)]
     prepare(tmp_path, {"train": [records[:9], records[9:]]}, shape=shape)
     assert data.splits("pictures", tmp_path) == ("train",)
-    assert len(data.load("pictures", "train", tmp_path)) == 20
     whole, train, val = (load("pictures", split, tmp_path) for split in ("all", "train", "val"))
     assert (len(whole), len(train), len(val)) == (20, 17, 3)
     assert np.bincount(val.labels).tolist() == [1, 1, 1]
-    indices = {}
+    everything, _ = whole.fetch(np.arange(20))
+    found = []
     for part in (train, val):
         raw, labels = part.fetch(np.arange(len(part)))
         np.testing.assert_array_equal(labels, part.labels)
         for i, one in enumerate(raw):
-            (at,) = [j for j in range(20) if np.array_equal(whole.fetch(np.array([j]))[0][0], one)]
-            assert whole.labels[at] == labels[i]
-            assert part.name_of(i) == whole.name_of(at)
-            indices.setdefault(at, part)
-    assert sorted(indices) == list(range(20))
-    assert train.listing() != val.listing() != whole.listing()
-    assert train.listing() != load("pictures", "train", tmp_path, seed=1).listing()
+            (at,) = [j for j in range(20) if np.array_equal(everything[j], one)]
+            assert (whole.labels[at], whole.name_of(at)) == (labels[i], part.name_of(i))
+            found.append(at)
+    assert sorted(found) == list(range(20))
+    other = load("pictures", "train", tmp_path, seed=1)
+    listings = [each.listing() for each in (whole, train, val, other)]
+    assert all(a != b for a, b in itertools.combinations(listings, 2))
 
 
 def test_a_list_says_what_each_image_is(tmp_path, image):

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import report_runs
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from hostile import FACTOR, FIRST, SECOND, predictions, random_images, rescaled
 
 import keras_senet
@@ -19,6 +20,7 @@ from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import ExportFile
 from keras_senet.export.formats import Quantization
 from keras_senet.export.images import images_for
+from keras_senet.export.tflite_metadata import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +128,11 @@ def exports_of(folder):
 
 
 def test_a_run_is_calibrated_and_evaluated_on_its_own_images(run_folder, images, capsys):
-    flags = ["--format", "tflite", "onnx", "--quantization", "int8"]
+    flags = ["--format", "tflite", "onnx", "--quantization", "int8", "--io-dtype", "uint8"]
     assert cli.main(["export", str(run_folder), *flags]) == 0
+    content = (run_folder / "exports" / "model.int8.tflite").read_bytes()
+    assert Interpreter(model_content=content).get_input_details()[0]["dtype"] == np.uint8
+    assert read_metadata(content).class_names == images["test"].class_names
     found = exports_of(run_folder)
     assert len(found) == 4
     for each in found.values():
@@ -157,7 +162,7 @@ def test_the_layers_that_lose_are_named(run_folder, capsys, monkeypatch):
     assert cli.main(command) == 0
     printed = capsys.readouterr().out
     assert "Layers that lose most in int8" in printed
-    assert f"--float-layers {FIRST} {SECOND}, more images" in printed
+    assert f"int8 with --float-layers {FIRST} {SECOND}; more images" in printed
     found = exports_of(run_folder)
     assert found["model.tflite"]["sensitive_layers"] is None
     lossy = found["model.int8.tflite"]
@@ -165,6 +170,14 @@ def test_the_layers_that_lose_are_named(run_folder, capsys, monkeypatch):
     assert cli.main([*command, "--overwrite", "--float-layers", FIRST, SECOND]) == 0
     saved = exports_of(run_folder)["model.int8.tflite"]
     assert saved["accuracy"] > lossy["accuracy"] + 0.1
+
+
+def test_no_file_is_written_for_a_layer_that_is_not_there(run_folder, capsys):
+    flags = ["--quantization", "int8", "--float-layers", FIRST, "stage2_block1_con2"]
+    assert cli.main(["export", str(run_folder), *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("Received: 'stage2_block1_con2'. Did you mean 'stage2_block1_conv2'?")
+    assert not (run_folder / "exports").exists()
 
 
 @pytest.fixture
@@ -181,6 +194,14 @@ def test_a_run_whose_images_are_gone(moved_run, capsys):
     assert cli.main(["export", str(moved_run), "--format", "onnx"]) == 0
     assert "Accuracy is not measured" in capsys.readouterr().out
     assert exports_of(moved_run)["model.onnx"]["accuracy"] is None
+
+
+def test_a_network_whose_dataset_is_not_known(network, tmp_path, capsys):
+    network.save(tmp_path / "mine.keras")
+    assert cli.main(["export", str(tmp_path / "mine.keras"), "--quantization", "int8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no images to calibrate on: give --dataset or --calibration" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.keras"]
 
 
 def test_other_images_for_a_run_whose_images_are_gone(moved_run, pictures):
@@ -217,6 +238,7 @@ def test_a_dataset_of_other_classes(run_folder, images, monkeypatch, capsys):
             "--quantization int8 is not for --format savedmodel",
         ),
         (["--quantization", "int8", "--calibration", "/nowhere"], "/nowhere"),
+        (["--quantization", "int8", "--calibration", "."], "'.'"),  # a folder without images
         (["--weights", "/nowhere.weights.h5"], "/nowhere.weights.h5"),
     ],
 )

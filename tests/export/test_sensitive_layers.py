@@ -98,7 +98,7 @@ def test_layers_in_float_save_a_file(write, factor, images, tmp_path):
             lambda m, x: export.to_tflite(
                 m, "f", quantization="int8", representative_images=x, float_layers=(FIRST[:-1],)
             ),
-            f"`float_layers` must be names of layers.*{FIRST[:-1]!r}. Did you mean",
+            f"must be names of layers.*{FIRST[:-1]!r}. Did you mean",
         ),
     ],
 )

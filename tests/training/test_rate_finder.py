@@ -11,7 +11,7 @@ import tensorflow as tf
 
 import keras_senet
 from keras_senet.training import Trainer, find_rate
-from keras_senet.training.inputs import load_images
+from keras_senet.training.inputs import load_images, make_batches
 from keras_senet.training.network import make_network
 from keras_senet.training.rate_finder import analyse_losses
 
@@ -31,12 +31,13 @@ def test_the_losses_are_those_of_a_loop_by_hand(found):
     """SGD with Nesterov's momentum as Keras documents it, L2 regularisation on kernels."""
     result, _ = found
     images = load_images(RECIPE)
+    batches = make_batches(RECIPE, images.train)
     keras.utils.set_random_seed(RECIPE.seed)
     model = make_network(RECIPE, images.train)
     variables = model.trainable_variables
     velocities = [np.zeros(v.shape, "float32") for v in variables]
     losses = []
-    for step, (batch, targets) in enumerate(images.batches.batches(0, len(result.losses))):
+    for step, (batch, targets) in enumerate(batches.batches(0, len(result.losses))):
         with tf.GradientTape() as tape:
             outputs = model(model.preprocessing.normalize(batch), training=True)
             smooth = 0.9 * targets + 0.1 / 10

@@ -82,6 +82,12 @@ def test_an_optimizer_can_be_saved(name):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+def test_an_optimizer_without_decoupled_decay(name):
+    optimizer = make_optimizer(dataclasses.replace(RECIPE, optimizer=name, decoupled=False), 10)
+    assert not optimizer.weight_decay
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
 def test_decoupled_decay_spares_all_but_kernels(name):
     layer = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
     layer.build((None, 2))

@@ -99,9 +99,7 @@ class ExportOptions(WeightsOptions, Printed):
             return
         if len(self.model) + (self.workdir is not None) != 1:
             received = " ".join([*self.model, *([self.workdir] if self.workdir else [])])
-            raise ValueError(
-                f"export takes one MODEL, --workdir, or --all. Received: {received or 'none'}"
-            )
+            raise ValueError(f"export takes one MODEL, or --all. Received: {received or 'none'}")
         check_weights(self.source, self.weights)
         if self.size is not None and self.source.kind == "run":
             raise ValueError(
