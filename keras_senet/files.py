@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-RECIPE = "recipe.json"  # of a work directory
+RECIPE_FILE = "recipe.json"  # by which a training work directory is known
 
 
 def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:

@@ -12,7 +12,7 @@ from keras_senet.images.layout import SPLITS
 LISTED = 1000  # groups of duplicates
 
 
-def summarize(found: Inspection, dataset: str, validation_fraction: float) -> dict[str, Any]:
+def summarize(found: Inspection, dataset: str) -> dict[str, Any]:
     """What `keras-senet data --json` prints.
 
     images, splits, classes  how many images there are, by split, and by class and split; "" is the
@@ -24,7 +24,6 @@ def summarize(found: Inspection, dataset: str, validation_fraction: float) -> di
     problems    how many images have each kind
     unusable, left_out  the images that cannot be used and the other files, with the reason
     duplicates  groups of images that are the same one, those across splits and classes first
-    training    what training does without a split of its own
     """
     counts = found.counts()
     totals = Counter(item.split for item in found.items)
@@ -50,7 +49,6 @@ def summarize(found: Inspection, dataset: str, validation_fraction: float) -> di
             {"file": printable(path), "reason": reason} for path, reason in found.left_out.items()
         ],
         "duplicates": _duplicates(found),
-        "training": _describe_training(totals, validation_fraction),
     }
 
 
@@ -96,16 +94,3 @@ def _duplicates(found):
         "near": found.compared,
         "listed": listed,
     }
-
-
-def _describe_training(totals, fraction):
-    """What `keras-senet train` does with the splits that are there."""
-    if set(totals) <= {"", "train"}:
-        return (
-            f"no validation images of its own: training keeps {100 * fraction:g}% of each class "
-            "for validation (--validation-fraction)"
-        )
-    if "val" in totals and "test" in totals:
-        return "training chooses the best epoch on val, and evaluates test once, at the end"
-    chosen = "val" if "val" in totals else "test"
-    return f"training evaluates each epoch on {chosen}"

@@ -1,7 +1,8 @@
 """A work directory: which run it belongs to, what is in it, and how that is read and written."""
 
-from keras_senet.files import RECIPE as RECIPE  # also of the engine, the images, the classes
+from keras_senet.files import RECIPE_FILE
 
+RECIPE = RECIPE_FILE  # with the engine, the environment, the classes and a digest of the images
 METRICS = "metrics.csv"
 NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"
