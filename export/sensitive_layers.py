@@ -20,7 +20,7 @@ from keras_senet.graphs import flat_layers, functional_of, graphs
 
 from .conditioning import last_activation
 from .folding import fold
-from .inputs import checked_images
+from .inputs import validate_images
 from .model import check_exportable, in_float32, predict, prediction_function, with_plain_ends
 
 if TYPE_CHECKING:
@@ -107,10 +107,10 @@ def rank_layers(
         )
     check_exportable(model, preprocessing)
     model = with_plain_ends(in_float32(model))
-    batches = checked_images("images", images, model)
+    batches = validate_images("images", images, model)
     calibration = batches
     if representative_images is not None:
-        calibration = checked_images("representative_images", representative_images, model)
+        calibration = validate_images("representative_images", representative_images, model)
     inner = _up_to_last_activation(_fold_if_possible(model))
     units = list(_find_units(inner))
     bits = ACTIVATION_BITS[quantization]
