@@ -108,11 +108,11 @@ def load(
         OSError: for files that cannot be read.
         MissingExtraError: if the library that has the data is not installed.
     """
-    source, divides = _open(name, data_dir, upright), validation_fraction is not None
-    wanted = _resolve(source, split, divides)
+    source = _open(name, data_dir, upright)
+    wanted = _resolve(source, split, validation_fraction is not None)
     if wanted == "all":
         return source.load_all()
-    if not divides or not source.lacks_evaluation():
+    if validation_fraction is None or not source.lacks_evaluation():
         return source.load(wanted)
     file = None if split_file is None else Path(split_file)
     whole = source.load_all()

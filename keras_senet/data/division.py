@@ -5,7 +5,7 @@ import hashlib
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -66,7 +66,7 @@ def _hash(name, seed):
     return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "little")
 
 
-def format_splits(datasets: Mapping[str, "object"]) -> bytes:
+def format_splits(datasets: Mapping[str, Any]) -> bytes:
     """The images of datasets by their splits, as the bytes of a CSV file: path, class, split."""
     rows = [
         dict(zip(COLUMNS, (name, dataset.class_names[label], split), strict=True))
