@@ -22,7 +22,7 @@ from keras_senet.training.network import spec_of
 from keras_senet.weights import open_weights, resolve
 from keras_senet.weights.download import fetch
 from keras_senet.weights.loading import StoredWeights
-from keras_senet.weights.metadata import choose_spec, describe, preprocessing_of
+from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
 from keras_senet.weights.names import own_name, to_own
 from keras_senet.weights.readers import Entry, File
 from keras_senet.weights.registry import CHECKPOINTS, Checkpoint, split_part
@@ -147,8 +147,9 @@ def _open(recipe) -> Iterator[_Opened]:
         weights, class_names = _weights_of_run(run, recipe)
     constructor, spec = models.get(recipe.model), spec_of(recipe)
     if Path(weights).suffix == ".keras" and Path(weights).is_file():
-        stored, own = _read_network(Path(weights), constructor, spec)
-        yield _Opened(os.path.abspath(weights), Path(weights), stored, own)
+        stored = _read_network(Path(weights), constructor, spec)
+        names = class_names or stored.class_names
+        yield _Opened(os.path.abspath(weights), Path(weights), stored, names)
         return
     source = resolve(weights, constructor.base.name, "a training work directory", "a .keras file")
     if isinstance(source, Checkpoint):
@@ -156,17 +157,12 @@ def _open(recipe) -> Iterator[_Opened]:
     with open_weights(source, spec, constructor.preprocessing) as stored:
         file = fetch(split_part(source)[0])
         is_path = isinstance(source, Path)
-        metadata = stored.file.metadata if isinstance(stored.file.metadata, dict) else {}
         yield _Opened(
             os.path.abspath(weights) if is_path else str(weights),
             file,
             stored,
-            class_names or _names(metadata.get("class_names")),
+            class_names or stored.class_names,
         )
-
-
-def _names(names):
-    return tuple(map(str, names)) if isinstance(names, (list, tuple)) else None
 
 
 def _run_of(path):
@@ -188,7 +184,7 @@ def _weights_of_run(folder, recipe):
         raise FileNotFoundError(
             f"The run in {str(folder)!r} has no weights yet: there is no {WEIGHTS} and no {BEST}"
         )
-    return str(files[0]), _names(json.loads((folder / RECIPE).read_text()).get("class_names"))
+    return str(files[0]), class_names_of(json.loads((folder / RECIPE).read_text()))
 
 
 def _digest(file):
@@ -197,7 +193,7 @@ def _digest(file):
 
 
 def _read_network(path, constructor, spec):
-    """(the `StoredWeights` of a `.keras` file, the names of its classes or None).
+    """The `StoredWeights` of a `.keras` file.
 
     Raises:
         ValueError: if it is damaged, or of another network than `spec` in a published form.
@@ -224,8 +220,10 @@ def _read_network(path, constructor, spec):
     }
     preprocessing = getattr(model, "preprocessing", constructor.preprocessing)
     file = File(".keras", entries, part="")
-    stored = StoredWeights(repr(str(path)), file, "own", chosen, preprocessing)
-    return stored, _names(getattr(model, "class_names", None))
+    names = getattr(model, "class_names", None)
+    return StoredWeights(
+        repr(str(path)), file, "own", chosen, preprocessing, names and tuple(names)
+    )
 
 
 def _difference(model, constructor):

@@ -119,7 +119,7 @@ def test_images_are_weighted_in_micro_batches_too(tmp_path, unequal):
     recipe = RECIPE.override(class_weights=True, mixup=0.3, accumulation=2)
     trainer = FitTrainer(recipe, tmp_path, verbose=False)
     labels = trainer.train_set.labels.tolist()
-    for _, targets, weights in trainer._batches(0).take(4):
+    for _, targets, weights in trainer._batches(0, 1).take(4):
         assert len(weights) == 8
         for target, weight in zip(targets.numpy(), weights.numpy(), strict=True):
             shares = [(share, labels.count(label)) for label, share in enumerate(target) if share]
