@@ -46,9 +46,9 @@ def open_exported(kind: str, path: str | Path) -> Exported:
     """
     try:
         stored, class_names, compute = OPENERS[kind](str(path))
-    except (ImportError, OSError):
+    except (ImportError, FileNotFoundError):
         raise
-    except Exception as error:  # each runtime has errors of its own
+    except Exception as error:  # each runtime has errors of its own; TensorFlow's is an OSError
         reason = str(error).strip().partition("\n")[0][:300]
         raise ValueError(f"{str(path)!r} is damaged, or is not of its kind ({reason})") from error
     if stored is None:
