@@ -54,6 +54,16 @@ class Base(NamedTuple):
         return [each for each in self.models[-1].layers if _origin(each) is self.origin]
 
     @property
+    def preprocessing(self) -> Preprocessing:
+        """What makes its input of images; a network that is a layer of another model may have been
+        given another one since it was built.
+        """
+        _, *within = self.models
+        if within and (hasattr(within[-1], "spec") or self.origin.spec is None):
+            return getattr(within[-1], "preprocessing", self.origin.preprocessing)
+        return self.origin.preprocessing
+
+    @property
     def missing(self) -> list[str]:
         """The names of the network's layers that the model is built without."""
         there = {layer.name for layer in self.layers}
@@ -116,7 +126,7 @@ def mark_copy(copy: keras.Model, base: Base, spec: Any) -> None:
         copy = copy.get_layer(model.name)
     names = {layer.name for layer in base.layers}
     layers = [layer for layer in copy.layers if layer.name in names]
-    mark(copy, spec, base.origin.preprocessing, layers)
+    mark(copy, spec, base.preprocessing, layers)
     if hasattr(base.models[-1], "spec"):
         copy.spec = spec
 
@@ -209,7 +219,7 @@ def _taken_by(model, base, before):
     """The preprocessing of the model, whose layers compute `before` of images before the base, and
     whether it is assumed.
     """
-    own = _fit_to(model, base.origin.preprocessing)
+    own = _fit_to(model, base)
     channels = len(own.mean)
     if before is not None and _is_same(before, (np.ones(channels), np.zeros(channels))):
         return own, False
@@ -231,9 +241,12 @@ def _one_or_all(values):
     return values[0] if len(values) == 1 else values
 
 
-def _fit_to(model, preprocessing):
-    """The preprocessing, with the size of the model's own input where it is known."""
+def _fit_to(model, base):
+    """The base's preprocessing, with the size of the model's own input where that is another."""
+    preprocessing = base.preprocessing
     shape = tuple(model.inputs[0].shape[1:])
+    if shape == tuple(base.models[-1].inputs[0].shape[1:]):
+        return preprocessing
     sides = shape[:2] if keras.config.image_data_format() == "channels_last" else shape[1:]
     own = preprocessing.height, preprocessing.width
     size = tuple(n or default for n, default in zip(sides, own, strict=True))
@@ -246,7 +259,7 @@ def base_preprocessing(model: keras.Model, base: Base) -> Preprocessing:
     The base's own where that is no factor and offset for each channel.
     """
     outer, before = preprocessing_of(model, log=False), _affine_before(base)
-    own = base.origin.preprocessing
+    own = base.preprocessing
     if outer is None or before is None or len(outer.mean) != len(own.mean):
         return own
     factor, offset = before
@@ -271,7 +284,7 @@ def _affine_before(base) -> tuple[np.ndarray, np.ndarray] | None:
     is something else.
     """
     places = base.places()
-    channels = len(base.origin.preprocessing.mean)
+    channels = len(base.preprocessing.mean)
     changed = [(model, tensor) for model, tensor in places if tensor is not model.inputs[0]]
     if not changed:
         return np.ones(channels), np.zeros(channels)

@@ -9,7 +9,7 @@ from keras import layers
 from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
 
 from .convolutions import find_window, pads_attribute
-from .emitters import EMITTERS, as_float32, emits
+from .emitters import EMITTERS, INACTIVE, as_float32, emits
 from .graph import NO_PADS, UnsupportedLayerError, Value
 
 END = np.iinfo("int64").max  # of a slice that goes to the end
@@ -156,18 +156,7 @@ def _normalization(graph, layer, x):
     return Value(name, x.shape)
 
 
-@emits(
-    layers.Dropout,
-    layers.SpatialDropout2D,
-    layers.GaussianNoise,
-    layers.GaussianDropout,
-    layers.RandomFlip,
-    layers.RandomRotation,
-    layers.RandomTranslation,
-    layers.RandomZoom,
-    layers.RandomContrast,
-    layers.RandomBrightness,
-)
+@emits(*INACTIVE)
 def _identity(graph, layer, x):
     """What does something in training only."""
     return x

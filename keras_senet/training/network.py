@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_senet import models
+from keras_senet.bases import mark
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.training.inputs import Images, image_size
@@ -56,4 +57,5 @@ def make_network(
     if recipe.normalization == "mean":
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
     model.preprocessing, model.class_names = preprocessing, dataset.class_names
+    mark(model, spec, preprocessing)
     return model
