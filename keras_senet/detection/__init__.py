@@ -1,0 +1,6 @@
+"""Faster R-CNN on the feature maps of a network."""
+
+from keras_senet.detection.anchors import Anchors
+from keras_senet.detection.faster_rcnn import Detections, Detector, FasterRCNN
+
+__all__ = ["Anchors", "Detections", "Detector", "FasterRCNN"]

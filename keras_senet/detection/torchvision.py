@@ -1,0 +1,79 @@
+"""Weights of torchvision's detectors."""
+
+from keras_senet.detection.faster_rcnn import Detector
+from keras_senet.weights.names import Entries, Naming, from_torch, own_name
+
+BODY = "backbone.body."
+# Published files have the older names, without the last number.
+TORCHVISION = Naming(
+    layers=(
+        (r"backbone\.fpn\.inner_blocks\.0(?:\.0)?", "lateral2"),
+        (r"backbone\.fpn\.inner_blocks\.1(?:\.0)?", "lateral3"),
+        (r"backbone\.fpn\.inner_blocks\.2(?:\.0)?", "lateral4"),
+        (r"backbone\.fpn\.inner_blocks\.3(?:\.0)?", "lateral5"),
+        (r"backbone\.fpn\.layer_blocks\.0(?:\.0)?", "pyramid2"),
+        (r"backbone\.fpn\.layer_blocks\.1(?:\.0)?", "pyramid3"),
+        (r"backbone\.fpn\.layer_blocks\.2(?:\.0)?", "pyramid4"),
+        (r"backbone\.fpn\.layer_blocks\.3(?:\.0)?", "pyramid5"),
+        (r"rpn\.head\.conv(?:\.0\.0)?", "rpn_conv"),
+        (r"rpn\.head\.cls_logits", "rpn_objectness"),
+        (r"rpn\.head\.bbox_pred", "rpn_deltas"),
+        (r"roi_heads\.box_head\.(fc[67])", r"box_\1"),
+        (r"roi_heads\.box_predictor\.cls_score", "box_classes"),
+        (r"roi_heads\.box_predictor\.bbox_pred", "box_deltas"),
+    ),
+    blocks=(r"^$", ""),
+    marks=("backbone.fpn.", "rpn.head.", "roi_heads."),
+)
+
+
+def assign(detector: Detector, entries: Entries, *, epsilon_of_zero: bool) -> None:
+    """Gives a detector on a ResNet the weights of one of torchvision's, by their names there.
+
+    `epsilon_of_zero` is for files that were trained with an epsilon of 0 in batch normalisation, as
+    the published `fasterrcnn_resnet50_fpn`: ours is subtracted from the variances.
+
+    Raises:
+        ValueError: if the file has other weights than the detector.
+    """
+    entries = _translate(detector, entries)
+    variables = {own_name(variable): variable for variable in detector.variables}
+    missing = [name for name in variables if name not in entries]
+    left = [name for name in entries if name not in variables]
+    other = [
+        f"{name} {entries[name].shape} instead of {tuple(variable.shape)}"
+        for name, variable in variables.items()
+        if name in entries and entries[name].shape != tuple(variable.shape)
+    ]
+    problems = {"missing": missing, "left over": left, "of another shape": other}
+    if any(problems.values()):
+        listed = "; ".join(f"{k}: {', '.join(v[:5])}" for k, v in problems.items() if v)
+        raise ValueError(f"The weights do not fit the detector; {listed}")
+    for name, variable in variables.items():
+        value = entries[name].read()
+        if epsilon_of_zero and name.endswith("moving_variance"):
+            value = value - _epsilon(detector, name)
+        variable.assign(value)
+
+
+def _epsilon(detector, name):
+    return detector.proposer.get_layer(name.rpartition("/")[0]).epsilon
+
+
+def _translate(detector, entries):
+    """Entries by the names here, in Keras' layout."""
+    body = {
+        name.removeprefix(BODY): entry for name, entry in entries.items() if name.startswith(BODY)
+    }
+    others = {name: entry for name, entry in entries.items() if not name.startswith(BODY)}
+    named = from_torch(body, detector.backbone.spec.namings["timm"])
+    named |= from_torch(others, TORCHVISION)
+    if kernel := named.get("box_fc6/kernel"):
+        # Rows are of the flattened (C, H, W), here of (H, W, C)
+        side, channels = detector.spec.pool_side, detector.spec.channels
+        named["box_fc6/kernel"] = kernel.apply(
+            lambda array: (
+                array.reshape(channels, side, side, -1).transpose(1, 2, 0, 3).reshape(array.shape)
+            )
+        )
+    return named
