@@ -1,59 +1,16 @@
-"""A whole detector equals torchvision's, which made the values of oracle/detector.npz in float64."""
-
-from dataclasses import replace
-from pathlib import Path
+"""A whole detector equals torchvision's, step by step."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from oracle_weights import make_weights, shapes_of_detector
 
-import keras_senet
-from keras_senet.detection import Anchors, FasterRCNN, torchvision
 from keras_senet.detection.canvas import prepare
 from keras_senet.detection.network import PYRAMID
-from keras_senet.models.units import Stem
-from keras_senet.weights.readers import Entry
-
-SPEC = FasterRCNN(
-    channels=32,
-    anchors=Anchors((16, 32, 64, 96, 128)),
-    hidden=(64, 64),
-    canonical=56.0,
-    proposals=(30, 60),
-    train_proposals=(60, 120),
-    most=40,
-    short=96,
-    long=128,
-)
-
-
-@pytest.fixture(scope="module")
-def oracle():
-    return np.load(Path(__file__).parent / "oracle" / "detector.npz")
-
-
-@pytest.fixture(scope="module")
-def detector():
-    spec = keras_senet.SEResNet18.spec
-    spec = replace(spec, depths=(1, 1, 1, 1), se=None, stem=Stem(pool="padded"))
-    backbone = keras_senet.SEResNet18.variant(spec)(
-        include_top=False, input_shape=(None, None, 3), weights=None
-    )
-    found = SPEC(backbone, "abcde")
-    arrays = make_weights(shapes_of_detector())
-    entries = {
-        name: Entry(array.shape, lambda array=array: array.astype("float32"))
-        for name, array in arrays.items()
-    }
-    torchvision.assign(found, entries, epsilon_of_zero=False)
-    return found
-
 
 @pytest.fixture(scope="module")
 def canvas(oracle, detector):
     images = [oracle["image0"], oracle["image1"]]
-    return prepare(images, detector.preprocessing, SPEC.short, SPEC.long)
+    return prepare(images, detector.preprocessing, detector.spec.short, detector.spec.long)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +41,7 @@ def test_logits_and_deltas_of_anchors(oracle, outputs):
 def test_proposals(oracle, detector, canvas, outputs, index):
     padded = canvas.images.shape[1:3]
     boxes, scores, count = detector.propose(
-        outputs, index, padded, canvas.sizes[index], SPEC.proposals
+        outputs, index, padded, canvas.sizes[index], detector.spec.proposals
     )
     assert count == 60
     np.testing.assert_allclose(boxes, oracle[f"proposals{index}"], atol=4.5e-5)
