@@ -2,5 +2,6 @@
 
 from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.faster_rcnn import Detections, Detector, FasterRCNN
+from keras_senet.detection.torchvision import load_torchvision
 
-__all__ = ["Anchors", "Detections", "Detector", "FasterRCNN"]
+__all__ = ["Anchors", "Detections", "Detector", "FasterRCNN", "load_torchvision"]

@@ -103,7 +103,7 @@ class Detector:
         spec: a `FasterRCNN`.
         backbone: a network of keras_senet with `include_top=False` and, to take images of any
             size, `input_shape=(None, None, 3)`.
-        class_names: without the background.
+        class_names: without the background; those that are "" are never detected.
 
     Attributes:
         spec, backbone, class_names: the arguments.
@@ -119,7 +119,8 @@ class Detector:
     def __init__(self, spec: FasterRCNN, backbone: keras.Model, class_names: Sequence[str]):
         self.spec, self.backbone = spec, backbone
         self.class_names = tuple(class_names)
-        if not self.class_names or len(set(self.class_names)) < len(self.class_names):
+        named = [name for name in self.class_names if name]
+        if not named or len(set(named)) < len(named):
             raise ValueError(
                 "`class_names` must be different names, at least one. "
                 f"Received: class_names={list(self.class_names)}"
@@ -256,6 +257,8 @@ class Detector:
         is_box = (box.short_side(boxes) >= LEAST_DETECTION) & tf.repeat(
             box.short_side(proposals) > 0, len(self.class_names)
         )
+        if not all(self.class_names):
+            is_box &= tf.tile([bool(name) for name in self.class_names], tf.shape(proposals)[:1])
         chosen, count = select_best(
             boxes,
             tf.where(is_box, scores, NONE),
