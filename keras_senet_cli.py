@@ -24,6 +24,7 @@ COMMANDS = {
     "quickstart": "train SE-ResNet-20 on handwritten digits, evaluate it, export it to all formats",
     "list": "the networks with size and multiply-adds; published weights; recipes",
     "summary": "one network, stage by stage",
+    "data": "what is in a folder of images, and what may be wrong with it, before training",
     "train": "a recipe on a dataset, on one device or many; the same command continues it",
     "evaluate": "top-1, top-5 and confusions of networks, or of their average, on a dataset",
     "curves": "the errors of several runs in one picture",
@@ -47,21 +48,9 @@ DEFAULT_WORKDIRS = {"train": None, "ablate": None, "quickstart": "quickstart"}
 
 # What kernels are chosen by, on x86 and on ARM, as Linux names it
 INSTRUCTIONS = (
-    *(
-        "avx",
-        "f16c",
-        "fma",
-        "avx2",
-        "avx_vnni",
-        "avx512f",
-        "avx512bw",
-        "avx512dq",
-        "avx512vl",
-        "avx512_vnni",
-    ),
-    *("avx512_bf16", "avx512_fp16", "amx_tile", "amx_int8", "amx_bf16", "amx_fp16"),
-    *("asimddp", "asimdhp", "bf16", "i8mm", "sve", "sve2", "sme"),
-)
+    "avx f16c fma avx2 avx_vnni avx512f avx512bw avx512dq avx512vl avx512_vnni avx512_bf16 "
+    "avx512_fp16 amx_tile amx_int8 amx_bf16 amx_fp16 asimddp asimdhp bf16 i8mm sve sve2 sme"
+).split()
 
 USAGE = "Usage: keras-senet [--help] [--version] [--install-completion] COMMAND [OPTIONS]\n"
 
@@ -104,6 +93,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return cli.main(arguments)
     finally:
         launcher.parsing = False
+        if "keras_senet.layers" not in sys.modules:  # the next import is to register them
+            sys.modules.pop("keras_senet", None)
 
 
 def _explain(first: str | None) -> str:

@@ -87,7 +87,7 @@ class Reference:
         self.names, self.activations = output_names(model), {}
         tensors = dict(zip(self.names, functional.outputs, strict=True))
         for name in self.names:
-            activation, before = _last_activation(tensors[name])
+            activation, before = last_activation(tensors[name])
             if activation in ACTIVATIONS:
                 self.activations[name] = ACTIVATIONS[activation]
                 tensors[f"{name} (before)"] = before
@@ -124,7 +124,7 @@ class Reference:
         function.
         """
         trainable, others = (
-            [ops.convert_to_tensor(_changed(variable, change)) for variable in variables]
+            [ops.convert_to_tensor(_change(variable, change)) for variable in variables]
             for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
         )
 
@@ -160,7 +160,7 @@ def _changes(seed, unit):
     )
 
 
-def _changed(variable, change):
+def _change(variable, change):
     values = np.asarray(ops.convert_to_numpy(variable.value))
     return change(values) if values.dtype.kind == "f" else values
 
@@ -171,7 +171,7 @@ def _relative_difference(values, reference):
     return float(difference / max(np.abs(reference).max(), np.finfo("float32").tiny))
 
 
-def _last_activation(tensor):
+def last_activation(tensor: keras.KerasTensor) -> tuple[Any, Any]:
     """(the activation that outputs a tensor (N, C), the tensor that it takes); (None, None) without
     a known one.
     """

@@ -1,6 +1,8 @@
 """The files that a network is exported to: every format with every quantisation that it has."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import keras
@@ -50,15 +52,30 @@ class ExportFile(NamedTuple):
         check_replaceable(Path(folder, self.name), overwrite, self.kind == "savedmodel")
 
     def write(
-        self, model: keras.Model, folder, *, images, calibration, class_names, overwrite: bool
+        self,
+        model: keras.Model,
+        folder,
+        *,
+        images,
+        calibration,
+        class_names,
+        overwrite: bool,
+        evaluation=None,
+        int8: Mapping[str, Any] = MappingProxyType({}),
     ) -> ExportReport:
         """Writes it into a folder with the model's own preprocessing. `images` None is synthetic
-        ones.
+        ones; `int8` are options of int8 files, of which each format takes those that it has.
         """
-        chosen: dict[str, Any] = {"quantization": self.quantization} if self.quantization else {}
         calibration = calibration if self.calibrates else None
-        common = Common(images, model.preprocessing, class_names, overwrite, calibration)
-        options = FORMATS[self.kind](**chosen)
+        common = Common(
+            images, model.preprocessing, class_names, overwrite, calibration, evaluation
+        )
+        kind, chosen = FORMATS[self.kind], {}
+        if self.quantization is not None:
+            chosen["quantization"] = self.quantization
+        if self.quantization == "int8":
+            chosen |= {name: value for name, value in int8.items() if hasattr(kind, name)}
+        options = kind(**chosen)
         return export_model(model, Path(folder, self.name), options, common)
 
 

@@ -1,10 +1,13 @@
 """Batch normalisation as part of the convolution before it."""
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import layers, ops
 
 from keras_senet import graphs
+from keras_senet.bases import preprocessing_of
 
 FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
@@ -24,16 +27,20 @@ def fold(model: keras.Model) -> keras.Model:
             layer of another library that `get_config` does not describe.
     """
     found = graphs.graphs(model)
-    kept = _called_otherwise(found)
+    kept = _find_other_calls(found)
     folded = {norm: conv for graph in found for norm, conv in _foldable(graph) if norm not in kept}
     changed = {
-        conv: (graphs.with_config(conv, use_bias=True), _folded_weights(conv, norm))
+        conv: (graphs.with_config(conv, use_bias=True), _fold_weights(conv, norm))
         for norm, conv in folded.items()
     }
-    return graphs.rebuild(model, changed, gone=folded)
+    copy: Any = graphs.rebuild(model, changed, gone=folded)
+    preprocessing = preprocessing_of(model, log=False)
+    if preprocessing is not None:
+        copy.preprocessing = preprocessing
+    return copy
 
 
-def _called_otherwise(found):
+def _find_other_calls(found):
     """The layers called with `training=True` or a mask, and those within them."""
     called = [
         node.operation for graph in found for node in graph.nodes if not graphs.is_plain(node)
@@ -60,7 +67,7 @@ def _foldable(graph):
             yield norm, conv
 
 
-def _folded_weights(conv, norm):
+def _fold_weights(conv, norm):
     """Kernel and bias of conv, then norm: computed in float64, rounded once."""
     gamma, beta = _as_float64(norm.gamma, 1.0), _as_float64(norm.beta, 0.0)
     mean, variance = _as_float64(norm.moving_mean, 0.0), _as_float64(norm.moving_variance, 1.0)

@@ -1,18 +1,23 @@
 """What the options of every format share, the arguments beside them, and the way to a file."""
 
+import difflib
 import os
+from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import keras
 
+from keras_senet.fields import check_choice
+from keras_senet.graphs import flat_layers
 from keras_senet.preprocessing import Preprocessing
 
+from .accuracy import labelled_images
 from .conditioning import FLOAT32, Precision
-from .inputs import batches_to_compare, checked_images
-from .model import check_exportable, checked_class_names, in_float32, with_plain_ends
+from .inputs import batches_to_compare, validate_images
+from .model import check_class_names, check_exportable, in_float32, with_plain_ends
 from .parity import ExportReport, measure
-from .staging import staged
+from .staging import stage_file
 
 
 class Quantization(NamedTuple):
@@ -38,6 +43,9 @@ class Common:
     class_names            the names of the classes, in the order of the model's output
     overwrite              whether to replace what is at the path
     representative_images  (N, H, W, C) to calibrate on, for quantisations that need them
+    evaluation             (images, labels): (N, H, W, C) as the exported model takes them, such as
+                           uint8 with `preprocessing`, and their classes (N,), on which the accuracy
+                           of the model and of the file is measured; None measures none
     """
 
     images: Any = None
@@ -45,6 +53,7 @@ class Common:
     class_names: Any = None
     overwrite: bool = False
     representative_images: Any = None
+    evaluation: Any = None
 
 
 class FormatOptions:
@@ -71,10 +80,7 @@ class FormatOptions:
     def check_quantization(self) -> None:
         """Raises ValueError for a quantisation that the format does not have."""
         name, accepted = self.quantization, tuple(self.QUANTIZATIONS)
-        if not isinstance(name, str | None) or name not in accepted:
-            raise ValueError(
-                f"`quantization` must be one of {accepted}. Received: quantization={name!r}"
-            )
+        check_choice("quantization", name, accepted)
 
     def check_installed(self) -> None:
         """Raises MissingExtraError or ValueError where the format's libraries are not there."""
@@ -86,6 +92,37 @@ class FormatOptions:
     def write(self, model: keras.Model, target: Any, common: Common) -> None:
         """Writes the file."""
         raise NotImplementedError
+
+
+def check_float_layers(options: Any) -> tuple[str, ...]:
+    """The option `float_layers` as a tuple. Raises ValueError unless it has names, of int8."""
+    given = options.float_layers
+    names = (given,) if isinstance(given, str) else tuple(given or ())
+    if names and options.quantization != "int8":
+        raise ValueError(
+            "`float_layers` must be () unless quantization='int8'. Received: "
+            f"float_layers={given!r}, quantization={options.quantization!r}"
+        )
+    return names
+
+
+def check_layer_names(model: keras.Model, names: tuple[str, ...]) -> None:
+    """Raises ValueError for the name of a layer that the model has not."""
+    known = {layer.name for layer in flat_layers(model)}
+    for name in names:
+        if name not in known:
+            close = difflib.get_close_matches(str(name), known, n=1)
+            meant = f". Did you mean {close[0]!r}?" if close else ""
+            raise ValueError(
+                f"`float_layers` (--float-layers) must be names of layers of {model.name!r}. "
+                f"Received: {name!r}{meant}"
+            )
+
+
+def names_within(model: keras.Model, names: Collection[str]) -> set[str]:
+    """The names of these layers and of those within them, such as the convolutions of SE blocks."""
+    layers = [layer for layer in flat_layers(model) if layer.name in names]
+    return {each.name for layer in layers for each in flat_layers(layer)}
 
 
 def export_model(
@@ -108,15 +145,16 @@ def export_model(
     common = common or Common()
     options.check_installed()
     check_exportable(model, common.preprocessing)
-    common = replace(common, class_names=checked_class_names(model, common.class_names))
+    common = replace(common, class_names=check_class_names(model, common.class_names))
     model = options.adapt(model, common)
     common = replace(common, representative_images=_calibration(model, options, common))
     model = with_plain_ends(in_float32(model))
     batches = batches_to_compare(model, common.preprocessing, common.images)
+    evaluation = labelled_images(common.evaluation, model)
     is_folder = options.kind == "savedmodel"
-    with staged(path, common.overwrite, is_folder) as target:
+    with stage_file(path, common.overwrite, is_folder) as target:
         options.write(model, target, common)
-        measured = measure(target, model, options, common.preprocessing, batches)
+        measured = measure(target, model, options, common.preprocessing, batches, evaluation)
     return ExportReport(str(path), options.kind, options.quantization, **measured)
 
 
@@ -129,4 +167,4 @@ def _calibration(model, options, common):
             f"`representative_images` must be {accepted} with quantization="
             f"{options.quantization!r}. Received: representative_images of {type(given)}"
         )
-    return None if given is None else checked_images("representative_images", given, model)
+    return None if given is None else validate_images("representative_images", given, model)

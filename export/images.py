@@ -1,5 +1,6 @@
 """Images to calibrate on and to compare with."""
 
+import logging
 import os
 import warnings
 
@@ -7,10 +8,13 @@ import keras
 import numpy as np
 
 from keras_senet import data
+from keras_senet.data.decoding import find_corrupt
 from keras_senet.evaluation.networks import views_of
 from keras_senet.images.walk import describe_left_out, find_images
 
 MOST_IMAGES = 200
+
+log = logging.getLogger(__name__)
 
 
 def images_for(model: keras.Model, source: str, data_dir=None) -> np.ndarray:
@@ -31,16 +35,28 @@ def images_for(model: keras.Model, source: str, data_dir=None) -> np.ndarray:
     images, _ = images_of(
         model, data.load(source, "train", data_dir, upright=model.preprocessing.upright)
     )
-    return images
+    return images.astype("float32")
 
 
 def images_of(
     model: keras.Model, dataset, most: int | None = MOST_IMAGES
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(images as those of `images_for`, their classes) of a dataset; `most` None takes all."""
-    raw, labels = dataset.fetch(select_evenly(len(dataset), most or len(dataset)))
+    """(images uint8 (N, size, size, C) as evaluation shows them to the network, their classes) of a
+    dataset; `most` None takes all. Images that cannot be decoded are left out, and named in the
+    log.
+    """
     (view,) = views_of(model, dataset, None)
-    return np.concatenate([view(dataset.decode(image)) for image in raw]).astype("float32"), labels
+    shown, labels = [], []
+    for index in select_evenly(len(dataset), most or len(dataset)):
+        if corrupt := find_corrupt(dataset, index):
+            log.warning("left out: %s", corrupt)
+            continue
+        (raw,), (label,) = dataset.fetch(np.array([index], "int64"))
+        shown.append(view(dataset.decode(raw)))
+        labels.append(label)
+    if not shown:
+        raise ValueError("No image of the dataset could be decoded")
+    return np.concatenate(shown), np.array(labels)
 
 
 def _image_files(folder):

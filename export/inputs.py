@@ -1,5 +1,7 @@
 """The images that a file and the Keras model are compared on."""
 
+from collections.abc import Sequence
+
 import keras
 import numpy as np
 
@@ -32,7 +34,7 @@ def batches_to_compare(model: keras.Model, preprocessing, images) -> list[np.nda
     """Images to compare on, a batch of each size: two sizes at least of a model for images of any
     size.
     """
-    batches = [] if images is None else checked_images("images", images, model)
+    batches = [] if images is None else validate_images("images", images, model)
     if not is_of_any_size(model):
         return batches or [synthetic_images(model, preprocessing)]
     own = own_sides(model, preprocessing) or (USUAL_SIZE, USUAL_SIZE)
@@ -54,7 +56,7 @@ def to_layout(values: np.ndarray, layout: str) -> np.ndarray:
     return values.transpose(0, 3, 1, 2) if layout == "nchw" and values.ndim == 4 else values
 
 
-def checked_images(argument: str, images, model: keras.Model) -> list[np.ndarray]:
+def validate_images(argument: str, images, model: keras.Model) -> list[np.ndarray]:
     """The images of any iterable as float32 arrays (N, H, W, C), one of each size that there is.
 
     Raises:
@@ -69,7 +71,7 @@ def checked_images(argument: str, images, model: keras.Model) -> list[np.ndarray
             f"`{argument}` must be images of shape ({named}). Received: {type(images)} ({error})"
         ) from error
     sizes = dict.fromkeys(array.shape for array in arrays)
-    wrong = [size for size in sizes if not _fits(size, shape)]
+    wrong = [size for size in sizes if not fits(size, shape)]
     if wrong or not arrays:
         given = (len(arrays), *(wrong[0] if wrong else ()))
         raise ValueError(f"`{argument}` must be of shape (N, {named}). Received: {given}")
@@ -78,6 +80,6 @@ def checked_images(argument: str, images, model: keras.Model) -> list[np.ndarray
     return [np.stack([array for array in arrays if array.shape == size]) for size in sizes]
 
 
-def _fits(size, shape):
+def fits(size: Sequence[int], shape: Sequence[int | None]) -> bool:
     """Whether images of a size are of a shape, in which None is any side."""
     return len(size) == 3 and all(a in (None, b) for a, b in zip(shape, size, strict=True))

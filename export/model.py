@@ -11,6 +11,7 @@ from keras_senet.graphs import (
     check_functional,
     flat_layers,
     functional_of,
+    keep_attributes,
     operation_of,
     set_weights,
     with_config,
@@ -79,7 +80,7 @@ def check_tensorflow(what: str) -> None:
         )
 
 
-def checked_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] | None:
+def check_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] | None:
     """The names as a tuple of text, or None.
 
     Raises:
@@ -114,14 +115,7 @@ def with_plain_ends(model: keras.Model) -> keras.Model:
     if is_plain and isinstance(model.input, keras.KerasTensor):
         return model
     outputs = model.outputs[0] if len(model.outputs) == 1 else model.output
-    return _with_preprocessing_of(model, keras.Model(model.inputs[0], outputs, name=model.name))
-
-
-def _with_preprocessing_of(model, copy):
-    """The copy, with the model's `preprocessing` if it has one."""
-    if hasattr(model, "preprocessing"):
-        copy.preprocessing = model.preprocessing
-    return copy
+    return keep_attributes(model, keras.Model(model.inputs[0], outputs, name=model.name))
 
 
 def output_names(model: keras.Model) -> list[str]:
@@ -190,7 +184,7 @@ def of_shape(model: keras.Model, shape: Sequence[int]) -> keras.Model:
         model, keras.Input(shape, name="images"), clone_function=with_config
     )
     set_weights(copy, model.get_weights())
-    return _with_preprocessing_of(model, copy)
+    return keep_attributes(model, copy)
 
 
 def image_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
@@ -218,7 +212,7 @@ def copy_with(model: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
     """A copy with `clone(layer)` in place of each layer, nested ones too, and equal weights."""
     copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
     set_weights(copy, model.get_weights())
-    return _with_preprocessing_of(model, copy)
+    return keep_attributes(model, copy)
 
 
 def prediction_function(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import keras
 import numpy as np
 
+from .accuracy import LabelledImages
 from .conditioning import Reference
 from .inputs import to_layout
 
@@ -43,6 +44,16 @@ class ExportReport:
     sensitivity     how far the Keras model's own outputs move, as `relative_error`, when its
                     weights and the images change in the last bit of the file's precision; None for
                     integers
+
+    With labelled images to evaluate on, else None:
+
+    accuracy          the fraction of them, 0..1, whose class is the file's top-1 prediction
+    keras_accuracy    the same of the Keras model, on the same images
+    evaluated_images  how many they are: a file that would take longer than two minutes is evaluated
+                      on fewer than there are, evenly spread
+    evaluated_split   of the dataset, if the command line chose the images
+    sensitive_layers  the layers that lose most, if the command line was asked to look for them as
+                      an integer file lost more than a point: `rank_layers`
     """
 
     path: str
@@ -56,10 +67,20 @@ class ExportReport:
     latency_ms: float
     peak_memory: int
     sensitivity: float | None = None
+    accuracy: float | None = None
+    keras_accuracy: float | None = None
+    evaluated_images: int | None = None
+    evaluated_split: str | None = None
+    sensitive_layers: tuple[str, ...] | None = None
 
 
 def measure(
-    target: Path, model: keras.Model, options: "FormatOptions", preprocessing, batches
+    target: Path,
+    model: keras.Model,
+    options: "FormatOptions",
+    preprocessing,
+    batches,
+    evaluation: LabelledImages | None = None,
 ) -> dict[str, Any]:
     """The measured fields of an `ExportReport`.
 
@@ -68,9 +89,16 @@ def measure(
     """
     reference = Reference(model, preprocessing, batches, options.chosen.precision)
     given = [to_layout(batch, options.layout) for batch in batches]
-    measured = run_file(target, options.kind, given, reference.is_cut)
+    labelled = None if evaluation is None else to_layout(evaluation.images, options.layout)
+    measured = run_file(target, options.kind, given, reference.is_cut, labelled)
     found = measured.pop("outputs")
     what = f"{options.kind} file of {model.name!r}"
+    if evaluation is not None:
+        evaluated = found.pop("evaluation")
+        (predicted,), (at,) = evaluated["classes"], evaluated["indices"]
+        if (predicted < 0).any():
+            raise ParityError(f"The {what} was removed: its outputs are not finite")
+        measured |= evaluation.accuracies(model, preprocessing, predicted, at)
     own, before = found.pop(options.kind), found.pop("before", {})
     errors = check_parity(own, before, reference.to_layout(options.layout), what)
     for signature, outputs in found.items():
@@ -185,19 +213,22 @@ def compare_arrays(
     }
 
 
-def run_file(path, kind: str, batches, cut=False) -> dict[str, Any]:
+def run_file(path, kind: str, batches, cut=False, evaluated=None) -> dict[str, Any]:
     """`outputs`, `latency_ms` and `peak_memory` of a file, run in a fresh process by its own
     runtime.
 
     The outputs are, by the signature's name (the file's own is called `kind`) and the output's, an
     array per batch. With `cut` there is also what each softmax or sigmoid at the end is computed
-    from, as signature `before`.
+    from, as signature `before`. Of the images `evaluated` there are, as signature `evaluation`, the
+    classes that the file predicts, and the indices of those that it was run on.
 
     Raises:
         ParityError: if the runtime cannot load or run the file; its own message follows.
     """
     with tempfile.TemporaryDirectory() as folder:
         np.savez(f"{folder}/images.npz", *batches)
+        if evaluated is not None:
+            np.save(f"{folder}/evaluated.npy", evaluated)
         program = str(Path(__file__).with_name("run_file.py"))
         arguments = [kind, str(path), folder, *(["before"] if cut else [])]
         command = [sys.executable, "-P", program, *arguments]

@@ -2,7 +2,9 @@
 
 FOLDER has `images.npz`, a batch of images of each size, and gets `measured.json` and `outputs.npz`:
 arrays called SIGNATURE/OUTPUT/BATCH. The file's own signature is called KIND. With `before` there
-is one more, `before`: what each output that is a softmax or a sigmoid is computed from. Nothing of
+is one more, `before`: what each output that is a softmax or a sigmoid is computed from. If FOLDER
+has `evaluated.npy`, images of any number type, there is `evaluation`: the classes that the file
+predicts for them, and the `indices` of those that there was time for. Nothing of
 keras_senet is imported here, which is part of the proof: a file must run where only its runtime is.
 """
 
@@ -15,6 +17,9 @@ import time
 from typing import Any
 
 import numpy as np
+
+BATCH = 16  # images
+EVALUATION_SECONDS = 120
 
 
 def saved_model(path):
@@ -85,9 +90,9 @@ def tflite(path):
     (given,), made = interpreter.get_input_details(), runner.get_output_details()
 
     def run(images):
-        outputs = [runner(images=_quantized(image[None], given)) for image in images]
+        outputs = [runner(images=_quantize(image[None], given)) for image in images]
         return {
-            name: _dequantized(np.concatenate([each[name] for each in outputs]), made[name])
+            name: _dequantize(np.concatenate([each[name] for each in outputs]), made[name])
             for name in made
         }
 
@@ -132,7 +137,7 @@ def before_tflite(path):
     return run
 
 
-def _quantized(images, details):
+def _quantize(images, details):
     if details["dtype"] == np.float32:
         return images
     scale, zero = details["quantization"]
@@ -140,7 +145,7 @@ def _quantized(images, details):
     return np.clip(np.round(images / scale + zero), limits.min, limits.max).astype(details["dtype"])
 
 
-def _dequantized(outputs, details):
+def _dequantize(outputs, details):
     if details["dtype"] == np.float32:
         return outputs
     scale, zero = details["quantization"]
@@ -207,6 +212,20 @@ def latency_ms(run, image, seconds=1.0, least=3, most=50):
     return 1000 * statistics.median(times)
 
 
+def evaluate(run, images, milliseconds):
+    """(the top-1 classes by a file's only output, the indices of these images): of all, or as many
+    as `EVALUATION_SECONDS` allow, evenly spread. The class is -1 where an output is not finite.
+    """
+    most = max(1, int(1000 * EVALUATION_SECONDS / milliseconds))
+    indices = np.unique(np.linspace(0, len(images) - 1, min(len(images), most)).astype("int64"))
+    classes = []
+    for start in range(0, len(indices), BATCH):
+        found = run(images[indices[start : start + BATCH]].astype("float32"))
+        outputs = found["predictions"]
+        classes.append(np.where(np.isfinite(outputs).all(-1), outputs.argmax(-1), -1))
+    return np.concatenate(classes), indices
+
+
 def peak_memory():
     """Bytes. Linux' getrusage would count the parent's memory too, from before this program was
     loaded.
@@ -219,7 +238,7 @@ def peak_memory():
     )
 
 
-def main(kind, path, folder, *before):
+def run_images(kind, path, folder, *before):
     """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last
     activation.
     """
@@ -230,7 +249,7 @@ def main(kind, path, folder, *before):
 
     def add(signature, run):
         for i, images in enumerate(batches):
-            found = [run(images[start : start + 16]) for start in range(0, len(images), 16)]
+            found = [run(images[at : at + BATCH]) for at in range(0, len(images), BATCH)]
             for name in found[0]:
                 arrays = [each[name] for each in found]
                 outputs[f"{signature}/{name}/{i}"] = np.concatenate(arrays)
@@ -240,10 +259,14 @@ def main(kind, path, folder, *before):
     measured = {"latency_ms": latency_ms(runs[kind], batches[0][:1]), "peak_memory": peak_memory()}
     if before:
         add("before", BEFORE[kind](path))
+    if os.path.exists(f"{folder}/evaluated.npy"):
+        images = np.load(f"{folder}/evaluated.npy", mmap_mode="r")
+        classes, indices = evaluate(runs[kind], images, measured["latency_ms"])
+        outputs |= {"evaluation/classes/0": classes, "evaluation/indices/0": indices}
     np.savez(f"{folder}/outputs.npz", **outputs)
     with open(f"{folder}/measured.json", "w") as file:
         json.dump(measured, file)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run_images(*sys.argv[1:])

@@ -1,10 +1,15 @@
 """TensorFlow SavedModel."""
 
+import dataclasses
+import json
 from dataclasses import dataclass
 from typing import ClassVar
 
 import keras
 import numpy as np
+
+from keras_senet.fields import check_field
+from keras_senet.graphs import inputs_of, operation_of
 
 from .folding import fold
 from .formats import Common, FormatOptions, export_model
@@ -17,6 +22,7 @@ from .model import (
     unused_name,
 )
 from .parity import ExportReport
+from .reading import ABOUT
 
 
 def _predict_uint8(model, preprocessing, images):
@@ -44,20 +50,18 @@ class SavedModel(FormatOptions):
     signatures: ClassVar = {"serve_uint8": _predict_uint8, "serve_jpeg": _predict_jpeg}
 
     def __post_init__(self):
-        if not isinstance(self.features, bool | np.bool_):
-            raise ValueError(
-                f"`features` must be True or False. Received: features={self.features!r}"
-            )
+        check_field(self, "features", isinstance(self.features, bool | np.bool_), "True or False")
 
     def check_installed(self):
         check_tensorflow("A SavedModel")
 
     def adapt(self, model, common):
         _check_size(model, common.preprocessing)
-        if self.features and not isinstance(model.layers[-1].input, keras.KerasTensor):
+        if self.features and len(_last_inputs(model)) != 1:
             raise ValueError(
                 "`features` are what the model's last layer takes, which must be one tensor. "
-                f"Received: {model.name!r}, whose last layer is {model.layers[-1].name!r}"
+                f"Received: {model.name!r}, whose last layer is "
+                f"{operation_of(model.outputs[-1]).name!r}"
             )
         return model
 
@@ -66,6 +70,17 @@ class SavedModel(FormatOptions):
 
         endpoints = _Endpoints(model, common, self.features)
         write_saved_model(endpoints.model, endpoints.all(), target)
+        _write_about(common, target / ABOUT)
+
+
+def _write_about(common, file):
+    """What is to be known of images and classes, for those who run the folder again."""
+    about = {
+        "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
+        "class_names": common.class_names,
+    }
+    file.parent.mkdir()
+    file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
 
 def to_saved_model(
@@ -77,6 +92,7 @@ def to_saved_model(
     preprocessing=None,
     class_names=None,
     overwrite: bool = False,
+    evaluation=None,
 ) -> ExportReport:
     """Writes a SavedModel folder that runs without keras_senet and Keras, compared with the model.
 
@@ -97,8 +113,8 @@ def to_saved_model(
         model: a functional Keras model with one input, for images.
         path: the folder to write.
         features: whether there is an output `features`, too: what the model's last layer takes.
-        images, preprocessing, class_names, overwrite: as `Common` has them; `preprocessing` is for
-            images of the model's size.
+        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them;
+            `preprocessing` is for images of the model's size.
 
     Returns:
         An `ExportReport`, of `serving_default`. The other signatures are run and compared, too.
@@ -109,8 +125,13 @@ def to_saved_model(
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
             exists or cannot be written.
     """
-    common = Common(images, preprocessing, class_names, overwrite)
+    common = Common(images, preprocessing, class_names, overwrite, evaluation=evaluation)
     return export_model(model, path, SavedModel(features), common)
+
+
+def _last_inputs(model):
+    """The tensors that the last layer takes; other models may call it, too."""
+    return inputs_of(model.outputs[-1])
 
 
 def _check_size(model, preprocessing):
@@ -146,7 +167,7 @@ class _Endpoints:
         self.channels = image_shape(model)[2]
         outputs = dict(zip(output_names(model), model.outputs, strict=True))
         if features:
-            outputs[unused_name("features", outputs)] = model.layers[-1].input
+            (outputs[unused_name("features", outputs)],) = _last_inputs(model)
         self.model = _fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
         self.compute = prediction_function(self.model, common.preprocessing, list(outputs))
 

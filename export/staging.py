@@ -8,7 +8,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def staged(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Iterator[Path]:
+def stage_file(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Iterator[Path]:
     """A path to write to, beside `path`; what is there at the end replaces `path`, and an error
     leaves `path` as it is.
 

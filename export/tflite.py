@@ -7,10 +7,17 @@ import keras
 import numpy as np
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_choice, is_integer
 
 from .conditioning import FLOAT16, FLOAT32, INTEGERS
-from .formats import Common, FormatOptions, Quantization, export_model
+from .formats import (
+    Common,
+    FormatOptions,
+    Quantization,
+    check_float_layers,
+    check_layer_names,
+    export_model,
+)
 from .gates import fix_constant_gates
 from .model import (
     check_tensorflow,
@@ -44,6 +51,7 @@ class TFLite(FormatOptions):
     squeeze_op: str = "mean"
     float_gates: bool = False
     input_size: Any = None
+    float_layers: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "tflite"
     QUANTIZATIONS: ClassVar = QUANTIZATIONS
@@ -55,23 +63,21 @@ class TFLite(FormatOptions):
                 f"With quantization={self.quantization!r}, `io_dtype` must be one of "
                 f"{self.chosen.io_dtypes}. Received: io_dtype={self.io_dtype!r}"
             )
-        if self.squeeze_op not in SQUEEZE_OPS:
-            raise ValueError(
-                f"`squeeze_op` must be one of {SQUEEZE_OPS}. Received: "
-                f"squeeze_op={self.squeeze_op!r}"
-            )
+        check_choice("squeeze_op", self.squeeze_op, SQUEEZE_OPS)
         if self.float_gates and self.quantization != "int8":
             raise ValueError(
                 "`float_gates` must be False unless quantization='int8'. Received: "
                 f"float_gates={self.float_gates!r}, quantization={self.quantization!r}"
             )
         _read_size(self.input_size)
+        object.__setattr__(self, "float_layers", check_float_layers(self))
 
     def check_installed(self):
         require("ai_edge_litert.interpreter", "export")
         check_tensorflow("A TFLite file")
 
     def adapt(self, model, common):
+        check_layer_names(model, self.float_layers)
         return _fix_size(model, self.input_size, common.preprocessing)
 
     def write(self, model, target, common):
@@ -97,11 +103,13 @@ def to_tflite(
     io_dtype: str = "float32",
     squeeze_op: str = "mean",
     float_gates: bool = False,
+    float_layers=(),
     input_size=None,
     images=None,
     preprocessing=None,
     class_names=None,
     overwrite: bool = False,
+    evaluation=None,
 ) -> ExportReport:
     """Writes a TFLite file of built-in operators only, run by LiteRT and compared with the model.
 
@@ -127,9 +135,11 @@ def to_tflite(
         float_gates: with "int8", whether the two convolutions and the sigmoid of each SE block stay
             in float32. They are a small fraction of the work; their results are rounded to 8 bits
             where they rescale the channels.
+        float_layers: with "int8", names of layers that stay in float32: those that `rank_layers`
+            names where the file loses accuracy.
         input_size: of the file's images, (H, W) or a number for both, where the model takes images
             of any size; None is the size of its preprocessing.
-        images, preprocessing, class_names, overwrite: as `Common` has them.
+        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -143,8 +153,10 @@ def to_tflite(
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
             exists or cannot be written.
     """
-    options = TFLite(quantization, io_dtype, squeeze_op, float_gates, input_size)
-    common = Common(images, preprocessing, class_names, overwrite, representative_images)
+    options = TFLite(quantization, io_dtype, squeeze_op, float_gates, input_size, float_layers)
+    common = Common(
+        images, preprocessing, class_names, overwrite, representative_images, evaluation
+    )
     return export_model(model, path, options, common)
 
 

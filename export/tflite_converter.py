@@ -4,12 +4,16 @@ import contextlib
 import re
 import tempfile
 import warnings
+from collections.abc import Collection
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from keras_senet.extras import require
+from keras_senet.graphs import flat_layers
 
+from .formats import names_within
 from .gates import gate_layers
 from .serving import serving_function, write_saved_model
 
@@ -31,10 +35,11 @@ def convert(model, options, common) -> bytes:
         serve = serving_function(model, common.preprocessing, batch=1)
         write_saved_model(model, {"serving_default": serve}, folder)
         converter = _make_converter(folder, options, common)
-        if not options.float_gates:
+        names = [*options.float_layers, *(gate_layers(model) if options.float_gates else ())]
+        if not names:
             return converter.convert()
         plain: Any = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
-        return _with_float_layers(converter, find_operations(gate_layers(model), plain))
+        return _with_float_layers(converter, find_operations(model, names, plain))
 
 
 def _make_converter(folder, options, common) -> Any:
@@ -77,9 +82,28 @@ def _short_errors(model):
         raise ValueError(f"{model.name!r} has something that TFLite has not: {reason}") from error
 
 
-def find_operations(layer_names: list[str], content: bytes) -> list[str]:
-    """The operations of a float file that compute these layers, by the names of their outputs."""
+def find_operations(model: keras.Model, names: Collection[str], content: bytes) -> list[str]:
+    """The operations of a float file that compute these layers of a model and those within them, by
+    the names of their outputs.
+
+    These are paths through the layers' names, to which TensorFlow may have added a number each; of
+    operations in one there are several, with semicolons.
+    """
     interpreter = require("ai_edge_litert.interpreter", "export").Interpreter(model_content=content)
-    names = [tensor["name"] for tensor in interpreter.get_tensor_details()]
-    marks = [mark for layer in layer_names for mark in (f"/{layer}_", f"/{layer}/")]
-    return [name for name in names if any(mark in name for mark in marks)]
+    paths = {
+        tensor["name"]: re.split("[/;]", tensor["name"])
+        for tensor in interpreter.get_tensor_details()
+    }
+    known = {layer.name for layer in flat_layers(model)}
+    parts = {part for path in paths.values() for part in path}
+    is_numbered = any(_without_number(part) in known for part in parts - known)
+    wanted = names_within(model, names)
+    return [
+        name
+        for name, path in paths.items()
+        if any((_without_number(part) if is_numbered else part) in wanted for part in path)
+    ]
+
+
+def _without_number(part):
+    return re.sub(r"_\d+$", "", part)

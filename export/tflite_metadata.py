@@ -11,7 +11,10 @@ import json
 import re
 import zipfile
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
+
+from keras_senet.preprocessing import Preprocessing
 
 from .metadata_tables import (
     build,
@@ -45,6 +48,9 @@ MIN_PARSER_VERSION = "1.0.0"
 # NormalizationOptions are what a tool does before it calls the graph, and CustomMetadata would need
 # parsers of version 1.5.0. Any tool shows this text.
 IN_GRAPH = "Pixels of 0..255. The graph itself computes (x - mean) / std: mean {}, std {}"
+# How images become these pixels, which the graph does not do.
+CROPPED = ". Images are resized ({}) and cropped to {} of their centre; upright: {}"
+CROPPED_PATTERN = re.compile(re.escape(CROPPED).replace(r"\{\}", "([^;]+?)"))
 IN_GRAPH_PATTERN = re.compile(re.escape(IN_GRAPH).replace(r"\{\}", r"\[([^]]+)\]"))
 AS_TRAINED = "Images normalised as in training"
 
@@ -119,6 +125,36 @@ def read_metadata(content: bytes) -> Metadata:
         return Metadata(name, mean, std, _class_names(content, root))
 
 
+def read_preprocessing(content: bytes) -> Preprocessing | None:
+    """The preparation of images for a TFLite file, from its bytes; None if it does not say.
+
+    In a file of an earlier version, which says how its graph normalises images and not how they
+    are cropped, this is by default.
+
+    Raises:
+        As `read_metadata` does.
+    """
+    with parsing():
+        images, _ = read_ends(content)
+        root = _read_root(content)
+        if root is None:
+            return None
+        description = read_text(_images_of(root), "TensorMetadata", "description")
+        mean, std = _normalization(description)
+        if mean is None or std is None:
+            return None
+        found = Preprocessing(mean, std, images.shape[1:3])
+        if cropped := CROPPED_PATTERN.search(description):
+            interpolation, fraction, upright = cropped.groups()
+            found = replace(
+                found,
+                interpolation=interpolation,
+                crop_fraction=float(fraction),
+                upright=upright == "True",
+            )
+        return found
+
+
 # What is read
 
 
@@ -147,7 +183,7 @@ def _normalization(description):
     """(mean, std) inside the graph, from the description of `images`; (None, None) if it has
     none.
     """
-    found = IN_GRAPH_PATTERN.fullmatch(description)
+    found = IN_GRAPH_PATTERN.match(description)
     if found is None:
         return None, None
     return [tuple(map(float, json.loads(f"[{values}]"))) for values in found.groups()]
@@ -231,7 +267,8 @@ def _in_graph(preprocessing, channels):
             f"`preprocessing` must be of {channels} channels, as the file's input is. "
             f"Received: {preprocessing!r}"
         )
-    return IN_GRAPH.format(mean, std)
+    how = (preprocessing.interpolation, preprocessing.crop_fraction, preprocessing.upright)
+    return IN_GRAPH.format(mean, std) + CROPPED.format(*how)
 
 
 def _pixels_as_they_are():

@@ -1,15 +1,14 @@
 """Squeeze-and-Excitation networks (Hu et al., arXiv 1709.01507) for Keras 3.
 
-Its names are loaded when they are first used, its layers at once: Keras cannot load saved models
-without them.
+Its names are loaded when they are first used, its layers and networks at once: Keras cannot load
+saved models without them.
 """
 
 import importlib
-from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 import keras_senet_cli
-from keras_senet.extras import needs_tensorflow
+from keras_senet.extras import load_names, needs_tensorflow
 from keras_senet.networks import read_table
 
 if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the constructors
@@ -22,8 +21,10 @@ if TYPE_CHECKING:  # what editors and type checkers see of `HOMES` and of the co
     from keras_senet.models.surgery import features as features
     from keras_senet.preprocessing import Preprocessing as Preprocessing
     from keras_senet.preprocessing import preprocess_input as preprocess_input
+    from keras_senet.runs.load import load_run as load_run
     from keras_senet.se import SE as SE
     from keras_senet.weights import list_weights as list_weights
+    from keras_senet.weights import load_weights as load_weights
     from keras_senet.weights import save_weights as save_weights
 
 __version__ = keras_senet_cli.__version__
@@ -37,6 +38,8 @@ HOMES = {
     "decode_predictions": "imagenet",
     "features": "models.surgery",
     "list_weights": "weights",
+    "load_run": "runs.load",
+    "load_weights": "weights",
     "preprocess_input": "preprocessing",
     "push_to_hub": "hub",
     "save_weights": "weights",
@@ -45,18 +48,10 @@ __all__ = [*read_table(), *HOMES]
 
 if not keras_senet_cli.parsing:  # of the command line, which needs no Keras
     with needs_tensorflow():
-        importlib.import_module("keras_senet.initializers")
-        importlib.import_module("keras_senet.layers")
+        importlib.import_module("keras_senet.models")  # and with them initializers and layers
 
 
-def __getattr__(name):
-    if name in __all__:
-        home = importlib.import_module(f"{__name__}.{HOMES.get(name, 'models')}")
-        value = globals()[name] = getattr(home, name)
-        return value
-    if not name.startswith("_") and find_spec(f"{__name__}.{name}"):
-        return importlib.import_module(f"{__name__}.{name}")
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+__getattr__ = load_names(__name__, dict.fromkeys(read_table(), "models") | HOMES)
 
 
 def __dir__():

@@ -31,7 +31,7 @@ class Complexity:
     parameters     weights and biases of convolutions and dense layers, gamma and beta; trainable if
                    nothing is frozen
     statistics     moving means and variances of batch normalisation; the paper's tables 10 to 16
-                   count them in
+                   count them in. Also what a `Normalization` was adapted to
     multiply_adds  of convolutions and dense layers, SE blocks included; one multiply-add is the
                    paper's one FLOP
     rescaled       elements that SE blocks multiply by their gates: the paper's tables fit best with
@@ -76,7 +76,7 @@ def complexity(model: keras.Model) -> Complexity:
             "Multiply-adds depend on the image size: build the model with a fixed `input_shape`. "
             f"Received: input shapes {[tuple(tensor.shape) for tensor in model.inputs]}"
         )
-    rows = tuple(_rows(model, set()))
+    rows = tuple(_rows(model, model.inputs, set()))
     return Complexity(*_sums(rows), layers=rows)
 
 
@@ -87,28 +87,37 @@ def _sums(rows):
     return (sum(getattr(row, count) for row in rows) for count in COUNTS)
 
 
-def _rows(model, counted):
+def _rows(model, inputs, counted):
     """A row per call; the parameters of a layer that is called twice, or shared, count once."""
-    for node in Graph(functional_of(model)).nodes:
+    graph = Graph(functional_of(model))
+    is_open = any(None in tensor.shape[1:] for tensor in model.inputs)
+    called = graph.infer(inputs) if is_open else {}
+    for node in graph.nodes:
         operation = node.operation
         if node.is_input:
             continue
+        given, (output, *_) = (
+            [called.get(id(tensor), tensor) for tensor in tensors]
+            for tensors in (node.input_tensors, node.outputs)
+        )
         if is_functional(operation):
-            yield from _rows(operation, counted)
+            yield from _rows(operation, given, counted)
             continue
-        inputs: Any = node.input_tensors[0].shape
-        outputs: Any = node.outputs[0].shape
         weights = [] if operation in counted else getattr(operation, "weights", [])
         counted.add(operation)
-        statistics = sum(_size(w) for w in weights if w.name.startswith("moving_"))
+        statistics = sum(_size(w) for w in weights if _is_statistic(operation, w))
         yield LayerComplexity(
             operation.name,
-            tuple(outputs[1:]),
+            tuple(output.shape[1:]),
             sum(_size(w) for w in weights) - statistics,
             statistics,
-            _multiply_adds(operation, inputs, outputs),
-            math.prod(outputs[1:]) if isinstance(operation, SqueezeExcite) else 0,
+            _multiply_adds(operation, given[0].shape, output.shape),
+            math.prod(output.shape[1:]) if isinstance(operation, SqueezeExcite) else 0,
         )
+
+
+def _is_statistic(layer, weight):
+    return weight.name.startswith("moving_") or isinstance(layer, keras.layers.Normalization)
 
 
 def _multiply_adds(layer: Any, inputs: Any, outputs: Any) -> int:

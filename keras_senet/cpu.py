@@ -1,6 +1,7 @@
 """What TensorFlow computes with on this machine."""
 
 import functools
+import glob
 import os
 
 from keras_senet_cli import instruction_set
@@ -22,6 +23,15 @@ def has_avx512():
         limit.startswith(("ALL", "DEFAULT", "AVX512", "AVX10"))
         and "avx512dq" in instruction_set().split()
     )
+
+
+def finds_gpu():
+    """Whether the system has a GPU of NVIDIA that this process may use: without TensorFlow, which
+    may still not know how to use it.
+    """
+    if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
+        return False
+    return any(glob.glob(place) for place in ("/dev/nvidia[0-9]*", "/dev/dxg"))
 
 
 @functools.cache

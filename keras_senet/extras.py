@@ -1,8 +1,14 @@
-"""Optional libraries, imported where they are needed; an error says how to install them."""
+"""Modules that are imported when they are needed; of an optional one that is missing, an error says
+how to install it.
+"""
 
 import contextlib
 import importlib
+import sys
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from types import ModuleType
+from typing import Any
 
 
 class MissingExtraError(ImportError):
@@ -26,6 +32,23 @@ def needs_tensorflow():
         if (error.name or "").partition(".")[0] != "tensorflow":
             raise
         raise _missing(error, "tensorflow") from error
+
+
+def load_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
+    """The `__getattr__` of a package, which imports a name from its home, one of the package's
+    modules, when it is first used, and finds modules.
+    """
+
+    def __getattr__(name):  # noqa: N807
+        if name in homes:
+            value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+            setattr(sys.modules[package], name, value)
+            return value
+        if not name.startswith("_") and find_spec(f"{package}.{name}"):
+            return importlib.import_module(f"{package}.{name}")
+        raise AttributeError(f"module {package!r} has no attribute {name!r}")
+
+    return __getattr__
 
 
 def _missing(error, extra):

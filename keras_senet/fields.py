@@ -1,19 +1,34 @@
-"""Fields of plain-data classes: checks whose messages name the field, its value and what is
-accepted, and what the class' docstring says of each.
+"""Checks of arguments and of fields of plain-data classes, whose messages name the argument, its
+value and what is accepted, and what a class' docstring says of each field.
 """
 
 import dataclasses
 import numbers
+from collections.abc import Iterable
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
 
-def check_field(instance: Any, name: str, holds: object, accepted: str) -> None:
-    """Raises ValueError unless the field `name` holds what is accepted."""
+def check_argument(name: str, value: object, holds: object, accepted: str) -> None:
+    """Raises ValueError unless the value of the argument `name` is what is accepted."""
     if not holds:
-        raise ValueError(
-            f"`{name}` must be {accepted}. Received: {name}={getattr(instance, name)!r}"
-        )
+        raise ValueError(f"`{name}` must be {accepted}. Received: {name}={value!r}")
+
+
+def check_field(instance: Any, name: str, holds: object, accepted: str) -> None:
+    """Raises ValueError unless the field `name` is what is accepted."""
+    check_argument(name, getattr(instance, name), holds, accepted)
+
+
+def check_choice(name: str, value: object, choices: Iterable) -> None:
+    """Raises ValueError unless the value is one of the choices."""
+    check_argument(name, value, value in list(choices), f"one of {list(choices)}")
+
+
+def check_integer(name: str, value: Any, least: int) -> None:
+    """Raises ValueError unless the value is an integer, and not below `least`."""
+    holds = is_integer(value) and value >= least
+    check_argument(name, value, holds, f"an integer of at least {least}")
 
 
 def is_integer(value: object) -> bool:

@@ -4,9 +4,10 @@ Keras' private attributes are read and set in this module only.
 """
 
 import collections
+import contextlib
 import functools
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -36,6 +37,29 @@ def operation_of(tensor: keras.KerasTensor) -> Any:
     return _history(tensor).operation
 
 
+def final_operation(model: keras.Model) -> Any:
+    """The layer or operation whose output is the model's first, in a nested model if that is
+    last.
+    """
+    operation = model
+    while isinstance(operation, keras.Model):
+        operation = operation_of(operation.outputs[0])
+    return operation
+
+
+@contextlib.contextmanager
+def replaced_attribute(operation: Any, name: str, value: Any) -> Iterator[None]:
+    """Within, the operation has another attribute, such as `call`, without being tracked for it."""
+    own = vars(operation)
+    before = {name: own[name]} if name in own else {}
+    own[name] = value
+    try:
+        yield
+    finally:
+        del own[name]
+        own.update(before)
+
+
 def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
     """The symbolic tensors that a symbolic tensor is computed from, by `operation_of(tensor)`."""
     history = _history(tensor)
@@ -63,6 +87,53 @@ def stage_number(name: str) -> int | None:
     """The number of the stage of a layer, by its name; None where the name has none."""
     found = re.fullmatch(r"stage(\d+)", stage_of(name))
     return int(found[1]) if found else None
+
+
+def stages_of(model: Any) -> dict[keras.Layer, int | None]:
+    """The stage of each layer with weights of a network with `spec`; None of its head's.
+
+    The stem is 1, or 0 where there is a stage 1. Layers after the last stage, such as a final batch
+    normalisation, belong to it.
+    """
+    named = {layer: stage_number(layer.name) for layer in model.layers if layer.weights}
+    numbers = {number for number in named.values() if number is not None}
+    stem, last = 0 if 1 in numbers else 1, max(numbers)
+    found = {}
+    for layer, number in named.items():
+        if number is None:
+            number = stem if stage_of(layer.name) == "stem" else last
+        found[layer] = None if layer.name in model.spec.head_layers else number
+    return found
+
+
+def scale_rates(optimizer: keras.Optimizer, factors: Mapping[str, float]) -> None:
+    """Makes a Keras optimizer multiply its learning rate, and with it a decoupled decay, by a
+    factor for each variable, by the variables' paths.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    update, decay = inner._backend_update_step, inner._apply_weight_decay
+    weight_decay = inner.weight_decay
+
+    def by_factor(variables):
+        groups = collections.defaultdict(list)
+        for i, variable in enumerate(variables):
+            groups[factors[variable.path]].append(i)
+        return groups.items()
+
+    def scaled_update(gradients, variables, rate):
+        for factor, places in by_factor(variables):
+            chosen = ([values[i] for i in places] for values in (gradients, variables))
+            update(*chosen, rate * factor)
+
+    def scaled_decay(variables):
+        if weight_decay is None:
+            return
+        for factor, places in by_factor(variables):
+            inner.weight_decay = weight_decay * factor  # which Keras reads while this is traced
+            decay([variables[i] for i in places])
+        inner.weight_decay = weight_decay
+
+    inner._backend_update_step, inner._apply_weight_decay = scaled_update, scaled_decay
 
 
 def is_functional(model: object) -> bool:
@@ -126,6 +197,7 @@ class Graph:
                 self._consumers[id(tensor)].append(node)
         self._calls = collections.Counter() if calls is None else calls
         self._calls.update(id(node.operation) for node in self.nodes)
+        self._inputs = functional.inputs
         self._results = {id(tensor) for tensor in functional.outputs}
 
     def consumer(self, node: Node) -> Node | None:
@@ -144,9 +216,25 @@ class Graph:
         )
         return consumers[0] if once else None
 
+    def consumers(self, node: Node) -> list[Node]:
+        """The nodes that consume an output of this one."""
+        return [each for tensor in node.outputs for each in self._consumers[id(tensor)]]
+
     def producer(self, tensor: keras.KerasTensor) -> Node:
         """The node that outputs a tensor."""
         return self._producers[id(tensor)]
+
+    def infer(self, inputs: Sequence[keras.KerasTensor]) -> dict[int, keras.KerasTensor]:
+        """What each tensor is, by its `id`, where the model's inputs are these: of a model for
+        images of any size that is called on those of one size.
+        """
+        found = dict(zip(map(id, self._inputs), inputs, strict=True))
+        for node in self.nodes:
+            if not node.is_input:
+                arguments, keywords = node.arguments.fill_in(found)
+                outputs = node.operation.compute_output_spec(*arguments, **keywords)
+                found |= zip(map(id, node.outputs), keras.tree.flatten(outputs), strict=True)
+        return found
 
     def calls(self, layer: keras.Operation) -> int:
         """How often the layer is called, in all graphs of the model."""
@@ -195,6 +283,11 @@ def set_weights(layer: keras.Layer, values: list[np.ndarray]) -> None:
     Without the second, such a layer keeps the constants of its former weights.
     """
     layer.set_weights(values)
+    finalize_normalizations(layer)
+
+
+def finalize_normalizations(layer: keras.Layer) -> None:
+    """Has each `Normalization` of a layer or model compute its constants from its weights again."""
     for each in flat_layers(layer):
         if isinstance(each, layers.Normalization):
             each.finalize_state()
@@ -203,6 +296,14 @@ def set_weights(layer: keras.Layer, values: list[np.ndarray]) -> None:
 def _weights(layer):
     """Those of a layer; operations of `keras.ops` have none."""
     return layer.get_weights() if isinstance(layer, keras.Layer) else []
+
+
+def keep_attributes(model: keras.Model, copy: keras.Model) -> keras.Model:
+    """The copy, with the model's `preprocessing` and `class_names` if it has them."""
+    for name in ("preprocessing", "class_names"):
+        if hasattr(model, name):
+            setattr(copy, name, getattr(model, name))
+    return copy
 
 
 def rebuild(
@@ -219,7 +320,7 @@ def rebuild(
         changed: layer -> (the new layer in its place, its weights).
         gone: layers whose output becomes their input.
 
-    The new model has the `preprocessing` of the old one.
+    The new model has the `preprocessing` and the `class_names` of the old one.
 
     Raises:
         ValueError: for a model of another kind, and a layer that cannot be copied.
@@ -245,9 +346,7 @@ def rebuild(
         copy = keras.models.clone_model(
             functional_of(model), clone_function=clone, call_function=call
         )
-        if hasattr(model, "preprocessing"):
-            copy.preprocessing = model.preprocessing
-        return copy
+        return keep_attributes(model, copy)
 
     copy = copied(model)
     for layer, values in weights.items():

@@ -4,6 +4,7 @@
 
 import dataclasses
 import math
+import re
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +15,7 @@ import keras
 from keras_senet import models
 from keras_senet.complexity import complexity
 from keras_senet.extras import require
+from keras_senet.fields import check_argument
 from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
 from keras_senet.weights.metadata import describe, differences
@@ -137,15 +139,11 @@ def model_card(
             "`model` must be a network that a constructor of keras_senet made. "
             f"Received: {model.name!r}"
         )
-    _check_name(
-        "repo_id",
-        repo_id,
-        "'owner/name'",
-        repo_id.count("/") == 1 if isinstance(repo_id, str) else False,
-    )
-    _check_name("licence", licence, "the Hub's identifier of a licence", True)
-    if dataset is not None:
-        _check_name("dataset", dataset, "the Hub's identifier of a dataset", True)
+    valid = _is_name(repo_id) and repo_id.count("/") == 1
+    check_argument("repo_id", repo_id, valid, "'owner/name'")
+    check_argument("licence", licence, _is_name(licence), "the Hub's identifier of a licence")
+    valid = dataset is None or _is_name(dataset)
+    check_argument("dataset", dataset, valid, "the Hub's identifier of a dataset")
     classes = (
         model.output_shape[-1]
         if any(layer.name == "predictions" for layer in model.layers)
@@ -178,15 +176,9 @@ def model_card(
     )
 
 
-def _check_name(argument, value, accepted, valid):
-    """A name that goes into the card's front matter: one line without blanks."""
-    if (
-        not isinstance(value, str)
-        or not value
-        or not valid
-        or not all(c.isalnum() or c in "-_./" for c in value)
-    ):
-        raise ValueError(f"`{argument}` must be {accepted}. Received: {argument}={value!r}")
+def _is_name(value):
+    """Whether a value can be in the card's front matter: one line without blanks."""
+    return isinstance(value, str) and re.fullmatch(r"[\w./-]+", value) is not None
 
 
 def loading_code(model: keras.Model, repo_id: str) -> str:
@@ -232,12 +224,11 @@ def _accuracy(accuracy):
     if accuracy is None:
         return "not stated"
     values = dict(accuracy)
-    if not all(isinstance(name, str) and name.isprintable() and "|" not in name for name in values):
-        raise ValueError(f"`accuracy` must have names of one line. Received: accuracy={accuracy!r}")
-    if not all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values.values()):
-        raise ValueError(
-            f"`accuracy` must map names to numbers of 0..1. Received: accuracy={accuracy!r}"
-        )
+    holds = all(isinstance(name, str) and name.isprintable() and "|" not in name for name in values)
+    accepted = "a dictionary with names of one line"
+    check_argument("accuracy", accuracy, holds, accepted)
+    holds = all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values.values())
+    check_argument("accuracy", accuracy, holds, "a dictionary with numbers of 0..1")
     return ", ".join(f"{name} {100 * value:.2f}%" for name, value in values.items())
 
 

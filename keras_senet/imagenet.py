@@ -1,14 +1,13 @@
 """ImageNet's 1,000 classes, and predictions in their words."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import NamedTuple
 
 import numpy as np
-from keras import ops
 
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_argument, is_integer
 
 
 class ImageNetClass(NamedTuple):
@@ -43,27 +42,42 @@ def readable(class_names: Iterable[str]) -> tuple[str, ...]:
     return tuple(words.get(name, name) for name in class_names)
 
 
-def decode_predictions(preds, top: int = 5) -> list[list[tuple[str, str, float]]]:
+def decode_predictions(
+    preds, top: int = 5, class_names: Sequence[str] | None = None
+) -> list[list[tuple[str, str, float]]]:
     """The top classes of each image: lists of (WordNet id, name, score), the highest score first.
 
     Args:
-        preds: probabilities or logits (N, 1000) of an ImageNet network.
-        top: how many classes.
+        preds: probabilities or logits (N, 1000) of an ImageNet network, or (N, classes) of another.
+        top: how many classes; of another network all, if it has fewer.
+        class_names: of another network, its `class_names`: they are in place of the WordNet id, and
+            of the name, unless they are such ids themselves.
 
     Raises:
         ValueError: for another shape or another number of classes.
     """
+    from keras import ops  # which the names of the classes are read without
+
     scores = np.asarray(ops.convert_to_numpy(preds))
-    classes = imagenet_classes()
+    classes = _named_classes(class_names)
+    if class_names is not None and is_integer(top):
+        top = min(top, len(classes))
     if scores.ndim != 2 or scores.shape[1] != len(classes):
         raise ValueError(
             f"`preds` must have the shape (N, {len(classes)}). "
             f"Received: preds of shape {scores.shape}"
         )
-    if not is_integer(top) or not 1 <= top <= len(classes):
-        raise ValueError(f"`top` must be an integer of 1..{len(classes)}. Received: top={top!r}")
+    holds = is_integer(top) and 1 <= top <= len(classes)
+    check_argument("top", top, holds, f"an integer of 1..{len(classes)}")
     best = np.argsort(-scores, axis=1, kind="stable")[:, :top]
     return [
-        [(classes[i].wordnet_id, classes[i].name, float(row[i])) for i in indices]
+        [(*classes[i], float(row[i])) for i in indices]
         for indices, row in zip(best, scores, strict=True)
     ]
+
+
+def _named_classes(class_names):
+    """Pairs of (WordNet id, name); of other classes the name twice."""
+    words = {each.wordnet_id: each.name for each in imagenet_classes()}
+    names = words if class_names is None else class_names
+    return [(name, words.get(name, name)) for name in names]

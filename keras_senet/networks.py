@@ -8,13 +8,15 @@ from importlib.resources import files
 from typing import NamedTuple
 
 
-class Network(NamedTuple):
+class NetworkRow(NamedTuple):
     """One row of `networks.csv`.
 
     name                 the constructor's
     input_size           height and width of its images by default, in pixels
     classes              by default
     stages               how many numbers `depths` has; 0: its depth is not to be changed
+    stage_numbers        of the stages with weights, as in the layers' names; the stem is 1, or 0
+                         where there is a stage 1
     parameters           trainable ones
     multiply_adds        of one image of this size, by convolutions and dense layers
     with_rescaling       the same, and one for each element that SE blocks rescale
@@ -27,6 +29,7 @@ class Network(NamedTuple):
     input_size: int
     classes: int
     stages: int
+    stage_numbers: tuple[int, ...]
     parameters: int
     multiply_adds: int
     with_rescaling: int
@@ -36,19 +39,21 @@ class Network(NamedTuple):
 
 
 @cache
-def read_table() -> dict[str, Network]:
+def read_table() -> dict[str, NetworkRow]:
     """The rows by name, in the order of the table."""
     with files(__package__).joinpath("networks.csv").open(newline="") as file:
         return {row["name"]: _read(row) for row in csv.DictReader(file)}
 
 
-def _read(row: dict[str, str]) -> Network:
-    name, *counts = row.values()
+def _read(row: dict[str, str]) -> NetworkRow:
+    name, size, classes, stages, numbers, *counts = row.values()
     plain, paper = (float(text) if text else None for text in counts[-2:])
-    return Network(name, *map(int, counts[:-2]), plain, paper)
+    stage_numbers = tuple(map(int, numbers.split()))
+    before = int(size), int(classes), int(stages), stage_numbers
+    return NetworkRow(name, *before, *map(int, counts[:-2]), plain, paper)
 
 
-def get(name: str) -> Network:
+def find_network(name: str) -> NetworkRow:
     """The row of a network.
 
     Raises:

@@ -1,15 +1,15 @@
 """From images of 0..255 RGB to a network's input."""
 
 import math
+import sys
 from dataclasses import dataclass, replace
+from importlib.util import find_spec
 from numbers import Real
 
-import keras
 import numpy as np
-from keras import ops
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer, plain
+from keras_senet.fields import check_choice, check_field, is_integer, plain
 from keras_senet.files import printable, read_bytes
 
 # Each interpolation, and TensorFlow's name of its kernel.
@@ -61,13 +61,8 @@ class Preprocessing:
             object.__setattr__(self, "size", self.height)  # so that equal ones compare equal
         if not _are_numbers((self.crop_fraction,)) or not 0.1 <= self.crop_fraction <= 1:
             raise ValueError(f"`crop_fraction` must be 0.1..1. Received: {self.crop_fraction!r}")
-        if self.interpolation not in list(INTERPOLATIONS):
-            raise ValueError(
-                f"`interpolation` must be one of {list(INTERPOLATIONS)}. "
-                f"Received: interpolation={self.interpolation!r}"
-            )
-        if not isinstance(self.upright, bool):
-            raise ValueError(f"`upright` must be True or False. Received: upright={self.upright!r}")
+        check_choice("interpolation", self.interpolation, INTERPOLATIONS)
+        check_field(self, "upright", isinstance(self.upright, bool), "True or False")
 
     @property
     def height(self) -> int:
@@ -95,6 +90,9 @@ class Preprocessing:
 
     def normalize(self, images, data_format: str | None = None):
         """(..., H, W, 3) of 0..255 RGB, any dtype -> float32, the network's input."""
+        import keras  # which exported files are run without
+        from keras import ops
+
         data_format = data_format or keras.config.image_data_format()
         shape = (-1,) if data_format == "channels_last" else (-1, 1, 1)
         mean, std = (
@@ -142,12 +140,8 @@ class Preprocessing:
             ValueError: if it is not an image that can be decoded, or for another number of
                 channels.
             OSError: if it cannot be read.
-            MissingExtraError: if TensorFlow, which decodes it, is not installed.
+            MissingExtraError: if neither TensorFlow nor Pillow, which decode it, is installed.
         """
-        tf = require("tensorflow", "tensorflow")
-
-        from keras_senet.images.decoding import decode, describe_error, read_orientation
-
         channels = len(self.mean)
         if channels not in (1, 3):
             raise ValueError(
@@ -155,13 +149,33 @@ class Preprocessing:
                 f"{printable(path)!r}"
             )
         content = read_bytes(path)
+        # Both give the same pixels, but for halves that are rounded; to import TensorFlow takes
+        # seconds.
+        is_light = sys.modules.get("tensorflow") is None and find_spec("PIL") is not None
         try:
-            orientation = read_orientation(content)
-            return self.crop(decode(content, channels, orientation if self.upright else 1)).numpy()
-        except tf.errors.InvalidArgumentError as error:
+            return self._read_by_pillow(content) if is_light else self._read(content)
+        except ValueError as error:
             raise ValueError(
-                f"Not an image that can be decoded: {printable(path)!r} ({describe_error(error)})"
+                f"Not an image that can be decoded: {printable(path)!r} ({error})"
             ) from error
+
+    def _read(self, content):
+        tf = require("tensorflow", "tensorflow")
+
+        from keras_senet.images.decoding import decode, describe_error, read_orientation
+
+        try:
+            orientation = read_orientation(content) if self.upright else 1
+            return self.crop(decode(content, len(self.mean), orientation)).numpy()
+        except tf.errors.InvalidArgumentError as error:
+            raise ValueError(describe_error(error)) from error
+
+    def _read_by_pillow(self, content):
+        from keras_senet.images import pillow
+
+        image = pillow.decode(content, len(self.mean), self.upright)
+        covered, size = sides(self.short_side), sides(self.size)
+        return pillow.crop(image, covered, size, self.interpolation, MAX_ASPECT)
 
 
 def _are_numbers(values):
@@ -261,12 +275,9 @@ def preprocess_input(x, data_format: str | None = None, mode: str = "torch"):
     Raises:
         ValueError: for another mode or data format.
     """
-    if mode not in MODES:
-        raise ValueError(f"`mode` must be one of {list(MODES)}. Received: mode={mode!r}")
-    if data_format not in (None, "channels_last", "channels_first"):
-        raise ValueError(
-            "`data_format` must be None, 'channels_last' or 'channels_first'. "
-            f"Received: data_format={data_format!r}"
-        )
+    check_choice("mode", mode, MODES)
+    check_choice("data_format", data_format, (None, "channels_last", "channels_first"))
+    from keras import ops
+
     result = MODES[mode].normalize(x, data_format)
     return ops.convert_to_numpy(result) if isinstance(x, np.ndarray) else result

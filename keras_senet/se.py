@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from keras_senet.fields import is_integer, plain
+from keras_senet.fields import check_choice, check_field, check_integer, is_integer, plain
 
 Squeeze = Literal["avg", "max", None]
 Gate = Literal["sigmoid", "tanh", "relu"]
@@ -13,16 +13,9 @@ SQUEEZES, GATES, POSITIONS = map(get_args, (Squeeze, Gate, Position))
 
 def check_excitation(reduction: Any, squeeze: Any, gate: Any) -> None:
     """Raises ValueError for what `SqueezeExcite` does not take."""
-    if not is_integer(reduction) or reduction < 1:
-        raise ValueError(
-            f"`reduction` must be an integer of at least 1. Received: reduction={reduction!r}"
-        )
-    if squeeze not in SQUEEZES:
-        raise ValueError(
-            f"`squeeze` must be one of {list(SQUEEZES)}. Received: squeeze={squeeze!r}"
-        )
-    if gate not in GATES:
-        raise ValueError(f"`gate` must be one of {list(GATES)}. Received: gate={gate!r}")
+    check_integer("reduction", reduction, 1)
+    check_choice("squeeze", squeeze, SQUEEZES)
+    check_choice("gate", gate, GATES)
 
 
 @dataclass(frozen=True)
@@ -55,21 +48,12 @@ class SE:
     stages: tuple[int, ...] | None = None
 
     def __post_init__(self):
-        if self.position not in POSITIONS:
-            raise ValueError(
-                f"`position` must be one of {list(POSITIONS)}. Received: position={self.position!r}"
-            )
-        if self.use_bias not in (True, False):
-            raise ValueError(
-                f"`use_bias` must be True or False. Received: use_bias={self.use_bias!r}"
-            )
+        check_choice("position", self.position, POSITIONS)
+        check_field(self, "use_bias", self.use_bias in (True, False), "True or False")
         check_excitation(self.reduction, self.squeeze, self.gate)
         object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
         if self.stages is not None:
-            if not isinstance(self.stages, (tuple, list)) or not all(map(is_integer, self.stages)):
-                raise ValueError(
-                    "`stages` must be a tuple of stage numbers, or None. "
-                    f"Received: stages={self.stages!r}"
-                )
+            holds = isinstance(self.stages, (tuple, list)) and all(map(is_integer, self.stages))
+            check_field(self, "stages", holds, "a tuple of stage numbers, or None")
             # So that equal ones compare equal
             object.__setattr__(self, "stages", plain(tuple(self.stages)))

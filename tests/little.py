@@ -1,9 +1,11 @@
-"""A small dataset and a small network in place of the digits and of SE-ResNet-20.
+"""A small dataset and a small network in place of the digits and of SE-ResNet-20, and runs with
+them in this process.
 
 As a program it is `keras-senet` with them, for runs in separate processes: `python little.py
 train ...`.
 """
 
+import shutil
 import sys
 
 import numpy as np
@@ -11,7 +13,8 @@ import numpy as np
 import keras_senet
 from keras_senet import data, models
 from keras_senet.models.resnet import SmallResNet
-from keras_senet.training import Recipe
+from keras_senet.training import Recipe, Trainer
+from keras_senet.training.progress import Progress
 
 NETWORK = keras_senet.application(
     SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10
@@ -25,6 +28,9 @@ RECIPE = Recipe(
     label_smoothing=0.1,
     warmup_epochs=0.5,
 )
+
+# The same as Keras' own loop can have it
+FITTED = RECIPE.override(mixup=0.0)
 
 
 def digits(split):
@@ -40,6 +46,39 @@ def put_in_place(set_item=dict.__setitem__, set_attribute=setattr):
     get = models.get
     set_item(data.DATASETS, "digits", digits)
     set_attribute(models, "get", lambda name: NETWORK if name == "SEResNet20" else get(name))
+
+
+def train(workdir, recipe=RECIPE, **options):
+    trainer = Trainer(recipe, workdir, verbose=False, **options)
+    trainer.train()
+    return trainer
+
+
+def assert_equal_weights(a, b):
+    for value, expected in zip(a.model.get_weights(), b.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def do_after(monkeypatch, step, action):
+    """Does `action` after so many steps of this process."""
+    calls = []
+
+    def advance(self, totals):
+        calls.append(totals)
+        if len(calls) == step:
+            action()
+
+    monkeypatch.setattr(Progress, "advance", advance)
+
+
+def keep_after(monkeypatch, step, workdir, copy):
+    """Copies the work directory after so many steps: what a process that is killed then leaves."""
+    ignored = shutil.ignore_patterns(".lock")
+    do_after(monkeypatch, step, lambda: shutil.copytree(workdir, copy, ignore=ignored))
+
+
+def kill():
+    raise SystemError("killed")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 from keras_senet import models, networks
 from keras_senet.complexity import complexity
 from keras_senet.files import to_csv
+from keras_senet.graphs import stages_of
 from keras_senet.initializers import shapes_only
 
 TABLE = Path(networks.__file__).with_name("networks.csv")
@@ -25,12 +26,15 @@ def count(constructor, se):
 
 def row(name, counts, plain):
     """A network's row of the table, by the counts with and without SE blocks."""
-    constructor, paper = models.get(name), networks.read_table().get(name)
-    return networks.Network(
+    constructor, paper = getattr(models, name), networks.read_table().get(name)
+    with shapes_only():
+        stages = stages_of(constructor(weights=None))
+    return networks.NetworkRow(
         name,
         constructor.input_size,
         constructor.classes,
         len(getattr(constructor.spec, "depths", ())),
+        tuple(sorted({stage for stage in stages.values() if stage is not None})),
         counts.parameters,
         counts.multiply_adds,
         counts.multiply_adds_with_rescaling,
@@ -41,7 +45,10 @@ def row(name, counts, plain):
 
 
 if __name__ == "__main__":
-    constructors = {name: models.get(name) for name in models.__all__}
+    constructors = {name: getattr(models, name) for name in models.__all__}
     rows = [row(n, count(c, c.spec.se), count(c, None)) for n, c in constructors.items()]
-    columns = networks.Network._fields
-    TABLE.write_text(to_csv([each._asdict() for each in rows], columns).replace("\r\n", "\n"))
+    columns = networks.NetworkRow._fields
+    written = [
+        each._asdict() | {"stage_numbers": " ".join(map(str, each.stage_numbers))} for each in rows
+    ]
+    TABLE.write_text(to_csv(written, columns).replace("\r\n", "\n"))

@@ -40,5 +40,5 @@ def run_in_this_process(path, kind, batches, cut=False):
         mock.patch.object(run_file, "latency_ms", return_value=1.0),
     ):
         np.savez(f"{folder}/images.npz", *batches)
-        run_file.main(kind, str(path), folder, *(["before"] if cut else []))
+        run_file.run_images(kind, str(path), folder, *(["before"] if cut else []))
         return parity.read_outputs(folder)

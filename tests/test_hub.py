@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from http.server import ThreadingHTTPServer
 
 import keras
@@ -32,7 +33,7 @@ def hub(monkeypatch):
     monkeypatch.setattr(Hub, "files", {})
     monkeypatch.setattr(Hub, "refused", None)
     server = ThreadingHTTPServer(("127.0.0.1", 0), Hub)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
     server.shutdown()
     server.server_close()
@@ -98,6 +99,7 @@ keras_senet.save_weights(keras_senet.SEResNet20(weights="hf://me/net", classes=7
 
 
 def test_published_and_loaded_again(hub, tmp_path):
+    """Over 5 s: four of SE-ResNet-20 here, and a process that imports TensorFlow."""
     assert push(hub, tmp_path / "one") == f"{hub}/me/net"
     assert Hub.files.keys() == {"me/net/model.safetensors", "me/net/README.md"}
     front = yaml.safe_load(Hub.files["me/net/README.md"].decode().split("---")[1])
@@ -117,6 +119,7 @@ def test_published_and_loaded_again(hub, tmp_path):
 def test_a_download_that_breaks_off_says_so(hub, monkeypatch, tmp_path):
     monkeypatch.setattr(Hub, "files", {"me/net/model.safetensors": bytes(100_000)})
     monkeypatch.setattr(Hub, "broken", True)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the library's attempts
     with pytest.raises(DownloadError, match="^Weights cannot be downloaded"):
         load(hub, tmp_path)
 

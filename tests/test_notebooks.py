@@ -18,6 +18,7 @@ from IPython.core.formatters import DisplayFormatter
 from run_here import run_files_here
 
 from keras_senet import data
+from keras_senet.recipes import RECIPES
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 FILES = sorted(FOLDER.glob("*.ipynb"))
@@ -82,13 +83,8 @@ def test_there_are_notebooks():
     assert [file.name[:2] for file in FILES] == ["01", "02", "03", "04", "05"]
 
 
-@pytest.mark.parametrize(
-    "file",
-    # The one in the default run takes 9 s, most of them to import TensorFlow and to build
-    # SE-ResNet-50.
-    [pytest.param(file, marks=pytest.mark.slow if file.stem[:2] != "03" else ()) for file in FILES],
-    ids=lambda file: file.stem,
-)
+@pytest.mark.slow  # how kernels run notebooks is shown below, by small ones
+@every_notebook
 def test_it_runs_in_a_kernel_and_gives_what_is_saved(file, tmp_path):
     finished = run("--quick", "--output", tmp_path, file)
     assert finished.returncode == 0, finished.stderr
@@ -162,13 +158,14 @@ def displayed(kind, value):
     return nbformat.v4.new_output(kind, data=DisplayFormatter().format(value)[0])
 
 
-# 01 and 04 take 6 s each, most of them to trace a training step of SE-ResNet-20; 03 runs in a
-# kernel above.
-@pytest.mark.parametrize(
-    "file", [f for f in FILES if f.stem[:2] != "03"], ids=lambda file: file.stem
-)
+# 01 and 04 take 6 s or more, most of it to trace a training step of SE-ResNet-20, 02 that for three
+# networks, and 05 for five files; 03 builds SE-ResNet-50 four times.
+@every_notebook
 @pytest.mark.usefixtures("lesson")
-def test_it_gives_what_is_saved(file):
+def test_it_gives_what_is_saved(file, monkeypatch):
+    if file.stem[:2] == "04":  # shows block 2 of stage 2 and block 3 of stage 3
+        fewer_blocks = RECIPES["digits"].override(depths=(1, 2, 3))
+        monkeypatch.setitem(RECIPES, "digits", fewer_blocks)
     fresh = execute(read(file))
     check_clean(fresh)
     assert kinds(fresh) == kinds(read(file))

@@ -56,6 +56,7 @@ def test_the_wheel_has_every_module_where_it_is_imported_from(built):
         "keras_senet/py.typed",
         "keras_senet/imagenet_classes.txt",
         "keras_senet/networks.csv",
+        "keras_senet/export/README.md",
     }
     expected |= {
         f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")

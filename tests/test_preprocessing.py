@@ -60,7 +60,12 @@ def test_the_crop_in_a_graph_and_with_one_channel():
 
 
 def test_without_tensorflow_an_error_names_the_extra(tmp_path, monkeypatch):
+    """Files are read by Pillow, where that is installed."""
+    Image.fromarray(picture(32, 32)).save(tmp_path / "a.png")
     monkeypatch.setitem(sys.modules, "tensorflow", None)
+    found = Preprocessing.scaled(32).read(tmp_path / "a.png")
+    np.testing.assert_array_equal(found, picture(32, 32))
+    monkeypatch.setattr("keras_senet.preprocessing.find_spec", lambda name: None)
     for call in (lambda: IMAGENET.read(tmp_path / "a.png"), lambda: IMAGENET.crop(picture(8, 8))):
         with pytest.raises(MissingExtraError, match=r"pip install 'keras_senet\[tensorflow\]'"):
             call()
@@ -140,6 +145,15 @@ def test_the_classes_are_in_the_order_of_their_ids():
     assert classes[281][:2] == ("n02123045", "tabby")
     assert classes[999][:2] == ("n15075141", "toilet_tissue")
     assert sorted(class_order()) == list(range(1000))
+
+
+def test_predictions_of_other_classes_are_decoded():
+    scores, names = np.array([[0.2, 0.7, 0.1]]), ("cat", "n02123045", "dog")
+    expected = [("n02123045", "tabby", 0.7), ("cat", "cat", 0.2), ("dog", "dog", 0.1)]
+    assert decode_predictions(scores, class_names=names) == [expected]
+    assert decode_predictions(scores, top=1, class_names=names) == [expected[:1]]
+    with pytest.raises(ValueError, match=r"`preds` must have the shape \(N, 2\)"):
+        decode_predictions(scores, class_names=("a", "b"))
 
 
 def test_decode_predictions():

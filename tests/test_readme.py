@@ -40,14 +40,27 @@ def put_published_weights(tmp_path, monkeypatch):
     Image.fromarray(np.zeros((300, 400, 3), "uint8")).save(tmp_path / "photo.jpg")
 
 
+def put_run(folder):
+    """What training on photographs of two classes leaves."""
+    folder.mkdir()
+    model = keras_senet.SEResNet20(weights=None, classes=2)
+    model.class_names = ("cat", "dog")
+    model.save(folder / "model.keras")
+    (folder / "recipe.json").write_text(
+        json.dumps({"recipe": {"model": "SEResNet20", "dataset": "photos"}})
+    )
+
+
 def test_the_python_runs(tmp_path, monkeypatch, capsys):
     """Takes 10 s: the examples, taken as they are, build SE-ResNet-50 and its like nine times."""
     monkeypatch.chdir(tmp_path)
     put_published_weights(tmp_path, monkeypatch)
+    put_run(tmp_path / "photos")
     names = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
-    error, predictions, multiply_adds = capsys.readouterr().out.splitlines()
+    error, predictions, multiply_adds, named = capsys.readouterr().out.splitlines()
+    assert {found for found, *_ in eval(named)[0]} == {"cat", "dog"}
     assert float(error) <= 1e-4
     assert len(eval(predictions)[0]) == 3
     assert int(multiply_adds) == 3857973248

@@ -6,10 +6,17 @@ from typing import ClassVar
 import keras
 
 from keras_senet.extras import require
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_choice, check_field, is_integer
 
 from ..conditioning import FLOAT16, FLOAT32, INTEGERS
-from ..formats import Common, FormatOptions, Quantization, export_model
+from ..formats import (
+    Common,
+    FormatOptions,
+    Quantization,
+    check_float_layers,
+    check_layer_names,
+    export_model,
+)
 from ..parity import ExportReport
 from .writer import write_onnx
 
@@ -30,20 +37,22 @@ class ONNX(FormatOptions):
     opset: int = 18
     quantization: str | None = None
     gates: bool = False
+    float_layers: tuple[str, ...] = ()
 
     kind: ClassVar[str] = "onnx"
     QUANTIZATIONS: ClassVar = QUANTIZATIONS
 
     def __post_init__(self):
-        if self.layout not in LAYOUTS:
-            raise ValueError(f"`layout` must be one of {LAYOUTS}. Received: layout={self.layout!r}")
-        if not is_integer(self.opset) or self.opset not in OPSETS:
-            raise ValueError(
-                f"`opset` must be an integer from {OPSETS[0]} to {OPSETS[-1]}. "
-                f"Received: opset={self.opset!r}"
-            )
+        check_choice("layout", self.layout, LAYOUTS)
+        holds = is_integer(self.opset) and self.opset in OPSETS
+        check_field(self, "opset", holds, f"an integer from {OPSETS[0]} to {OPSETS[-1]}")
         object.__setattr__(self, "opset", int(self.opset))
         self.check_quantization()
+        object.__setattr__(self, "float_layers", check_float_layers(self))
+
+    def adapt(self, model, common):
+        check_layer_names(model, self.float_layers)
+        return model
 
     def check_installed(self):
         require("onnx", "export")
@@ -62,10 +71,12 @@ def to_onnx(
     quantization: str | None = None,
     representative_images=None,
     gates: bool = False,
+    float_layers=(),
     images=None,
     preprocessing=None,
     class_names=None,
     overwrite: bool = False,
+    evaluation=None,
 ) -> ExportReport:
     """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX
     Runtime and compared.
@@ -92,7 +103,9 @@ def to_onnx(
             them.
         gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too; without a
             squeeze, its mean.
-        images, preprocessing, class_names, overwrite: as `Common` has them.
+        float_layers: with "int8", names of layers that stay in float32: those that `rank_layers`
+            names where the file loses accuracy.
+        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -104,5 +117,7 @@ def to_onnx(
         MissingExtraError: if onnx or onnxruntime are not installed, or tf2onnx where it is needed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
-    common = Common(images, preprocessing, class_names, overwrite, representative_images)
-    return export_model(model, path, ONNX(layout, opset, quantization, gates), common)
+    common = Common(
+        images, preprocessing, class_names, overwrite, representative_images, evaluation
+    )
+    return export_model(model, path, ONNX(layout, opset, quantization, gates, float_layers), common)

@@ -45,7 +45,7 @@ def _bias(layer):
     return as_float32(layer.bias) if layer.use_bias else None
 
 
-def _convolved(graph, source, kernel, bias, name, **attributes):
+def _convolve(graph, source, kernel, bias, name, **attributes):
     """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has
     them.
     """
@@ -66,7 +66,7 @@ def _emit_convolution(graph, layer, x, kernel, groups):
         "group": groups,
         **pads_attribute(pads),
     }
-    output = _convolved(graph, x.name, kernel, bias, layer.name, **sampling)
+    output = _convolve(graph, x.name, kernel, bias, layer.name, **sampling)
     if (kernel.shape[2:], tuple(layer.strides), pads, groups) == ((1, 1), (1, 1), NO_PADS, 1):
         graph.pointwise[output] = Pointwise(x.name, kernel[:, :, 0, 0], bias)
     return activate(graph, Value(output, (None,) * 4), layer.activation, f"{layer.name}/activation")
@@ -107,7 +107,8 @@ def _dense(graph, layer, x):
 
 @emits(layers.BatchNormalization, BatchNormalization)
 def _batch_normalization(graph, layer, x):
-    if len(x.shape) != 4 or layer.axis not in (-1, 3):
+    rank = len(x.shape)
+    if rank not in (2, 4) or layer.axis not in (-1, rank - 1):
         raise UnsupportedLayerError(f"{layer.name} with axis={layer.axis}")
     weights = {
         "gamma": layer.gamma,
@@ -131,23 +132,23 @@ def _batch_normalization(graph, layer, x):
 @emits(SqueezeExcite)
 def _squeeze_excite(graph, layer, x):
     name = layer.name
-    gate = _conv(graph, layer.expand, _reduced(graph, layer, x))
+    gate = _conv(graph, layer.expand, _reduce(graph, layer, x))
     graph.gates[name] = gate.name, x.channels
     product = graph.add("Mul", x.name, gate.name, name=name)
     return Value(product, x.shape, nonnegative=x.nonnegative and gate.nonnegative)
 
 
-def _reduced(graph, block, x):
+def _reduce(graph, block, x):
     """relu(reduce(squeeze(x))) of an SE block."""
     if block.squeeze == "avg" and x.name in graph.pointwise:
-        return _reduced_before(graph, block, graph.pointwise[x.name])
+        return _reduce_before(graph, block, graph.pointwise[x.name])
     if block.squeeze is not None:
         operator = {"avg": "GlobalAveragePool", "max": "GlobalMaxPool"}[block.squeeze]
         x = x._replace(name=graph.add(operator, x.name, name=f"{block.name}/squeeze"))
     return _conv(graph, block.reduce, x)
 
 
-def _reduced_before(graph, block, conv):
+def _reduce_before(graph, block, conv):
     """The same from the input of the 1x1 convolution before the block, whose mean is that of
     its input convolved.
 
@@ -162,5 +163,5 @@ def _reduced_before(graph, block, conv):
         else None
     )
     pooled = graph.add("GlobalAveragePool", conv.source, name=f"{block.name}/squeeze")
-    output = _convolved(graph, pooled, (reduce @ conv.kernel)[:, :, None, None], bias, layer.name)
+    output = _convolve(graph, pooled, (reduce @ conv.kernel)[:, :, None, None], bias, layer.name)
     return activate(graph, Value(output, (None,) * 4), layer.activation, f"{layer.name}/activation")

@@ -2,13 +2,14 @@
 
 import functools
 
+import keras
 import numpy as np
 from keras import layers
 
 from keras_senet.layers import PadChannels, ShakeShake, ShuffleChannels
 
 from .convolutions import find_window, pads_attribute
-from .emitters import EMITTERS, emits
+from .emitters import EMITTERS, as_float32, emits
 from .graph import NO_PADS, UnsupportedLayerError, Value
 
 END = np.iinfo("int64").max  # of a slice that goes to the end
@@ -141,7 +142,32 @@ def _rescaling(graph, layer, x):
     return Value(name, x.shape)
 
 
-@emits(layers.Dropout, layers.SpatialDropout2D, layers.GaussianNoise, layers.GaussianDropout)
+@emits(layers.Normalization)
+def _normalization(graph, layer, x):
+    """(x - mean) / std"""
+    if layer.invert or len(x.shape) != 4:
+        raise UnsupportedLayerError(f"{layer.name} of a tensor of shape {x.shape}")
+    std = np.maximum(np.sqrt(as_float32(layer.variance)), keras.config.epsilon())
+    name = x.name
+    for operator, value in (("Sub", as_float32(layer.mean)), ("Div", std)):
+        value = value.transpose(0, 3, 1, 2) if value.ndim == 4 else value
+        constant = graph.constant(value, f"{layer.name}/{operator}")
+        name = graph.add(operator, name, constant, name=f"{layer.name}/{operator.lower()}")
+    return Value(name, x.shape)
+
+
+@emits(
+    layers.Dropout,
+    layers.SpatialDropout2D,
+    layers.GaussianNoise,
+    layers.GaussianDropout,
+    layers.RandomFlip,
+    layers.RandomRotation,
+    layers.RandomTranslation,
+    layers.RandomZoom,
+    layers.RandomContrast,
+    layers.RandomBrightness,
+)
 def _identity(graph, layer, x):
     """What does something in training only."""
     return x

@@ -17,7 +17,7 @@ def round_to_float16(proto) -> Any:
     return proto
 
 
-def quantize_to_int8(proto, calibration, layout: str, target) -> Any:
+def quantize_to_int8(proto, calibration, layout: str, target, float_layers=()) -> Any:
     """The same model with pairs of QuantizeLinear and DequantizeLinear, calibrated on images.
 
     Args:
@@ -25,6 +25,7 @@ def quantize_to_int8(proto, calibration, layout: str, target) -> Any:
         calibration: arrays of images (N, H, W, C), one for each size.
         layout: of the model's input.
         target: a path that may be written to.
+        float_layers: names of layers, whose nodes stay in float.
     """
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
@@ -49,7 +50,9 @@ def quantize_to_int8(proto, calibration, layout: str, target) -> Any:
     # In 8 bits a probability is a multiple of 1/256: of a thousand classes nearly all would be 0,
     # or equal.
     options["nodes_to_exclude"] = [
-        node.name for node in proto.graph.node if node.op_type == "Softmax"
+        node.name
+        for node in proto.graph.node
+        if node.op_type == "Softmax" or not set(node.name.split("/")).isdisjoint(float_layers)
     ]
     quantize_static(onnx.shape_inference.infer_shapes(proto), target, Reader(), **options)
     return onnx.load(str(target))

@@ -10,6 +10,7 @@ from keras_senet.extras import require
 from keras_senet_cli import __version__
 
 from ..folding import fold
+from ..formats import names_within
 from ..model import image_shape, output_names, takes_integers
 from . import activations, convolutions, layers  # noqa: F401 -- these register emitters
 from .by_tf2onnx import convert_by_tf2onnx
@@ -33,7 +34,9 @@ def write_onnx(model, target, options: "ONNX", common: "Common") -> None:
     if options.quantization == "float16":
         proto = round_to_float16(proto)
     elif options.quantization == "int8":
-        proto = quantize_to_int8(proto, common.representative_images, options.layout, target)
+        floats = names_within(model, options.float_layers)
+        images = common.representative_images
+        proto = quantize_to_int8(proto, images, options.layout, target, floats)
     onnx.helper.set_model_props(proto, _properties(model, common))
     proto.producer_name, proto.producer_version = "keras_senet", __version__
     _check(proto, model)

@@ -2,10 +2,12 @@
 
 from keras_senet.analysis.comparison import Comparison, Cost, compare, cost
 from keras_senet.analysis.excitations import Excitations, excitations, gates_by_stage
+from keras_senet.analysis.grad_cam import grad_cam
 from keras_senet.analysis.pruning import prune, rank_channels
 from keras_senet.analysis.removal import remove_se
 from keras_senet.analysis.taps import gates
 from keras_senet.complexity import Complexity, complexity
+from keras_senet.extras import load_names
 from keras_senet.recipes.variants import Variant
 
 __all__ = [
@@ -21,16 +23,9 @@ __all__ = [
     "excitations",
     "gates",
     "gates_by_stage",
+    "grad_cam",
     "prune",
     "rank_channels",
     "remove_se",
 ]
-
-
-def __getattr__(name):
-    """`Ablation` is imported when it is first used: it needs the training engine."""
-    if name != "Ablation":
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from keras_senet.analysis.ablation import Ablation
-
-    return Ablation
+__getattr__ = load_names(__name__, {"Ablation": "ablation"})  # it needs the training engine

@@ -13,6 +13,7 @@ import keras
 
 from keras_senet import data
 from keras_senet.complexity import complexity
+from keras_senet.fields import check_argument
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.ablation import VariantErrors, variant_errors
 from keras_senet.recipes.recipe import Recipe
@@ -99,10 +100,8 @@ class Ablation:
         self.seeds, self.workdir = tuple(seeds), Path(workdir)
         self.recipe, self.data_dir, self.options = recipe, data_dir, options
         for name, values in (("variants", [v.name for v in self.variants]), ("seeds", self.seeds)):
-            if not values or len(set(values)) != len(values):
-                raise ValueError(
-                    f"`{name}` must be one or more, each once. Received: {name}={list(values)}"
-                )
+            are_different = values and len(set(values)) == len(values)
+            check_argument(name, list(values), are_different, "one or more, each once")
         for variant in self.variants:  # all of them, before the first is trained
             self._recipe(variant, self.seeds[0])
 

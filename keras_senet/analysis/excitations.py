@@ -12,7 +12,7 @@ from keras import ops
 
 from keras_senet.analysis.moments import Moments
 from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_argument, check_integer
 from keras_senet.graphs import functional_of, stage_of
 from keras_senet.imagenet import readable
 
@@ -134,17 +134,12 @@ def excitations(
 
 
 def _check(dataset, batch_size):
-    if not is_integer(batch_size) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
-        )
+    check_integer("batch_size", batch_size, 1)
     if not hasattr(dataset, "fetch"):
         kind = type(dataset).__name__
         raise ValueError(
             f"`dataset` must be a dataset of `keras_senet.data`. Received: dataset of type {kind}"
         )
-    if not len(dataset):
-        raise ValueError("The dataset has no images")
 
 
 def find_classes(names: Collection[str], class_names) -> list[int]:
@@ -156,10 +151,8 @@ def find_classes(names: Collection[str], class_names) -> list[int]:
             any name.
     """
     given = list(names) if isinstance(names, Collection) and not isinstance(names, str) else []
-    if not given or not all(isinstance(name, str) for name in given):
-        raise ValueError(
-            f"`classes` must be the names of one class or more. Received: classes={names!r}"
-        )
+    are_names = given and all(isinstance(name, str) for name in given)
+    check_argument("classes", names, are_names, "the names of one class or more")
     indices = {}
     for i, (name, text) in enumerate(zip(class_names, readable(class_names), strict=True)):
         for alias in {name, text, text.removeprefix(f"{name} ")}:
@@ -195,14 +188,14 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
 
     from keras_senet.evaluation import networks
 
-    found = tap_gates(model)
+    found, preprocessing = tap_gates(model), networks.require_preprocessing(model)
     means = [mean_over_places(each.value, each.layer) for each in found]
     network = keras.Model(functional_of(model).input, means)
     channels_first = keras.config.image_data_format() == "channels_first"
 
     def excite(images):
         images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        excited = network(model.preprocessing.normalize(images), training=False)
+        excited = network(preprocessing.normalize(images), training=False)
         return tf.concat(keras.tree.flatten(excited), axis=-1)
 
     images = tf.TensorSpec(
@@ -247,12 +240,8 @@ class GateCounts:
         self.from_identity += np.abs(gates - 1).sum(axis=0, dtype="float64")
 
     def excitations(self, class_names, skipped):
-        """The `Excitations` of all batches. Raises ValueError if there was no image."""
+        """The `Excitations` of all batches."""
         *class_images, images = self.moments.counts.tolist()
-        if not images:
-            raise ValueError(
-                f"No image of the dataset could be decoded: {len(skipped)} were left out"
-            )
         means, stds = self.moments.finish()
         by_class = means[:-1], stds[:-1]
         overall = (

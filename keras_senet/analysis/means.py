@@ -1,6 +1,6 @@
 """Means over images of what goes through layers of a network, channel by channel."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -13,32 +13,11 @@ from keras_senet.graphs import functional_of
 BATCH = 64  # images per step
 
 
-class Subset:
-    """Images of a dataset, by their indices, as a dataset."""
-
-    def __init__(self, dataset: Any, indices: Sequence[int] | np.ndarray):
-        self.dataset, self.indices = dataset, np.asarray(indices)
-
-    def __getattr__(self, name):
-        return getattr(self.dataset, name)
-
-    def __len__(self):
-        return len(self.indices)
-
-    def fetch(self, indices):
-        """As the dataset's own, of indices within the subset."""
-        return self.dataset.fetch(self.indices[indices])
-
-    def name_of(self, index):
-        """What the dataset calls the image."""
-        return self.dataset.name_of(int(self.indices[index]))
-
-
 def subsample(dataset: Any, most: int | None) -> Any:
-    """The dataset, or a `Subset` of it: `most` images, evenly spread over it."""
+    """The dataset, or `most` of its images, evenly spread over it, as a dataset."""
     if most is None or len(dataset) <= most:
         return dataset
-    return Subset(dataset, np.linspace(0, len(dataset) - 1, most).astype("int64"))
+    return dataset.select(np.linspace(0, len(dataset) - 1, most).astype("int64"))
 
 
 def mean_gates(
@@ -117,7 +96,7 @@ def _make_step(model, watched, function) -> Callable[[Any], Any]:
 def _batches(model, images, progress) -> Iterator[Any]:
     """Batches as the network takes them."""
     if hasattr(images, "fetch"):
-        yield from _prepared(model, images, progress)
+        yield from _prepare_batches(model, images, progress)
         return
     images, shape = np.asarray(images), tuple(model.inputs[0].shape)
     if images.ndim != 4 or any(
@@ -130,7 +109,7 @@ def _batches(model, images, progress) -> Iterator[Any]:
         yield ops.convert_to_tensor(images[first : first + BATCH], "float32")
 
 
-def _prepared(model, dataset, progress):
+def _prepare_batches(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
     from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks

@@ -12,6 +12,8 @@ from keras_senet import graphs
 from keras_senet.analysis.channel_groups import ChannelGroup, Edge, find_groups, reduction_for
 from keras_senet.analysis.means import mean_magnitudes
 from keras_senet.analysis.removal import se_blocks
+from keras_senet.bases import preprocessing_of
+from keras_senet.fields import check_argument, check_integer
 from keras_senet.layers import SqueezeExcite
 
 
@@ -70,6 +72,7 @@ def prune(
             arguments; no images.
     """
     found = prunable(model)
+    preprocessing_of(model)  # the copy has that of the model
     fractions = _read_fractions(keep, found)
     scores = _scores(model, found, images, ranking, seed, progress)
     kept = KeptChannels()
@@ -126,22 +129,16 @@ def _read_fractions(keep, found):
 
 def _check_fraction(fraction):
     is_number = isinstance(fraction, numbers.Real) and not isinstance(fraction, bool)
-    if not is_number or not 0 < fraction <= 1:
-        raise ValueError(f"`keep` must be above 0 and at most 1. Received: keep={fraction!r}")
+    check_argument("keep", fraction, is_number and 0 < fraction <= 1, "above 0 and at most 1")
     return fraction
 
 
 def _scores(model, found, images, ranking, seed, progress):
     """The score of each unit of each group."""
-    known = isinstance(ranking, str) and ranking in ("gates", "random")
-    if not isinstance(ranking, Mapping) and not known:
-        raise ValueError(
-            "`ranking` must be 'gates', 'random' or a dict of scores. "
-            f"Received: ranking={ranking!r}"
-        )
+    is_known = isinstance(ranking, Mapping) or str(ranking) in ("gates", "random")
+    check_argument("ranking", ranking, is_known, "'gates', 'random' or a dict of scores")
     if ranking == "random":
-        if not isinstance(seed, numbers.Integral) or seed < 0:
-            raise ValueError(f"`seed` must be an integer of at least 0. Received: seed={seed!r}")
+        check_integer("seed", seed, 0)
         random = np.random.default_rng(int(seed))
         return [random.random(group.units) for group in found]
     if ranking == "gates":

@@ -11,6 +11,8 @@ from keras import layers
 
 from keras_senet import graphs
 from keras_senet.analysis.means import mean_gates
+from keras_senet.analysis.taps import check_found
+from keras_senet.bases import find_bases, mark_copy, preprocessing_of
 from keras_senet.layers import SqueezeExcite
 
 LINEAR, RELU = keras.activations.linear, keras.activations.relu
@@ -34,7 +36,7 @@ def remove_se(
     All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new
     network where a spec describes it, so that `keras_senet.save_weights` writes it: without
     depthwise convolutions, and if the blocks of whole stages were removed. Blocks in nested models
-    are found too.
+    are found too, and a network that the model contains has the new spec there.
 
     Args:
         model: a functional Keras model with SE blocks. It is not changed.
@@ -49,6 +51,7 @@ def remove_se(
             any, a dataset without images, gates of another shape or that are not finite.
     """
     found = se_blocks(model)
+    preprocessing_of(model)  # the copy has that of the model
     chosen = choose(found, stages, blocks)
     gates = None if constant_from is None else _constants(model, chosen, constant_from)
     changed = {}
@@ -58,12 +61,19 @@ def remove_se(
             changed[layer] = tuple(replacement)
     scaled = [block for block in chosen if block in changed]
     copy = graphs.rebuild(model, changed, gone=set(chosen) - set(scaled))
-    spec = (
-        None if scaled else _spec(model, [block for block in found if block not in chosen], chosen)
-    )
-    if spec is not None:
-        copy.spec = spec
+    if not scaled:
+        _mark(copy, model, [block for block in found if block not in chosen], chosen)
     return copy
+
+
+def _mark(copy, model, kept, removed):
+    """Gives a copy the specs of the networks in the model, without the removed blocks."""
+    for base in find_bases(model):
+        inside = set(base.layers)
+        blocks = ([block for block in each if block in inside] for each in (kept, removed))
+        spec = _spec(base.origin.spec, *blocks)
+        if spec is not None and not base.missing:
+            mark_copy(copy, base, spec)
 
 
 def se_blocks(model: keras.Model) -> list[SqueezeExcite]:
@@ -73,15 +83,8 @@ def se_blocks(model: keras.Model) -> list[SqueezeExcite]:
     Raises:
         ValueError: if it has none, or is not functional.
     """
-    found: list[Any] = [
-        layer
-        for graph in graphs.graphs(model)
-        for layer in graph.layers
-        if isinstance(layer, SqueezeExcite)
-    ]
-    if not found:
-        raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
-    return found
+    every = [layer for graph in graphs.graphs(model) for layer in graph.layers]
+    return check_found(model, [layer for layer in every if isinstance(layer, SqueezeExcite)])
 
 
 def choose(
@@ -99,13 +102,15 @@ def choose(
             f"Pass `stages` or `blocks`. Received: stages={stages!r}, blocks={blocks!r}"
         )
     if blocks is not None:
-        return _named("blocks", blocks, {block: block.name for block in found})
+        return _select("blocks", blocks, {block: block.name for block in found})
     if stages is not None:
-        return _named("stages", stages, {block: graphs.stage_number(block.name) for block in found})
+        return _select(
+            "stages", stages, {block: graphs.stage_number(block.name) for block in found}
+        )
     return found
 
 
-def _named(argument, wanted, names):
+def _select(argument, wanted, names):
     """The blocks, by their names or stages, that are wanted."""
     known = sorted({name for name in names.values() if name is not None})
     known_all = isinstance(wanted, (list, tuple, set, range)) and all(
@@ -148,7 +153,7 @@ def _with_factor(graph, block, changed, gate):
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
-        return layer, graphs.with_config(layer, scale=True), _scaled_normalization(layer, gate)
+        return layer, graphs.with_config(layer, scale=True), _scale_normalization(layer, gate)
     return (
         layer,
         graphs.with_config(layer),
@@ -182,7 +187,7 @@ def _is_relu(layer):
     return type(layer) is layers.Activation and layer.activation is RELU
 
 
-def _scaled_normalization(norm, gate):
+def _scale_normalization(norm, gate):
     """Weights of the batch normalisation, with a gamma, times the gate."""
     weights = {weight.name: keras.ops.convert_to_numpy(weight) for weight in norm.weights}
     affine = {"gamma": np.ones_like(weights["moving_mean"])} | weights
@@ -209,9 +214,8 @@ def _scale(block, gate):
     return layer, [gate.astype("float32").reshape(1, 1, -1, 1)]
 
 
-def _spec(model, kept, removed):
+def _spec(spec, kept, removed):
     """The spec of the network without the removed blocks; None if there is none."""
-    spec = getattr(model, "spec", None)
     stages = {graphs.stage_number(block.name) for block in kept}
     if (
         spec is None

@@ -51,7 +51,11 @@ def tap_gates(model: keras.Model) -> list[Tap]:
     Raises:
         ValueError: for a model that is not functional, or has no SE blocks.
     """
-    found = tap(model)
+    return check_found(model, tap(model))
+
+
+def check_found(model: keras.Model, found: list[Any]) -> list[Any]:
+    """What was found of a model's SE blocks. Raises ValueError if that is nothing."""
     if not found:
         raise ValueError(f"`model` has no SE blocks. Received: {model.name!r}")
     return found

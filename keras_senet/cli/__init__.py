@@ -9,11 +9,11 @@ import sys
 from collections.abc import Iterator, Sequence
 
 import keras_senet_cli
-from keras_senet.cli.flags import UsageError, make_complete_app, read_options
+from keras_senet.cli.flags import UsageError, make_complete_app, read_options, spell_flags
 from keras_senet.cli.options import CLASSES
 from keras_senet_cli import EXPECTED, quiet
 
-LIGHT = ("list",)  # commands without Keras
+LIGHT = ("data", "list", "predict")  # commands without Keras, or that import it when they need it
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     except EXPECTED as error:
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise
-        line = " ".join(str(error).split())
+        line = spell_flags(CLASSES[command], " ".join(str(error).split()))
         print(f"keras-senet {command}: error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -65,7 +65,7 @@ def _import(command):
     if command in LIGHT:
         return importlib.import_module(f"keras_senet.cli.{command}")
     with quiet():
-        importlib.import_module("keras_senet.layers")  # which Keras then knows by name
+        importlib.import_module("keras_senet.models")  # whose classes Keras then knows by name
         return importlib.import_module(f"keras_senet.cli.{command}")
 
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_senet.cli.network import load_network
+from keras_senet import models
 from keras_senet.cli.options import ConvertOptions
 from keras_senet.cli.tables import console
 from keras_senet.weights import save_weights
@@ -16,7 +16,7 @@ def run(options: ConvertOptions) -> None:
     if Path(options.output).exists() and not options.overwrite:
         raise ValueError(f"--output exists: {options.output!r}. Pass --overwrite to replace it")
     with console.status(f"loading {options.source}"), quiet():
-        model = load_network(options.model, options.source)
+        model = models.get(options.model).load(options.source)
     save_weights(model, options.output)
     console.print(model.spec)
     console.print(f"{options.output}: {model.count_params():,} weights")

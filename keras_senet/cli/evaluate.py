@@ -10,18 +10,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from keras_senet import data
-from keras_senet.cli.network import dataset_of, load_networks
+from keras_senet import models
+from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import EvaluateOptions
+from keras_senet.cli.results import show_classes
 from keras_senet.cli.tables import console, show, show_json
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
-from keras_senet.evaluation.tables import per_class_csv
+from keras_senet.evaluation.tables import per_class, per_class_csv
 from keras_senet.extras import require
 from keras_senet.files import check_folder, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots.confusion import confusion_matrix
-from keras_senet.runs.load import is_run, results_folder
+from keras_senet.runs import PER_CLASS
 from keras_senet.runs.results import read_report, write_report
 from keras_senet.weights import Checkpoint, resolve
 from keras_senet_cli import quiet
@@ -31,15 +32,10 @@ def run(options: EvaluateOptions) -> None:
     """Accuracy of networks on a dataset; with a folder for it also as files."""
     loaded = load_networks(options)
     names, models = [each[:2] for each in loaded], [each.model for each in loaded]
-    dataset_name = dataset_of(options, loaded[0])
     protocol, changes = _protocol(options)
     protocols = _protocols(protocol, changes, names)
-    output = output_folder(
-        options.output or (options.workdir and results_folder(options.workdir)), "train"
-    )
-    with console.status(f"opening {dataset_name}"):
-        split = data.resolve_split(dataset_name, options.split, options.data_dir)
-        dataset = data.load(dataset_name, split, options.data_dir, upright=_upright(models))
+    output = output_folder(options.output or results_folder(options.sources), "train")
+    dataset_name, split, dataset = open_images(options, loaded[0], upright=_upright(models))
     result = _result(options, models, dataset, protocols)
     report = {
         **_figures(result),
@@ -58,7 +54,7 @@ def run(options: EvaluateOptions) -> None:
     if options.json:
         show_json(report)
     else:
-        _print(report, result)
+        _print(report, result, dataset.class_names)
     if output:
         _write(output, report, result, dataset.class_names)
 
@@ -141,7 +137,7 @@ def _protocols(protocol, changes, names):
 
 
 def _larger(name, weights):
-    found = None if is_run(weights) else resolve(weights, name)
+    found = resolve(weights, name) if name in models.__all__ else None
     if not isinstance(found, Checkpoint):
         raise ValueError(
             f"--protocol larger is for published weights. Received: --weights {weights}"
@@ -153,6 +149,7 @@ def _figures(result):
     """The numbers of `report.json`."""
     return {
         "accuracy": result.top1,
+        "balanced_accuracy": result.balanced_accuracy,
         "top5": result.top5,
         "loss": result.loss if math.isfinite(result.loss) else None,  # JSON has no NaN
         "images": int(result.images.sum()),
@@ -162,7 +159,7 @@ def _figures(result):
     }
 
 
-def _print(report, result):
+def _print(report, result, class_names):
     table = Table("network", "shown", title=f"{report['dataset']}, {report['split']}")
     for name in ("images", "top-1", "top-5", "loss"):
         table.add_column(name, justify="right")
@@ -180,6 +177,8 @@ def _print(report, result):
         table.add_section()
         table.add_row(f"average of {len(names)}", "", *figures)
     show(table)
+    rows = per_class(result, class_names)
+    show_classes(rows, result.balanced_accuracy, report["split"])
     if result.skipped:
         console.print(
             f"left out, as they cannot be used: {', '.join(each.name for each in result.skipped)}"
@@ -199,6 +198,6 @@ def _write(folder, report, result, class_names):
         " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"
     )
     confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
-    write_atomically(folder / "per_class.csv", per_class_csv(result, class_names))
+    write_atomically(folder / PER_CLASS, per_class_csv(result, class_names))
     write_report(folder / "report.json", read_report(folder / "report.json") | report)
     console.print(f"{folder}/: report.json, per_class.csv, confusion.png", highlight=False)

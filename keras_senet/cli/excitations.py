@@ -3,17 +3,15 @@
 import numpy as np
 from rich import box
 
-from keras_senet import data
 from keras_senet.analysis import excitation_tables
 from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli.evaluate import output_folder, working
-from keras_senet.cli.network import dataset_of, load_networks
+from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import ExcitationsOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.files import replacing, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots import excitations as plots
-from keras_senet.runs.load import results_folder
 
 SHOWN = 4  # classes by default: as many as in the paper
 
@@ -21,14 +19,11 @@ SHOWN = 4  # classes by default: as many as in the paper
 def run(options: ExcitationsOptions) -> None:
     """The statistics of each SE block on a dataset; with a folder for them also files."""
     (loaded,) = load_networks(options)
-    name, model, dataset_name = loaded.name, loaded.model, dataset_of(options, loaded)
-    folder = options.output or (options.workdir and results_folder(options.workdir) / "excitations")
-    output = output_folder(folder, "analysis")
-    with console.status(f"opening {dataset_name}"):
-        split = data.resolve_split(dataset_name, options.split, options.data_dir)
-        dataset = data.load(
-            dataset_name, split, options.data_dir, upright=model.preprocessing.upright
-        )
+    name, model = loaded.name, loaded.model
+    own = results_folder(options.sources)
+    output = output_folder(options.output or (own and own / "excitations"), "analysis")
+    upright = model.preprocessing.upright
+    dataset_name, split, dataset = open_images(options, loaded, upright=upright)
     if options.classes:  # before long work; labels are another reading of large datasets
         _shown(options.classes, dataset.class_names, _class_images(dataset))
     with working(options.batch_size) as progress:

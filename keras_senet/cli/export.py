@@ -2,18 +2,61 @@
 
 import dataclasses
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from keras_senet import data
+import keras
+import numpy as np
+from rich.table import Table
+
+from keras_senet import data, export
 from keras_senet.cli import export_all
-from keras_senet.cli.network import load_network
+from keras_senet.cli.network import load_network, results_folder
+from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.results import export_table
-from keras_senet.cli.tables import console, show, show_json
+from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.evaluation.networks import check
+from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
-from keras_senet.export.images import images_for
-from keras_senet.runs.load import is_run, load_run, results_folder
+from keras_senet.export.formats import check_layer_names
+from keras_senet.export.images import MOST_IMAGES, images_for, images_of, select_evenly
+from keras_senet.export.parity import ExportReport
+from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
+from keras_senet.recipes import Recipe
 from keras_senet.runs.results import merge_exports, read_report, write_report
 from keras_senet_cli import quiet
+
+MOST_LOST = 0.01  # of accuracy, before the layers are looked for that lose it
+RANKED_IMAGES = 32
+NAMED_LAYERS = 5
+LEAST_SHARE = 0.1  # of the error, of a layer that is named
+
+
+class _Subject(NamedTuple):
+    """What is exported, the dataset that it was trained on, if that is known, and how datasets that
+    have no validation images are divided for it: arguments of `data.load`.
+    """
+
+    model: keras.Model
+    class_names: Any
+    folder: Path
+    dataset: str | None
+    division: dict[str, Any]
+
+
+class _Images(NamedTuple):
+    """The images to calibrate on, or None; those to evaluate on, or None, and their split."""
+
+    calibration: np.ndarray | None = None
+    evaluation: LabelledImages | None = None
+    split: str | None = None
+
+    @property
+    def compared(self) -> np.ndarray | None:
+        """Those that files are compared on; None for synthetic ones."""
+        if self.calibration is not None or self.evaluation is None:
+            return self.calibration
+        return self.evaluation.images
 
 
 def run(options: ExportOptions) -> None:
@@ -21,57 +64,170 @@ def run(options: ExportOptions) -> None:
     if options.all:
         export_all.run(options)
         return
-    (name,) = options.model
     plan = plan_files(options.format or list(FORMATS), options.quantization)
-    with console.status(f"loading {name}"), quiet():
-        model, class_names, folder = _load(name, options)
+    loaded = load_network(options.source, options.weights, options.size)
+    model, own = loaded.model, results_folder((options.source,))
+    folder = Path(options.output or (own / "exports" if own else "exports"))
+    division = loaded.division or {"validation_fraction": Recipe().validation_fraction}
+    names = getattr(model, "class_names", None)
+    subject = _Subject(model, names, folder, loaded.dataset, division)
     report = folder / "report.json"
     earlier = read_report(report)
+    check_layer_names(subject.model, options.float_layers)
     for each in plan:
-        each.check_free(folder, options.overwrite)
-    images = (
-        None
-        if options.calibration is None
-        else images_for(model, options.calibration, options.data_dir)
-    )
+        each.check_free(subject.folder, options.overwrite)
+    with console.status("reading images"), quiet():
+        images = _read_images(subject, options, any(each.calibrates for each in plan))
     reports = []
     for each in plan:
-        with console.status(f"exporting {each.name}"), quiet():
-            reports.append(
-                each.write(
-                    model,
-                    folder,
-                    images=None if images is None else each.compared(images),
-                    calibration=images,
-                    class_names=class_names,
-                    overwrite=options.overwrite,
-                )
-            )
+        number = f"{len(reports) + 1} of {len(plan)}"
+        with console.status(f"exporting {each.name}, {number}"), quiet():
+            reports.append(_write(each, subject, images, options))
+        write_report(report, merge_exports(earlier, reports))
+    ranked = _rank(subject, images, reports)
+    reports = [_with_layers(each, ranked) for each in reports]
     write_report(report, merge_exports(earlier, reports))
     if options.json:
         show_json([dataclasses.asdict(each) for each in reports])
-    else:
-        show(export_table(reports))
+        return
+    show(export_table(reports))
+    for quantization, layers in ranked.items():
+        _print_layers(quantization, layers, images.calibration)
+    say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
 
 
-def _load(name, options):
-    """(the network, its classes' names or None, the folder for its files)."""
-    if not is_run(name):
-        model = load_network(name, options.weights or "imagenet", options.size)
-        return model, None, Path(options.output or "exports")
-    if options.weights is not None:
-        raise ValueError(
-            f"--weights is not for a run, which has its own. Received: --weights {options.weights}"
-        )
-    if options.size is not None:
-        raise ValueError("--size is not for a run, whose network has its own")
-    found = load_run(name)
-    try:
-        class_names = data.load(found.dataset, "test", options.data_dir).class_names
-    except (ValueError, OSError, ImportError):
-        class_names = None  # the run's images are elsewhere
-    return (
-        found.model,
-        class_names,
-        Path(options.output or results_folder(name) / "exports"),
+def _write(file, subject, images, options) -> ExportReport:
+    compared = images.compared
+    report = file.write(
+        subject.model,
+        subject.folder,
+        images=None if compared is None else file.compared(compared),
+        calibration=images.calibration,
+        class_names=subject.class_names,
+        overwrite=options.overwrite,
+        evaluation=images.evaluation,
+        int8={name: getattr(options, name) for name in ("io_dtype", "float_gates", "float_layers")},
     )
+    return dataclasses.replace(report, evaluated_split=images.split)
+
+
+def _read_images(subject, options, calibrates) -> _Images:
+    """The images of --calibration, and of --dataset or the run's own one.
+
+    Raises:
+        ValueError: if there are none to calibrate on, or those that are asked for cannot be used.
+    """
+    model, dataset = subject.model, options.dataset or subject.dataset
+    calibration = None
+    if options.calibration is not None:
+        calibration = images_for(model, options.calibration, options.data_dir)
+    if dataset is None:
+        if calibration is None and calibrates:
+            raise ValueError("there are no images to calibrate on: give --dataset or --calibration")
+        return _Images(calibration)
+    try:
+        if calibration is None and calibrates:
+            _, images = _open(subject, options, dataset, "train")
+            calibration = images_of(model, images)[0].astype("float32")
+        if not options.evaluate_images:
+            return _Images(calibration)
+        split, images = _open(subject, options, dataset)
+        check(model, images)
+        found = images_of(model, images, options.evaluate_images)
+        return _Images(calibration, LabelledImages(*found), split)
+    except (ValueError, OSError, ImportError) as error:
+        if options.dataset is not None:
+            raise ValueError(f"--dataset {dataset} cannot be used: {error}") from error
+        if calibration is None and calibrates:
+            raise ValueError(
+                f"the run's images, {dataset!r}, cannot be used: give others by --dataset or "
+                f"--calibration ({error})"
+            ) from error
+        console.print(
+            f"Accuracy is not measured, as the run's images, {dataset!r}, cannot be used: give "
+            f"others by --dataset ({error})",
+            highlight=False,
+            soft_wrap=True,
+        )
+        return _Images(calibration)
+
+
+def _open(subject, options, dataset, split=None):
+    """(the split, its images); None is "val", or "test" of a dataset without one."""
+    division = dict(subject.division)
+    if dataset != subject.dataset:
+        division.pop("split_file", None)
+    if split is None and "val" not in data.splits(dataset, options.data_dir):
+        divides = bool(division)
+        split = data.resolve_split(dataset, "test", options.data_dir, divides=divides)
+    split, upright = split or "val", subject.model.preprocessing.upright
+    return split, data.load(dataset, split, options.data_dir, upright=upright, **division)
+
+
+def _lost(report: ExportReport) -> float:
+    """The accuracy that an integer file lost, or the images for which it predicts another class
+    where there are no labels.
+    """
+    if report.accuracy is None or report.keras_accuracy is None:
+        return 1 - report.top1_agreement
+    return report.keras_accuracy - report.accuracy
+
+
+def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
+    """By the name of each quantisation that lost more than a point: its layers, the most sensitive
+    first.
+    """
+    if images.compared is None:
+        return {}
+    losing = [each.quantization for each in reports if _lost(each) > MOST_LOST]
+    chosen = images.compared[select_evenly(len(images.compared), RANKED_IMAGES)]
+    return {
+        name: rank_layers(
+            subject.model,
+            chosen,
+            quantization=name,
+            representative_images=images.calibration,
+            preprocessing=subject.model.preprocessing,
+            progress=console,
+        )
+        for name in dict.fromkeys(losing)
+        if name in ACTIVATION_BITS
+    }
+
+
+def _named(layers: list[RankedLayer]) -> list[RankedLayer]:
+    """The layers that are named: at most so many, of a share of the error that is not small."""
+    return [each for each in layers[:NAMED_LAYERS] if each.share >= LEAST_SHARE]
+
+
+def _with_layers(report, ranked):
+    """The report with the names of sensitive layers, if its file lost more than a point."""
+    if report.quantization not in ranked or _lost(report) <= MOST_LOST:
+        return report
+    names = tuple(each.name for each in _named(ranked[report.quantization]))
+    return dataclasses.replace(report, sensitive_layers=names)
+
+
+def _print_layers(quantization: str, layers: list[RankedLayer], calibration) -> None:
+    """Which layers lose most, and what to do."""
+    named = _named(layers)
+    if named:
+        show(_layers_table(quantization, named))
+        floats = dict.fromkeys(name for each in named for name in each.float_layers)
+        advice = [f"int8 with --float-layers {' '.join(floats)}"]
+    else:
+        console.print(f"{quantization} loses more than a point in all layers, not in a few.")
+        advice = ["int8 with --float-gates"]
+    if calibration is not None and len(calibration) < MOST_IMAGES:
+        advice.append(f"more images to calibrate on (up to {MOST_IMAGES})")
+    advice += [name for name in ("int16x8", "float16") if name != quantization]
+    console.print(f"To lose less: {'; '.join(advice)}.", highlight=False, soft_wrap=True)
+
+
+def _layers_table(quantization, layers) -> Table:
+    title = f"Layers that lose most in {quantization}, each rounded by itself"
+    table = make_table(title, "layer", "error", "share of all", "top-1 agreement")
+    for each in layers:
+        figures = f"{each.error:.1e}", f"{100 * each.share:.0f}%", f"{100 * each.agreement:.1f}%"
+        table.add_row(each.name, *figures)
+    return table

@@ -5,6 +5,7 @@ compared and removed.
 import contextlib
 import csv
 import dataclasses
+import functools
 import io
 import tempfile
 import time
@@ -16,15 +17,15 @@ import numpy as np
 from keras_senet import data, models
 from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.tables import console
-from keras_senet.evaluation import evaluate
+from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
 from keras_senet.export.images import images_of
 from keras_senet.export.inputs import synthetic_images
-from keras_senet.export.parity import ParityError, run_file
+from keras_senet.export.parity import ParityError
 from keras_senet.export.tflite import QUANTIZATIONS
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.graphs import NORMALIZATIONS, graphs
-from keras_senet.runs.load import load_run
+from keras_senet.runs.load import load_run, read_origin
 from keras_senet_cli import quiet
 
 COLUMNS = (
@@ -61,8 +62,7 @@ class Subject:
     weights      what they are
     calibration  images to calibrate on
     images       those to compare on, of which files may take the first only
-    labels       the images' classes, if the network was trained for them
-    accuracy     the fraction of the dataset's test images that Keras has right
+    evaluation   the dataset's test images, if the network was trained on it
     class_names  of the dataset
     """
 
@@ -70,8 +70,7 @@ class Subject:
     weights: str
     calibration: np.ndarray
     images: np.ndarray
-    labels: np.ndarray | None = None
-    accuracy: float | None = None
+    evaluation: LabelledImages | None = None
     class_names: tuple | None = None
 
     def row(self, file):
@@ -88,8 +87,10 @@ class Subject:
                     calibration=self.calibration,
                     class_names=self.class_names,
                     overwrite=False,
+                    evaluation=None if file.is_slow else self.evaluation,
                 )
-                row |= self._accuracy(file, report.path)
+            if report.accuracy is not None:
+                row["accuracy_change"] = report.accuracy - report.keras_accuracy
             row |= {
                 name: value for name, value in dataclasses.asdict(report).items() if name in COLUMNS
             }
@@ -98,24 +99,15 @@ class Subject:
             row["failure"] = str(error)
         return row | {"seconds": time.perf_counter() - start, "images": len(images)}
 
-    def _accuracy(self, file, path):
-        """The accuracy of a written file, and the change from Keras, where there are labels and it
-        is fast enough.
-        """
-        if self.labels is None or file.is_slow:
-            return {}
-        (outputs,) = run_file(path, file.kind, [self.images])["outputs"][file.kind]["predictions"]
-        accuracy = float(np.mean(outputs.argmax(-1) == self.labels))
-        return {"accuracy": accuracy, "accuracy_change": accuracy - self.accuracy}
-
     def _failure(self, file, row):
-        if self.labels is None or not file.calibrates:
+        if self.evaluation is None or not file.calibrates:
             return ""
         if row["top1_agreement"] < LEAST_AGREEMENT:
             agreement = f"{row['top1_agreement']:.1%} top-1 agreement"
             return f"{agreement}, and {LEAST_AGREEMENT:.0%} are asked for"
         if row.get("accuracy_change", 0) < -MOST_ACCURACY_LOST:
-            return f"an accuracy of {row['accuracy']:.1%}, and Keras has {self.accuracy:.1%}"
+            own = row["accuracy"] - row["accuracy_change"]
+            return f"an accuracy of {row['accuracy']:.1%}, and Keras has {own:.1%}"
         return ""
 
 
@@ -158,20 +150,20 @@ def _random_networks():
 
 def _trained_networks(workdirs, data_dir):
     for workdir in workdirs:
-        run = load_run(workdir)
-        yield f"{run.name} on {run.dataset}", lambda run=run: _trained(run, data_dir)
+        origin = read_origin(workdir)
+        load = functools.partial(_trained, load_run(workdir), origin, data_dir)
+        yield f"{origin.name} on {origin.dataset}", load
 
 
-def _trained(run, data_dir):
-    upright = run.model.preprocessing.upright
-    test = data.load(run.dataset, "test", data_dir, upright=upright)
-    calibration, _ = images_of(
-        run.model, data.load(run.dataset, "train", data_dir, upright=upright)
-    )
-    images, labels = images_of(run.model, test, most=None)
-    accuracy = evaluate(run.model, test).top1
-    weights = f"trained on {run.dataset}"
-    return Subject(run.model, weights, calibration, images, labels, accuracy, test.class_names)
+def _trained(model, origin, data_dir):
+    options = {"upright": model.preprocessing.upright, **origin.division}
+    test = data.load(origin.dataset, "test", data_dir, **options)
+    calibration, _ = images_of(model, data.load(origin.dataset, "train", data_dir, **options))
+    calibration = calibration.astype("float32")
+    images, labels = images_of(model, test, most=None)
+    weights, evaluation = f"trained on {origin.dataset}", LabelledImages(images, labels)
+    images = images.astype("float32")
+    return Subject(model, weights, calibration, images, evaluation, test.class_names)
 
 
 def _with_random_weights(constructor):

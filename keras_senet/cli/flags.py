@@ -4,11 +4,14 @@ are the fields', help and its headings the docstring's. The library that reads t
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import inspect
 import itertools
+import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
+from types import NoneType
 from typing import (
     Annotated,
     Any,
@@ -23,11 +26,13 @@ from typing import (
 from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
+from keras_senet.cpu import finds_gpu
 from keras_senet.fields import Meaning, meanings
-from keras_senet.recipes import RECIPES, Augmentation, Recipe
+from keras_senet.images.survey import survey
+from keras_senet.recipes import RECIPES, Augmentation, Recipe, pick_recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
 from keras_senet.runs import STATES
-from keras_senet.runs.record import read_recipe
+from keras_senet.runs.record import find_network, read_recipe
 from keras_senet.se import SE
 from keras_senet_cli import COMMANDS
 
@@ -39,12 +44,14 @@ class Flag(NamedTuple):
 
     positional  whether it has no flag
     choices     returns the accepted texts
+    suggestions returns some of them, for the completion of shells
     read        (the texts of each time that the flag is given) -> the value; raises ValueError
     bare        the text that a flag without one stands for
     """
 
     positional: bool = False
     choices: Callable[[], Iterable[str]] | None = None
+    suggestions: Callable[[], Iterable[str]] | None = None
     read: Callable[[list[list[str]]], Any] | None = None
     bare: str | None = None
 
@@ -65,12 +72,15 @@ def read_options(command: str, cls: type[T], arguments: Sequence[str]) -> T | No
     """
     base = _find_recipe(cls, arguments)
     app = make_app(command, cls, base)
-    arguments = _spell_out(cls, arguments)
     try:
-        given = app(arguments, exit_on_error=False, print_error=False)
+        given = app(_spell_out(cls, arguments), exit_on_error=False, print_error=False)
     except CycloptsError as error:
         raise UsageError(_explain(error)) from error
-    return None if given is None else _fill(cls, given, base)
+    if given is None:
+        return None
+    options = _fill(cls, given, base)
+    object.__setattr__(options, "arguments", (command, *arguments))
+    return options
 
 
 def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
@@ -133,15 +143,18 @@ def _parameters(cls, field, base):
     if field.default_factory is not dataclasses.MISSING:
         default = field.default_factory()
     meaning = meanings(cls)[field.name]
-    yield _parameter(field.name, hints[field.name], default, meaning, negative=False)
+    yield _parameter(field.name, hints[field.name], default, meaning)
 
 
 def _recipe_parameters(base, topic, besides):
     """`--recipe`, then a flag for each field; their defaults are shown where a recipe is known."""
     names = Annotated[str | None, Flag(choices=lambda: RECIPES)]
-    text = "a named recipe (`keras-senet list --recipes`); default: that of the run in --workdir"
+    text = (
+        "a named recipe (`keras-senet list --recipes`); default: that of the run in --workdir, or "
+        "one for --dataset"
+    )
     about = Meaning(text, topic)
-    yield _parameter("recipe", names, None, about, negative=False)
+    yield _parameter("recipe", names, None, about)
     values = (base or Recipe()).flat()
     for cls in (Recipe, Augmentation):
         for name, hint in get_type_hints(cls).items():
@@ -151,7 +164,7 @@ def _recipe_parameters(base, topic, besides):
             if name == "se":
                 yield from _se_parameters(meaning, values["se"], shown)
             else:
-                yield _parameter(name, hint, values[name], meaning, shown=shown, negative=True)
+                yield _parameter(name, hint, values[name], meaning, shown=shown, of_recipe=True)
 
 
 def _se_parameters(meaning, se, shown):
@@ -163,11 +176,15 @@ def _se_parameters(meaning, se, shown):
         about = meanings(SE)[name]._replace(topic=meaning.topic)
         value = getattr(se or SE(), name)
         shown = shown and se is not None
-        yield _parameter(f"se.{name}", hint, value, about, shown=shown, negative=True)
+        yield _parameter(f"se.{name}", hint, value, about, shown=shown, of_recipe=True)
 
 
-def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
-    """One parameter of the function that cyclopts calls."""
+def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
+    """One parameter of the function that cyclopts calls.
+
+    A field of a recipe can be reset: `--no-NAME` where it is True or False, `--NAME none` where it
+    may be None. An option that is None has not been given.
+    """
     kind, flag = hint, Flag()
     if get_origin(hint) is Annotated:
         kind, *flags = get_args(hint)
@@ -175,6 +192,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
             flag = flag._replace(
                 **{k: v for k, v in each._asdict().items() if v != Flag._field_defaults[k]}
             )
+    if not of_recipe:
+        kind = _without_none(kind)
     several = [each for each in (kind, *get_args(kind)) if get_origin(each) is tuple]
     spelled = name.replace("_", "-")
     if flag.positional and several:
@@ -183,14 +202,15 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
         "name": (spelled.upper() if flag.positional else f"--{spelled}",),
         "help": meaning.text,
         "show_default": shown and default not in (None, (), False),
-        "negative": None if negative and kind is bool else "",
+        "negative": None if of_recipe and kind is bool else "",
         "negative_iterable": "",
         "allow_repeating": True,  # the last one counts, or all where there may be several
     }
     if meaning.topic:
         options["group"] = meaning.topic
-    if flag.choices:
-        kind = _limit(kind, flag.choices())
+    if list_texts := flag.choices or flag.suggestions:
+        texts = Literal[tuple(list_texts())]
+        kind = _limit(kind, texts if flag.choices else texts | str)
         options["show_choices"] = False
     read = flag.read
     if several:
@@ -198,6 +218,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
         read = read or _reader(several[0], none=() if kind is several[0] else None)
     elif kind in (int, int | None):
         read = read or _read_integer
+    elif kind == str | None:
+        read = read or _read_text_or_none
     if read:
         options |= {"n_tokens": 1, "converter": _converter(read)}
     if flag.read:
@@ -211,6 +233,13 @@ def _parameter(name, hint, default, meaning, *, shown=True, negative=False):
     )
 
 
+def _without_none(kind):
+    """`str | None` as str; a tuple stays, whose text "none" is nothing."""
+    kinds = [each for each in get_args(kind) if each is not NoneType]
+    is_optional = NoneType in get_args(kind) and len(kinds) == 1
+    return kinds[0] if is_optional and get_origin(kinds[0]) is not tuple else kind
+
+
 def _in_order(parameters):
     """The parameters in groups that the help has in the order of the fields."""
     groups = {}
@@ -221,12 +250,11 @@ def _in_order(parameters):
         yield each
 
 
-def _limit(kind, choices):
+def _limit(kind, texts):
     """The type with these texts in the place of any."""
-    literal = Literal[tuple(choices)]
     if get_origin(kind) is tuple:
-        return tuple[literal, ...]
-    return literal if kind is str else literal | None
+        return tuple[texts, ...]
+    return texts if kind is str else texts | None
 
 
 def _read_integer(given):
@@ -236,6 +264,12 @@ def _read_integer(given):
         return int(text)
     except ValueError:
         raise ValueError(f"must be a whole number. Received: {text}") from None
+
+
+def _read_text_or_none(given):
+    """A text, where cyclopts would keep "none"."""
+    text = given[-1][-1]
+    return None if text.lower() == "none" else text
 
 
 def _reader(kind, none):
@@ -285,6 +319,30 @@ def _spell_out(cls, arguments):
     return spelled
 
 
+def spell_flags(cls: type, message: str) -> str:
+    """A message that names fields, such as "`epochs` ... Received: epochs=0", with their flags."""
+    names = {each.name for each in dataclasses.fields(cls)}
+    names = {name: name for name in names - {"recipe"}}
+    if Recipe in get_type_hints(cls).values():
+        names |= {name: name for name in Recipe().flat() if name not in NOT_FLAGS}
+        names |= {each.name: f"se.{each.name}" for each in dataclasses.fields(SE)}
+
+    def spell(name, value=""):
+        flag = names[name].replace("_", "-")
+        if value in ("True", "False"):
+            return f"--{'' if value == 'True' else 'no-'}{flag}"
+        return f"--{flag} {value}".rstrip()
+
+    found = re.sub(r"`(\w+)`", lambda m: spell(m[1]) if m[1] in names else m[0], message)
+    if found == message:
+        return message
+    return re.sub(
+        r"(?<!\S)(\w+)=(\([^()]*\)|'[^']*'|[^\s,;]+)",
+        lambda m: spell(m[1], re.sub(r"[(),']", "", m[2])) if m[1] in names else m[0],
+        found,
+    )
+
+
 def _explain(error):
     if isinstance(error, MissingArgumentError) and error.keyword is None:
         return f"{error.argument.name} must be given"
@@ -298,40 +356,79 @@ def _explain(error):
 
 def _fill(cls, given, base):
     """The options with the values that were given."""
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+    fields, others = {field.name: field for field in dataclasses.fields(cls)}, {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if hint is Recipe:
             others = {key: given.pop(key) for key in list(given) if key not in fields}
             given.pop(name, None)
             given[name] = _change(base, others, given.get("workdir"))
-    return cls(**given)
+    options = cls(**given)
+    if hasattr(cls, "changed"):
+        object.__setattr__(options, "changed", frozenset(others))
+    return options
 
 
 def _find_recipe(cls, arguments):
     """The recipe that flags change: the named one, else that of the run in the work directory, else
-    None.
+    one for the dataset; None where nothing says which.
     """
     if Recipe not in get_type_hints(cls).values():
         return None
     name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
-    if name is not None:
-        return RECIPES.get(name)
+    wants_help = not {"--help", "-h"}.isdisjoint(arguments)
     (runs,) = (
         each.metadata.get("runs") for each in dataclasses.fields(cls) if each.name == "recipe"
     )
-    return _read_begun(Path(workdir), runs) if workdir else None
+    with contextlib.suppress(*((ValueError, OSError) if wants_help else ())):
+        if name is not None:
+            recipe = RECIPES.get(name)
+            return recipe and recipe.override(**_find_network(arguments))
+        begun = _read_begun(Path(workdir), runs) if workdir else None
+        return begun if begun or wants_help else _pick(arguments)
+    return None
+
+
+def _find_network(arguments):
+    """The fields of a recipe that say which network the weights are of, where flags name weights
+    and no network.
+    """
+    weights = _value("--weights", arguments)
+    if not weights or _value("--model", arguments):
+        return {}
+    found = find_network(weights)
+    if not found and weights.endswith((".weights.h5", ".safetensors")) and Path(weights).is_file():
+        from keras_senet.runs.load import find_file_network  # imports Keras
+
+        found = find_file_network(weights)
+    return found
+
+
+def _pick(arguments):
+    """The recipe for the dataset that flags name, and for the weights; None without a dataset."""
+    dataset, weights, data_dir = (
+        _value(flag, arguments) for flag in ("--dataset", "--weights", "--data-dir")
+    )
+    if not dataset:
+        return None
+    images, size = survey(dataset, data_dir)
+    if weights is None or weights.lower() == "none":
+        return pick_recipe(dataset, images=images, size=size)
+    network = _find_network(arguments)
+    gpu = finds_gpu()
+    return pick_recipe(dataset, images=images, size=size, weights=weights, gpu=gpu, **network)
 
 
 def _read_begun(workdir, pattern):
-    """The recipe of the run in a work directory, or of the first whose `recipe.json` a pattern
-    finds in it; None without one.
+    """The recipe of the run in a work directory, or, with a pattern, of the first run whose
+    `recipe.json` it finds there; None without one.
 
     Where `recipe.json` is gone or damaged, which `WorkDir` then says, that of its copy.
     """
-    copies = [workdir / name for name in STATES.values()]
-    runs = sorted(file.parent for file in workdir.glob(pattern)) if pattern else []
+    places = [workdir, *(workdir / name for name in STATES.values())]
+    if pattern:
+        places = sorted(file.parent for file in workdir.glob(pattern))
     damage = None
-    for folder in (workdir, *copies, *runs):
+    for folder in places:
         try:
             return read_recipe(folder)
         except FileNotFoundError:
@@ -357,8 +454,9 @@ def _change(base, given, workdir):
     """The recipe with the fields that flags change."""
     if base is None:
         raise ValueError(
-            f"--recipe must be one of {', '.join(RECIPES)}, as --workdir holds no run to continue. "
-            f"Received: --workdir {workdir}"
+            "--dataset or --recipe must be given, as --workdir holds no run to continue: a folder "
+            "of images, a CSV file or the name of a dataset, for which a recipe is chosen, or one "
+            f"of {', '.join(RECIPES)}. Received: --workdir {workdir}"
         )
     blocks = {name[4:]: given.pop(name) for name in list(given) if name.startswith("se__")}
     choice = given.pop("se", None)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from keras_senet.cli.options import ListOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
-from keras_senet.networks import Network, read_table
+from keras_senet.networks import NetworkRow, read_table
 from keras_senet.recipes import RECIPES
 from keras_senet.weights.registry import list_weights
 
@@ -22,7 +22,7 @@ def run(options: ListOptions) -> None:
         (_list_figures if options.paper else _list_networks)(read_table().values())
 
 
-def _list_networks(networks: Iterable[Network]) -> None:
+def _list_networks(networks: Iterable[NetworkRow]) -> None:
     """Input size, parameters and multiply-adds of each network."""
     columns = ("model", "input", "parameters", "multiply-adds")
     table = make_table("Networks of keras_senet", *columns)
@@ -32,7 +32,7 @@ def _list_networks(networks: Iterable[Network]) -> None:
     show(table)
 
 
-def _list_figures(networks: Iterable[Network]) -> None:
+def _list_figures(networks: Iterable[NetworkRow]) -> None:
     """GFLOPs of each network and its plain counterpart with those of the paper's Tables 2 and 3."""
     columns = ("model", "plain", "paper", "SE", "+ rescaling", "paper")
     table = make_table("GFLOPs: one per multiply-add, and one per rescaled element", *columns)

@@ -1,70 +1,278 @@
-"""`keras-senet predict`: the top-k classes of images."""
+"""`keras-senet predict`: the top-k classes of images.
 
-import keras
+Keras is imported for Keras models only: an exported file runs without it.
+"""
+
+import collections
+import itertools
+import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NamedTuple
+
 import numpy as np
+from rich.console import Console
+from rich.progress import track
 from rich.table import Table
+from rich.text import Text
 
-from keras_senet.analysis import gates_by_stage
-from keras_senet.cli.network import load_network
 from keras_senet.cli.options import PredictOptions
+from keras_senet.cli.options.sources import EXPORTED
 from keras_senet.cli.tables import console, make_table, show, show_json
-from keras_senet.imagenet import decode_predictions
+from keras_senet.files import check_folder, printable, to_csv, write_atomically
+from keras_senet.imagenet import imagenet_classes
+from keras_senet.images.walk import describe_left_out, list_images
+from keras_senet.preprocessing import Preprocessing
 from keras_senet_cli import quiet
+
+TOP = 5
+COLUMNS = ("image", "rank", "class", "probability", "error")
+
+
+class Classifier(NamedTuple):
+    """What predicts: a Keras model or an exported file.
+
+    preprocessing  of its images
+    class_names    as they are shown, in the order of its outputs
+    compute        images (N, H, W, C), float32 of 0..255, to probabilities (N, classes)
+    gates          the same images to the mean gate of each stage
+    """
+
+    preprocessing: Preprocessing
+    class_names: list[str]
+    compute: Callable[[np.ndarray], np.ndarray]
+    gates: Callable[[np.ndarray], dict[str, float]] | None = None
+
+
+class Row(NamedTuple):
+    """One image: its top classes with their probabilities, and gates; or why there are none."""
+
+    image: str
+    found: list[tuple[str, float]]
+    gates: dict[str, float]
+    error: str = ""
 
 
 def run(options: PredictOptions) -> None:
     """Prints the top-k classes of each image, prepared as the weights were evaluated."""
-    weights = options.weights or "imagenet"
-    with console.status(f"loading {weights}"), quiet():
-        model = load_network(options.model, weights)
-    if len(model.output_shape) != 2:
-        raise ValueError(f"--weights has no classifier: {weights!r}")
-    if options.top > model.output_shape[-1]:
-        raise ValueError(
-            f"--top must be 1..{model.output_shape[-1]}. Received: --top {options.top}"
+    found = list_images(options.images)
+    if options.csv:
+        _check_file(Path(options.csv))
+    if found.left_out:
+        console.print(describe_left_out(found.left_out), highlight=False, markup=False)
+    several = len(found.images) > options.batch_size
+    classifier = _load(options, several)
+    classes = len(classifier.class_names)
+    if options.top is not None and options.top > classes:
+        raise ValueError(f"--top must be 1..{classes}. Received: --top {options.top}")
+    top = min(options.top or TOP, classes)
+    with open(os.dup(2), "w") as errors, quiet():
+        rows = list(
+            track(
+                _predict(classifier, found.images, top, options),
+                total=len(found.images),
+                console=Console(file=errors),
+                transient=True,
+                disable=not several,
+            )
         )
-    rows = []
-    for path in options.images:
-        images, probabilities = _predict(model, path)
-        found = _top_classes(probabilities, options.top)
-        gates = gates_by_stage(model, images) if options.gates else {}
-        if options.json:
-            row = {"image": path, "predictions": [{"class": c, "probability": p} for c, p in found]}
-            rows.append(row | ({"gates": gates} if options.gates else {}))
-            continue
-        table = make_table(path, "class", "probability")
-        for name, probability in found:
-            table.add_row(name, f"{100 * probability:.2f}%")
-        show(table)
-        if options.gates:
-            show(_gates_table(gates))
+    _report(options, rows)
+
+
+def _check_file(path):
+    if path.is_dir():
+        raise OSError(f"--csv must be a file, and is a folder: {str(path)!r}")
+    check_folder(path.parent, "--csv")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"The folder of --csv {str(path)!r} does not exist")
+
+
+def _report(options, rows):
+    """Prints or writes the rows; what was left out is named.
+
+    Raises:
+        ValueError: if images cannot be used, and are not to be left out.
+    """
+    bad = [row for row in rows if row.error]
+    if options.skip_corrupt:
+        rows = [row for row in rows if not row.error]
+        if bad:
+            names = ", ".join(row.image for row in bad)
+            text = f"left out, as they cannot be used: {names}"
+            console.print(text, highlight=False, markup=False)
+    if bad and len(bad) == len(rows):
+        raise ValueError(_describe(bad))
+    if options.csv:
+        lines = itertools.chain.from_iterable(map(_to_lines, rows))
+        write_atomically(options.csv, to_csv(list(lines), COLUMNS))
+        text = f"{options.csv}: {len(rows):,} images"
+        console.print(text, highlight=False, markup=False)
     if options.json:
-        show_json(rows)
+        show_json([_to_json(row, options.gates) for row in rows])
+    elif not options.csv:
+        _print(rows)
+    if bad and not options.skip_corrupt:
+        raise ValueError(f"{_describe(bad)}. --skip-corrupt leaves out such images")
 
 
-def _predict(model, path):
-    """(the image as the network's input, a batch of one; its probabilities)."""
-    with quiet():
-        image = model.preprocessing.read(path)
-        if keras.config.image_data_format() == "channels_first":
-            image = image.transpose(2, 0, 1)
-        images = model.preprocessing.normalize(image[np.newaxis])
-        (probabilities,) = model.predict(images, verbose=0)
-    return images, probabilities
+def _describe(bad):
+    more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
+    return f"{bad[0].image!r} cannot be used: {bad[0].error}{more}"
 
 
-def _top_classes(probabilities, top) -> list[tuple[str, float]]:
-    """Pairs of (name, probability), by ImageNet's names where there are 1,000 classes."""
-    if len(probabilities) == 1000:
-        (found,) = decode_predictions(probabilities[None], top)
-        return [(f"{name} ({wordnet_id})", float(score)) for wordnet_id, name, score in found]
-    order = (-probabilities).argsort(kind="stable")[:top]
-    return [(f"class {i}", float(probabilities[i])) for i in order]
+def _load(options, several):
+    (source,) = options.sources
+    if source.kind in EXPORTED:
+        from keras_senet.export.reading import open_exported
+
+        with console.status(f"loading {source.text}"), quiet():
+            exported = open_exported(source.kind, source.text)
+        return _of_exported(source, exported)
+    from keras_senet.cli.network import load_network
+
+    model = load_network(source, options.weights).model
+    return _of_model(source, model, several)
 
 
-def _gates_table(means) -> Table:
+def _of_exported(source, exported):
+    size = exported.preprocessing
+    blank = np.zeros((1, size.height, size.width, len(size.mean)), "float32")
+    classes = exported.compute(blank).shape[1:]
+    return Classifier(
+        exported.preprocessing, _names(source, exported.class_names, classes), exported.compute
+    )
+
+
+def _of_model(source, model, several):
+    """`several` batches are worth the seconds that it takes to compile the model."""
+    import keras
+
+    if not hasattr(model, "preprocessing"):
+        raise ValueError(f"{source.text!r} does not say how images are prepared for it")
+    if not isinstance(model.output_shape, tuple):
+        raise ValueError(f"{source.text!r} must have one output. Received: {model.output_shape}")
+    is_last = keras.config.image_data_format() == "channels_last"
+
+    def prepare(images):
+        images = images if is_last else images.transpose(0, 3, 1, 2)
+        return model.preprocessing.normalize(images)
+
+    def compute(images):
+        prepared = prepare(images)
+        outputs = model.predict_on_batch(prepared) if several else model(prepared, training=False)
+        return keras.ops.convert_to_numpy(outputs).astype("float32")
+
+    def gates(images):
+        from keras_senet.analysis.excitations import gates_by_stage
+
+        return gates_by_stage(model, prepare(images))
+
+    names = _names(source, getattr(model, "class_names", None), model.output_shape[1:])
+    return Classifier(model.preprocessing, names, compute, gates)
+
+
+def _names(source, class_names, shape):
+    """The names of the classes as they are shown, ImageNet's with their words."""
+    if len(shape) != 1:
+        raise ValueError(
+            f"{source.text!r} has no classifier: its outputs are of shape {tuple(shape)}"
+        )
+    words = {each.wordnet_id: f"{each.name} ({each.wordnet_id})" for each in imagenet_classes()}
+    if class_names is None:
+        return list(words.values()) if shape == (1000,) else [f"class {i}" for i in range(*shape)]
+    if len(class_names) != shape[0]:
+        raise ValueError(
+            f"{source.text!r} has {len(class_names)} names of classes, and {shape[0]} outputs"
+        )
+    return [words.get(name, name) for name in class_names]
+
+
+def _predict(classifier, files, top, options) -> Iterator[Row]:
+    """A row for each file; a few batches are in memory at a time."""
+    images = _read(classifier.preprocessing.read, files, 2 * options.batch_size)
+    while batch := list(itertools.islice(images, options.batch_size)):
+        good = [image for _, image in batch if not isinstance(image, Exception)]
+        scores = _compute(classifier, good, options.batch_size) if good else []
+        remaining = iter(scores)
+        for file, image in batch:
+            name = printable(file)
+            if isinstance(image, Exception):
+                yield Row(name, [], {}, " ".join(str(image).split()))
+                continue
+            row = next(remaining)
+            if not np.isfinite(row).all():
+                yield Row(name, [], {}, "the network's outputs are not finite")
+                continue
+            best = (-row).argsort(kind="stable")[:top]
+            found = [(classifier.class_names[i], float(row[i])) for i in best]
+            gates = classifier.gates(image[None]) if options.gates and classifier.gates else {}
+            yield Row(name, found, gates)
+
+
+def _read(read, files: Iterable[str], ahead: int) -> Iterator[tuple[str, Any]]:
+    """(file, its image or the error) of each, in order; threads read a number of them ahead."""
+
+    def attempt(file):
+        try:
+            return read(file)
+        except (ValueError, OSError) as error:
+            return error
+
+    pending = collections.deque()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for file in files:
+            pending.append((file, pool.submit(attempt, file)))
+            if len(pending) > ahead:
+                file, image = pending.popleft()
+                yield file, image.result()
+        for file, image in pending:
+            yield file, image.result()
+
+
+def _compute(classifier, images, batch_size):
+    """The probabilities of images. The last batch is filled up: another size is compiled again."""
+    count = len(images)
+    padding = [images[0]] * (batch_size - count if count < batch_size and len(images) > 1 else 0)
+    return classifier.compute(np.stack([*images, *padding]))[:count]
+
+
+def _to_lines(row):
+    """The lines of a CSV file for an image."""
+    if row.error:
+        yield {"image": row.image, "error": row.error}
+    for rank, (name, probability) in enumerate(row.found, 1):
+        yield {"image": row.image, "rank": rank, "class": name, "probability": probability}
+
+
+def _to_json(row, with_gates):
+    if row.error:
+        return {"image": row.image, "error": row.error}
+    predictions = [{"class": name, "probability": p} for name, p in row.found]
+    gates = {"gates": row.gates} if with_gates else {}
+    return {"image": row.image, "predictions": predictions} | gates
+
+
+def _print(rows):
+    table = make_table("Predictions", "image", "class", "probability")
+    table.columns[1].justify = "left"
+    for row in rows:
+        if row.error:
+            table.add_row(Text(row.image), Text(f"cannot be used: {row.error}"), "")
+        for rank, (name, probability) in enumerate(row.found):
+            image = "" if rank else row.image
+            table.add_row(Text(image), Text(name), f"{100 * probability:.2f}%")
+    show(table)
+    for row in rows:
+        if row.gates:
+            show(_gates_table(row))
+
+
+def _gates_table(row) -> Table:
     """The mean gate of each stage, the most excited one marked."""
-    table = make_table("Gates, 0..1", "stage", "mean", "")
-    for stage, mean in means.items():
-        table.add_row(stage, f"{mean:.3f}", "most excited" if mean == max(means.values()) else "")
+    table = make_table("", "stage", "mean", "")
+    table.title = Text(f"Gates of {row.image}, 0..1")
+    for stage, mean in row.gates.items():
+        excited = "most excited" if mean == max(row.gates.values()) else ""
+        table.add_row(stage, f"{mean:.3f}", excited)
     return table

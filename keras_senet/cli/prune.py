@@ -8,14 +8,15 @@ import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
-from keras_senet import data, models
+from keras_senet import models
 from keras_senet.analysis.comparison import Cost, cost
 from keras_senet.analysis.means import mean_gates, subsample
 from keras_senet.analysis.pruning import prunable, prune, rank_channels
 from keras_senet.analysis.removal import choose, remove_se, se_blocks
 from keras_senet.cli.evaluate import output_folder, working
-from keras_senet.cli.network import Loaded, dataset_of, load_networks
+from keras_senet.cli.network import Loaded, load_networks, open_images
 from keras_senet.cli.options import PruneOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.complexity import complexity
@@ -26,7 +27,7 @@ from keras_senet_cli import quiet
 
 
 @dataclass(frozen=True)
-class Variant:
+class PrunedVariant:
     """One network to make of the original.
 
     kind is "original", "removed", "constant", "gates" or "random"; keep the fraction of the
@@ -44,7 +45,7 @@ class Variant:
 class Row:
     """A variant with its cost; `file` is the network's in the output folder, or ""."""
 
-    variant: Variant
+    variant: PrunedVariant
     cost: Cost
     file: str = ""
 
@@ -63,20 +64,18 @@ def run(options: PruneOptions) -> None:
     """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
     picture.
     """
-    name, weights, model, dataset_name = _load(options)
+    loaded = _load(options)
+    name, weights, model = loaded[:3]
     blocks = se_blocks(model)
     for stages in options.remove_se:
         _check_stages(blocks, stages)
     if options.keep:
         prunable(model)
     upright = model.preprocessing.upright
-    split = (
-        options.split
-        if options.count_only
-        else data.resolve_split(dataset_name, options.split, options.data_dir)
-    )
-    dataset = None if options.count_only else _loaded(options, dataset_name, split, upright)
-    images = _ranking_images(options, dataset_name, upright)
+    dataset_name, split, dataset = None, options.split, None
+    if not options.count_only:
+        dataset_name, split, dataset = open_images(options, loaded, upright=upright)
+    images = _ranking_images(options, loaded)
     output = output_folder(options.output, "analysis")
     plain = complexity(remove_se(model))
     rows = []
@@ -92,7 +91,8 @@ def run(options: PruneOptions) -> None:
     about = {
         "network": name,
         "weights": weights,
-        "dataset": None if options.count_only else dataset_name,
+        "dataset": dataset_name,
+        "division": loaded.division,
         "split": split,
         "ranked_by": options.images,
         "preprocessing": describe(model.preprocessing),
@@ -116,24 +116,22 @@ def _check_stages(blocks, stages):
 
 def _load(options):
     """The network and the name of its dataset; only to count it needs no weights."""
-    if options.count_only and options.model and not options.weights:
+    (source,) = options.sources
+    if options.count_only and source.kind == "constructor" and not options.weights:
         with quiet():
-            model = models.get(options.model)(weights=None)
-        return Loaded(options.model, None, model, None)
+            model = models.get(source.text)(weights=None)
+        return Loaded(source.text, None, model, None)
     (loaded,) = load_networks(options)
-    return loaded._replace(dataset=dataset_of(options, loaded))
+    return loaded
 
 
-def _loaded(options, dataset_name, split, upright):
-    with console.status(f"opening {dataset_name}"):
-        return data.load(dataset_name, split, options.data_dir, upright=upright)
-
-
-def _ranking_images(options, dataset_name, upright):
+def _ranking_images(options, loaded):
     """The training images that means are taken over, or None where none are needed."""
     if options.count_only or not (options.constant or options.keep):
         return None
-    return subsample(_loaded(options, dataset_name, "train", upright), options.images)
+    upright = loaded.model.preprocessing.upright
+    images = open_images(options, loaded, upright=upright, split="train").images
+    return subsample(images, options.images)
 
 
 def _variants(options, model, images, progress):
@@ -146,7 +144,7 @@ def _variants(options, model, images, progress):
         }
     if options.keep and images is not None:
         ranking = rank_channels(model, images, progress=progress)
-    yield Variant("original", "original", lambda network: network)
+    yield PrunedVariant("original", "original", lambda network: network)
     for stages in dict.fromkeys(map(tuple, options.remove_se)):
         yield from _without(stages, gates)
     for keep in dict.fromkeys(options.keep):
@@ -156,27 +154,19 @@ def _variants(options, model, images, progress):
 def _without(stages, gates):
     name = "-".join(["no-se", *map(str, stages)])
     chosen = stages or None
-    yield Variant(name, "removed", lambda network: remove_se(network, chosen), stages)
+    yield PrunedVariant(name, "removed", partial(remove_se, stages=chosen), stages)
     if gates is not None:
-        yield Variant(
-            f"{name}-mean",
-            "constant",
-            lambda network: remove_se(network, chosen, constant_from=gates),
-            stages,
-        )
+        build = partial(remove_se, stages=chosen, constant_from=gates)
+        yield PrunedVariant(f"{name}-mean", "constant", build, stages)
 
 
 def _smaller(keep, ranking, baseline):
     kind = "random" if ranking == "random" else "gates"
     name = f"keep-{str(keep).removesuffix('.0')}"
-    yield Variant(name, kind, lambda network: prune(network, keep, ranking=ranking), keep=keep)
+    yield PrunedVariant(name, kind, partial(prune, keep=keep, ranking=ranking), keep=keep)
     for seed in range(baseline):
-        yield Variant(
-            f"{name}-random-{seed}",
-            "random",
-            lambda network, seed=seed: prune(network, keep, ranking="random", seed=seed),
-            keep=keep,
-        )
+        build = partial(prune, keep=keep, ranking="random", seed=seed)
+        yield PrunedVariant(f"{name}-random-{seed}", "random", build, keep=keep)
 
 
 def _save(network, folder, variant):

@@ -4,6 +4,7 @@ from keras_senet.cli.evaluate import working
 from keras_senet.cli.options import ReportOptions
 from keras_senet.cli.tables import console
 from keras_senet.report import write_page
+from keras_senet.report.page import SUSPECTS
 
 
 def run(options: ReportOptions) -> None:
@@ -24,6 +25,9 @@ def run(options: ReportOptions) -> None:
     if page.missing:
         text = f"without confusions, classes and gates: {page.missing}"
         console.print(text, highlight=False, markup=False)
+    if page.suspects:
+        text = f"likely wrong labels: {page.suspects:,}, listed in {page.path.with_name(SUSPECTS)}"
+        console.print(text, soft_wrap=True, highlight=False, markup=False)
     size = page.path.stat().st_size
     text = f"{page.path}: {size / 1024:,.0f} KiB"
     console.print(text, soft_wrap=True, highlight=False, markup=False)

@@ -4,24 +4,65 @@ import math
 import sys
 from pathlib import Path
 
+from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
+from keras_senet.cli.results import show_classes
 from keras_senet.cli.tables import console
-from keras_senet.runs.record import read_engine
+from keras_senet.evaluation import per_class
+from keras_senet.runs.load import is_run
+from keras_senet.runs.record import describe_recipe, read_engine
 from keras_senet.runs.splits import WORDS, evaluated
 from keras_senet.training.signals import Terminated
 
 
 def run(options: TrainOptions) -> None:
-    """Trains, or continues to train."""
+    """Trains, continues or extends a run; or tries learning rates for it."""
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
+    recipe = options.recipe
+    if recipe.chosen and not is_run(options.workdir):
+        say(f"recipe: {recipe.chosen}; {describe_recipe(recipe)}")
+    if options.find_rate:
+        _find_rate(options)
+        return
     trainer = _make_trainer(options)
     try:
         last = trainer.train()
-    except Terminated as error:
-        print(f"keras-senet train: {error}", file=sys.stderr)
+    except (Terminated, KeyboardInterrupt) as error:
+        if isinstance(error, Terminated):
+            print(f"keras-senet train: {error}", file=sys.stderr)
+        if not options.quiet:
+            print(f"to continue: {shell_command(*_words(options))}", file=sys.stderr)
         raise
     _report(trainer, last, options.workdir)
+    if not options.quiet:
+        _say_next(trainer, last, options)
+
+
+def _words(options):
+    """The words of the same command."""
+    return options.arguments or ("train", "--workdir", options.workdir)
+
+
+def _find_rate(options):
+    from keras_senet.training.rate_finder import find_rate
+
+    found = find_rate(
+        options.recipe, options.workdir, data_dir=options.data_dir, verbose=not options.quiet
+    )
+    if found.suggestion is None:
+        raise ValueError(
+            f"The loss fell at none of the learning rates that were tried; {options.workdir}/"
+            "rates.csv has them"
+        )
+    rate = f"{found.suggestion:.2g}"
+    say(f"learning rate {rate}: there the loss fell fastest ({options.workdir}/rates.png)")
+    words = [word for word in _words(options) if word != "--find-rate"]
+    more = ["--learning-rate", rate]
+    if is_run(options.workdir):
+        more += ["--epochs", options.recipe.epochs + 10, "--restart"]
+    if not options.quiet:
+        say(f"to use it: {shell_command(*words, *more)}")
 
 
 def _make_trainer(options: TrainOptions):
@@ -31,6 +72,8 @@ def _make_trainer(options: TrainOptions):
         "max_steps": options.max_steps,
         "evaluate_epochs": options.evaluate_epochs,
         "tensorboard": options.tensorboard,
+        "restart": options.restart,
+        "lower_batch": "batch_size" not in options.changed,
     }
     if (options.engine or read_engine(options.workdir)) == "fit":
         from keras_senet.training.fit import FitTrainer
@@ -63,7 +106,11 @@ def _report(trainer, last, workdir):
         listed = Path(workdir) / "skipped.csv"
         console.print(f"images left out: {len(trainer.skipped)}, listed in {listed}")
     state = _errors(trainer, last) if last else "stopped before the end of an epoch"
-    console.print(f"{trainer.title}: {state}; results in {workdir}/")
+    if trainer.evaluated:
+        split, result = trainer.evaluated
+        images = {"test": trainer.final_set, trainer.split: trainer.test_set}[split]
+        show_classes(per_class(result, images.class_names), result.balanced_accuracy, split)
+    say(f"{trainer.title}: {state}; results in {workdir}/")
 
 
 def _errors(trainer, last):
@@ -73,7 +120,26 @@ def _errors(trainer, last):
     text = f"{100 * (1 - last[name]):.2f}% {WORDS[split or 'train']} error"
     if trainer.final_set is None:
         return text
-    for row in evaluated(trainer.workdir.metrics.read(), "test"):
+    # A run that was extended may have more than one: the last one is of its network.
+    for row in evaluated(trainer.workdir.metrics.read(), "test")[-1:]:
         chosen, test = (100 * (1 - row[f"{each}_accuracy"]) for each in (trainer.split, "test"))
         text += f"; epoch {row['epoch']:.0f}: {chosen:.2f}%, and {test:.2f}% test error"
     return text
+
+
+def _say_next(trainer, last, options):
+    """The commands that go on from here."""
+    where = ("--data-dir", options.data_dir) if options.data_dir else ()
+    workdir, epochs = options.workdir, trainer.recipe.epochs
+    if last is None or last["step"] < trainer.steps:
+        say(f"to continue: {shell_command('train', '--workdir', workdir, *where)}")
+        return
+    if trainer.began_at == trainer.steps:
+        more = shell_command("train", "--workdir", workdir, "--epochs", 2 * epochs, *where)
+        say(f"this run had all of its {epochs} epochs before; to extend it: {more}")
+    commands = (
+        shell_command("predict", "IMAGE.jpg", "--workdir", workdir),
+        shell_command("report", workdir, *where),
+        shell_command("export", workdir),
+    )
+    say(f"next: {'; '.join(commands)}")

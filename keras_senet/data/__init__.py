@@ -3,7 +3,7 @@
 from keras_senet.extras import needs_tensorflow
 
 with needs_tensorflow():
-    from keras_senet.data.datasets import DATASETS, load, resolve_split, splits
+    from keras_senet.data.datasets import DATASETS, lacks_evaluation, load, resolve_split, splits
     from keras_senet.data.decoding import Corrupt, CorruptImageError
     from keras_senet.data.evaluation import EvaluationBatches, evaluation_batches
     from keras_senet.data.sources import Dataset, Encoded
@@ -20,6 +20,7 @@ __all__ = [
     "EvaluationBatches",
     "TrainingData",
     "evaluation_batches",
+    "lacks_evaluation",
     "load",
     "resolve_split",
     "splits",

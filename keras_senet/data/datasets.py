@@ -2,15 +2,23 @@
 
 import os
 import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.data.folders import SPLITS, find_split, load_folder
-from keras_senet.data.prepared import find_prepared_splits, load_prepared
+from keras_senet.data.division import Division
+from keras_senet.data.folders import load_folder
+from keras_senet.data.prepared import has_prepared, has_prepared_split, load_prepared
 from keras_senet.data.sources import Dataset, Encoded
+from keras_senet.data.tables import ENDINGS as TABLES
+from keras_senet.data.tables import Table
 from keras_senet.extras import require
+from keras_senet.fields import check_argument
+from keras_senet.images.layout import SPLITS, find_splits, has_classes, has_splits, is_of_runs
 
 
 def load_digits(split: str) -> Dataset:
@@ -41,78 +49,168 @@ EMBEDDED_SPLITS = ("train", "test")  # of these
 PREPARED = re.compile(r"[a-zA-Z_]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?")
 
 
+@dataclass(frozen=True)
+class Source:
+    """A dataset whose images are not loaded yet.
+
+    name  of the dataset
+    has   whether it has a split of its own, with labels
+    load  one of them, or "all" images of a dataset that has none
+    """
+
+    name: str
+    has: Callable[[str], bool]
+    load: Callable[[str], Dataset | Encoded]
+
+    def lacks_evaluation(self) -> bool:
+        """Whether it has training images only, or no splits."""
+        return not (self.has("val") or self.has("test"))
+
+    def load_all(self) -> Dataset | Encoded:
+        """All images of a dataset that `lacks_evaluation`."""
+        return self.load("train" if self.has("train") else "all")
+
+
 def load(
-    name: str | os.PathLike, split: str, data_dir=None, *, upright: bool = True
+    name: str | os.PathLike,
+    split: str,
+    data_dir=None,
+    *,
+    upright: bool = True,
+    validation_fraction: float | None = None,
+    seed: int = 0,
+    split_file: str | os.PathLike | None = None,
 ) -> Dataset | Encoded:
-    """The "train", "val" or "test" split of a dataset.
+    """The "train", "val" or "test" split of a dataset, or "all" images of one that has training
+    images only, or no splits.
+
+    With a `validation_fraction`, as runs have it, such a dataset is divided into "train" and "val":
+    a stratified part, which follows from the names of the images, is kept for validation.
 
     Args:
         name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10",
-            "name/config", "name:1.0.0"); or the path of a folder with train/<class>/, val/<class>/
-            (or validation/, valid/) and test/<class>/, in any capitals. The classes are those of
-            train/.
-        split: "train", "val" (also "validation" or "valid"), or "test", which is "val" where there
-            is no labelled "test": `resolve_split` says which one it is.
+            "name/config", "name:1.0.0"); the path of a folder with <class>/, or with
+            train/<class>/, val/<class>/ (or validation/, valid/) and test/<class>/, in any
+            capitals; or the path of a CSV file with the columns path, label and maybe split. The
+            classes are those of the training images.
+        split: "train", "val" (also "validation" or "valid"), "test" or "all". Where there is no
+            labelled "test" it is "val"; `resolve_split` says which one is loaded.
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
         upright: whether images are rotated as their EXIF orientation says, as viewers show them.
+        validation_fraction: the part of each class that is kept for validation, above 0 and below
+            1; None divides nothing.
+        seed: of the choice of this part.
+        split_file: the `split.csv` of a run, in place of the choice: images that it does not list,
+            such as new ones, are in neither part.
 
     Raises:
         ValueError: for an unknown dataset or split, or invalid files.
         OSError: for files that cannot be read.
         MissingExtraError: if the library that has the data is not installed.
     """
-    wanted = resolve_split(name, split, data_dir)
-    name = str(name)
-    if name in DATASETS:
-        return DATASETS[name](wanted)
-    if _names_folder(name):
-        return load_folder(Path(name), wanted, upright)
-    _check_dataset_name(name)
-    return load_prepared(name, wanted, data_dir, upright)
+    source, divides = _open(name, data_dir, upright), validation_fraction is not None
+    wanted = _resolve(source, split, divides)
+    if wanted == "all":
+        return source.load_all()
+    if not divides or not source.lacks_evaluation():
+        return source.load(wanted)
+    file = None if split_file is None else Path(split_file)
+    whole = source.load_all()
+    parts = Division(validation_fraction, seed, file).divide(whole.names(), whole.labels)
+    if not len(parts[wanted]):
+        raise ValueError(f"{str(file)!r} lists no images of {source.name!r} as {wanted!r}")
+    return whole.select(parts[wanted])
 
 
-def resolve_split(name: str | os.PathLike, split: str, data_dir=None) -> str:
-    """The split that `load` takes, as "train", "val" or "test": "val" for "test" where there is no
-    labelled "test".
+def resolve_split(
+    name: str | os.PathLike, split: str, data_dir=None, *, divides: bool = False
+) -> str:
+    """The split that `load` takes, as "train", "val", "test" or "all"; `divides` is whether it has
+    a `validation_fraction`.
+
+    For "test" it is "val" where there is no labelled "test", and for "train" and "test" it is "all"
+    of a dataset without splits that is not divided.
     """
-    wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), None)
-    if wanted is None:
-        raise ValueError(
-            f"`split` must be one of {', '.join(map(repr, SPLITS))}. Received: split={split!r}"
-        )
-    if wanted == "train":
-        return wanted
-    there = splits(name, data_dir)
-    if wanted == "val" and "val" not in there:
-        raise ValueError(
-            f"`split` must be {' or '.join(map(repr, there))} for {str(name)!r}. "
-            f"Received: split={split!r}"
-        )
-    return "val" if "test" not in there and "val" in there else wanted
+    return _resolve(_open(name, data_dir), split, divides)
 
 
 def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
     """Which of "train", "val" and "test" a dataset has, with labels. Raises as `load` does."""
-    name = str(name)
+    return tuple(filter(_open(name, data_dir).has, SPLITS))
+
+
+def lacks_evaluation(name: str | os.PathLike, data_dir=None) -> bool:
+    """Whether a dataset has training images only, or no splits. Raises as `load` does."""
+    return _open(name, data_dir).lacks_evaluation()
+
+
+def _open(name, data_dir=None, upright=True) -> Source:
+    name, path = str(name), Path(name)
     if name in DATASETS:
-        return EMBEDDED_SPLITS
-    if _names_folder(name):
-        return tuple(split for split in SPLITS if find_split(Path(name), split) is not None)
+        return Source(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
+    if path.is_file() and not _is_bare(name):
+        table = Table(path)
+        return Source(name, table.splits.__contains__, lambda split: table.load(split, upright))
+    if path.is_dir() and names_folder(name, data_dir):
+        there = find_splits(path)
+        return Source(name, there.__contains__, lambda split: load_folder(path, split, upright))
     _check_dataset_name(name)
-    return find_prepared_splits(name, data_dir)
+    return Source(
+        name,
+        lambda split: has_prepared_split(name, split, data_dir),
+        lambda split: load_prepared(name, split, data_dir, upright),
+    )
+
+
+def _resolve(source, split, divides):
+    wanted = next((key for key, names in SPLITS.items() if split in (key, *names)), split)
+    known = (*SPLITS, "all")
+    check_argument("split", split, wanted in known, f"one of {', '.join(map(repr, known))}")
+    if wanted == "train" and source.has("train"):
+        return wanted
+    if wanted == "test" and not source.has("test") and source.has("val"):
+        return "val"
+    is_whole = source.lacks_evaluation()
+    if is_whole and divides and wanted != "all":
+        return "train" if wanted == "train" else "val"
+    if is_whole and wanted != "val" and not source.has("train"):
+        return "all"
+    is_there = is_whole if wanted == "all" else wanted != "val" or source.has("val")
+    there = [*filter(source.has, SPLITS), *(["all"] if is_whole else [])]
+    accepted = f"{' or '.join(map(repr, there))} for {source.name!r}"
+    check_argument("split", split, is_there, accepted)
+    return wanted
 
 
 def _check_dataset_name(name):
-    if not PREPARED.fullmatch(name):
+    kind = "file" if Path(name).suffix.lower() in TABLES else "folder"
+    if kind == "file" or not PREPARED.fullmatch(name):
         raise ValueError(
-            f"There is no dataset and no folder {name!r}. Datasets: {', '.join(DATASETS)}, those "
-            "of tensorflow_datasets, and folders of class folders"
+            f"There is no dataset and no {kind} {name!r}. Datasets: {', '.join(DATASETS)}, those "
+            "of tensorflow_datasets, folders of class folders, and CSV files of paths and labels"
         )
 
 
-def _names_folder(name):
-    """Whether it is a folder; a bare name must have splits: a run's folder often has the name of
-    its dataset.
+def _is_bare(name):
+    """Whether it could be the name of a dataset as well as that of a file or folder."""
+    return Path(name).name == name and PREPARED.fullmatch(name)
+
+
+def names_folder(name, data_dir):
+    """Whether a folder is meant, and not a dataset of its name, as a run's folder often has it.
+
+    A bare name is a folder if that is split, or if there is no such dataset and it has classes.
     """
     path = Path(name)
-    return path.is_dir() and (path.name != name or any(find_split(path, each) for each in SPLITS))
+    if not _is_bare(name) or has_splits(path):
+        return True
+    if is_of_runs(path) or not has_classes(path):
+        return False
+    is_prepared = has_prepared(name, data_dir)
+    if is_prepared:
+        warnings.warn(
+            f"{name!r} is both a dataset of tensorflow_datasets, which is taken, and a folder: "
+            f"{os.path.join('.', name)!r}",
+            stacklevel=4,
+        )
+    return not is_prepared

@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras_senet.data.decoding import Corrupt, CorruptImageError, check_labels, find_corrupt
 from keras_senet.data.pipelines import fetch_in_graph, map_decoding, map_reading, set_options
 from keras_senet.data.sources import Dataset, Encoded
+from keras_senet.fields import check_argument
 
 
 def evaluation_batches(
@@ -30,17 +31,19 @@ def evaluation_batches(
             attribute `skipped`.
 
     Raises:
-        ValueError: if the images differ in size and there is no transform.
+        ValueError: if there are no images, or they differ in size and there is no transform; while
+            iterating, if all of them were left out.
         CorruptImageError: while iterating, for an image that cannot be decoded or whose label is
             not a class.
     """
+    if not len(dataset):
+        raise ValueError("The dataset has no images")
     if transform is None and None in dataset.image_shape:
         raise ValueError(
             "Images of different sizes need a `transform`. "
             f"Received: images of shape {dataset.image_shape}"
         )
-    if batch_size < 1:
-        raise ValueError(f"`batch_size` must be at least 1. Received: batch_size={batch_size}")
+    check_argument("batch_size", batch_size, batch_size >= 1, "at least 1")
     return EvaluationBatches(dataset, batch_size, transform, skip_corrupt)
 
 
@@ -62,9 +65,13 @@ class EvaluationBatches:
                 for indices, images, labels in self._from(done):
                     yield images, labels
                     done += len(indices)
-                return
             except tf.errors.OpError as error:
                 self._skip_corrupt(done, error)
+            else:
+                break
+        if self.skipped and not done:
+            count = len(self.skipped)
+            raise ValueError(f"No image of the dataset could be decoded: {count} were left out")
 
     def _good(self, done):
         """Indices of images that are not known to be corrupt, after the first `done` of them."""

@@ -179,18 +179,9 @@ def _luminance(image):
 
 # The layers of Keras' RandAugment, in its order.
 RANDAUGMENT_LAYERS = (
-    "random_shear",
-    "random_translation",
-    "random_rotation",
-    "random_brightness",
-    "random_color_degeneration",
-    "random_contrast",
-    "random_sharpness",
-    "random_posterization",
-    "solarization",
-    "auto_contrast",
-    "equalization",
-)
+    "random_shear random_translation random_rotation random_brightness random_color_degeneration "
+    "random_contrast random_sharpness random_posterization solarization auto_contrast equalization"
+).split()
 
 
 def rand_augment(count: int, magnitude: float) -> Operation:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_senet.data.examples import read_image_and_label, read_integer
 from keras_senet.data.records import RecordFiles
 from keras_senet.data.sources import Dataset, Encoded
-from keras_senet.extras import require
+from keras_senet.extras import MissingExtraError, require
 
 # The names that a split may have there.
 NAMES = {"train": ("train",), "val": ("validation", "val", "valid"), "test": ("test",)}
@@ -91,6 +91,14 @@ def _load_info(name, data_dir):
         ) from error
 
 
+def has_prepared(name: str, data_dir=None) -> bool:
+    """Whether there is a dataset of tensorflow_datasets of this name on the disk."""
+    try:
+        return bool(_load_info(name, data_dir))
+    except (ValueError, MissingExtraError):
+        return False
+
+
 def _keys(info, name):
     """The names of the features that hold the image and its class."""
     tfds = require("tensorflow_datasets", "train")
@@ -113,11 +121,11 @@ def _keys(info, name):
     return keys
 
 
-def find_prepared_splits(name: str, data_dir=None) -> tuple[str, ...]:
-    """Which of "train", "val" and "test" a dataset of tensorflow_datasets has, with labels."""
+def has_prepared_split(name: str, split: str, data_dir=None) -> bool:
+    """Whether a dataset of tensorflow_datasets has "train", "val" or "test", with labels."""
     info = _load_info(name, data_dir)
     _, label_key = _keys(info, name)
-    return tuple(split for split in NAMES if _find_split(info, split, label_key))
+    return _find_split(info, split, label_key) is not None
 
 
 def _require_split(info, split, label_key):

@@ -54,11 +54,19 @@ class Dataset:
         """The name of an image in messages."""
         return f"image {index}"
 
+    def names(self) -> list[str]:
+        """What tells the images apart, wherever the dataset is."""
+        return [str(index) for index in range(len(self))]
+
+    def select(self, indices: np.ndarray) -> "Subset":
+        """The images of these indices (n,), as a dataset."""
+        return Subset(self, indices)
+
     def listing(self) -> dict[str, int]:
         """What identifies the images: the names and sizes of their files, else a checksum of their
         labels.
         """
-        return dict(self.files) or {"labels": zlib.crc32(self.labels.astype("<i8").tobytes())}
+        return dict(self.files) or {"labels": _checksum(self.labels)}
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(images uint8 (n, H, W, C), labels int64 (n,)) of int64 indices (n,)."""
@@ -80,6 +88,10 @@ class Dataset:
         return decoding.crop_box(decoding.crop_box(raw, window), box)
 
 
+def _checksum(numbers):
+    return zlib.crc32(np.asarray(numbers, "<i8").tobytes())
+
+
 class Encoded(abc.ABC):
     """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where
     they differ.
@@ -88,6 +100,7 @@ class Encoded(abc.ABC):
     `listing()`.
     """
 
+    labels: np.ndarray
     raw = tf.TensorSpec((), tf.string)  # what `fetch` returns for an image
     upright = True  # whether images are rotated as their EXIF orientation says
 
@@ -105,6 +118,14 @@ class Encoded(abc.ABC):
     @abc.abstractmethod
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
+
+    def names(self) -> list[str]:
+        """What tells the images apart, wherever the dataset is."""
+        return [str(index) for index in range(len(self))]
+
+    def select(self, indices: np.ndarray) -> "Encoded":
+        """The images of these indices (n,), as a dataset."""
+        return Subset(self, indices)
 
     def listing(self) -> dict[str, int]:
         """The names and sizes of the files: {name: bytes}."""
@@ -128,3 +149,34 @@ class Encoded(abc.ABC):
         `decoding.decode_box`.
         """
         return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)
+
+
+class Subset(Encoded):
+    """Images of a dataset, by their indices (n,), as a dataset."""
+
+    def __init__(self, dataset: Dataset | Encoded, indices: np.ndarray):
+        super().__init__(dataset.class_names, dataset.image_shape)
+        self.dataset, self.indices = dataset, np.asarray(indices)
+        self.raw, self.upright = dataset.raw, getattr(dataset, "upright", True)
+        self.decode, self.headers = dataset.decode, dataset.headers
+        self.decode_box = dataset.decode_box
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    @property
+    def labels(self):
+        """Their labels, int64 (n,)."""
+        return self.dataset.labels[self.indices]
+
+    def name_of(self, index: int) -> str:
+        """What the dataset calls the image."""
+        return self.dataset.name_of(int(self.indices[index]))
+
+    def listing(self) -> dict[str, int]:
+        """That of the dataset, and a checksum of the indices."""
+        return dict(self.dataset.listing(), selected=_checksum(self.indices))
+
+    def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """As the dataset's own, of indices within the subset."""
+        return self.dataset.fetch(self.indices[indices])

@@ -10,13 +10,12 @@ with needs_tensorflow():
     from keras_senet.evaluation.protocols import PROTOCOLS, Protocol, larger
     from keras_senet.evaluation.tables import per_class, per_class_csv
     from keras_senet.imagenet import readable
-    from keras_senet.runs.load import Run, load_run
+    from keras_senet.runs.load import load_run
 
 __all__ = [
     "PROTOCOLS",
     "Evaluation",
     "Protocol",
-    "Run",
     "evaluate",
     "larger",
     "load_run",

@@ -12,7 +12,7 @@ import numpy as np
 from keras_senet.data import Corrupt, Dataset, Encoded, EvaluationBatches, evaluation_batches
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_argument, check_integer
 from keras_senet.imagenet import imagenet_classes
 
 if TYPE_CHECKING:
@@ -44,6 +44,12 @@ class Evaluation:
     skipped: tuple[Corrupt, ...]
     views: tuple[tuple[Crops | Whole, ...], ...]
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """The mean of the top-1 accuracies of the classes that have images."""
+        there = self.images > 0
+        return float((self.confusion.diagonal()[there] / self.images[there]).mean())
+
 
 def evaluate(
     model: keras.Model | Sequence[keras.Model],
@@ -53,6 +59,7 @@ def evaluate(
     protocol: Protocol | Sequence[Protocol | None] | None = None,
     step: Callable | None = None,
     skip_corrupt: bool = False,
+    observe: Callable[[np.ndarray, np.ndarray], None] | None = None,
     progress: "bool | Console" = False,
 ) -> Evaluation:
     """The `Evaluation` of a network, or of the average of several, on a dataset.
@@ -71,6 +78,7 @@ def evaluate(
         step: `prediction_step(model)` of a single network, to be traced once for several
             evaluations.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
+        observe: called for each batch with its probabilities (N, classes) and labels (N,).
         progress: whether to show a progress bar on the error stream, if that is a terminal; or the
             `rich` console for it.
 
@@ -79,10 +87,7 @@ def evaluate(
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
     ensemble = _make_ensemble(model, dataset, protocol, step)
-    if not is_integer(batch_size) or batch_size < 1:
-        raise ValueError(
-            f"`batch_size` must be an integer of at least 1. Received: batch_size={batch_size!r}"
-        )
+    check_integer("batch_size", batch_size, 1)
     views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
     images = max(1, batch_size // max(view.count for view in views))
     batches = evaluation_batches(
@@ -94,6 +99,8 @@ def evaluate(
         outputs = [network(shown) for network in ensemble]
         probabilities = functools.reduce(operator.add, outputs) / len(ensemble)
         counts.add(probabilities.numpy(), labels.numpy())
+        if observe:
+            observe(probabilities.numpy(), labels.numpy())
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
 
 
@@ -114,9 +121,9 @@ def _make_ensemble(model, dataset, protocol, step):
         raise ValueError("`step` must be None for several networks")
     _check_dataset(dataset)
     for each, how in zip(models, protocols, strict=True):
-        if not (how is None or isinstance(how, Protocol)):
-            raise ValueError(f"`protocol` must be a `Protocol` or None. Received: protocol={how!r}")
-        networks.check(each, dataset)
+        is_known = how is None or isinstance(how, Protocol)
+        check_argument("protocol", how, is_known, "a `Protocol` or None")
+        networks.check_classifier(each, dataset)
     return [
         networks.Network(each, networks.views_of(each, dataset, how), step)
         for each, how in zip(models, protocols, strict=True)
@@ -124,11 +131,7 @@ def _make_ensemble(model, dataset, protocol, step):
 
 
 def _check_dataset(dataset):
-    """Raises ValueError for a dataset without images, or one whose classes are ImageNet's in
-    another order.
-    """
-    if not len(dataset):
-        raise ValueError("The dataset has no images")
+    """Raises ValueError for a dataset whose classes are ImageNet's in another order."""
     names, standard = list(dataset.class_names), [c.wordnet_id for c in imagenet_classes()]
     if names != standard and sorted(names) == standard:
         place = next(i for i, name in enumerate(names) if name != standard[i])
@@ -177,12 +180,8 @@ class Counts:
         self.loss -= float(np.log(np.maximum(true, keras.config.epsilon()), dtype="float64").sum())
 
     def evaluation(self, skipped: tuple[Corrupt, ...], views: tuple) -> Evaluation:
-        """The `Evaluation` of all batches. Raises ValueError if there was no image."""
+        """The `Evaluation` of all batches."""
         total = int(self.images.sum())
-        if not total:
-            raise ValueError(
-                f"No image of the dataset could be decoded: {len(skipped)} were left out"
-            )
         return Evaluation(
             top1=float(self.confusion.trace() / total),
             top5=float(self.top5_correct.sum() / total),

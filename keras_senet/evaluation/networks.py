@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 import keras
 import tensorflow as tf
 
+from keras_senet.bases import preprocessing_of
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
-from keras_senet.graphs import operation_of
+from keras_senet.graphs import final_operation
 from keras_senet.preprocessing import Preprocessing, sides
 
 Images = Dataset | Encoded
@@ -60,7 +61,7 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
         ValueError: if the model cannot run at this size, or its output is neither a softmax nor
             logits.
     """
-    own = input_size(model)
+    own, preprocessing = input_size(model), require_preprocessing(model)
     shape = size or own
     activate = _final_activation(model)
     # Only what a Keras model does around `call` depends on the size that it was built for: the
@@ -70,7 +71,7 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
 
     def predict(images):
         images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        outputs = network(model.preprocessing.normalize(images), training=False)
+        outputs = network(preprocessing.normalize(images), training=False)
         return activate(tf.cast(outputs, tf.float32))
 
     images = tf.TensorSpec((None, *shape, input_channels(model)), tf.uint8)
@@ -110,9 +111,7 @@ def _final_activation(model):
     """The function from the model's output to probabilities: the identity after a softmax, the
     softmax after logits.
     """
-    layer = model
-    while isinstance(layer, keras.Model):
-        layer = operation_of(layer.outputs[0])
+    layer = final_operation(model)
     activation = getattr(layer, "activation", None)
     if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
         return tf.identity
@@ -124,7 +123,7 @@ def _final_activation(model):
     )
 
 
-def check(model: keras.Model, dataset: Images) -> None:
+def check_classifier(model: keras.Model, dataset: Images) -> None:
     """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
     classes.
     """
@@ -144,17 +143,28 @@ def check_images(model: keras.Model, dataset: Images) -> None:
         raise ValueError(
             f"`model` must be a functional Keras model with one input. Received: {model!r}"
         )
-    if not isinstance(getattr(model, "preprocessing", None), Preprocessing):
-        raise ValueError(
-            "`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; "
-            f"{model.name!r} has none. Networks of keras_senet have it; for other ones set it"
-        )
+    require_preprocessing(model)
     channels = dataset.image_shape[-1]
     if channels != input_channels(model):
         raise ValueError(
             f"{model.name!r} takes {input_channels(model)} channels, "
             f"the dataset's images have {channels}"
         )
+
+
+def require_preprocessing(model: keras.Model) -> Preprocessing:
+    """What makes a model's input of images: see `keras_senet.bases.preprocessing_of`.
+
+    Raises:
+        ValueError: if nothing tells.
+    """
+    found = preprocessing_of(model)
+    if found is None:
+        raise ValueError(
+            "`model` must have the attribute `preprocessing`, a `keras_senet.Preprocessing`; "
+            f"{model.name!r} has none. Networks of keras_senet have it; for other ones set it"
+        )
+    return found
 
 
 def views_of(model: keras.Model, dataset: Images, protocol: Protocol | None) -> tuple[View, ...]:
@@ -167,7 +177,7 @@ def views_of(model: keras.Model, dataset: Images, protocol: Protocol | None) -> 
     Raises:
         ValueError: if the protocol does not fit the network.
     """
-    own, preprocessing = input_size(model), model.preprocessing
+    own, preprocessing = input_size(model), require_preprocessing(model)
     height, width = (
         n or default for n, default in zip(own, sides(preprocessing.size), strict=True)
     )

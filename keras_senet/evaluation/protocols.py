@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from keras_senet.fields import is_integer, plain
+from keras_senet.fields import check_choice, check_field, is_integer, plain
 from keras_senet.preprocessing import (
     MAX_SIZE,
     Preprocessing,
@@ -44,18 +44,15 @@ class Protocol:
     def __post_init__(self):
         for field in ("sizes", "short_sides"):
             values = getattr(self, field)
-            valid = isinstance(values, (tuple, list)) and all(
-                is_integer(n) and 1 <= n <= MAX_SIZE for n in values
+            valid = (
+                isinstance(values, (tuple, list))
+                and all(is_integer(n) and 1 <= n <= MAX_SIZE for n in values)
+                and len(set(values)) == len(values)
             )
-            if not valid or len(set(values)) < len(values):
-                raise ValueError(
-                    f"`{field}` must be different integers of 1..{MAX_SIZE}. "
-                    f"Received: {field}={values!r}"
-                )
+            check_field(self, field, valid, f"different integers of 1..{MAX_SIZE}")
             # As a tuple, so that equal protocols compare equal
             object.__setattr__(self, field, plain(tuple(values)))
-        if self.crop not in CROPS:
-            raise ValueError(f"`crop` must be one of {list(CROPS)}. Received: crop={self.crop!r}")
+        check_choice("crop", self.crop, CROPS)
 
     def views(self, preprocessing: Preprocessing, size: Size) -> "tuple[Crops, ...]":
         """The `Crops` of a network with this preprocessing, whose own input has `size` pixels

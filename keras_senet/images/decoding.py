@@ -5,14 +5,9 @@ import functools
 import tensorflow as tf
 
 from keras_senet.images import headers
-from keras_senet.images.formats import (
-    InGraph,
-    assert_in_graph,
-    decode_bmp,
-    decode_gif,
-    decode_webp,
-    ensure_rgb,
-)
+from keras_senet.images.bmp import decode_bmp
+from keras_senet.images.formats import decode_gif, decode_webp
+from keras_senet.images.in_graph import InGraph, assert_in_graph, ensure_rgb
 
 # Bytes: reading the segments of a longer JPEG costs nothing compared to decoding it.
 SEARCHED = 2**18
@@ -133,13 +128,13 @@ def _choose(condition, raw, then, otherwise, dtype):
     """
     if tf.executing_eagerly():
         return (then if condition else otherwise)(raw)
-    branches = {"then_branch": _traced(then), "else_branch": _traced(otherwise)}
+    branches = {"then_branch": _trace(then), "else_branch": _trace(otherwise)}
     (chosen,) = tf.raw_ops.If(cond=condition, input=[raw], Tout=[dtype], **branches)
     return chosen
 
 
 @functools.cache
-def _traced(function):
+def _trace(function):
     """A function of an encoded image as a graph."""
     traced = tf.function(function, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     return traced.get_concrete_function()
@@ -159,10 +154,10 @@ def _decode_other(raw):
         b"RI": lambda: decode_webp(raw),
     }
     cases = [(begins == beginning, decode) for beginning, decode in decoders.items()]
-    return ensure_rgb(tf.case(cases, default=_nothing, exclusive=True))
+    return ensure_rgb(tf.case(cases, default=_refuse, exclusive=True))
 
 
-def _nothing():
+def _refuse():
     with tf.control_dependencies(
         [assert_in_graph(False, f"it is none of {', '.join(headers.FORMATS)}")]
     ):
@@ -182,7 +177,7 @@ def _header(raw):
     plain = tf.cond(
         tf.io.is_jpeg(raw) & (length > 3) & (length <= SEARCHED), is_plain, lambda: False
     )
-    return tf.ensure_shape(_choose(plain, raw, _plain_header, _parsed_header, tf.int32), (4,))
+    return tf.ensure_shape(_choose(plain, raw, _plain_header, _parse_header, tf.int32), (4,))
 
 
 def _plain_header(raw):
@@ -191,5 +186,5 @@ def _plain_header(raw):
     return tf.stack([headers.JPEG, height, width, 1])
 
 
-def _parsed_header(raw):
+def _parse_header(raw):
     return tf.stack(tf.autograph.to_graph(headers.parse)(InGraph(raw)))

@@ -1,6 +1,8 @@
 """The image files of a folder: the one walk that every command uses."""
 
+import glob
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from keras_senet.files import printable, read_bytes
@@ -9,7 +11,9 @@ from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
 # Files with these endings are images, whatever their content.
 ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp")
 NOT_DECODED = (".tif", ".tiff", ".avif", ".heic", ".heif", ".jp2", ".jxl", ".ppm", ".pgm")
+SYSTEM = ("__MACOSX", "@eaDir")  # folders that archives of macOS and Synology's disks add
 BEGINNING = 64  # bytes: they contain the format of an image
+CONVERT = f"is not decoded; convert it to one of {', '.join(FORMATS)}"
 
 
 @dataclass
@@ -21,6 +25,20 @@ class Found:
 
 
 def find_images(folder: str | os.PathLike) -> Found:
+    """The `Found` of a folder, as `search_images` has it.
+
+    Raises:
+        ValueError: for an image of a format that is not decoded, by its ending.
+        OSError: for a folder that cannot be read.
+    """
+    found = search_images(folder)
+    for path, reason in found.left_out.items():
+        if reason == CONVERT:
+            raise ValueError(f"{printable(path)!r} {reason}")
+    return found
+
+
+def search_images(folder: str | os.PathLike) -> Found:
     """The `Found` of a folder and its subfolders: regular files that are images, by ending or else
     by content.
 
@@ -29,7 +47,6 @@ def find_images(folder: str | os.PathLike) -> Found:
     is skipped are the links.
 
     Raises:
-        ValueError: for an image of a format that is not decoded, by its ending.
         OSError: for a folder that cannot be read.
     """
     found, linked, seen = Found(), [], _parent_ids(folder)
@@ -37,6 +54,62 @@ def find_images(folder: str | os.PathLike) -> Found:
     while linked:
         _visit(linked.pop(0), found, linked, seen)
     return found
+
+
+def list_images(places: Iterable[str | os.PathLike]) -> Found:
+    """The `Found` of files, of patterns such as "photos/*.jpg", and of folders, in their order.
+
+    Raises:
+        ValueError: for a file that is not an image, and a folder without any.
+        OSError: for what is not there, or cannot be read.
+    """
+    found = Found()
+    for place in map(os.fspath, places):
+        if os.path.isdir(place):
+            inside = find_images(place)
+            if not inside.images:
+                reasons = describe_left_out(inside.left_out) or "It is empty"
+                raise ValueError(f"There are no images in {printable(place)!r}. {reasons}")
+            found.images += inside.images
+            found.left_out |= inside.left_out
+        elif os.path.lexists(place) or not (matches := sorted(glob.glob(place, recursive=True))):
+            _check_image(place)
+            found.images.append(place)
+        else:
+            inside = list_images(matches)
+            found.images += inside.images
+            found.left_out |= inside.left_out
+    return found
+
+
+def _check_image(path):
+    """Raises OSError or ValueError unless a path is a file that the walk takes for an image."""
+    if not os.path.exists(path):
+        url = "; URLs are not downloaded" if "://" in path else ""
+        raise FileNotFoundError(f"There is no file or folder {printable(path)!r}{url}")
+    if not os.path.isfile(path):
+        raise OSError(f"{printable(path)!r} is not a regular file")
+    ending = os.path.splitext(path)[1].lower()
+    if ending not in ENDINGS and not _is_image(path):
+        if ending in NOT_DECODED:
+            raise ValueError(f"{printable(path)!r} {CONVERT}")
+        raise ValueError(
+            f"Not an image that can be decoded: {printable(path)!r} (it is none of "
+            f"{', '.join(FORMATS)})"
+        )
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is not the user's own."""
+    return name.startswith(".") or name in SYSTEM
+
+
+def holds_images(folder: str | os.PathLike) -> bool:
+    """Whether there is an image directly in a folder, by its ending."""
+    with os.scandir(folder) as entries:
+        return any(
+            each.name.lower().endswith(ENDINGS) and not is_hidden(each.name) for each in entries
+        )
 
 
 def _parent_ids(folder):
@@ -60,7 +133,7 @@ def _visit(folder, found, linked, seen):
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        visible = [entry for entry in scanned if not entry.name.startswith(".")]
+        visible = [entry for entry in scanned if not is_hidden(entry.name)]
     folders, files = [], []
     for entry in sorted(visible, key=lambda entry: entry.name):
         (folders if _is_folder(entry) else files).append(entry)
@@ -88,9 +161,7 @@ def _add_file(entry, found):
     elif ending in ENDINGS or _is_image(entry.path):
         found.images.append(entry.path)
     elif ending in NOT_DECODED:
-        raise ValueError(
-            f"{printable(entry.path)!r} is not decoded; convert it to one of {', '.join(FORMATS)}"
-        )
+        found.left_out[entry.path] = CONVERT
     else:
         found.left_out[entry.path] = "not an image"
 

@@ -29,8 +29,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
         # Read here, and only here: when a backward pass runs, they may have changed.
         gamma, beta = ops.cast(self.gamma, "float32"), ops.cast(self.beta, "float32")
         if training and self.trainable:
-            outputs, mean, variance = self._fused(inputs, gamma, beta)
-            mean, variance = self._with_gradients(inputs, mean, self._biased(variance, inputs))
+            outputs, mean, variance = self._normalize(inputs, gamma, beta)
+            mean, variance = self._with_gradients(
+                inputs, mean, self._biased_variance(variance, inputs)
+            )
             self._update_moving_statistics(mean, variance)
         else:
             mean, variance = (
@@ -38,7 +40,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 ops.cast(self.moving_variance, "float32"),
             )
             if not (training or _is_fused_slowly()):
-                outputs, _, _ = self._fused(inputs, gamma, beta, mean, variance)
+                outputs, _, _ = self._normalize(inputs, gamma, beta, mean, variance)
             elif not training and self._is_convolved(inputs):
                 outputs = self._convolve(inputs, gamma, beta, mean, variance)
             else:
@@ -67,7 +69,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and keras.backend.standardize_dtype(inputs.dtype) in ("float16", "bfloat16", "float32")
         )
 
-    def _fused(self, inputs, gamma, beta, mean=(), variance=()):
+    def _normalize(self, inputs, gamma, beta, mean=(), variance=()):
         """(outputs, mean, variance), by the batch's statistics unless others are given."""
         import tensorflow as tf
 
@@ -139,7 +141,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )
         return ops.cast(outputs, self.compute_dtype)
 
-    def _biased(self, variance, inputs):
+    def _biased_variance(self, variance, inputs):
         """The variance that Keras averages, from that of the fused operation, which is
         Bessel-corrected.
         """

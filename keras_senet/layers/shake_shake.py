@@ -10,7 +10,7 @@ class ShakeShake(keras.layers.Layer):
     each image.
 
     In training alpha is uniform in 0..1, and the gradients are mixed by another, independent
-    coefficient. In inference it is 0.5.
+    coefficient. In inference, and while `trainable` is False, it is 0.5.
 
     Args:
         forward: whether alpha is random in training; else 0.5.
@@ -29,7 +29,7 @@ class ShakeShake(keras.layers.Layer):
 
     def call(self, inputs, training=None):
         a, b = inputs
-        if not training:
+        if not (training and self.trainable):
             return 0.5 * (a + b)
         alpha, beta = (
             self._coefficients(a, is_random)

@@ -1,9 +1,12 @@
 """The constructors; `__all__` is the registry that the command line and the tests read."""
 
+from typing import Any
+
 from keras_senet.models.bn_inception import SEBNInception
 from keras_senet.models.constructor import Constructor
 from keras_senet.models.inception_resnet_v2 import SEInceptionResNetV2
 from keras_senet.models.mobilenet import SEMobileNet
+from keras_senet.models.network import Network as Network
 from keras_senet.models.preact import SEResNet110, SEResNet164, SEWideResNet16x8
 from keras_senet.models.resnet import (
     SENet154,
@@ -28,6 +31,8 @@ from keras_senet.models.resnet import (
 from keras_senet.models.shake_shake import SEShakeEven29, SEShakeShake26
 from keras_senet.models.shufflenet import SEShuffleNet
 from keras_senet.models.vgg import SEVGG16
+from keras_senet.networks import find_network
+from keras_senet.weights.metadata import describe, differences
 
 __all__ = [
     "SEResNet18",
@@ -67,6 +72,21 @@ def get(name: str) -> Constructor:
     Raises:
         ValueError: for an unknown name; it lists the known ones.
     """
-    if name not in __all__:
-        raise ValueError(f"There is no model {name!r}. Models: {', '.join(__all__)}")
-    return globals()[name]
+    return globals()[find_network(name).name]
+
+
+def find(spec: Any) -> Constructor:
+    """The constructor of an architecture: one of these, or the variant of the most similar one.
+
+    Raises:
+        ValueError: for a spec of a class that none of these has.
+    """
+    same_kind = [each for name in __all__ if type((each := globals()[name]).spec) is type(spec)]
+    for constructor in same_kind:
+        if spec in (constructor.spec, *constructor.spec.forms.values()):
+            return constructor
+    if not same_kind:
+        raise ValueError(f"There is no model with an architecture such as {spec}")
+    stored = describe(spec)
+    nearest = min(same_kind, key=lambda each: sum(1 for _ in differences(stored, each.spec)))
+    return nearest.variant(spec, name=nearest.name)

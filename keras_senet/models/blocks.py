@@ -13,6 +13,7 @@ from keras import layers
 from keras_senet.initializers import he_normal
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
 from keras_senet.se import SE
+from keras_senet.weights.metadata import restore, subclasses
 from keras_senet.weights.names import Naming
 
 EPSILON = 1e-5  # Caffe's default, which the authors' prototxts keep
@@ -80,6 +81,21 @@ class Spec(abc.ABC):
     def upgrade(stored: dict[str, Any]) -> dict[str, Any]:
         """The metadata of a file, as this version would write it."""
         return stored
+
+
+def read_spec(stored: Any) -> Spec:
+    """The architecture that the metadata of a file describe, also of earlier versions.
+
+    Raises:
+        ValueError: for one that this package does not have.
+    """
+    classes = subclasses((Spec,))
+    for cls in classes if isinstance(stored, dict) else ():
+        stored = cls.upgrade(stored)
+    found = restore(stored, Spec)
+    if not isinstance(found, Spec):
+        raise ValueError(f"no architecture: {str(stored)[:80]}")
+    return found
 
 
 def squeeze_excite(se, x, *, name, stage=None, position="standard"):

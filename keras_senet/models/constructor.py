@@ -13,12 +13,15 @@ from keras import layers
 
 from keras_senet import models
 from keras_senet import weights as checkpoints
-from keras_senet.fields import is_integer, plain
+from keras_senet.bases import mark, preprocessing_of
+from keras_senet.fields import check_choice, check_integer
 from keras_senet.graphs import stage_number, stage_of
 from keras_senet.initializers import blank
 from keras_senet.layers import SqueezeExcite
+from keras_senet.models.arguments import check_activation, fit_preprocessing, make_input
 from keras_senet.models.blocks import channel_axis, global_pool
-from keras_senet.preprocessing import IMAGENET, Preprocessing, is_size, sides
+from keras_senet.models.network import Network
+from keras_senet.preprocessing import IMAGENET, Preprocessing
 from keras_senet.weights.metadata import describe, differences
 
 POOLS = {"avg": layers.GlobalAveragePooling2D, "max": layers.GlobalMaxPooling2D}
@@ -49,7 +52,8 @@ Args:
     name: the model's name.
 
 Returns:
-    A functional `keras.Model` with the attributes `spec` and `preprocessing`.
+    A functional `keras.Model` with the attributes `spec`, `preprocessing` and `class_names` (None
+    where they are not known), which a `.keras` file keeps.
 
 Raises:
     ValueError: for any other argument, naming it, what was given and what is accepted; also for a
@@ -148,24 +152,23 @@ class Constructor:
         classes: int | Default = DEFAULT,
         classifier_activation: str | Callable | None = "softmax",
         name: str | Default | None = DEFAULT,
-    ) -> keras.Model:
+    ) -> Network:
         weights = self._default_weights() if weights is DEFAULT else weights
         classes = self.classes if classes is DEFAULT else classes
         name = self.name if name is DEFAULT else name
-        _check_choice("pooling", pooling, (None, "avg", "max"))
-        _check_classes(classes)
+        check_choice("pooling", pooling, (None, "avg", "max"))
+        check_integer("classes", classes, 1)
         classes = int(classes)
 
         def build(spec, preprocessing, channels=3):
             size = preprocessing.size
-            images = _images(input_tensor, input_shape, size, channels, self.min_size)
+            images = make_input(input_tensor, input_shape, size, channels, self.min_size)
             x = spec(images)
             if include_top:
                 x = self.head(x, classes, classifier_activation)
             elif pooling is not None:
                 x = POOLS[pooling](name=f"{pooling}_pool")(x)
-            inputs = images if input_tensor is None else keras.utils.get_source_inputs(input_tensor)
-            return _model(inputs, x, name, spec, _preprocessing_of(images, preprocessing))
+            return _model(images, x, name, spec, fit_preprocessing(images, preprocessing))
 
         if weights is None:
             return build(self.spec, self.preprocessing)
@@ -173,7 +176,7 @@ class Constructor:
         if isinstance(source, checkpoints.Checkpoint):
             self.base.check_published(self.spec)
         if include_top:
-            _check_activation(classifier_activation)
+            check_activation(classifier_activation)
             if isinstance(source, checkpoints.Checkpoint) and classes != self.classes:
                 raise ValueError(
                     f"With `weights={weights!r}` and `include_top=True`, `classes` must be "
@@ -183,7 +186,26 @@ class Constructor:
             with blank():
                 model = build(stored.spec, stored.preprocessing, stored.channels())
             stored.load_into(model, include_top)
+            if include_top:
+                model.class_names = stored.class_names
         return model
+
+    def load(
+        self, weights: str | os.PathLike, size: tuple[int | None, int | None] | None = None
+    ) -> Network:
+        """A network with as many classes and channels as its weights have, and without a classifier
+        if they have none.
+
+        `size` is (H, W) of its images, where None leaves a side open; None is the network's own.
+        """
+        source = checkpoints.resolve(weights, self.base.name)
+        with checkpoints.open_weights(source, self.spec, self.preprocessing) as stored:
+            classes, channels = stored.classes(), stored.channels()
+        options: dict[str, Any] = {} if classes is None else {"classes": classes}
+        if size is not None:
+            is_last = channel_axis() == -1
+            options["input_shape"] = (*size, channels) if is_last else (channels, *size)
+        return self(weights=weights, include_top=classes is not None, **options)
 
     def check_published(self, spec: Any) -> None:
         """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
@@ -232,12 +254,17 @@ def application(
 small = partial(application, input_size=32, min_size=8, classes=10)
 
 
-def _model(inputs, outputs, name, spec, preprocessing):
+def _model(images, outputs, name, spec, preprocessing):
     """The Keras model of a network, with its spec and preprocessing."""
-    sources = keras.tree.flatten(inputs)
-    model: Any = keras.Model(sources[0] if len(sources) == 1 else sources, outputs, name=name)
+    sources = keras.tree.flatten(keras.utils.get_source_inputs(images))
+    inputs = sources[0] if len(sources) == 1 else sources
+    model = Network(inputs, outputs, name=name)
     _check_stages(spec, model)
-    model.spec, model.preprocessing = spec, preprocessing
+    is_input = any(images is source for source in sources)
+    before = [] if is_input else keras.Model(inputs, images).layers
+    mark(model, spec, preprocessing, [each for each in model.layers if each not in before])
+    model.spec = spec
+    model.preprocessing = preprocessing if is_input else preprocessing_of(model) or preprocessing
     return model
 
 
@@ -247,32 +274,6 @@ def _published_tags(name):
         return "there are no published ones: "
     tags = (checkpoint.tag for checkpoint in checkpoints.list_weights(name))
     return "".join(f'"{tag}", ' for tag in dict.fromkeys(["imagenet", *tags]))
-
-
-def _check_choice(argument, value, accepted):
-    if value not in accepted:
-        raise ValueError(
-            f"`{argument}` must be one of {list(accepted)}. Received: {argument}={value!r}"
-        )
-
-
-def _check_classes(classes):
-    if not is_integer(classes) or classes < 1:
-        raise ValueError(
-            f"`classes` must be an integer of at least 1. Received: classes={classes!r}"
-        )
-
-
-def _check_activation(classifier_activation):
-    if keras.activations.get(classifier_activation) not in (
-        keras.activations.linear,
-        keras.activations.softmax,
-    ):
-        raise ValueError(
-            "With weights, `classifier_activation` must be 'softmax' or None: they were trained "
-            "for these. "
-            f"Received: classifier_activation={classifier_activation!r}"
-        )
 
 
 def _check_stages(spec, model):
@@ -288,53 +289,3 @@ def _check_stages(spec, model):
             f"`stages` must name stages of this network, {', '.join(stages)}. "
             f"Received: stages={se.stages}"
         )
-
-
-def _preprocessing_of(images, preprocessing):
-    """The preprocessing for a network's input: its size, where that is known and can be prepared,
-    and its channels.
-    """
-    shape, channels = images.shape[1:], images.shape[channel_axis()]
-    own = sides(preprocessing.size)
-    size = tuple(
-        n or default
-        for n, default in zip(shape[:2] if channel_axis() == -1 else shape[1:], own, strict=True)
-    )
-    size = size if is_size(size) else preprocessing.size
-    return replace(preprocessing, size=size).for_channels(channels)
-
-
-def _images(input_tensor, input_shape, size, channels, min_size):
-    """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default
-    shape.
-    """
-    if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
-        raise ValueError(
-            f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}"
-        )
-    channels_last = channel_axis() == -1
-    default = (*sides(size), channels) if channels_last else (channels, *sides(size))
-    given = default if input_tensor is None else tuple(input_tensor.shape[1:])
-    shape = given if input_shape is None else input_shape
-    valid = (
-        isinstance(shape, (tuple, list))
-        and len(shape) == 3
-        and all(n is None or (is_integer(n) and n > 0) for n in shape)
-    )
-    if not valid or shape[-1 if channels_last else 0] is None:
-        raise ValueError(
-            "`input_shape` must be three positive integers, of which the sizes may be None, in the "
-            f"layout {keras.config.image_data_format()!r}. Received: input_shape={shape}"
-        )
-    shape = plain(tuple(shape))
-    if input_tensor is not None and shape != given:
-        raise ValueError(
-            "`input_shape` must be that of `input_tensor`, or None. "
-            f"Received: input_shape={shape}, input_tensor of shape {tuple(input_tensor.shape)}"
-        )
-    sizes = shape[:2] if channels_last else shape[1:]
-    if any(n is not None and n < min_size for n in sizes):
-        raise ValueError(
-            f"Images must be at least {min_size} x {min_size}. Received: input_shape={shape}"
-        )
-    return keras.Input(shape, name="images") if input_tensor is None else input_tensor

@@ -7,6 +7,7 @@ from functools import partial
 
 from keras import layers
 
+from keras_senet.fields import check_field
 from keras_senet.models.blocks import (
     Spec,
     bn_relu,
@@ -48,8 +49,7 @@ class MobileNet(Spec):
 
     def __post_init__(self):
         require_standard(self.se, "MobileNet")
-        if not self.width > 0:
-            raise ValueError(f"`width` must be above 0. Received: width={self.width!r}")
+        check_field(self, "width", self.width > 0, "above 0")
 
     def levels(self, x):
         """The feature maps at strides 2, 4, 8, 16 and 32."""

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from keras import layers
 
+from keras_senet.fields import check_choice
 from keras_senet.layers import PadChannels
 from keras_senet.models.blocks import (
     Spec,
@@ -50,10 +51,7 @@ class PreActResNet(Spec):
     expansion: ClassVar[int] = 1
 
     def __post_init__(self):
-        if self.shortcut not in SHORTCUTS:
-            raise ValueError(
-                f"`shortcut` must be one of {SHORTCUTS}. Received: shortcut={self.shortcut!r}"
-            )
+        check_choice("shortcut", self.shortcut, SHORTCUTS)
 
     def levels(self, x):
         """The feature map at the end of each stage, the last one after the final batch

@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Self
 
 from keras import layers
 
+from keras_senet.fields import check_field
 from keras_senet.models.blocks import (
     CAFFE_LAYERS,
     GlobalPool,
@@ -189,11 +190,7 @@ class ResNet(ResidualNetwork):
     IGNORED_FIELDS: ClassVar[tuple[str, ...]] = ("output_stride",)
 
     def __post_init__(self):
-        if self.output_stride not in (8, 16, 32):
-            raise ValueError(
-                "`output_stride` must be 8, 16 or 32. "
-                f"Received: output_stride={self.output_stride!r}"
-            )
+        check_field(self, "output_stride", self.output_stride in (8, 16, 32), "8, 16 or 32")
 
     @property
     def forms(self) -> Mapping[str, Self]:

@@ -7,6 +7,7 @@ from functools import partial
 
 from keras import layers
 
+from keras_senet.fields import check_choice
 from keras_senet.layers import ShuffleChannels
 from keras_senet.models.blocks import (
     Spec,
@@ -52,10 +53,7 @@ class ShuffleNet(Spec):
     se: SE | None = SE()
 
     def __post_init__(self):
-        if self.groups not in WIDTHS:
-            raise ValueError(
-                f"`groups` must be one of {list(WIDTHS)}. Received: groups={self.groups!r}"
-            )
+        check_choice("groups", self.groups, WIDTHS)
         if self.se is not None and self.se.position not in POSITIONS:
             raise ValueError(
                 f"ShuffleNet takes a position of {POSITIONS}. "

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_senet.bases import preprocessing_of, require_base
 from keras_senet.graphs import Graph, check_functional, functional_of, operation_of, set_weights
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
@@ -19,29 +20,30 @@ def features(model: keras.Model) -> keras.Model:
     For detection and segmentation: `{"C2": ..., "C3": ..., "C4": ..., "C5": ...}`, each (N, H, W,
     C) at the end of its stage. Build the network with `include_top=False, input_shape=(None, None,
     3)` for images of any size. With an `output_stride` of 16 or 8 the last maps keep that stride.
+    Of a model that contains a network of keras_senet they are that network's.
 
     Raises:
-        ValueError: for a model that no constructor of keras_senet made, or one for 32 x 32 images.
+        ValueError: for a model without a network of keras_senet, or with one for 32 x 32 images.
     """
-    if not hasattr(model, "spec"):
-        raise ValueError(
-            f"`model` must come from a constructor of keras_senet. Received: {model!r}"
-        )
+    base = require_base(model, "Its feature maps are not known")
+    spec: Any = base.origin.spec
     with shapes_only():
-        names = [operation_of(level).name for level in model.spec.levels(_any_image())][
-            -len(LEVELS) :
-        ]
+        names = [operation_of(level).name for level in spec.levels(_any_image())][-len(LEVELS) :]
     if len(names) < len(LEVELS):
         raise ValueError(
             "`model` must have feature maps at strides 4, 8, 16 and 32. "
             f"Received: {model.name!r}, a network for small images with {len(names)} stages"
         )
-    outputs = {
-        level: model.get_layer(name).output for level, name in zip(LEVELS, names, strict=True)
+    inner = base.models[-1]
+    outputs: Any = {
+        level: inner.get_layer(name).output for level, name in zip(LEVELS, names, strict=True)
     }
-    inputs = model.inputs[0] if len(model.inputs) == 1 else model.inputs
-    view = keras.Model(inputs, outputs, name=f"{model.name}_features")
-    view.spec, view.preprocessing = model.spec, model.preprocessing
+    for functional, tensor in reversed(base.places()[:-1]):
+        outputs = keras.Model(inner.inputs[0], outputs)(tensor)
+        inner = functional
+    inputs = inner.inputs[0] if len(inner.inputs) == 1 else inner.inputs
+    view: Any = keras.Model(inputs, outputs, name=f"{model.name}_features")
+    view.spec, view.preprocessing = spec, preprocessing_of(model)
     return view
 
 
@@ -82,6 +84,8 @@ def add_se(model: keras.Model, after: str, **options: Any) -> keras.Model:
     copy = keras.models.clone_model(model, inputs, call_function=call)
     for layer in model.layers:
         set_weights(copy.get_layer(layer.name), layer.get_weights())
+    if hasattr(model, "preprocessing"):
+        copy.preprocessing = model.preprocessing
     return copy
 
 

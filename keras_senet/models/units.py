@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from keras import layers
 
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_choice, check_field, is_integer
 from keras_senet.models.blocks import (
     Sampling,
     ceil_max_pool,
@@ -32,10 +32,7 @@ class Stem:
     pool: str | None = "ceil"
 
     def __post_init__(self):
-        if self.pool not in STEM_POOLS:
-            raise ValueError(
-                f"`pool` must be one of {list(STEM_POOLS)}. Received: pool={self.pool!r}"
-            )
+        check_choice("pool", self.pool, STEM_POOLS)
 
     def __call__(self, x):
         for i, (kernel, width, stride) in enumerate(self.rows):
@@ -59,11 +56,8 @@ class Unit(abc.ABC):
 
     def __post_init__(self):
         kernel = is_integer(self.projection) and int(self.projection) > 0
-        if not kernel and self.projection != "pool":
-            raise ValueError(
-                "`projection` must be the size of a kernel, or 'pool'. "
-                f"Received: projection={self.projection!r}"
-            )
+        holds = kernel or self.projection == "pool"
+        check_field(self, "projection", holds, "the size of a kernel, or 'pool'")
 
     @abc.abstractmethod
     def published_by(self, family: str) -> Self:
@@ -113,8 +107,7 @@ class Bottleneck(Unit):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.stride_on not in (1, 2):
-            raise ValueError(f"`stride_on` must be 1 or 2. Received: stride_on={self.stride_on!r}")
+        check_field(self, "stride_on", self.stride_on in (1, 2), "1 or 2")
 
     def published_by(self, family):
         """The authors' units without groups have the stride in the first 1x1."""

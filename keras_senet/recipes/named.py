@@ -76,6 +76,22 @@ SHORT = Recipe(
     "(results/cifar10)",
 )
 
+FINETUNE = Recipe(
+    model="SEResNet18",
+    dataset="photos",
+    weights="imagenet",
+    epochs=12,
+    batch_size=32,
+    head_epochs=2,
+    head_rate=10.0,
+    learning_rate=0.01,
+    warmup_epochs=1.0,
+    nesterov=True,
+    label_smoothing=0.1,
+    augmentation=replace(CROP_AND_FLIP, min_area=0.35),
+    source="ours, for a few hundred photos of one's own, minutes on a CPU",
+)
+
 RECIPES = {
     # keras-senet quickstart
     "digits": Recipe(
@@ -149,6 +165,27 @@ RECIPES = {
         ),
         source="after A2 of Wightman et al., arXiv 2110.00476; AdamW for LAMB, softmax for binary "
         "cross-entropy",
+    ),
+    "finetune": FINETUNE,
+    "finetune-modern": replace(
+        FINETUNE,
+        model="SEResNet50",
+        weights="imagenet-ra2",
+        epochs=32,
+        batch_size=128,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        layer_decay=0.7,
+        weight_decay=0.05,
+        decoupled=True,
+        clip_norm=1.0,
+        ema=0.999,
+        augmentation=replace(
+            CROP_AND_FLIP, mixup=0.1, cutmix=1.0, randaugment=2, randaugment_magnitude=0.5
+        ),
+        precision="mixed_float16",
+        source="ours, for thousands of photos and a GPU: rates by layer after BEiT (arXiv "
+        "2106.08254), the rest after imagenet-modern",
     ),
     "cifar10": PREACT,
     "cifar10-short": SHORT,

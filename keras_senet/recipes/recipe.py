@@ -11,7 +11,8 @@ from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
-NOT_FLAGS = ("augmentation", "source", "result")  # fields that no flag changes
+FILE = "recipe.json"  # of a work directory
+NOT_FLAGS = ("augmentation", "source", "result", "chosen")  # fields that no flag changes
 
 
 @dataclass(frozen=True)
@@ -25,19 +26,39 @@ class Recipe:
     se                its SE blocks, a `keras_senet.SE`; None is the plain network
 
     Images:
-    dataset           "digits", a tfds dataset, or the path of a folder of class folders
+    dataset           "digits", a tfds dataset, or the path of a folder of class folders or of a
+                      CSV file
+    validation_fraction  of each class, the part that is kept for validation where the dataset has
+                      no validation and test images
     image_size        height and width of the images; 0 is the dataset's where all have one size,
                       else the network's
     upright           whether images are turned as their EXIF orientation says, as viewers show them
     class_balanced    whether each class comes equally often (Relay Backpropagation), instead of
                       each image
+    class_weights     whether the loss weights classes inversely to their counts: that of an image
+                      of class c by N / (K n_c), for N images of K classes, n_c of them of c; the
+                      mean of the weights is 1. A mixed image has the mean weight of its shares
     normalization     "network" is what the network has: mean and standard deviation; "mean"
                       subtracts the mean only
     augmentation      an `Augmentation`
 
+    Start:
+    weights           what the network begins from, with a new head where the classes differ: a tag
+                      such as "imagenet" (`keras-senet list --weights`), a file, FILE#NAME for a
+                      part of a checkpoint, hf://owner/name, a training work directory, or a
+                      `.keras` file; None is random
+    freeze            the stages, by the numbers in the layers' names, whose weights and
+                      batch-normalisation statistics stay as they are; the stem is 1, or 0 in
+                      networks with a stage 1
+    head_epochs       the first epochs, in which only the head is trained, at a constant
+                      `learning_rate`; the optimizer and the schedule begin after them
+    head_rate         the learning rate of the head over that of the last stage
+    layer_decay       the learning rate of each stage over that of the stage after it
+
     Steps:
     epochs            passes over the training images
-    batch_size        images per step, over all replicas
+    batch_size        images per step, over all replicas; `train` lowers that of a named recipe to
+                      the number of training images
     accumulation      micro-batches of a replica's batch that go through the network one after
                       another, to save memory
     precision         "float32", "mixed_float16" or "mixed_bfloat16"
@@ -72,6 +93,7 @@ class Recipe:
     Where it is from:
     source            where the protocol is stated
     result            what it gave where, or "not run"
+    chosen            why `pick_recipe` has chosen it, where nobody named a recipe
     """
 
     model: str = "SEResNet20"
@@ -80,8 +102,15 @@ class Recipe:
     dataset: str = "digits"
     image_size: int = 0
     upright: bool = True
+    validation_fraction: float = 0.2
     class_balanced: bool = False
+    class_weights: bool = False
     normalization: Literal["network", "mean"] = "network"
+    weights: str | None = None
+    freeze: tuple[int, ...] = ()
+    head_epochs: int = 0
+    head_rate: float = 1.0
+    layer_decay: float = 1.0
     epochs: int = 10
     batch_size: int = 64
     accumulation: int = 1
@@ -108,25 +137,47 @@ class Recipe:
     seed: int = 0
     source: str = field(default="", compare=False)
     result: str = field(default="not run", compare=False)
+    chosen: str = field(default="", compare=False)
 
     def __post_init__(self):
         require_types(self)
-        stages = networks.get(self.model).stages
+        object.__setattr__(self, "freeze", tuple(sorted(set(self.freeze))))
+        stages = networks.find_network(self.model).stages
         fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
         or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
         check_field(self, "depths", fits, f"empty for {self.model}{or_numbers}")
         for name, (holds, accepted) in BOUNDS.items():
             check_field(self, name, holds(getattr(self, name)), accepted)
+        self._check_start()
         for name in ("warmup_epochs", "frozen_bn_epochs"):
             within = getattr(self, name) <= self.epochs
             check_field(self, name, within, f"from 0 to epochs={self.epochs}")
         rising = list(self.milestones) == sorted(set(self.milestones))
-        in_range = all(0 < m < self.epochs for m in self.milestones)
-        accepted = f"rising, above 0 and below epochs={self.epochs}"
+        first = self.head_epochs
+        in_range = all(first < m < self.epochs for m in self.milestones)
+        accepted = f"rising, above {first} and below epochs={self.epochs}"
         check_field(self, "milestones", rising and in_range, accepted)
+        together = not (self.class_weights and self.class_balanced)
+        check_field(self, "class_weights", together, "False with class_balanced=True")
         together = not (self.sync_bn and self.accumulation > 1)
         accepted = "1 with sync_bn=True, whose replicas cannot meet inside of a loop"
         check_field(self, "accumulation", together, accepted)
+
+    def _check_start(self):
+        there = networks.find_network(self.model).stage_numbers
+        accepted = f"stages of {self.model}: {', '.join(map(str, there))}"
+        check_field(self, "freeze", set(self.freeze) <= set(there), accepted)
+        accepted = f"from 0 to epochs={self.epochs}"
+        check_field(self, "head_epochs", self.head_epochs <= self.epochs, accepted)
+        if self.weights is None:
+            for name, none in (("freeze", "empty"), ("head_epochs", "0")):
+                accepted = f"{none} without `weights` to begin from"
+                check_field(self, name, not getattr(self, name), accepted)
+        else:
+            is_own = self.normalization == "network"
+            check_field(
+                self, "normalization", is_own, '"network" with `weights`, which have theirs'
+            )
 
     def flat(self) -> dict[str, Any]:
         """All fields by name, those of the augmentation too: what flags and messages name."""
@@ -172,7 +223,12 @@ BELOW_1 = (lambda v: 0 <= v < 1), "from 0 to below 1"
 
 BOUNDS = {
     "dataset": (bool, "a dataset's name or a folder"),
+    "validation_fraction": ((lambda v: 0 < v < 1), "above 0 and below 1"),
     "image_size": _natural(4096),
+    "weights": (lambda v: v != "", "None, or what to begin from"),
+    "head_epochs": _natural(),
+    "head_rate": ABOVE_0,
+    "layer_decay": ((lambda v: 0 < v <= 1), "above 0 and at most 1"),
     "epochs": _natural(10**6, 1),
     "batch_size": _natural(10**7, 1),
     "accumulation": _natural(10**4, 1),

@@ -4,6 +4,7 @@ what recipe.json of earlier versions has.
 
 import dataclasses
 
+from keras_senet.fields import check_argument
 from keras_senet.se import SE
 
 NAMED = {"None": None, "none": None, "True": True, "False": False}
@@ -21,11 +22,8 @@ def read_se(text: str) -> SE | None:
     changes = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
-        if name not in names or not value:
-            raise ValueError(
-                f"`se` must be 'default', 'none', or NAME=VALUE of {sorted(names)}. "
-                f"Received: se={text!r}"
-            )
+        accepted = f"'default', 'none', or NAME=VALUE of {sorted(names)}"
+        check_argument("se", text, name in names and value, accepted)
         changes[name] = _read_value(name, value)
     return SE(**changes)
 

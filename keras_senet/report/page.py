@@ -7,26 +7,43 @@ from typing import Any, NamedTuple
 
 from keras_senet import data
 from keras_senet.extras import require
-from keras_senet.files import check_folder, write_atomically
+from keras_senet.fields import check_argument
+from keras_senet.files import check_folder, to_csv, write_atomically
 from keras_senet.report.predictions import predict_dataset
-from keras_senet.report.sections import describe_network, describe_predictions, describe_record
+from keras_senet.report.sections import (
+    describe_network,
+    describe_predictions,
+    describe_record,
+    suspect_rows,
+)
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.load import load_run
-from keras_senet.runs.record import read_record
+from keras_senet.runs.record import read_division, read_record
 from keras_senet.runs.splits import WORDS
 from keras_senet_cli import __version__
 
 # What a page without images does not show
 NOTHING = dict.fromkeys(
-    ("complexity", "figures", "gates", "gates_asked", "missing", "pairs", "result"), ""
+    (
+        *("complexity", "figures", "gates", "gates_asked", "looks", "missing", "pairs", "result"),
+        "suspects",
+    ),
+    "",
 )
 
 
+SUSPECTS = "suspects.csv"
+SUSPECT_COLUMNS = ("file", "label", "predicted", "label_probability", "predicted_probability")
+
+
 class Written(NamedTuple):
-    """Where a page is, and why it lacks what needs images; "" if it does not."""
+    """Where a page is, why it lacks what needs images, "" if it does not, and how many likely wrong
+    labels `suspects.csv` next to it has.
+    """
 
     path: Path
     missing: str
+    suspects: int
 
 
 def write_page(
@@ -42,7 +59,8 @@ def write_page(
     batch_size: int = 128,
     progress: Any = False,
 ) -> Written:
-    """Writes a self-contained HTML file about a training run.
+    """Writes a self-contained HTML file about a training run, and `suspects.csv` next to it: the
+    images that are likely to have a wrong label.
 
     A run that has not ended has its recipe and its curves so far. If the dataset is not where the
     run had it, the page is without what needs images, and says why.
@@ -51,7 +69,7 @@ def write_page(
         workdir: the work directory of the run.
         output: the file; None is report.html in `workdir`.
         dataset: a name or folder that the dataset has now; None is the run's own.
-        split: "test", "val" or "train": the images that the network is evaluated on.
+        split: "test", "val", "train" or "all": the images that the network is evaluated on.
         data_dir: where tensorflow_datasets has its data.
         evaluation: whether the network is evaluated: confusions, classes and gates, and figures of
             its own.
@@ -68,24 +86,30 @@ def write_page(
         MissingExtraError: without Jinja2, which the extra "analysis" has.
     """
     require("jinja2", "analysis")
-    if split not in WORDS:
-        raise ValueError(f"`split` must be 'train', 'val' or 'test'. Received: split={split!r}")
+    check_argument("split", split, split in WORDS, "'train', 'val' or 'test'")
     record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
     page = NOTHING | describe_record(record) | {"asked": WORDS[split]}
+    suspects = None
     if record.ended:
-        model = load_run(workdir).model
+        model = load_run(workdir)
         page |= describe_network(model)
         if evaluation:
             try:
                 name = dataset or record.recipe.dataset
-                images = data.load(name, split, data_dir, upright=model.preprocessing.upright)
-                page["asked"] = WORDS[data.resolve_split(name, split, data_dir)]
+                division = read_division(workdir, record.recipe)
+                if name != record.recipe.dataset:
+                    del division["split_file"]
+                upright = model.preprocessing.upright
+                images = data.load(name, split, data_dir, upright=upright, **division)
+                page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]
                 found = predict_dataset(
                     model, images, with_gates=gates, batch_size=batch_size, progress=progress
                 )
-                page |= describe_predictions(found, images, thumbnails) | {"gates_asked": gates}
+                page |= describe_predictions(found, model, images, thumbnails)
+                page |= {"gates_asked": gates}
+                suspects = suspect_rows(found, images)
             except (ValueError, OSError, ImportError) as error:
                 if dataset is not None or data_dir is not None:
                     raise
@@ -93,11 +117,14 @@ def write_page(
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, _render(page))
+        if suspects is not None:
+            text = to_csv(suspects, SUSPECT_COLUMNS)
+            write_atomically(output.with_name(SUSPECTS), text)
     except OSError as error:
         raise OSError(
             f"`output` cannot be written: {str(output)!r} ({error.strerror or error})"
         ) from error
-    return Written(output, page["missing"])
+    return Written(output, page["missing"], len(suspects or ()))
 
 
 def _check_output(path):

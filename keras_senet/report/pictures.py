@@ -2,6 +2,7 @@
 
 import base64
 import math
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -12,22 +13,61 @@ from keras_senet.evaluation.protocols import Crops, Whole
 THUMBNAIL = 96  # pixels per side at most
 SMALL = 64  # pixels per side: up to here PNG takes less than JPEG, and is exact
 CELLS = 200  # per side of a confusion matrix's picture, at most
+# Heat 0, 0.25 .. 1 as colours that rise in brightness (matplotlib's inferno), and their opacity
+HEAT = ((0, 0, 4), (87, 16, 110), (188, 55, 84), (249, 142, 9), (252, 255, 164))
+OPACITY = 0.65
 
 RIGHT, WRONG = (76, 132, 235), (226, 84, 48)  # visible on white and on black
 
 
-def thumbnail(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> tuple[str, int, int]:
-    """(data: URI, width, height) of the view of an image that the network predicted from."""
+class Picture(NamedTuple):
+    """A picture in the page: its data: URI, width and height."""
+
+    uri: str
+    width: int
+    height: int
+
+
+def show(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> np.ndarray:
+    """The view of an image that the network predicted from: uint8 (H, W, C)."""
     raw, _ = dataset.fetch(np.asarray([index]))
-    image = view(dataset.decode(tf.constant(raw)[0]))[0].numpy()
-    height, width, channels = image.shape
+    return view(dataset.decode(tf.constant(raw)[0]))[0].numpy()
+
+
+def thumbnail(image: np.ndarray) -> Picture:
+    """An image uint8 (H, W, C) as a small `Picture`."""
+    return _encode(_shrink(image))
+
+
+def heat_thumbnail(image: np.ndarray, heat: np.ndarray) -> Picture:
+    """The thumbnail of an image under a heat map (h, w) of 0..1: dark where it is 0, yellow where
+    it is 1.
+    """
+    image = _shrink(image)
+    heat = tf.image.resize(heat[..., None], image.shape[:2]).numpy()[..., 0]
+    at = np.linspace(0, 1, len(HEAT))
+    colours = np.stack([np.interp(heat, at, channel) for channel in zip(*HEAT, strict=True)], -1)
+    mixed = (1 - OPACITY) * image.mean(axis=-1, keepdims=True) + OPACITY * colours
+    return _encode(mixed.round().astype("uint8"))
+
+
+def _shrink(image):
+    """The image of at most `THUMBNAIL` pixels per side."""
+    height, width, _ = image.shape
     shrink = THUMBNAIL / max(height, width)
-    if shrink < 1:
-        height, width = (max(1, round(n * shrink)) for n in (height, width))
-        image = tf.cast(tf.round(tf.image.resize(image, (height, width), "area")), tf.uint8)
+    if shrink >= 1:
+        return image
+    size = [max(1, round(n * shrink)) for n in (height, width)]
+    return tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8).numpy()
+
+
+def _encode(image):
+    height, width, channels = image.shape
     if max(height, width) <= SMALL or channels not in (1, 3):
-        return _encode_uri("png", tf.io.encode_png(image)), width, height
-    return _encode_uri("jpeg", tf.io.encode_jpeg(image, quality=85)), width, height
+        uri = _encode_uri("png", tf.io.encode_png(image))
+    else:
+        uri = _encode_uri("jpeg", tf.io.encode_jpeg(image, quality=85))
+    return Picture(uri, width, height)
 
 
 def confusion_picture(confusion: np.ndarray) -> tuple[str, int]:

@@ -1,9 +1,8 @@
 """The predictions of a trained network on a dataset, in one pass: accuracy, the most confident
-mistakes, the gates.
+mistakes and hits, likely wrong labels, the gates.
 """
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,15 +18,19 @@ from keras_senet.graphs import stage_of
 GATE_IMAGES = 1000
 PAIRS = 12
 SHOWN = 3  # images per pair
+SUREST = 8  # images, each of another pair of classes
 
 
 @dataclass(frozen=True)
-class Mistake:
-    """A wrongly classified image, by its index in the dataset, and the probability (0..1) of the
-    prediction.
+class Prediction:
+    """An image by its index in the dataset: its class there, the predicted one, and the
+    probabilities (0..1) of both.
     """
 
     index: int
+    true: int
+    predicted: int
+    true_probability: float
     probability: float
 
 
@@ -40,7 +43,7 @@ class Pair:
     true: int
     predicted: int
     count: int
-    mistakes: tuple[Mistake, ...]
+    mistakes: tuple[Prediction, ...]
 
 
 class Gate(NamedTuple):
@@ -64,12 +67,18 @@ class Gate(NamedTuple):
 class Predictions:
     """The `Evaluation` of a network, its most confused pairs, and its gates in the order of depth.
 
-    `gates` is empty for a network without SE blocks, and if they were not asked for; `gate_images`
-    is the number of images that they are averaged over.
+    mistakes, hits  the images with the highest probability of a wrong and of a right prediction,
+                    one for each pair of classes, at most `SUREST`
+    suspects        the images that are likely to have a wrong label: see `find_suspects`
+    gates           empty for a network without SE blocks, and if they were not asked for
+    gate_images     the number of images that they are averaged over
     """
 
     evaluation: Evaluation
     pairs: tuple[Pair, ...]
+    mistakes: tuple[Prediction, ...]
+    hits: tuple[Prediction, ...]
+    suspects: tuple[Prediction, ...]
     gates: tuple[Gate, ...]
     gate_images: int
 
@@ -92,49 +101,115 @@ def predict_dataset(
     """
     stride = math.ceil(len(dataset) / GATE_IMAGES)
     means = GateMeans(model, stride) if with_gates else None
-    step = RecordingStep(prediction_step(model), means)
+    step, record = prediction_step(model), Record()
+
+    def watched_step(images):
+        if means:
+            means.add(images)
+        return step(images)
+
     result = evaluate(
-        model, dataset, step=step, batch_size=batch_size, skip_corrupt=True, progress=progress
+        model,
+        dataset,
+        step=watched_step,
+        batch_size=batch_size,
+        skip_corrupt=True,
+        observe=record.add,
+        progress=progress,
     )
     used = np.delete(np.arange(len(dataset)), [corrupt.index for corrupt in result.skipped])
-    predicted, probability = map(np.concatenate, (step.predicted, step.probability))
-    pairs = find_pairs(result.confusion, used, dataset.labels[used], predicted, probability)
-    return Predictions(result, pairs, means.gates() if means else (), means.images if means else 0)
+    columns = record.columns()
+    return Predictions(
+        result,
+        find_pairs(result.confusion, used, columns),
+        find_surest(used, columns, columns.predicted != columns.true),
+        find_surest(used, columns, columns.predicted == columns.true),
+        find_suspects(used, columns, len(result.images)),
+        means.gates() if means else (),
+        means.images if means else 0,
+    )
 
 
-class RecordingStep:
-    """A prediction step that records its outputs: `predicted`, -1 where the probabilities are not
-    finite, and `probability`.
+class Columns(NamedTuple):
+    """Of each image, arrays (N,): its class, the predicted one or -1 where the probabilities are
+    not finite, and the probabilities of both.
     """
 
-    def __init__(self, step: Callable, gates: "GateMeans | None"):
-        self.step, self.gates = step, gates
-        self.predicted, self.probability = [], []
-
-    def __call__(self, images):
-        probabilities = self.step(images)
-        values = probabilities.numpy()
-        finite = np.isfinite(values).all(axis=1)
-        self.predicted.append(np.where(finite, values.argmax(axis=1), -1))
-        self.probability.append(values.max(axis=1))
-        if self.gates:
-            self.gates.add(images)
-        return probabilities
+    true: np.ndarray
+    predicted: np.ndarray
+    true_probability: np.ndarray
+    probability: np.ndarray
 
 
-def find_pairs(
-    confusion: np.ndarray,
-    indices: np.ndarray,
-    labels: np.ndarray,
-    predicted: np.ndarray,
-    probability: np.ndarray,
-) -> tuple[Pair, ...]:
+class Record:
+    """The `Columns` of the batches that were added."""
+
+    def __init__(self):
+        self.batches = []
+
+    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
+        """Adds a batch: probabilities (N, classes), labels (N,)."""
+        finite = np.isfinite(probabilities).all(axis=1)
+        predicted = np.where(finite, probabilities.argmax(axis=1), -1).astype("int32")
+        true = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+        columns = (labels.astype("int32"), predicted, true, probabilities.max(axis=1))
+        self.batches.append(Columns(*columns))
+
+    def columns(self) -> Columns:
+        """Those of all batches."""
+        return Columns(*map(np.concatenate, zip(*self.batches, strict=True)))
+
+
+def find_suspects(used: np.ndarray, columns: Columns, classes: int) -> tuple[Prediction, ...]:
+    """The images that are likely to have a wrong label, the most suspicious first.
+
+    An image is one if another class is predicted with at least the probability that the images
+    labelled with that class have for it on average. They are sorted by the probability of their own
+    label, the lowest first. Source: Northcutt et al. 2021, arXiv 1911.00068: the thresholds of the
+    confident joint (Section 3.1), and ranking by self-confidence.
+
+    Args:
+        used: (N,): the indices of the images in the dataset.
+        columns: their `Columns`.
+        classes: how many there are.
+    """
+    finite = columns.predicted >= 0
+    sums, counts = (
+        np.bincount(columns.true[finite], weights, minlength=classes)
+        for weights in (columns.true_probability[finite].astype("float64"), None)
+    )
+    # Of a class without images nothing is known: no prediction of it is confident.
+    thresholds = np.where(counts > 0, sums / np.maximum(counts, 1), np.inf)
+    confident = columns.probability >= thresholds[columns.predicted]
+    (places,) = np.nonzero(finite & (columns.predicted != columns.true) & confident)
+    order = np.lexsort((-columns.probability[places], columns.true_probability[places]))
+    return tuple(_prediction(used, columns, place) for place in places[order])
+
+
+def find_surest(used: np.ndarray, columns: Columns, wanted: np.ndarray) -> tuple[Prediction, ...]:
+    """Of the images that are `wanted`, bool (N,), the `SUREST` with the highest probability, one
+    for each pair of true and predicted class.
+    """
+    (places,) = np.nonzero(wanted & (columns.predicted >= 0))
+    order = places[np.argsort(-columns.probability[places], kind="stable")]
+    pairs = {}
+    for place in order:
+        pairs.setdefault((columns.true[place], columns.predicted[place]), place)
+    return tuple(_prediction(used, columns, place) for place in list(pairs.values())[:SUREST])
+
+
+def _prediction(used, columns, place):
+    return Prediction(int(used[place]), *(column[place].item() for column in columns))
+
+
+def find_pairs(confusion: np.ndarray, used: np.ndarray, columns: Columns) -> tuple[Pair, ...]:
     """The `Pair`s that occur most often; of equally frequent ones those that are a larger fraction
     of their class.
 
     Args:
         confusion: counts [true class, predicted class].
-        indices, labels, predicted, probability: (N,) of the images.
+        used: (N,): the indices of the images in the dataset.
+        columns: their `Columns`.
     """
     wrong = confusion.copy()
     np.fill_diagonal(wrong, 0)
@@ -143,11 +218,18 @@ def find_pairs(
     order = np.lexsort((other, true, -fractions[true, other], -wrong[true, other]))[:PAIRS]
     pairs = []
     for i, j in zip(true[order], other[order], strict=True):
-        places = np.flatnonzero((labels == i) & (predicted == j))
-        surest = places[np.argsort(-probability[places], kind="stable")[:SHOWN]]
-        mistakes = tuple(Mistake(int(indices[k]), float(probability[k])) for k in surest)
+        places = np.flatnonzero((columns.true == i) & (columns.predicted == j))
+        surest = places[np.argsort(-columns.probability[places], kind="stable")[:SHOWN]]
+        mistakes = tuple(_prediction(used, columns, k) for k in surest)
         pairs.append(Pair(int(i), int(j), int(wrong[i, j]), mistakes))
     return tuple(pairs)
+
+
+def as_input(model: keras.Model, images: Any) -> Any:
+    """Images uint8 (N, H, W, C) of 0..255 as the network takes them."""
+    channels_first = keras.config.image_data_format() == "channels_first"
+    images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
+    return model.preprocessing.normalize(images)
 
 
 class GateMeans:
@@ -173,8 +255,7 @@ class GateMeans:
         places = (2, 3) if channels_first else (1, 2)
 
         def sums(images):
-            images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-            found = network(self.model.preprocessing.normalize(images), training=False)
+            found = network(as_input(self.model, images), training=False)
             return {
                 block: tf.reduce_sum(tf.reduce_mean(tf.cast(gate, tf.float32), places), 0)
                 for block, gate in found.items()

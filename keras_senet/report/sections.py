@@ -5,7 +5,9 @@ from itertools import groupby
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
+from keras_senet.analysis.grad_cam import grad_cam
 from keras_senet.complexity import complexity
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation import per_class
@@ -14,8 +16,8 @@ from keras_senet.imagenet import readable
 from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.recipe import NOT_FLAGS, Recipe
 from keras_senet.report.charts import Axis, line_chart
-from keras_senet.report.pictures import confusion_picture, thumbnail
-from keras_senet.report.predictions import Predictions
+from keras_senet.report.pictures import confusion_picture, heat_thumbnail, show, thumbnail
+from keras_senet.report.predictions import Prediction, Predictions, as_input
 from keras_senet.runs.record import Record, describe_recipe
 from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
 
@@ -24,6 +26,7 @@ ALL_SHOWN = 30  # classes: with more the worst and the best are shown, and the o
 EXTREMES = 10  # so many of them
 LISTED = 2000  # classes, at most, for the size of the page
 EPOCHS = 300  # rows of the table of epochs, at most
+SUSPECTS = 24  # likely wrong labels in the page, at most; `suspects.csv` has all
 
 
 def describe_record(record: Record) -> dict[str, Any]:
@@ -142,7 +145,7 @@ def describe_network(model: keras.Model) -> dict[str, Any]:
 
 
 def describe_predictions(
-    found: Predictions, dataset: Dataset | Encoded, thumbnails: bool
+    found: Predictions, model: keras.Model, dataset: Dataset | Encoded, thumbnails: bool
 ) -> dict[str, Any]:
     """The sections that need images."""
     result, names = found.evaluation, readable(dataset.class_names)
@@ -158,6 +161,8 @@ def describe_predictions(
         "confusion": _confusion(result.confusion),
         "classes": _classes(per_class(result, dataset.class_names)),
         "pairs": _pairs(found, dataset, names, thumbnails),
+        "looks": _looks(found, model, dataset, names) if thumbnails else [],
+        "suspects": _suspects(found, dataset, names, thumbnails),
         "gates": _gates(found.gates),
         "gate_images": found.gate_images,
     }
@@ -194,7 +199,9 @@ def _pairs(found, dataset, names, thumbnails):
     pairs = []
     for pair in found.pairs:
         shown = pair.mistakes if thumbnails else ()
-        pictures = [(each.probability, *thumbnail(dataset, each.index, view)) for each in shown]
+        pictures = [
+            (each.probability, thumbnail(show(dataset, each.index, view))) for each in shown
+        ]
         pairs.append(
             {
                 "true": names[pair.true],
@@ -205,6 +212,78 @@ def _pairs(found, dataset, names, thumbnails):
             }
         )
     return pairs
+
+
+def _looks(found, model, dataset, names):
+    """(heading, named predictions with their picture without and with the heat map of Grad-CAM) of
+    confident mistakes and of hits; nothing for a network that has no feature maps.
+    """
+    ((view,),) = found.evaluation.views
+    groups = {"Most confident mistakes": found.mistakes, "Most confident hits": found.hits}
+    looks = []
+    for heading, predictions in groups.items():
+        if not predictions:
+            continue
+        images = [show(dataset, each.index, view) for each in predictions]
+        shown = as_input(model, np.stack(images))
+        try:
+            heats = grad_cam(model, shown, [each.predicted for each in predictions])
+        except ValueError:
+            return []
+        pictures = [
+            (thumbnail(image), heat_thumbnail(image, heat))
+            for image, heat in zip(images, heats, strict=True)
+        ]
+        named = [_name(each, dataset, names) for each in predictions]
+        looks.append((heading, list(zip(named, pictures, strict=True))))
+    return looks
+
+
+class Named(NamedTuple):
+    """A `Prediction` with the names of its file and its classes."""
+
+    name: str
+    true: str
+    predicted: str
+    true_probability: float
+    probability: float
+
+
+def _name(each: Prediction, dataset, names):
+    return Named(
+        dataset.name_of(each.index),
+        names[each.true],
+        names[each.predicted],
+        each.true_probability,
+        each.probability,
+    )
+
+
+def _suspects(found, dataset, names, thumbnails):
+    """The likely wrong labels that the page shows, with pictures if it may, and how many there
+    are.
+    """
+    ((view,),) = found.evaluation.views
+    rows = []
+    for each in found.suspects[:SUSPECTS]:
+        picture = thumbnail(show(dataset, each.index, view)) if thumbnails else None
+        rows.append((_name(each, dataset, names), picture))
+    return {"rows": rows, "count": len(found.suspects)}
+
+
+def suspect_rows(found: Predictions, dataset: Dataset | Encoded) -> list[dict[str, Any]]:
+    """The rows of `suspects.csv`, in the order of suspicion."""
+    names = dataset.class_names
+    return [
+        {
+            "file": dataset.name_of(each.index),
+            "label": names[each.true],
+            "predicted": names[each.predicted],
+            "label_probability": f"{each.true_probability:.6g}",
+            "predicted_probability": f"{each.probability:.6g}",
+        }
+        for each in found.suspects
+    ]
 
 
 def _gates(blocks):

@@ -1,8 +1,13 @@
 """A work directory: which run it belongs to, what is in it, and how that is read and written."""
 
-RECIPE = "recipe.json"  # with the engine, the environment and a digest of the images
+from keras_senet.recipes.recipe import FILE
+
+RECIPE = FILE  # with the engine, the environment, the classes and a digest of the images
 METRICS = "metrics.csv"
 NETWORK = "model.keras"
-WEIGHTS = "model.weights.h5"  # and how images are prepared, which `model.keras` does not say
+WEIGHTS = "model.weights.h5"
+BEST = "best.weights.h5"  # of the best epoch so far
 REPORT = "report.json"
+SPLIT = "split.csv"  # how images were divided into training and validation images, if they were
+PER_CLASS = "per_class.csv"  # of the last evaluation
 STATES = {"trainer": "checkpoints", "fit": "backup"}  # the folder of what an engine continues from

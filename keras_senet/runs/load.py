@@ -1,91 +1,219 @@
-"""The network of a finished training run, or that `keras-senet prune` made of one."""
+"""The network of a training run, or that `keras-senet prune` made of one."""
 
 import json
+import logging
+import shlex
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
 
-from keras_senet.runs import NETWORK, RECIPE, WEIGHTS
-from keras_senet.runs.record import read_recipe
-from keras_senet.weights.metadata import preprocessing_of
+from keras_senet import models
+from keras_senet.graphs import is_functional
+from keras_senet.models.blocks import read_spec
+from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs.record import read_division, read_recipe
+from keras_senet.weights.download import fetch
+from keras_senet.weights.metadata import class_names_of, preprocessing_of
 from keras_senet.weights.readers import open_file
+from keras_senet.weights.registry import HUB
+
+logger = logging.getLogger("keras_senet")
 
 
-class Run(NamedTuple):
-    """The network of a run, with `preprocessing`, and the names of its architecture and its
-    dataset, if it has one.
+class Origin(NamedTuple):
+    """The name of a run's architecture, and of its dataset, if it is known; `division` are the
+    arguments of `data.load` that divide it as the run did.
     """
 
-    model: keras.Model
     name: str
     dataset: str | None
+    division: dict[str, Any]
 
 
 def is_run(path: str | Path) -> bool:
-    """Whether this is the place of a run, and not the name of a constructor."""
-    return _is_network_file(path) or Path(path, RECIPE).is_file()
+    """Whether a folder is the work directory of a training run."""
+    return Path(path, RECIPE).is_file()
 
 
 def _is_network_file(path):
     return Path(path).suffix == ".keras"
 
 
-def results_folder(path: str | Path) -> Path:
-    """The folder for results about a run: its work directory, or one with the name of its `.keras`
-    file.
-    """
-    return Path(path).with_suffix("") if _is_network_file(path) else Path(path)
+def read_origin(path: str | Path) -> Origin:
+    """The `Origin` of a work directory, or of a `.keras` file. Raises as `load_run` does."""
+    path = Path(path)
+    if not _is_network_file(path):
+        recipe = read_recipe(path)
+        return Origin(recipe.model, recipe.dataset, read_division(path, recipe))
+    report = _read_pruning(path)
+    if report is None:
+        return Origin(path.stem, None, {})
+    name = f"{report['network']} {path.stem}"
+    return Origin(name, report["dataset"], report["division"])
 
 
-def load_run(path: str | Path) -> Run:
-    """The `Run` of a work directory, or of a `.keras` file of `keras-senet prune`: the exact model,
-    of any variant.
+def load_run(path: str | Path) -> models.Network:
+    """The network of a training run as a Keras model with `preprocessing` and `class_names`.
+
+    That of a run that has ended is the one in its `model.keras`: the weights after the last step,
+    averaged if the recipe averages them. `best.weights.h5`, which a constructor of the network
+    loads, has those of the epoch that was best on the validation images. Of a run that has not
+    ended the network has these, the best ones so far, which is logged.
+
+        model = keras_senet.load_run("run")
+        image = model.preprocessing.read("photo.jpg")
+        probabilities = model(model.preprocessing.normalize(image[None]))
+        print(keras_senet.decode_predictions(probabilities, class_names=model.class_names))
+
+    Classes that neither the run nor its dataset names, as that of an earlier version which is not
+    there any more, are called "class 0", "class 1", ...
+
+    Args:
+        path: a work directory, or a `.keras` file of a run or of `keras-senet prune`.
 
     Raises:
-        ValueError: if one of its files is damaged.
-        FileNotFoundError: if there is no run, or one that has not ended.
+        ValueError: if one of its files is damaged, or does not say how images are prepared.
+        FileNotFoundError: if there is no run, or one of which no epoch has been evaluated.
     """
-    return _load_pruned(Path(path)) if _is_network_file(path) else _load_trained(Path(path))
+    path = Path(path)
+    return _load_file(path) if _is_network_file(path) else _load_workdir(path)
 
 
-def _load_pruned(path):
-    """What the network was made of, and how its images are prepared, is in the `pruning.json` of
-    its folder.
-    """
-    description = path.with_name("pruning.json")
-    for file in (path, description):
-        _require(file, "holds no network of `keras-senet prune`")
-    try:
-        report = json.loads(description.read_text())
-        name, dataset = report["network"], report["dataset"]
-        preprocessing = preprocessing_of(report)
-    except (ValueError, TypeError, KeyError) as error:
-        raise ValueError(f"{str(description)!r} is damaged ({error!r})") from error
-    return Run(_load_model(path, preprocessing), f"{name} {path.stem}", dataset)
-
-
-def _load_trained(workdir):
+def _load_workdir(workdir):
     recipe = read_recipe(workdir)
-    for name in (WEIGHTS, NETWORK):
-        _require(workdir / name, "holds a run that has not ended")
-    with open_file(workdir / WEIGHTS) as file:
-        preprocessing = preprocessing_of(file.metadata)
-    return Run(_load_model(workdir / NETWORK, preprocessing), recipe.model, recipe.dataset)
+    if (workdir / NETWORK).is_file():
+        model = _load_model(workdir / NETWORK)
+        if not hasattr(model, "preprocessing"):  # written by an earlier version
+            _require(workdir / WEIGHTS, "holds a run that has not ended")
+            _restore_attributes(model, workdir / WEIGHTS)
+    else:
+        if not (workdir / BEST).is_file():
+            _require(workdir / NETWORK, "holds a run that has not ended")
+        logger.warning(
+            "the run in %r has not ended: its best weights so far are taken", str(workdir)
+        )
+        model = load_weights_file(workdir / BEST)
+    if model.class_names is None:
+        model.class_names = _read_class_names(workdir) or _name_classes(model, recipe.dataset)
+    return model
 
 
-def _load_model(path, preprocessing):
+def _restore_attributes(model, file):
+    """Gives a network the preprocessing that its file of weights names."""
+    with open_file(file) as content:
+        preprocessing = preprocessing_of(content.metadata)
     if preprocessing is None:
-        raise ValueError(f"The run of {str(path)!r} does not say how images are prepared for it")
+        raise ValueError(f"The run of {str(file)!r} does not say how images are prepared for it")
+    model.preprocessing = preprocessing
+
+
+def _read_class_names(workdir):
+    """Those that `recipe.json` names, or None where an earlier version wrote it."""
+    file = workdir / RECIPE
     try:
-        model: Any = keras.models.load_model(path, compile=False)
+        return class_names_of(json.loads(file.read_text()))
+    except ValueError as error:
+        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
+
+
+def _name_classes(model, dataset):
+    """The names that a dataset has for the classes of a network, or their numbers."""
+    classes = model.output_shape[-1]
+    try:
+        from keras_senet import data  # which needs TensorFlow
+
+        names = data.load(dataset, "test").class_names
+    except (ValueError, OSError, ImportError):  # it is elsewhere
+        names = ()
+    return names if len(names) == classes else [f"class {i}" for i in range(classes)]
+
+
+def _load_file(path):
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no file {str(path)!r}")
+    model, report = _load_model(path), _read_pruning(path)
+    if not hasattr(model, "preprocessing"):
+        preprocessing = None if report is None else preprocessing_of(report)
+        if preprocessing is None:
+            raise ValueError(f"{str(path)!r} does not say how images are prepared for it")
+        model.preprocessing = preprocessing
+    if model.class_names is None and report is not None and report["dataset"]:
+        model.class_names = _name_classes(model, report["dataset"])
+    return model
+
+
+def _read_pruning(path):
+    """What `keras-senet prune` says of a network that it wrote, or None."""
+    file = path.with_name("pruning.json")
+    if not file.is_file():
+        return None
+    try:
+        report = json.loads(file.read_text())
+        if path.name not in [variant["file"] for variant in report["variants"]]:
+            return None
+        found = {name: report[name] for name in ("network", "dataset", "preprocessing")}
+        return found | {"division": dict(report.get("division", {}))}
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{str(file)!r} is damaged ({error!r})") from error
+
+
+def _load_model(path) -> Any:
+    try:
+        model = keras.models.load_model(path, compile=False)
     except (ValueError, TypeError, KeyError, OSError) as error:
         reason = str(error).splitlines()[0][:200]
         raise ValueError(f"{str(path)!r} is damaged ({reason})") from error
-    model.preprocessing = preprocessing
-    return model
+    if not is_functional(model):
+        raise ValueError(f"{str(path)!r} must hold a functional Keras model. Received: {model!r}")
+    return model if isinstance(model, models.Network) else models.Network.of(model)
+
+
+def load_weights_file(
+    path: str | Path, size: tuple[int | None, int | None] | None = None
+) -> models.Network:
+    """The network of a file of weights that this package wrote: its architecture is in there.
+
+    Args:
+        path: the file, or "hf://owner/name".
+        size: (H, W) of its images, where None leaves a side open; None is the network's own.
+
+    Raises:
+        ValueError: if it is damaged, or does not say what network it is of.
+        OSError: if it cannot be read.
+    """
+    with open_file(fetch(path if str(path).startswith(HUB) else Path(path))) as file:
+        metadata = file.metadata
+    spec = metadata.get("spec") if isinstance(metadata, dict) else None
+    if spec is None:
+        raise ValueError(
+            f"{str(path)!r} does not say what network its weights are of; name it, with the file "
+            "as its weights"
+        )
+    try:
+        constructor = models.find(read_spec(spec))
+    except ValueError as error:
+        raise ValueError(f"The weights of {str(path)!r} cannot be loaded: {error}") from error
+    return constructor.load(path, size)
+
+
+def find_file_network(path: str | Path) -> dict[str, Any]:
+    """The fields of a recipe that say which network a file of weights is of; none where it does not
+    say, or cannot be read.
+    """
+    try:
+        with open_file(Path(path)) as file:
+            spec = read_spec(file.metadata["spec"])
+        model = models.find(spec).base.__name__
+    except (ValueError, TypeError, KeyError, OSError):
+        return {}
+    own, depths = (getattr(each, "depths", ()) for each in (models.get(model).spec, spec))
+    return {"model": model, "se": spec.se, "depths": () if depths == own else depths}
 
 
 def _require(path, problem):
     if not path.is_file():
-        raise FileNotFoundError(f"{str(path.parent)!r} {problem}: there is no {path.name}")
+        raise FileNotFoundError(
+            f"{str(path.parent)!r} {problem}: there is no {path.name}. "
+            f"`{shlex.join(['keras-senet', 'train', '--workdir', str(path.parent)])}` continues it"
+        )

@@ -5,10 +5,11 @@ import math
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
-from keras_senet.runs import METRICS, NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs import METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
 from keras_senet.runs.results import Export, list_exports
 from keras_senet.runs.tables import Metrics, Row
 
@@ -71,6 +72,30 @@ def read_recipe(path: str | Path) -> Recipe:
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
+
+
+def find_network(path: str | Path) -> dict[str, Any]:
+    """The fields of a recipe that say which network a work directory, or a file in one, has; none
+    where that is not known.
+    """
+    path = Path(str(path).partition("#")[0])
+    for folder in (path, path.parent):
+        if (folder / RECIPE).is_file():
+            recipe = read_recipe(folder)
+            return {name: getattr(recipe, name) for name in ("model", "depths", "se")}
+    return {}
+
+
+def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
+    """How the dataset of a run was divided into training and validation images, if it was: the
+    arguments of `data.load`.
+    """
+    file = Path(path) / SPLIT
+    return {
+        "validation_fraction": recipe.validation_fraction,
+        "seed": recipe.seed,
+        "split_file": str(file) if file.is_file() else None,
+    }
 
 
 def read_engine(path: str | Path) -> str:

@@ -27,6 +27,8 @@ class Export(NamedTuple):
     top1_agreement: float | None
     latency_ms: float | None
     peak_memory: float | None
+    accuracy: float | None
+    keras_accuracy: float | None
 
 
 def read_report(path: Path) -> dict[str, Any]:
@@ -87,7 +89,8 @@ def _read_exports(path: Path) -> list[Export]:
 
 def _damaged(path: Path, error: Exception) -> ValueError:
     return ValueError(
-        f"{str(path)!r} is damaged ({error}); remove it, the run itself is in other files"
+        f"{str(path)!r} is damaged ({error}); remove it or choose another folder: it holds results "
+        "only, and no network"
     )
 
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from keras_senet.runs.tables import Row
 
-WORDS = {"train": "training", "val": "validation", "test": "test"}
+WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 FIGURES = ("loss", "accuracy", "top5")
 
 

@@ -1,10 +1,9 @@
 """The work directory of one run: which recipe, engine and images it belongs to."""
 
 import contextlib
-import dataclasses
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +11,12 @@ import keras
 
 from keras_senet.files import replacing, write_atomically
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import METRICS, NETWORK, RECIPE, STATES, WEIGHTS, listing
+from keras_senet.runs import METRICS, NETWORK, RECIPE, STATES, WEIGHTS, history, listing
 from keras_senet.runs.lock import locked
 from keras_senet.runs.tables import Metrics, SkippedImages
 from keras_senet.weights import save_weights
 
-NOT_COMPARED = ("source", "result")
+NOT_COMPARED = ("source", "result", "chosen")
 
 
 class WorkDir:
@@ -28,10 +27,19 @@ class WorkDir:
         recipe: of the run.
         environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
+        class_names: of the run's classes, in the order of the network's output.
         engine: the name of the loop that trains.
+        start: what the weights are that the run begins from, as plain data; None if they are
+            random.
         writable: whether this process may write: the first of several workers.
+        count_begun: returns how many epochs of the run were begun; with it, a recipe with more
+            epochs extends the run.
+        restart: whether the schedule of the learning rate then begins again; only then may the
+            rate and its schedule differ, too.
 
     Attributes:
+        segments: the recipes that the run follows, a `Segment` each; the last one has `recipe`.
+        extended: whether the run was extended just now.
         metrics: the `Metrics` of the run.
         skipped: its `SkippedImages`.
         checkpoints: the folder of the checkpoints.
@@ -52,11 +60,16 @@ class WorkDir:
         environment: Mapping[str, Any],
         *,
         images: Mapping[str, Any] | None = None,
+        class_names: Sequence[str] = (),
         engine: str = "trainer",
+        start: Mapping[str, Any] | None = None,
         writable: bool = True,
+        count_begun: Callable[[], int] | None = None,
+        restart: bool = False,
     ):
         self.path = Path(path)
-        self.writable = writable
+        self.writable, self._count_begun, self._restart = writable, count_begun, restart
+        self.segments, self.extended = [history.Segment(recipe)], False
         self.changed, self.notes = "", []
         self.metrics = Metrics(self.path / METRICS)
         self.skipped = SkippedImages(self.path / "skipped.csv")
@@ -66,11 +79,17 @@ class WorkDir:
         self._listing_file = self._spare.with_name(listing.NAME)
         self._listings = {split: dataset.listing() for split, dataset in (images or {}).items()}
         content = {
-            "recipe": dataclasses.asdict(recipe),
+            **history.to_json(self.segments),
             "engine": engine,
             "environment": dict(environment),
+            "class_names": list(class_names),
             "images": listing.fingerprint(images or {}, self._listings),
-        }
+        } | ({"start": dict(start)} if start else {})
+        if restart and not self._recipe_file.exists():
+            raise ValueError(
+                f"`restart` is for a run with fewer epochs, and {str(self.path)!r} holds none. "
+                "Received: restart=True"
+            )
         with self.locked():
             self._claim(recipe, content)
 
@@ -88,21 +107,64 @@ class WorkDir:
             return
         there = self._read_recipe_file()
         try:
-            stored = _compared(Recipe.from_json(there["recipe"]), there.get("engine", "trainer"))
+            segments = history.from_json(there)
+            engine = there.get("engine", "trainer")
             environment = dict(there.get("environment", {}))
             images = {split: dict(each) for split, each in there.get("images", {}).items()}
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise self._damaged(error) from error
-        if differences := _describe_differences(stored, _compared(recipe, content["engine"])):
-            raise ValueError(
-                f"The work directory {str(self.path)!r} belongs to another recipe: {differences}"
-            )
+        stored = _compared(segments[-1].recipe, engine)
+        given = _compared(recipe, content["engine"])
+        self.segments = segments
+        if self._is_extension(stored, given):
+            self._extend(recipe)
+        if content["class_names"] and "class_names" not in there:  # of an earlier version
+            there["class_names"] = content["class_names"]
+            self._write_recipe(there)
         if content["images"] and not images:
             self.notes.append("the images of the run were not recorded; they are from now on")
             self._write_recipe(there | {"images": content["images"]})
         elif content["images"]:
             self._compare_images(images, content["images"])
         self._compare_environments(environment, content["environment"])
+        if self.extended:
+            self._write_recipe(self._read_recipe_file() | history.to_json(self.segments))
+
+    def _is_extension(self, stored, given):
+        """Whether the recipe that is given extends the run; raises ValueError if it is another."""
+        before, after = stored["epochs"], given["epochs"]
+        differing = _differing(stored, given)
+        may_change = {"epochs", *(history.RESTARTED if self._restart else ())}
+        if self._count_begun and after > before and may_change.issuperset(differing):
+            return True
+        if differing:
+            hint = ""
+            if self._count_begun and differing == ["epochs"]:
+                hint = "; a run can have more epochs than it had, not fewer"
+            elif self._count_begun and {"epochs", *history.RESTARTED}.issuperset(differing):
+                hint = "; with more epochs and a restart, the learning rate and its schedule may"
+                hint += " change"
+            raise ValueError(
+                f"The work directory {str(self.path)!r} belongs to another recipe: "
+                f"{_describe_differences(stored, given)}{hint}"
+            )
+        if self._restart and not self.segments[-1].origin:  # else: the same command again
+            raise ValueError(
+                f"`restart` is for more epochs than the {before} of the run in "
+                f"{str(self.path)!r}. Received: epochs={after}"
+            )
+        return False
+
+    def _extend(self, recipe):
+        begun = self._count_begun() if self._count_begun else 0
+        if not begun and self.metrics.read():
+            raise ValueError(
+                f"The run in {str(self.path)!r} cannot be extended: it has no checkpoint"
+            )
+        before = self.segments[-1].recipe.epochs
+        self.segments = history.extend(self.segments, recipe, begun, self._restart)
+        self.extended = True
+        self.notes.append(f"extended from {before} to {recipe.epochs} epochs")
 
     def _read_recipe_file(self):
         try:
@@ -189,10 +251,14 @@ def _compared(recipe, engine):
     return fields | {"engine": engine}
 
 
+def _differing(there, here):
+    """The names of the fields that differ."""
+    names = sorted(here.keys() | there.keys())
+    return [name for name in names if there.get(name) != here.get(name)]
+
+
 def _describe_differences(there, here):
-    names = [
-        name for name in sorted(here.keys() | there.keys()) if there.get(name) != here.get(name)
-    ]
     return "; ".join(
-        f"{name} is {there.get(name)!r} there, {here.get(name)!r} here" for name in names
+        f"{name} is {there.get(name)!r} there, {here.get(name)!r} here"
+        for name in _differing(there, here)
     )

@@ -13,6 +13,12 @@ from keras_senet.files import write_atomically
 FILE = re.compile(r"ckpt-(\d+)\.(index|data-\d+-of-\d+)")
 
 
+def list_steps(folder: Path) -> list[int]:
+    """The steps of the checkpoints in a folder, damaged ones among them, from the first on."""
+    matches = (FILE.fullmatch(file.name) for file in folder.glob("ckpt-*"))
+    return sorted({int(match[1]) for match in matches if match})
+
+
 class Checkpoints:
     """The last `keep` checkpoints of a run, in `folder`.
 
@@ -56,9 +62,7 @@ class Checkpoints:
 
         Their files are what counts: the list that TensorFlow keeps of them may be lost.
         """
-        matches = (FILE.fullmatch(file.name) for file in self.folder.glob("ckpt-*"))
-        steps = {int(match[1]) for match in matches if match}
-        return [self.folder / f"ckpt-{step}" for step in sorted(steps)]
+        return [self.folder / f"ckpt-{step}" for step in list_steps(self.folder)]
 
     def save(self, step: int, loss: float, correct: float) -> None:
         """Saves the objects and three numbers; a kill or a full disk leaves the earlier checkpoints
@@ -110,7 +114,7 @@ class Checkpoints:
             try:
                 self.checkpoint.restore(str(path)).assert_consumed()
             except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-                if not _unfinished(path).exists():
+                if not _temporary_folder(path).exists():
                     self.damaged[path] = str(error).partition("\n")[0]
             else:
                 step, loss, correct = (float(variable) for variable in self.state.values())
@@ -141,11 +145,18 @@ class Checkpoints:
                     file.replace(file.with_name(f"damaged-{file.name}"))
                 else:
                     file.unlink()
-        for folder in self.folder.glob(_unfinished(self.folder / "ckpt-*").name):
+        for folder in self.folder.glob(_temporary_folder(self.folder / "ckpt-*").name):
             shutil.rmtree(folder)
 
 
-def _unfinished(path):
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is a checkpoint, damaged or not, whose writing was not interrupted."""
+    return any(
+        not _temporary_folder(file.with_suffix("")).exists() for file in folder.glob("ckpt-*.index")
+    )
+
+
+def _temporary_folder(path):
     """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their
     place.
     """

@@ -1,15 +1,27 @@
 """What both training loops have in common."""
 
+import contextlib
+from pathlib import Path
+
 import keras
 
+from keras_senet.data.division import format_splits
+from keras_senet.evaluation import Evaluation, per_class_csv
+from keras_senet.evaluation.networks import Images
+from keras_senet.files import write_atomically
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs import PER_CLASS, SPLIT
 from keras_senet.runs.environment import environment
-from keras_senet.runs.record import describe_recipe
+from keras_senet.runs.load import is_run
+from keras_senet.runs.record import describe_recipe, read_recipe
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
-from keras_senet.training.inputs import load_images
+from keras_senet.training.inputs import load_images, lower_batch_size, make_batches
 from keras_senet.training.logs import TensorBoard
+from keras_senet.training.network import make_network
+from keras_senet.training.phases import make_rates
+from keras_senet.training.start import read_start
 
 
 class Engine:
@@ -22,33 +34,122 @@ class Engine:
         name: of the loop, as in `recipe.json`.
         tensorboard: whether to write event files for TensorBoard.
         writable: whether this process writes to the work directory.
+        scope: in which the network is built.
+        is_begun: whether the run has something that it continues from: then its network begins
+            from random weights, which that replaces.
+        restart: whether the learning rate's schedule begins again where `recipe` has more epochs
+            than the run in the work directory, which is extended.
+        lower_batch: whether a batch size above the number of training images is lowered.
+        replicas: how many replicas share a batch.
+
+    Attributes:
+        began_at: the step of the run at which the last call of `train` began.
+        evaluated: the split that was evaluated last, and its `Evaluation`; None before.
     """
 
-    model: keras.Model
+    evaluated: tuple[str, Evaluation] | None = None
 
     def __init__(
-        self, recipe: Recipe, workdir, data_dir, *, name: str, tensorboard=False, writable=True
+        self,
+        recipe: Recipe,
+        workdir: str | Path,
+        data_dir: str | None,
+        *,
+        name: str,
+        tensorboard: bool = False,
+        writable: bool = True,
+        scope: contextlib.AbstractContextManager | None = None,
+        is_begun: bool,
+        restart: bool = False,
+        lower_batch: bool = False,
+        replicas: int = 1,
     ):
-        self.recipe = recipe
+        self.began_at = 0
+        start = read_start(recipe, workdir)
+        preprocessing = start and start.preprocessing
         self.images = images = load_images(recipe, data_dir)
-        self.train_set, self.test_set, self.split, self.final_set, self.data = images
-        self.steps_per_epoch = self.data.steps_per_epoch
+        self.train_set, self.test_set, self.split, self.final_set, _ = images
+        notes = images.notes()
+        if lower_batch and recipe.batch_size > len(self.train_set):
+            given = recipe.batch_size
+            recipe = self._lower_batch(recipe, workdir, replicas)
+            if recipe.batch_size < given:
+                notes.append(
+                    f"the batch size is {recipe.batch_size:,} in place of {given:,}: there are "
+                    f"{len(self.train_set):,} training images"
+                )
+        self.recipe = recipe
+        self.steps_per_epoch = len(self.train_set) // recipe.batch_size
+        # The images of a run that is there are compared before the batch size is refused.
+        batches = None if is_run(workdir) else make_batches(recipe, self.train_set, preprocessing)
+        keras.utils.set_random_seed(recipe.seed)
+        # Before there is a work directory: weights that do not fit leave none.
+        with scope or contextlib.nullcontext():
+            self.model = make_network(recipe, self.train_set, start and start.spec, preprocessing)
+            if start and not is_begun:
+                start.load_into(self.model, recipe, self.train_set.class_names)
         self.workdir = WorkDir(
             workdir,
             recipe,
             environment(),
             images=images.by_split(),
+            class_names=self.train_set.class_names,
             engine=name,
+            start=start and start.to_json(),
             writable=writable,
+            count_begun=lambda: self._count_begun(Path(workdir)),
+            restart=restart,
         )
+        self.workdir.notes += notes
+        self.data = batches or make_batches(recipe, self.train_set, preprocessing)
+        self.steps = recipe.epochs * self.steps_per_epoch
+        if start and not is_begun:
+            self.workdir.notes.append(start.describe(self.train_set.class_names))
+        if self.workdir.extended:
+            self.workdir.notes.append(self._describe_rates())
         self.tensorboard = TensorBoard(
             self.workdir.path / "tensorboard" if tensorboard and writable else None
         )
+
+    def _count_begun(self, workdir: Path) -> int:
+        """How many epochs of the run in a work directory were begun."""
+        raise NotImplementedError
+
+    def _describe_rates(self):
+        """How the learning rate goes on in a run that was extended just now."""
+        last = self.workdir.segments[-1]
+        is_new = last.first and last.origin == last.first
+        which = "a new schedule" if is_new else f"the schedule of {last.recipe.epochs} epochs"
+        first = max(last.first, last.recipe.head_epochs)
+        schedule = make_rates(self.workdir.segments, self.steps_per_epoch)
+        rate = float(schedule((first - last.recipe.head_epochs) * self.steps_per_epoch))
+        return (
+            f"from epoch {first + 1} on the learning rate is that of {which}, at first {rate:.3g}"
+        )
+
+    def _lower_batch(self, recipe, workdir, replicas):
+        """The recipe with the batch size that the run began with, else one that the images fill."""
+        if is_run(workdir):
+            begun = read_recipe(workdir).batch_size
+            return recipe.override(batch_size=min(begun, recipe.batch_size))
+        return lower_batch_size(recipe, len(self.train_set), replicas)
 
     @property
     def title(self) -> str:
         """The network and the dataset."""
         return describe_recipe(self.recipe)
+
+    def _begin_at(self, step: int) -> None:
+        """Prepares the work directory for the steps after this one."""
+        self.workdir.begin_at(step)
+        if self.images.is_divided:
+            write_atomically(self.workdir.path / SPLIT, format_splits(self.images.by_split()))
+
+    def _record_evaluation(self, split: str, images: Images, result: Evaluation) -> None:
+        """Keeps the evaluation of a split in `evaluated`, and writes its figures class by class."""
+        self.evaluated = split, result
+        text = per_class_csv(result, images.class_names)
+        write_atomically(self.workdir.path / PER_CLASS, text)
 
     def _write_row(self, row: Row) -> None:
         self.workdir.metrics.append(row)

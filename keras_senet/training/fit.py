@@ -1,5 +1,6 @@
 """The same recipes through `model.fit`, on every Keras backend."""
 
+import contextlib
 import json
 import shutil
 import sys
@@ -12,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet import data
+from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.networks import views_of
 from keras_senet.files import replacing
 from keras_senet.recipes.recipe import Recipe
@@ -19,9 +21,10 @@ from keras_senet.runs import STATES
 from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
 from keras_senet.training.engine import Engine
-from keras_senet.training.inputs import Images
-from keras_senet.training.network import make_network
+from keras_senet.training.inputs import Images, weigh_classes
 from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.phases import make_rates, scale_recipe_rates, untrained_layers
+from keras_senet.training.validation import figures_of
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
 
@@ -31,17 +34,18 @@ class FitTrainer(Engine):
 
     It continues at the last epoch that ended. What differs from `Trainer`: batch normalisation is
     not synchronised or frozen; the moving average is Keras' own, of the weights only, and is taken
-    at the end; random numbers of dropout are not those of a run without a break; the loss that is
-    shown includes L2 regularisation.
+    at the end; random numbers of dropout are not those of a run without a break; the loss in
+    training includes L2 regularisation.
 
     Args:
-        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard: as for
-            `Trainer`.
+        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard, restart,
+            lower_batch: as
+            for `Trainer`.
 
     Attributes:
         model: the network, trained after `train()`.
-        test_set, split, final_set: as of `Trainer`; here the last epoch's network is evaluated on
-            `final_set`.
+        recipe, test_set, split, final_set, evaluated: as of `Trainer`; here the last epoch's
+            network is evaluated on `final_set`.
 
     Raises:
         ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not
@@ -58,29 +62,47 @@ class FitTrainer(Engine):
         max_steps: int | None = None,
         evaluate_epochs: int = 1,
         tensorboard: bool = False,
+        restart: bool = False,
+        lower_batch: bool = False,
     ):
         for name in ("sync_bn", "frozen_bn_epochs"):
             if getattr(recipe, name):
                 raise ValueError(
                     f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}"
                 )
-        super().__init__(recipe, workdir, data_dir, name="fit", tensorboard=tensorboard)
+        super().__init__(
+            recipe,
+            workdir,
+            data_dir,
+            name="fit",
+            tensorboard=tensorboard,
+            is_begun=any(Path(workdir, STATES["fit"]).glob(f"{BACKUP[0]}*")),
+            restart=restart,
+            lower_batch=lower_batch,
+        )
+        recipe = self.recipe
         self.verbose, self.max_steps, self.evaluate_epochs = verbose, max_steps, evaluate_epochs
         self.skipped = {}
         self.is_cut = False  # whether the epoch that ends had only some of its steps
-        keras.utils.set_random_seed(recipe.seed)
-        self.model = make_network(recipe, self.train_set)
         # Keras counts each micro-batch as a step.
         self.updates = self.steps_per_epoch * recipe.accumulation
-        self._compile()
+        self._compile(is_head=recipe.head_epochs > 0)
 
-    def _compile(self):
+    def _compile(self, is_head):
+        """Prepares for the epochs of the head, or for those after them."""
         recipe = self.recipe
-        optimizer = make_optimizer(recipe, self.updates)
+        self.model.trainable = True
+        for layer in untrained_layers(recipe, self.model, is_head):
+            layer.trainable = False
+        self.first_epoch = 0 if is_head else recipe.head_epochs
+        rates = make_rates(self.workdir.segments, self.updates, is_head)
+        optimizer = make_optimizer(recipe, self.updates, rates)
+        scale_recipe_rates(optimizer, recipe, self.model)
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None
         inner.gradient_accumulation_steps = recipe.accumulation if recipe.accumulation > 1 else None
-        inner.use_ema, inner.ema_momentum = recipe.ema > 0, recipe.ema
+        # Keras takes an average at the end of `fit`, which the head's epochs are only a part of.
+        inner.use_ema, inner.ema_momentum = recipe.ema > 0 and not is_head, recipe.ema
         if recipe.weight_decay and not recipe.decoupled:
             for variable in self.model.trainable_variables:
                 if variable.path.endswith("kernel"):
@@ -105,38 +127,53 @@ class FitTrainer(Engine):
         """
         with self.workdir.locked():
             first, notes = self._restore()
+            self.began_at = first * self.steps_per_epoch
             for note in (*self.workdir.notes, *notes):
                 print(note, file=sys.stderr)
-            self.workdir.begin_at(first * self.steps_per_epoch)
+            self._begin_at(first * self.steps_per_epoch)
             if not first:
                 self.images.check_evaluated()
-            if first < self.recipe.epochs:
-                self._fit(first)
+            self._fit(first)
             self._save_results()
             return self._last_row()
 
     def _fit(self, first):
+        """The epochs after `first`: those of the head, then the others."""
         callbacks = [_Backup(self), _AtEpochEnd(self)]
         if self.max_steps:
             callbacks.append(_StopAt(self))
-        self.model.fit(
-            self._batches(first),
-            epochs=self.recipe.epochs,
-            initial_epoch=first,
-            steps_per_epoch=self.updates,
-            shuffle=False,  # is done
-            verbose=1 if self.verbose else 0,
-            callbacks=callbacks,
-        )
+        self.model.stop_training = False
+        for last in (self.recipe.head_epochs, self.recipe.epochs):
+            if first >= last or self.model.stop_training:
+                continue
+            if first == self.recipe.head_epochs > 0:
+                self._compile(is_head=False)
+            self.model.fit(
+                self._batches(first, last),
+                epochs=last,
+                initial_epoch=first,
+                steps_per_epoch=self.updates,
+                shuffle=False,  # is done
+                verbose=1 if self.verbose else 0,
+                callbacks=callbacks,
+            )
+            first = last
+
+    def _count_begun(self, workdir):
+        for ending in ("", ".bkp"):
+            with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+                about = (workdir / STATES["fit"] / f"{BACKUP[1]}{ending}").read_text()
+                return int(json.loads(about)["epoch"])
+        return 0
 
     @property
     def _backup(self):
         return self.workdir.path / STATES["fit"]
 
     def _restore(self):
-        """(the epoch that Keras' callback will continue with, what to say): the newest backup that
-        is whole takes the place of the one that the callback reads, which does not write its two
-        files together.
+        """(the epochs of the newest backup that is whole, whose weights the model has then; what to
+        say). It takes the place of a damaged one, of which the next would keep a copy: Keras'
+        callback does not write its two files together.
         """
         newest, older = (
             [self._backup / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp")
@@ -169,26 +206,32 @@ class FitTrainer(Engine):
         epoch = json.loads(metadata.read_text())["epoch"]
         if epoch not in range(1, self.recipe.epochs + 1):
             raise ValueError(f"it is of epoch {epoch!r}")
+        self._compile(is_head=epoch <= self.recipe.head_epochs)
         optimizer = self.model.optimizer
-        if not optimizer.built:
-            optimizer.build(self.model.trainable_variables)
+        optimizer.build(self.model.trainable_variables)
         with tempfile.TemporaryDirectory() as folder:
             copy = Path(folder) / BACKUP[0]  # Keras goes by the ending
             shutil.copyfile(weights, copy)
             self.model.load_weights(copy)
         steps = int(optimizer.iterations)  # one of loss scaling skips steps
-        if not hasattr(optimizer, "inner_optimizer") and steps != epoch * self.updates:
+        expected = (epoch - self.first_epoch) * self.updates
+        if not hasattr(optimizer, "inner_optimizer") and steps != expected:
             raise ValueError(f"it is of step {steps} and not of the end of epoch {epoch}")
         return epoch
 
-    def _batches(self, first_epoch):
+    def _batches(self, first_epoch, last_epoch):
         steps = self.steps_per_epoch
         micro_batches = self.data.batches(
-            first_epoch * steps, self.recipe.epochs * steps, replicas=self.recipe.accumulation
+            first_epoch * steps, last_epoch * steps, replicas=self.recipe.accumulation
         )
-        return micro_batches.map(
-            lambda images, targets: (self._normalize(images), targets), tf.data.AUTOTUNE
-        )
+        weights = weigh_classes(self.train_set) if self.recipe.class_weights else None
+
+        def prepare(images, targets):
+            if weights is None:
+                return self._normalize(images), targets
+            return self._normalize(images), targets, tf.reduce_sum(targets * weights, axis=-1)
+
+        return micro_batches.map(prepare, tf.data.AUTOTUNE)
 
     def _normalize(self, images):
         """As `Preprocessing.normalize`, by TensorFlow on every backend."""
@@ -201,12 +244,16 @@ class FitTrainer(Engine):
         """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's
         preprocessing crops them.
         """
-        dataset = self.test_set if dataset is None else dataset
+        return figures_of(self._evaluate(self.test_set if dataset is None else dataset))
+
+    def _evaluate(self, dataset):
+        """The `Evaluation`, on every backend."""
         (view,) = views_of(self.model, dataset, None)
-        classes = np.eye(len(dataset.class_names), dtype="float32")
-        batches = data.evaluation_batches(dataset, 128, lambda image: view(image)[0])
-        arrays = ((self._normalize(images).numpy(), classes[labels]) for images, labels in batches)
-        return self.model.evaluate(arrays, steps=len(batches), verbose=0, return_dict=True)
+        counts = Counts(len(dataset.class_names))
+        for images, labels in data.evaluation_batches(dataset, 128, lambda image: view(image)[0]):
+            probabilities = self.model.predict_on_batch(self._normalize(images).numpy())
+            counts.add(np.asarray(probabilities, "float32"), labels.numpy())
+        return counts.evaluation((), ((view,),))
 
     def _end_epoch(self, epoch, logs):
         """Evaluates where it is due, and writes the row of the metrics."""
@@ -220,18 +267,29 @@ class FitTrainer(Engine):
             "accuracy": logs["accuracy"],
             "learning_rate": float(self.model.optimizer.learning_rate),
         }
-        row |= name_figures(self.split, self.evaluate() if is_due else {})
+        row |= name_figures(self.split, self._figures(self.split, self.test_set, is_due))
         if self.final_set is not None:
-            row |= name_figures("test", self.evaluate(self.final_set) if is_last else {})
+            row |= name_figures("test", self._figures("test", self.final_set, is_last))
         self._write_row(row)
+
+    def _figures(self, split, images, is_due):
+        """Those of a split, if it is evaluated now."""
+        if not is_due:
+            return {}
+        result = self._evaluate(images)
+        self._record_evaluation(split, images, result)
+        return figures_of(result)
 
 
 class _Backup(keras.callbacks.BackupAndRestore):
-    """Keras' own, of the last two epochs that ended."""
+    """Keras' own, of the last two epochs that ended; `FitTrainer` restores them."""
 
     def __init__(self, trainer):
         super().__init__(str(trainer._backup), double_checkpoint=True, delete_checkpoint=False)
         self.trainer = trainer
+
+    def on_train_begin(self, logs=None):
+        pass
 
     def on_epoch_end(self, epoch, logs=None):
         if not self.trainer.is_cut:
@@ -256,10 +314,11 @@ class _StopAt(keras.callbacks.Callback):
     def __init__(self, trainer):
         super().__init__()
         self.trainer = trainer
-        self.updates = trainer.max_steps * trainer.recipe.accumulation
 
     def on_train_batch_end(self, batch, logs=None):
         model: Any = self.model  # on JAX, this property first gives the variables their values
-        if int(model.optimizer.iterations) >= self.updates:
+        before = self.trainer.first_epoch * self.trainer.updates
+        last = self.trainer.max_steps * self.trainer.recipe.accumulation
+        if before + int(model.optimizer.iterations) >= last:
             model.stop_training = True
             self.trainer.is_cut = batch + 1 < self.trainer.updates

@@ -3,12 +3,16 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
 from keras_senet import data, models
 from keras_senet.data import TrainingData
 from keras_senet.evaluation.networks import Images
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs import SPLIT
+from keras_senet.runs.splits import WORDS
 
 
 class RunImages(NamedTuple):
@@ -19,19 +23,32 @@ class RunImages(NamedTuple):
                 images
     split       which of both: "val" or "test"
     test        test images that are evaluated once, at the end; None without validation images
-    batches     the `TrainingData` of the recipe
+    is_divided  whether the validation images are a part of the dataset's training images
     """
 
     train: Images
     evaluation: Images
     split: str
     test: Images | None
-    batches: TrainingData
+    is_divided: bool
 
     def by_split(self) -> Mapping[str, Images]:
         """The images by the names of their splits."""
         kept = {"train": self.train, self.split: self.evaluation, "test": self.test}
         return {split: images for split, images in kept.items() if images is not None}
+
+    def notes(self) -> list[str]:
+        """What the user must know of the images, lines of text."""
+        lines = []
+        if self.is_divided:
+            kept, total = len(self.evaluation), len(self.evaluation) + len(self.train)
+            lines.append(f"{kept:,} of the {total:,} images are kept for validation: {SPLIT}")
+        for split, images in self.by_split().items():
+            if split != "train" and (missing := find_empty_classes(images)):
+                named = ", ".join(missing[:5])
+                more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
+                lines.append(f"classes without {WORDS[split]} images: {named}{more}")
+        return lines
 
     def check_evaluated(self) -> None:
         """Decodes all images but the training ones, which takes about as long as one evaluation.
@@ -47,27 +64,83 @@ class RunImages(NamedTuple):
 
 
 def load_images(recipe: Recipe, data_dir: str | None = None) -> RunImages:
-    """The `RunImages` of a recipe."""
+    """The `RunImages` of a recipe.
+
+    Raises:
+        ValueError: if there is no such dataset, or it has fewer than two classes.
+    """
 
     def load(split):
-        return data.load(recipe.dataset, split, data_dir, upright=recipe.upright)
+        return data.load(
+            recipe.dataset,
+            split,
+            data_dir,
+            upright=recipe.upright,
+            validation_fraction=recipe.validation_fraction,
+            seed=recipe.seed,
+        )
 
     train_set = load("train")
+    _check_classes(recipe.dataset, train_set)
     there = data.splits(recipe.dataset, data_dir)
-    split = "val" if "val" in there else "test"
-    batches = data.TrainingData(
-        train_set,
+    is_divided = data.lacks_evaluation(recipe.dataset, data_dir)
+    split = "val" if is_divided or "val" in there else "test"
+    test_set = load("test") if split == "val" and "test" in there else None
+    return RunImages(train_set, load(split), split, test_set, is_divided)
+
+
+def _check_classes(name, dataset):
+    if len(dataset.class_names) < 2:
+        raise ValueError(
+            "`dataset` must have two classes or more. "
+            f"Received: {name!r} with {', '.join(map(repr, dataset.class_names)) or 'none'}"
+        )
+
+
+def make_batches(
+    recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
+) -> TrainingData:
+    """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
+    return TrainingData(
+        dataset,
         batch_size=recipe.batch_size,
-        image_size=image_size(recipe, train_set),
+        image_size=image_size(recipe, dataset, preprocessing),
         seed=recipe.seed,
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
     )
-    test_set = load("test") if split == "val" and "test" in there else None
-    return RunImages(train_set, load(split), split, test_set, batches)
 
 
-def image_size(recipe: Recipe, dataset: Images) -> int:
-    """Height and width of the images that are trained on."""
-    own = models.get(recipe.model).input_size
+def lower_batch_size(recipe: Recipe, images: int, replicas: int = 1) -> Recipe:
+    """The recipe with the largest batch size up to its own that so many images fill and that can be
+    divided into micro-batches; the recipe itself if there is none.
+    """
+    step = replicas * recipe.accumulation * (2 if recipe.augmentation.mixes else 1)
+    batch_size = min(recipe.batch_size, images // step * step)
+    return recipe.override(batch_size=batch_size) if batch_size else recipe
+
+
+def count_classes(dataset: Images) -> np.ndarray:
+    """How many images of each class there are, int64 (classes,), without invalid labels."""
+    labels, classes = np.asarray(dataset.labels), len(dataset.class_names)
+    return np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
+
+
+def find_empty_classes(dataset: Images) -> list[str]:
+    """The names of the classes without images."""
+    return [dataset.class_names[i] for i in np.flatnonzero(count_classes(dataset) == 0)]
+
+
+def weigh_classes(dataset: Images) -> np.ndarray:
+    """N / (K n_c) for each class c, float32 (classes,): N images of K classes, n_c of them of c; 0
+    for a class without images. The mean over the images is 1.
+    """
+    counts = count_classes(dataset)
+    weights = counts.sum() / np.maximum(counts, 1) / np.count_nonzero(counts)
+    return np.where(counts, weights, 0).astype("float32")
+
+
+def image_size(recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None) -> int:
+    """Height and width of the images that are trained on; the preprocessing is that of weights."""
+    own = preprocessing.height if preprocessing else models.get(recipe.model).input_size
     return recipe.image_size or dataset.image_shape[0] or own

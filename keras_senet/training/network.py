@@ -8,6 +8,7 @@ from typing import Any
 import keras
 
 from keras_senet import models
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.training.inputs import Images, image_size
 
@@ -29,20 +30,30 @@ def spec_of(recipe: Recipe) -> Any:
     return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)
 
 
-def make_network(recipe: Recipe, dataset: Images) -> keras.Model:
-    """The recipe's network with new weights; `model.preprocessing` is the recipe's."""
+def make_network(
+    recipe: Recipe,
+    dataset: Images,
+    spec: Any = None,
+    preprocessing: Preprocessing | None = None,
+) -> models.Network:
+    """The recipe's network with new weights; `preprocessing` is the recipe's, `class_names` the
+    dataset's.
+
+    The architecture and the preprocessing may be those of weights.
+    """
     constructor = models.get(recipe.model)
-    spec = spec_of(recipe)
+    spec = spec_of(recipe) if spec is None else spec
     if spec != constructor.spec:
         constructor = constructor.variant(spec)
-    size, channels = image_size(recipe, dataset), dataset.image_shape[-1]
+    size, channels = image_size(recipe, dataset, preprocessing), dataset.image_shape[-1]
     shape = (size, size, channels)
     if keras.config.image_data_format() == "channels_first":
         shape = (channels, size, size)
     with precision(recipe.precision):
         model = constructor(weights=None, classes=len(dataset.class_names), input_shape=shape)
-    preprocessing = dataclasses.replace(model.preprocessing, size=size, upright=recipe.upright)
+    own = model.preprocessing if preprocessing is None else preprocessing.for_channels(channels)
+    preprocessing = dataclasses.replace(own, size=size, upright=recipe.upright)
     if recipe.normalization == "mean":
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
-    model.preprocessing = preprocessing
+    model.preprocessing, model.class_names = preprocessing, dataset.class_names
     return model

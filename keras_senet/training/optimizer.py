@@ -12,7 +12,7 @@ from keras_senet.recipes.recipe import Recipe
 @keras.saving.register_keras_serializable(package="keras_senet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
     """The learning rate as a function of the step: a warm-up of `warmup_steps`, then `kind` to the
-    last of `steps`.
+    last of `steps`. All of them are counted from the step `origin`.
 
     kind        "constant"; "step", times `decay` at each of the steps `milestones`; "cosine" or
                 "linear" to 0
@@ -29,13 +29,14 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         warmup_steps=0,
         warmup="linear",
         warmup_rate=0.0,
+        origin=0,
     ):
-        self.kind, self.peak, self.steps = kind, peak, steps
+        self.kind, self.peak, self.steps, self.origin = kind, peak, steps, origin
         self.milestones, self.decay = tuple(milestones), decay
         self.warmup_steps, self.warmup, self.warmup_rate = warmup_steps, warmup, warmup_rate
 
     def __call__(self, step: Any) -> Any:
-        step = ops.cast(step, "float32")
+        step = ops.cast(step, "float32") - self.origin
         if not self.warmup_steps:
             return self._main(step)
         rising = (
@@ -64,33 +65,65 @@ class Schedule(keras.optimizers.schedules.LearningRateSchedule):
         return dict(vars(self))
 
 
-def make_schedule(recipe: Recipe, steps_per_epoch: int) -> Schedule:
-    """The learning rate as a function of the step."""
+@keras.saving.register_keras_serializable(package="keras_senet")
+class Chain(keras.optimizers.schedules.LearningRateSchedule):
+    """The learning rate of a run that was extended: that of each schedule from its step on.
+
+    schedules  of the segments of the run, in their order
+    firsts     the step from which each holds
+    """
+
+    def __init__(self, schedules, firsts):
+        self.schedules, self.firsts = list(schedules), list(firsts)
+
+    def __call__(self, step: Any) -> Any:
+        rate = self.schedules[0](step)
+        for schedule, first in zip(self.schedules[1:], self.firsts[1:], strict=True):
+            rate = ops.where(ops.cast(step, "float32") >= first, schedule(step), rate)
+        return rate
+
+    def get_config(self):
+        schedules = [each.get_config() for each in self.schedules]
+        return {"schedules": schedules, "firsts": self.firsts}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls([Schedule(**each) for each in config["schedules"]], config["firsts"])
+
+
+def make_schedule(recipe: Recipe, steps_per_epoch: int, origin: int = 0) -> Schedule:
+    """The learning rate as a function of the step after those of `head_epochs`; one that begins
+    again at the epoch `origin` counts its milestones from there.
+    """
+    head = recipe.head_epochs
+    first, uncounted = max(origin, head), 0 if origin > head else head
     return Schedule(
         recipe.schedule,
         recipe.learning_rate,
-        recipe.epochs * steps_per_epoch,
-        [round(m * steps_per_epoch) for m in recipe.milestones],
+        (recipe.epochs - first) * steps_per_epoch,
+        [round((m - uncounted) * steps_per_epoch) for m in recipe.milestones],
         recipe.decay,
         round(recipe.warmup_epochs * steps_per_epoch),
         recipe.warmup,
         recipe.warmup_rate,
+        (first - head) * steps_per_epoch,
     )
 
 
-def make_optimizer(recipe: Recipe, steps_per_epoch: int) -> keras.Optimizer:
-    """The recipe's optimizer with its schedule and decoupled decay, and loss scaling under float16.
+def make_optimizer(recipe: Recipe, steps_per_epoch: int, schedule: Any = None) -> keras.Optimizer:
+    """The recipe's optimizer with its schedule, or another one, and decoupled decay, and loss
+    scaling under float16.
 
     L2 regularisation and clipping are the step's: they are done on the sum over all replicas.
     Keras' LAMB decays the weights apart from its trust ratio, unlike the paper of LAMB.
     """
-    schedule = make_schedule(recipe, steps_per_epoch)
+    schedule = schedule or make_schedule(recipe, steps_per_epoch)
     decay = recipe.weight_decay if recipe.decoupled and recipe.weight_decay else None
     optimizer = {
         "sgd": lambda: keras.optimizers.SGD(
             schedule, recipe.momentum, recipe.nesterov, weight_decay=decay
         ),
-        "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay),
+        "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay or 0.0),
         "lamb": lambda: keras.optimizers.Lamb(schedule, weight_decay=decay),
     }[recipe.optimizer]()
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])

@@ -1,14 +1,17 @@
 """The arithmetic of one training step, on all replicas."""
 
 import contextlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.graphs import flat_layers, keep_gradients_local
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.training.average import Average
+from keras_senet.training.phases import Phase, fixed
 from keras_senet.training.seeds import StepSeeds
 
 fold_in = tf.random.experimental.stateless_fold_in
@@ -27,7 +30,7 @@ class Outcome(NamedTuple):
 
 class TrainStep:
     """A step of a recipe: `step(images, targets, number, stop=...)` changes the weights and returns
-    an `Outcome`.
+    an `Outcome`. `number` is that of the steps before it, and says which phase it belongs to.
 
     Gradients and the statistics of batch normalisation are summed over the replicas at once. So all
     replicas have equal weights and statistics at every step: evaluation, checkpoints and freezing
@@ -36,53 +39,63 @@ class TrainStep:
     Args:
         recipe: of the run.
         model: with `preprocessing`.
-        optimizer: as of `make_optimizer`, built.
+        phases: as of `make_phases`.
         average: the moving average of the model's weights, or None.
         strategy: where the step runs.
+        class_weights: those of the loss of images of each class, float32 (classes,); None for 1.
     """
 
     def __init__(
         self,
         recipe: Recipe,
         model: keras.Model,
-        optimizer: keras.Optimizer,
+        phases: Sequence[Phase],
         average: Average | None,
         strategy: tf.distribute.Strategy,
+        class_weights: np.ndarray | None = None,
     ):
-        self.recipe, self.model, self.optimizer = recipe, model, optimizer
+        self.recipe, self.model, self.phases = recipe, model, phases
         self.average, self.strategy = average, strategy
+        self.class_weights = class_weights
         self.replicas = strategy.num_replicas_in_sync
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
-        keep_gradients_local(optimizer)  # they are summed here, before clipping and decay
+        for phase in phases:
+            keep_gradients_local(phase.optimizer)  # summed here, before clipping and decay
         self.seeds = StepSeeds(model)
         self._compiled = tf.function(self._run, autograph=False, jit_compile=recipe.xla or None)
 
-    def __call__(self, images, targets, number: int, stop: bool = False, frozen: bool = False):
-        scalars = tf.constant(number, tf.int64), tf.constant(float(stop))
-        return Outcome(*self._compiled(images, targets, *scalars, frozen))
+    def rate(self, number: int) -> float:
+        """The learning rate of the step after `number` steps, before the factors of layers."""
+        return self.phases[self._index(number)].rate(number)
 
-    def _run(self, images, targets, number, stop, frozen):
-        arguments = (images, targets, number, stop, frozen)
+    def _index(self, number):
+        return max(i for i, phase in enumerate(self.phases) if phase.first <= number)
+
+    def __call__(self, images, targets, number: int, stop: bool = False):
+        scalars = tf.constant(number, tf.int64), tf.constant(float(stop))
+        return Outcome(*self._compiled(images, targets, *scalars, self._index(number)))
+
+    def _run(self, images, targets, number, stop, index):
+        arguments = (images, targets, number, stop, self.phases[index].optimizer)
         # Around all replicas, for the tracing: their threads take turns.
-        with self._normalization(frozen), self.seeds:
+        with self._training(self.phases[index]), self.seeds:
             if self.replicas == 1:
                 return tf.unstack(self._run_replica(*arguments))
             outcome = self.strategy.run(self._run_replica, args=arguments)
         return tf.unstack(self.strategy.experimental_local_results(outcome)[0])
 
-    def _run_replica(self, images, targets, number, stop, frozen):
+    def _run_replica(self, images, targets, number, stop, optimizer):
         context = tf.distribute.get_replica_context()
         seed = tf.stack([tf.constant(self.recipe.seed, tf.int64), number])
         seed = fold_in(seed, tf.cast(context.replica_id_in_sync_group, tf.int64))
         variables = self.model.trainable_variables
-        gradients, figures = self._differentiate(images, targets, variables, seed)
-        statistics = []
-        if not frozen:
-            pairs = ((norm.moving_mean, norm.moving_variance) for norm in self.norms)
-            statistics = [variable for pair in pairs for variable in pair]
+        gradients, figures = self._differentiate(images, targets, variables, seed, optimizer)
+        trained = (norm for norm in self.norms if norm.trainable)
+        pairs = ((norm.moving_mean, norm.moving_variance) for norm in trained)
+        statistics = [variable for pair in pairs for variable in pair]
         gradients, figures = self._reduce(context, gradients, [*figures, stop], statistics)
-        failed = self._update(gradients, variables)
+        failed = self._update(gradients, variables, optimizer)
         if self.average is not None:
             self.average.update(number)
         loss, correct, stop = figures
@@ -90,29 +103,30 @@ class TrainStep:
         return tf.stack([loss, correct, failed, stop])
 
     @contextlib.contextmanager
-    def _normalization(self, frozen):
-        """Within, batch normalisation is as the recipe has it; the model itself is not changed."""
-        kept = [(norm, norm.synchronized, norm.trainable) for norm in self.norms]
-        for norm, _, trainable in kept:
-            norm.synchronized, norm.trainable = self.recipe.sync_bn, trainable and not frozen
-        try:
-            yield
-        finally:
-            for norm, synchronized, trainable in kept:
-                norm.synchronized, norm.trainable = synchronized, trainable
+    def _training(self, phase):
+        """Within, the layers are as a phase trains them; the model itself is not changed."""
+        kept = [(norm, norm.synchronized) for norm in self.norms]
+        with fixed(phase.untrained):
+            for norm in self.norms:
+                norm.synchronized = self.recipe.sync_bn and norm.trainable
+            try:
+                yield
+            finally:
+                for norm, synchronized in kept:
+                    norm.synchronized = synchronized
 
-    def _differentiate(self, images, targets, variables, seed):
+    def _differentiate(self, images, targets, variables, seed, optimizer):
         """The sums over this replica's images of gradient, loss and correct predictions, one
         micro-batch after another.
         """
         count = self.recipe.accumulation
         if count == 1:
-            return self._differentiate_micro_batch(images, targets, variables, seed)
+            return self._differentiate_micro_batch(images, targets, variables, seed, optimizer)
         images, targets = (tf.reshape(t, [count, -1, *t.shape[1:]]) for t in (images, targets))
 
         def add(i, sums):
             found = self._differentiate_micro_batch(
-                images[i], targets[i], variables, fold_in(seed, i)
+                images[i], targets[i], variables, fold_in(seed, i), optimizer
             )
             return i + 1, tf.nest.map_structure(tf.add, sums, found)
 
@@ -123,16 +137,22 @@ class TrainStep:
         )
         return sums
 
-    def _differentiate_micro_batch(self, images, targets, variables, seed):
+    def _differentiate_micro_batch(self, images, targets, variables, seed, optimizer):
         smoothing = self.recipe.label_smoothing
-        with self.seeds.seeded(seed), tf.GradientTape() as tape:
+        watched = [v.value for v in variables]
+        # Only these: nothing is kept, and nothing goes back, below the first layer that is trained.
+        tape = tf.GradientTape(watch_accessed_variables=False)
+        with self.seeds.seeded(seed), tape:
+            tape.watch(watched)
             probabilities = self.model(self.model.preprocessing.normalize(images), training=True)
             losses = keras.losses.categorical_crossentropy(
                 targets, probabilities, label_smoothing=smoothing
             )
+            if self.class_weights is not None:
+                losses *= tf.reduce_sum(targets * self.class_weights, axis=-1)
             loss = tf.reduce_sum(losses) / self.recipe.batch_size
-            scaled = self.optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, [v.value for v in variables])
+            scaled = optimizer.scale_loss(loss)
+        gradients = tape.gradient(scaled, watched)
         right = tf.equal(tf.argmax(probabilities, axis=-1), tf.argmax(targets, axis=-1))
         return gradients, [loss, tf.reduce_sum(tf.cast(right, tf.float32))]
 
@@ -147,9 +167,9 @@ class TrainStep:
             statistic.assign(total / self.replicas)
         return sums[: len(gradients)], tf.unstack(sums[len(gradients)])
 
-    def _update(self, gradients, variables):
+    def _update(self, gradients, variables, optimizer):
         """Adds L2 regularisation, clips, applies; returns whether the gradients were not finite."""
-        recipe, scale = self.recipe, self.optimizer.scale_loss  # float16's gradients are scaled
+        recipe, scale = self.recipe, optimizer.scale_loss  # float16's gradients are scaled
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
             gradients = [
@@ -160,7 +180,7 @@ class TrainStep:
         if recipe.clip_norm:
             limit = scale(tf.constant(recipe.clip_norm))
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
-        self.optimizer.apply(gradients, variables)
+        optimizer.apply(gradients, variables)
         if recipe.precision == "mixed_float16":
             return tf.constant(False)  # loss scaling skips the step: nothing went wrong
         return ~tf.math.is_finite(norm)

@@ -5,6 +5,8 @@ import os
 
 import tensorflow as tf
 
+from keras_senet.fields import check_choice
+
 STRATEGIES = ("auto", "none", "mirrored")
 
 
@@ -12,10 +14,7 @@ def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
     """The strategy of this name: "auto" is several workers if TF_CONFIG names them, all GPUs if
     there are several.
     """
-    if name not in STRATEGIES:
-        raise ValueError(
-            f"`strategy` must be one of {', '.join(STRATEGIES)}. Received: strategy={name!r}"
-        )
+    check_choice("strategy", name, STRATEGIES)
     if name == "auto" and "TF_CONFIG" in os.environ:
         return tf.distribute.MultiWorkerMirroredStrategy()
     kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"

@@ -11,12 +11,13 @@ import tensorflow as tf
 from keras_senet import data
 from keras_senet.images.decoding import describe_error
 from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs import STATES
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
-from keras_senet.training.checkpoints import Checkpoints
+from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
 from keras_senet.training.engine import Engine
-from keras_senet.training.network import make_network
-from keras_senet.training.optimizer import make_optimizer, make_schedule
+from keras_senet.training.inputs import weigh_classes
+from keras_senet.training.phases import make_phases, named_optimizers
 from keras_senet.training.progress import Progress
 from keras_senet.training.signals import Interruption, WorkerLost
 from keras_senet.training.step import TrainStep
@@ -32,8 +33,8 @@ class Trainer(Engine):
 
     Args:
         recipe: a `Recipe`.
-        workdir: a folder; one that holds an unfinished run of the same recipe is continued. Workers
-            share one.
+        workdir: a folder; one that holds an unfinished run of the same recipe is continued, and a
+            run with fewer epochs is extended. Workers share one.
         strategy: a `tf.distribute.Strategy`, or "auto" (by TF_CONFIG and the number of GPUs),
             "mirrored" or "none".
         verbose: whether to show a progress bar.
@@ -46,13 +47,20 @@ class Trainer(Engine):
             evaluated; 0 is after the last epoch only.
         skip_corrupt: whether images that cannot be used are left out, and listed in `skipped.csv`.
         tensorboard: whether to write event files for TensorBoard.
+        restart: whether a run that is extended begins the schedule of its learning rate again, from
+            the last weights; the rate and its schedule may then be others. Without it the epochs
+            that are added follow the schedule of the longer run.
+        lower_batch: whether a batch size above the number of training images is lowered to it, with
+            a note, in place of an error; `recipe` is then what is trained.
 
     Attributes:
+        recipe: what is trained.
         model: the network, trained after `train()`.
         test_set, split: the images that epochs are evaluated on and the best one is chosen on, and
             what they are: "val" or, where there are no validation images, "test".
         final_set: the test images that are evaluated once, at the end, by the best epoch's weights;
             None without validation images.
+        evaluated: the split that was evaluated last, and its `Evaluation`; None before.
     """
 
     def __init__(
@@ -70,6 +78,8 @@ class Trainer(Engine):
         evaluate_epochs: int = 1,
         skip_corrupt: bool = False,
         tensorboard: bool = False,
+        restart: bool = False,
+        lower_batch: bool = False,
     ):
         _check_backend()
         self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
@@ -79,9 +89,18 @@ class Trainer(Engine):
         self.skip_corrupt = skip_corrupt
         _check_strategy(recipe, self.strategy.num_replicas_in_sync)
         super().__init__(
-            recipe, workdir, data_dir, name="trainer", tensorboard=tensorboard, writable=is_chief
+            recipe,
+            workdir,
+            data_dir,
+            name="trainer",
+            tensorboard=tensorboard,
+            writable=is_chief,
+            scope=self.strategy.scope(),
+            is_begun=has_checkpoint(Path(workdir) / STATES["trainer"]),
+            restart=restart,
+            lower_batch=lower_batch,
+            replicas=self.strategy.num_replicas_in_sync,
         )
-        self.steps = recipe.epochs * self.steps_per_epoch
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
         self._build()
@@ -91,23 +110,25 @@ class Trainer(Engine):
             every_steps=checkpoint_steps,
             every_minutes=checkpoint_minutes,
             model=self.model,
-            optimizer=self.optimizer,
+            **named_optimizers(self.step.phases),
             **({"average": self.average.averages} if self.average else {}),
         )
 
     def _build(self):
-        """The network, and the steps of training and prediction."""
+        """The steps of training and prediction."""
         recipe = self.recipe
-        self.schedule = make_schedule(recipe, self.steps_per_epoch)
-        keras.utils.set_random_seed(recipe.seed)
         with self.strategy.scope():
-            self.model = make_network(recipe, self.train_set)
-            self.optimizer = make_optimizer(recipe, self.steps_per_epoch)
-            self.optimizer.build(self.model.trainable_variables)
+            phases = make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.step = TrainStep(recipe, self.model, self.optimizer, self.average, self.strategy)
+        weights = weigh_classes(self.train_set) if recipe.class_weights else None
+        self.step = TrainStep(recipe, self.model, phases, self.average, self.strategy, weights)
         self.validation = Validation(
-            self.model, self.average, self.images, self.workdir, skip_corrupt=self.skip_corrupt
+            self.model,
+            self.average,
+            self.images,
+            self.workdir,
+            self._record_evaluation,
+            skip_corrupt=self.skip_corrupt,
         )
         self.prediction_step = self.validation.step
 
@@ -134,13 +155,14 @@ class Trainer(Engine):
     def _restore(self):
         """(step, totals, what to say) of the last checkpoint, from which all workers continue."""
         step, *sums = self.checkpoints.restore()
+        self.began_at = step
         self.workers.check_equal(
             step, f"The workers find different checkpoints in {str(self.checkpoints.folder)!r}"
         )
         notes = [*self.workdir.notes, *self.checkpoints.notes(step)]
         if self.workers.is_chief:
             self.checkpoints.set_aside()
-            self.workdir.begin_at(step)
+            self._begin_at(step)
             if not (step or self.skip_corrupt):
                 self.images.check_evaluated()
         return step, Totals(*sums), notes
@@ -155,7 +177,7 @@ class Trainer(Engine):
             for batch in self._batches(step):
                 step += 1
                 wants_stop = bool(interruption.requested)
-                totals.add(step, self.step(*batch, step - 1, wants_stop, self._is_frozen(step)))
+                totals.add(step, self.step(*batch, step - 1, wants_stop))
                 bar.advance(totals)
                 stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 is_epoch = step % self.steps_per_epoch == 0
@@ -168,8 +190,9 @@ class Trainer(Engine):
                     self.workers.barrier()
                     raise interruption.error()
 
-    def _is_frozen(self, step):
-        return step > self.steps - self.recipe.frozen_bn_epochs * self.steps_per_epoch
+    def _count_begun(self, workdir):
+        steps = list_steps(workdir / STATES["trainer"])
+        return math.ceil(steps[-1] / self.steps_per_epoch) if steps else 0
 
     def _must_sync(self, step, interruption):
         """Whether to wait for the device now; the same on all workers, so that all stop at the same
@@ -190,7 +213,7 @@ class Trainer(Engine):
         what = "gradient is not finite"
         if not math.isfinite(totals.last_loss):
             what = f"loss is {totals.last_loss}"
-        rate = float(self.schedule(failed - 1))
+        rate = self.step.rate(failed - 1)
         raise FloatingPointError(
             f"The {what} at step {failed}, at a learning rate of {rate:.3g}. "
             f"The last good checkpoint is {self.checkpoints.latest}"
@@ -245,7 +268,7 @@ class Trainer(Engine):
             "epoch": epoch,
             "loss": totals.loss / self.steps_per_epoch,
             "accuracy": totals.correct / (self.steps_per_epoch * self.recipe.batch_size),
-            "learning_rate": float(self.schedule(step - 1)),
+            "learning_rate": self.step.rate(step - 1),
         }
         if self.workers.is_chief:
             is_due = self.evaluate_epochs and epoch % self.evaluate_epochs == 0

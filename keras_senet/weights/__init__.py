@@ -5,7 +5,7 @@ package's names and layout; `loading` chooses the variant of the network that th
 fills it.
 """
 
-import importlib
+from keras_senet.extras import load_names
 
 # Where the names are: those that need Keras are imported when they are first used.
 HOMES = {
@@ -15,16 +15,10 @@ HOMES = {
     "UnsupportedFileError": "readers",
     "is_published": "registry",
     "list_weights": "registry",
+    "load_weights": "loading",
     "open_weights": "loading",
     "resolve": "registry",
     "save_weights": "saving",
 }
 __all__ = list(HOMES)
-
-
-def __getattr__(name):
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+__getattr__ = load_names(__name__, HOMES)

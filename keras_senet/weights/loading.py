@@ -4,7 +4,9 @@ variable.
 
 import contextlib
 import logging
+import os
 import re
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +15,19 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_senet import graphs
+from keras_senet.bases import Base, require_base
 from keras_senet.imagenet import class_order
 from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
-from keras_senet.weights.metadata import choose_spec, preprocessing_of
+from keras_senet.weights.metadata import (
+    check_ending,
+    choose_spec,
+    class_names_of,
+    layers_of,
+    preprocessing_of,
+)
 from keras_senet.weights.names import Entries
 from keras_senet.weights.readers import Entry, File, UnsupportedFileError, open_file
 from keras_senet.weights.registry import Checkpoint, split_part
@@ -36,6 +46,9 @@ class StoredWeights:
 
     spec           the architecture, a variant of the one that was asked for
     preprocessing  what they were trained with, as far as that is known
+    class_names    of the classes that they were trained for, or None where the file does not say
+    layers         of a file that has weights of users' layers too: the names of the network's, by
+                   their places; else None
     """
 
     label: str
@@ -43,12 +56,14 @@ class StoredWeights:
     family: str
     spec: Any  # a `models.blocks.Spec`, which knows this package
     preprocessing: Preprocessing
+    class_names: tuple[str, ...] | None = None
+    layers: dict[str, str] | None = None
 
     def named(self, model: keras.Model | None = None) -> Entries:
         """The file's entries by the names of this package."""
         entries = self.file.entries
         if self.family == "keras":
-            return names.from_keras(entries, model)
+            return names.from_keras(entries, model, self.layers)
         naming = self.spec.namings.get(self.family)
         if naming is None:
             return names.from_own(entries)
@@ -59,10 +74,13 @@ class StoredWeights:
     def is_of_head(self, name: str) -> bool:
         """Whether weights of this name are the classifier's."""
         heads = tuple(f"{layer}/" for layer in self.spec.head_layers)
-        return name.startswith((*heads, KERAS_HEAD))
+        users = () if self.layers is None else (f"{names.HEAD}/", "layers/")
+        return name.startswith((*heads, KERAS_HEAD, *users))
 
     def classes(self) -> int | None:
-        """How many classes the file's head has, or None without one."""
+        """How many classes the file's head has, or None without one, or with one of a user."""
+        if self.layers is not None:
+            return None
         if self.family == "keras":
             heads = [
                 name
@@ -79,7 +97,9 @@ class StoredWeights:
     def channels(self) -> int:
         """The channels of the images that the file's first convolution takes; 3 if unknown."""
         if self.family == "keras":
-            stem = self.file.entries.get(KERAS_STEM)
+            places = {name: place for place, name in (self.layers or {}).items()}
+            place = places.get(self.spec.stem_layer)
+            stem = self.file.entries.get(f"{place}/vars/0" if place else KERAS_STEM)
         else:
             stem = self.named().get(f"{self.spec.stem_layer}/kernel")
         if stem and len(stem.shape) == 4 and 1 <= stem.shape[2] <= MAX_CHANNELS:
@@ -87,20 +107,31 @@ class StoredWeights:
         return 3
 
     def load_into(self, model: keras.Model, include_top: bool = True) -> None:
-        """Gives every variable of the model its value, and logs which part of the file has them.
+        """Gives every variable of the model its value, and logs which part of the file has them;
+        without the top, only those that are not the classifier's.
 
         Raises:
             ValueError: if the file has other weights than the model, or numbers that are not
                 finite.
         """
         entries = self.named(model)
-        if not include_top:
-            entries = {n: entry for n, entry in entries.items() if not self.is_of_head(n)}
         variables = {names.own_name(variable): variable for variable in model.weights}
-        stem = next(iter(variables))
-        channels = variables[stem].shape[-2]
-        if stem in entries and channels != 3:
-            entries[stem] = adapt_stem(entries[stem], channels)
+        if not include_top:
+            entries, variables = (
+                {name: value for name, value in each.items() if not self.is_of_head(name)}
+                for each in (entries, variables)
+            )
+        self._fill(model, variables, entries)
+
+    def load_whole(self, model: keras.Model, base: Base) -> None:
+        """The same for a model that contains the network, built as the file's was."""
+        variables = names.name_variables(model, dict.fromkeys(base.layers))
+        self._fill(model, variables, self.named(model))
+
+    def _fill(self, model, variables, entries):
+        stem = f"{self.spec.stem_layer}/kernel"
+        if stem in entries and stem in variables and variables[stem].shape[-2] != 3:
+            entries[stem] = adapt_stem(entries[stem], variables[stem].shape[-2])
         self._check_equal(model, variables, entries)
         for name, variable in variables.items():
             variable.assign(_valid(name, entries[name].read()))
@@ -120,7 +151,9 @@ class StoredWeights:
         }
         if not any(found.values()):
             return
-        if all(self.is_of_head(name) for names in found.values() for name in names):
+        differing = [name for names in found.values() for name in names]
+        is_users = any(name.startswith(f"{names.HEAD}/") for name in variables)
+        if all(map(self.is_of_head, differing)) and not is_users:
             problem = self._head_problem(model)
         else:
             found["of another shape"] = [
@@ -146,11 +179,12 @@ class StoredWeights:
 
     def _head_problem(self, model):
         classes = self.classes()
-        has = (
-            "no classifier"
-            if classes is None
-            else f"{classes} classes, `classes` is {model.output_shape[-1]}"
-        )
+        if self.layers is not None:
+            has = "a head that its user built"
+        elif classes is None:
+            has = "no classifier"
+        else:
+            has = f"{classes} classes, `classes` is {model.output_shape[-1]}"
         return f"the file has {has}. Pass `include_top=False` for the rest of the network"
 
 
@@ -210,23 +244,62 @@ def open_weights(
         label = repr(str(path))
         try:
             family = _family(file, spec)
+            layers = layers_of(file.metadata)
             chosen = (
                 choose_spec(file.metadata, spec)
                 if family in ("keras", "own")
                 else spec.published_by(family)
             )
             stored = preprocessing_of(file.metadata)
+            class_names = class_names_of(file.metadata)
         except ValueError as error:
             raise ValueError(f"The weights of {label} cannot be loaded: {error}") from error
         if isinstance(source, Checkpoint):
             stored = source.preprocessing
         elif family == "caffe":
             stored = replace(preprocessing, mean=CAFFE.mean, std=CAFFE.std)
-        found = StoredWeights(label, file, family, chosen, stored or preprocessing)
+        stored = stored or preprocessing
+        found = StoredWeights(label, file, family, chosen, stored, class_names, layers)
         is_of_torch = family in chosen.namings and family != "caffe"
         if is_of_torch and chosen.se and names.lacks_se_biases(found.named()):
             found = replace(found, spec=replace(chosen, se=replace(chosen.se, use_bias=False)))
         yield found
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
+    """Loads a `.weights.h5` or `.safetensors` file of `save_weights` into a model that is built as
+    the one was that it was saved from: a network of this package, or one with layers of yours.
+
+    Raises:
+        ValueError: for another kind of file, one that is damaged or of another network, and a model
+            without a network of this package.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    check_ending(path)
+    base = require_base(model, "Use `model.load_weights` for it")
+    spec, preprocessing = base.origin.spec, base.origin.preprocessing
+    with open_weights(path, spec, preprocessing) as stored:
+        if stored.spec != spec:
+            raise ValueError(
+                f"The weights of {stored.label} are of another form of the network. "
+                f"Received: {model.name!r} with {spec}"
+            )
+        if stored.family == "own":
+            stored.load_whole(model, base)
+        else:
+            _load_keras(model, path, stored.label)
+    graphs.finalize_normalizations(model)
+
+
+def _load_keras(model, path, label):
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # that layers keep what they had
+            model.load_weights(path)
+    except (ValueError, UserWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"The weights of {label} do not fit {model.name!r}: {reason}") from error
 
 
 def _family(file, spec):

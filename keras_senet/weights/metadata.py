@@ -1,17 +1,28 @@
-"""What this package writes into its own files besides the weights: the architecture and the
-preprocessing.
+"""What this package writes into its own files besides the weights: the architecture, the
+preprocessing and the names of the classes.
 """
 
 import dataclasses
 import json
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
 
 import keras
 
 from keras_senet.preprocessing import Preprocessing
 
 METADATA = "keras_senet"
+ENDINGS = (".weights.h5", ".safetensors")
+
+
+def check_ending(path: Path) -> None:
+    """Raises ValueError for a path that is not of a file of this package."""
+    if not path.name.endswith(ENDINGS):
+        raise ValueError(
+            f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}"
+        )
 
 
 def describe(value: Any) -> dict[str, Any]:
@@ -24,11 +35,91 @@ def _fields(value):
     return {"class": type(value).__name__} | {name: getattr(value, name) for name in names}
 
 
-def encode(model: keras.Model) -> str:
-    """The metadata of a network, as text."""
-    return json.dumps(
-        {"spec": describe(model.spec), "preprocessing": describe(model.preprocessing)}
-    )
+def restore(stored: Any, kind: Any) -> Any:
+    """The inverse of `describe`: a value of a kind, which is a type, as annotations write it.
+
+    Of a class, those that derive from it are accepted, too; a field that is not stored has its
+    default.
+
+    Raises:
+        ValueError: for data that describe no such value.
+    """
+    kinds = get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+    try:
+        if isinstance(stored, dict):
+            known = {each.__name__: each for each in subclasses(kinds)}
+            cls = known[stored["class"]] if "class" in stored else next(iter(known.values()))
+            hints = get_type_hints(cls)
+            fields = {name: value for name, value in stored.items() if name != "class"}
+            return cls(**{name: restore(value, hints[name]) for name, value in fields.items()})
+        if isinstance(stored, list):
+            return _restore_tuple(stored, next(each for each in kinds if _is_tuple(each)))
+    except (KeyError, TypeError, StopIteration) as error:
+        raise ValueError(f"no {getattr(kind, '__name__', kind)}: {str(stored)[:80]}") from error
+    return stored
+
+
+def subclasses(kinds: Iterable[Any]) -> Iterator[type]:
+    """The classes among types, and those that derive from them."""
+    for kind in kinds:
+        if isinstance(kind, type):
+            yield kind
+            yield from subclasses(kind.__subclasses__())
+
+
+def _is_tuple(kind):
+    return get_origin(kind) is tuple or hasattr(kind, "_fields")
+
+
+def _restore_tuple(stored, kind):
+    if hasattr(kind, "_fields"):
+        kinds = get_type_hints(kind).values()
+        return kind(*(restore(value, each) for value, each in zip(stored, kinds, strict=False)))
+    kinds = get_args(kind)
+    kinds = kinds[:1] * len(stored) if kinds[-1] is ... else kinds
+    return tuple(restore(value, each) for value, each in zip(stored, kinds, strict=True))
+
+
+def about(model: keras.Model) -> dict[str, Any]:
+    """The metadata of a network: what it has of the architecture, the preprocessing and the names
+    of the classes, as plain data that JSON holds.
+    """
+    found: dict[str, Any] = {
+        name: describe(getattr(model, name))
+        for name in ("spec", "preprocessing")
+        if dataclasses.is_dataclass(getattr(model, name, None))
+    }
+    names = getattr(model, "class_names", None)
+    return found if names is None else found | {"class_names": list(map(str, names))}
+
+
+def class_names_of(metadata: Any) -> tuple[str, ...] | None:
+    """The names of the classes that the weights were trained for, or None where the file does not
+    say.
+
+    Raises:
+        ValueError: if the metadata is damaged.
+    """
+    names = metadata.get("class_names") if isinstance(metadata, dict) else None
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError(f"its metadata is damaged: the names of its classes: {str(names)[:80]}")
+    return tuple(names)
+
+
+def layers_of(metadata: Any) -> dict[str, str] | None:
+    """The names of a network's layers by their places in a file that has weights of others too;
+    None of a file without others.
+
+    Raises:
+        ValueError: if the metadata is damaged.
+    """
+    layers = metadata.get("layers") if isinstance(metadata, dict) else None
+    is_named = isinstance(layers, dict) and all(isinstance(n, str) for n in layers.values())
+    if layers is not None and not is_named:
+        raise ValueError(f"its metadata is damaged: its layers are {str(layers)[:80]!r}")
+    return layers
 
 
 def preprocessing_of(metadata: Any) -> Preprocessing | None:

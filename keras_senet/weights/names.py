@@ -7,7 +7,7 @@ which gives it as a `Naming`.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple, TypeAlias
 
 import keras
@@ -26,6 +26,7 @@ STATISTICS = {
 }
 LAYER = {"weight": "kernel", "bias": "bias"}
 SE_LAYERS = ("_se_reduce", "_se_expand")
+HEAD = "head"  # what names of weights begin with that users' layers have
 
 
 class Naming(NamedTuple):
@@ -163,23 +164,86 @@ def _caffe_entry(name, entry, naming):
     return f"{found}{suffix}/{variables[int(number)]}", keras_layout(entry)
 
 
-def from_keras(entries: Entries, model: keras.Model) -> Entries:
-    """Keras' entries by the names here: it numbers a class's layers in the order of the model."""
-    names = dict(_keras_places(model))
+def from_keras(
+    entries: Entries, model: keras.Model, layers: Mapping[str, str] | None = None
+) -> Entries:
+    """Keras' entries by the names here: it numbers a class's layers in the order of the model.
+
+    `layers` has the names of layers by their place in a file of another model, one that contains
+    this one.
+    """
+    if layers is None:
+        layers = {place: layer.name for layer, place in keras_places(model)}
+    names = {}
+    by_name = {layer.name: layer for layer in model.layers}
+    for place, name in layers.items():
+        if name in by_name:
+            names |= _variables(place, by_name[name])
     return {names.get(place, place): entry for place, entry in entries.items()}
 
 
-def _keras_places(model):
+def keras_places(model: keras.Model, before: str = "") -> Iterator[tuple[keras.Layer, str]]:
+    """Each layer of a functional model, and of models within it, with its place in Keras' files."""
+    for layer, kind in _number_kinds(model.layers):
+        place = f"{before}layers/{kind}"
+        yield layer, place
+        if isinstance(layer, keras.Model):
+            yield from keras_places(layer, f"{place}/")
+
+
+def _number_kinds(layers):
+    """Each layer with its class's name, and a number from the second one of a class on."""
     counts = Counter()
-    for layer in model.layers:
+    for layer in layers:
         kind = _snake_case(type(layer).__name__)
-        place = f"layers/{kind}" + (f"_{counts[kind]}" if counts[kind] else "")
+        yield layer, f"{kind}_{counts[kind]}" if counts[kind] else kind
         counts[kind] += 1
-        gate = isinstance(layer, SqueezeExcite)
-        parts = {"/reduce": layer.reduce, "/expand": layer.expand} if gate else {"": layer}
-        for path, part in parts.items():
-            for i, variable in enumerate(part.weights):
-                yield f"{place}{path}/vars/{i}", own_name(variable)
+
+
+def _variables(place, layer):
+    """The names here of a layer's variables, by their places in Keras' files."""
+    gate = isinstance(layer, SqueezeExcite)
+    parts = {"/reduce": layer.reduce, "/expand": layer.expand} if gate else {"": layer}
+    return {
+        f"{place}{path}/vars/{i}": own_name(variable)
+        for path, part in parts.items()
+        for i, variable in enumerate(part.weights)
+    }
+
+
+def name_variables(model: keras.Model, base: Collection[keras.Layer]) -> dict[str, keras.Variable]:
+    """The variables of a model by their names in a file: those of the network in it as `own_name`,
+    others "head/dense_1/kernel", by their class as in Keras' files: names that Keras makes up are
+    others in the next model.
+
+    Raises:
+        ValueError: if two have one name.
+    """
+    named = {}
+    for layer, place in [*((layer, "") for layer in base), *_head_places(model, base, HEAD)]:
+        for variable in layer.weights:
+            name = f"{place}/{_inner_name(layer, variable)}" if place else own_name(variable)
+            if named.setdefault(name, variable) is not variable:
+                raise ValueError(
+                    f"`model` must have one variable of a name. Received: {model.name!r} with two "
+                    f"called {name!r}"
+                )
+    return named
+
+
+def _head_places(model, base, before):
+    """Each layer that is not the network's and no model, with a place by the classes of such."""
+    for layer, kind in _number_kinds(layer for layer in model.layers if layer not in base):
+        if isinstance(layer, keras.Model):
+            yield from _head_places(layer, base, f"{before}/{kind}")
+        else:
+            yield layer, f"{before}/{kind}"
+
+
+def _inner_name(layer, variable):
+    """The variable's name after its layer's, which comes after those of models."""
+    _, _, inner = f"/{variable.path}".rpartition(f"/{layer.name}/")
+    return (inner or variable.name).replace(".", "/")
 
 
 def _snake_case(name):
@@ -194,7 +258,7 @@ def from_own(entries: Entries) -> Entries:
 
 def to_own(arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     """Arrays by the names that a `.safetensors` file gets."""
-    return {name.replace("/", "."): np.ascontiguousarray(array) for name, array in arrays.items()}
+    return {name.replace("/", "."): np.asarray(array, order="C") for name, array in arrays.items()}
 
 
 def _unique(pairs):

@@ -17,30 +17,10 @@ MAX_DEPTH = 6  # of dictionaries in each other
 MAX_LISTED = 100  # items of a list that are looked at
 # The names of dictionaries around weights: of two networks, the one that is named earlier here is
 # taken, as by timm.
-WRAPPERS = (
-    "state_dict",
-    "model_state_dict",
-    "model_state",
-    "model",
-    "network",
-    "net",
-    "weights",
-    "params",
-    "module",
-)
+WRAPPERS = "state_dict model_state_dict model_state model network net weights params module".split()
 # What stands before names in the modules that trainings wrap networks into
 PREFIXES = frozenset(
-    (
-        "module",
-        "_orig_mod",
-        "model",
-        "timm_model",
-        "network",
-        "net",
-        "backbone",
-        "encoder",
-        "_model",
-    )
+    "module _orig_mod model timm_model network net backbone encoder _model".split()
 )
 # Running averages of weights: what their publishers evaluate
 AVERAGES = frozenset(("ema", "averaged", "average"))

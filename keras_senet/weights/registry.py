@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from keras_senet.fields import check_argument
 from keras_senet.weights.readers import ENDINGS
 
 if TYPE_CHECKING:
@@ -152,9 +153,9 @@ def is_published(model_name: str) -> bool:
     return any(_key(checkpoint.model) == _key(model_name) for checkpoint in CHECKPOINTS)
 
 
-def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
+def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | str:
     """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an
-    existing file.
+    existing file. `others` are what else the caller accepts, for the message.
 
     The last two may have "#name" at their end, a part of the file: `split_part` takes it off.
     "imagenet" is the authors' checkpoint, or the network's first where they have published none.
@@ -170,19 +171,13 @@ def resolve(weights: Any, model_name: str) -> Checkpoint | Path | str:
         return tags[str(weights)]
     if str(weights).startswith(HUB):
         return str(weights)
-    accepted = ", ".join(
-        [
-            *map(repr, tags),
-            f"the path of an existing file ({', '.join(ENDINGS)})",
-            "'hf://owner/name'",
-        ]
-    )
-    none = "" if tags else f"; there are no published weights for {model_name!r}"
+    file = f"the path of an existing file ({', '.join(ENDINGS)})"
+    accepted = ", ".join([*map(repr, tags), file, "'hf://owner/name'", *others])
+    if not tags:
+        accepted += f"; there are no published weights for {model_name!r}"
     path, _ = split_part(Path(str(weights)))
-    if not path.name.endswith(ENDINGS) or not path.is_file():
-        raise ValueError(
-            f"`weights` must be None, {accepted}{none}. Received: weights={str(weights)!r}"
-        )
+    is_file = path.name.endswith(ENDINGS) and path.is_file()
+    check_argument("weights", str(weights), is_file, accepted)
     return Path(weights)
 
 

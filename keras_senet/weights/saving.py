@@ -1,6 +1,7 @@
 """Writing weights with the architecture that they belong to."""
 
 import errno
+import json
 import math
 import os
 from pathlib import Path
@@ -10,14 +11,14 @@ import h5py
 import keras
 import numpy as np
 
+from keras_senet.bases import base_preprocessing, require_base
 from keras_senet.extras import require
 from keras_senet.files import replacing
-from keras_senet.weights.metadata import METADATA, encode
-from keras_senet.weights.names import own_name, to_own
+from keras_senet.weights.metadata import METADATA, about, check_ending, describe
+from keras_senet.weights.names import keras_places, name_variables, to_own
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 OVERHEAD = 4096  # bytes that a file and each array in it take, at most
-ENDINGS = (".weights.h5", ".safetensors")
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
@@ -28,19 +29,19 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     earlier one is still there. Names in a `.safetensors` file are those of the layers, such as
     "stage3_block2_conv1.kernel", in Keras' layout.
 
+    The model may contain the network, and layers of yours: `load_weights` loads such a file into a
+    model that is built alike, and the network's constructor takes its own part of it with
+    `include_top=False`. The names of the other weights begin with "head.".
+
     Raises:
-        ValueError: for another file name, a model that no constructor of this package made, or
-            variables of bfloat16 in a `.weights.h5` file.
+        ValueError: for another file name, a model without a network of this package, or variables
+            of bfloat16 in a `.weights.h5` file.
         MissingExtraError: for `.safetensors` without the extra `weights`.
         OSError: if the file cannot be written.
     """
     path = Path(path)
     check_path(path)
-    if not hasattr(model, "spec"):
-        raise ValueError(
-            f"Only networks of keras_senet carry their architecture; {model.name!r} does not. "
-            "Use `model.save_weights` for it."
-        )
+    base = require_base(model, "Use `model.save_weights` for it")
     if path.name.endswith(".weights.h5") and any(
         variable.dtype == "bfloat16" for variable in model.weights
     ):
@@ -50,7 +51,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
     write = _write_keras if path.name.endswith(".weights.h5") else _write_safetensors
     with replacing(path) as partial:
         _reserve(partial, model)
-        write(model, partial)
+        write(model, base, partial)
 
 
 def _reserve(file, model):
@@ -71,24 +72,41 @@ def _reserve(file, model):
 def check_path(path: str | os.PathLike) -> None:
     """Raises ValueError or FileNotFoundError for a path that no weights can be written to."""
     path = Path(path)
-    if not path.name.endswith(ENDINGS):
-        raise ValueError(
-            f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}"
-        )
+    check_ending(path)
     if not path.parent.is_dir():
         raise FileNotFoundError(f"The folder of {str(path)!r} does not exist")
 
 
-def _write_keras(model, path):
+def _write_keras(model, base, path):
     model.save_weights(path)
+    own = set(base.layers)
+    places = {place: layer.name for layer, place in keras_places(model) if layer in own}
     with h5py.File(path, "a") as file:
         # Of a fixed length, which readers need not follow
-        file.attrs[METADATA] = np.bytes_(encode(model).encode())
+        file.attrs[METADATA] = np.bytes_(_metadata(model, base, places).encode())
 
 
-def _write_safetensors(model, path):
+def _write_safetensors(model, base, path):
     library = require("safetensors.numpy", "weights")
-    arrays: dict[str, Any] = {
-        own_name(variable): keras.ops.convert_to_numpy(variable) for variable in model.weights
+    variables = name_variables(model, dict.fromkeys(base.layers))
+    arrays: dict[str, Any] = {name: _as_floats(each) for name, each in variables.items()}
+    library.save_file(to_own(arrays), path, metadata={METADATA: _metadata(model, base, {})})
+
+
+def _as_floats(variable):
+    """An array; whole numbers, such as the count of a `Normalization`, as float32."""
+    array = np.asarray(keras.ops.convert_to_numpy(variable))
+    return array.astype("float32") if array.dtype.kind in "iu" else array
+
+
+def _metadata(model, base, places):
+    """The text about the network in a model; with the places of its layers if others have weights
+    too.
+    """
+    found = about(model) | {
+        "spec": describe(base.origin.spec),
+        "preprocessing": describe(base_preprocessing(model, base)),
     }
-    library.save_file(to_own(arrays), path, metadata={METADATA: encode(model)})
+    own = {id(weight) for layer in base.layers for weight in layer.weights}
+    has_others = any(id(weight) not in own for weight in model.weights)
+    return json.dumps(found | ({"layers": places} if has_others else {}))

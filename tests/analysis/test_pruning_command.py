@@ -19,6 +19,7 @@ from keras_senet.analysis.pruning import prune
 from keras_senet.analysis.removal import remove_se
 from keras_senet.complexity import complexity
 from keras_senet.evaluation import load_run
+from keras_senet.weights.metadata import describe
 
 
 @pytest.fixture
@@ -72,7 +73,7 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
     with Image.open(output / "pruning.png") as picture:
         assert picture.size == (864, 600)
 
-    model, test_set = load_run(run_folder).model, data.load("digits", "test")
+    model, test_set = load_run(run_folder), data.load("digits", "test")
     plain = complexity(remove_se(model))
     spread = np.linspace(0, 79, 30).astype(int)
     ranking = np.array(model.preprocessing.normalize(data.load("digits", "train").images[spread]))
@@ -99,7 +100,7 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
 
 
 def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, monkeypatch):
-    """Takes 5 s: four files of two networks, each evaluated too."""
+    """Takes 5 s: three files of two networks, each evaluated too."""
     run_files_here(monkeypatch)
     output = run_folder / "pruned"
     flags = ("--remove-se", "--constant", "--keep", 0.5, "--images", 30)
@@ -107,8 +108,8 @@ def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, 
     with (output / "pruning.csv").open(newline="") as file:
         rows = {row["network"]: row for row in csv.DictReader(file)}
     for name, formats in {
-        "no-se-mean": ("savedmodel", "tflite", "onnx"),
-        "keep-0.5": ("onnx",),
+        "no-se-mean": ("tflite", "onnx"),
+        "keep-0.5": ("savedmodel",),
     }.items():
         file = str(output / f"{name}.keras")
         assert cli.main(["evaluate", "--workdir", file]) == 0
@@ -119,7 +120,7 @@ def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, 
         exports = json.loads((output / name / "exports" / "report.json").read_text())["exports"]
         assert [each["format"] for each in exports] == list(formats)
         assert all(each["relative_error"] <= 1e-4 for each in exports)
-    properties = onnx.load(output / "keep-0.5" / "exports" / "model.onnx").metadata_props
+    properties = onnx.load(output / "no-se-mean" / "exports" / "model.onnx").metadata_props
     assert json.loads({each.key: each.value for each in properties}["class_names"]) == list(
         "0123456789"
     )
@@ -129,9 +130,12 @@ def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, 
 
 
 def test_a_file_that_says_nothing_of_itself(run_folder, tmp_path):
+    """As earlier versions wrote them: the preparation of images is in `pruning.json`."""
+    network = load_run(run_folder)
+    plain = keras.Model(network.input, network.output)
     for action, message in [
-        (lambda file: None, "holds no network of `keras-senet prune`: there is no no-se.keras"),
-        (lambda file: load_run(run_folder).model.save(file), "there is no pruning.json"),
+        (lambda file: None, "There is no file"),
+        (lambda file: plain.save(file), "does not say how images are prepared"),
         (
             lambda file: file.with_name("pruning.json").write_text("[]"),
             r"pruning\.json' is damaged",
@@ -142,6 +146,11 @@ def test_a_file_that_says_nothing_of_itself(run_folder, tmp_path):
         action(file)
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             load_run(file)
+    about = {"network": "N", "dataset": "digits", "variants": [{"file": "no-se.keras"}]}
+    about["preprocessing"] = describe(network.preprocessing)
+    file.with_name("pruning.json").write_text(json.dumps(about))
+    assert load_run(file).preprocessing == network.preprocessing
+    assert load_run(file).class_names == tuple("0123456789")
 
 
 @pytest.mark.slow
@@ -171,7 +180,7 @@ def test_the_counts_of_a_run_without_its_images(run_folder, capfd, monkeypatch):
         )
         == 0
     )
-    counts = complexity(prune(load_run(run_folder).model, 0.5, ranking="random"))
+    counts = complexity(prune(load_run(run_folder), 0.5, ranking="random"))
     assert f"{counts.parameters:,}" in capfd.readouterr().out
     assert {path.name for path in output.iterdir()} == {"pruning.csv", "pruning.json"}
 

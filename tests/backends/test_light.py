@@ -16,6 +16,7 @@ from keras import layers
 from tiny import TINY, randomize
 
 import keras_senet
+from keras_senet.analysis import grad_cam
 from keras_senet.extras import MissingExtraError
 from keras_senet.initializers import shapes_only
 
@@ -69,6 +70,16 @@ def test_foreign_weights_are_loaded(ending, write, tmp_path):
     loaded = TINY["bottleneck"].constructor(weights=tmp_path / f"a{ending}")
     for own, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
         np.testing.assert_allclose(own, other, rtol=1e-6)
+
+
+def test_grad_cam_is_the_weights_times_the_maps(network):
+    images, classes = images_for(32, 3), [1, 0, 7]
+    (pool,) = (e for e in network.layers if isinstance(e, layers.GlobalAveragePooling2D))
+    maps = outputs(keras.Model(network.input, pool.input), images)
+    kernel = keras.ops.convert_to_numpy(network.layers[-1].kernel)
+    heat = np.maximum(np.einsum("nhwc,nc->nhw", maps, kernel.T[classes]), 0)
+    heat /= heat.max(axis=(1, 2), keepdims=True)
+    np.testing.assert_allclose(grad_cam(network, images, classes), heat, atol=1e-5)
 
 
 def test_a_network_is_fitted_saved_and_loaded(tmp_path):
@@ -163,7 +174,6 @@ def test_predictions_are_decoded():
 
 
 NEED_TENSORFLOW = {
-    "read": lambda network, path: network.preprocessing.read(path),
     "crop": lambda network, path: network.preprocessing.crop(TINY_IMAGES[0]),
     "data": lambda network, path: keras_senet.data.load,
     "training": lambda network, path: keras_senet.training.Trainer,

@@ -355,7 +355,10 @@ def test_a_headless_network_of_one_channel_converts(tmp_path, run):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("predict", "{picture}", "--model", "SEResNet21"), '"SEResNet21" for --model'),
+        (
+            ("predict", "{picture}", "--model", "SEResNet21"),
+            "Did you mean 'SEResNet",
+        ),
         (("predict", "{picture}", "--model", "SEResNet20"), "weights='imagenet'"),
         (("predict", "gone.jpg", "--model", "SEResNet20", "--weights", "{weights}"), "gone.jpg"),
         (

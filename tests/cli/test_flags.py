@@ -62,7 +62,10 @@ def test_values_are_read(text, field, value):
         ("prune --model SEResNet50 --keep 1.5", "--keep must be above 0 and at most 1"),
         ("prune --model SEResNet50", "--remove-se or --keep must be given"),
         ("prune --keep 0.5", "--model or --workdir must be given"),
-        ("evaluate --model SEResNet50 --weights a b", "once for each --model: 2 for 1"),
+        (
+            "evaluate --model SEResNet50 --weights a b",
+            "once for each --model that is a constructor's name: 2 for 1",
+        ),
         ("evaluate --workdir w --batch-size 0", "--batch-size must be at least 1"),
         ("evaluate --workdir w --protocol six", '"six" for --protocol'),
         ("export SEResNet50 --format onxn", '"onxn" for --format.*Did you mean "onnx"'),

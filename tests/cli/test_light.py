@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,7 @@ LIGHT = [
     ["list", "--paper"],
     ["list", "--weights"],
     ["list", "--recipes"],
+    ["data", str(Path(__file__).parents[2] / "results"), "--headers-only"],
 ]
 REFUSED = [
     [],
@@ -34,12 +36,22 @@ REFUSED = [
     ["train", "--workdir", "/nowhere", "--recipe", "digits", "--no-such"],
     ["ablate", "--workdir", "/nowhere", "--recipe", "digits", "--variants", "r3"],
     ["evaluate", "--model", "SEResNet51"],
+    ["train", "--workdir", "/nowhere", "--recipe", "none"],
+    ["train", "--workdir", "/nowhere", "--recipe", "digits", "--engine", "none"],
+    ["train", "--workdir", "/nowhere", "--dataset", "cifar10", "--epochs", "0"],
+    ["ablate", "--workdir", "/nowhere", "--recipe", "digits", "--seeds", "0", "-1"],
+    ["evaluate", "--model", "SEResNet50", "--size", "0"],
+    ["evaluate", "--model", "SEResNet50", "--short-side", "-1"],
+    ["summary", "SEResNet50", "--size", "0"],
+    ["export", "/"],
     ["predict", "a.jpg", "--model", "SEResNet51"],
     ["predict", "a.jpg", "--model", "SEResNet50", "--top", "0"],
     ["prune", "--model", "SEResNet50", "--keep", "2"],
     ["export", "SEResNet51"],
     ["export", "SEResNet50", "--quantization", "int8"],
     ["quickstart", "--seed", "-1"],
+    ["data"],
+    ["data", "./nowhere", "--recipe", "digits"],
 ]
 # One process runs them all, each as if it were the first.
 PROGRAM = """
@@ -81,6 +93,21 @@ def test_usage_errors_are_one_line_without_keras(results):
         assert errors.count("\n") == 1, arguments
         assert errors.startswith("keras-senet"), arguments
         assert "│" not in errors
+
+
+def test_keras_is_ready_after_a_command_that_needed_none():
+    """Keras can load saved models of a process whose command line ended before Keras was there."""
+    code = """
+import sys, keras_senet_cli
+assert keras_senet_cli.main(["train"]) == 2 and "keras" not in sys.modules
+import keras_senet
+import keras
+assert keras.saving.get_registered_object("keras_senet>SqueezeExcite") is not None
+assert keras_senet_cli.main(["summary", "SEResNet51"]) == 2
+assert sys.modules["keras_senet"] is keras_senet
+"""
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_help_names_the_commands_without_any_library():

@@ -2,8 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
 import shlex
+import signal
 
 import little
 import pytest
@@ -16,6 +18,7 @@ from keras_senet.recipes import RECIPES, Augmentation, Recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.se import SE
+from keras_senet.training.progress import Progress
 
 RUN = ["--recipe", "digits", "--workdir", "w"]
 DIGITS = RECIPES["digits"]
@@ -134,8 +137,13 @@ def test_a_run_that_an_earlier_version_began_is_continued(tmp_path, written, se)
     ("flags", "message"),
     [
         (["--recipe", "digit"], '"digit" for --recipe.*"cifar10".*Did you mean "digits"'),
-        (["--epochs", "0"], "epochs=0"),
-        (["--batch-size", "81"], "batch_size=81"),
+        (["--epochs", "0"], "--epochs must be from 1 to 1000000. Received: --epochs 0"),
+        (["--batch-size", "81"], "--batch-size must be .* images, 80. Received: --batch-size 81"),
+        (["--milestones", "2", "1"], "--milestones must be rising.*: --milestones 2.0 1.0$"),
+        (["--se.reduction", "0"], "--se.reduction must be .*Received: --se.reduction 0"),
+        (["--warmup-epochs", "99"], "--warmup-epochs must be .*--epochs 14.*warmup-epochs 99.0"),
+        (["--sync-bn", "--accumulation", "2"], "--accumulation must be 1 with --sync-bn"),
+        (["--restart"], "--restart is for a run with fewer epochs.*Received: --restart$"),
         (["--max-steps", "0"], "--max-steps must be at least 1.*--max-steps 0"),
         (["--keep", "0"], "--keep must be at least 1"),
         (["--checkpoint-minutes", "nan"], "--checkpoint-minutes must be at least 0"),
@@ -146,6 +154,8 @@ def test_a_run_that_an_earlier_version_began_is_continued(tmp_path, written, se)
         (["--epochs", "1.5"], "--epochs: must be a whole number. Received: 1.5"),
         (["--milestones", "1,b"], "--milestones: must be numbers. Received: 1 b"),
         (["--depths", "1", "1.5", "1"], "--depths: must be whole numbers. Received: 1 1.5 1"),
+        (["--engine", "none"], '"none" for --engine. Choose from: "trainer", "fit"'),
+        (["--recipe", "none"], '"none" for --recipe'),
         (["--engine", "jit"], '"jit" for --engine. Choose from: "trainer", "fit"'),
         (["--epoch", "3"], "--epoch. Did you mean --epochs"),
         (["--flip=3"], '"3" into bool'),
@@ -186,10 +196,22 @@ def test_an_ablation_has_the_recipe_of_its_runs(tmp_path):
         read_options("train", TrainOptions, ["--workdir", str(tmp_path)])
 
 
+def test_an_ablation_has_not_the_recipe_of_another_run(tmp_path):
+    (tmp_path / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(DIGITS)}))
+    with pytest.raises(ValueError, match="holds no run to continue"):
+        read_options("ablate", AblateOptions, ["--workdir", str(tmp_path)])
+
+
+def test_a_damaged_run_does_not_keep_help_from_being_printed(tmp_path, capsys):
+    (tmp_path / "recipe.json").write_text("{")
+    assert cli.main(["train", "--workdir", str(tmp_path), "--help"]) == 0
+    assert capsys.readouterr().out.startswith("Usage: keras-senet train ")
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (None, "--recipe must be one of digits, .*Received: --workdir"),
+        (None, "--dataset or --recipe must be given.*one of digits, .*Received: --workdir"),
         ("{", "recipe.json' is damaged"),
     ],
 )
@@ -199,3 +221,90 @@ def test_without_a_recipe_the_folder_must_hold_a_run(tmp_path, capsys, content, 
     assert cli.main(["train", "--workdir", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line
+
+
+# --- a run and what comes after it
+
+
+@pytest.fixture
+def train(capsys, monkeypatch):
+    """Trains in this process; returns (status, lines of the output, lines of the error stream)."""
+
+    def train(*flags):
+        status = cli.main(["train", *map(str, flags)])
+        printed = capsys.readouterr()
+        return status, printed.out.splitlines(), printed.err.splitlines()
+
+    return train
+
+
+def test_a_run_tells_what_to_do_next_and_is_extended(tmp_path, train):
+    """4 s: a run in a folder whose name a shell must have quoted, extended, and asked for again."""
+    folder = tmp_path / "my run"
+    quoted = shlex.quote(str(folder))
+    flags = ["--recipe", "digits", "--batch-size", 16, "--warmup-epochs", 0, "--epochs", 1]
+    status, out, _ = train(*flags, "--workdir", folder, "--max-steps", 2)
+    assert (status, out[-1]) == (0, f"to continue: keras-senet train --workdir {quoted}")
+    status, out, _ = train("--workdir", folder)
+    assert status == 0
+    commands = out[-1].removeprefix("next: ").split("; ")
+    assert [shlex.split(each) for each in commands] == [
+        ["keras-senet", "predict", "IMAGE.jpg", "--workdir", str(folder)],
+        ["keras-senet", "report", str(folder)],
+        ["keras-senet", "export", str(folder)],
+    ]
+    status, out, _ = train("--workdir", folder)
+    extend = f"to extend it: keras-senet train --workdir {quoted} --epochs 2"
+    assert any("had all of its 1 epochs before; " + extend in line for line in out)
+    status, out, err = train(*shlex.split(extend)[5:], "--restart", "--quiet")
+    assert (status, len(out)) == (0, 1)
+    assert err[0] == "extended from 1 to 2 epochs"
+    assert "2 epochs before" in "".join(train("--workdir", folder, "--epochs", 2, "--restart")[1])
+    status, _, err = train("--workdir", folder, "--epochs", 1)
+    assert (status, len(err)) == (2, 1)
+    assert "a run can have more epochs than it had, not fewer" in err[0]
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=str
+)
+def test_a_run_that_is_interrupted_says_how_to_continue(
+    tmp_path, capsys, monkeypatch, number, status
+):
+    """Its own command, with what it was given, on the error stream."""
+    monkeypatch.setattr(Progress, "advance", lambda *_: os.kill(os.getpid(), number))
+    flags = ["train", "--recipe=digits", "--batch-size", "16", "--workdir", str(tmp_path / "a b")]
+    for more, count in (([], 2), (["--quiet"], 1)):
+        try:
+            ended = cli.main([*flags, *more])
+        except SystemExit as error:
+            ended = error.code
+        printed = capsys.readouterr()
+        assert ended == status
+        lines = printed.err.splitlines()
+        assert len(lines) == count
+        if not more:
+            (line,) = [each for each in lines if each.startswith("to continue: ")]
+            assert shlex.split(line)[2:] == ["keras-senet", *flags]
+
+
+def test_a_rate_is_found_and_the_command_that_uses_it(tmp_path, train):
+    status, out, err = train(*RUN[:2], "--batch-size", 16, "--find-rate", "--workdir", tmp_path)
+    assert status == 0, err
+    assert {path.name for path in tmp_path.iterdir()} == {"rates.csv", "rates.png"}
+    command = shlex.split(out[-1])
+    assert command[:4] == ["to", "use", "it:", "keras-senet"]
+    assert "--find-rate" not in command
+    options = read_options("train", TrainOptions, command[5:])
+    assert f"learning rate {options.recipe.learning_rate:.2g}:" in out[-2]
+    assert options.recipe.batch_size == 16
+
+
+def test_what_was_chosen_is_said_and_recorded(tmp_path, train):
+    flags = ["--dataset", "digits", "--workdir", tmp_path, "--batch-size", 16, "--max-steps", 1]
+    _, out, _ = train(*flags)
+    assert out[0] == "recipe: digits, the protocol of digits; SEResNet20 on digits"
+    about = json.loads((tmp_path / "recipe.json").read_text())
+    assert about["recipe"]["chosen"] == "digits, the protocol of digits"
+    _, out, _ = train(*flags)  # which continues it
+    assert not any(line.startswith("recipe:") for line in out)

@@ -2,12 +2,15 @@
 
 import csv
 import json
+from pathlib import Path
 
 import little
 import numpy as np
 import pytest
 import report_runs
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+from hostile import FACTOR, FIRST, SECOND, predictions, random_images, rescaled
 
 import keras_senet
 from keras_senet import cli, data
@@ -17,6 +20,7 @@ from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import ExportFile
 from keras_senet.export.formats import Quantization
 from keras_senet.export.images import images_for
+from keras_senet.export.tflite_metadata import read_metadata
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +110,7 @@ def test_a_dataset_is_not_the_folder_of_its_name(network, tmp_path, monkeypatch)
 
 
 def test_a_finished_run_with_its_classes(run_folder, images):
+    """Over 5 s on a slow machine: a SavedModel with three signatures."""
     assert (
         cli.main(["export", str(run_folder), "--format", "savedmodel", "--calibration", "digits"])
         == 0
@@ -117,10 +122,113 @@ def test_a_finished_run_with_its_classes(run_folder, images):
     ]
 
 
+def exports_of(folder):
+    report = json.loads((folder / "exports" / "report.json").read_text())
+    return {Path(each["path"]).name: each for each in report["exports"]}
+
+
+def test_a_run_is_calibrated_and_evaluated_on_its_own_images(run_folder, images, capsys):
+    flags = ["--format", "tflite", "onnx", "--quantization", "int8", "--io-dtype", "uint8"]
+    assert cli.main(["export", str(run_folder), *flags]) == 0
+    content = (run_folder / "exports" / "model.int8.tflite").read_bytes()
+    assert Interpreter(model_content=content).get_input_details()[0]["dtype"] == np.uint8
+    assert read_metadata(content).class_names == images["test"].class_names
+    found = exports_of(run_folder)
+    assert len(found) == 4
+    for each in found.values():
+        assert (each["evaluated_images"], each["evaluated_split"]) == (100, "test")
+        assert each["keras_accuracy"] == 0.8  # by the labels of the fixture
+        assert abs(each["accuracy"] - 0.8) <= 0.01
+        assert each["sensitive_layers"] is None
+    printed = capsys.readouterr().out
+    assert "accuracy on test images" in printed
+    assert "Layers that lose most" not in printed
+
+
+def test_accuracy_is_of_so_many_images(run_folder):
+    for count, expected in ((30, 30), (0, None)):
+        flags = ["--format", "onnx", "--evaluate-images", str(count), "--overwrite"]
+        assert cli.main(["export", str(run_folder), *flags]) == 0
+        assert exports_of(run_folder)["model.onnx"]["evaluated_images"] == expected
+
+
+def test_the_layers_that_lose_are_named(run_folder, capsys, monkeypatch):
+    """In a run with a hostile layer, whose file is better when that stays in float."""
+    model, shown = rescaled(FACTOR), random_images()
+    labelled = data.Dataset(shown, predictions(model, shown), tuple("0123456789"))
+    monkeypatch.setitem(data.DATASETS, "digits", lambda split: labelled)
+    report_runs.leave(run_folder, model)
+    command = ["export", str(run_folder), "--format", "tflite", "--quantization", "int8"]
+    assert cli.main(command) == 0
+    printed = capsys.readouterr().out
+    assert "Layers that lose most in int8" in printed
+    assert f"int8 with --float-layers {FIRST} {SECOND}; more images" in printed
+    found = exports_of(run_folder)
+    assert found["model.tflite"]["sensitive_layers"] is None
+    lossy = found["model.int8.tflite"]
+    assert (lossy["keras_accuracy"], lossy["sensitive_layers"]) == (1, [FIRST])
+    assert cli.main([*command, "--overwrite", "--float-layers", FIRST, SECOND]) == 0
+    saved = exports_of(run_folder)["model.int8.tflite"]
+    assert saved["accuracy"] > lossy["accuracy"] + 0.1
+
+
+def test_no_file_is_written_for_a_layer_that_is_not_there(run_folder, capsys):
+    flags = ["--quantization", "int8", "--float-layers", FIRST, "stage2_block1_con2"]
+    assert cli.main(["export", str(run_folder), *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.endswith("Received: 'stage2_block1_con2'. Did you mean 'stage2_block1_conv2'?")
+    assert not (run_folder / "exports").exists()
+
+
+@pytest.fixture
+def moved_run(network, tmp_path):
+    """A run whose dataset is no longer there."""
+    return report_runs.leave(tmp_path / "run", network, dataset=str(tmp_path / "gone"))
+
+
+def test_a_run_whose_images_are_gone(moved_run, capsys):
+    assert cli.main(["export", str(moved_run), "--quantization", "int8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "give others by --dataset or --calibration" in line
+    assert not (moved_run / "exports").exists()
+    assert cli.main(["export", str(moved_run), "--format", "onnx"]) == 0
+    assert "Accuracy is not measured" in capsys.readouterr().out
+    assert exports_of(moved_run)["model.onnx"]["accuracy"] is None
+
+
+def test_a_network_whose_dataset_is_not_known(network, tmp_path, capsys):
+    network.save(tmp_path / "mine.keras")
+    assert cli.main(["export", str(tmp_path / "mine.keras"), "--quantization", "int8"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "no images to calibrate on: give --dataset or --calibration" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["mine.keras"]
+
+
+def test_other_images_for_a_run_whose_images_are_gone(moved_run, pictures):
+    flags = ["--format", "onnx", "--quantization", "int8"]
+    assert cli.main(["export", str(moved_run), *flags, "--calibration", pictures]) == 0
+    assert exports_of(moved_run)["model.int8.onnx"]["accuracy"] is None
+    assert cli.main(["export", str(moved_run), *flags, "--dataset", "digits", "--overwrite"]) == 0
+    assert exports_of(moved_run)["model.int8.onnx"]["keras_accuracy"] == 0.8
+
+
+def test_a_dataset_of_other_classes(run_folder, images, monkeypatch, capsys):
+    fewer = data.Dataset(images["test"].images[:4], np.arange(4), tuple("abcd"))
+    monkeypatch.setitem(data.DATASETS, "digits", lambda split: fewer)
+    assert cli.main(["export", str(run_folder), "--format", "onnx", "--dataset", "digits"]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--dataset digits cannot be used: 'tiny' has 10 classes, the dataset 4" in line
+    assert not (run_folder / "exports").exists()
+
+
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
         (["--quantization", "int8"], "--quantization int8 needs images: --calibration DIR"),
+        (["--float-gates"], "--float-gates goes with --quantization int8"),
+        (["--io-dtype", "uint8"], "--io-dtype goes with --quantization int8"),
+        (["--evaluate-images", "-1"], "--evaluate-images must be at least 0"),
+        (["--dataset", "/nowhere"], "--dataset /nowhere cannot be used"),
         (
             ["--format", "onnx", "--quantization", "dynamic"],
             "--quantization dynamic is not for --format onnx",
@@ -130,6 +238,7 @@ def test_a_finished_run_with_its_classes(run_folder, images):
             "--quantization int8 is not for --format savedmodel",
         ),
         (["--quantization", "int8", "--calibration", "/nowhere"], "/nowhere"),
+        (["--quantization", "int8", "--calibration", "."], "'.'"),  # a folder without images
         (["--weights", "/nowhere.weights.h5"], "/nowhere.weights.h5"),
     ],
 )

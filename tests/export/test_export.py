@@ -47,6 +47,11 @@ def little():
     return smallest()
 
 
+NORMALIZED = keras_senet.Preprocessing(
+    (120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=8, crop_fraction=0.8
+)
+
+
 def images_for(model, count=4):
     return synthetic_images(model, None)[:count]
 
@@ -73,9 +78,9 @@ def test_a_file_agrees_with_keras(kind, spec, tmp_path):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_a_file_runs_in_a_process_of_its_own(kind, model, tmp_path, own_process):
-    """Takes 6 s for a SavedModel, whose process imports TensorFlow."""
-    check_report(kind, model, tmp_path / "file")
+def test_a_file_runs_in_a_process_of_its_own(kind, little, tmp_path, own_process):
+    """Takes 5 s for a SavedModel, whose process imports TensorFlow."""
+    check_report(kind, little, tmp_path / "file")
 
 
 def check_report(kind, model, path):
@@ -91,12 +96,11 @@ def check_report(kind, model, path):
 
 
 @pytest.mark.parametrize("kind", WRITERS)
-def test_preprocessing_goes_into_the_file(kind, model, tmp_path):
+def test_preprocessing_goes_into_the_file(kind, little, tmp_path):
     """The file takes 0..255 RGB; run here by hand, not by the exporter's own runner."""
-    preprocessing = keras_senet.Preprocessing((120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=32)
-    WRITERS[kind](model, tmp_path / "file", preprocessing=preprocessing)
-    images = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype("float32")
-    expected = model((images - np.float32([120, 110, 100])) / np.float32([60, 57, 55]))
+    WRITERS[kind](little, tmp_path / "file", preprocessing=NORMALIZED)
+    images = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3)).astype("float32")
+    expected = little((images - np.float32([120, 110, 100])) / np.float32([60, 57, 55]))
     if kind == "savedmodel":
         import tensorflow as tf
 
@@ -120,15 +124,15 @@ def test_a_saved_model_has_each_weight_once(tmp_path):
     assert 4 * weights <= size < 4.2 * weights
 
 
-def test_a_saved_model_runs_where_keras_senet_is_not(model, tmp_path):
-    """Takes 6 s: a process that imports TensorFlow."""
-    export.to_saved_model(model, tmp_path / "saved")
-    np.save(tmp_path / "images.npy", images_for(model))
+def test_a_saved_model_runs_where_keras_senet_is_not(little, tmp_path):
+    """Takes 5 s: a process that imports TensorFlow."""
+    export.to_saved_model(little, tmp_path / "saved")
+    np.save(tmp_path / "images.npy", images_for(little))
     code = """
 import sys, numpy as np, tensorflow as tf
 loaded = tf.saved_model.load(sys.argv[1] + "/saved")
 (name, spec), = loaded.signatures["serving_default"].structured_input_signature[1].items()
-assert (name, spec.shape.as_list()) == ("images", [None, 32, 32, 3]), (name, spec)
+assert (name, spec.shape.as_list()) == ("images", [None, 8, 8, 3]), (name, spec)
 images = np.load(sys.argv[1] + "/images.npy")
 outputs = loaded.signatures["serving_default"](images=tf.constant(images))
 np.save(sys.argv[1] + "/outputs.npy", outputs["predictions"])
@@ -139,13 +143,8 @@ assert not any(name.startswith("keras_senet") for name in sys.modules)
         [sys.executable, "-c", code, str(tmp_path)], check=True, capture_output=True, cwd=tmp_path
     )
     np.testing.assert_allclose(
-        np.load(tmp_path / "outputs.npy"), model(images_for(model)), atol=1e-5
+        np.load(tmp_path / "outputs.npy"), little(images_for(little)), atol=1e-5
     )
-
-
-NORMALIZED = keras_senet.Preprocessing(
-    (120.0, 110.0, 100.0), (60.0, 57.0, 55.0), size=32, crop_fraction=0.8
-)
 
 
 def encoded(*shapes):
@@ -162,17 +161,17 @@ def encoded(*shapes):
     return raw, [decode(image, 3) for image in raw]
 
 
-def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
+def test_a_saved_model_serves_jpeg_and_uint8(little, tmp_path):
     import tensorflow as tf
 
     names = [f"class {i}" for i in range(10)]
     export.to_saved_model(
-        model, tmp_path / "saved", preprocessing=NORMALIZED, class_names=names, features=True
+        little, tmp_path / "saved", preprocessing=NORMALIZED, class_names=names, features=True
     )
     loaded = tf.saved_model.load(tmp_path / "saved")
     raw, pixels = encoded((9, 5), (4, 6), (5, 5))
     crops = np.stack([NORMALIZED.crop(image) for image in pixels])
-    expected = keras.ops.convert_to_numpy(model(NORMALIZED.normalize(crops)))
+    expected = keras.ops.convert_to_numpy(little(NORMALIZED.normalize(crops)))
     for name, images in (("serve_jpeg", tf.stack(raw)), ("serve_uint8", tf.cast(crops, tf.uint8))):
         served = loaded.signatures[name](images=images)
         assert set(served) == {"predictions", "classes", "features"}
@@ -180,7 +179,7 @@ def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
         assert [label.decode() for label in served["classes"].numpy()] == [
             names[i] for i in expected.argmax(-1)
         ]
-        kernel, bias = (keras.ops.convert_to_numpy(w) for w in model.layers[-1].weights)
+        kernel, bias = (keras.ops.convert_to_numpy(w) for w in little.layers[-1].weights)
         logits = served["features"].numpy() @ kernel + bias
         np.testing.assert_allclose(
             np.exp(logits) / np.exp(logits).sum(-1, keepdims=True), expected, atol=1e-5
@@ -190,12 +189,14 @@ def test_a_saved_model_serves_jpeg_and_uint8(model, tmp_path):
 
 
 @pytest.mark.parametrize("signature", ["serve_uint8", "serve_jpeg"])
-def test_a_saved_model_with_one_wrong_signature_is_removed(signature, model, tmp_path, monkeypatch):
+def test_a_saved_model_with_one_wrong_signature_is_removed(
+    signature, little, tmp_path, monkeypatch
+):
     reference = export.SavedModel.signatures[signature]
     wrong = lambda *given: {name: 1.001 * values for name, values in reference(*given).items()}  # noqa: E731
     monkeypatch.setitem(export.SavedModel.signatures, signature, wrong)
     with pytest.raises(export.ParityError, match=f"signature {signature} of the savedmodel file"):
-        export.to_saved_model(model, tmp_path / "file", preprocessing=NORMALIZED)
+        export.to_saved_model(little, tmp_path / "file", preprocessing=NORMALIZED)
     assert not list(tmp_path.iterdir())
 
 

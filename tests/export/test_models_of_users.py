@@ -13,6 +13,7 @@ import keras_senet
 from keras_senet import export
 from keras_senet.export import parity
 from keras_senet.export.model import output_names
+from keras_senet.models.resnet import SmallResNet
 
 
 @pytest.fixture(autouse=True)
@@ -76,7 +77,16 @@ def of_equal_names(x):
     return [each(head(x)) for each in heads]
 
 
+def of_a_network(x):
+    """A head on a network, as Keras' guides build it: augmented, normalised, pooled, a head."""
+    network = keras_senet.application(SmallResNet((1, 1)), name="tiny", input_size=8, min_size=8)
+    x = adapted()(layers.RandomZoom(0.1)(layers.RandomFlip()(x)))
+    x = network(include_top=False, pooling="avg", weights=None)(x, training=False)
+    return layers.Dense(4, "softmax")(layers.Dropout(0.2)(layers.BatchNormalization()(x)))
+
+
 MODELS = {
+    "a head on a network": lambda: of(of_a_network),
     "integers": lambda: of(
         lambda x: head(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(x))), dtype="uint8"
     ),
@@ -133,6 +143,20 @@ def test_a_normalization_of_mixed_precision(kind, tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     check(kind, model, tmp_path / "file", tolerance=5e-3)
+
+
+def test_gates_of_a_network_under_a_head_are_in_an_onnx_file(tmp_path):
+    """Its augmentation and normalisation are known to the exporter: tf2onnx has no gates."""
+    model = of(of_a_network)
+    export.to_onnx(model, tmp_path / "file", gates=True)
+    images = pixels(model)
+    found = run("onnx", tmp_path / "file", images)
+    right = keras_senet.analysis.gates(model).predict(images, verbose=0)
+    assert len(right) == 2
+    for name, gates in right.items():
+        np.testing.assert_allclose(
+            found[f"gates/{name.removeprefix('tiny/')}"], gates[:, 0, 0], rtol=1e-4, atol=1e-5
+        )
 
 
 def test_integers_are_what_an_onnx_file_computes_of(tmp_path):

@@ -75,6 +75,10 @@ def outline(network, **options):
         return network.constructor(weights=None, **options)
 
 
+# Made once: tests must leave it as it is
+without_top = functools.cache(functools.partial(outline, include_top=False))
+
+
 # One network of each way in which a size or a layout matters: strides alone, a shortcut that crops,
 # and pooling that rounds up. Of all others the shapes are enough: their numbers in both layouts are
 # compared below.
@@ -126,7 +130,7 @@ def test_pooling(network, pooling):
     assert model.output_shape == (None, network.width)
     assert type(model.layers[-1]) is layer
     assert [each.name for each in model.layers[:-1]] == [
-        each.name for each in outline(network, include_top=False).layers
+        each.name for each in without_top(network).layers
     ]
     if network in RUN:
         with blank():
@@ -139,16 +143,16 @@ def test_pooling(network, pooling):
         np.testing.assert_allclose(model(random_images(network)), expected, rtol=1e-5, atol=atol)
 
 
-# Channels first, those that have a layer or a flattened map which depends on it; the others are
-# slow tests.
+# Those that have a kind of layer of their own; channels first, those with one, or a flattened map,
+# that depends on the layout. The others are slow tests: all models are made from their
+# configurations below.
 SAVED = [
-    pytest.param(name, layout, marks=pytest.mark.slow if slow else (), id=f"{layout}-{name}")
-    for layout in ("channels_last", "channels_first")
+    pytest.param(name, layout, marks=() if name in names else pytest.mark.slow)
+    for layout, names in {
+        "channels_last": ("resnext", "preact_pad", "shake_shake", "vgg", "mobilenet", "shufflenet"),
+        "channels_first": ("preact_pad", "shake_shake", "vgg", "shufflenet"),
+    }.items()
     for name in TINY
-    for slow in [
-        layout == "channels_first"
-        and name not in ("bottleneck", "preact_pad", "shake_shake", "vgg", "shufflenet")
-    ]
 ]
 
 
@@ -206,13 +210,14 @@ def test_layouts_give_the_same_answers(network):
     np.testing.assert_allclose(first(images.transpose(0, 3, 1, 2)), expected, rtol=1e-4, atol=1e-6)
 
 
-# TensorFlow's float16 convolutions take 20 s to 90 s of these on a CPU: slow tests. "resnext" has
-# the groups and "shake_shake" the mixture of the one, "bn_inception" the branches of the other.
+# TensorFlow's float16 convolutions take up to 90 s of these on a CPU: with bfloat16 all networks,
+# with float16 one of each kind of layer and unit; the others are slow tests.
+FLOAT16 = ("resnext", "preact_pad", "shake_shake", "vgg", "mobilenet", "shufflenet")
 MIXED = [
     pytest.param(name, policy, marks=pytest.mark.slow if slow else (), id=f"{policy}-{name}")
     for policy in ("mixed_float16", "mixed_bfloat16")
     for name in TINY
-    for slow in [policy == "mixed_float16" and name in ("shake_resnext", "inception_resnet")]
+    for slow in [policy == "mixed_float16" and name not in FLOAT16]
 ]
 
 
@@ -234,7 +239,7 @@ def test_mixed_precision_stays_finite(name, policy):
 
 
 # The others are traced for long, and are trained eagerly above: slow tests.
-FITTED = ("bottleneck", "preact", "shake_shake", "vgg")
+FITTED = ("bottleneck", "shake_shake")
 
 
 @pytest.mark.parametrize(

@@ -33,6 +33,8 @@ DEEP = {
     "vgg": (VGG((1, 1, 1, 1, 1)), (256, 512, 512, 512)),
 }
 deep = pytest.mark.parametrize(("spec", "widths"), DEEP.values(), ids=DEEP)
+# Of the others, which end their stages as these do, the shapes are enough
+COMPUTED = ("bottleneck", "basic", "mobilenet", "shufflenet", "vgg")
 
 
 @functools.cache
@@ -68,8 +70,11 @@ def test_the_maps_are_at_strides_4_to_32(spec, widths, layout):
         assert tuple(shape) == (1, 96 // stride, 64 // stride, width), level
 
 
-@deep
-def test_the_last_map_is_the_networks_own_with_its_weights(spec, widths):
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n in COMPUTED else pytest.mark.slow) for n in DEEP]
+)
+def test_the_last_map_is_the_networks_own_with_its_weights(name):
+    spec, widths = DEEP[name]
     model = backbone(spec)
     images = random_images(1, 64, 64, 3)
     view = keras_senet.features(model)
@@ -106,8 +111,13 @@ def test_maps_also_with_a_top_and_on_an_input_tensor():
         assert tuple(keras_senet.features(model).output["C5"].shape) == (None, 2, 2, 512)
 
 
-@pytest.mark.parametrize("name", ["bottleneck", "resnext", "senet", "basic"])
-@pytest.mark.parametrize("output_stride", [16, 8])
+@pytest.mark.parametrize(
+    ("name", "output_stride"),
+    [
+        *(("bottleneck", 16), ("bottleneck", 8), ("resnext", 8), ("senet", 8), ("basic", 8)),
+        *(pytest.param(n, 16, marks=pytest.mark.slow) for n in ("resnext", "senet", "basic")),
+    ],
+)
 def test_dilation_sees_what_the_stride_saw(name, output_stride):
     """With equal weights every second or fourth place of the dense maps holds what the strided
     network computes.
@@ -128,7 +138,7 @@ def test_dilation_sees_what_the_stride_saw(name, output_stride):
         )
 
 
-@pytest.mark.parametrize("name", ["SEResNet50", "SENet154"])
+@pytest.mark.parametrize("name", ["SEResNet50", pytest.param("SENet154", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("output_stride", [8, 16])
 def test_an_output_stride_keeps_the_parameters(name, output_stride):
     constructor = getattr(keras_senet, name)

@@ -5,7 +5,10 @@ import pytest
 
 pytestmark = pytest.mark.browser
 
-SECTIONS = ["training", "confusion", "classes", "pairs", "gates", "cost", "recipe"]
+SECTIONS = [
+    *("training", "confusion", "classes", "pairs", "looks", "suspects"),
+    *("gates", "cost", "recipe"),
+]
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def root(written):
 def probabilities(trained):
     """The run's outputs for all test images."""
     model = keras.models.load_model(trained / "model.keras")
-    preprocessing = load_run(trained).model.preprocessing
+    preprocessing = load_run(trained).preprocessing
     return model.predict(
         (digits("test").images - preprocessing.mean) / preprocessing.std, verbose=0
     )
@@ -182,8 +182,66 @@ def test_pairs_show_the_images_of_the_surest_wrong_answers(root, probabilities):
     assert counts == sorted(pairs, reverse=True)[:12]
 
 
+def pictures_of(element):
+    for image in element.all("img"):
+        encoded = image.attributes["src"].partition(",")[2]
+        yield np.asarray(Image.open(io.BytesIO(base64.b64decode(encoded))))
+
+
+def test_grad_cam_of_the_surest_mistakes_and_hits(root, probabilities):
+    """Each image, and next to it the image under its heat map."""
+    test_set, predicted = digits("test"), probabilities.argmax(1)
+    surest = probabilities.max(1)
+    right = predicted == test_set.labels
+    headings = [each.text for each in section(root, "looks").all("h3")]
+    groups = dict(zip(headings, section(root, "looks").all("ol"), strict=True))
+    for heading, wanted in (("Most confident mistakes", ~right), ("Most confident hits", right)):
+        best = {}
+        for index in sorted(np.flatnonzero(wanted), key=lambda i: -surest[i]):
+            best.setdefault((test_set.labels[index], predicted[index]), index)
+        if not best:
+            assert heading not in groups
+            continue
+        items = list(groups[heading].all("li"))
+        assert len(items) == len(list(best)[:8])
+        for item, ((true, other), index) in zip(items, best.items(), strict=False):
+            assert [name.text for name in item.all("b")] == [
+                NAMES[n] for n in dict.fromkeys((true, other))
+            ]
+            shown = float(item.one("small").text.rstrip("%"))
+            assert shown == pytest.approx(100 * surest[index], abs=0.051)
+            plain, heat = pictures_of(item)
+            np.testing.assert_array_equal(plain, test_set.images[index])
+            assert heat.shape == plain.shape
+
+
+def test_suspects_are_listed_and_written(root, written, probabilities):
+    """The rule, spelled out with loops; the same images in the page and in the file."""
+    labels, predicted = digits("test").labels, probabilities.argmax(1)
+    means = [probabilities[labels == c, c].mean() for c in range(10)]
+    expected = [
+        i
+        for i in range(len(labels))
+        if predicted[i] != labels[i] and probabilities[i, predicted[i]] >= means[predicted[i]]
+    ]
+    expected.sort(key=lambda i: probabilities[i, labels[i]])
+    assert len(expected) > 5
+    with written.with_name("suspects.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["file"] for row in rows] == [f"image {i}" for i in expected]
+    assert [row["label"] for row in rows] == [NAMES[labels[i]] for i in expected]
+    assert [row["predicted"] for row in rows] == [NAMES[predicted[i]] for i in expected]
+    own = [float(row["label_probability"]) for row in rows]
+    np.testing.assert_allclose(own, [probabilities[i, labels[i]] for i in expected], rtol=1e-4)
+    shown = section(root, "suspects").one("table").rows()
+    assert [row[-1] for row in shown] == [row["file"] for row in rows][:24]
+    images = list(pictures_of(section(root, "suspects")))
+    for image, index in zip(images, expected[:24], strict=True):
+        np.testing.assert_array_equal(image, digits("test").images[index])
+
+
 def test_gates_are_the_mean_over_images_block_by_block(root, trained):
-    model = load_run(trained).model
+    model = load_run(trained)
     found = gates(model).predict(model.preprocessing.normalize(digits("test").images), verbose=0)
     rows = root.one("table", id="blocks").rows()
     assert [row[0] for row in rows] == [f"stage{stage}_block1_se" for stage in (1, 2, 3)]
@@ -293,6 +351,8 @@ def test_parts_that_are_not_wanted(tmp_path):
     root = page_of(workdir, gates=False, thumbnails=False)
     assert "gates" not in [each.attributes["id"] for each in root.all("section")]
     assert list(root.all("img")) == []
+    assert list(root.all("section", id="looks")) == []
+    assert section(root, "suspects")
     assert len(list(section(root, "pairs").all("li"))) == 12
     root = page_of(workdir, evaluation=False)
     assert [each.attributes["id"] for each in root.all("section")] == ["training", "cost", "recipe"]
@@ -395,7 +455,7 @@ def test_wrong_arguments(tmp_path, capsys):
         (line,) = capsys.readouterr().err.splitlines()
         assert message in line
     with pytest.raises(
-        ValueError, match="`split` must be 'train', 'val' or 'test'. Received: split='eval'"
+        ValueError, match="`split` must be one of 'train', 'val', 'test', 'all'. Received"
     ):
         write_page(workdir, split="eval")
 

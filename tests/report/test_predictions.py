@@ -3,6 +3,8 @@
 import base64
 import io
 
+import keras
+import little
 import numpy as np
 import pytest
 from PIL import Image
@@ -13,8 +15,14 @@ from keras_senet.analysis import gates
 from keras_senet.data import Dataset
 from keras_senet.evaluation import prediction_step
 from keras_senet.report import predictions as module
-from keras_senet.report.pictures import confusion_picture, thumbnail
-from keras_senet.report.predictions import find_pairs, predict_dataset
+from keras_senet.report.pictures import confusion_picture, heat_thumbnail, show, thumbnail
+from keras_senet.report.predictions import (
+    Columns,
+    find_pairs,
+    find_surest,
+    find_suspects,
+    predict_dataset,
+)
 
 
 def images(count, seed=0):
@@ -30,7 +38,8 @@ def test_pairs_by_count_then_by_fraction():
     labels = np.repeat([0, 1, 2], [8, 3, 12])
     predicted = np.concatenate([np.repeat(range(3), row) for row in confusion])
     probability = np.linspace(0.5, 0.9, len(labels))
-    found = find_pairs(confusion, 100 + np.arange(len(labels)), labels, predicted, probability)
+    columns = Columns(labels, predicted, 1 - probability, probability)
+    found = find_pairs(confusion, 100 + np.arange(len(labels)), columns)
     assert [(pair.true, pair.predicted, pair.count) for pair in found] == [
         (2, 1, 3),
         (1, 0, 2),
@@ -39,6 +48,56 @@ def test_pairs_by_count_then_by_fraction():
     ]
     assert [mistake.index for mistake in found[0].mistakes] == [113, 112, 111]
     assert [mistake.probability for mistake in found[3].mistakes] == [probability[7]]
+
+
+# Labels, predictions, and the probabilities of both, of three classes: the images of class 0 have
+# 0.6 for it on average, those of class 1 0.5, and class 2 has no image.
+COLUMNS = Columns(
+    true=np.array([0, 0, 0, 1, 1, 1, 0]),
+    predicted=np.array([0, 1, 1, 1, 0, 2, -1]),
+    true_probability=np.array([0.9, 0.5, 0.4, 0.9, 0.2, 0.4, np.nan]),
+    probability=np.array([0.9, 0.5, 0.49, 0.9, 0.6, 0.6, np.nan]),
+)
+
+
+def test_suspects_reach_the_mean_probability_of_the_other_class():
+    """By hand: 1 reaches 0.5 with 0.5, 2 misses it, 4 reaches 0.6, 5 has a class of which nothing
+    is known, and 6 has no finite probabilities. 4 has the lowest probability of its own label.
+    """
+    found = find_suspects(100 + np.arange(7), COLUMNS, 3)
+    assert [(each.index, each.true, each.predicted) for each in found] == [(104, 1, 0), (101, 0, 1)]
+    assert [(each.true_probability, each.probability) for each in found] == [(0.2, 0.6), (0.5, 0.5)]
+
+
+def test_the_surest_of_each_pair_of_classes():
+    mistakes = find_surest(np.arange(7), COLUMNS, COLUMNS.true != COLUMNS.predicted)
+    assert [each.index for each in mistakes] == [4, 5, 1]
+    hits = find_surest(np.arange(7), COLUMNS, COLUMNS.true == COLUMNS.predicted)
+    assert [each.index for each in hits] == [0, 3]
+
+
+def test_planted_wrong_labels_come_first():
+    """A network that was trained on right labels finds those of other images that were exchanged.
+
+    Takes 5 s, most of them to compile the training step.
+    """
+    random = np.random.default_rng(0)
+    colours = random.integers(0, 256, (10, 3))
+
+    def draw(count):
+        labels = np.arange(count) % 10
+        noise = random.normal(0, 60, (count, 8, 8, 3))
+        return (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8"), labels
+
+    model = little.NETWORK(weights=None)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    training, labels = draw(320)
+    model.fit(model.preprocessing.normalize(training), labels, epochs=6, verbose=0)
+    tested, labels = draw(200)
+    planted = random.choice(200, 12, replace=False)
+    labels[planted] = (labels[planted] + random.integers(1, 10, 12)) % 10
+    found = predict_dataset(model, Dataset(tested, labels, tuple("abcdefghij")), with_gates=False)
+    assert {each.index for each in found.suspects[:12]} == set(planted.tolist())
 
 
 @pytest.mark.parametrize("batch_size", [7, 50])
@@ -106,13 +165,26 @@ class View:
 def test_thumbnails(height, width, shown, kind):
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([255 * y / height, 255 * x / width, 0 * x], -1).astype("uint8")
-    uri, *size = thumbnail(Dataset(pixels[None], np.zeros(1, "int64"), ("a",)), 0, View())
+    shown_image = show(Dataset(pixels[None], np.zeros(1, "int64"), ("a",)), 0, View())
+    uri, *size = thumbnail(shown_image)
     image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert tuple(size) == image.size == shown
     assert image.format == kind
     np.testing.assert_allclose(
         image, Image.fromarray(pixels).resize(shown, Image.Resampling.BOX), atol=8
     )
+
+
+def test_a_heat_map_is_bright_where_it_is_hot():
+    """On a grey picture of 8 x 8, of which the right half is hot."""
+    heat = np.array([[0.0, 1.0], [0.0, 1.0]], "float32")
+    for channels in (1, 3):
+        picture = heat_thumbnail(np.full((8, 8, channels), 128, "uint8"), heat)
+        shown = Image.open(io.BytesIO(base64.b64decode(picture.uri.partition(",")[2])))
+        pixels = np.asarray(shown).astype(int)
+        assert pixels.shape == (8, 8, 3)
+        np.testing.assert_allclose(pixels[:, 0], [[45, 45, 47]] * 8, atol=1)  # 0.35 * 128 + ...
+        np.testing.assert_allclose(pixels[:, 7], [[209, 211, 151]] * 8, atol=1)
 
 
 def test_the_picture_of_a_large_confusion_matrix():

@@ -6,6 +6,7 @@ import little
 import pytest
 
 from keras_senet.training import Trainer
+from keras_senet.training.fit import FitTrainer
 
 
 @pytest.fixture(autouse=True)
@@ -21,8 +22,25 @@ def whole(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         little.put_in_place(patch.setitem, patch.setattr)
         trainer = Trainer(
-            little.RECIPE, tmp_path_factory.mktemp("run") / "whole", verbose=False, tensorboard=True
+            little.RECIPE,
+            tmp_path_factory.mktemp("run") / "whole",
+            verbose=False,
+            tensorboard=True,
+            checkpoint_steps=2,
+            keep=3,
         )
+        trainer.untrained = trainer.model.get_weights()[0]
+        trainer.train()
+    return trainer
+
+
+@pytest.fixture(scope="session")
+def fitted(tmp_path_factory):
+    """The same by Keras' own loop, which has trained to the end of `little.FITTED`."""
+    with pytest.MonkeyPatch.context() as patch:
+        little.put_in_place(patch.setitem, patch.setattr)
+        folder = tmp_path_factory.mktemp("fit") / "fit"
+        trainer = FitTrainer(little.FITTED, folder, verbose=False, tensorboard=True)
         trainer.train()
     return trainer
 

@@ -22,7 +22,7 @@ FLAGS = ["ablate", *ONE_EPOCH]
 
 
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
-    """One run was interrupted; it is continued, and nothing is trained twice."""
+    """One run was interrupted; it is continued, and nothing is trained twice: over 5 s for that."""
     started = RECIPE.override(se=None, seed=3)
     Trainer(
         started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2

@@ -1,6 +1,6 @@
 """The same recipes through Keras' own loop."""
 
-import dataclasses
+import json
 import math
 
 import keras
@@ -8,11 +8,11 @@ import little
 import numpy as np
 import pytest
 
-from keras_senet.data import Augmentation
+from keras_senet import data
 from keras_senet.training import Trainer
 from keras_senet.training.fit import FitTrainer
 
-RECIPE = dataclasses.replace(little.RECIPE, augmentation=Augmentation(pad_and_crop=2, flip=True))
+RECIPE = little.FITTED
 
 
 def fit(workdir, recipe=RECIPE, **options):
@@ -21,15 +21,8 @@ def fit(workdir, recipe=RECIPE, **options):
     return trainer
 
 
-@pytest.fixture(scope="module")
-def fitted(tmp_path_factory):
-    """A trainer that has trained to the end: tests must leave it and its files as they are."""
-    with pytest.MonkeyPatch.context() as patch:
-        little.put_in_place(patch.setitem, patch.setattr)
-        return fit(tmp_path_factory.mktemp("fit") / "fit", tensorboard=True)
-
-
 def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tmp_path):
+    """Over 5 s: two trainings, one of which other tests share."""
     engine = Trainer(RECIPE, tmp_path / "engine", verbose=False)
     engine.train()
     for a, b in zip(fitted.model.get_weights(), engine.model.get_weights(), strict=True):
@@ -54,6 +47,10 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     np.testing.assert_allclose(
         loaded.predict(images, verbose=0), fitted.model.predict(images, verbose=0), rtol=1e-6
     )
+    about = json.loads((fitted.workdir.path / "recipe.json").read_text())
+    assert about["class_names"] == list("0123456789")
+    assert loaded.class_names == tuple("0123456789")
+    assert loaded.preprocessing == fitted.model.preprocessing
 
 
 @pytest.mark.parametrize(
@@ -71,7 +68,7 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     ids=str,
 )
 def test_what_a_recipe_can_have(tmp_path, fields):
-    """Options that do not concern each other, together: each run traces a step."""
+    """Options that do not concern each other, together: each run traces a step, over 5 s."""
     trainer = fit(tmp_path, RECIPE.override(**fields))
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
     assert [row["step"] for row in trainer.workdir.metrics.read()] == [5, 10]
@@ -81,13 +78,53 @@ def test_what_a_recipe_can_have(tmp_path, fields):
 
 
 def test_it_continues_at_the_last_epoch_that_ended(tmp_path, fitted):
-    fit(tmp_path / "part", max_steps=5)
+    """Keras ends an epoch whose steps are cut short; that is none to continue after.
+
+    Two trainings: over 5 s on a slow machine.
+    """
+    stopped = fit(tmp_path / "part", max_steps=8)
+    assert [row["step"] for row in stopped.workdir.metrics.read()] == [5]
+    assert stopped._restore() == (1, [])
     continued = fit(tmp_path / "part")
     for a, b in zip(fitted.model.get_weights(), continued.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
     rows, expected = (trainer.workdir.metrics.read() for trainer in (continued, fitted))
     assert [row["epoch"] for row in rows] == [row["epoch"] for row in expected] == [1, 2]
     assert rows[-1]["test_accuracy"] == expected[-1]["test_accuracy"]
+
+
+@pytest.fixture
+def unequal(monkeypatch):
+    """Classes of very different sizes."""
+
+    def load(split, digits=data.DATASETS["digits"]):
+        images = digits(split).images
+        return data.Dataset(images, np.arange(len(images)) ** 2 // 700, tuple("0123456789"))
+
+    monkeypatch.setitem(data.DATASETS, "digits", load)
+
+
+def test_class_weights_are_those_of_the_engine(tmp_path, unequal):
+    recipe = RECIPE.override(class_weights=True, label_smoothing=0.1, mixup=0.3, epochs=1)
+    engine = Trainer(recipe, tmp_path / "engine", verbose=False)
+    engine.train()
+    fitted = fit(tmp_path / "fit", recipe)
+    for a, b in zip(fitted.model.get_weights(), engine.model.get_weights(), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
+    tables = [(each.workdir.path / "per_class.csv").read_text() for each in (fitted, engine)]
+    assert tables[0] == tables[1]
+
+
+def test_images_are_weighted_in_micro_batches_too(tmp_path, unequal):
+    recipe = RECIPE.override(class_weights=True, mixup=0.3, accumulation=2)
+    trainer = FitTrainer(recipe, tmp_path, verbose=False)
+    labels = trainer.train_set.labels.tolist()
+    for _, targets, weights in trainer._batches(0).take(4):
+        assert len(weights) == 8
+        for target, weight in zip(targets.numpy(), weights.numpy(), strict=True):
+            shares = [(share, labels.count(label)) for label, share in enumerate(target) if share]
+            expected = sum(share * 80 / (9 * count) for share, count in shares)
+            assert weight == pytest.approx(expected, rel=1e-5)
 
 
 @pytest.mark.parametrize("fields", [{"sync_bn": True}, {"frozen_bn_epochs": 1}], ids=str)

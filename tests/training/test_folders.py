@@ -46,9 +46,11 @@ def test_a_corrupt_file_stops_the_run_with_its_name(photos, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("damaged", [True, False])
-def test_a_folder_of_one_image_is_told_of_its_damage_before_its_number(tmp_path, capsys, damaged):
-    for split in ("train", "test"):
-        file = tmp_path / "photos" / split / "cat" / "0.png"
+def test_a_folder_of_few_images_is_told_of_their_damage_before_their_number(
+    tmp_path, capsys, damaged
+):
+    for place in ("train/cat", "train/dog", "test/cat"):
+        file = tmp_path / "photos" / place / "0.png"
         file.parent.mkdir(parents=True)
         Image.fromarray(np.zeros((20, 20, 3), "uint8")).save(file)
     if damaged:
@@ -60,6 +62,7 @@ def test_a_folder_of_one_image_is_told_of_its_damage_before_its_number(tmp_path,
 
 
 def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
+    """Two trainings and an evaluation: over 5 s on a slow machine."""
     run = tmp_path / "run"
     assert command(photos, run, "--skip-corrupt", "--max-steps", "5") == 0
     assert command(photos, run, "--skip-corrupt") == 0

@@ -5,12 +5,17 @@ last bit.
 """
 
 import os
+import re
 import shlex
 import signal
+import time
 
 import numpy as np
 import pytest
 import runs
+import tensorflow as tf
+
+from keras_senet import data
 
 pytestmark = [
     pytest.mark.slow,
@@ -78,3 +83,58 @@ def test_two_workers_are_one(tmp_path):
     first, second = runs.weights(one), runs.weights(two)
     for name, value in first.items():
         np.testing.assert_allclose(value, second[name], rtol=1e-5, atol=1e-5, err_msg=name)
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory):
+    """640 of CIFAR-10's test images as files for training, and 20 for validation."""
+    folder = tmp_path_factory.mktemp("photos")
+    images = data.load("cifar10", "test", os.environ["TFDS_DATA_DIR"])
+    counts = dict.fromkeys(images.class_names, 0)
+    encoded, labels = images.fetch(np.arange(2000))
+    for image, label in zip(encoded, labels, strict=True):
+        name = images.class_names[label]
+        counts[name] += 1
+        if counts[name] <= 66:
+            split = "train" if counts[name] <= 64 else "val"
+            (folder / split / name).mkdir(parents=True, exist_ok=True)
+            path = folder / split / name / f"{counts[name]}.jpg"
+            tf.io.write_file(str(path), tf.io.encode_jpeg(images.decode(image)))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--strategy", "mirrored", "--logical-cpus", "2", "--sync-bn", "--accumulation", "1"],
+    ],
+    ids=["one", "mirrored"],
+)
+def test_a_fine_tuning_that_is_killed_in_each_phase(tmp_path, photos, more):
+    """The head's 40 steps, 40 of the last stages, 40 without batch normalisation; twice in each."""
+    base, whole, broken = (tmp_path / name for name in ("base", "whole", "broken"))
+    assert runs.finish(runs.start(base, *flags(8))) == [0]
+    tuning = shlex.split(
+        f"--dataset {photos} --weights {base} --freeze 0 1 --epochs 6 --head-epochs 2 "
+        "--frozen-bn-epochs 2 --head-rate 4 --layer-decay 0.7 --learning-rate 0.01"
+    )
+    arguments = [*RECIPE, *tuning, *more]
+    assert runs.finish(runs.start(whole, *arguments)) == [0]
+    killed = []
+    for target in (8, 24, 44, 64, 84, 104):
+        process = runs.start(broken, *arguments)
+        while last_step(broken) < target and process.poll() is None:
+            time.sleep(0.05)
+        time.sleep(0.1)
+        process.kill()
+        assert process.wait() == -signal.SIGKILL
+        killed.append(last_step(broken))
+    assert [min(step // 40, 2) for step in killed] == [0, 0, 1, 1, 2, 2], killed
+    assert runs.finish(runs.start(broken, *arguments)) == [0]
+    runs.assert_equal_runs(whole, broken)
+
+
+def last_step(workdir):
+    """Of the last checkpoint; 0 without one."""
+    return max((int(re.search(r"\d+", name)[0]) for name in runs.checkpoints(workdir)), default=0)

@@ -7,6 +7,7 @@ import re
 import shlex
 import shutil
 
+import little
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -229,6 +230,16 @@ def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
     )
 
 
+def test_a_run_of_an_earlier_version_learns_its_classes(tmp_path):
+    WorkDir(tmp_path, RECIPE, {})
+    content = json.loads((tmp_path / "recipe.json").read_text())
+    del content["class_names"]
+    (tmp_path / "recipe.json").write_text(json.dumps(content))
+    WorkDir(tmp_path, RECIPE, {}, class_names=("cat", "dog"))
+    again = json.loads((tmp_path / "recipe.json").read_text())
+    assert again == content | {"class_names": ["cat", "dog"]}
+
+
 def test_a_damaged_recipe_can_be_restored(tmp_path):
     WorkDir(tmp_path, RECIPE, {}).begin_at(0)
     cut(tmp_path / "recipe.json")
@@ -265,14 +276,12 @@ def another_epoch(weights):
     weights.with_name("training_metadata.json").write_text('{"epoch": 1, "batch": 0}')
 
 
-def test_keras_loop_goes_on_from_the_older_backup(tmp_path, capsys):
-    """Trains a run to its end and once more from its middle: over 5 s on a slow machine."""
-    whole = FitTrainer(RECIPE, tmp_path, verbose=False)
-    whole.train()
-    expected, table = whole.model.get_weights(), (tmp_path / "metrics.csv").read_bytes()
-    backup, kept = tmp_path / "backup", tmp_path / "kept"
-    shutil.copytree(backup, kept)
-    continued = FitTrainer(RECIPE, tmp_path, verbose=False)
+def test_keras_loop_goes_on_from_the_older_backup(tmp_path, fitted, capsys):
+    """Trains a run once more from its middle: over 5 s on a slow machine."""
+    expected, table = fitted.model.get_weights(), fitted.workdir.metrics.path.read_bytes()
+    shutil.copytree(fitted.workdir.path, tmp_path, dirs_exist_ok=True)
+    backup, kept = tmp_path / "backup", fitted.workdir.path / "backup"
+    continued = FitTrainer(little.FITTED, tmp_path, verbose=False)
     for damage in (
         DAMAGES["half"],
         DAMAGES["empty"],
@@ -295,14 +304,6 @@ def test_keras_loop_goes_on_from_the_older_backup(tmp_path, capsys):
     for value, weights in zip(continued.model.get_weights(), expected, strict=True):
         np.testing.assert_array_equal(value, weights)
     assert (tmp_path / "metrics.csv").read_bytes() == table
-
-
-def test_keras_loop_begins_a_stopped_epoch_again(tmp_path):
-    """Keras ends an epoch whose steps are cut short; that is none to continue after."""
-    stopped = FitTrainer(RECIPE, tmp_path, verbose=False, max_steps=8)
-    stopped.train()
-    assert [row["step"] for row in stopped.workdir.metrics.read()] == [5]
-    assert stopped._restore() == (1, [])
 
 
 def test_keras_loop_refuses_damaged_backups(tmp_path):

@@ -7,8 +7,10 @@ import keras
 import numpy as np
 import pytest
 
+from keras_senet.runs.history import Segment
 from keras_senet.training import RECIPES, Recipe
-from keras_senet.training.optimizer import make_optimizer, make_schedule
+from keras_senet.training.optimizer import Schedule, make_optimizer, make_schedule
+from keras_senet.training.phases import make_rates
 
 RECIPE = Recipe(epochs=4, learning_rate=2.0)
 
@@ -80,6 +82,12 @@ def test_an_optimizer_can_be_saved(name):
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
+def test_an_optimizer_without_decoupled_decay(name):
+    optimizer = make_optimizer(dataclasses.replace(RECIPE, optimizer=name, decoupled=False), 10)
+    assert not optimizer.weight_decay
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
 def test_decoupled_decay_spares_all_but_kernels(name):
     layer = keras.Sequential([keras.layers.Dense(3), keras.layers.BatchNormalization()])
     layer.build((None, 2))
@@ -99,3 +107,25 @@ def test_decoupled_decay_spares_all_but_kernels(name):
     )
     found = {v.name: float(keras.ops.mean(v)) for v in layer.trainable_variables}
     assert found == pytest.approx({"kernel": 0.95, "bias": 1.0, "gamma": 1.0, "beta": 1.0})
+
+
+def test_rates_of_an_extended_run_by_the_formulas():
+    """4 epochs of 10 steps, then a restart to 7 with another rate, a warm-up and milestones, and an
+    extension of that to 9; as Keras saves and loads them, too.
+    """
+    first = dataclasses.replace(RECIPE, schedule="linear")
+    again = dataclasses.replace(
+        RECIPE, epochs=7, schedule="step", milestones=(2.0,), learning_rate=1.0, warmup_epochs=0.5
+    )
+    segments = [
+        Segment(first),
+        Segment(again, 4, 4),
+        Segment(dataclasses.replace(again, epochs=9), 7, 4),
+    ]
+    expected = [2 - i / 20 for i in range(40)]
+    expected += [0.2, 0.4, 0.6, 0.8, 1.0] + [1.0] * 15 + [0.1] * 30
+    chain = make_rates(segments, 10)
+    loaded = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(chain))
+    for schedule in (chain, loaded):
+        np.testing.assert_allclose([float(schedule(i)) for i in range(90)], expected, rtol=1e-5)
+    assert isinstance(make_rates(segments[:1], 10), Schedule)

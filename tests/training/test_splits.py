@@ -100,7 +100,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
 
 def test_with_test_images_only_it_is_said_that_these_choose(photos, tmp_path, monkeypatch, capsys):
     (photos / "val").rename(tmp_path / "elsewhere")
-    trainer = Trainer(recipe(photos, monkeypatch), tmp_path / "run")
+    trainer = Trainer(recipe(photos, monkeypatch).override(epochs=1), tmp_path / "run")
     last = trainer.train()
     assert "no validation images: the best epoch is chosen on the 6 test images" in " ".join(
         capsys.readouterr().out.split()
@@ -111,7 +111,8 @@ def test_with_test_images_only_it_is_said_that_these_choose(photos, tmp_path, mo
 
 def test_with_validation_images_only_the_figures_are_theirs(photos, tmp_path, monkeypatch):
     (photos / "test").rename(tmp_path / "elsewhere")
-    last = Trainer(recipe(photos, monkeypatch), tmp_path / "run", verbose=False).train()
+    short = recipe(photos, monkeypatch).override(epochs=1)
+    last = Trainer(short, tmp_path / "run", verbose=False).train()
     assert math.isfinite(last["val_accuracy"])
     assert "test_accuracy" not in last
 
@@ -129,6 +130,7 @@ def test_a_run_that_was_stopped_in_its_test_has_no_accuracy_yet():
 
 
 def test_keras_own_loop_tests_the_last_network(photos, tmp_path, monkeypatch):
+    """Over 5 s: Keras traces training and four evaluations."""
     trainer = FitTrainer(recipe(photos, monkeypatch), tmp_path / "run", verbose=False)
     last = trainer.train()
     first, _ = trainer.workdir.metrics.read()

@@ -33,6 +33,16 @@ def run(trainer, steps):
     return outcome
 
 
+def class_weights(trainer):
+    """N / (K n_c), counted one by one."""
+    labels = trainer.train_set.labels.tolist()
+    counts = [labels.count(label) for label in range(10)]
+    there = [count for count in counts if count]
+    weights = [len(labels) / (len(there) * count) if count else 0.0 for count in counts]
+    assert sum(weights[label] for label in labels) / len(labels) == pytest.approx(1)
+    return np.array(weights, "float32")
+
+
 def reference_steps(trainer, steps, parts):
     """SGD with momentum; each of `parts` has its own batch statistics."""
     recipe, model = trainer.recipe, keras.models.clone_model(trainer.model)
@@ -41,11 +51,13 @@ def reference_steps(trainer, steps, parts):
     velocity = [np.zeros(v.shape, "float32") for v in variables]
     schedule = make_schedule(recipe, trainer.steps_per_epoch)
     for i, (images, targets) in enumerate(global_batches(trainer, steps)):
+        weights = targets @ class_weights(trainer) if recipe.class_weights else 1.0
         targets = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / 10
         with tf.GradientTape() as tape:
             pieces = np.split(images / 127.5 - 1, parts)
             probabilities = tf.concat([model(piece, training=True) for piece in pieces], axis=0)
-            loss = -tf.reduce_mean(tf.reduce_sum(targets * tf.math.log(probabilities), axis=-1))
+            losses = -tf.reduce_sum(targets * tf.math.log(probabilities), axis=-1)
+            loss = tf.reduce_mean(weights * losses)
         gradients = tape.gradient(loss, [v.value for v in variables])
         gradients = [
             g.numpy() + (recipe.weight_decay * v.numpy() if v.name == "kernel" else 0)
@@ -71,24 +83,79 @@ def reference_steps(trainer, steps, parts):
         pytest.param({"nesterov": True, "label_smoothing": 0.1}, "none", 1, marks=pytest.mark.slow),
         pytest.param({"clip_norm": 0.1}, "none", 1, marks=pytest.mark.slow),
         pytest.param({"clip_norm": 0.1}, "mirrored", 2, marks=pytest.mark.slow),
+        pytest.param({"accumulation": 4}, "none", 4, marks=pytest.mark.slow),
+        pytest.param({"sync_bn": True, "clip_norm": 0.1}, "mirrored", 1, marks=pytest.mark.slow),
         ({"nesterov": True, "label_smoothing": 0.1, "clip_norm": 0.1}, "none", 1),
-        ({"accumulation": 4}, "none", 4),
         ({"accumulation": 2}, "mirrored", 4),
-        ({"sync_bn": True, "clip_norm": 0.1}, "mirrored", 1),
     ],
     ids=str,
 )
 def test_steps_are_the_arithmetic_of_the_recipe(tmp_path, fields, strategy, parts):
+    """Over 5 s on two replicas, whose loops are traced for long. Each saw other images; what is
+    saved from one of them must be what all have.
+    """
     trainer = Trainer(RECIPE.override(**fields), tmp_path, verbose=False, strategy=strategy)
     expected = reference_steps(trainer, 3, parts)
     run(trainer, 3)
     for variable, value in zip(trainer.model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable.numpy(), value, rtol=2e-4, atol=2e-6)
+    for variable in trainer.model.non_trainable_variables:
+        copies = trainer.strategy.experimental_local_results(variable.value)
+        assert len(copies) == trainer.strategy.num_replicas_in_sync
+        for copy in copies:
+            np.testing.assert_array_equal(copy.numpy(), copies[0].numpy())
 
 
-def test_two_replicas_with_half_the_batch_are_one(tmp_path):
-    """With synchronised batch normalisation, weights and statistics agree to 1e-5 after 3 steps."""
-    recipe = RECIPE.override(sync_bn=True, ema=0.5)
+@pytest.fixture
+def unequal(monkeypatch):
+    """Classes of very different sizes, and one without images."""
+    digits = data.DATASETS["digits"]
+
+    def load(split):
+        images = digits(split).images
+        labels = np.minimum(np.arange(len(images)) // 4, 8) if split == "train" else 0
+        return data.Dataset(images, np.full(len(images), labels), tuple("0123456789"))
+
+    monkeypatch.setitem(data.DATASETS, "digits", load)
+
+
+@pytest.mark.parametrize(
+    ("fields", "strategy", "parts"),
+    [
+        ({"label_smoothing": 0.1, "mixup": 0.4}, "none", 1),
+        ({"accumulation": 2, "cutmix": 1.0, "mixup": 0.4}, "mirrored", 4),
+    ],
+    ids=str,
+)
+def test_class_weights_are_those_of_their_formula(tmp_path, unequal, fields, strategy, parts):
+    """The same steps, and the loss of a step in float64 by NumPy; predictions are counted as
+    before.
+    """
+    recipe = RECIPE.override(class_weights=True, **fields)
+    trainer = Trainer(recipe, tmp_path, verbose=False, strategy=strategy)
+    expected = reference_steps(trainer, 3, parts)
+    (images, targets), model = global_batches(trainer, 1)[0], trainer.model
+    pieces = [model(piece, training=True).numpy() for piece in np.split(images / 127.5 - 1, parts)]
+    probabilities = np.concatenate(pieces).astype("float64")
+    smooth = targets * (1 - recipe.label_smoothing) + recipe.label_smoothing / 10
+    losses = -(smooth * np.log(probabilities)).sum(-1) * (targets @ class_weights(trainer))
+    correct = (probabilities.argmax(-1) == targets.argmax(-1)).sum()
+    trainer = Trainer(recipe, tmp_path, verbose=False, strategy=strategy)
+    first = trainer.step(*next(iter(trainer._batches(0))), 0)
+    assert float(first.loss) == pytest.approx(losses.mean(), rel=1e-5)
+    assert float(first.correct) == correct
+    trainer = Trainer(recipe, tmp_path, verbose=False, strategy=strategy)
+    run(trainer, 3)
+    for variable, value in zip(trainer.model.trainable_variables, expected, strict=True):
+        np.testing.assert_allclose(variable.numpy(), value, rtol=2e-4, atol=2e-6)
+
+
+def test_two_replicas_with_half_the_batch_are_one(tmp_path, unequal):
+    """With synchronised batch normalisation, weights and statistics agree to 1e-5 after 3 steps.
+
+    Over 5 s: steps are traced for one replica and for two.
+    """
+    recipe = RECIPE.override(sync_bn=True, ema=0.5, clip_norm=0.1, class_weights=True)
     one, two = (
         Trainer(recipe, tmp_path / strategy, verbose=False, strategy=strategy)
         for strategy in ("none", "mirrored")
@@ -102,17 +169,6 @@ def test_two_replicas_with_half_the_batch_are_one(tmp_path):
     ]
     for a, b in pairs:
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-5)
-
-
-def test_replicas_have_the_same_statistics(tmp_path):
-    """Each saw other images; what is saved from one of them must be what all have."""
-    trainer = Trainer(RECIPE, tmp_path, verbose=False, strategy="mirrored")
-    run(trainer, 2)
-    for variable in trainer.model.non_trainable_variables:
-        first, second = (
-            copy.numpy() for copy in trainer.strategy.experimental_local_results(variable.value)
-        )
-        np.testing.assert_array_equal(first, second)
 
 
 def test_frozen_batch_normalisation_stays_as_it_is(tmp_path):
@@ -159,7 +215,10 @@ def shaken(monkeypatch):
 
 
 def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatch):
-    """The same step again has the same loss; another step, seed or replica does not."""
+    """The same step again has the same loss; another step, seed or replica does not.
+
+    Over 5 s: Shake-Shake's steps are traced twice for one replica and once for two.
+    """
     recipe = RECIPE.override(learning_rate=1e-30, weight_decay=0.0, flip=False)
 
     def losses(strategy, seed, numbers):

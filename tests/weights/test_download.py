@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
 def host(monkeypatch, tmp_path):
     """A host of releases, and an empty Keras home."""
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("KERAS_HOME", str(tmp_path / "home"))
     monkeypatch.setattr(registry, "RELEASES", f"http://127.0.0.1:{server.server_port}/")
     monkeypatch.setattr(Handler, "files", {})

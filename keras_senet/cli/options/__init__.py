@@ -14,6 +14,7 @@ from keras_senet.cli.options.shared import Options
 from keras_senet.cli.options.training import (
     AblateOptions,
     CurvesOptions,
+    DataOptions,
     QuickstartOptions,
     ReportOptions,
     TrainOptions,
@@ -23,6 +24,7 @@ CLASSES: dict[str, type[Options]] = {
     "quickstart": QuickstartOptions,
     "list": ListOptions,
     "summary": SummaryOptions,
+    "data": DataOptions,
     "train": TrainOptions,
     "evaluate": EvaluateOptions,
     "curves": CurvesOptions,

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
 from keras_senet.cli.flags import Flag, Positional
-from keras_senet.cli.options.shared import Printed, WeightsOptions
-from keras_senet.networks import read_table
+from keras_senet.cli.options.shared import Printed, WeightsOptions, check, check_weights
+from keras_senet.cli.options.sources import Source, find_run, find_source
 
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]
@@ -19,7 +17,10 @@ QUANTIZED = {  # the quantisations that each format has
     "tflite": ("float16", "dynamic", "int8", "int16x8"),
     "onnx": ("float16", "int8"),
 }
+# What goes with --all
+FOR_ALL = ("all", "model", "data_dir", "output", "json", "traceback")
 CALIBRATED = ("int8", "int16x8")
+FILE_OPTIONS = ("format", "quantization", "calibration", "overwrite")
 Size = tuple[int | None, int | None]
 
 
@@ -37,11 +38,12 @@ def read_size(given: Sequence[Sequence[str]]) -> Size:
 @dataclass(frozen=True, kw_only=True)
 class ExportOptions(WeightsOptions, Printed):
     """
-    model  a constructor's name, a training work directory, or a .keras file of `prune`; with --all,
-           work directories to add
-    all    export every network, with random weights, in every way, and keep only a table:
-           export.csv and export.md in --output, results by default; the same command again goes on
-           with what is missing
+    model    a constructor's name, a training work directory, a .keras file, or a file of weights
+             that names its network (.weights.h5, .safetensors); with --all, work directories to add
+    workdir  a training work directory, in place of MODEL
+    all      export every network, with random weights, in every way, and keep only a table:
+             export.csv and export.md in --output, results by default; the same command again goes
+             on with what is missing
 
     Network:
     size     height and width of the images, such as 320 or 320x256, or any: SavedModel and ONNX
@@ -51,47 +53,74 @@ class ExportOptions(WeightsOptions, Printed):
     Files:
     format        of the files; default: all
     quantization  further TFLite and ONNX files, besides float32
-    calibration   images that int8 and int16x8 are calibrated on, 200 at most: a folder of them, or
-                  a dataset, whose training images are taken; files are compared on 64 of them
-    data_dir      where tensorflow_datasets has its data
+    io_dtype      of the input and output of TFLite's int8 file; phones take uint8
+    float_gates   keep the gates of the SE blocks in float32 in TFLite's int8 file
+    float_layers  keep these layers in float32 in int8 files: those that are named when such a file
+                  loses accuracy
     output        folder of the files; default: exports, or exports/ in the run's folder
     overwrite     replace files that an earlier export wrote there
+
+    Images:
+    dataset          digits, a tfds name or a folder of class folders: the accuracy of Keras and of
+                     each file is measured on its validation images, or on its test images if it has
+                     none, and its training images are what is calibrated on; default: the run's own
+    calibration      images that int8 and int16x8 are calibrated on, 200 at most: a folder of them,
+                     or a dataset, whose training images are taken; files are compared on 64 of them
+    evaluate_images  how many images accuracy is measured on, evenly spread; all if there are fewer;
+                     0: none
+    data_dir         where tensorflow_datasets has its data
     """
 
     model: Positional[tuple[str, ...]] = ()
+    workdir: str | None = None
     all: bool = False
     size: Annotated[Size | None, Flag(read=read_size)] = None
     format: tuple[Formats, ...] = ()
     quantization: tuple[Quantizations, ...] = ()
-    calibration: str | None = None
-    data_dir: str | None = None
+    io_dtype: Literal["float32", "int8", "uint8"] = "float32"
+    float_gates: bool = False
+    float_layers: tuple[str, ...] = ()
     output: str | None = None
     overwrite: bool = False
+    dataset: str | None = None
+    calibration: str | None = None
+    evaluate_images: int = 1000
+    data_dir: str | None = None
 
     def __post_init__(self):
+        check(self, evaluate_images=0)
         if self.all:
-            for name in ("weights", "size", "format", "quantization", "calibration", "overwrite"):
-                if getattr(self, name):
+            for field in fields(self):
+                if field.name not in FOR_ALL and getattr(self, field.name) != field.default:
                     raise ValueError(
-                        f"--{name} is not for --all, which exports all networks in every way"
+                        f"--{field.name.replace('_', '-')} is not for --all, which exports all "
+                        "networks in every way"
                     )
             return
-        if len(self.model) != 1:
+        if len(self.model) + (self.workdir is not None) != 1:
+            received = " ".join([*self.model, *([self.workdir] if self.workdir else [])])
+            raise ValueError(f"export takes one MODEL, or --all. Received: {received or 'none'}")
+        check_weights(self.source, self.weights)
+        if self.size is not None and self.source.kind == "run":
             raise ValueError(
-                f"export takes one MODEL, or --all. Received: {' '.join(self.model) or 'none'}"
-            )
-        (name,) = self.model
-        if name not in read_table() and not name.endswith(".keras") and not Path(name).exists():
-            close = difflib.get_close_matches(name, read_table(), n=1)
-            meant = f". Did you mean {close[0]!r}?" if close else ""
-            raise ValueError(
-                "MODEL must be a constructor's name, a training work directory, or a .keras file. "
-                f"Received: {name!r}{meant}"
+                f"--size is not for a run, whose network has its own. Received: {self.source.text}"
             )
         formats = self.format or tuple(QUANTIZED)
         for each in self.quantization:
             if not any(each in QUANTIZED[name] for name in formats):
                 raise ValueError(f"--quantization {each} is not for --format {' '.join(formats)}")
         needing = [each for each in self.quantization if each in CALIBRATED]
-        if needing and self.calibration is None:
-            raise ValueError(f"--quantization {needing[0]} needs images: --calibration DIR")
+        has_images = self.calibration or self.dataset or self.source.kind == "run"
+        if needing and not has_images:
+            raise ValueError(
+                f"--quantization {needing[0]} needs images: --calibration DIR, or --dataset"
+            )
+        for option in ("io_dtype", "float_gates", "float_layers"):
+            asked = getattr(self, option) not in ("float32", False, ())
+            if asked and "int8" not in self.quantization:
+                raise ValueError(f"--{option.replace('_', '-')} goes with --quantization int8")
+
+    @property
+    def source(self) -> Source:
+        """The network that is asked for. Raises ValueError for what is none."""
+        return find_run(self.workdir) if self.workdir else find_source("MODEL", self.model[0])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import (
@@ -12,9 +12,10 @@ from keras_senet.cli.options.shared import (
     NetworkOptions,
     Options,
     Printed,
-    WeightsOptions,
+    SourceOptions,
     check,
 )
+from keras_senet.cli.options.sources import EXPORTED, Source, find_run, find_source
 from keras_senet.networks import read_table
 
 Protocols = Literal["own", "paper-224", "paper-299", "paper-320", "ten-crop", "fusion", "larger"]
@@ -51,30 +52,71 @@ class ListOptions(Printed):
 @dataclass(frozen=True, kw_only=True)
 class SummaryOptions(Printed):
     """
-    model  a constructor's name, such as SEResNet50
-    size   height and width of the images; default: the network's own
+    model    a constructor's name, such as SEResNet50, a training work directory, a .keras file, or
+             a file of weights that names its network
+    workdir  a training work directory, in place of MODEL
+    size     height and width of the images of a constructor; default: the network's own
     """
 
-    model: Positional[NetworkName]
+    model: Positional[Annotated[str | None, Flag(suggestions=read_table)]] = None
+    workdir: str | None = None
     size: int | None = None
+
+    def __post_init__(self):
+        check(self, size=1)
+        if (self.model is None) == (self.workdir is None):
+            raise ValueError("MODEL must be given, or --workdir in its place")
+        source = self.source
+        if self.size is not None and source.kind != "constructor":
+            raise ValueError(
+                f"--size is for a constructor's name; {source.text!r} has its own. "
+                f"Received: --size {self.size}"
+            )
+
+    @property
+    def source(self) -> Source:
+        """The network that is asked for. Raises ValueError for what is none."""
+        return find_run(self.workdir) if self.workdir else find_source("MODEL", str(self.model))
 
 
 @dataclass(frozen=True, kw_only=True)
-class PredictOptions(WeightsOptions, Printed):
+class PredictOptions(SourceOptions, Printed):
     """
-    images   JPEG, PNG, BMP or GIF files
-    model    a constructor's name, such as SEResNet50
-    top      how many classes
-    gates    also the mean of the SE blocks' gates, stage by stage
+    images  JPEG, PNG, BMP, GIF or WebP files, patterns such as 'photos/*.jpg', and folders, whose
+            images are taken with those of their subfolders
+
+    Network:
+    model    a constructor's name, such as SEResNet50, a training work directory, a .keras file, a
+             file of weights that names its network (.weights.h5, .safetensors), or an exported
+             .onnx or .tflite file or SavedModel folder
+
+    Predictions:
+    top           how many classes of each image; default: five, or all of fewer
+    gates         also the mean of the SE blocks' gates, stage by stage
+    skip_corrupt  leave out images that cannot be used; otherwise each is named in its row, and the
+                  exit status is 2
+    batch_size    images per step
+
+    Output:
+    csv  write a table there in place of printing it: image, rank, class, probability, error
     """
 
     images: Positional[tuple[str, ...]]
-    model: NetworkName
-    top: int = 5
+    top: int | None = None
     gates: bool = False
+    skip_corrupt: bool = False
+    batch_size: int = 32
+    csv: str | None = None
+
+    TAKES_EXPORTED: ClassVar[bool] = True
 
     def __post_init__(self):
-        check(self, top=1)
+        check(self, top=1, batch_size=1)
+        super().__post_init__()
+        if self.gates and self.sources[0].kind in EXPORTED:
+            raise ValueError("--gates is for Keras models, and not for exported files")
+        if self.gates and self.csv:
+            raise ValueError("--gates is not for --csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,10 +139,12 @@ class ConvertOptions(Options):
 class EvaluateOptions(NetworkOptions, Printed):
     """
     Network:
-    model    a constructor's name, such as SEResNet50; several: an ensemble
+    model    a constructor's name, such as SEResNet50, a training work directory, a .keras file, or
+             a file of weights that names its network (.weights.h5, .safetensors); several: an
+             ensemble
     weights  a tag such as imagenet (`keras-senet list --weights`), a file, FILE#NAME for a part of
-             a checkpoint, or hf://owner/name, one for each --model; default:
-             imagenet
+             a checkpoint, or hf://owner/name, one for each --model that is a constructor's name;
+             default: imagenet
 
     Images:
     batch_size    crops per step
@@ -113,11 +157,11 @@ class EvaluateOptions(NetworkOptions, Printed):
     ten_crop    centre, corners and their mirror images
 
     Output:
-    output  folder for report.json, per_class.csv and confusion.png; default: --workdir, or none
+    output  folder for report.json, per_class.csv and confusion.png; default: the run, or none
     """
 
     # Several, where other commands take one
-    model: Annotated[tuple[str, ...], Flag(choices=read_table)] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
+    model: Annotated[tuple[str, ...], Flag(suggestions=read_table)] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     weights: tuple[str, ...] = ()  # pyright: ignore[reportIncompatibleVariableOverride]
     skip_corrupt: bool = False
     protocol: Protocols = "own"
@@ -128,10 +172,12 @@ class EvaluateOptions(NetworkOptions, Printed):
 
     def __post_init__(self):
         super().__post_init__()
-        if self.weights and len(self.weights) != len(self.model):
+        check(self, size=1, short_side=1)
+        named = [source for source in self.sources if source.kind == "constructor"]
+        if self.weights and named and len(self.weights) != len(named):
             raise ValueError(
-                "--weights must be given once for each --model: "
-                f"{len(self.weights)} for {len(self.model)}"
+                "--weights must be given once for each --model that is a constructor's name: "
+                f"{len(self.weights)} for {len(named)}"
             )
 
 
@@ -143,7 +189,7 @@ class ExcitationsOptions(NetworkOptions, Printed):
 
     Output:
     classes  the classes in pictures and gates.csv, ImageNet's also by words; default: four
-    output   folder for tables and pictures; default: excitations in --workdir, or none
+    output   folder for tables and pictures; default: excitations in the run, or none
     """
 
     skip_corrupt: bool = False

@@ -5,17 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
-from keras_senet.recipes import Recipe
+from keras_senet.recipes import RECIPES, Recipe
 from keras_senet.recipes.variants import DEFAULTS, VARIANTS, Variant, variant_of
 
 
 def read_variants(given: Sequence[Sequence[str]]) -> tuple[Variant, ...]:
     """The variants of names, and of NAME:FIELDS."""
     return tuple(variant_of(text) for each in given for text in each)
+
+
+def recipe_names() -> tuple[str, ...]:
+    """Those of the named recipes."""
+    return tuple(RECIPES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,8 +38,35 @@ class QuickstartOptions(Options):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Options):
+class DataOptions(Printed):
     """
+    dataset       a folder of class folders, a CSV file of paths and labels, or a tfds name
+    data_dir      where tfds datasets are
+    headers_only  do not decode images: quick, but damage after the header and near duplicates are
+                  not found
+
+    Output:
+    csv     a file that lists the problems of each image
+    output  folder for samples.png, sizes.png and, with --recipe, augmented.png
+    recipe  whose augmentation augmented.png shows (`keras-senet list --recipes`)
+    """
+
+    dataset: Positional[str]
+    data_dir: str | None = None
+    headers_only: bool = False
+    csv: str | None = None
+    output: str | None = None
+    recipe: Annotated[str | None, Flag(choices=recipe_names)] = None
+
+    def __post_init__(self):
+        if self.recipe and (self.headers_only or not self.output):
+            raise ValueError("--recipe goes with --output, and decodes: not with --headers-only")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(Options):
+    """`changed` are the names of the recipe's fields that flags give.
+
     Run:
     workdir             where the run is written, and continued if there is one
     data_dir            where tensorflow_datasets has its data; default: its own
@@ -48,6 +80,10 @@ class TrainOptions(Options):
     evaluate_epochs     how often; 0: at the end
     skip_corrupt        leave out images that cannot be used, and list them
     tensorboard         write event files for TensorBoard
+    restart             with more --epochs than the run has: begin the schedule of the learning rate
+                        again, from the last weights; the rate and its schedule may then change, too
+    find_rate           try rising learning rates on the recipe's images, and write rates.csv and
+                        rates.png; no run is begun
     quiet               no progress bar
     """
 
@@ -64,7 +100,10 @@ class TrainOptions(Options):
     evaluate_epochs: int = 1
     skip_corrupt: bool = False
     tensorboard: bool = False
+    restart: bool = False
+    find_rate: bool = False
     quiet: bool = False
+    changed: ClassVar[frozenset[str]] = frozenset()
 
     def __post_init__(self):
         check(self, max_steps=1, checkpoint_steps=0, keep=1, evaluate_epochs=0, logical_cpus=1)
@@ -92,6 +131,7 @@ class AblateOptions(Printed):
     quiet: bool = False
 
     def __post_init__(self):
+        check(self, seeds=0)
         chosen = self.variants or tuple(VARIANTS[name] for name in DEFAULTS)
         object.__setattr__(self, "variants", chosen)
 
@@ -116,16 +156,17 @@ class ReportOptions(ImageOptions):
     output   the page's file; default: report.html in WORKDIR
 
     Images:
-    dataset        digits, a tfds name or a folder; default: the run's own
+    dataset        digits, a tfds name, a folder or a CSV file; default: the run's own
     split          of which images
-    no_evaluation  without what needs the dataset: confusions, classes and gates
+    no_evaluation  without what needs the dataset: confusions, classes, Grad-CAM, gates and
+                   suspects.csv, the likely wrong labels
     no_gates       without the gates of the SE blocks
     no_images      without images of the dataset, such as ones that are not to be shared
     """
 
     workdir: Positional[str]
     output: str | None = None
-    split: Literal["test", "train"] = "test"
+    split: Literal["test", "val", "train", "all"] = "test"
     no_evaluation: bool = False
     no_gates: bool = False
     no_images: bool = False

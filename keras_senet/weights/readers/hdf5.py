@@ -11,17 +11,8 @@ import numpy as np
 from keras_senet.weights.metadata import METADATA
 from keras_senet.weights.readers import Contents, DamagedFileError, Entry
 
-ERRORS = (
-    OSError,
-    ValueError,
-    KeyError,
-    TypeError,
-    AttributeError,
-    RuntimeError,
-    OverflowError,
-    MemoryError,
-)
-MAX_DEPTH = 6  # of groups; Keras needs "layers/squeeze_excite/reduce/vars/0"
+# Of groups; Keras needs "layers/squeeze_excite/reduce/vars/0", and two more for each model around
+MAX_DEPTH = 12
 MAX_ITEMS = 20_000  # SENet-154 has a fifth
 NOWHERE = b"\xff" * 8  # an address in HDF5 of what is not in a file
 # Version of the superblock -> where it has the address of what drivers and extensions would say of
@@ -37,13 +28,13 @@ def open_file(path):
     _check_beginning(path)
     try:
         file = h5py.File(path, "r")
-    except ERRORS as error:
+    except Exception as error:
         raise DamagedFileError(str(error)[:300]) from error
     with file:
         try:
             metadata = _metadata(file)
             entries = dict(_entries(file, path.stat().st_size))
-        except ERRORS as error:
+        except Exception as error:
             raise DamagedFileError(str(error)[:300]) from error
         yield Contents(entries, metadata)
 
@@ -102,7 +93,7 @@ def _check_plain(dataset, size):
     if (
         not plain
         or dataset.external is not None
-        or dataset.dtype.kind != "f"
+        or dataset.dtype.kind not in "fiu"
         or dataset.nbytes != dataset.id.get_storage_size()
         or dataset.nbytes > size
     ):
@@ -110,7 +101,9 @@ def _check_plain(dataset, size):
 
 
 def _read(file: Any, place: str) -> np.ndarray:
+    """The array, as float32 unless it has whole numbers."""
     try:
-        return file[place][()].astype("float32", copy=False)
-    except ERRORS as error:
+        array = file[place][()]
+        return array.astype("float32", copy=False) if array.dtype.kind == "f" else array
+    except Exception as error:
         raise DamagedFileError(str(error)[:300]) from error

@@ -1,0 +1,94 @@
+"""What a command is given as a network: a constructor's name, or the place of one."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_senet.networks import read_table
+from keras_senet.runs import RECIPE
+
+# What the names of files of each kind end in
+KINDS = {
+    ".keras": "run",
+    ".weights.h5": "weights",
+    ".safetensors": "weights",
+    ".onnx": "onnx",
+    ".tflite": "tflite",
+}
+EXPORTED = ("onnx", "tflite", "savedmodel")
+HUB = "hf://"
+ACCEPTED = (
+    "a constructor's name (`keras-senet list`), a training work directory, a .keras file, or a "
+    "file of weights that names its network (.weights.h5, .safetensors)"
+)
+ACCEPTED_TO_RUN = (
+    ACCEPTED.replace(" or a file of weights", " a file of weights")
+    + ", or an exported .onnx or .tflite file or SavedModel folder"
+)
+
+
+class Source(NamedTuple):
+    """A network by what was given for it.
+
+    kind  "constructor"; "run", a work directory or a `.keras` file; "weights", a file that names
+          its network; "onnx", "tflite" or "savedmodel"
+    text  the name or the path
+    """
+
+    kind: str
+    text: str
+
+
+def find_source(argument: str, text: str, *, exported: bool = False) -> Source:
+    """The `Source` of what an argument was given; nothing is opened.
+
+    `exported` says whether the command takes exported files.
+
+    Raises:
+        ValueError: for anything else; it lists what is accepted.
+    """
+    kind = _kind_of(text)
+    if kind is None or (kind in EXPORTED and not exported):
+        accepted = ACCEPTED_TO_RUN if exported else ACCEPTED
+        raise ValueError(f"{argument} must be {accepted}. Received: {text!r}{_suggest(text)}")
+    if Path(text).is_dir() and kind == "run" and not Path(text, RECIPE).is_file():
+        raise ValueError(
+            f"{argument} must be {ACCEPTED_TO_RUN if exported else ACCEPTED}. Received: {text!r}, "
+            f"which holds no training run: there is no {RECIPE}"
+        )
+    return Source(kind, text)
+
+
+def find_run(text: str, *, exported: bool = False) -> Source:
+    """The same for --workdir, where what is not known is a work directory that is not there."""
+    if _kind_of(text) in (None, "constructor"):
+        return Source("run", text)
+    return find_source("--workdir", text, exported=exported)
+
+
+def _kind_of(text):
+    if text in read_table():
+        return "constructor"
+    if text.startswith(HUB):
+        return "weights"
+    path = Path(text)
+    if path.is_dir():
+        is_exported = (path / "saved_model.pb").is_file() and not (path / RECIPE).is_file()
+        return "savedmodel" if is_exported else "run"
+    kind = next((kind for ending, kind in KINDS.items() if text.endswith(ending)), None)
+    return kind if path.is_file() else None
+
+
+def _suggest(text):
+    """The name of a constructor, or of something that is there, that is nearly this one."""
+    path = Path(text)
+    if path.exists():
+        return ""
+    names = list(read_table())
+    with contextlib.suppress(OSError):
+        names += [str(path.with_name(each.name)) for each in path.parent.iterdir()]
+    close = difflib.get_close_matches(text, names, n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""

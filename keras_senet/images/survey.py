@@ -1,0 +1,110 @@
+"""How many images a dataset has for training, and how large they are, from its files' names and
+headers: what a recipe is chosen by, before TensorFlow is loaded.
+"""
+
+import csv
+import json
+import os
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from keras_senet.files import read_bytes
+from keras_senet.images.headers import read_header
+from keras_senet.images.walk import find_images
+
+SAMPLE = 64  # images whose headers are read
+HEADER = 1 << 16  # bytes that are read of each
+ENOUGH = 200_000  # images: more of them are not counted
+NOT_TRAINED = ("val", "validation", "valid", "test")  # folders of images that are not for training
+
+
+class Survey(NamedTuple):
+    """Figures of a dataset; None where they are not known.
+
+    images  how many are for training
+    size    the median of their shorter sides, in pixels
+    """
+
+    images: int | None = None
+    size: int | None = None
+
+
+def survey(dataset: str, data_dir: str | None = None) -> Survey:
+    """The `Survey` of a folder of class folders, of a CSV file of paths, or of a dataset that
+    tensorflow_datasets has prepared; one without figures of anything else.
+
+    Raises:
+        ValueError: for an image of a format that is not decoded.
+        OSError: for a folder or a file that cannot be read.
+    """
+    if (prepared := _find_prepared(dataset, data_dir)) is not None:
+        return _survey_prepared(prepared)
+    path = Path(dataset)
+    if path.is_dir():
+        return _survey_files(_find_files(path))
+    if path.is_file() and path.suffix.lower() == ".csv":
+        return _survey_files(_list_files(path))
+    return Survey()
+
+
+def _find_files(folder: Path) -> list[str]:
+    """The images of train/, else of all folders but those of other splits."""
+    folders = [each for each in sorted(folder.iterdir()) if each.is_dir()]
+    train = [each for each in folders if each.name.lower() == "train"]
+    if train:
+        folders = sorted(each for each in train[0].iterdir() if each.is_dir())
+    files: list[str] = []
+    for each in folders:
+        hidden = each.name.startswith(".")
+        if not hidden and each.name.lower() not in NOT_TRAINED and len(files) < ENOUGH:
+            files += find_images(each).images
+    return files
+
+
+def _list_files(path: Path) -> list[str]:
+    """The files that rows of a CSV file name, absolute or from its own folder."""
+    with path.open(newline="", errors="surrogateescape") as file:
+        return list(_files_of_rows(csv.reader(file), path.parent))
+
+
+def _files_of_rows(rows, folder) -> Iterator[str]:
+    for row in rows:
+        for cell in row:
+            if "." in cell and os.path.isfile(place := os.path.join(folder, cell)):
+                yield place
+                break
+
+
+def _survey_files(files: list[str]) -> Survey:
+    sample = files[:: max(1, len(files) // SAMPLE)]
+    headers = (read_header(read_bytes(file, HEADER)) for file in sample)
+    sides = [side for header in headers if (side := min(header.upright_size))]
+    return Survey(len(files), round(statistics.median(sides)) if sides else None)
+
+
+def _find_prepared(name: str, data_dir: str | None) -> Path | None:
+    """The folder of "name", "name/config" or "name:version", of its newest version."""
+    place = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    name, _, version = name.partition(":")
+    if not name or name.startswith((".", "/", "~")):
+        return None
+    folder = Path(place).expanduser() / name
+    return max(
+        (file.parent for file in folder.glob(f"{version or '*'}/dataset_info.json")), default=None
+    )
+
+
+def _survey_prepared(folder: Path) -> Survey:
+    """What tensorflow_datasets has written about a dataset."""
+    try:
+        splits = json.loads((folder / "dataset_info.json").read_text())["splits"]
+        (train,) = (split for split in splits if split["name"] == "train")
+        features = json.loads((folder / "features.json").read_text())["featuresDict"]["features"]
+        (image,) = (each["image"] for each in features.values() if "image" in each)
+        height, width, _ = (int(text) for text in image["shape"]["dimensions"])
+        count = sum(map(int, train["shardLengths"]))
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return Survey()  # the loader says what is wrong with it
+    return Survey(count, min(height, width) if min(height, width) > 0 else None)

@@ -1,0 +1,82 @@
+"""The recipes that a run has followed one after another: a run can be extended.
+
+`recipe.json` has the recipe that it follows now and, once it was extended, its `history`: an entry
+for each recipe, with the epochs at which it and the schedule of its learning rate began, and with
+the earlier recipes themselves.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from keras_senet.recipes.recipe import Recipe
+
+# What a run that is extended with a restart may change, besides the number of its epochs
+RESTARTED = (
+    "learning_rate",
+    "schedule",
+    "milestones",
+    "decay",
+    "warmup_epochs",
+    "warmup",
+    "warmup_rate",
+)
+
+
+class Segment(NamedTuple):
+    """Epochs of a run that follow one recipe.
+
+    recipe  what they follow
+    first   how many epochs come before them
+    origin  the epoch at which the schedule of the learning rate, warm-up included, begins: 0, or
+            that of the last restart
+    """
+
+    recipe: Recipe
+    first: int = 0
+    origin: int = 0
+
+
+def extend(segments: Sequence[Segment], recipe: Recipe, begun: int, restart: bool) -> list[Segment]:
+    """The segments of a run of which `begun` epochs were begun, and whose other ones follow a
+    recipe with more epochs.
+
+    Raises:
+        ValueError: for a warm-up that is longer than what is left.
+    """
+    origin = begun if restart else segments[-1].origin
+    if recipe.warmup_epochs > recipe.epochs - origin:
+        raise ValueError(
+            f"`warmup_epochs` must be at most {recipe.epochs - origin}, the epochs after the "
+            f"restart. Received: warmup_epochs={recipe.warmup_epochs}"
+        )
+    return [*(each for each in segments if each.first < begun), Segment(recipe, begun, origin)]
+
+
+def to_json(segments: Sequence[Segment]) -> dict[str, Any]:
+    """What `recipe.json` has of them."""
+    *earlier, last = segments
+    about = {"recipe": dataclasses.asdict(last.recipe)}
+    if not earlier and not last.first:
+        return about
+    entries = [{"first_epoch": s.first, "schedule_from": s.origin} for s in segments]
+    for entry, segment in zip(entries, earlier, strict=False):
+        entry["recipe"] = dataclasses.asdict(segment.recipe)  # pyright: ignore[reportArgumentType]
+    return about | {"history": entries}
+
+
+def from_json(content: Mapping[str, Any]) -> list[Segment]:
+    """The segments of a `recipe.json`; one of a run that was not extended.
+
+    Raises:
+        ValueError, KeyError, TypeError or AttributeError: if it is damaged.
+    """
+    recipe = content["recipe"]
+    return [
+        Segment(
+            Recipe.from_json(entry.get("recipe", recipe)),
+            int(entry["first_epoch"]),
+            int(entry["schedule_from"]),
+        )
+        for entry in content.get("history") or [{"first_epoch": 0, "schedule_from": 0}]
+    ]

@@ -1,0 +1,186 @@
+"""A range test of the learning rate: the loss while the rate rises, and a rate to train with.
+
+Source: Smith, arXiv 1506.01186, Section 3.3.
+"""
+
+import math
+import tempfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+from keras_senet.files import to_csv, write_atomically
+from keras_senet.plots.rates import rate_curve
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.runs.record import describe_recipe
+from keras_senet.training.inputs import (
+    load_images,
+    lower_batch_size,
+    make_batches,
+    weigh_classes,
+)
+from keras_senet.training.network import make_network
+from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.phases import Phase, fixed, scale_recipe_rates, untrained_layers
+from keras_senet.training.progress import Progress
+from keras_senet.training.start import read_start
+from keras_senet.training.step import TrainStep
+from keras_senet.training.totals import Totals
+
+BELOW, ABOVE = 1e-3, 1e2  # the first and the last rate, over that of the recipe
+WINDOW = 1 / 8  # of the steps: what a line is fitted through
+DIVERGED = 4.0  # times the lowest smoothed loss
+
+
+class RateTest(NamedTuple):
+    """What `find_rate` has found.
+
+    rates       of each step, (N,)
+    losses      of its batch, (N,)
+    smoothed    the same from lines through windows of steps, NaN at both ends, (N,)
+    suggestion  the rate at which the loss fell fastest; None if it never fell
+    """
+
+    rates: np.ndarray
+    losses: np.ndarray
+    smoothed: np.ndarray
+    suggestion: float | None
+
+
+@keras.saving.register_keras_serializable(package="keras_senet")
+class Rising(keras.optimizers.schedules.LearningRateSchedule):
+    """From `lowest` to `highest` in so many steps, by the same factor in each."""
+
+    def __init__(self, lowest: float, highest: float, steps: int):
+        self.lowest, self.highest, self.steps = lowest, highest, steps
+
+    def __call__(self, step: Any) -> Any:
+        factor = math.log(self.highest / self.lowest) / max(self.steps - 1, 1)
+        return self.lowest * ops.exp(factor * ops.cast(step, "float32"))
+
+    def get_config(self):
+        return dict(vars(self))
+
+
+def find_rate(
+    recipe: Recipe,
+    workdir: str | Path | None = None,
+    *,
+    steps: int = 200,
+    data_dir: str | None = None,
+    verbose: bool = False,
+) -> RateTest:
+    """A `RateTest`: trains the recipe's network from its beginning on the recipe's batches, with a
+    learning rate that rises from a thousandth of the recipe's to a hundred times as much. Stages
+    that are frozen stay so, and the rates of the head and of the stages keep their ratios; the
+    `head_epochs` are left out.
+
+    A line is fitted through the losses of each window of an eighth of the steps, over the logarithm
+    of the rate: its middle is the smoothed loss. The suggestion is the rate in the middle of the
+    window whose line falls most, of those up to the lowest smoothed loss. The test ends when the
+    loss is not finite, or four times the lowest smoothed one.
+
+    Args:
+        recipe: a `Recipe`; its schedule, epochs and `ema` do not count.
+        workdir: a folder for `rates.csv` and `rates.png`, in which no run is begun; None writes
+            nothing.
+        steps: how many, at least 24.
+        data_dir: where tensorflow_datasets has its data.
+        verbose: whether to show a progress bar.
+
+    Raises:
+        ValueError: for fewer steps, or a recipe that cannot be trained.
+    """
+    if steps < 24:
+        raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
+    with tempfile.TemporaryDirectory() as empty:
+        start = read_start(recipe, empty if workdir is None else workdir)
+    preprocessing = start and start.preprocessing
+    images = load_images(recipe, data_dir)
+    if recipe.batch_size > len(images.train):
+        recipe = lower_batch_size(recipe, len(images.train))
+    batches = make_batches(recipe, images.train, preprocessing)
+    keras.utils.set_random_seed(recipe.seed)
+    model = make_network(recipe, images.train, start and start.spec, preprocessing)
+    if start:
+        start.load_into(model, recipe, images.train.class_names)
+    schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
+    phase = _make_phase(recipe, model, batches.steps_per_epoch, schedule)
+    weights = weigh_classes(images.train) if recipe.class_weights else None
+    step = TrainStep(recipe, model, [phase], None, tf.distribute.get_strategy(), weights)
+    window = max(round(WINDOW * steps), 3)
+    losses: list[float] = []
+    totals = Totals()
+    with Progress(steps, 0, recipe.batch_size, verbose) as bar:
+        for number, batch in enumerate(batches.batches(0, steps)):
+            outcome = step(*batch, number)
+            totals.last_loss = float(outcome.loss)
+            if outcome.failed or not math.isfinite(totals.last_loss):
+                break
+            losses.append(totals.last_loss)
+            bar.advance(totals)
+            if _has_diverged(losses, window):
+                break
+    rates = np.array([float(schedule(number)) for number in range(len(losses))])
+    found = RateTest(rates, np.array(losses), *analyse_losses(rates, np.array(losses), window))
+    if workdir is not None:
+        write_rates(found, Path(workdir), describe_recipe(recipe))
+    return found
+
+
+def _make_phase(recipe, model, steps_per_epoch, schedule):
+    """The phase after `head_epochs`, with this schedule."""
+    untrained = untrained_layers(recipe, model, is_head=False)
+    optimizer = make_optimizer(recipe, steps_per_epoch, schedule)
+    scale_recipe_rates(optimizer, recipe, model)
+    with fixed(untrained):
+        optimizer.build(model.trainable_variables)
+    return Phase(0, 0, optimizer, schedule, untrained)
+
+
+def _has_diverged(losses, window):
+    if len(losses) < 2 * window:
+        return False
+    means = np.convolve(losses, np.ones(window) / window, "valid")
+    return bool(means[-1] > DIVERGED * means.min())
+
+
+def analyse_losses(
+    rates: np.ndarray, losses: np.ndarray, window: int
+) -> tuple[np.ndarray, float | None]:
+    """(smoothed losses, the suggestion), as `find_rate` describes them."""
+    smoothed = np.full(len(losses), np.nan)
+    slopes = np.full(len(losses), np.nan)
+    for first in range(len(losses) - window + 1):
+        part, middle = slice(first, first + window), first + window // 2
+        slope, offset = np.polyfit(np.log(rates[part]), losses[part], 1)
+        slopes[middle], smoothed[middle] = slope, offset + slope * math.log(rates[middle])
+    if np.isnan(slopes).all():
+        return smoothed, None
+    slopes[int(np.nanargmin(smoothed)) + 1 :] = np.nan
+    steepest = int(np.nanargmin(slopes))
+    return smoothed, float(rates[steepest]) if slopes[steepest] < 0 else None
+
+
+def write_rates(found: RateTest, folder: Path, title: str) -> None:
+    """Writes `rates.csv` and `rates.png`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    columns = zip(found.rates, found.losses, found.smoothed, strict=True)
+    rows = [
+        {
+            "step": step,
+            "learning_rate": float(rate),
+            "loss": float(loss),
+            "smoothed": None if math.isnan(smoothed) else float(smoothed),
+        }
+        for step, (rate, loss, smoothed) in enumerate(columns)
+    ]
+    names = ("step", "learning_rate", "loss", "smoothed")
+    write_atomically(folder / "rates.csv", to_csv(rows, names))
+    rate_curve(
+        found.rates, found.losses, found.smoothed, found.suggestion, folder / "rates.png", title
+    )

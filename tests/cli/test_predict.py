@@ -1,0 +1,366 @@
+"""`keras-senet predict`, and what commands take as a network, beside plain Keras and Pillow."""
+
+import csv
+import json
+import os
+import subprocess
+
+import keras
+import little
+import numpy as np
+import onnxruntime
+import pytest
+from PIL import Image, ImageOps
+from run_here import run_files_here
+from tiny import randomize
+
+import keras_senet
+import keras_senet_cli
+from keras_senet import export
+from keras_senet.cli import tables
+from keras_senet.models.resnet import SmallResNet
+from keras_senet.preprocessing import Preprocessing
+
+NAMES = ("a cat", "dog [1]", "日本", "frog", "n02123045", "ship", "bird", "car", "deer", "horse")
+SHOWN = [name if name != "n02123045" else "tabby (n02123045)" for name in NAMES]
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    monkeypatch.setattr(tables.console, "width", 120)
+
+    def run(*arguments):
+        status = keras_senet_cli.main(list(map(str, arguments)))
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, printed.out, printed.err)
+
+    return run
+
+
+def network(size=16, channels=3, classes=10):
+    constructor = keras_senet.application(
+        SmallResNet((1, 1, 1)), name="tiny", input_size=size, min_size=8, classes=classes
+    )
+    keras.utils.set_random_seed(0)
+    model = randomize(constructor(weights=None, input_shape=(size, size, channels)))
+    model.class_names = NAMES[:classes]
+    return model
+
+
+def write_run(folder, model, dataset="digits"):
+    """What training leaves."""
+    folder.mkdir(parents=True)
+    model.save(folder / "model.keras")
+    keras_senet.save_weights(model, folder / "model.weights.h5")
+    recipe = {"model": "SEResNet20", "dataset": dataset}
+    content = {"recipe": recipe, "class_names": list(model.class_names)}
+    (folder / "recipe.json").write_text(json.dumps(content))
+    return folder
+
+
+@pytest.fixture
+def workdir(tmp_path):
+    return write_run(tmp_path / "run", network())
+
+
+@pytest.fixture
+def photos(tmp_path):
+    """Pictures of the network's own size, so that nothing is resized: what Pillow reads of them is
+    the network's input.
+    """
+    random = np.random.default_rng(0)
+    folder = tmp_path / "photos"
+    (folder / "more").mkdir(parents=True)
+    for name in ("b.png", "a.bmp", "more/c.gif", "more/grey.png"):
+        pixels = random.integers(0, 256, (16, 16, 3), "uint8")
+        picture = Image.fromarray(pixels)
+        (picture.convert("L") if "grey" in name else picture).save(folder / name)
+    (folder / "notes.txt").write_text("no image")
+    return folder
+
+
+def by_keras(model, path):
+    """The probabilities of a picture by plain Keras."""
+    mode = "L" if model.input_shape[-1] == 1 else "RGB"
+    with Image.open(path) as picture:
+        pixels = np.asarray(ImageOps.exif_transpose(picture).convert(mode), "float32")
+    pixels = pixels.reshape(1, 16, 16, -1)
+    mean, std = model.preprocessing.mean, model.preprocessing.std
+    return model.predict((pixels - np.float32(mean)) / np.float32(std), verbose=0)[0]
+
+
+def check(content, model, names=SHOWN):
+    """The JSON of predictions, beside plain Keras."""
+    for row in content:
+        expected = by_keras(model, row["image"])
+        best = sorted(range(len(expected)), key=lambda i: -expected[i])[: len(row["predictions"])]
+        assert [each["class"] for each in row["predictions"]] == [names[i] for i in best]
+        np.testing.assert_allclose(
+            [each["probability"] for each in row["predictions"]], expected[best], atol=2e-5
+        )
+
+
+def test_a_folder_by_a_run(workdir, photos, run):
+    result = run("predict", photos, "--workdir", workdir, "--json")
+    assert result.returncode == 0, result.stderr
+    content = json.loads(result.stdout)
+    expected = ["a.bmp", "b.png", "more/c.gif", "more/grey.png"]
+    assert [row["image"] for row in content] == [str(photos / name) for name in expected]
+    check(content, keras.models.load_model(workdir / "model.keras"))
+    assert "notes.txt" in result.stderr
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_batches_change_nothing(batch_size, workdir, photos, run):
+    whole = json.loads(run("predict", photos, "--workdir", workdir, "--json").stdout)
+    flags = ("--json", "--batch-size", batch_size)
+    content = json.loads(run("predict", photos, "--workdir", workdir, *flags).stdout)
+    for row, expected in zip(content, whole, strict=True):
+        assert [each["class"] for each in row["predictions"]] == [
+            each["class"] for each in expected["predictions"]
+        ]
+        np.testing.assert_allclose(
+            [each["probability"] for each in row["predictions"]],
+            [each["probability"] for each in expected["predictions"]],
+            atol=1e-5,
+        )
+
+
+def test_the_table_and_the_csv_file(workdir, photos, tmp_path, run):
+    picture = photos / "b.png"
+    content = json.loads(run("predict", picture, "--workdir", workdir, "--json").stdout)
+    best = content[0]["predictions"]
+    printed = run("predict", picture, "--workdir", workdir).stdout
+    rows = [
+        [cell.strip() for cell in line.split("│")[1:-1]]
+        for line in printed.splitlines()
+        if "│" in line
+    ]
+    assert [row[1:] for row in rows] == [
+        [each["class"], f"{100 * each['probability']:.2f}%"] for each in best
+    ]
+    assert [row[0] for row in rows] == [str(picture), "", "", "", ""]
+    file = tmp_path / "out.csv"
+    result = run("predict", picture, "--workdir", workdir, "--csv", file, "--top", 2)
+    assert result.returncode == 0
+    assert "1 image" in result.stdout
+    with file.open(newline="", encoding="utf-8") as opened:
+        lines = list(csv.DictReader(opened))
+    assert [(line["image"], line["rank"], line["class"]) for line in lines] == [
+        (str(picture), str(rank), best[rank - 1]["class"]) for rank in (1, 2)
+    ]
+    assert [float(line["probability"]) for line in lines] == [b["probability"] for b in best[:2]]
+
+
+def sources(folder, model):
+    """The same network in every form that a command takes."""
+    model.save(folder / "alone.keras")
+    keras_senet.save_weights(model, folder / "w.weights.h5")
+    keras_senet.save_weights(model, folder / "w.safetensors")
+    common = {"preprocessing": model.preprocessing, "class_names": NAMES}
+    images = np.random.default_rng(0).integers(0, 256, (8, 16, 16, 3)).astype("float32")
+    export.to_onnx(model, folder / "a.onnx", **common)
+    export.to_onnx(model, folder / "nchw.onnx", layout="nchw", **common)
+    export.to_saved_model(model, folder / "saved", **common)
+    export.to_tflite(model, folder / "a.tflite", **common)
+    export.to_tflite(
+        model,
+        folder / "int8.tflite",
+        quantization="int8",
+        representative_images=images,
+        io_dtype="uint8",
+        **common,
+    )
+    return (
+        *("alone.keras", "w.weights.h5", "w.safetensors", "a.onnx", "nchw.onnx"),
+        *("saved", "a.tflite", "int8.tflite"),
+    )
+
+
+def test_every_form_of_a_network(photos, tmp_path, run, monkeypatch):
+    """Takes 5 s: five exports."""
+    run_files_here(monkeypatch)
+    model = network()
+    picture = photos / "b.png"
+    for name in sources(tmp_path, model):
+        result = run("predict", picture, "--model", tmp_path / name, "--json", "--top", 10)
+        assert result.returncode == 0, (name, result.stderr)
+        content = json.loads(result.stdout)
+        if "int8" not in name:
+            check(content, model)
+            continue
+        found = {each["class"]: each["probability"] for each in content[0]["predictions"]}
+        expected = dict(zip(SHOWN, by_keras(model, picture), strict=True))
+        assert found == pytest.approx(expected, abs=0.1)
+    pixels = np.asarray(Image.open(picture).convert("RGB"), "float32")[None]
+    session = onnxruntime.InferenceSession(tmp_path / "a.onnx")
+    np.testing.assert_allclose(
+        session.run(["predictions"], {"images": pixels})[0][0], by_keras(model, picture), atol=1e-5
+    )
+
+
+def test_other_commands_take_the_same(workdir, tmp_path, run):
+    keras_senet.save_weights(network(), tmp_path / "w.weights.h5")
+    for source in (workdir, workdir / "model.keras", tmp_path / "w.weights.h5"):
+        result = run("summary", source, "--json")
+        assert result.returncode == 0, result.stderr
+        assert json.loads(result.stdout)["size"] == 16
+        flags = ("--count-only", "--keep", 0.5, "--json")
+        assert run("prune", "--model", source, *flags).returncode == 0
+
+
+@pytest.mark.parametrize("command", ["evaluate", "excitations", "prune", "summary", "export"])
+def test_commands_that_need_keras_say_so_of_exported_files(command, tmp_path, run):
+    (tmp_path / "a.onnx").write_bytes(b"")
+    flags = {"summary": (), "export": (), "prune": ("--keep", "1", "--model")}
+    result = run(command, *flags.get(command, ("--model",)), tmp_path / "a.onnx")
+    assert result.returncode == 2
+    (line,) = result.stderr.strip().splitlines()
+    assert "must be a constructor's name" in line
+    assert "a.onnx" in line
+
+
+def test_upright_and_grey(tmp_path, run):
+    model = network(channels=1)
+    model.save(tmp_path / "grey.keras")
+    pixels = np.random.default_rng(1).integers(0, 256, (16, 16, 3), "uint8")
+    picture, exif = Image.fromarray(pixels), Image.Exif()
+    exif[0x112] = 6
+    picture.save(tmp_path / "turned.png", exif=exif)
+    result = run("predict", tmp_path / "turned.png", "--model", tmp_path / "grey.keras", "--json")
+    check(json.loads(result.stdout), model)
+
+
+def test_fewer_classes_than_five(photos, tmp_path, run):
+    model = network(classes=2)
+    model.save(tmp_path / "two.keras")
+    result = run("predict", photos / "b.png", "--model", tmp_path / "two.keras", "--json")
+    check(json.loads(result.stdout), model)
+    refused = run("predict", photos, "--model", tmp_path / "two.keras", "--top", 3)
+    assert refused.returncode == 2
+    assert "--top must be 1..2. Received: --top 3" in refused.stderr
+
+
+def test_images_that_cannot_be_used(workdir, photos, tmp_path, run):
+    (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    flags = ("predict", photos, "--workdir", workdir)
+    result = run(*flags, "--json")
+    assert result.returncode == 2
+    assert "bad.jpg' cannot be used: " in result.stderr.splitlines()[-1]
+    content = json.loads(result.stdout)
+    assert [row["image"] for row in content if "error" in row] == [str(photos / "bad.jpg")]
+    assert len(content) == 5
+    assert "cannot be used: " in run(*flags).stdout
+    assert run(*flags, "--csv", tmp_path / "out.csv").returncode == 2
+    with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as opened:
+        assert [row["error"] != "" for row in csv.DictReader(opened)].count(True) == 1
+    skipped = run(*flags, "--json", "--skip-corrupt")
+    assert skipped.returncode == 0
+    assert len(json.loads(skipped.stdout)) == 4
+    assert "bad.jpg" in skipped.stderr
+
+
+def test_names_that_are_not_utf8_and_patterns(workdir, photos, run):
+    odd = os.fsencode(photos) + b"/\xff.png"
+    os.rename(photos / "b.png", odd)
+    result = run(
+        "predict", os.fsdecode(odd), photos / "*" / "*.gif", "--workdir", workdir, "--json"
+    )
+    assert result.returncode == 0, result.stderr
+    names = [row["image"] for row in json.loads(result.stdout)]
+    assert names == [f"{photos}/\\xff.png", str(photos / "more" / "c.gif")]
+
+
+def test_a_run_that_has_not_ended(workdir, photos, run):
+    (workdir / "model.keras").unlink()
+    refused = run("predict", photos, "--workdir", workdir)
+    assert refused.returncode == 2
+    assert "has not ended: there is no model.keras" in refused.stderr
+    assert f"`keras-senet train --workdir {workdir}` continues it" in refused.stderr
+    best = network()
+    best.class_names = None  # of an earlier version
+    keras_senet.save_weights(best, workdir / "best.weights.h5")
+    result = run("predict", photos, "--workdir", workdir, "--json")
+    assert "has not ended" in result.stderr
+    check(json.loads(result.stdout), best)
+
+
+def test_load_run(workdir, monkeypatch):
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    model = keras_senet.load_run(workdir)
+    assert isinstance(model, keras.Model)
+    assert model.class_names == NAMES
+    assert model.preprocessing == Preprocessing.scaled(16)
+    content = json.loads((workdir / "recipe.json").read_text())
+    plain = keras.Model(model.input, model.output)  # as an earlier version wrote it
+    plain.save(workdir / "model.keras")
+    assert keras_senet.load_run(str(workdir)).class_names == NAMES
+    del content["class_names"]
+    (workdir / "recipe.json").write_text(json.dumps(content))
+    old = keras_senet.load_run(workdir)
+    assert old.class_names == tuple("0123456789")
+    assert old.preprocessing == model.preprocessing
+    content["recipe"]["dataset"] = str(workdir / "gone")
+    (workdir / "recipe.json").write_text(json.dumps(content))
+    assert keras_senet.load_run(workdir).class_names == tuple(f"class {i}" for i in range(10))
+
+
+def bad(tmp_path):
+    """Arguments, and what is said of them."""
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "texts").mkdir()
+    (tmp_path / "texts" / "a.txt").write_text("no image")
+    (tmp_path / "a.tif").write_bytes(b"II*\0")
+    (tmp_path / "cut.jpg").write_bytes(b"\xff\xd8\xff")
+    for name in ("a.onnx", "a.tflite", "a.keras", "a.weights.h5"):
+        (tmp_path / name).write_bytes(b"damaged" * 100)
+    (tmp_path / "saved").mkdir()
+    (tmp_path / "saved" / "saved_model.pb").write_bytes(b"damaged" * 100)
+    Image.new("RGB", (16, 16)).save(tmp_path / "ok.png")
+    run = ("--workdir", "{run}")
+    return [
+        (("gone.jpg", *run), "There is no file or folder 'gone.jpg'"),
+        (("https://a.example/b.jpg", *run), "URLs are not downloaded"),
+        (("empty", *run), "There are no images in 'empty'. It is empty"),
+        (("texts", *run), "There are no images in 'texts'. Files left out: 1 "),
+        (("texts/a.txt", *run), "Not an image that can be decoded: 'texts/a.txt'"),
+        (("a.tif", *run), "'a.tif' is not decoded; convert it to one of JPEG"),
+        (("cut.jpg", *run), "'cut.jpg' cannot be used: "),
+        (("gone/*.jpg", *run), "There is no file or folder 'gone/*.jpg'"),
+        (("ok.png", "--workdir", "gone"), "'gone' holds no training run"),
+        (("ok.png", "--workdir", "texts"), "'texts' holds no training run"),
+        (("ok.png", "--model", "SEResnet50"), "Did you mean 'SEResNet50'?"),
+        (("ok.png", "--model", "a.onxn"), "Did you mean 'a.onnx'?"),
+        (("ok.png", "--model", "a.onnx"), "'a.onnx' is damaged, or is not of its kind"),
+        (("ok.png", "--model", "a.tflite"), "'a.tflite' is damaged, or is not of its kind"),
+        (("ok.png", "--model", "saved"), "'saved' is damaged, or is not of its kind"),
+        (("ok.png", "--model", "a.keras"), "'a.keras' is damaged"),
+        (("ok.png", "--model", "a.weights.h5"), "'a.weights.h5'"),
+        (("ok.png", *run, "--weights", "imagenet"), "--workdir is in place of"),
+        (("ok.png", "--model", "a.keras", "--weights", "w"), "--weights is for a constructor's"),
+        (("ok.png", "--model", "a.onnx", "--gates"), "--gates is for Keras models"),
+        (("ok.png", *run, "--csv", "texts"), "--csv must be a file"),
+        (("ok.png", *run, "--csv", "gone/a.csv"), "The folder of --csv"),
+    ]
+
+
+def test_bad_input_is_one_line(workdir, tmp_path, run, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for arguments, message in bad(tmp_path):
+        places = [str(workdir) if each == "{run}" else each for each in arguments]
+        result = run("predict", *places)
+        assert result.returncode == 2, arguments
+        assert result.stdout == "", arguments
+        (line,) = result.stderr.strip().splitlines()
+        assert message in line, arguments
+
+
+def test_exported_files_that_say_nothing(tmp_path, photos, run, monkeypatch):
+    run_files_here(monkeypatch)
+    model = network()
+    export.to_onnx(model, tmp_path / "a.onnx")
+    export.to_tflite(model, tmp_path / "a.tflite")
+    for name in ("a.onnx", "a.tflite"):
+        result = run("predict", photos, "--model", tmp_path / name)
+        assert result.returncode == 2
+        assert "does not say how images are prepared for it" in result.stderr
