@@ -17,6 +17,7 @@ from keras_senet.detection.suppression import NONE, select_best
 from keras_senet.fields import check_field, require_types
 from keras_senet.files import read_bytes
 from keras_senet.images.decoding import decode
+from keras_senet.weights.names import Entries, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -144,6 +145,31 @@ class Detector:
         """All of them, of the backbone, the pyramid and both heads."""
         return [*self.proposer.variables, *self.head.variables]
 
+    def assign(self, entries: Entries) -> None:
+        """Gives the variables their values, by the names that files have for them.
+
+        Raises:
+            ValueError: if there are others, or numbers that are not finite.
+        """
+        variables = {own_name(variable): variable for variable in self.variables}
+        problems = {
+            "missing": [name for name in variables if name not in entries],
+            "left over": [name for name in entries if name not in variables],
+            "of another shape": [
+                f"{name} {entries[name].shape} in place of {tuple(variable.shape)}"
+                for name, variable in variables.items()
+                if name in entries and entries[name].shape != tuple(variable.shape)
+            ],
+        }
+        if any(problems.values()):
+            listed = "; ".join(f"{what}: {', '.join(n[:5])}" for what, n in problems.items() if n)
+            raise ValueError(f"The weights do not fit the detector; {listed}")
+        for name, variable in variables.items():
+            value = entries[name].read()
+            if not np.isfinite(value).all():
+                raise ValueError(f"The weights {name} have values that are not finite")
+            variable.assign(value)
+
     def detect(self, images: Iterable) -> Iterator[Detections]:
         """The `Detections` of each image: the path of a file, or an array (H, W, 3) of 0..255 RGB.
 
@@ -176,9 +202,9 @@ class Detector:
         return image
 
     def detect_in_canvas(self, image, size):
-        """One normalised image (H, W, C), of which `size`, int32 (2,), is not border -> boxes (most,
-        4) in its pixels, scores (most,), classes int64 (most,), and how many there are; after the
-        last come zeros.
+        """One normalised image (H, W, C), of which `size`, int32 (2,), is not border -> boxes
+        (most, 4) in its pixels, scores (most,), classes int64 (most,), and how many there are;
+        after the last come zeros.
         """
         outputs = self.propose_maps(image[None], training=False)
         proposals, _, _ = self.propose(outputs, 0, tf.shape(image)[:2], size, self.spec.proposals)

@@ -94,9 +94,7 @@ def losses(
         count = truths.counts[index]
         boxes, classes = truths.boxes[index, :count], truths.classes[index, :count]
         keys = None if seeds is None else seeds[index]
-        totals.append(
-            _of_proposals(outputs, index, anchors, boxes, sizes[index], sampling, keys)
-        )
+        totals.append(_of_proposals(outputs, index, anchors, boxes, sizes[index], sampling, keys))
         chosen, target = _sample_rois(
             detector, outputs, index, padded, sizes[index], boxes, classes, sampling, keys
         )
@@ -201,9 +199,7 @@ def _truth_of(truths, labels, boxes):
 def _smooth_l1(found, target, beta):
     """Half the square over beta below beta, then linear."""
     difference = tf.abs(found - target)
-    return tf.where(
-        difference < beta, 0.5 * difference**2 / beta, difference - 0.5 * beta
-    )
+    return tf.where(difference < beta, 0.5 * difference**2 / beta, difference - 0.5 * beta)
 
 
 def _sum_where(condition, values):

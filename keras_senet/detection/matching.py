@@ -6,7 +6,8 @@ BACKGROUND, IGNORED = -1, -2
 
 
 def match(overlaps, low: float, high: float, *, keep_best: bool) -> tf.Tensor:
-    """For each box the index of the truth that it is trained for, BACKGROUND or IGNORED: int32 (N,).
+    """For each box the index, int32 (N,), of the truth that it is trained for, BACKGROUND or
+    IGNORED.
 
     A box gets the truth that it overlaps most if their IoU is at least `high`; below `low` it is
     background, between both it is ignored.

@@ -25,8 +25,8 @@ ATTEMPTS = 20  # to find a free place
 def load_scenes(split: str, count: int | None = None, seed: int = 0) -> BoxedImages:
     """Scenes of 96 to 160 pixels a side with 2 to 6 digits of 16 to 56 pixels each.
 
-    Digits and photographs are divided first: training scenes have other ones than test scenes, 1,437
-    digits and the left three quarters of two photographs, 360 digits and the right quarter.
+    Digits and photographs are divided first: training scenes have 1,437 digits and the left three
+    quarters of two photographs, test scenes 360 other digits and the right quarter.
 
     Args:
         split: "train" or "test".
@@ -77,8 +77,8 @@ def write_scenes(folder: str | Path) -> None:
 
 def _load_digits(split):
     """(ink of 0..1 (n, 8, 8), labels), as the digits of the embedded classification."""
-    data = require("sklearn.datasets", "train").load_digits()
-    train, test = require("sklearn.model_selection", "train").train_test_split(
+    data = require("sklearn.datasets", "detection").load_digits()
+    train, test = require("sklearn.model_selection", "detection").train_test_split(
         np.arange(len(data.target)), test_size=360, random_state=0, stratify=data.target
     )
     chosen = {"train": train, "test": test}[split]
@@ -87,7 +87,7 @@ def _load_digits(split):
 
 def _load_photographs(split):
     """The parts of the two photographs that are for a split, uint8 (H, W, 3)."""
-    images = require("sklearn.datasets", "train").load_sample_images().images
+    images = require("sklearn.datasets", "detection").load_sample_images().images
     parts = []
     for image in images:
         border = 3 * image.shape[1] // 4
@@ -134,7 +134,7 @@ def _find_place(random, taken, side):
 
 def _enlarge(digit, side):
     """Ink of 0..1 (side, side), bicubic."""
-    image = require("PIL.Image", "train")
+    image = require("PIL.Image", "detection")
     picture = image.fromarray(digit.astype("float32"))
     return np.clip(np.array(picture.resize((side, side), image.Resampling.BICUBIC)), 0, 1)
 

@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import keras_senet
 from keras_senet.detection.faster_rcnn import Detector, FasterRCNN
+from keras_senet.models import SEResNet50
 from keras_senet.models.resnet import ResNet
 from keras_senet.models.units import Bottleneck, Stem
-from keras_senet.weights.names import Entries, Naming, from_torch, own_name
+from keras_senet.weights.names import Entries, Naming, from_torch
 from keras_senet.weights.readers import open_file
 
 BODY = "backbone.body."
@@ -64,7 +64,7 @@ def load_torchvision(path: str | Path, class_names: Sequence[str] = COCO) -> Det
         ValueError: if the file is damaged, or has other weights.
         OSError: if it cannot be read.
     """
-    constructor = keras_senet.SEResNet50.variant(RESNET50, name="resnet50")
+    constructor = SEResNet50.variant(RESNET50, name="resnet50")
     with open_file(path, marks=[TORCHVISION.marks]) as file:
         backbone = constructor(include_top=False, weights=None, input_shape=(None, None, 3))
         # torchvision's normalises images of 0..1
@@ -86,23 +86,18 @@ def assign(detector: Detector, entries: Entries, *, epsilon_of_zero: bool) -> No
         ValueError: if the file has other weights than the detector.
     """
     entries = _translate(detector, entries)
-    variables = {own_name(variable): variable for variable in detector.variables}
-    missing = [name for name in variables if name not in entries]
-    left = [name for name in entries if name not in variables]
-    other = [
-        f"{name} {entries[name].shape} instead of {tuple(variable.shape)}"
-        for name, variable in variables.items()
-        if name in entries and entries[name].shape != tuple(variable.shape)
-    ]
-    problems = {"missing": missing, "left over": left, "of another shape": other}
-    if any(problems.values()):
-        listed = "; ".join(f"{k}: {', '.join(v[:5])}" for k, v in problems.items() if v)
-        raise ValueError(f"The weights do not fit the detector; {listed}")
-    for name, variable in variables.items():
-        value = entries[name].read()
-        if epsilon_of_zero and name.endswith("moving_variance"):
-            value = value - _epsilon(detector, name)
-        variable.assign(value)
+    if epsilon_of_zero:
+        entries |= {
+            name: _less(entry, _epsilon(detector, name))
+            for name, entry in entries.items()
+            if name.endswith("moving_variance")
+        }
+    detector.assign(entries)
+
+
+def _less(entry, number):
+    """The entry with its values less a number."""
+    return entry.apply(lambda array: array - number)
 
 
 def _epsilon(detector, name):

@@ -105,11 +105,12 @@ def find_splits(folder: Path) -> dict[str, Path]:
                 f"{printable(folder)!r} has several files of the split {split!r}: "
                 f"{', '.join(file.name for file in there)}. Give the JSON file itself"
             )
-        found |= {split: file for file in there}
+        if there:
+            found[split] = there[0]
     if not found:
         raise ValueError(
-            f"{printable(folder)!r} holds no images with boxes: there is no train.json, val.json or "
-            "test.json, and no annotations/instances_*.json"
+            f"{printable(folder)!r} holds no images with boxes: there is no train.json, val.json "
+            "or test.json, and no annotations/instances_*.json"
         )
     return found
 
@@ -232,10 +233,8 @@ def _clip(file, image, box, size, left):
             f"image {image}: {str(box)[:80]}"
         )
     x, y, width, height = box
-    within = [
-        min(max(value, 0), side)
-        for value, side in zip((x, y, x + width, y + height), (*size[::-1], *size[::-1]), strict=True)
-    ]
+    corners, sides = (x, y, x + width, y + height), (*size[::-1], *size[::-1])
+    within = [min(max(value, 0), side) for value, side in zip(corners, sides, strict=True)]
     if min(within[2] - within[0], within[3] - within[1]) < LEAST:
         left["boxes without an area in their image, left out"] += 1
         return None

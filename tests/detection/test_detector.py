@@ -7,6 +7,7 @@ import tensorflow as tf
 from keras_senet.detection.canvas import prepare
 from keras_senet.detection.network import PYRAMID
 
+
 @pytest.fixture(scope="module")
 def canvas(oracle, detector):
     images = [oracle["image0"], oracle["image1"]]

@@ -83,9 +83,7 @@ def test_detections_equal_torchvisions(peer, detector, portrait):
         (expected,) = peer([tensor])
     (found,) = detector.detect([image])
     kept = [bool(detector.class_names[label - 1]) for label in expected["labels"]]
-    labels, scores, boxes = (
-        expected[name].numpy()[kept] for name in ("labels", "scores", "boxes")
-    )
+    labels, scores, boxes = (expected[name].numpy()[kept] for name in ("labels", "scores", "boxes"))
     assert len(labels) > 10
     assert len(found.boxes) >= len(labels)
     count = len(labels)
