@@ -9,6 +9,8 @@ import stat
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
+RECIPE_FILE = "recipe.json"  # by which a training work directory is known
+
 
 def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
     """The content of a regular file, or its first `most` bytes.

@@ -53,7 +53,7 @@ def _read(row: dict[str, str]) -> NetworkRow:
     return NetworkRow(name, *before, *map(int, counts[:-2]), plain, paper)
 
 
-def find_network(name: str) -> NetworkRow:
+def find_row(name: str) -> NetworkRow:
     """The row of a network.
 
     Raises:

@@ -39,6 +39,7 @@ def run(options: DataOptions) -> None:
         raise ValueError(f"{options.dataset!r} has no images. {_first_reason(left_out)}")
     found = _inspect(items, left_out, options)
     summary = summarize(found, options.dataset)
+    summary["training"] = _describe_training(summary["splits"])
     if not options.headers_only:
         summary["refused"] = _find_refusal(options)
     if options.json:
@@ -118,6 +119,20 @@ def _find_refusal(options) -> str:
         except (ValueError, OSError) as error:
             return " ".join(str(error).split())
     return ""
+
+
+def _describe_training(splits):
+    """What `keras-senet train` does with the splits that are there."""
+    if set(splits) <= {"", "train"}:
+        fraction = f"{100 * Recipe().validation_fraction:g}%"
+        return (
+            f"no validation images of its own: training keeps {fraction} of each class for "
+            "validation (--validation-fraction)"
+        )
+    if "val" in splits and "test" in splits:
+        return "training chooses the best epoch on val, and evaluates test once, at the end"
+    chosen = "val" if "val" in splits else "test"
+    return f"training evaluates each epoch on {chosen}"
 
 
 def _print(summary: dict[str, Any], found: Inspection) -> None:

@@ -15,7 +15,7 @@ from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.results import export_table
 from keras_senet.cli.tables import console, make_table, show, show_json
-from keras_senet.evaluation.networks import check
+from keras_senet.evaluation.networks import check_classifier
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
 from keras_senet.export.formats import check_layer_names
@@ -132,7 +132,7 @@ def _read_images(subject, options, calibrates) -> _Images:
         if not options.evaluate_images:
             return _Images(calibration)
         split, images = _open(subject, options, dataset)
-        check(model, images)
+        check_classifier(model, images)
         found = images_of(model, images, options.evaluate_images)
         return _Images(calibration, LabelledImages(*found), split)
     except (ValueError, OSError, ImportError) as error:

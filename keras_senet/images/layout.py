@@ -13,9 +13,8 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from keras_senet.files import printable
+from keras_senet.files import RECIPE_FILE, printable
 from keras_senet.images.walk import find_images, holds_images, is_hidden, search_images
-from keras_senet.recipes.recipe import FILE as RECIPE
 
 # The names that a split may have, in any capitals, and what its images are called.
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -95,14 +94,14 @@ def has_classes(path: Path) -> bool:
 
 def is_of_runs(path: Path) -> bool:
     """Whether it is a work directory, or has some in it, as that of an ablation."""
-    return any(any(path.glob(f"{'*/' * depth}{RECIPE}")) for depth in range(3))
+    return any(any(path.glob(f"{'*/' * depth}{RECIPE_FILE}")) for depth in range(3))
 
 
 def _list_folders(path):
     """The folders in a folder, sorted, without those of training runs."""
     with os.scandir(path) as entries:
         names = [each.name for each in entries if not is_hidden(each.name) and _is_folder(each)]
-    return [path / name for name in sorted(names) if not (path / name / RECIPE).is_file()]
+    return [path / name for name in sorted(names) if not (path / name / RECIPE_FILE).is_file()]
 
 
 def _is_folder(entry):
@@ -162,7 +161,7 @@ def list_classes(folder):
     names, beside = [], {}
     for name in sorted(name for name in os.listdir(folder) if not is_hidden(name)):
         path = folder / name
-        if (path / RECIPE).is_file():
+        if (path / RECIPE_FILE).is_file():
             beside[os.fspath(path)] = "a training run"
         elif path.is_dir():
             check_utf8(path)

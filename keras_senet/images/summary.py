@@ -8,7 +8,6 @@ import numpy as np
 from keras_senet.files import printable
 from keras_senet.images.inspection import Inspection
 from keras_senet.images.layout import SPLITS
-from keras_senet.recipes.recipe import Recipe
 
 LISTED = 1000  # groups of duplicates
 
@@ -25,7 +24,6 @@ def summarize(found: Inspection, dataset: str) -> dict[str, Any]:
     problems    how many images have each kind
     unusable, left_out  the images that cannot be used and the other files, with the reason
     duplicates  groups of images that are the same one, those across splits and classes first
-    training    what training does without a split of its own
     """
     counts = found.counts()
     totals = Counter(item.split for item in found.items)
@@ -51,7 +49,6 @@ def summarize(found: Inspection, dataset: str) -> dict[str, Any]:
             {"file": printable(path), "reason": reason} for path, reason in found.left_out.items()
         ],
         "duplicates": _duplicates(found),
-        "training": _describe_training(totals),
     }
 
 
@@ -97,17 +94,3 @@ def _duplicates(found):
         "near": found.compared,
         "listed": listed,
     }
-
-
-def _describe_training(totals):
-    """What `keras-senet train` does with the splits that are there."""
-    if set(totals) <= {"", "train"}:
-        fraction = f"{100 * Recipe().validation_fraction:g}%"
-        return (
-            f"no validation images of its own: training keeps {fraction} of each class for "
-            "validation (--validation-fraction)"
-        )
-    if "val" in totals and "test" in totals:
-        return "training chooses the best epoch on val, and evaluates test once, at the end"
-    chosen = "val" if "val" in totals else "test"
-    return f"training evaluates each epoch on {chosen}"

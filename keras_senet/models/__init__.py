@@ -31,7 +31,7 @@ from keras_senet.models.resnet import (
 from keras_senet.models.shake_shake import SEShakeEven29, SEShakeShake26
 from keras_senet.models.shufflenet import SEShuffleNet
 from keras_senet.models.vgg import SEVGG16
-from keras_senet.networks import find_network
+from keras_senet.networks import find_row
 from keras_senet.weights.metadata import describe, differences
 
 __all__ = [
@@ -72,7 +72,7 @@ def get(name: str) -> Constructor:
     Raises:
         ValueError: for an unknown name; it lists the known ones.
     """
-    return globals()[find_network(name).name]
+    return globals()[find_row(name).name]
 
 
 def find(spec: Any) -> Constructor:

@@ -80,7 +80,7 @@ FINETUNE = Recipe(
     model="SEResNet18",
     dataset="photos",
     weights="imagenet",
-    epochs=12,
+    epochs=6,
     batch_size=32,
     head_epochs=2,
     head_rate=10.0,
@@ -90,6 +90,8 @@ FINETUNE = Recipe(
     label_smoothing=0.1,
     augmentation=replace(CROP_AND_FLIP, min_area=0.35),
     source="ours, for a few hundred photos of one's own, minutes on a CPU",
+    result="SEResNet20 with crops after padding, from weights of 77.8% with a new head, on 800 "
+    "photos of CIFAR-10's test part: 81.0% of 200 others in 49 s of CPU time; from scratch 28.5%",
 )
 
 RECIPES = {
@@ -184,6 +186,7 @@ RECIPES = {
             CROP_AND_FLIP, mixup=0.1, cutmix=1.0, randaugment=2, randaugment_magnitude=0.5
         ),
         precision="mixed_float16",
+        result="not run",
         source="ours, for thousands of photos and a GPU: rates by layer after BEiT (arXiv "
         "2106.08254), the rest after imagenet-modern",
     ),

@@ -11,7 +11,6 @@ from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
-FILE = "recipe.json"  # of a work directory
 NOT_FLAGS = ("augmentation", "source", "result", "chosen")  # fields that no flag changes
 
 
@@ -142,7 +141,7 @@ class Recipe:
     def __post_init__(self):
         require_types(self)
         object.__setattr__(self, "freeze", tuple(sorted(set(self.freeze))))
-        stages = networks.find_network(self.model).stages
+        stages = networks.find_row(self.model).stages
         fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
         or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
         check_field(self, "depths", fits, f"empty for {self.model}{or_numbers}")
@@ -164,7 +163,7 @@ class Recipe:
         check_field(self, "accumulation", together, accepted)
 
     def _check_start(self):
-        there = networks.find_network(self.model).stage_numbers
+        there = networks.find_row(self.model).stage_numbers
         accepted = f"stages of {self.model}: {', '.join(map(str, there))}"
         check_field(self, "freeze", set(self.freeze) <= set(there), accepted)
         accepted = f"from 0 to epochs={self.epochs}"

@@ -86,7 +86,7 @@ def write_page(
         MissingExtraError: without Jinja2, which the extra "analysis" has.
     """
     require("jinja2", "analysis")
-    check_argument("split", split, split in WORDS, "'train', 'val' or 'test'")
+    check_argument("split", split, split in WORDS, f"one of {', '.join(map(repr, WORDS))}")
     record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)

@@ -1,8 +1,8 @@
 """A work directory: which run it belongs to, what is in it, and how that is read and written."""
 
-from keras_senet.recipes.recipe import FILE
+from keras_senet.files import RECIPE_FILE
 
-RECIPE = FILE  # with the engine, the environment, the classes and a digest of the images
+RECIPE = RECIPE_FILE  # with the engine, the environment, the classes and a digest of the images
 METRICS = "metrics.csv"
 NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"

@@ -38,7 +38,7 @@ class Segment(NamedTuple):
 
 
 def extend(segments: Sequence[Segment], recipe: Recipe, begun: int, restart: bool) -> list[Segment]:
-    """The segments of a run of which `begun` epochs were begun, and whose other ones follow a
+    """The segments of a run of which `begun` epochs have begun, and whose other ones follow a
     recipe with more epochs.
 
     Raises:

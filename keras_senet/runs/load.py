@@ -203,7 +203,8 @@ def find_file_network(path: str | Path) -> dict[str, Any]:
     """
     try:
         with open_file(Path(path)) as file:
-            spec = read_spec(file.metadata["spec"])
+            metadata: Any = file.metadata
+            spec = read_spec(metadata["spec"])
         model = models.find(spec).base.__name__
     except (ValueError, TypeError, KeyError, OSError):
         return {}

@@ -32,7 +32,7 @@ class WorkDir:
         start: what the weights are that the run begins from, as plain data; None if they are
             random.
         writable: whether this process may write: the first of several workers.
-        count_begun: returns how many epochs of the run were begun; with it, a recipe with more
+        count_begun: returns how many epochs of the run have begun; with it, a recipe with more
             epochs extends the run.
         restart: whether the schedule of the learning rate then begins again; only then may the
             rate and its schedule differ, too.

@@ -112,7 +112,7 @@ class Engine:
         )
 
     def _count_begun(self, workdir: Path) -> int:
-        """How many epochs of the run in a work directory were begun."""
+        """How many epochs of the run in a work directory have begun."""
         raise NotImplementedError
 
     def _describe_rates(self):

@@ -29,7 +29,7 @@ def test_options_are_frozen_and_compare(options):
 
 
 def test_they_print_their_fields():
-    text = "ONNX(layout='nchw', opset=13, quantization=None, gates=False)"
+    text = "ONNX(layout='nchw', opset=13, quantization=None, gates=False, float_layers=())"
     assert repr(export.ONNX(layout="nchw", opset=np.int64(13))) == text
 
 

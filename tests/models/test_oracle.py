@@ -123,7 +123,7 @@ def check_stages(name, found):
 
 def check_table(name, kind, found):
     """The row of `networks.csv`, which `python tests/network_table.py` writes."""
-    row, constructor = networks.find_network(name), getattr(keras_senet, name)
+    row, constructor = networks.find_row(name), getattr(keras_senet, name)
     if kind == "plain":
         assert row.plain_multiply_adds == found.multiply_adds
         return

@@ -27,7 +27,7 @@ def test_every_row_is_of_a_network_with_its_number_of_parameters():
 def test_parameters_are_those_of_the_network():
     """As the table has them, which test_oracle.py compares with the built networks."""
     for checkpoint in CHECKPOINTS:
-        count = networks.find_network(checkpoint.model).parameters
+        count = networks.find_row(checkpoint.model).parameters
         assert round(count / 1e6, 2) == checkpoint.parameters
 
 
