@@ -1,0 +1,105 @@
+"""COCO's average precision, by pycocotools."""
+
+import contextlib
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from keras_senet.detection.faster_rcnn import Detections, Detector
+from keras_senet.detection.truths import BoxedImages
+from keras_senet.extras import require
+
+# The 12 figures in the order of pycocotools
+FIGURES = (
+    *("AP", "AP50", "AP75", "AP_small", "AP_medium", "AP_large"),
+    *("AR_1", "AR_10", "AR_100", "AR_small", "AR_medium", "AR_large"),
+)
+
+
+@dataclass(frozen=True)
+class AveragePrecision:
+    """How well boxes were found, 0..1; NaN where no truth counts.
+
+    figures   COCO's 12 by name, `FIGURES`: AP is the mean over IoU of 0.50 to 0.95 and classes
+    by_class  AP by the name of the class
+    """
+
+    figures: Mapping[str, float]
+    by_class: Mapping[str, float]
+
+
+def evaluate(detector: Detector, dataset: BoxedImages) -> AveragePrecision:
+    """The `AveragePrecision` of a detector on images.
+
+    Raises:
+        ValueError: if the detector has other classes.
+        MissingExtraError: without pycocotools.
+    """
+    if detector.class_names != dataset.class_names:
+        raise ValueError(
+            f"The detector has the classes {', '.join(detector.class_names[:10])}, the images "
+            f"{', '.join(dataset.class_names[:10])}"
+        )
+    found = detector.detect(dataset.images)
+    return compute(dataset.to_coco(), to_results(found, dataset.ids, dataset.categories))
+
+
+def to_results(
+    found: Iterable[Detections], ids: Sequence[int], categories: Sequence[int]
+) -> list[dict[str, Any]]:
+    """Detections in COCO's format of results, with the numbers of images and categories."""
+    rows = []
+    for number, each in zip(ids, found, strict=True):
+        for (x1, y1, x2, y2), score, label in zip(
+            each.boxes.tolist(), each.scores.tolist(), each.classes.tolist(), strict=True
+        ):
+            rows.append(
+                {
+                    "image_id": number,
+                    "category_id": categories[label],
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "score": score,
+                }
+            )
+    return rows
+
+
+def compute(truth: dict[str, Any], results: list[dict[str, Any]]) -> AveragePrecision:
+    """The `AveragePrecision` of results in COCO's format.
+
+    Raises:
+        MissingExtraError: without pycocotools.
+    """
+    names = {each["id"]: each["name"] for each in truth["categories"]}
+    if not results:
+        return AveragePrecision(dict.fromkeys(FIGURES, 0.0), dict.fromkeys(names.values(), 0.0))
+    evaluation = _run(truth, results)
+    # IoU thresholds, recalls, classes, areas (all first), most detections (100 last)
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    by_class = {
+        names[number]: float(np.mean(values)) if (values > -1).all() else math.nan
+        for number, values in zip(
+            evaluation.params.catIds, np.moveaxis(precision, 2, 0), strict=True
+        )
+    }
+    figures = (value if value > -1 else math.nan for value in evaluation.stats.tolist())
+    return AveragePrecision(dict(zip(FIGURES, figures, strict=True)), by_class)
+
+
+def _run(truth, results):
+    """pycocotools' evaluation, without what it prints."""
+    library = require("pycocotools.coco", "detection")
+    evaluator = require("pycocotools.cocoeval", "detection")
+    with contextlib.redirect_stdout(io.StringIO()):
+        coco = library.COCO()
+        coco.dataset = {"info": {}, **truth}
+        coco.createIndex()
+        evaluation = evaluator.COCOeval(coco, coco.loadRes(results), "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+        evaluation.summarize()
+    return evaluation

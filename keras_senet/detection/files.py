@@ -1,0 +1,83 @@
+"""Detectors in files: weights, with the architecture, the preprocessing and the classes."""
+
+import json
+from pathlib import Path
+
+from keras_senet import models
+from keras_senet.detection.faster_rcnn import Detector, FasterRCNN
+from keras_senet.detection.torchvision import load_torchvision
+from keras_senet.extras import require
+from keras_senet.files import replacing
+from keras_senet.models.blocks import read_spec
+from keras_senet.weights.metadata import (
+    METADATA,
+    class_names_of,
+    describe,
+    preprocessing_of,
+    restore,
+)
+from keras_senet.weights.names import from_own, own_name, to_own
+from keras_senet.weights.readers import TORCH, open_file
+
+ENDING = ".safetensors"
+
+
+def save(detector: Detector, path: str | Path) -> None:
+    """Writes a detector to a `.safetensors` file, whole or not at all.
+
+    Raises:
+        ValueError: for another ending.
+        MissingExtraError: without safetensors.
+        OSError: if it cannot be written.
+    """
+    library = require("safetensors.numpy", "weights")
+    path = Path(path)
+    _check_ending(path, (ENDING,))
+    about = {
+        "detector": describe(detector.spec),
+        "backbone": describe(detector.backbone.spec),
+        "preprocessing": describe(detector.preprocessing),
+        "class_names": list(detector.class_names),
+    }
+    arrays = {own_name(variable): variable.numpy() for variable in detector.variables}
+    with replacing(path) as partial:
+        library.save_file(to_own(arrays), partial, metadata={METADATA: json.dumps(about)})
+
+
+def load(path: str | Path) -> Detector:
+    """The detector of a file that `save` wrote, or of torchvision's `fasterrcnn_resnet50_fpn`
+    (`.pth`).
+
+    Raises:
+        ValueError: if the file is damaged, or of something else.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    _check_ending(path, (ENDING, *TORCH))
+    if not path.name.endswith(ENDING):
+        return load_torchvision(path)
+    with open_file(path) as file:
+        try:
+            detector = _build(file.metadata)
+        except (ValueError, KeyError, TypeError) as error:
+            reason = str(error)[:200]
+            raise ValueError(f"{str(path)!r} holds no detector ({reason})") from error
+        detector.assign(from_own(file.entries))
+    return detector
+
+
+def _build(metadata):
+    """The detector that metadata describe, with random weights."""
+    if not isinstance(metadata, dict) or "detector" not in metadata:
+        raise ValueError("it does not say which")
+    constructor = models.find(read_spec(metadata["backbone"]))
+    backbone = constructor(include_top=False, weights=None, input_shape=(None, None, 3))
+    backbone.preprocessing = preprocessing_of(metadata)
+    return restore(metadata["detector"], FasterRCNN)(backbone, class_names_of(metadata))
+
+
+def _check_ending(path, endings):
+    if not path.name.endswith(endings):
+        raise ValueError(
+            f"`path` must end in one of {', '.join(endings)}. Received: path={str(path)!r}"
+        )
