@@ -202,13 +202,13 @@ def test_the_network_is_that_of_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "images", "size", "gpu", "name", "model"),
     [
-        ("imagenet", 800, 400, False, "finetune", "SEResNet50"),
-        ("imagenet", 800, 400, True, "finetune", "SEResNet50"),
-        ("imagenet", 5000, 400, False, "finetune", "SEResNet50"),
+        ("imagenet", 800, 400, False, "finetune", "SEResNet18"),
+        ("imagenet", 800, 400, True, "finetune", "SEResNet18"),
+        ("imagenet", 5000, 400, False, "finetune", "SEResNet18"),
         ("imagenet", 5000, 400, True, "finetune-modern", "SEResNet50"),
         ("imagenet-racm", 5000, 400, True, "finetune-modern", "SEResNeXt50"),
         ("imagenet-ra2", None, None, True, "finetune", "SEResNet50"),
-        ("imagenet", 800, 32, False, "finetune", "SEResNet50"),
+        ("imagenet", 800, 32, False, "finetune", "SEResNet18"),
         ("theirs.pth", 800, 32, False, "finetune", "SEResNet20"),
         ("theirs.pth", 800, 300, False, "finetune", "SEResNet50"),
     ],
