@@ -19,6 +19,7 @@ from tiny import randomize
 import keras_senet
 import keras_senet_cli
 from keras_senet import export
+from keras_senet.analysis.excitations import gates_by_stage
 from keras_senet.cli import tables
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.preprocessing import Preprocessing
@@ -499,3 +500,23 @@ def test_names_are_no_markup(photos, tmp_path, run):
     assert "[red]:cat:[b].bmp" in result.stdout
     for name in MARKUP:
         assert f" {name} " in result.stdout, name
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy, photos, tmp_path, run):
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = network()
+    model.set_weights(mixed.get_weights())
+    mixed.save(tmp_path / "model.keras")
+    flags = ("--model", tmp_path / "model.keras", "--json", "--top", 10, "--gates")
+    (row,) = json.loads(run("predict", photos / "a.bmp", *flags).stdout)
+    found = {each["class"]: each["probability"] for each in row["predictions"]}
+    expected = by_keras(model, photos / "a.bmp")
+    np.testing.assert_allclose([found[name] for name in SHOWN], expected, atol=5e-3)
+    image = model.preprocessing.normalize(model.preprocessing.read(photos / "a.bmp")[None])
+    expected = gates_by_stage(model, image)
+    assert row["gates"] == pytest.approx(expected, abs=1e-2)
