@@ -2,16 +2,19 @@
 preprocessing and the names of the classes.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import keras
+from typing import TYPE_CHECKING, Any, Union, get_args, get_origin, get_type_hints
 
 from keras_senet.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import keras
 
 METADATA = "keras_senet"
 ENDINGS = (".weights.h5", ".safetensors")
