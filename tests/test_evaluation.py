@@ -380,9 +380,9 @@ def test_the_larger_size_of_published_weights():
 
 
 def without_preprocessing():
-    model = new_network()
-    del model.preprocessing
-    return model
+    images = keras.Input((32, 32, 3))
+    scores = keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(images))
+    return keras.Model(images, scores)
 
 
 def sigmoids():
@@ -631,7 +631,7 @@ def test_a_run_that_is_damaged(tmp_path):
                 "--split",
                 "dev",
             ),
-            "'dev'",
+            "--split dev",
         ),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "digits"),
@@ -645,7 +645,7 @@ def test_a_run_that_is_damaged(tmp_path):
             ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"),
             "is for published weights",
         ),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--size", "0"), "`sizes`"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--size", "0"), "--size 0"),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--output", "{weights}/a"),
             "--output cannot be written",
