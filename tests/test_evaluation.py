@@ -258,9 +258,12 @@ def test_logits_get_their_softmax():
     with_layer = keras.Sequential([logits, keras.layers.Softmax()])
     with_layer.build((None, 32, 32, 3))
     nested = keras.Sequential([keras.Input((32, 32, 3)), model])
-    with_layer.preprocessing = nested.preprocessing = model.preprocessing
+    operation = keras.Model(logits.inputs, keras.ops.softmax(logits.output))
+    others = (with_layer, nested, operation)
+    for other in others:
+        other.preprocessing = model.preprocessing
     expected = evaluate(model, data)
-    for other in (logits, with_layer, nested):
+    for other in (logits, *others):
         result = evaluate(other, data)
         np.testing.assert_array_equal(result.confusion, expected.confusion)
         assert result.loss == pytest.approx(expected.loss, rel=1e-4)

@@ -183,7 +183,7 @@ def load_weights_file(
         OSError: if it cannot be read.
     """
     with open_file(fetch(path if str(path).startswith(HUB) else Path(path))) as file:
-        metadata = file.metadata
+        metadata, arrays = file.metadata, len(file.entries)
     spec = metadata.get("spec") if isinstance(metadata, dict) else None
     if spec is None:
         raise ValueError(
@@ -191,7 +191,10 @@ def load_weights_file(
             "as its weights"
         )
     try:
-        constructor = models.find(read_spec(spec))
+        spec = read_spec(spec)
+        if sum(getattr(spec, "depths", ())) > arrays:  # which would be built for hours
+            raise ValueError(f"it has {arrays:,} arrays for the blocks of {spec}")
+        constructor = models.find(spec)
     except ValueError as error:
         raise ValueError(f"The weights of {str(path)!r} cannot be loaded: {error}") from error
     return constructor.load(path, size)
