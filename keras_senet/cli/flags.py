@@ -34,7 +34,7 @@ from keras_senet.recipes.recipe import NOT_FLAGS
 from keras_senet.runs import STATES
 from keras_senet.runs.record import find_network, read_recipe
 from keras_senet.se import SE
-from keras_senet_cli import COMMANDS
+from keras_senet_cli import COMMANDS, quiet
 
 T = TypeVar("T")
 
@@ -398,7 +398,8 @@ def _find_network(arguments):
         return {}
     found = find_network(weights)
     if not found and weights.endswith((".weights.h5", ".safetensors")) and Path(weights).is_file():
-        from keras_senet.runs.load import find_file_network  # imports Keras
+        with quiet():
+            from keras_senet.runs.load import find_file_network  # imports Keras
 
         found = find_file_network(weights)
     return found

@@ -128,7 +128,8 @@ def _load(options, several):
         with status(f"loading {source.text}"), quiet():
             exported = open_exported(source.kind, source.text)
         return _of_exported(source, exported)
-    from keras_senet.cli.network import load_network
+    with quiet():
+        from keras_senet.cli.network import load_network  # imports Keras
 
     model = load_network(source, options.weights).model
     return _of_model(source, model, several)

@@ -19,13 +19,13 @@ def run(options: TrainOptions) -> None:
     """Trains, continues or extends a run; or tries learning rates for it."""
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
-    recipe = options.recipe
-    if recipe.chosen and not is_run(options.workdir):
-        say(f"recipe: {recipe.chosen}; {describe_recipe(recipe)}")
+    is_new = not is_run(options.workdir)
     if options.find_rate:
         _find_rate(options)
         return
     trainer = _make_trainer(options)
+    if is_new and options.recipe.chosen:
+        say(f"recipe: {options.recipe.chosen}; {describe_recipe(options.recipe)}")
     try:
         last = trainer.train()
     except (Terminated, KeyboardInterrupt) as error:

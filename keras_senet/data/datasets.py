@@ -158,6 +158,11 @@ def _open(name, data_dir=None, upright=True) -> Source:
         there = find_splits(path)
         return Source(name, there.__contains__, lambda split: load_folder(path, split, upright))
     _check_dataset_name(name)
+    if path.is_dir() and not has_prepared(name, data_dir):
+        raise ValueError(
+            f"There is no dataset {name!r} of tensorflow_datasets, and the folder {name!r} has no "
+            "class folders with images in them (CLASS/*.jpg)"
+        )
     return Source(
         name,
         lambda split: has_prepared_split(name, split, data_dir),

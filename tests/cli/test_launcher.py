@@ -2,6 +2,7 @@
 that is continued.
 """
 
+import importlib
 import json
 import os
 import subprocess
@@ -150,3 +151,37 @@ def test_a_run_without_onednn_is_continued_without_it(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, env=without
     )
     assert result.stdout == "False False\n", result.stderr
+
+
+class NoisyImport:
+    """Writes to the error stream, as TensorFlow's C++ does, where Keras would be imported."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def find_spec(self, name, *_):
+        if name == self.name:
+            os.write(2, b"I0000 port.cc: oneDNN custom operations are on\n")
+
+
+@pytest.mark.parametrize(
+    ("module", "arguments"),
+    [
+        ("keras_senet.runs.load", ("train", "--weights", "own.weights.h5", "--dataset", "lost")),
+        ("keras_senet.cli.network", ("predict", "photo.png", "--model", "lost.keras")),
+    ],
+)
+def test_what_libraries_say_when_they_are_imported_is_held_back(
+    module, arguments, tmp_path, monkeypatch, capfd
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("own.weights.h5", "photo.png", "lost.keras"):
+        (tmp_path / name).write_bytes(b"")
+    package, _, attribute = module.rpartition(".")
+    monkeypatch.setattr(sys.modules[package], attribute, importlib.import_module(module))
+    monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setattr(sys, "meta_path", [NoisyImport(module), *sys.meta_path])
+    assert launcher.main(arguments) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert line.startswith(f"keras-senet {arguments[0]}: error: ")
+    assert module in sys.modules

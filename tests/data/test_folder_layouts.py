@@ -145,6 +145,13 @@ def test_a_run_with_the_name_of_its_dataset_is_no_folder_of_images(tmp_path, mon
         data.load("pictures", "train", tmp_path / "tfds")
 
 
+def test_a_folder_of_loose_images_is_no_dataset(tmp_path, image, monkeypatch):
+    write(tmp_path / "new", image, "1.png", "2.png")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=r"the folder 'new' has no class folders with images"):
+        data.load("new", "train", tmp_path / "tfds")
+
+
 def test_a_train_folder_hides_a_dataset(prepared, tmp_path, image, monkeypatch):
     write(tmp_path / "pictures", image, *classes("a", "b", below="train/"))
     monkeypatch.chdir(tmp_path)
