@@ -55,7 +55,7 @@ def test_the_python_runs(tmp_path, monkeypatch, capsys):
     """Takes 10 s: the examples, taken as they are, build SE-ResNet-50 and its like nine times."""
     monkeypatch.chdir(tmp_path)
     put_published_weights(tmp_path, monkeypatch)
-    put_run(tmp_path / "photos")
+    put_run(tmp_path / "run")
     names = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
