@@ -127,6 +127,8 @@ def documented_commands():
 def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
     for name in ("plain", "run"):  # work directories in the examples
         WorkDir(tmp_path / name, Recipe(), {})
+    (tmp_path / "run" / "exports").mkdir()
+    (tmp_path / "run" / "exports" / "model.int8.tflite").touch()
     monkeypatch.chdir(tmp_path)
     _, command, *arguments = shlex.split(line, comments=True)
     assert read_options(command, CLASSES[command], arguments) is not None

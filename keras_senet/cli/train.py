@@ -19,13 +19,15 @@ def run(options: TrainOptions) -> None:
     """Trains, continues or extends a run; or tries learning rates for it."""
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
-    is_new = not is_run(options.workdir)
-    if options.find_rate:
-        _find_rate(options)
-        return
+    chosen = "" if is_run(options.workdir) else options.recipe.chosen
+    run = _find_rate if options.find_rate else _train
+    run(options, f"recipe: {chosen}; {describe_recipe(options.recipe)}" if chosen else None)
+
+
+def _train(options, choice):
     trainer = _make_trainer(options)
-    if is_new and options.recipe.chosen:
-        say(f"recipe: {options.recipe.chosen}; {describe_recipe(options.recipe)}")
+    if choice:  # after images and weights have been looked at
+        say(choice)
     try:
         last = trainer.train()
     except (Terminated, KeyboardInterrupt) as error:
@@ -44,7 +46,7 @@ def _words(options):
     return options.arguments or ("train", "--workdir", options.workdir)
 
 
-def _find_rate(options):
+def _find_rate(options, choice):
     from keras_senet.training.rate_finder import find_rate
 
     found = find_rate(
@@ -56,6 +58,8 @@ def _find_rate(options):
             "rates.csv has them"
         )
     rate = f"{found.suggestion:.2g}"
+    if choice:
+        say(choice)
     say(f"learning rate {rate}: there the loss fell fastest ({options.workdir}/rates.png)")
     words = [word for word in _words(options) if word != "--find-rate"]
     more = ["--learning-rate", rate]
