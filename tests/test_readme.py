@@ -55,7 +55,7 @@ def test_the_python_runs(tmp_path, monkeypatch, capsys):
     """Takes 10 s: the examples, taken as they are, build SE-ResNet-50 and its like nine times."""
     monkeypatch.chdir(tmp_path)
     put_published_weights(tmp_path, monkeypatch)
-    put_run(tmp_path / "photos")
+    put_run(tmp_path / "run")
     names = {}
     for block in blocks("python"):
         exec(compile(block, "README.md", "exec"), names)
@@ -127,6 +127,8 @@ def documented_commands():
 def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
     for name in ("plain", "run"):  # work directories in the examples
         WorkDir(tmp_path / name, Recipe(), {})
+    (tmp_path / "run" / "exports").mkdir()
+    (tmp_path / "run" / "exports" / "model.int8.tflite").touch()
     monkeypatch.chdir(tmp_path)
     _, command, *arguments = shlex.split(line, comments=True)
     assert read_options(command, CLASSES[command], arguments) is not None

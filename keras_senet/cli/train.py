@@ -11,7 +11,7 @@ from keras_senet.cli.tables import console
 from keras_senet.evaluation import per_class
 from keras_senet.runs.load import is_run
 from keras_senet.runs.record import describe_recipe, read_engine
-from keras_senet.runs.splits import WORDS, evaluated
+from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
 from keras_senet.training.signals import Terminated
 
 
@@ -19,13 +19,15 @@ def run(options: TrainOptions) -> None:
     """Trains, continues or extends a run; or tries learning rates for it."""
     if options.logical_cpus:
         _split_cpu(options.logical_cpus)
-    is_new = not is_run(options.workdir)
-    if options.find_rate:
-        _find_rate(options)
-        return
+    chosen = "" if is_run(options.workdir) else options.recipe.chosen
+    run = _find_rate if options.find_rate else _train
+    run(options, f"recipe: {chosen}; {describe_recipe(options.recipe)}" if chosen else None)
+
+
+def _train(options, choice):
     trainer = _make_trainer(options)
-    if is_new and options.recipe.chosen:
-        say(f"recipe: {options.recipe.chosen}; {describe_recipe(options.recipe)}")
+    if choice:  # after images and weights have been looked at
+        say(choice)
     try:
         last = trainer.train()
     except (Terminated, KeyboardInterrupt) as error:
@@ -44,7 +46,7 @@ def _words(options):
     return options.arguments or ("train", "--workdir", options.workdir)
 
 
-def _find_rate(options):
+def _find_rate(options, choice):
     from keras_senet.training.rate_finder import find_rate
 
     found = find_rate(
@@ -56,6 +58,8 @@ def _find_rate(options):
             "rates.csv has them"
         )
     rate = f"{found.suggestion:.2g}"
+    if choice:
+        say(choice)
     say(f"learning rate {rate}: there the loss fell fastest ({options.workdir}/rates.png)")
     words = [word for word in _words(options) if word != "--find-rate"]
     more = ["--learning-rate", rate]
@@ -114,14 +118,21 @@ def _report(trainer, last, workdir):
 
 
 def _errors(trainer, last):
-    """The error of the last epoch, and of test images that were evaluated at the end."""
+    """The error of the last epoch, that of the best one, and that of test images that were
+    evaluated at the end.
+    """
     split = trainer.split if math.isfinite(last[f"{trainer.split}_accuracy"]) else ""
     name = f"{split}_accuracy" if split else "accuracy"
     text = f"{100 * (1 - last[name]):.2f}% {WORDS[split or 'train']} error"
+    rows = trainer.workdir.metrics.read()
     if trainer.final_set is None:
+        best = best_row(rows)
+        if best is not None and best["epoch"] != last["epoch"]:
+            error = 100 * (1 - best[f"{chosen_on(rows)}_accuracy"])
+            text += f"; best.weights.h5: {error:.2f}%, epoch {best['epoch']:.0f}"
         return text
     # A run that was extended may have more than one: the last one is of its network.
-    for row in evaluated(trainer.workdir.metrics.read(), "test")[-1:]:
+    for row in evaluated(rows, "test")[-1:]:
         chosen, test = (100 * (1 - row[f"{each}_accuracy"]) for each in (trainer.split, "test"))
         text += f"; epoch {row['epoch']:.0f}: {chosen:.2f}%, and {test:.2f}% test error"
     return text

@@ -6,6 +6,7 @@ import os
 import re
 import shlex
 import signal
+from types import SimpleNamespace
 
 import little
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from keras_senet import cli
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import AblateOptions, TrainOptions
+from keras_senet.cli.train import _errors
 from keras_senet.fields import meanings
 from keras_senet.recipes import RECIPES, Augmentation, Recipe
 from keras_senet.recipes.recipe import NOT_FLAGS
@@ -309,3 +311,13 @@ def test_what_was_chosen_is_said_and_recorded(tmp_path, train):
     assert about["recipe"]["chosen"] == "digits, the protocol of digits"
     _, out, _ = train(*flags)  # which continues it
     assert not any(line.startswith("recipe:") for line in out)
+
+
+def test_the_best_epoch_is_named_where_it_is_not_the_last():
+    rows = [{"epoch": i, "val_accuracy": each} for i, each in enumerate((0.5, 0.75, 0.625), 1)]
+    metrics = SimpleNamespace(read=lambda: rows)
+    trainer = SimpleNamespace(split="val", final_set=None, workdir=SimpleNamespace(metrics=metrics))
+    told = "37.50% validation error; best.weights.h5: 25.00%, epoch 2"
+    assert _errors(trainer, rows[-1]) == told
+    rows.pop()
+    assert _errors(trainer, rows[-1]) == "25.00% validation error"

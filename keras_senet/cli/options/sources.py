@@ -84,7 +84,9 @@ def _kind_of(text):
 
 
 def _suggest(text):
-    """The name of a constructor, or of something that is there, that is nearly this one."""
+    """That a file does not exist, and the name of a constructor, or of something that is there,
+    that is nearly this one.
+    """
     path = Path(text)
     if path.exists():
         return ""
@@ -92,4 +94,5 @@ def _suggest(text):
     with contextlib.suppress(OSError):
         names += [str(path.with_name(each.name)) for each in path.parent.iterdir()]
     close = difflib.get_close_matches(text, names, n=1)
-    return f". Did you mean {close[0]!r}?" if close else ""
+    missing = ", which does not exist" if text.endswith(tuple(KINDS)) else ""
+    return f"{missing}. Did you mean {close[0]!r}?" if close else missing
