@@ -316,6 +316,8 @@ def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights
     continued = FitTrainer(recipe, tmp_path / "part", verbose=False)
     continued.train()
     assert_same(whole.model, {p: v for p, v in body.items() if p.startswith(("stem", "stage1"))})
+    trained = in_group(whole.model, "stage2", "stage3")
+    assert all(not np.array_equal(body[path], value) for path, value in trained.items())
     for a, b in zip(continued.model.weights, whole.model.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6, err_msg=a.path)
     assert [row["epoch"] for row in continued.workdir.metrics.read()] == [1, 2]
