@@ -85,7 +85,7 @@ def test_layers_in_float_save_a_file(write, factor, images, tmp_path):
     saved = write(model, tmp_path / "saved", float_layers=first.float_layers, **options)
     # Of random weights, predictions are close to each other: the error is what tells.
     assert saved.accuracy > lossy.accuracy + 0.05
-    assert saved.relative_error < lossy.relative_error / 3
+    assert saved.relative_error < lossy.relative_error / 2
 
 
 @pytest.mark.parametrize(
