@@ -3,6 +3,7 @@
 Neither Keras nor TensorFlow is imported here, but for a SavedModel.
 """
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +13,12 @@ import numpy as np
 
 from keras_senet.extras import require
 from keras_senet.preprocessing import Preprocessing
+from keras_senet.weights.metadata import class_names_of, preprocessing_of
 
 from . import run_file
 from .tflite_metadata import read_metadata, read_preprocessing
 
+SAID = ("preprocessing", "class_names", "logits")
 ABOUT = "assets.extra/keras_senet.json"  # in a SavedModel: a folder for whatever others add
 
 
@@ -24,16 +27,19 @@ class Exported(NamedTuple):
 
     preprocessing  of its images
     class_names    in the order of its outputs, or None if the file does not name them
-    compute        images (N, H, W, C), float32 of 0..255, to predictions (N, classes)
+    shape          of its output for an image: (classes,) of a classifier
+    compute        images (N, H, W, C), float32 of 0..255, to predictions (N, classes): to
+                   probabilities, if the file says that it outputs logits
     """
 
     preprocessing: Preprocessing
     class_names: tuple[str, ...] | None
+    shape: tuple[int, ...]
     compute: Callable[[np.ndarray], np.ndarray]
 
 
 def open_exported(kind: str, path: str | Path) -> Exported:
-    """The `Exported` network of a file of this package.
+    """The `Exported` network of a file of this package; it is run on a black image.
 
     Args:
         kind: "onnx", "tflite" or "savedmodel".
@@ -45,18 +51,31 @@ def open_exported(kind: str, path: str | Path) -> Exported:
         OSError: if it cannot be read.
     """
     try:
-        stored, class_names, compute = OPENERS[kind](str(path))
+        about, compute = OPENERS[kind](str(path))
+        preprocessing, class_names = preprocessing_of(about), class_names_of(about)
+        shape = () if preprocessing is None else _find_shape(compute, preprocessing)
     except (ImportError, FileNotFoundError):
         raise
     except Exception as error:  # each runtime has errors of its own; TensorFlow's is an OSError
         reason = str(error).strip().partition("\n")[0][:300]
         raise ValueError(f"{str(path)!r} is damaged, or is not of its kind ({reason})") from error
-    if stored is None:
+    if preprocessing is None:
         raise ValueError(
             f"{str(path)!r} does not say how images are prepared for it: export it with "
             "`preprocessing`, as `keras-senet export` does"
         )
-    return Exported(stored, None if class_names is None else tuple(class_names), compute)
+    if about.get("logits"):
+        return Exported(preprocessing, class_names, shape, lambda images: _softmax(compute(images)))
+    return Exported(preprocessing, class_names, shape, compute)
+
+
+def _find_shape(compute, preprocessing):
+    """The shape of the output for an image."""
+    size = preprocessing.height, preprocessing.width, len(preprocessing.mean)
+    return tuple(compute(np.zeros((1, *size), "float32")).shape[1:])
+
+
+# A function for each kind: the path -> (what the file says, as data; what runs it).
 
 
 def _open_onnx(path):
@@ -65,30 +84,35 @@ def _open_onnx(path):
     options.log_severity_level = 4
     session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     properties = session.get_modelmeta().custom_metadata_map
-    stored, names = (
-        json.loads(properties.get(key, "null")) for key in ("preprocessing", "class_names")
-    )
+    about = {key: json.loads(properties.get(key, "null")) for key in SAID}
     shape = session.get_inputs()[0].shape
 
     def compute(images):
         return session.run(["predictions"], {"images": _in_layout(images, shape)})[0]
 
-    return stored and Preprocessing(**stored), names, compute
+    return about, compute
 
 
 def _open_tflite(path):
     require("ai_edge_litert", "export")
     content = Path(path).read_bytes()
     run = run_file.tflite(path)["tflite"]
-    preprocessing = read_preprocessing(content)
-    names = None if preprocessing is None else read_metadata(content).class_names
-    return preprocessing, names, lambda images: run(images)["predictions"]
+    preprocessing, about = read_preprocessing(content), {}
+    if preprocessing is not None:
+        found = read_metadata(content)
+        names = found.class_names and list(found.class_names)
+        about = {
+            "preprocessing": dataclasses.asdict(preprocessing),
+            "class_names": names,
+            "logits": found.logits,
+        }
+    return about, lambda images: run(images)["predictions"]
 
 
 def _open_saved_model(path):
     tf = require("tensorflow", "export")
     file = Path(path, ABOUT)
-    stored = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
     loaded: Any = tf.saved_model.load(path)
     signature = loaded.signatures["serving_default"]
     _, given = signature.structured_input_signature
@@ -98,15 +122,27 @@ def _open_saved_model(path):
         result = (loaded, signature(images=tf.constant(_in_layout(images, shape))))[1]
         return result["predictions"].numpy()
 
-    preprocessing = stored.get("preprocessing")
-    return preprocessing and Preprocessing(**preprocessing), stored.get("class_names"), compute
+    return about, compute
 
 
 OPENERS = {"onnx": _open_onnx, "tflite": _open_tflite, "savedmodel": _open_saved_model}
 
 
+def _softmax(logits):
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)
+
+
 def _in_layout(images, shape):
-    """Images (N, H, W, C) as an input of a shape takes them."""
+    """Images (N, H, W, C) as an input of a shape, whose open sizes are None or texts, takes them.
+
+    Raises:
+        ValueError: if it takes others; TensorFlow would not say so.
+    """
     channels = images.shape[-1]
     is_last = shape[-1] == channels or shape[1] != channels
-    return images if is_last else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    images = images if is_last else np.ascontiguousarray(images.transpose(0, 3, 1, 2))
+    sizes = zip(shape[1:], images.shape[1:], strict=True)
+    if any(isinstance(taken, int) and taken != given for taken, given in sizes):
+        raise ValueError(f"its images are prepared as {images.shape[1:]}, it takes {shape[1:]}")
+    return images

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from keras_senet.fields import check_field
-from keras_senet.graphs import inputs_of, operation_of
+from keras_senet.graphs import has_logits, inputs_of, operation_of
 
 from .folding import fold
 from .formats import Common, FormatOptions, export_model
@@ -70,14 +70,15 @@ class SavedModel(FormatOptions):
 
         endpoints = _Endpoints(model, common, self.features)
         write_saved_model(endpoints.model, endpoints.all(), target)
-        _write_about(common, target / ABOUT)
+        _write_about(model, common, target / ABOUT)
 
 
-def _write_about(common, file):
+def _write_about(model, common, file):
     """What is to be known of images and classes, for those who run the folder again."""
     about = {
         "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
         "class_names": common.class_names,
+        "logits": has_logits(model),
     }
     file.parent.mkdir()
     file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")

@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_senet.evaluation.accuracy import track
-from keras_senet.graphs import flat_layers, functional_of, graphs
+from keras_senet.graphs import flat_layers, functional_of, graphs, replaced_attribute
 
 from .conditioning import last_activation
 from .folding import fold
@@ -263,14 +263,11 @@ def _is_float(values):
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(values.dtype))
 
 
-@contextlib.contextmanager
 def _changed_output(layer, change):
-    """Within, the layer outputs what `change` makes of its output."""
+    """A context within which the layer outputs what `change` makes of its output."""
     call = layer.call
-    layer.call = lambda *inputs, **options: keras.tree.map_structure(
-        change, call(*inputs, **options)
-    )
-    try:
-        yield
-    finally:
-        del layer.call
+
+    def changed(*inputs, **options):
+        return keras.tree.map_structure(change, call(*inputs, **options))
+
+    return replaced_attribute(layer, "call", changed)

@@ -8,6 +8,7 @@ import numpy as np
 
 from keras_senet.extras import require
 from keras_senet.fields import check_choice, is_integer
+from keras_senet.graphs import has_logits
 
 from .conditioning import FLOAT16, FLOAT32, INTEGERS
 from .formats import (
@@ -91,7 +92,8 @@ class TFLite(FormatOptions):
                 model = fix_constant_gates(model, common.preprocessing, images)
         content = convert(model, self, common)
         known = {"preprocessing": common.preprocessing, "class_names": common.class_names}
-        target.write_bytes(with_metadata(content, name=model.name, **known))
+        logits = has_logits(model)
+        target.write_bytes(with_metadata(content, name=model.name, logits=logits, **known))
 
 
 def to_tflite(

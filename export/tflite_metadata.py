@@ -52,6 +52,7 @@ IN_GRAPH = "Pixels of 0..255. The graph itself computes (x - mean) / std: mean {
 CROPPED = ". Images are resized ({}) and cropped to {} of their centre; upright: {}"
 CROPPED_PATTERN = re.compile(re.escape(CROPPED).replace(r"\{\}", "([^;]+?)"))
 IN_GRAPH_PATTERN = re.compile(re.escape(IN_GRAPH).replace(r"\{\}", r"\[([^]]+)\]"))
+SCORES, LOGITS = "A number for each class", "A number for each class, before a softmax"
 AS_TRAINED = "Images normalised as in training"
 
 
@@ -62,16 +63,23 @@ class Metadata(NamedTuple):
     mean, std    of 0..255, a number per channel, where the graph itself computes (x - mean) / std;
                  else None
     class_names  in the order of the output; None if there are none
+    logits       whether the output is said to be of logits
     """
 
     name: str
     mean: tuple[float, ...] | None
     std: tuple[float, ...] | None
     class_names: tuple[str, ...] | None
+    logits: bool = False
 
 
 def with_metadata(
-    content: bytes, *, name: str, preprocessing: Any, class_names: Sequence[str] | None
+    content: bytes,
+    *,
+    name: str,
+    preprocessing: Any,
+    class_names: Sequence[str] | None,
+    logits: bool = False,
 ) -> bytes:
     """The bytes of a TFLite file with metadata, in place of those that it may have; the model's own
     are untouched.
@@ -87,6 +95,7 @@ def with_metadata(
         name: of the model.
         preprocessing: the `Preprocessing` that is inside the graph, or None.
         class_names: the names of the classes in the order of the output, or None.
+        logits: whether the output is of logits, which its description then says.
 
     Raises:
         MissingExtraError: if flatbuffers or LiteRT are not installed.
@@ -97,7 +106,10 @@ def with_metadata(
     with parsing():
         model = strip_metadata(content, _end_of_model(content))
         images, results = read_ends(model)
-        metadata = _model_metadata(_line("name", name), images, results, preprocessing, class_names)
+        text = LOGITS if logits else SCORES
+        given = _images_metadata(images, preprocessing)
+        made = [_result_metadata(result, class_names, text) for result in results]
+        metadata = _model_metadata(_line("name", name), given, made)
         front = prepend_metadata(model, build(metadata))
     file = io.BytesIO()
     file.write(front)
@@ -122,7 +134,8 @@ def read_metadata(content: bytes) -> Metadata:
             )
         mean, std = _normalization(read_text(_images_of(root), "TensorMetadata", "description"))
         name = read_text(root, "ModelMetadata", "name")
-        return Metadata(name, mean, std, _class_names(content, root))
+        result = read_text(_predictions_of(root), "TensorMetadata", "description")
+        return Metadata(name, mean, std, _class_names(content, root), result == LOGITS)
 
 
 def read_preprocessing(content: bytes) -> Preprocessing | None:
@@ -169,11 +182,14 @@ def _images_of(root):
     return read_tables(graph, "SubGraphMetadata", "input_tensor_metadata")[0]
 
 
+def _predictions_of(root):
+    graph = read_tables(root, "ModelMetadata", "subgraph_metadata")[0]
+    return read_tables(graph, "SubGraphMetadata", "output_tensor_metadata")[0]
+
+
 def _labels_file(root):
     """The name of the file of labels of the first output, None if there is none."""
-    graph = read_tables(root, "ModelMetadata", "subgraph_metadata")[0]
-    predictions = read_tables(graph, "SubGraphMetadata", "output_tensor_metadata")[0]
-    for file in read_tables(predictions, "TensorMetadata", "associated_files"):
+    for file in read_tables(_predictions_of(root), "TensorMetadata", "associated_files"):
         if read_byte(file, "AssociatedFile", "type") == TENSOR_AXIS_LABELS:
             return read_text(file, "AssociatedFile", "name")
     return None
@@ -196,6 +212,9 @@ def _class_names(content, root):
         return None
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            size = archive.getinfo(labels).file_size
+            if size > len(content):
+                raise ValueError(f"{size:,} bytes, which is more than the file has")
             return tuple(archive.read(labels).decode().splitlines())
     except Exception as error:  # zipfile raises ten kinds of errors, those of its decompressors too
         raise ValueError(
@@ -220,12 +239,10 @@ def _end_of_model(content):
 # What is written
 
 
-def _model_metadata(name, images, results, preprocessing, class_names):
-    """The table ModelMetadata."""
+def _model_metadata(name, images, results):
+    """The table ModelMetadata, with those of the tensors."""
     graph = pack_table(
-        "SubGraphMetadata",
-        input_tensor_metadata=[_images_metadata(images, preprocessing)],
-        output_tensor_metadata=[_result_metadata(result, class_names) for result in results],
+        "SubGraphMetadata", input_tensor_metadata=[images], output_tensor_metadata=results
     )
     return pack_table(
         "ModelMetadata", name=name, subgraph_metadata=[graph], min_parser_version=MIN_PARSER_VERSION
@@ -277,7 +294,7 @@ def _pixels_as_they_are():
     return pack_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
 
 
-def _result_metadata(result: End, class_names):
+def _result_metadata(result: End, class_names, text):
     """The table TensorMetadata of an output."""
     shape = result.shape
     if class_names is not None and (len(shape) != 2 or len(class_names) != shape[1]):
@@ -292,7 +309,7 @@ def _result_metadata(result: End, class_names):
     return pack_table(
         "TensorMetadata",
         name=result.name,
-        description="A number for each class" if len(shape) == 2 else "A feature map",
+        description=text if len(shape) == 2 else "A feature map",
         content=pack_table(
             "Content", content_properties_type=FEATURE_PROPERTIES, content_properties=properties
         ),

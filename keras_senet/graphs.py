@@ -37,14 +37,24 @@ def operation_of(tensor: keras.KerasTensor) -> Any:
     return _history(tensor).operation
 
 
-def final_operation(model: keras.Model) -> Any:
-    """The layer or operation whose output is the model's first, in a nested model if that is
-    last.
+def final_activation(model: keras.Model) -> tuple[Any, str | None]:
+    """The layer or operation whose output is the model's first, in a nested model if that is last;
+    and "softmax", "sigmoid" or "linear" for what it ends in, None for anything else.
     """
     operation = model
     while isinstance(operation, keras.Model):
         operation = operation_of(operation.outputs[0])
-    return operation
+    kind = type(operation).__name__.lower()
+    if kind in ("softmax", "sigmoid"):  # the layer, or the operation of keras.ops
+        return operation, kind
+    known = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.linear)
+    activation = getattr(operation, "activation", None)
+    return operation, next((each.__name__ for each in known if each is activation), None)
+
+
+def has_logits(model: keras.Model) -> bool:
+    """Whether a classifier outputs what a softmax takes."""
+    return len(model.outputs[0].shape) == 2 and final_activation(model)[1] == "linear"
 
 
 @contextlib.contextmanager

@@ -18,7 +18,6 @@ from keras_senet.extras import require
 from keras_senet.fields import check_argument
 from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
-from keras_senet.weights.metadata import describe, differences
 from keras_senet.weights.saving import save_weights
 
 
@@ -183,7 +182,7 @@ def _is_name(value):
 
 def loading_code(model: keras.Model, repo_id: str) -> str:
     """The lines that load the network from the Hub."""
-    name, constructor = _constructor(model.spec)
+    constructor: Any = models.find(model.spec).base
     published = constructor.spec, *constructor.spec.forms.values()
     variant = "" if model.spec in published else f".variant({model.spec})"
     module = type(model.spec).__module__
@@ -191,21 +190,7 @@ def loading_code(model: keras.Model, repo_id: str) -> str:
     options = "".join(
         f", {argument}={value!r}" for argument, value in _options(model, constructor).items()
     )
-    return f'import keras_senet\n{imports}\nmodel = keras_senet.{name}{variant}(weights="hf://{repo_id}"{options})'
-
-
-def _constructor(spec):
-    """The name and the constructor of the network with this spec, or of the one that is most like
-    it.
-    """
-    constructors = [(name, models.get(name)) for name in models.__all__]
-    same = [pair for pair in constructors if pair[1].spec == spec]
-    forms = [pair for pair in constructors if spec in pair[1].spec.forms.values()]
-    variants = [pair for pair in constructors if type(pair[1].spec) is type(spec)]
-    if not variants:
-        raise ValueError(f"`model` must be a variant of a network of keras_senet. Received: {spec}")
-    variants.sort(key=lambda pair: len([*differences(describe(spec), pair[1].spec)]))
-    return (same or forms or variants)[0]
+    return f'import keras_senet\n{imports}\nmodel = keras_senet.{constructor.__name__}{variant}(weights="hf://{repo_id}"{options})'
 
 
 def _options(model, constructor):

@@ -258,9 +258,12 @@ def test_logits_get_their_softmax():
     with_layer = keras.Sequential([logits, keras.layers.Softmax()])
     with_layer.build((None, 32, 32, 3))
     nested = keras.Sequential([keras.Input((32, 32, 3)), model])
-    with_layer.preprocessing = nested.preprocessing = model.preprocessing
+    operation = keras.Model(logits.inputs, keras.ops.softmax(logits.output))
+    others = (with_layer, nested, operation)
+    for other in others:
+        other.preprocessing = model.preprocessing
     expected = evaluate(model, data)
-    for other in (logits, with_layer, nested):
+    for other in (logits, *others):
         result = evaluate(other, data)
         np.testing.assert_array_equal(result.confusion, expected.confusion)
         assert result.loss == pytest.approx(expected.loss, rel=1e-4)
@@ -377,9 +380,9 @@ def test_the_larger_size_of_published_weights():
 
 
 def without_preprocessing():
-    model = new_network()
-    del model.preprocessing
-    return model
+    images = keras.Input((32, 32, 3))
+    scores = keras.layers.Dense(10, "softmax")(keras.layers.Flatten()(images))
+    return keras.Model(images, scores)
 
 
 def sigmoids():
@@ -628,7 +631,7 @@ def test_a_run_that_is_damaged(tmp_path):
                 "--split",
                 "dev",
             ),
-            "'dev'",
+            "--split dev",
         ),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--dataset", "digits"),
@@ -642,7 +645,7 @@ def test_a_run_that_is_damaged(tmp_path):
             ("--model", "SEResNet20", "--weights", "{weights}", "--protocol", "larger"),
             "is for published weights",
         ),
-        (("--model", "SEResNet20", "--weights", "{weights}", "--size", "0"), "`sizes`"),
+        (("--model", "SEResNet20", "--weights", "{weights}", "--size", "0"), "--size 0"),
         (
             ("--model", "SEResNet20", "--weights", "{weights}", "--output", "{weights}/a"),
             "--output cannot be written",

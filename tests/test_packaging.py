@@ -99,7 +99,7 @@ def test_extras_and_script(built):
     extras = {
         line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
     }
-    users = {"tensorflow", "train", "export", "weights", "analysis", "all"}
+    users = {"tensorflow", "train", "export", "weights", "analysis", "detection", "all"}
     assert extras == {*users, "backends", "peers", "dev"}
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     core = {line.split(": ")[1] for line in needed if "extra ==" not in line}

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_senet.extras import require
+from keras_senet.graphs import has_logits
 from keras_senet_cli import __version__
 
 from ..folding import fold
@@ -61,6 +62,8 @@ def _properties(model, common):
         found["preprocessing"] = json.dumps(dataclasses.asdict(common.preprocessing))
     if common.class_names is not None:
         found["class_names"] = json.dumps(common.class_names, ensure_ascii=False)
+    if has_logits(model):
+        found["logits"] = "true"
     return found
 
 

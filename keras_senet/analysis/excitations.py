@@ -29,7 +29,7 @@ def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
     found = {}
     outputs: Any = gates(model)(images, training=False)
     for name, gate in outputs.items():
-        mean = ops.convert_to_numpy(ops.mean(gate))
+        mean = ops.convert_to_numpy(ops.mean(ops.cast(gate, "float32")))
         found.setdefault(stage_of(name), []).append(float(mean))
     return {stage: sum(means) / len(means) for stage, means in found.items()}
 

@@ -13,7 +13,7 @@ from keras_senet.fields import is_integer
 from keras_senet.graphs import (
     Graph,
     check_functional,
-    final_operation,
+    final_activation,
     functional_of,
     replaced_attribute,
 )
@@ -121,18 +121,15 @@ def _scores(model, view, images, change):
 @contextlib.contextmanager
 def _before_softmax(model) -> Iterator[None]:
     """Within, the model outputs what its final softmax or sigmoid takes."""
-    final = final_operation(model)
-    if type(final).__name__ in ("Softmax", "Sigmoid"):  # the layer, or the operation of keras.ops
-        with replaced_attribute(final, "call", lambda value, *_, **__: value):
-            yield
-    elif getattr(final, "activation", None) in (
-        keras.activations.softmax,
-        keras.activations.sigmoid,
-    ):
+    final, activation = final_activation(model)
+    if activation not in ("softmax", "sigmoid"):
+        yield
+    elif hasattr(final, "activation"):
         with replaced_attribute(final, "activation", keras.activations.linear):
             yield
     else:
-        yield
+        with replaced_attribute(final, "call", lambda value, *_, **__: value):
+            yield
 
 
 def _gradient(score, at):

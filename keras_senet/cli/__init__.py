@@ -5,6 +5,7 @@ without Keras; then the command's module is imported, and its `run` called.
 import contextlib
 import importlib
 import logging
+import re
 import sys
 from collections.abc import Iterator, Sequence
 
@@ -13,6 +14,7 @@ from keras_senet.cli.flags import UsageError, make_complete_app, read_options, s
 from keras_senet.cli.options import CLASSES
 from keras_senet_cli import EXPECTED, quiet
 
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # with which Keras writes some of its errors
 LIGHT = ("data", "list", "predict")  # commands without Keras, or that import it when they need it
 
 
@@ -28,7 +30,8 @@ def main(arguments: Sequence[str]) -> int:
     except EXPECTED as error:
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise
-        line = spell_flags(CLASSES[command], " ".join(str(error).split()))
+        text = COLOURS.sub("", " ".join(str(error).split()))
+        line = spell_flags(CLASSES[command], text)
         print(f"keras-senet {command}: error: {line}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

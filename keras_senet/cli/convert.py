@@ -4,7 +4,7 @@ from pathlib import Path
 
 from keras_senet import models
 from keras_senet.cli.options import ConvertOptions
-from keras_senet.cli.tables import console
+from keras_senet.cli.tables import console, status
 from keras_senet.weights import save_weights
 from keras_senet.weights.saving import check_path
 from keras_senet_cli import quiet
@@ -15,7 +15,7 @@ def run(options: ConvertOptions) -> None:
     check_path(options.output)
     if Path(options.output).exists() and not options.overwrite:
         raise ValueError(f"--output exists: {options.output!r}. Pass --overwrite to replace it")
-    with console.status(f"loading {options.source}"), quiet():
+    with status(f"loading {options.source}"), quiet():
         model = models.get(options.model).load(options.source)
     save_weights(model, options.output)
     console.print(model.spec)

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from keras_senet.cli.options import DataOptions
-from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.cli.tables import console, make_table, show, show_json, status
 from keras_senet.files import check_folder, printable, to_csv, write_atomically
 from keras_senet.images.inspection import LEFT_OUT, Inspection, Item, Problem, inspect, list_items
 from keras_senet.images.layout import read_layout
@@ -60,7 +60,7 @@ def _open(options) -> tuple[list[Item], dict[str, str]]:
     if os.path.isdir(options.dataset) and _names_folder(options):
         layout = read_layout(Path(options.dataset))
         return list_items(layout), layout.left_out
-    with console.status(f"opening {options.dataset}"), quiet():
+    with status(f"opening {options.dataset}"), quiet():
         from keras_senet.data.items import list_dataset
 
         return list_dataset(options.dataset, options.data_dir), {}
@@ -254,4 +254,4 @@ def _write_pictures(found: Inspection, options) -> None:
 
 
 def _say(text: str) -> None:
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.print(text, soft_wrap=True)

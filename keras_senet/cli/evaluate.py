@@ -200,4 +200,4 @@ def _write(folder, report, result, class_names):
     confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / PER_CLASS, per_class_csv(result, class_names))
     write_report(folder / "report.json", read_report(folder / "report.json") | report)
-    console.print(f"{folder}/: report.json, per_class.csv, confusion.png", highlight=False)
+    console.print(f"{folder}/: report.json, per_class.csv, confusion.png")

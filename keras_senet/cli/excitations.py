@@ -126,4 +126,4 @@ def _write(folder, title, result, rows, classes):
     console.print(
         f"{folder}/: statistics.csv, gates.csv, gates.npz, classes.png, instances.png, blocks.png"
     )
-    console.print(f"classes in the pictures and in gates.csv: {shown}", highlight=False)
+    console.print(f"classes in the pictures and in gates.csv: {shown}")

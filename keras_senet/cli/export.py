@@ -14,7 +14,7 @@ from keras_senet.cli.network import load_network, results_folder
 from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.results import export_table
-from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.cli.tables import console, make_table, show, show_json, status
 from keras_senet.evaluation.networks import check_classifier
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
@@ -23,6 +23,7 @@ from keras_senet.export.images import MOST_IMAGES, images_for, images_of, select
 from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
+from keras_senet.runs.record import divide_as
 from keras_senet.runs.results import merge_exports, read_report, write_report
 from keras_senet_cli import quiet
 
@@ -76,12 +77,12 @@ def run(options: ExportOptions) -> None:
     check_layer_names(subject.model, options.float_layers)
     for each in plan:
         each.check_free(subject.folder, options.overwrite)
-    with console.status("reading images"), quiet():
+    with status("reading images"), quiet():
         images = _read_images(subject, options, any(each.calibrates for each in plan))
     reports = []
     for each in plan:
         number = f"{len(reports) + 1} of {len(plan)}"
-        with console.status(f"exporting {each.name}, {number}"), quiet():
+        with status(f"exporting {each.name}, {number}"), quiet():
             reports.append(_write(each, subject, images, options))
         write_report(report, merge_exports(earlier, reports))
     ranked = _rank(subject, images, reports)
@@ -146,7 +147,6 @@ def _read_images(subject, options, calibrates) -> _Images:
         console.print(
             f"Accuracy is not measured, as the run's images, {dataset!r}, cannot be used: give "
             f"others by --dataset ({error})",
-            highlight=False,
             soft_wrap=True,
         )
         return _Images(calibration)
@@ -154,9 +154,7 @@ def _read_images(subject, options, calibrates) -> _Images:
 
 def _open(subject, options, dataset, split=None):
     """(the split, its images); None is "val", or "test" of a dataset without one."""
-    division = dict(subject.division)
-    if dataset != subject.dataset:
-        division.pop("split_file", None)
+    division = divide_as(subject.division, subject.dataset, dataset)
     if split is None and "val" not in data.splits(dataset, options.data_dir):
         divides = bool(division)
         split = data.resolve_split(dataset, "test", options.data_dir, divides=divides)
@@ -221,7 +219,7 @@ def _print_layers(quantization: str, layers: list[RankedLayer], calibration) -> 
     if calibration is not None and len(calibration) < MOST_IMAGES:
         advice.append(f"more images to calibrate on (up to {MOST_IMAGES})")
     advice += [name for name in ("int16x8", "float16") if name != quantization]
-    console.print(f"To lose less: {'; '.join(advice)}.", highlight=False, soft_wrap=True)
+    console.print(f"To lose less: {'; '.join(advice)}.", soft_wrap=True)
 
 
 def _layers_table(quantization, layers) -> Table:

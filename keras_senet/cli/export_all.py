@@ -16,7 +16,7 @@ import numpy as np
 
 from keras_senet import data, models
 from keras_senet.cli.options import ExportOptions
-from keras_senet.cli.tables import console
+from keras_senet.cli.tables import console, status
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
 from keras_senet.export.images import images_of
@@ -129,10 +129,10 @@ def run(options: ExportOptions) -> None:
     for name, load in networks:
         missing = [file for file in PLAN if not table.has(name, file.name)]
         if missing:
-            with console.status(f"loading {name}"), quiet():
+            with status(f"loading {name}"), quiet():
                 subject = load()
             for file in missing:
-                with console.status(f"{name}: {file.name}"), quiet():
+                with status(f"{name}: {file.name}"), quiet():
                     table.add(subject.row(file) | {"network": name})
             keras.backend.clear_session()
     write_atomically(folder / "export.md", table.markdown())

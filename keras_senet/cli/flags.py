@@ -322,7 +322,8 @@ def _spell_out(cls, arguments):
 def spell_flags(cls: type, message: str) -> str:
     """A message that names fields, such as "`epochs` ... Received: epochs=0", with their flags."""
     names = {each.name for each in dataclasses.fields(cls)}
-    names = {name: name for name in names - {"recipe"}}
+    # A `model` that messages name is the network, which --workdir may have given
+    names = {name: name for name in names - {"recipe", "model"}}
     if Recipe in get_type_hints(cls).values():
         names |= {name: name for name in Recipe().flat() if name not in NOT_FLAGS}
         names |= {each.name: f"se.{each.name}" for each in dataclasses.fields(SE)}

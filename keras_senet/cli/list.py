@@ -63,7 +63,7 @@ def _list_weights(as_json: bool) -> None:
         table.add_row(w.model, w.tag, *figures, w.licence)
     show(table)
     for w in list_weights():
-        console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True, highlight=False)
+        console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True)
 
 
 def _list_recipes(as_json: bool) -> None:
@@ -79,4 +79,4 @@ def _list_recipes(as_json: bool) -> None:
     show(table)
     for name, recipe in RECIPES.items():
         line = f"{name}: {recipe.source}. Result: {recipe.result}"
-        console.print(line, soft_wrap=True, highlight=False)
+        console.print(line, soft_wrap=True)

@@ -9,8 +9,9 @@ import keras
 from keras_senet import data, models
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.options.sources import Source
-from keras_senet.cli.tables import console
+from keras_senet.cli.tables import status
 from keras_senet.runs.load import load_run, load_weights_file, read_origin
+from keras_senet.runs.record import divide_as
 from keras_senet_cli import quiet
 
 Size = tuple[int | None, int | None]
@@ -36,7 +37,7 @@ def load_network(source: Source, weights: str | None = None, size: Size | None =
     text = source.text
     if source.kind == "constructor":
         weights = weights or "imagenet"
-    with console.status(f"loading {' '.join(filter(None, (text, weights)))}"), quiet():
+    with status(f"loading {' '.join(filter(None, (text, weights)))}"), quiet():
         if source.kind == "constructor":
             return Loaded(text, weights, models.get(text).load(weights, size), None)
         if source.kind == "weights":
@@ -71,10 +72,8 @@ def open_images(
     run did; `split` None is the one that is asked for.
     """
     name = options.dataset or loaded.dataset or "imagenet2012"
-    division = dict(loaded.division)
-    if name != loaded.dataset:
-        division.pop("split_file", None)
-    with console.status(f"opening {name}"):
+    division = divide_as(loaded.division, loaded.dataset, name)
+    with status(f"opening {name}"):
         wanted = data.resolve_split(
             name, split or options.split, options.data_dir, divides=bool(division)
         )

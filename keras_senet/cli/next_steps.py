@@ -12,4 +12,4 @@ def shell_command(*words: object) -> str:
 
 def say(text: str) -> None:
     """Prints a line that is neither wrapped nor coloured."""
-    console.print(text, highlight=False, markup=False, soft_wrap=True)
+    console.print(text, soft_wrap=True)

@@ -15,11 +15,10 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from rich.text import Text
 
 from keras_senet.cli.options import PredictOptions
 from keras_senet.cli.options.sources import EXPORTED
-from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.cli.tables import console, make_table, show, show_json, status
 from keras_senet.files import check_folder, printable, to_csv, write_atomically
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.images.walk import describe_left_out, list_images
@@ -60,7 +59,7 @@ def run(options: PredictOptions) -> None:
     if options.csv:
         _check_file(Path(options.csv))
     if found.left_out:
-        console.print(describe_left_out(found.left_out), highlight=False, markup=False)
+        console.print(describe_left_out(found.left_out))
     several = len(found.images) > options.batch_size
     classifier = _load(options, several)
     classes = len(classifier.class_names)
@@ -100,14 +99,14 @@ def _report(options, rows):
         if bad:
             names = ", ".join(row.image for row in bad)
             text = f"left out, as they cannot be used: {names}"
-            console.print(text, highlight=False, markup=False)
+            console.print(text)
     if bad and len(bad) == len(rows):
         raise ValueError(_describe(bad))
     if options.csv:
         lines = itertools.chain.from_iterable(map(_to_lines, rows))
         write_atomically(options.csv, to_csv(list(lines), COLUMNS))
         text = f"{options.csv}: {len(rows):,} images"
-        console.print(text, highlight=False, markup=False)
+        console.print(text)
     if options.json:
         show_json([_to_json(row, options.gates) for row in rows])
     elif not options.csv:
@@ -126,7 +125,7 @@ def _load(options, several):
     if source.kind in EXPORTED:
         from keras_senet.export.reading import open_exported
 
-        with console.status(f"loading {source.text}"), quiet():
+        with status(f"loading {source.text}"), quiet():
             exported = open_exported(source.kind, source.text)
         return _of_exported(source, exported)
     with quiet():
@@ -137,32 +136,34 @@ def _load(options, several):
 
 
 def _of_exported(source, exported):
-    size = exported.preprocessing
-    blank = np.zeros((1, size.height, size.width, len(size.mean)), "float32")
-    classes = exported.compute(blank).shape[1:]
-    return Classifier(
-        exported.preprocessing, _names(source, exported.class_names, classes), exported.compute
-    )
+    names = _names(source, exported.class_names, exported.shape)
+    return Classifier(exported.preprocessing, names, exported.compute)
 
 
 def _of_model(source, model, several):
     """`several` batches are worth the seconds that it takes to compile the model."""
     import keras
 
+    from keras_senet.graphs import has_logits
+
     if not hasattr(model, "preprocessing"):
         raise ValueError(f"{source.text!r} does not say how images are prepared for it")
     if not isinstance(model.output_shape, tuple):
         raise ValueError(f"{source.text!r} must have one output. Received: {model.output_shape}")
     is_last = keras.config.image_data_format() == "channels_last"
+    _check_input(source, model, is_last)
 
     def prepare(images):
         images = images if is_last else images.transpose(0, 3, 1, 2)
         return model.preprocessing.normalize(images)
 
+    takes_softmax = has_logits(model)
+
     def compute(images):
         prepared = prepare(images)
         outputs = model.predict_on_batch(prepared) if several else model(prepared, training=False)
-        return keras.ops.convert_to_numpy(outputs).astype("float32")
+        outputs = keras.ops.cast(outputs, "float32")
+        return keras.ops.convert_to_numpy(keras.ops.softmax(outputs) if takes_softmax else outputs)
 
     def gates(images):
         from keras_senet.analysis.excitations import gates_by_stage
@@ -171,6 +172,20 @@ def _of_model(source, model, several):
 
     names = _names(source, getattr(model, "class_names", None), model.output_shape[1:])
     return Classifier(model.preprocessing, names, compute, gates)
+
+
+def _check_input(source, model, is_last):
+    """Raises ValueError unless the network takes what its preprocessing makes of images."""
+    own = model.preprocessing
+    sides, channels = (own.height, own.width), (len(own.mean),)
+    made = (*sides, *channels) if is_last else (*channels, *sides)
+    taken = model.input_shape[1:] if isinstance(model.input_shape, tuple) else ()
+    fits = len(taken) == 3 and all(n in (None, m) for n, m in zip(taken, made, strict=True))
+    if not fits:
+        raise ValueError(
+            f"{source.text!r} must take images as it prepares them, of shape {made}. Received: a "
+            f"network whose input is {model.input_shape}"
+        )
 
 
 def _names(source, class_names, shape):
@@ -259,10 +274,10 @@ def _print(rows):
     table.columns[1].justify = "left"
     for row in rows:
         if row.error:
-            table.add_row(Text(row.image), Text(f"cannot be used: {row.error}"), "")
+            table.add_row(row.image, f"cannot be used: {row.error}", "")
         for rank, (name, probability) in enumerate(row.found):
             image = "" if rank else row.image
-            table.add_row(Text(image), Text(name), f"{100 * probability:.2f}%")
+            table.add_row(image, name, f"{100 * probability:.2f}%")
     show(table)
     for row in rows:
         if row.gates:
@@ -272,7 +287,7 @@ def _print(rows):
 def _gates_table(row) -> Table:
     """The mean gate of each stage, the most excited one marked."""
     table = make_table("", "stage", "mean", "")
-    table.title = Text(f"Gates of {row.image}, 0..1")
+    table.title = f"Gates of {row.image}, 0..1"
     for stage, mean in row.gates.items():
         excited = "most excited" if mean == max(row.gates.values()) else ""
         table.add_row(stage, f"{mean:.3f}", excited)

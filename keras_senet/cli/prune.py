@@ -215,7 +215,7 @@ def _write(folder, title, rows, report):
         pruned_networks([_drawn(row) for row in rows], folder / "pruning.png", title)
         written.append("pruning.png")
     files = [row.file for row in rows if row.file]
-    console.print(f"{folder}/: {', '.join([*written, *files])}", highlight=False)
+    console.print(f"{folder}/: {', '.join([*written, *files])}")
 
 
 def _drawn(row):

@@ -6,7 +6,7 @@ from pathlib import Path
 from keras_senet import export
 from keras_senet.cli.options import QuickstartOptions
 from keras_senet.cli.results import export_table
-from keras_senet.cli.tables import console, show
+from keras_senet.cli.tables import console, show, status
 from keras_senet.evaluation import evaluate
 from keras_senet.extras import require
 from keras_senet.plots.confusion import confusion_matrix
@@ -55,7 +55,7 @@ def _export(trainer, folder):
         (export.to_tflite, "model.int8.tflite", int8),
         (export.to_onnx, "model.onnx", {}),
     ):
-        with console.status(f"exporting {name}"), quiet():
+        with status(f"exporting {name}"), quiet():
             report = write(
                 trainer.model,
                 folder / name,

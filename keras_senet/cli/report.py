@@ -24,10 +24,10 @@ def run(options: ReportOptions) -> None:
         )
     if page.missing:
         text = f"without confusions, classes and gates: {page.missing}"
-        console.print(text, highlight=False, markup=False)
+        console.print(text)
     if page.suspects:
         text = f"likely wrong labels: {page.suspects:,}, listed in {page.path.with_name(SUSPECTS)}"
-        console.print(text, soft_wrap=True, highlight=False, markup=False)
+        console.print(text, soft_wrap=True)
     size = page.path.stat().st_size
     text = f"{page.path}: {size / 1024:,.0f} KiB"
-    console.print(text, soft_wrap=True, highlight=False, markup=False)
+    console.print(text, soft_wrap=True)

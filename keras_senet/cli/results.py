@@ -61,4 +61,4 @@ def show_classes(rows: Sequence[ClassRow], balanced_accuracy: float, split: str)
     text = f"balanced accuracy, the mean over classes: {100 * balanced_accuracy:.2f}%"
     text += f"; classes without images: {empty:,}" if empty else ""
     text += f"; classes that are not shown: {rest:,}, all are in {PER_CLASS}" if rest else ""
-    console.print(text, highlight=False)
+    console.print(text)

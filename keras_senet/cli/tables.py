@@ -6,10 +6,21 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
+from rich.status import Status
 from rich.table import Table
+from rich.text import Text
 
-console = Console()
+from keras_senet.files import printable
+
+# Names of files and of classes are printed as they are, and not read as rich's markup.
+PLAIN: Any = {"markup": False, "emoji": False, "highlight": False}
+console = Console(**PLAIN)
 WIDEST = 1000  # characters
+
+
+def status(text: str) -> Status:
+    """Shows a text while the block within lasts, if this is a terminal."""
+    return console.status(Text(printable(text)))
 
 
 def make_table(title: str, *columns: str) -> Table:
@@ -25,7 +36,7 @@ def show(table: Table) -> None:
     is cut.
     """
     own = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
-    Console(width=max(own, console.width)).print(table)
+    Console(width=max(own, console.width), **PLAIN).print(table)
 
 
 @contextlib.contextmanager

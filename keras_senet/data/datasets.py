@@ -14,11 +14,12 @@ from keras_senet.data.division import Division
 from keras_senet.data.folders import load_folder
 from keras_senet.data.prepared import has_prepared, has_prepared_split, load_prepared
 from keras_senet.data.sources import Dataset, Encoded
-from keras_senet.data.tables import ENDINGS as TABLES
-from keras_senet.data.tables import Table
+from keras_senet.data.tables import load_table
 from keras_senet.extras import require
 from keras_senet.fields import check_argument
 from keras_senet.images.layout import SPLITS, find_splits, has_classes, has_splits, is_of_runs
+from keras_senet.images.tables import ENDINGS as TABLES
+from keras_senet.images.tables import Table
 
 
 def load_digits(split: str) -> Dataset:
@@ -150,7 +151,9 @@ def _open(name, data_dir=None, upright=True) -> Source:
         return Source(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
     if path.is_file() and not _is_bare(name):
         table = Table(path)
-        return Source(name, table.splits.__contains__, lambda split: table.load(split, upright))
+        return Source(
+            name, table.splits.__contains__, lambda split: load_table(table, split, upright)
+        )
     if path.is_dir() and names_folder(name, data_dir):
         there = find_splits(path)
         return Source(name, there.__contains__, lambda split: load_folder(path, split, upright))

@@ -3,6 +3,7 @@
 import abc
 import zlib
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -23,7 +24,7 @@ class Dataset:
     """
 
     images: np.ndarray
-    labels: np.ndarray
+    labels: Any  # an array, or a property that returns one
     class_names: tuple[str, ...]
     files: dict[str, int] = field(default_factory=dict)
 
@@ -100,7 +101,7 @@ class Encoded(abc.ABC):
     `listing()`.
     """
 
-    labels: np.ndarray
+    labels: Any  # an array, or a property that returns one
     raw = tf.TensorSpec((), tf.string)  # what `fetch` returns for an image
     upright = True  # whether images are rotated as their EXIF orientation says
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -42,7 +43,7 @@ def pool(maps: Sequence, images, rois, levels, *, side: int, points: int) -> tf.
     scale = tf.pow(0.5, tf.cast(levels, tf.float32))[:, None]
     upper_left, lower_right = rois[:, :2] * scale, rois[:, 2:] * scale
     bins = tf.maximum(lower_right - upper_left, 1.0) / side
-    total = 0.0
+    total: Any = 0.0
     for i in range(points):
         y, y_weights = _sample(upper_left[:, 1], bins[:, 1], (i + 0.5) / points, side, size[:, 0])
         for j in range(points):

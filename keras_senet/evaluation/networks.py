@@ -9,7 +9,7 @@ import tensorflow as tf
 from keras_senet.bases import preprocessing_of
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
-from keras_senet.graphs import final_operation
+from keras_senet.graphs import final_activation
 from keras_senet.preprocessing import Preprocessing, sides
 
 Images = Dataset | Encoded
@@ -111,11 +111,10 @@ def _final_activation(model):
     """The function from the model's output to probabilities: the identity after a softmax, the
     softmax after logits.
     """
-    layer = final_operation(model)
-    activation = getattr(layer, "activation", None)
-    if isinstance(layer, keras.layers.Softmax) or activation is keras.activations.softmax:
+    layer, activation = final_activation(model)
+    if activation == "softmax":
         return tf.identity
-    if activation is keras.activations.linear:
+    if activation == "linear":
         return tf.nn.softmax
     raise ValueError(
         f"A network must end in a softmax or in logits to be evaluated; {model.name!r} ends in "

@@ -2,22 +2,21 @@
 headers: what a recipe is chosen by, before TensorFlow is loaded.
 """
 
-import csv
 import json
 import os
 import statistics
-from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from keras_senet.files import read_bytes
 from keras_senet.images.headers import read_header
+from keras_senet.images.layout import find_splits, list_classes
+from keras_senet.images.tables import Table
 from keras_senet.images.walk import find_images
 
 SAMPLE = 64  # images whose headers are read
 HEADER = 1 << 16  # bytes that are read of each
 ENOUGH = 200_000  # images: more of them are not counted
-NOT_TRAINED = ("val", "validation", "valid", "test")  # folders of images that are not for training
 
 
 class Survey(NamedTuple):
@@ -44,37 +43,34 @@ def survey(dataset: str, data_dir: str | None = None) -> Survey:
     path = Path(dataset)
     if path.is_dir():
         return _survey_files(_find_files(path))
-    if path.is_file() and path.suffix.lower() == ".csv":
+    if path.is_file() and not dataset.isidentifier():  # which names a dataset
         return _survey_files(_list_files(path))
     return Survey()
 
 
 def _find_files(folder: Path) -> list[str]:
-    """The images of train/, else of all folders but those of other splits."""
-    folders = [each for each in sorted(folder.iterdir()) if each.is_dir()]
-    train = [each for each in folders if each.name.lower() == "train"]
-    if train:
-        folders = sorted(each for each in train[0].iterdir() if each.is_dir())
+    """The training images of class folders; none of folders that `data.load` refuses."""
+    try:
+        splits = find_splits(folder)
+        classes = splits["train"] if splits else folder
+        names, _ = list_classes(classes)
+    except (ValueError, KeyError):
+        return []
     files: list[str] = []
-    for each in folders:
-        hidden = each.name.startswith(".")
-        if not hidden and each.name.lower() not in NOT_TRAINED and len(files) < ENOUGH:
-            files += find_images(each).images
+    for name in names:
+        if len(files) < ENOUGH:
+            files += find_images(classes / name).images
     return files
 
 
 def _list_files(path: Path) -> list[str]:
-    """The files that rows of a CSV file name, absolute or from its own folder."""
-    with path.open(newline="", errors="surrogateescape") as file:
-        return list(_files_of_rows(csv.reader(file), path.parent))
-
-
-def _files_of_rows(rows, folder) -> Iterator[str]:
-    for row in rows:
-        for cell in row:
-            if "." in cell and os.path.isfile(place := os.path.join(folder, cell)):
-                yield place
-                break
+    """The training images of a table; none of one that `data.load` refuses."""
+    try:
+        table = Table(path)
+        rows = table.rows_of("train" if "train" in table.splits else "all")
+    except ValueError:
+        return []
+    return [row.file for row in rows]
 
 
 def _survey_files(files: list[str]) -> Survey:

@@ -82,9 +82,9 @@ def find(spec: Any) -> Constructor:
         ValueError: for a spec of a class that none of these has.
     """
     same_kind = [each for name in __all__ if type((each := globals()[name]).spec) is type(spec)]
-    for constructor in same_kind:
-        if spec in (constructor.spec, *constructor.spec.forms.values()):
-            return constructor
+    own = [each for each in same_kind if spec == each.spec]
+    if exact := own or [each for each in same_kind if spec in each.spec.forms.values()]:
+        return exact[0]
     if not same_kind:
         raise ValueError(f"There is no model with an architecture such as {spec}")
     stored = describe(spec)

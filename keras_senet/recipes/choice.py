@@ -52,7 +52,7 @@ def pick_recipe(
         is_modern = gpu and (images or 0) >= THOUSANDS
         name = "finetune-modern" if is_modern else "finetune"
         where = "on a GPU" if gpu else "without a GPU"
-        fields = {"model": _network_of(weights, size)} | network
+        fields = {"model": _network_of(weights, size, RECIPES[name].model)} | network
         why = f"{name}, for training from weights on {seen}, {where}"
         return _choose(RECIPES[name], why, dataset=dataset, weights=weights, **fields)
     name = dataset.partition(":")[0]
@@ -73,13 +73,14 @@ def _choose(recipe, why, **fields):
     return dataclasses.replace(recipe.override(**fields), chosen=why)
 
 
-def _network_of(weights, size):
-    """The network of a published tag, SEResNet50 where it has several; of other weights the one for
-    such images.
+def _network_of(weights, size, usual):
+    """The usual network where the weights are a published tag that it has, else the first network
+    that has it; of other weights the one for such images.
     """
     tagged = [each.model for each in CHECKPOINTS if each.tag == weights]
-    usual = "SEResNet20" if size is not None and size <= SMALL and not tagged else "SEResNet50"
-    return usual if usual in tagged or not tagged else tagged[0]
+    if tagged:
+        return usual if usual in tagged else tagged[0]
+    return "SEResNet20" if size is not None and size <= SMALL else "SEResNet50"
 
 
 def _choose_small(dataset, images, seen):

@@ -18,7 +18,7 @@ from keras_senet.report.sections import (
 )
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.load import load_run
-from keras_senet.runs.record import read_division, read_record
+from keras_senet.runs.record import divide_as, read_division, read_record
 from keras_senet.runs.splits import WORDS
 from keras_senet_cli import __version__
 
@@ -99,8 +99,7 @@ def write_page(
             try:
                 name = dataset or record.recipe.dataset
                 division = read_division(workdir, record.recipe)
-                if name != record.recipe.dataset:
-                    del division["split_file"]
+                division = divide_as(division, record.recipe.dataset, name)
                 upright = model.preprocessing.upright
                 images = data.load(name, split, data_dir, upright=upright, **division)
                 page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]

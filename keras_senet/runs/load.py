@@ -154,15 +154,15 @@ def _read_pruning(path):
             return None
         found = {name: report[name] for name in ("network", "dataset", "preprocessing")}
         return found | {"division": dict(report.get("division", {}))}
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error!r})") from error
 
 
 def _load_model(path) -> Any:
     try:
         model = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = str(error).splitlines()[0][:200]
+    except Exception as error:  # Keras raises errors of every kind: of zip, JSON, HDF5, its graphs
+        reason = str(error).partition("\n")[0][:200] or type(error).__name__
         raise ValueError(f"{str(path)!r} is damaged ({reason})") from error
     if not is_functional(model):
         raise ValueError(f"{str(path)!r} must hold a functional Keras model. Received: {model!r}")
@@ -183,7 +183,7 @@ def load_weights_file(
         OSError: if it cannot be read.
     """
     with open_file(fetch(path if str(path).startswith(HUB) else Path(path))) as file:
-        metadata = file.metadata
+        metadata, arrays = file.metadata, len(file.entries)
     spec = metadata.get("spec") if isinstance(metadata, dict) else None
     if spec is None:
         raise ValueError(
@@ -191,7 +191,10 @@ def load_weights_file(
             "as its weights"
         )
     try:
-        constructor = models.find(read_spec(spec))
+        spec = read_spec(spec)
+        if sum(getattr(spec, "depths", ())) > arrays:  # which would be built for hours
+            raise ValueError(f"it has {arrays:,} arrays for the blocks of {spec}")
+        constructor = models.find(spec)
     except ValueError as error:
         raise ValueError(f"The weights of {str(path)!r} cannot be loaded: {error}") from error
     return constructor.load(path, size)

@@ -98,6 +98,14 @@ def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
+def divide_as(division: dict[str, Any], own: str | None, dataset: str) -> dict[str, Any]:
+    """The division of a run's own dataset, or how another one is divided: without the list of
+    images, which is of that one.
+    """
+    is_own = dataset == own
+    return {name: value for name, value in division.items() if is_own or name != "split_file"}
+
+
 def read_engine(path: str | Path) -> str:
     """The loop that trains in a work directory: that of its run, else the package's own."""
     try:

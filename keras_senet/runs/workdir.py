@@ -17,6 +17,7 @@ from keras_senet.runs.tables import Metrics, SkippedImages
 from keras_senet.weights import save_weights
 
 NOT_COMPARED = ("source", "result", "chosen")
+OF_IMAGES = ("dataset", "validation_fraction", "seed")  # fields that say which images a run has
 
 
 class WorkDir:
@@ -116,19 +117,22 @@ class WorkDir:
         stored = _compared(segments[-1].recipe, engine)
         given = _compared(recipe, content["engine"])
         self.segments = segments
-        if self._is_extension(stored, given):
+        if images and content["images"] and all(stored[n] == given[n] for n in OF_IMAGES):
+            # First: the batch size may only differ as it was lowered to the number of images.
+            self._compare_images(images, content["images"])
+        extends = self._is_extension(stored, given)
+        updated = dict(there)
+        if extends:
             self._extend(recipe)
-        if content["class_names"] and "class_names" not in there:  # of an earlier version
-            there["class_names"] = content["class_names"]
-            self._write_recipe(there)
+            updated |= history.to_json(self.segments)
         if content["images"] and not images:
             self.notes.append("the images of the run were not recorded; they are from now on")
-            self._write_recipe(there | {"images": content["images"]})
-        elif content["images"]:
-            self._compare_images(images, content["images"])
+            updated["images"] = content["images"]
+        if content["class_names"] and "class_names" not in there:  # of an earlier version
+            updated["class_names"] = content["class_names"]
         self._compare_environments(environment, content["environment"])
-        if self.extended:
-            self._write_recipe(self._read_recipe_file() | history.to_json(self.segments))
+        if updated != there:
+            self._write_recipe(updated)
 
     def _is_extension(self, stored, given):
         """Whether the recipe that is given extends the run; raises ValueError if it is another."""
@@ -148,15 +152,19 @@ class WorkDir:
                 f"The work directory {str(self.path)!r} belongs to another recipe: "
                 f"{_describe_differences(stored, given)}{hint}"
             )
-        if self._restart and not self.segments[-1].origin:  # else: the same command again
+        # Else: the same command again
+        if self._restart and not self.segments[-1].origin and self._count():
             raise ValueError(
                 f"`restart` is for more epochs than the {before} of the run in "
                 f"{str(self.path)!r}. Received: epochs={after}"
             )
         return False
 
+    def _count(self):
+        return self._count_begun() if self._count_begun else 0
+
     def _extend(self, recipe):
-        begun = self._count_begun() if self._count_begun else 0
+        begun = self._count()
         if not begun and self.metrics.read():
             raise ValueError(
                 f"The run in {str(self.path)!r} cannot be extended: it has no checkpoint"

@@ -78,6 +78,7 @@ class Engine:
                     f"the batch size is {recipe.batch_size:,} in place of {given:,}: there are "
                     f"{len(self.train_set):,} training images"
                 )
+        _check_replicas(recipe, replicas)
         self.recipe = recipe
         self.steps_per_epoch = len(self.train_set) // recipe.batch_size
         # The images of a run that is there are compared before the batch size is refused.
@@ -164,3 +165,17 @@ class Engine:
     def _last_row(self) -> Row | None:
         rows = self.workdir.metrics.read()
         return rows[-1] if rows else None
+
+
+def _check_replicas(recipe, replicas):
+    """Raises ValueError for a recipe that so many replicas cannot train."""
+    micro_batches = replicas * recipe.accumulation
+    if recipe.batch_size % micro_batches:
+        raise ValueError(
+            f"`batch_size` must be a multiple of {micro_batches}: {replicas} replicas times "
+            f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
+        )
+    if recipe.xla and replicas > 1:
+        raise ValueError(
+            f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"
+        )

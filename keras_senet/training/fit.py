@@ -91,9 +91,9 @@ class FitTrainer(Engine):
     def _compile(self, is_head):
         """Prepares for the epochs of the head, or for those after them."""
         recipe = self.recipe
-        self.model.trainable = True
-        for layer in untrained_layers(recipe, self.model, is_head):
-            layer.trainable = False
+        untrained = untrained_layers(recipe, self.model, is_head)
+        for layer in self.model.layers:  # `model.trainable` does not reach them
+            layer.trainable = layer not in untrained
         self.first_epoch = 0 if is_head else recipe.head_epochs
         rates = make_rates(self.workdir.segments, self.updates, is_head)
         optimizer = make_optimizer(recipe, self.updates, rates)

@@ -87,7 +87,6 @@ class Trainer(Engine):
         is_chief = self.workers.is_chief
         self.verbose, self.evaluate_epochs = verbose and is_chief, evaluate_epochs
         self.skip_corrupt = skip_corrupt
-        _check_strategy(recipe, self.strategy.num_replicas_in_sync)
         super().__init__(
             recipe,
             workdir,
@@ -299,18 +298,4 @@ def _check_backend():
         raise ValueError(
             "This engine needs KERAS_BACKEND=tensorflow; `--engine fit` also runs on "
             f"{keras.backend.backend()!r}"
-        )
-
-
-def _check_strategy(recipe, replicas):
-    """Raises ValueError for a recipe that so many replicas cannot train."""
-    micro_batches = replicas * recipe.accumulation
-    if recipe.batch_size % micro_batches:
-        raise ValueError(
-            f"`batch_size` must be a multiple of {micro_batches}: {replicas} replicas times "
-            f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
-        )
-    if recipe.xla and replicas > 1:
-        raise ValueError(
-            f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"
         )

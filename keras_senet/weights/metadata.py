@@ -2,16 +2,19 @@
 preprocessing and the names of the classes.
 """
 
+from __future__ import annotations
+
 import dataclasses
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from types import UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
-
-import keras
+from typing import TYPE_CHECKING, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from keras_senet.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import keras
 
 METADATA = "keras_senet"
 ENDINGS = (".weights.h5", ".safetensors")
@@ -56,7 +59,18 @@ def restore(stored: Any, kind: Any) -> Any:
             return _restore_tuple(stored, next(each for each in kinds if _is_tuple(each)))
     except (KeyError, TypeError, StopIteration) as error:
         raise ValueError(f"no {getattr(kind, '__name__', kind)}: {str(stored)[:80]}") from error
+    if not any(_is_plain(stored, each) for each in kinds):
+        raise ValueError(f"no {getattr(kind, '__name__', kind)}: {str(stored)[:80]}")
     return stored
+
+
+def _is_plain(value, kind):
+    """Whether a number, a text or None is of a kind. JSON may write 1.0 as 1."""
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    kinds = (int, float) if kind is float else kind
+    is_number = kind in (int, float) and isinstance(value, bool)
+    return kind is Any or (isinstance(kind, type) and isinstance(value, kinds) and not is_number)
 
 
 def subclasses(kinds: Iterable[Any]) -> Iterator[type]:

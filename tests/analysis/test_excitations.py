@@ -583,7 +583,7 @@ def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, ca
         (("--workdir", "{run}", "--classes", "forg"), "--classes: The dataset has no class 'forg'"),
         (("--workdir", "{run}"), "0.png"),
         (("--workdir", "{run}", "--output", "{run}/out/there"), "0.png"),
-        (("--workdir", "{run}", "--output", "{run}/out", "--split", "val"), "'val'"),
+        (("--workdir", "{run}", "--output", "{run}/out", "--split", "val"), "--split val"),
         (
             ("--workdir", "{run}", "--output", "{run}/out", "--batch-size", "0"),
             "--batch-size must be at least 1. Received: --batch-size 0",
@@ -620,6 +620,7 @@ def test_the_command_on_a_file_of_prune(tmp_path):
         "network": "tiny",
         "dataset": str(images),
         "preprocessing": describe(model.preprocessing),
+        "variants": [{"file": "keep-0.5.keras"}],
     }
     (tmp_path / "pruning.json").write_text(json.dumps(report))
     assert command("--workdir", tmp_path / "keep-0.5.keras", "--skip-corrupt") == 0

@@ -36,7 +36,8 @@ def run_folder(tmp_path, monkeypatch):
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")
     recipe = {"model": "SEResNet20", "dataset": str(tmp_path / "photos"), "upright": False}
-    (folder / "recipe.json").write_text(json.dumps({"recipe": recipe}))
+    content = {"recipe": recipe, "class_names": list("0123456789")}
+    (folder / "recipe.json").write_text(json.dumps(content))
     return folder
 
 

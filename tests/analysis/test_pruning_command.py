@@ -199,7 +199,7 @@ REFUSED = [
     (("--keep", "0.5", "--baseline", "-1"), "--baseline must be at least 0"),
     (("--keep", "0.5", "--constant"), "--constant goes with --remove-se"),
     (("--remove-se", "--constant", "--count-only"), "--constant goes with --remove-se"),
-    (("--keep", "0.5", "--split", "val"), "split='val'"),
+    (("--keep", "0.5", "--split", "val"), "--split val"),
     (("--keep", "0.5", "--output", "{run}/model.keras"), "--output cannot be written"),
     (("--keep", "0.5", "--model", "SEResNet50"), "--workdir is in place of --model"),
 ]

@@ -42,10 +42,16 @@ def test_a_folder_with_splits_has_those_for_training(tmp_path):
     assert survey(str(tmp_path)) == Survey(1, 48)
 
 
-def test_other_splits_are_not_for_training(tmp_path):
-    for folder in ("cat", "dog", "test/cat", "validation/dog"):
+def test_a_class_may_be_called_train(tmp_path):
+    for folder in ("train", "car"):
         save(tmp_path / folder / "a.bmp", (64, 96))
     assert survey(str(tmp_path)) == Survey(2, 64)
+
+
+def test_of_a_folder_that_is_refused_nothing_is_counted(tmp_path):
+    for folder in ("cat", "dog", "test/cat", "validation/dog"):
+        save(tmp_path / folder / "a.bmp", (64, 96))
+    assert survey(str(tmp_path)) == Survey(0, None)
 
 
 def test_the_size_is_that_of_the_upright_image_and_damaged_headers_do_not_count(tmp_path):
@@ -57,12 +63,19 @@ def test_the_size_is_that_of_the_upright_image_and_damaged_headers_do_not_count(
     assert survey(str(tmp_path)) == Survey(2, 60)
 
 
-def test_a_csv_file_has_the_images_that_it_names(tmp_path):
+@pytest.mark.parametrize(
+    ("name", "delimiter"), [("a.csv", ","), ("a.csv", ";"), ("a.tsv", "\t"), ("a.txt", ";")]
+)
+def test_a_table_has_the_training_images_that_it_names(tmp_path, name, delimiter):
     save(tmp_path / "images" / "a.jpg", (100, 70))
     other = save(tmp_path / "other place" / "b.jpg", (100, 90))
-    rows = f"path,label\nimages/a.jpg,cat\n{other},dog\nmissing.jpg,dog\n"
-    (tmp_path / "list.csv").write_text(rows)
-    assert survey(str(tmp_path / "list.csv")) == Survey(2, 80)
+    save(tmp_path / "c.jpg", (300, 300))
+    rows = [("Label", "path", "split"), ("cat", "images/a.jpg", "train"), ("dog", other, "train")]
+    lines = [delimiter.join(map(str, row)) for row in [*rows, ("dog", "c.jpg", "val")]]
+    (tmp_path / name).write_text("\ufeff" + "\n".join(lines))
+    assert survey(str(tmp_path / name)) == Survey(2, 80)
+    (tmp_path / name).write_text("\n".join(lines).replace("c.jpg", "missing.jpg"))
+    assert survey(str(tmp_path / name)) == Survey(0, None)
 
 
 def write_prepared(folder, dimensions, shards=("30", "12")):
@@ -202,13 +215,13 @@ def test_the_network_is_that_of_a_run(tmp_path):
 @pytest.mark.parametrize(
     ("weights", "images", "size", "gpu", "name", "model"),
     [
-        ("imagenet", 800, 400, False, "finetune", "SEResNet50"),
-        ("imagenet", 800, 400, True, "finetune", "SEResNet50"),
-        ("imagenet", 5000, 400, False, "finetune", "SEResNet50"),
+        ("imagenet", 800, 400, False, "finetune", "SEResNet18"),
+        ("imagenet", 800, 400, True, "finetune", "SEResNet18"),
+        ("imagenet", 5000, 400, False, "finetune", "SEResNet18"),
         ("imagenet", 5000, 400, True, "finetune-modern", "SEResNet50"),
         ("imagenet-racm", 5000, 400, True, "finetune-modern", "SEResNeXt50"),
         ("imagenet-ra2", None, None, True, "finetune", "SEResNet50"),
-        ("imagenet", 800, 32, False, "finetune", "SEResNet50"),
+        ("imagenet", 800, 32, False, "finetune", "SEResNet18"),
         ("theirs.pth", 800, 32, False, "finetune", "SEResNet20"),
         ("theirs.pth", 800, 300, False, "finetune", "SEResNet50"),
     ],

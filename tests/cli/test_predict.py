@@ -4,10 +4,12 @@ import csv
 import json
 import os
 import subprocess
+import zipfile
 
 import keras
 import little
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 from PIL import Image, ImageOps
@@ -17,6 +19,7 @@ from tiny import randomize
 import keras_senet
 import keras_senet_cli
 from keras_senet import export
+from keras_senet.analysis.excitations import gates_by_stage
 from keras_senet.cli import tables
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.preprocessing import Preprocessing
@@ -365,3 +368,156 @@ def test_exported_files_that_say_nothing(tmp_path, photos, run, monkeypatch):
         result = run("predict", photos, "--model", tmp_path / name)
         assert result.returncode == 2
         assert "does not say how images are prepared for it" in result.stderr
+
+
+def softmax(scores):
+    powers = np.exp(np.float64(scores) - scores.max())
+    return powers / powers.sum()
+
+
+def logits_network():
+    constructor = keras_senet.application(
+        SmallResNet((1, 1, 1)), name="tiny", input_size=16, min_size=8, classes=10
+    )
+    keras.utils.set_random_seed(0)
+    model = randomize(constructor(weights=None, classifier_activation=None))
+    model.class_names = NAMES
+    return model
+
+
+@pytest.mark.parametrize("kind", [".keras", ".onnx", ".tflite", ""])
+def test_logits_are_shown_as_probabilities(kind, photos, tmp_path, run, monkeypatch):
+    model, file = logits_network(), tmp_path / f"model{kind}"
+    if kind == ".keras":
+        model.save(file)
+    else:
+        run_files_here(monkeypatch)
+        write = {".onnx": export.to_onnx, ".tflite": export.to_tflite, "": export.to_saved_model}
+        known = {"preprocessing": model.preprocessing, "class_names": NAMES}
+        write[kind](model, file, **known)
+    result = run("predict", photos / "a.bmp", "--model", file, "--json", "--top", 10)
+    assert result.returncode == 0, result.stderr
+    (row,) = json.loads(result.stdout)
+    expected = softmax(by_keras(model, photos / "a.bmp"))
+    found = {each["class"]: each["probability"] for each in row["predictions"]}
+    np.testing.assert_allclose([found[name] for name in SHOWN], expected, atol=1e-4)
+
+
+# Each is JSON that a damaged or hostile file may have where this package's metadata are.
+HOSTILE = [
+    *({"class_names": value} for value in ("abcdefghij", 5, ["a"], [5] * 10, {"a": 1})),
+    *({"preprocessing": value} for value in (5, [1], {"mean": [1], "std": [1]}, {"mean": "abc"})),
+    {"preprocessing": {"mean": [0] * 3, "std": [1] * 3, "size": [17, 13]}},
+]
+
+
+@pytest.mark.parametrize("kind", ["onnx", "savedmodel"])
+def test_exported_files_with_damaged_metadata(kind, photos, tmp_path, run, monkeypatch):
+    model = network()
+    run_files_here(monkeypatch)
+    write = export.to_onnx if kind == "onnx" else export.to_saved_model
+    file = tmp_path / ("model.onnx" if kind == "onnx" else "model")
+    write(model, file, preprocessing=model.preprocessing, class_names=NAMES)
+    for each in HOSTILE if kind == "onnx" else HOSTILE[::3]:  # which are loaded in a moment
+        if kind == "onnx":
+            proto = onnx.load(file)
+            for prop in proto.metadata_props:
+                prop.value = json.dumps(each[prop.key]) if prop.key in each else prop.value
+            onnx.save(proto, changed := tmp_path / "changed.onnx")
+        else:
+            changed, about = file, file / "assets.extra" / "keras_senet.json"
+            kept = about.read_text(encoding="utf-8")
+            about.write_text(json.dumps(json.loads(kept) | each))
+        result = run("predict", photos / "a.bmp", "--model", changed)
+        if kind != "onnx":
+            about.write_text(kept, encoding="utf-8")
+        assert result.returncode == 2, (each, result.stdout)
+        assert result.stderr.count("\n") == 1, result.stderr
+        assert str(changed) in result.stderr
+
+
+def change_network(file, change):
+    """Changes the `config.json` of a `.keras` file, or gives it other bytes."""
+    with zipfile.ZipFile(file) as archive:
+        content = {name: archive.read(name) for name in archive.namelist()}
+    config = json.loads(content["config.json"])
+    changed = change(config)
+    content["config.json"] = changed if isinstance(changed, bytes) else json.dumps(config).encode()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, data in content.items():
+            archive.writestr(name, data)
+
+
+NETWORKS = {
+    "another module": lambda config: config.update(
+        module="os", class_name="system", registered_name="system"
+    ),
+    "no layers": lambda config: config["config"].update(layers=[]),
+    "another layer": lambda config: config["config"]["layers"][1].update(
+        module="subprocess", class_name="Popen"
+    ),
+    "deep": lambda config: b"[" * 100_000,
+    "metadata of text": lambda config: config["config"].update(keras_senet="spec"),
+    "channels": lambda config: config["config"]["keras_senet"].update(
+        preprocessing={"mean": [0], "std": [1], "size": 16}
+    ),
+}
+
+
+@pytest.mark.parametrize("change", NETWORKS.values(), ids=NETWORKS)
+def test_damaged_networks(change, photos, tmp_path, run):
+    network().save(tmp_path / "model.keras")
+    change_network(tmp_path / "model.keras", change)
+    result = run("predict", photos / "a.bmp", "--model", tmp_path / "model.keras")
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1, result.stderr
+    assert "model.keras" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_a_network_whose_bytes_are_damaged(photos, tmp_path, run):
+    file = tmp_path / "model.keras"
+    network().save(file)
+    content = bytearray(file.read_bytes())
+    content[200:2000] = bytes(1800)
+    for damaged in (content, content[:3000], b""):
+        file.write_bytes(damaged)
+        result = run("predict", photos / "a.bmp", "--model", file)
+        assert (result.returncode, result.stderr.count("\n")) == (2, 1), result.stderr
+
+
+MARKUP = ("[/x]", "[bold]", ":smile:", "[link=a]b", "a]", "[", "\\[", "<b>", "[red]x", "&amp;")
+
+
+def test_names_are_no_markup(photos, tmp_path, run):
+    model = network()
+    model.class_names = MARKUP
+    file = tmp_path / "[bold] [x] :cat:.keras"
+    model.save(file)
+    picture = photos / "a.bmp"
+    picture = picture.rename(photos / "[red]:cat:[b].bmp")
+    result = run("predict", picture, "--model", file, "--top", 10)
+    assert result.returncode == 0, result.stderr
+    assert "[red]:cat:[b].bmp" in result.stdout
+    for name in MARKUP:
+        assert f" {name} " in result.stdout, name
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision(policy, photos, tmp_path, run):
+    keras.config.set_dtype_policy(policy)
+    try:
+        mixed = network()
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model = network()
+    model.set_weights(mixed.get_weights())
+    mixed.save(tmp_path / "model.keras")
+    flags = ("--model", tmp_path / "model.keras", "--json", "--top", 10, "--gates")
+    (row,) = json.loads(run("predict", photos / "a.bmp", *flags).stdout)
+    found = {each["class"]: each["probability"] for each in row["predictions"]}
+    expected = by_keras(model, photos / "a.bmp")
+    np.testing.assert_allclose([found[name] for name in SHOWN], expected, atol=5e-3)
+    image = model.preprocessing.normalize(model.preprocessing.read(photos / "a.bmp")[None])
+    expected = gates_by_stage(model, image)
+    assert row["gates"] == pytest.approx(expected, abs=1e-2)

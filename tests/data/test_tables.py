@@ -7,7 +7,7 @@ import pytest
 from data.files import encode
 
 from keras_senet import data
-from keras_senet.data.tables import sort_labels
+from keras_senet.images.tables import sort_labels
 
 
 @pytest.fixture

@@ -317,3 +317,26 @@ def test_weights_outside_of_the_flatbuffer_are_refused(content):
     builder.Finish(model.Pack(builder), b"TFL3")
     with pytest.raises(ValueError, match="at most 2 GB"):
         with_metadata(bytes(builder.Output()), name="tiny", preprocessing=None, class_names=None)
+
+
+def test_labels_that_unpack_to_more_than_the_file(named):
+    """A few kilobytes that would take memory without bounds."""
+    with zipfile.ZipFile(io.BytesIO(named)) as archive:
+        model = named[: archive.getinfo("labels.txt").header_offset]
+    file = io.BytesIO()
+    file.write(model)
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("labels.txt", b"\n" * (10 * len(named)))
+    assert len(file.getvalue()) < 2 * len(named)
+    with pytest.raises(ValueError, match="more than the file has"):
+        read_metadata(file.getvalue())
+
+
+def test_logits_are_said(content):
+    for logits in (False, True):
+        named = with_metadata(
+            content, name="tiny", preprocessing=PREPROCESSING, class_names=NAMES, logits=logits
+        )
+        assert read_metadata(named).logits == logits
+        _, _, predictions = tensors(named)
+        assert ("before a softmax" in text(predictions, 1)) == logits

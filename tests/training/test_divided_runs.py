@@ -86,21 +86,42 @@ def test_a_part_is_kept_and_listed_and_a_continued_run_has_the_same(
 
 @pytest.mark.parametrize("engine", ["trainer", "fit"])
 def test_images_that_are_added_or_removed_are_noticed(photos, tmp_path, capsys, engine):
-    """Also where the batch size was lowered to their number."""
+    """Also where the batch size was lowered to their number, and where the run is extended."""
     make = {"trainer": Trainer, "fit": FitTrainer}[engine]
     fields = RECIPES["digits"].override(dataset=str(photos), epochs=1, warmup_epochs=0.0)
     make(fields, tmp_path / "run", lower_batch=True)._begin_at(0)
+    (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
+    (tmp_path / "run" / "checkpoints" / "ckpt-1.index").touch()
+    about = json.loads((tmp_path / "run" / "recipe.json").read_text())
+    del about["class_names"]  # as in a run of an earlier version
+    (tmp_path / "run" / "recipe.json").write_text(json.dumps(about))
     run = ["--dataset", str(photos), "--workdir", str(tmp_path / "run"), "--engine", engine]
-    shutil.copy(photos / "red" / "0.png", photos / "red" / "new.png")
+    alone = ["train", "--workdir", str(tmp_path / "run")]
+    more = 80  # than the recipe's batch size of 64, which is then not lowered
+    for i in range(more):
+        shutil.copy(photos / "red" / "0.png", photos / "red" / f"new{i}.png")
     for said in ("added", "removed"):
-        for status in (train(*run), cli.main(["train", "--workdir", str(tmp_path / "run")])):
+        for status in (train(*run), cli.main(alone), cli.main([*alone, "--epochs", "3"])):
             assert status == 2
         for line in capsys.readouterr().err.splitlines():
             assert "images changed since the run" in line
             assert said in line
         if said == "added":
-            (photos / "red" / "new.png").unlink()
-            (photos / "blue" / "3.png").unlink()
+            for i in range(more):
+                (photos / "red" / f"new{i}.png").unlink()
+            for i in range(3, 12):  # too few for the run's batch size
+                (photos / "blue" / f"{i}.png").unlink()
+    assert json.loads((tmp_path / "run" / "recipe.json").read_text()) == about
+
+
+def test_a_lowered_batch_size_of_a_run_is_for_its_number_of_replicas(photos, tmp_path):
+    """One that was lowered to the odd number of images, for one replica."""
+    (photos / "blue" / "0.png").unlink()
+    given = recipe(photos, batch_size=64)
+    begun = Trainer(given, tmp_path / "run", lower_batch=True)
+    assert begun.recipe.batch_size == 19
+    with pytest.raises(ValueError, match=r"must be a multiple of 2.*Received: batch_size=19"):
+        Trainer(given, tmp_path / "run", strategy="mirrored", lower_batch=True)
 
 
 # Over 5 s on a slow machine: one run, and each command that evaluates it.

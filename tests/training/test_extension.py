@@ -180,6 +180,14 @@ def test_what_else_is_another_recipe_is_refused(finished, fields, restart, messa
     assert (finished / "recipe.json").read_text() == before
 
 
+def test_a_restart_before_the_first_checkpoint_may_be_given_again(tmp_path):
+    """As by the second of two workers, or after a kill: there is nothing that it begins after."""
+    Trainer(RECIPE, tmp_path, verbose=False)
+    for _ in range(2):
+        again = Trainer(RECIPE.override(epochs=4), tmp_path, verbose=False, restart=True)
+    assert again.workdir.segments == [Segment(RECIPE.override(epochs=4), 0, 0)]
+
+
 def test_a_run_without_a_checkpoint_is_not_extended(finished):
     for file in (finished / "checkpoints").glob("ckpt-*"):
         file.unlink()

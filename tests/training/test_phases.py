@@ -12,7 +12,7 @@ import little
 import numpy as np
 import pytest
 import tensorflow as tf
-from little import assert_equal_weights, do_after, kill, train
+from little import assert_equal_weights, do_after, keep_after, kill, train
 
 import keras_senet
 from keras_senet.data import Augmentation
@@ -253,11 +253,14 @@ def test_a_killed_run_ends_with_the_same_weights(
     assert continued.workdir.metrics.read() == whole.workdir.metrics.read()
 
 
-def test_a_run_that_stops_between_two_phases_goes_on_in_the_second(tmp_path, weights):
+def test_a_run_that_ends_between_two_phases_goes_on_in_the_second(tmp_path, weights, monkeypatch):
+    """Its last checkpoint is that of the head's last step. 5 s: two runs, three traces."""
     recipe = RECIPE.override(weights=weights, optimizer="adamw")
+    keep_after(monkeypatch, 6, tmp_path / "whole", tmp_path / "part")
     whole = train(tmp_path / "whole", recipe, max_steps=8)
-    train(tmp_path / "part", recipe, max_steps=5)
-    assert_equal_weights(train(tmp_path / "part", recipe, max_steps=8), whole)
+    continued = train(tmp_path / "part", recipe, max_steps=8)
+    assert continued.began_at == 5
+    assert_equal_weights(continued, whole)
     rates = [row["learning_rate"] for row in whole.workdir.metrics.read()]
     assert rates == [pytest.approx(0.05)]
 
@@ -313,6 +316,8 @@ def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights
     continued = FitTrainer(recipe, tmp_path / "part", verbose=False)
     continued.train()
     assert_same(whole.model, {p: v for p, v in body.items() if p.startswith(("stem", "stage1"))})
+    trained = in_group(whole.model, "stage2", "stage3")
+    assert all(not np.array_equal(body[path], value) for path, value in trained.items())
     for a, b in zip(continued.model.weights, whole.model.weights, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), rtol=1e-5, atol=1e-6, err_msg=a.path)
     assert [row["epoch"] for row in continued.workdir.metrics.read()] == [1, 2]

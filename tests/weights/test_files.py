@@ -14,6 +14,7 @@ from keras_senet.models.resnet import ResNet, SmallResNet
 from keras_senet.models.shake_shake import ShakeResNeXt
 from keras_senet.models.units import Basic, Bottleneck, Stem
 from keras_senet.models.vgg import dense_head
+from keras_senet.runs.load import load_weights_file
 from keras_senet.se import SE
 from keras_senet.weights.metadata import choose_spec, describe
 
@@ -289,3 +290,25 @@ def test_a_file_of_an_earlier_version_loads(tmp_path):
     np.testing.assert_allclose(model(images), expected, rtol=1e-4)
     with pytest.raises(ValueError, match="another architecture"):
         make.variant(SmallResNet((1,), Basic(residual_relu=True)))(weights=file)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"depths": "abc"}, "no tuple: abc"),
+        ({"depths": [1, "x", 1]}, "no int: x"),
+        ({"depths": [1, True, 1]}, "no int: True"),
+        ({"depths": None}, "no tuple"),
+        ({"depths": [10**9, 1, 1]}, "arrays for the blocks of"),
+        ({"se": {"class": "SE", "use_bias": "yes"}}, "no bool: yes"),
+        ({"unit": {"class": "Basic", "groups": {}}}, "no Unit"),
+        ({"class": "Popen"}, "no Spec"),
+    ],
+)
+def test_an_architecture_of_a_file_is_checked_before_it_is_built(fields, message, saved):
+    with h5py.File(saved[1], "a") as file:
+        metadata = json.loads(file.attrs["keras_senet"])
+        metadata["spec"] |= fields
+        file.attrs["keras_senet"] = np.bytes_(json.dumps(metadata))
+    with pytest.raises(ValueError, match=message):
+        load_weights_file(saved[1])

@@ -63,10 +63,11 @@ def find_source(argument: str, text: str, *, exported: bool = False) -> Source:
 
 
 def find_run(text: str, *, exported: bool = False) -> Source:
-    """The same for --workdir, where what is not known is a work directory that is not there."""
-    if _kind_of(text) in (None, "constructor"):
-        return Source("run", text)
-    return find_source("--workdir", text, exported=exported)
+    """The same for --workdir: a file that it may be, or else a work directory, which need not be
+    there.
+    """
+    kind, files = _kind_of(text), ("weights", *(EXPORTED if exported else ()))
+    return Source(kind if kind in files else "run", text)
 
 
 def _kind_of(text):
