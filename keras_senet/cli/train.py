@@ -54,8 +54,8 @@ def _find_rate(options, choice):
     )
     if found.suggestion is None:
         raise ValueError(
-            f"The loss fell at none of the learning rates that were tried; {options.workdir}/"
-            "rates.csv has them"
+            "The loss fell clearly at none of the learning rates that were tried; "
+            f"{options.workdir}/rates.csv has them"
         )
     rate = f"{found.suggestion:.2g}"
     if choice:

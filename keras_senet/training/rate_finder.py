@@ -33,6 +33,7 @@ from keras_senet.training.totals import Totals
 
 BELOW, ABOVE = 1e-3, 1e2  # the first and the last rate, over that of the recipe
 WINDOW = 1 / 8  # of the steps: what a line is fitted through
+CERTAIN = 4.0  # times its standard error is a slope that is not noise
 DIVERGED = 4.0  # times the lowest smoothed loss
 
 
@@ -42,7 +43,7 @@ class RateTest(NamedTuple):
     rates       of each step, (N,)
     losses      of its batch, (N,)
     smoothed    the same from lines through windows of steps, NaN at both ends, (N,)
-    suggestion  the rate at which the loss fell fastest; None if it never fell
+    suggestion  the rate at which the loss fell fastest; None if it did not fall by more than noise
     """
 
     rates: np.ndarray
@@ -81,8 +82,10 @@ def find_rate(
 
     A line is fitted through the losses of each window of an eighth of the steps, over the logarithm
     of the rate: its middle is the smoothed loss. The suggestion is the rate in the middle of the
-    window whose line falls most, of those up to the lowest smoothed loss. The test ends when the
-    loss is not finite, or four times the lowest smoothed one.
+    window whose line falls most, of those up to the lowest smoothed loss; where none falls by more
+    than four times the standard error of its slope, as in networks that are trained already, the
+    windows are twice and then four times as wide. The test ends when the loss is not finite, or
+    four times the lowest smoothed one.
 
     Args:
         recipe: a `Recipe`; its schedule, epochs and `ema` do not count.
@@ -153,17 +156,33 @@ def analyse_losses(
     rates: np.ndarray, losses: np.ndarray, window: int
 ) -> tuple[np.ndarray, float | None]:
     """(smoothed losses, the suggestion), as `find_rate` describes them."""
-    smoothed = np.full(len(losses), np.nan)
-    slopes = np.full(len(losses), np.nan)
+    smoothed, *_ = _fit_lines(rates, losses, window)
+    if np.isnan(smoothed).all():
+        return smoothed, None
+    end = int(np.nanargmin(smoothed)) + 1
+    widest = min(4 * window, len(losses))
+    for width in sorted({window, min(2 * window, widest), widest}):
+        _, slopes, errors = _fit_lines(rates, losses, width)
+        slopes[end:] = np.nan
+        certain = np.where(slopes < -CERTAIN * errors, slopes, np.nan)
+        if not np.isnan(certain).all():
+            return smoothed, float(rates[int(np.nanargmin(certain))])
+    return smoothed, None
+
+
+def _fit_lines(rates, losses, window):
+    """The middle, the slope and its standard error of the line through each window of losses over
+    the logarithm of the rate; NaN at both ends.
+    """
+    middles, slopes, errors = np.full((3, len(losses)), np.nan)
     for first in range(len(losses) - window + 1):
         part, middle = slice(first, first + window), first + window // 2
-        slope, offset = np.polyfit(np.log(rates[part]), losses[part], 1)
-        slopes[middle], smoothed[middle] = slope, offset + slope * math.log(rates[middle])
-    if np.isnan(slopes).all():
-        return smoothed, None
-    slopes[int(np.nanargmin(smoothed)) + 1 :] = np.nan
-    steepest = int(np.nanargmin(slopes))
-    return smoothed, float(rates[steepest]) if slopes[steepest] < 0 else None
+        x, y = np.log(rates[part]), losses[part]
+        slope, offset = np.polyfit(x, y, 1)
+        rest = np.sum((y - slope * x - offset) ** 2) / max(window - 2, 1)
+        slopes[middle], errors[middle] = slope, math.sqrt(rest / np.sum((x - x.mean()) ** 2))
+        middles[middle] = offset + slope * math.log(rates[middle])
+    return middles, slopes, errors
 
 
 def write_rates(found: RateTest, folder: Path, title: str) -> None:

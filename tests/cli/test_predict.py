@@ -334,6 +334,7 @@ def bad(tmp_path):
         (("ok.png", "--workdir", "texts"), "'texts' holds no training run"),
         (("ok.png", "--model", "SEResnet50"), "Did you mean 'SEResNet50'?"),
         (("ok.png", "--model", "a.onxn"), "Did you mean 'a.onnx'?"),
+        (("ok.png", "--model", "lost/b.onnx"), "Received: 'lost/b.onnx', which does not exist"),
         (("ok.png", "--model", "a.onnx"), "'a.onnx' is damaged, or is not of its kind"),
         (("ok.png", "--model", "a.tflite"), "'a.tflite' is damaged, or is not of its kind"),
         (("ok.png", "--model", "saved"), "'saved' is damaged, or is not of its kind"),

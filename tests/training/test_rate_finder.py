@@ -133,3 +133,20 @@ def test_frozen_stages_stay_and_the_head_is_faster(tmp_path):
 def test_too_few_steps_are_refused():
     with pytest.raises(ValueError, match="`steps` must be at least 24. Received: steps=3"):
         find_rate(RECIPE, steps=3)
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_noise_is_not_a_fall(seed):
+    """A trained network's curve: it falls by a sixth per decade from 3e-4 to 3e-2, where batches
+    differ more than that.
+    """
+    rates = 1e-5 * 1e5 ** (np.arange(200) / 199)
+    decades = np.log10(rates / 3e-4)
+    curve = 1.6 - 0.17 * np.clip(decades, 0, 2) + np.maximum(decades - 2, 0)
+    noise = np.random.default_rng(seed).normal(0, 0.22, 200)
+    suggestion = analyse_losses(rates, curve + noise, 25)[1]
+    assert suggestion is not None
+    assert 3e-4 < suggestion < 3e-2
+    exact = analyse_losses(rates, curve, 25)[1]
+    assert exact is not None
+    assert 3e-4 < exact < 3e-2
