@@ -356,7 +356,16 @@ def test_parameters_and_multiply_adds_are_the_networks_and_the_heads(form):
     assert found.rescaled == alone.rescaled
 
 
-@every_classifier
+# 6 s each: three forms stand for the others, which differ in what is around the network.
+@pytest.mark.parametrize(
+    "form",
+    [
+        form
+        if form in ("flat", "within", "sequential")
+        else pytest.param(form, marks=pytest.mark.slow)
+        for form in CLASSIFIERS
+    ],
+)
 def test_pruning_changes_nothing_but_the_network(form):
     model = built(form)
     whole, half = (prune(model, keep, ranking="random") for keep in (1.0, 0.5))
