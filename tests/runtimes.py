@@ -31,7 +31,7 @@ def run(kind, path, images):
     return dict(zip(names, session.run(None, {"images": images}), strict=True))
 
 
-def run_in_this_process(path, kind, batches, cut=False):
+def run_in_this_process(path, kind, batches, cut=False, evaluated=None):
     """`parity.run_file` without a process of its own, and without timing: for tests of what it is
     compared with.
     """
@@ -40,5 +40,7 @@ def run_in_this_process(path, kind, batches, cut=False):
         mock.patch.object(run_file, "latency_ms", return_value=1.0),
     ):
         np.savez(f"{folder}/images.npz", *batches)
+        if evaluated is not None:
+            np.save(f"{folder}/evaluated.npy", evaluated)
         run_file.run_images(kind, str(path), folder, *(["before"] if cut else []))
         return parity.read_outputs(folder)

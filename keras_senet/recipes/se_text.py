@@ -4,7 +4,6 @@ what recipe.json of earlier versions has.
 
 import dataclasses
 
-from keras_senet.fields import check_argument
 from keras_senet.se import SE
 
 NAMED = {"None": None, "none": None, "True": True, "False": False}
@@ -22,8 +21,11 @@ def read_se(text: str) -> SE | None:
     changes = {}
     for part in text.split(","):
         name, _, value = (piece.strip() for piece in part.partition("="))
-        accepted = f"'default', 'none', or NAME=VALUE of {sorted(names)}"
-        check_argument("se", text, name in names and value, accepted)
+        if name not in names or not value:
+            raise ValueError(
+                f"SE blocks must be 'default', 'none', or NAME=VALUE of {', '.join(names)}. "
+                f"Received: {text!r}"
+            )
         changes[name] = _read_value(name, value)
     return SE(**changes)
 

@@ -114,10 +114,10 @@ def test_the_papers_variants_are_se_blocks(name):
         ("--variants ..:reduction=4", "not .*Received: '\\.\\.'"),
         ("--variants a|b:reduction=4", "Received: 'a\\|b'"),
         ("--variants :reduction=4", "Received: ''"),
-        ("--variants se mine:ratio=2", "se='ratio=2'"),
+        ("--variants se mine:ratio=2", "SE blocks must be .*'ratio=2'"),
         ("--variants se se", "each once.*se"),
         ("--seeds 1 1", "each once"),
-        ("--seeds -1", "seed=-1"),
+        ("--seeds -1", "--seeds -1"),
         ("--recipe digit", '"digit" for --recipe'),
     ],
 )
