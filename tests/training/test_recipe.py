@@ -103,9 +103,9 @@ def test_se_blocks_are_read_from_text_and_written_as_it(text, expected):
 @pytest.mark.parametrize(
     ("text", "named"),
     [
-        ("", "se=''"),
-        ("reduction", "se='reduction'"),
-        ("ratio=3", "SE blocks must be .*'ratio=3'"),
+        ("", "''"),
+        ("reduction", "'reduction'"),
+        ("ratio=3", "'ratio=3'"),
         ("gate=step", "gate='step'"),
         ("use_bias=false", "use_bias='false'"),
         ("stages=2+x", "stages=2+x"),
