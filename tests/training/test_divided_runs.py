@@ -235,7 +235,7 @@ def test_a_batch_size_that_is_asked_for_is_not_lowered(photos, tmp_path, capsys)
     run = ["--dataset", str(photos), "--workdir", str(tmp_path / "run")]
     assert train(*run, "--batch-size", "21") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert "from 1 to the number of images, 20. Received: batch_size=21" in line
+    assert "from 1 to the number of images, 20. Received: --batch-size 21" in line
     with pytest.raises(ValueError, match="batch_size=21"):
         Trainer(recipe(photos, batch_size=21), tmp_path / "run")
     lowered = Trainer(recipe(photos, batch_size=21), tmp_path / "run", lower_batch=True)
