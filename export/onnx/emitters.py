@@ -23,18 +23,22 @@ TAKE_PADS = (
     layers.AveragePooling2D,
 )
 
-# Those that do something in training only, and are called with `training=True` by default.
-INACTIVE = (
-    layers.Dropout,
-    layers.SpatialDropout2D,
-    layers.GaussianNoise,
-    layers.GaussianDropout,
+# These do something in training only. Augmentation is called with `training=True` by default, and
+# nevertheless does nothing where the whole model is called with `training=False`.
+AUGMENTATION = (
     layers.RandomFlip,
     layers.RandomRotation,
     layers.RandomTranslation,
     layers.RandomZoom,
     layers.RandomContrast,
     layers.RandomBrightness,
+)
+INACTIVE = (
+    layers.Dropout,
+    layers.SpatialDropout2D,
+    layers.GaussianNoise,
+    layers.GaussianDropout,
+    *AUGMENTATION,
 )
 
 EMITTERS = {}
@@ -60,7 +64,7 @@ def check_supported(model: keras.Model) -> None:
             continue
         if not _has_emitter(layer) or len(node.outputs) != 1:
             raise UnsupportedLayerError(f"{layer.name} of {type(layer).__name__}")
-        if type(layer) not in INACTIVE and not graphs.is_plain(node):
+        if type(layer) not in AUGMENTATION and not graphs.is_plain(node):
             raise UnsupportedLayerError(f"{layer.name} called with {node.arguments.kwargs}")
         if isinstance(layer, keras.Model):
             check_supported(layer)
