@@ -58,7 +58,7 @@ def test_a_folder_of_few_images_is_told_of_their_damage_before_their_number(
         file.write_bytes(file.read_bytes()[:-20])
     assert command(tmp_path / "photos", tmp_path / "run") == 2
     (line,) = capsys.readouterr().err.splitlines()
-    assert ("0.png cannot be used" if damaged else "batch_size=4") in line
+    assert ("0.png cannot be used" if damaged else "--batch-size 4") in line
 
 
 def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
