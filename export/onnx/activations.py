@@ -87,11 +87,13 @@ def activate(graph: OnnxGraph, x: Value, activation, name: str) -> Value:
 
 @emits(layers.Activation)
 def emit_activation(graph, layer, x):
+    """Any activation that `activate` knows."""
     return activate(graph, x, layer.activation, layer.name)
 
 
 @emits(layers.ReLU)
 def emit_relu(graph, layer, x):
+    """ReLU and ReLU6."""
     if layer.threshold or layer.negative_slope or layer.max_value not in (None, 6):
         raise UnsupportedLayerError(f"{layer.name} with {layer.get_config()}")
     activation = activations.relu6 if layer.max_value else activations.relu
@@ -100,6 +102,7 @@ def emit_relu(graph, layer, x):
 
 @emits(layers.Softmax)
 def emit_softmax(graph, layer, x):
+    """Softmax over the last axis."""
     if layer.axis != -1:
         raise UnsupportedLayerError(f"{layer.name} with axis={layer.axis}")
     return activate(graph, x, keras.activations.softmax, layer.name)

@@ -28,14 +28,18 @@ def load_digits(split: str) -> Dataset:
     "test" is a fixed stratified fifth of 360, "train" the other 1,437. Source: UCI, "Optical
     Recognition of Handwritten Digits", its test part.
     """
+    images, labels = read_digits(split)
+    return Dataset(_enlarge(images), labels, tuple("0123456789"))
+
+
+def read_digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """(ink of 0..16 (N, 8, 8), labels int64 (N,)) of a split, as scikit-learn has them."""
     data = require("sklearn.datasets", "train").load_digits()
     train, test = require("sklearn.model_selection", "train").train_test_split(
         np.arange(len(data.target)), test_size=360, random_state=0, stratify=data.target
     )
     chosen = {"train": train, "test": test}[split]
-    return Dataset(
-        _enlarge(data.images[chosen]), data.target[chosen].astype("int64"), tuple("0123456789")
-    )
+    return data.images[chosen], data.target[chosen].astype("int64")
 
 
 def _enlarge(images):

@@ -13,11 +13,11 @@ from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.canvas import prepare
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool
-from keras_senet.detection.suppression import NONE, select_best
+from keras_senet.detection.suppression import NONE, select_best, take
 from keras_senet.fields import check_field, require_types
-from keras_senet.files import read_bytes
-from keras_senet.images.decoding import decode
-from keras_senet.weights.names import Entries, own_name
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.decoding import decode, describe_error
+from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
@@ -152,15 +152,9 @@ class Detector:
             ValueError: if there are others, or numbers that are not finite.
         """
         variables = {own_name(variable): variable for variable in self.variables}
-        problems = {
-            "missing": [name for name in variables if name not in entries],
-            "left over": [name for name in entries if name not in variables],
-            "of another shape": [
-                f"{name} {entries[name].shape} in place of {tuple(variable.shape)}"
-                for name, variable in variables.items()
-                if name in entries and entries[name].shape != tuple(variable.shape)
-            ],
-        }
+        problems = compare(variables, entries)
+        shapes = describe_shapes(problems["of another shape"], variables, entries)
+        problems["of another shape"] = shapes
         if any(problems.values()):
             listed = "; ".join(f"{what}: {', '.join(n[:5])}" for what, n in problems.items() if n)
             raise ValueError(f"The weights do not fit the detector; {listed}")
@@ -191,9 +185,15 @@ class Detector:
             )
 
     def _read(self, image):
-        if not hasattr(image, "shape"):
-            image = decode(read_bytes(image), len(self.preprocessing.mean)).numpy()
         channels = len(self.preprocessing.mean)
+        if not hasattr(image, "shape"):
+            try:
+                image = decode(read_bytes(image), channels).numpy()
+            except tf.errors.InvalidArgumentError as error:
+                raise ValueError(
+                    f"Not an image that can be decoded: {printable(image)!r} "
+                    f"({describe_error(error)})"
+                ) from error
         if len(image.shape) != 3 or image.shape[-1] != channels or not min(image.shape):
             raise ValueError(
                 f"An image must be a file or an array (H, W, {channels}) of 0..255. "
@@ -220,8 +220,8 @@ class Detector:
         return self.proposer(images, training=training)
 
     def propose(self, outputs, index, padded, size, limits):
-        """The proposals of image `index` of a batch: boxes (n, 4) within the image, their logits
-        (n,), and how many there are; after the last come zeros.
+        """The proposals of image `index` of a batch: boxes (n, 4) within the image, their
+        probabilities (n,), and how many there are; after the last come zeros.
 
         `limits` is how many boxes are taken per level before suppression, and how many are left.
         """
@@ -247,9 +247,7 @@ class Detector:
             most=limits[1],
             extent=tf.reduce_max(padded),
         )
-        valid = tf.range(limits[1]) < count
-        boxes = tf.where(valid[:, None], tf.gather(boxes, chosen), 0.0)
-        return boxes, tf.where(valid, tf.gather(scores, chosen), 0.0), count
+        return take(boxes, chosen, count), take(scores, chosen, count), count
 
     def _best_of_level(self, level, logits, deltas, grid, padded, most):
         """The boxes, logits and level of the anchors with the largest logits."""
@@ -294,8 +292,5 @@ class Detector:
             extent=tf.reduce_max(size),
             least=self.spec.score,
         )
-        valid = tf.range(self.spec.most) < count
-        boxes = tf.where(valid[:, None], tf.gather(boxes, chosen), 0.0)
-        scores = tf.where(valid, tf.gather(scores, chosen), 0.0)
-        found = tf.cast(tf.where(valid, tf.gather(groups, chosen), 0), tf.int64)
-        return boxes, scores, found, count
+        found = tf.cast(take(groups, chosen, count), tf.int64)
+        return take(boxes, chosen, count), take(scores, chosen, count), found, count

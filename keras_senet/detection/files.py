@@ -11,6 +11,7 @@ from keras_senet.files import replacing
 from keras_senet.models.blocks import read_spec
 from keras_senet.weights.metadata import (
     METADATA,
+    check_ending,
     class_names_of,
     describe,
     preprocessing_of,
@@ -32,7 +33,7 @@ def save(detector: Detector, path: str | Path) -> None:
     """
     library = require("safetensors.numpy", "weights")
     path = Path(path)
-    _check_ending(path, (ENDING,))
+    check_ending(path, (ENDING,))
     about = {
         "detector": describe(detector.spec),
         "backbone": describe(detector.backbone.spec),
@@ -53,7 +54,7 @@ def load(path: str | Path) -> Detector:
         OSError: if it cannot be read.
     """
     path = Path(path)
-    _check_ending(path, (ENDING, *TORCH))
+    check_ending(path, (ENDING, *TORCH))
     if not path.name.endswith(ENDING):
         return load_torchvision(path)
     with open_file(path) as file:
@@ -74,10 +75,3 @@ def _build(metadata):
     backbone = constructor(include_top=False, weights=None, input_shape=(None, None, 3))
     backbone.preprocessing = preprocessing_of(metadata)
     return restore(metadata["detector"], FasterRCNN)(backbone, class_names_of(metadata))
-
-
-def _check_ending(path, endings):
-    if not path.name.endswith(endings):
-        raise ValueError(
-            f"`path` must end in one of {', '.join(endings)}. Received: path={str(path)!r}"
-        )

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_senet.data.datasets import read_digits
 from keras_senet.detection.truths import BoxedImages, make_truth
 from keras_senet.extras import require
 from keras_senet.files import write_atomically
@@ -39,7 +40,8 @@ def load_scenes(split: str, count: int | None = None, seed: int = 0) -> BoxedIma
     """
     if split not in COUNTS:
         raise ValueError(f"`split` must be 'train' or 'test'. Received: split={split!r}")
-    digits, labels = _load_digits(split)
+    ink, labels = read_digits(split)
+    digits = ink / 16
     photographs = _load_photographs(split)
     images, truths = [], []
     for index in range(COUNTS[split] if count is None else count):
@@ -73,16 +75,6 @@ def write_scenes(folder: str | Path) -> None:
             path = folder / "images" / entry["file_name"]
             path.write_bytes(tf.io.encode_png(image).numpy())
         write_atomically(folder / f"{split}.json", json.dumps(content))
-
-
-def _load_digits(split):
-    """(ink of 0..1 (n, 8, 8), labels), as the digits of the embedded classification."""
-    data = require("sklearn.datasets", "detection").load_digits()
-    train, test = require("sklearn.model_selection", "detection").train_test_split(
-        np.arange(len(data.target)), test_size=360, random_state=0, stratify=data.target
-    )
-    chosen = {"train": train, "test": test}[split]
-    return data.images[chosen] / 16, data.target[chosen]
 
 
 def _load_photographs(split):

@@ -35,6 +35,13 @@ def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, lea
     return tf.ensure_shape(chosen, (most,)), count
 
 
+def take(values, chosen, count):
+    """The values (N, ...) at the indices that `select_best` chose, and zeros after the last."""
+    found = tf.gather(values, chosen)
+    valid = tf.reshape(tf.range(tf.size(chosen)) < count, (-1, *[1] * (found.shape.rank - 1)))
+    return tf.where(valid, found, tf.zeros((), found.dtype))
+
+
 def _power_of_two_above(extent):
     """The smallest power of two above an integer of up to 2^30."""
     powers = tf.constant([2**n for n in range(31)], tf.int32)

@@ -14,7 +14,6 @@ from keras_senet.files import printable, read_bytes
 from keras_senet.images import headers
 
 LEAST = 1e-3  # pixels of a side: a smaller box is none
-SPLITS = ("train", "val", "test")
 
 
 class Truth(NamedTuple):
@@ -89,30 +88,6 @@ class BoxedImages:
                 for number, name in zip(self.categories, self.class_names, strict=True)
             ],
         }
-
-
-def find_splits(folder: Path) -> dict[str, Path]:
-    """The JSON files of a folder's splits: `train.json` and the like, or
-    `annotations/instances_train*.json`.
-    """
-    found = {}
-    for split in SPLITS:
-        files = [folder / f"{split}.json"]
-        files += sorted((folder / "annotations").glob(f"instances_{split}*.json"))
-        there = [file for file in files if file.is_file()]
-        if len(there) > 1:
-            raise ValueError(
-                f"{printable(folder)!r} has several files of the split {split!r}: "
-                f"{', '.join(file.name for file in there)}. Give the JSON file itself"
-            )
-        if there:
-            found[split] = there[0]
-    if not found:
-        raise ValueError(
-            f"{printable(folder)!r} holds no images with boxes: there is no train.json, val.json "
-            "or test.json, and no annotations/instances_*.json"
-        )
-    return found
 
 
 def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages:

@@ -60,6 +60,7 @@ def fit_preprocessing(images, preprocessing):
 
 
 def check_activation(classifier_activation):
+    """Raises ValueError for an activation that weights were not trained for."""
     if keras.activations.get(classifier_activation) not in (
         keras.activations.linear,
         keras.activations.softmax,

@@ -140,26 +140,16 @@ class StoredWeights:
 
     def _check_equal(self, model, variables, entries):
         """Equal names and equal shapes, or an error that lists the differences."""
-        found = {
-            "missing": [name for name in variables if name not in entries],
-            "left over": [name for name in entries if name not in variables],
-            "of another shape": [
-                name
-                for name, variable in variables.items()
-                if name in entries and entries[name].shape != tuple(variable.shape)
-            ],
-        }
+        found = names.compare(variables, entries)
         if not any(found.values()):
             return
-        differing = [name for names in found.values() for name in names]
+        differing = [name for each in found.values() for name in each]
         is_users = any(name.startswith(f"{names.HEAD}/") for name in variables)
         if all(map(self.is_of_head, differing)) and not is_users:
             problem = self._head_problem(model)
         else:
-            found["of another shape"] = [
-                f"{name} {entries[name].shape} instead of {tuple(variables[name].shape)}"
-                for name in found["of another shape"]
-            ]
+            shapes = names.describe_shapes(found["of another shape"], variables, entries)
+            found["of another shape"] = shapes
             differences = "; ".join(
                 f"{kind}: {_list(items)}" for kind, items in found.items() if items
             )

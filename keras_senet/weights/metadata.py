@@ -20,11 +20,13 @@ METADATA = "keras_senet"
 ENDINGS = (".weights.h5", ".safetensors")
 
 
-def check_ending(path: Path) -> None:
-    """Raises ValueError for a path that is not of a file of this package."""
-    if not path.name.endswith(ENDINGS):
+def check_ending(path: Path, endings: tuple[str, ...] = ENDINGS) -> None:
+    """Raises ValueError for a path without one of these endings, by default of a file of this
+    package.
+    """
+    if not path.name.endswith(endings):
         raise ValueError(
-            f"`path` must end in one of {', '.join(ENDINGS)}. Received: path={str(path)!r}"
+            f"`path` must end in one of {', '.join(endings)}. Received: path={str(path)!r}"
         )
 
 

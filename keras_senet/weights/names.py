@@ -61,6 +61,30 @@ def own_name(variable: keras.Variable) -> str:
     return "/".join(variable.path.split("/")[-2:])
 
 
+def compare(variables: Mapping[str, keras.Variable], entries: Entries) -> dict[str, list[str]]:
+    """The names that are missing in a file, left over, and of another shape, by these words; empty
+    lists where names and shapes are equal.
+    """
+    return {
+        "missing": [name for name in variables if name not in entries],
+        "left over": [name for name in entries if name not in variables],
+        "of another shape": [
+            name
+            for name, variable in variables.items()
+            if name in entries and entries[name].shape != tuple(variable.shape)
+        ],
+    }
+
+
+def describe_shapes(
+    found: Iterable[str], variables: Mapping[str, keras.Variable], entries: Entries
+) -> list[str]:
+    """The names with the shapes in the file and in the network."""
+    return [
+        f"{name} {entries[name].shape} instead of {tuple(variables[name].shape)}" for name in found
+    ]
+
+
 def from_torch(entries: Entries, naming: Naming) -> Entries:
     """PyTorch's entries by the names here, in Keras' layout; unknown ones keep their names."""
     return _unique(

@@ -140,3 +140,11 @@ def test_a_detector_of_truths_has_an_ap_of_one(scenes):
     results = to_results(found, read.ids, read.categories)
     score = detection.evaluation.compute(read.to_coco(), results)
     assert score.figures["AP"] == pytest.approx(1)
+
+
+def test_a_file_that_cannot_be_decoded_is_named(detector, tmp_path):
+    (tmp_path / "photo.jpg").write_bytes(b"no image")
+    with pytest.raises(ValueError, match="Not an image that can be decoded: .*photo.jpg"):
+        next(detector.detect([tmp_path / "photo.jpg"]))
+    with pytest.raises(FileNotFoundError):
+        next(detector.detect([tmp_path / "gone.jpg"]))

@@ -199,4 +199,5 @@ def fill(target, items):
 
 
 def name_of(value):
+    """What an object of a file is called in messages."""
     return value.name.replace(" ", ".")[:80] if isinstance(value, Unknown) else type(value).__name__
