@@ -6,8 +6,6 @@ entry (1) per feature.
 
 from collections.abc import Callable
 
-import tensorflow as tf
-
 from keras_senet.protobuf import LONGEST, read_varint
 
 PAGE = 4096  # bytes: reading less costs the disk as much
@@ -22,6 +20,8 @@ class NotAnExampleError(ValueError):
 
 def read_image_and_label(record: bytes, image_key: str, label_key: str) -> tuple[bytes, int]:
     """(bytes, integer) of two features of a record."""
+    import tensorflow as tf
+
     try:
         features = tf.train.Example.FromString(record).features.feature
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions
@@ -35,6 +35,8 @@ def read_integer(read: Callable[[int, int], bytes], at: int, end: int, key: str)
 
     Large entries are skipped: of a record with an image only one or two pages are read.
     """
+    import tensorflow as tf
+
     page, base = read(min(PAGE, end - at), at), at
     at = _read_length(page, 0)[1] + base  # of the Features in the Example
     while at < end:
