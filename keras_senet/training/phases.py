@@ -70,6 +70,11 @@ def make_phases(
     return tuple(phases)
 
 
+def find_phase(phases: Sequence[Phase], number: int) -> int:
+    """The place of the phase that the step after `number` steps of the run belongs to."""
+    return max(i for i, phase in enumerate(phases) if phase.first <= number)
+
+
 def frozen_epochs(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
     """The ranges of epochs in which batch normalisation stays as it is: the last ones of each
     recipe, as far as they were trained before the run was extended.

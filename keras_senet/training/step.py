@@ -62,7 +62,7 @@ class TrainStep:
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
         for phase in phases:
             keep_gradients_local(phase.optimizer)  # summed here, before clipping and decay
-        self.seeds = StepSeeds(model)
+        self.seeds = StepSeeds(model, fold_in)
         self._compiled = tf.function(self._run, autograph=False, jit_compile=recipe.xla or None)
 
     def rate(self, number: int) -> float:
