@@ -184,9 +184,7 @@ class ArrayBatches:
             yield (images[:, None],), labels
 
 
-def track(
-    batches: Any, progress: "bool | Console", description: str
-) -> Iterable[tuple]:
+def track(batches: Any, progress: "bool | Console", description: str) -> Iterable[tuple]:
     """The batches, with a progress bar where `progress` asks for one: see `evaluate`."""
     from rich.console import Console
     from rich.progress import track as track_on

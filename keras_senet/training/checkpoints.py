@@ -13,6 +13,8 @@ from typing import Any
 import keras
 import numpy as np
 
+from keras_senet.runs.history import RESTARTED
+from keras_senet.runs.workdir import NOT_COMPARED
 from keras_senet.training import tensorflow_checkpoints
 from keras_senet.training.tensor_file import DamagedTensorsError, read_tensors, write_tensors
 
@@ -35,7 +37,7 @@ class Checkpoints:
         folder: where they are.
         keep: how many.
         every_steps, every_minutes: how often `due` says so; 0 is never.
-        about: what must be the same when a run is continued, by name, as plain data.
+        recipe: of the run; a checkpoint of another one is refused.
         objects: what is saved: models, optimizers, lists of variables, by name.
 
     Attributes:
@@ -49,12 +51,12 @@ class Checkpoints:
         keep: int,
         every_steps: int,
         every_minutes: float,
-        about: Mapping[str, Any] | None = None,
+        recipe: Any = None,
         **objects: Any,
     ):
         self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
-        self.about = json.loads(json.dumps(dict(about or {})))
+        self.about = _describe_recipe(recipe) if recipe is not None else {}
         self.objects, self.variables = objects, _name_variables(objects)
         self.damaged: dict[Path, str] = {}
         self.restored = 0
@@ -153,7 +155,8 @@ class Checkpoints:
         """Raises ValueError for a checkpoint of another run."""
         there = about | {name: _describe(array) for name, array in arrays.items()}
         here = self.about | {name: _describe(each) for name, each in self.variables.items()}
-        for name in (*here, *there):
+        # Versions of this package may have other fields.
+        for name in (*(about.keys() & self.about.keys()), *self.variables, *arrays):
             if there.get(name) != here.get(name):
                 raise ValueError(
                     f"{str(path)!r} is of another run: {name} is {there.get(name)!r} there, "
@@ -219,6 +222,13 @@ def _paths(value: Any) -> Iterable[tuple[str, keras.Variable]]:
         # Without the optimizer's own name, which counts those that a process has made
         return [(v.path.partition("/")[2] or v.path, v) for v in value.variables]
     return [(variable.path, variable) for variable in value]
+
+
+def _describe_recipe(recipe):
+    """The fields that stay as they are in a run, as plain data."""
+    changing = {"epochs", *RESTARTED, *NOT_COMPARED}
+    fields = {name: value for name, value in recipe.flat().items() if name not in changing}
+    return json.loads(json.dumps(fields, default=repr))
 
 
 def _describe(array):

@@ -1,4 +1,4 @@
-"""Checkpoints as TensorFlow writes them, which runs of earlier versions have: read, never written."""
+"""Checkpoints as TensorFlow writes them, which runs of earlier versions have: only read."""
 
 from collections.abc import Mapping
 from pathlib import Path

@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 import jax
@@ -29,11 +29,13 @@ class Devices:
     replicas  how many
     several   whether they belong to several processes
     is_chief  whether this process writes the work directory
+    pipelines what makes its batches, as `Recipe.pipeline` names it
 
     Raises:
         ValueError: for a strategy that is TensorFlow's.
     """
 
+    pipelines = ("device", "tf.data")
     lost: tuple[type[BaseException], ...] = ()  # JAX ends the process where another one is lost
 
     def __init__(self, strategy: Any = "auto"):
@@ -64,6 +66,12 @@ class Devices:
         """Waits for all processes."""
         if self.several:
             multihost_utils.sync_global_devices("keras_senet")
+
+    def distribute(self, data: Any, first: int, last: int, skip: Set[int]) -> Iterable[Any]:
+        """The batches of the steps from `first` to `last`, of each this process' part."""
+        parts = [jax.process_index()] if self.several else [0]
+        batches = data.batches(first, last, replicas=self.processes, parts=parts, skip=skip)
+        return batches.as_numpy_iterator()
 
     def place(self, values: Any, sharding: NamedSharding) -> Any:
         """A tree of arrays, which every process has whole, on the devices."""
