@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from keras_senet.data import TrainingData
 from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, prediction_step
 from keras_senet.files import write_atomically
 from keras_senet.plots.curves import training_curves
@@ -21,9 +20,9 @@ from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images, make_batches, weigh_classes
 from keras_senet.training.network import make_network
 from keras_senet.training.objective import CrossEntropy
+from keras_senet.training.optimizer import is_kernel
 from keras_senet.training.phases import Phase, make_phases, make_rates
 from keras_senet.training.start import read_start
-from keras_senet.training.step import is_kernel
 from keras_senet.weights import save_weights
 
 
@@ -56,7 +55,7 @@ class Classification:
     def check_images(self) -> None:
         self.images.check_evaluated()
 
-    def make_batches(self) -> TrainingData:
+    def make_batches(self) -> Any:
         return make_batches(self.recipe, self.images.train, self._preprocessing)
 
     def make_network(self) -> keras.Model:

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_senet import data, models
-from keras_senet.data import TrainingData
+from keras_senet.data.device import find_obstacle
 from keras_senet.evaluation.networks import Images
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
@@ -62,8 +62,8 @@ class RunImages(NamedTuple):
                 or at the end of training.
         """
         for images in (self.evaluation, self.test):
-            if isinstance(images, data.Encoded):
-                for _ in data.evaluation_batches(images, 128, tf.shape):
+            if images is not None and not images.is_in_memory:
+                for _ in data.evaluation_batches(images, 128, lambda image: image[:0, :0]):
                     pass
 
 
@@ -103,12 +103,16 @@ def _check_classes(name, dataset):
 
 def make_batches(
     recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
-) -> TrainingData:
+) -> Any:
     """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
-    return TrainingData(
+    size = image_size(recipe, dataset, preprocessing)
+    is_jax = keras.backend.backend() == "jax"
+    on_device = is_jax and not find_obstacle(dataset, size, recipe.augmentation)
+    made = data.DeviceImages if on_device else data.TrainingData
+    return made(
         dataset,
         batch_size=recipe.batch_size,
-        image_size=image_size(recipe, dataset, preprocessing),
+        image_size=size,
         seed=recipe.seed,
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,

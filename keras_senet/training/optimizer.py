@@ -128,3 +128,10 @@ def make_optimizer(recipe: Any, steps_per_epoch: int, schedule: Any = None) -> k
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def is_kernel(variable: keras.Variable) -> bool:
+    """Whether a variable is a kernel: biases and batch normalisation do not decay, as with the
+    authors.
+    """
+    return variable.path.endswith("kernel")
