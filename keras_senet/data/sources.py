@@ -66,7 +66,7 @@ class Dataset:
         """What tells the images apart, wherever the dataset is."""
         return [str(index) for index in range(len(self))]
 
-    def select(self, indices: np.ndarray) -> "Subset":
+    def select(self, indices: np.ndarray) -> Subset:
         """The images of these indices (n,), as a dataset."""
         return Subset(self, indices)
 
@@ -142,7 +142,7 @@ class Encoded(abc.ABC):
         """What tells the images apart, wherever the dataset is."""
         return [str(index) for index in range(len(self))]
 
-    def select(self, indices: np.ndarray) -> "Encoded":
+    def select(self, indices: np.ndarray) -> Encoded:
         """The images of these indices (n,), as a dataset."""
         return Subset(self, indices)
 
