@@ -44,7 +44,7 @@ class DeviceImages:
         class_balanced: bool = False,
     ):
         if obstacle := find_obstacle(dataset, image_size, augmentation):
-            raise ValueError(f'`pipeline` must be "tf.data" here: {obstacle}')
+            raise ValueError(f"`DeviceImages` cannot make these batches: {obstacle}")
         count = len(dataset)
         if not 1 <= batch_size <= count:
             raise ValueError(
@@ -72,9 +72,19 @@ class DeviceImages:
 
     @functools.cached_property
     def images(self):
-        """All images, uint8 (N, H, W, C), on the device."""
+        """All images, uint8 (N, H, W, C), on the device.
+
+        Raises:
+            ValueError: if they do not fit into its memory.
+        """
         images, _ = self.dataset.fetch(np.arange(len(self.dataset)))
-        return ops.convert_to_tensor(images)
+        try:
+            return ops.convert_to_tensor(images)
+        except Exception as error:  # each backend has its own
+            raise ValueError(
+                f"The images, {images.nbytes / 2**20:,.0f} MiB, do not fit into the memory of the "
+                "device: `pipeline` must be 'tf.data'"
+            ) from error
 
     @functools.cached_property
     def labels(self):

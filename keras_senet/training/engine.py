@@ -14,10 +14,15 @@ from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import PER_CLASS, SPLIT
 from keras_senet.runs.environment import environment
 from keras_senet.runs.load import is_run
-from keras_senet.runs.record import describe_recipe, read_recipe
+from keras_senet.runs.record import describe_recipe, read_pipeline, read_recipe
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
-from keras_senet.training.inputs import load_images, lower_batch_size, make_batches
+from keras_senet.training.inputs import (
+    load_images,
+    lower_batch_size,
+    make_batches,
+    resolve_pipeline,
+)
 from keras_senet.training.logs import TensorBoard
 from keras_senet.training.network import make_network
 from keras_senet.training.phases import make_rates
@@ -45,9 +50,11 @@ class Engine:
     Attributes:
         began_at: the step of the run at which the last call of `train` began.
         evaluated: the split that was evaluated last, and its `Evaluation`; None before.
+        pipelines: what makes its batches, as `Recipe.pipeline` names it.
     """
 
     evaluated: tuple[str, Evaluation] | None = None
+    pipelines: tuple[str, ...] = ("tf.data",)
 
     def __init__(
         self,
@@ -79,6 +86,8 @@ class Engine:
                     f"{len(self.train_set):,} training images"
                 )
         _check_replicas(recipe, replicas)
+        begun = read_pipeline(workdir)
+        recipe = resolve_pipeline(recipe, self.train_set, preprocessing, begun, self.pipelines)
         self.recipe = recipe
         self.steps_per_epoch = len(self.train_set) // recipe.batch_size
         # The images of a run that is there are compared before the batch size is refused.

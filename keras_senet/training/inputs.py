@@ -1,13 +1,15 @@
 """The images of a recipe."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_senet import data, models
-from keras_senet.data import TrainingData
+from keras_senet.data import DeviceImages, TrainingData
+from keras_senet.data.device import find_obstacle
 from keras_senet.evaluation.networks import Images
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
@@ -101,14 +103,59 @@ def make_batches(
     recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
 ) -> TrainingData:
     """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
-    return TrainingData(
-        dataset,
-        batch_size=recipe.batch_size,
-        image_size=image_size(recipe, dataset, preprocessing),
-        seed=recipe.seed,
-        augmentation=recipe.augmentation,
-        class_balanced=recipe.class_balanced,
-    )
+    return TrainingData(dataset, **_describe_batches(recipe, dataset, preprocessing))
+
+
+def make_device_images(
+    recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
+) -> DeviceImages:
+    """The `DeviceImages` of a recipe; else as `make_batches`."""
+    return DeviceImages(dataset, **_describe_batches(recipe, dataset, preprocessing))
+
+
+def _describe_batches(recipe, dataset, preprocessing):
+    return {
+        "batch_size": recipe.batch_size,
+        "image_size": image_size(recipe, dataset, preprocessing),
+        "seed": recipe.seed,
+        "augmentation": recipe.augmentation,
+        "class_balanced": recipe.class_balanced,
+    }
+
+
+def resolve_pipeline(
+    recipe: Recipe,
+    dataset: Images,
+    preprocessing: Preprocessing | None = None,
+    begun: str | None = None,
+    pipelines: Sequence[str] = ("device", "tf.data"),
+) -> Recipe:
+    """The recipe with "device" or "tf.data" for "auto".
+
+    Args:
+        recipe: of the run.
+        dataset: its training images.
+        preprocessing: as for `make_batches`.
+        begun: that of the run that is continued; None if it begins.
+        pipelines: those that the caller has.
+
+    Raises:
+        ValueError: for "device" where it cannot be.
+    """
+    if begun is not None:
+        chosen = begun if recipe.pipeline == "auto" else recipe.pipeline
+        return dataclasses.replace(recipe, pipeline=chosen)
+    if recipe.pipeline == "tf.data":
+        return recipe
+    obstacle = "this engine has no other"
+    if "device" in pipelines:
+        size = image_size(recipe, dataset, preprocessing)
+        obstacle = find_obstacle(dataset, size, recipe.augmentation)
+    if obstacle and recipe.pipeline == "device":
+        raise ValueError(
+            f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
+        )
+    return dataclasses.replace(recipe, pipeline="tf.data" if obstacle else "device")
 
 
 def lower_batch_size(recipe: Recipe, images: int, replicas: int = 1) -> Recipe:
