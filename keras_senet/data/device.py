@@ -3,12 +3,15 @@ backend.
 """
 
 import functools
+from collections.abc import Iterator, Set
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_senet.data.batched import LARGEST_SIDE, SERVED, BatchAugmentation
 from keras_senet.data.draws import INDEX, WORD
+from keras_senet.data.micro_batches import divide_batch
 from keras_senet.recipes.augmentation import Augmentation
 
 # What a random order is of, part of its key.
@@ -51,11 +54,8 @@ class DeviceImages:
                 f"`batch_size` must be from 1 to the number of images, {count}. "
                 f"Received: batch_size={batch_size}"
             )
-        if augmentation.mixes and batch_size % 2:
-            raise ValueError(
-                "Images are mixed in pairs: `batch_size` must be even. "
-                f"Received: batch_size={batch_size}"
-            )
+        self.mixes = augmentation.mixes
+        divide_batch(batch_size, 1, self.mixes)
         if augmentation.reflect and augmentation.pad_and_crop >= image_size:
             raise ValueError(
                 f"`pad_and_crop` must be below the image size, {image_size}, to reflect. "
@@ -103,6 +103,25 @@ class DeviceImages:
 
     def _positions(self, step):
         return np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def batches(
+        self,
+        first_step: int,
+        last_step: int,
+        *,
+        replicas: int = 1,
+        parts: range | None = None,
+        skip: Set[int] = frozenset(),
+    ) -> Iterator[tuple[Any, Any]]:
+        """(images, targets) of each micro-batch, as of `TrainingData`, for whoever has no compiled
+        step; `skip` is empty, as images in memory are not corrupt.
+        """
+        size = divide_batch(self.batch_size, replicas, self.mixes)
+        for step in range(first_step, last_step):
+            indices, places = self.indices(step), self.places(step)
+            for part in range(replicas) if parts is None else parts:
+                those = slice(part * size, (part + 1) * size)
+                yield self.make_batch(self.images, self.labels, indices[those], places[those])
 
     def make_batch(self, images, labels, indices, places):
         """(images uint8 (b, size, size, C), targets float32 (b, classes)) of all images, all

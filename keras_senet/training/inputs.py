@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -38,6 +38,10 @@ class RunImages(NamedTuple):
         """The images by the names of their splits."""
         kept = {"train": self.train, self.split: self.evaluation, "test": self.test}
         return {split: images for split, images in kept.items() if images is not None}
+
+    def of(self, split: str) -> Images:
+        """The images of a split that is evaluated."""
+        return self.evaluation if split == self.split else self.by_split()[split]
 
     def notes(self) -> list[str]:
         """What the user must know of the images, lines of text."""
@@ -101,68 +105,46 @@ def _check_classes(name, dataset):
 
 def make_batches(
     recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
-) -> TrainingData:
-    """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
-    return TrainingData(dataset, **_describe_batches(recipe, dataset, preprocessing))
+) -> TrainingData | DeviceImages:
+    """The batches of a recipe; the preprocessing is that of the weights it begins from."""
+    kind = DeviceImages if recipe.pipeline == "device" else TrainingData
+    return kind(
+        dataset,
+        batch_size=recipe.batch_size,
+        image_size=image_size(recipe, dataset, preprocessing),
+        seed=recipe.seed,
+        augmentation=recipe.augmentation,
+        class_balanced=recipe.class_balanced,
+    )
 
 
-def make_device_images(
-    recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
-) -> DeviceImages:
-    """The `DeviceImages` of a recipe; else as `make_batches`."""
-    return DeviceImages(dataset, **_describe_batches(recipe, dataset, preprocessing))
-
-
-def _describe_batches(recipe, dataset, preprocessing):
-    return {
-        "batch_size": recipe.batch_size,
-        "image_size": image_size(recipe, dataset, preprocessing),
-        "seed": recipe.seed,
-        "augmentation": recipe.augmentation,
-        "class_balanced": recipe.class_balanced,
-    }
-
-
-def resolve_pipeline(
-    recipe: Recipe,
-    dataset: Images,
-    preprocessing: Preprocessing | None = None,
-    begun: str | None = None,
-    pipelines: Sequence[str] = ("device", "tf.data"),
-) -> Recipe:
-    """The recipe with "device" or "tf.data" for "auto".
-
-    Args:
-        recipe: of the run.
-        dataset: its training images.
-        preprocessing: as for `make_batches`.
-        begun: that of the run that is continued; None if it begins.
-        pipelines: those that the caller has.
+def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Sequence[str]) -> Any:
+    """The recipe with "device" or "tf.data" for "auto": that of the run that is continued, `begun`,
+    else the first if the engine has it among its `pipelines` and the images can be there.
 
     Raises:
         ValueError: for "device" where it cannot be.
     """
-    if begun is not None:
-        chosen = begun if recipe.pipeline == "auto" else recipe.pipeline
-        return dataclasses.replace(recipe, pipeline=chosen)
-    if recipe.pipeline == "tf.data":
-        return recipe
-    obstacle = "this engine has no other"
+    wanted = getattr(recipe, "pipeline", "tf.data")  # a task may have no other
+    if wanted == "tf.data" or (wanted == "device" and begun):
+        return recipe  # `WorkDir` compares it with the run's
+    obstacle = f"this engine has {' and '.join(map(repr, pipelines))}"
     if "device" in pipelines:
-        size = image_size(recipe, dataset, preprocessing)
+        size = recipe.image_size or dataset.image_shape[0]
         obstacle = find_obstacle(dataset, size, recipe.augmentation)
-    if obstacle and recipe.pipeline == "device":
+    if obstacle and wanted == "device":
         raise ValueError(
             f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
         )
-    return dataclasses.replace(recipe, pipeline="tf.data" if obstacle else "device")
+    chosen = begun or ("tf.data" if obstacle else "device")
+    return dataclasses.replace(recipe, pipeline=chosen)
 
 
-def lower_batch_size(recipe: Recipe, images: int, replicas: int = 1) -> Recipe:
+def lower_batch_size(recipe: Any, images: int, replicas: int = 1) -> Any:
     """The recipe with the largest batch size up to its own that so many images fill and that can be
     divided into micro-batches; the recipe itself if there is none.
     """
-    step = replicas * recipe.accumulation * (2 if recipe.augmentation.mixes else 1)
+    step = replicas * recipe.accumulation * recipe.together
     batch_size = min(recipe.batch_size, images // step * step)
     return recipe.override(batch_size=batch_size) if batch_size else recipe
 

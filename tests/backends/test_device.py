@@ -166,12 +166,31 @@ def test_draws_are_those_of_python_s_integers():
 
 
 def test_a_part_of_a_batch_is_that_part():
-    made = device(AUGMENTATIONS["both"])
+    made = device(AUGMENTATIONS["cutmix"])
     images, targets = read(made, 7)
     for part in (slice(0, 8), slice(8, 16), slice(6, 8)):
         some, theirs = read(made, 7, part)
         np.testing.assert_array_equal(some, images[part])
         np.testing.assert_array_equal(theirs, targets[part])
+
+
+def test_micro_batches_are_those_parts():
+    made = device(AUGMENTATIONS["mixup"])
+    images, _ = read(made, 3)
+    halves = [ops.convert_to_numpy(x) for x, _ in made.batches(3, 4, replicas=2)]
+    np.testing.assert_array_equal(np.concatenate(halves), images)
+    ((second, _),) = made.batches(3, 4, replicas=2, parts=range(1, 2))
+    np.testing.assert_array_equal(ops.convert_to_numpy(second), halves[1])
+
+
+def test_images_that_do_not_fit_are_a_line(monkeypatch):
+    def refuse(values):
+        raise RuntimeError("RESOURCE_EXHAUSTED: 1\n2")
+
+    made = device()
+    monkeypatch.setattr(ops, "convert_to_tensor", refuse)
+    with pytest.raises(ValueError, match="^The images, 0 MiB, do not fit into the memory of the d"):
+        _ = made.images
 
 
 def test_colors_change_as_by_the_formula_of_real_numbers():
@@ -284,7 +303,7 @@ ENCODED = type("Encoded", (), {"is_in_memory": False, "image_shape": (None, None
         ({"size": 16}, "12x12 pixels, are not of the size 16"),
         ({"dataset": data.Dataset(IMAGES, LABELS - 1, "abcd")}, "the label -1 is not a class"),
         ({"batch_size": 41}, "`batch_size` must be from 1 to the number of images, 40"),
-        ({"batch_size": 5, "augmentation": Augmentation(mixup=1.0)}, "`batch_size` must be even"),
+        ({"batch_size": 5, "augmentation": Augmentation(mixup=1.0)}, "must be a multiple of 2"),
         (
             {"augmentation": Augmentation(pad_and_crop=12, reflect=True)},
             "`pad_and_crop` must be below the image size, 12",
