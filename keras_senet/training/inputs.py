@@ -1,9 +1,9 @@
 """The images of a recipe."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 
 from keras_senet import data, models
@@ -104,19 +104,38 @@ def _check_classes(name, dataset):
 def make_batches(
     recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
 ) -> Any:
-    """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
-    size = image_size(recipe, dataset, preprocessing)
-    is_jax = keras.backend.backend() == "jax"
-    on_device = is_jax and not find_obstacle(dataset, size, recipe.augmentation)
-    made = data.DeviceImages if on_device else data.TrainingData
-    return made(
+    """The batches of a recipe; the preprocessing is that of the weights it begins from."""
+    kind = data.DeviceImages if recipe.pipeline == "device" else data.TrainingData
+    return kind(
         dataset,
         batch_size=recipe.batch_size,
-        image_size=size,
+        image_size=image_size(recipe, dataset, preprocessing),
         seed=recipe.seed,
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
     )
+
+
+def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Sequence[str]) -> Any:
+    """The recipe with "device" or "tf.data" for "auto": that of the run that is continued, `begun`,
+    else the first if the engine has it among its `pipelines` and the images can be there.
+
+    Raises:
+        ValueError: for "device" where it cannot be.
+    """
+    wanted = getattr(recipe, "pipeline", "tf.data")  # a task may have no other
+    if wanted == "tf.data" or (wanted == "device" and begun):
+        return recipe  # `WorkDir` compares it with the run's
+    obstacle = f"this engine has {' and '.join(map(repr, pipelines))}"
+    if "device" in pipelines:
+        size = recipe.image_size or dataset.image_shape[0]
+        obstacle = find_obstacle(dataset, size, recipe.augmentation)
+    if obstacle and wanted == "device":
+        raise ValueError(
+            f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
+        )
+    chosen = begun or ("tf.data" if obstacle else "device")
+    return dataclasses.replace(recipe, pipeline=chosen)
 
 
 def lower_batch_size(recipe: Any, images: int, replicas: int = 1) -> Any:

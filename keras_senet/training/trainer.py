@@ -98,6 +98,7 @@ class Trainer(Engine):
             lower_batch=lower_batch,
             replicas=self.devices.replicas,
             make_task=make_task,
+            pipelines=self.devices.pipelines,
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
