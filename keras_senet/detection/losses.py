@@ -1,6 +1,5 @@
 """The four losses of Faster R-CNN."""
 
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -9,43 +8,7 @@ from keras_senet.detection import boxes as box
 from keras_senet.detection.faster_rcnn import HEAD_WEIGHTS, PROPOSAL_WEIGHTS, Detector
 from keras_senet.detection.matching import BACKGROUND, IGNORED, match, sample
 from keras_senet.detection.network import PYRAMID
-from keras_senet.fields import check_field, require_types
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """Which anchors and proposals of an image are trained on.
-
-    anchors         how many per image
-    anchors_matched the largest fraction of them that belong to a box
-    anchors_overlap IoU below which an anchor is background, and from which it belongs to a box
-    rois            how many proposals per image
-    rois_matched    the largest fraction of them that belong to a box
-    rois_overlap    IoU from which a proposal belongs to a box; below it is background
-    straddling      whether anchors that cross the image's border are trained on (torchvision; in
-                    Detectron not)
-    beta            where the loss of boxes turns from square to linear; Detectron: 1 in the head
-    """
-
-    anchors: int = 256
-    anchors_matched: float = 0.5
-    anchors_overlap: tuple[float, float] = (0.3, 0.7)
-    rois: int = 512
-    rois_matched: float = 0.25
-    rois_overlap: float = 0.5
-    straddling: bool = True
-    beta: float = 1 / 9
-
-    def __post_init__(self):
-        require_types(self)
-        for name in ("anchors", "rois"):
-            check_field(self, name, getattr(self, name) >= 1, "at least 1")
-        for name in ("anchors_matched", "rois_matched", "rois_overlap"):
-            check_field(self, name, 0 < getattr(self, name) <= 1, "above 0 and at most 1")
-        low, high = self.anchors_overlap
-        check_field(self, "anchors_overlap", 0 < low <= high <= 1, "rising, above 0, at most 1")
-        check_field(self, "beta", self.beta > 0, "above 0")
-
+from keras_senet.detection.spec import Sampling
 
 ANCHORS_BETA = 1 / 9  # of the proposals' boxes, in torchvision and Detectron
 
@@ -186,7 +149,8 @@ def _keys(seed, count, purpose):
     """Random numbers of 0..1 (count,), or falling ones without a seed."""
     if seed is None:
         return 1 - tf.range(count, dtype=tf.float32) / tf.cast(count, tf.float32)
-    return tf.random.stateless_uniform((count,), seed + tf.constant([0, purpose], seed.dtype))
+    own = tf.random.experimental.stateless_fold_in(seed, purpose)
+    return tf.random.stateless_uniform((count,), own)
 
 
 def _truth_of(truths, labels, boxes):

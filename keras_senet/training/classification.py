@@ -12,7 +12,7 @@ from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, predicti
 from keras_senet.files import write_atomically
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import BEST, PER_CLASS
+from keras_senet.runs import BEST, CLASSIFICATION, PER_CLASS
 from keras_senet.runs.history import Segment
 from keras_senet.runs.record import describe_recipe
 from keras_senet.runs.splits import WORDS, name_figures
@@ -30,7 +30,7 @@ from keras_senet.weights import save_weights
 class Classification:
     """Images of one class each, and a network with an output for each class. See `Task`."""
 
-    name, best = "classification", BEST
+    name, best = CLASSIFICATION, BEST
 
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe = recipe
@@ -58,6 +58,9 @@ class Classification:
 
     def make_batches(self) -> TrainingData:
         return make_batches(self.recipe, self.images.train, self._preprocessing)
+
+    def count_steps(self) -> int:
+        return len(self.images.train) // self.recipe.batch_size
 
     def make_network(self) -> keras.Model:
         spec = self._start and self._start.spec

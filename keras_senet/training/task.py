@@ -52,6 +52,10 @@ class Task(Protocol):
         """The training batches, such as `data.TrainingData`."""
         ...
 
+    def count_steps(self) -> int:
+        """How many steps an epoch has."""
+        ...
+
     def make_network(self) -> keras.Model:
         """The network with new weights: what is trained, averaged and saved in checkpoints."""
         ...
