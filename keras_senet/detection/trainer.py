@@ -80,6 +80,7 @@ class Network(keras.Model):
         super().__init__(name="detector")
         self.detector = detector
         self.proposer, self.head = detector.proposer, detector.head
+        self.built = True
 
 
 @dataclass(frozen=True, eq=False)
