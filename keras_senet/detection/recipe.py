@@ -131,6 +131,7 @@ class Recipe:
 
     # What recipes of classification have besides, and the engine asks for
     warmup: ClassVar[str] = "linear"
+    warmup_epochs: ClassVar[float] = 0.0
     head_epochs: ClassVar[int] = 0
     together: ClassVar[int] = 1
     xla: ClassVar[bool] = False
