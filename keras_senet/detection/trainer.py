@@ -30,7 +30,6 @@ from keras_senet.training.inputs import RunImages
 from keras_senet.training.network import precision, spec_of
 from keras_senet.training.phases import Phase, make_phase, make_rates
 from keras_senet.training.start import read_start
-from keras_senet.training.step import is_kernel
 
 CHANNELS = 3
 BEST = "best.safetensors"  # of the best epoch so far
@@ -209,9 +208,6 @@ class Detection:
         rates = {v.path: recipe.bias_rate if is_bias(v) else 1.0 for v in model.variables}
         schedule = make_rates(segments, steps_per_epoch)
         return (make_phase(recipe, model, 0, schedule, tuple(untrained), rates),)
-
-    def decays(self, variable: keras.Variable) -> bool:
-        return self.recipe.bias_decay or is_kernel(variable)
 
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         return {name: value / steps for name, value in sums.items()}

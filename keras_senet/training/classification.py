@@ -23,7 +23,6 @@ from keras_senet.training.network import make_network
 from keras_senet.training.objective import CrossEntropy
 from keras_senet.training.phases import Phase, make_phases, make_rates
 from keras_senet.training.start import read_start
-from keras_senet.training.step import is_kernel
 from keras_senet.weights import save_weights
 
 
@@ -87,9 +86,6 @@ class Classification:
 
     def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
         return make_rates(segments, steps_per_epoch)
-
-    def decays(self, variable: keras.Variable) -> bool:
-        return is_kernel(variable)
 
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         images = steps * self.recipe.batch_size

@@ -1,7 +1,7 @@
 """The arithmetic of one training step, on all replicas."""
 
 import contextlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -14,13 +14,6 @@ from keras_senet.training.phases import Phase, fixed
 from keras_senet.training.seeds import StepSeeds
 
 fold_in = tf.random.experimental.stateless_fold_in
-
-
-def is_kernel(variable: keras.Variable) -> bool:
-    """Whether a variable is a kernel: biases and batch normalisation do not decay, as with the
-    authors.
-    """
-    return variable.path.endswith("kernel")
 
 
 class Outcome(NamedTuple):
@@ -50,7 +43,6 @@ class TrainStep:
         strategy: where the step runs.
         objective: what is minimised, of a batch: tensors with one row per image, nested as the
             objective takes them.
-        decays: which variables have L2 regularisation.
     """
 
     def __init__(
@@ -61,11 +53,10 @@ class TrainStep:
         average: Average | None,
         strategy: tf.distribute.Strategy,
         objective: Objective,
-        decays: Callable[[keras.Variable], bool] = is_kernel,
     ):
         self.recipe, self.model, self.phases = recipe, model, phases
         self.average, self.strategy = average, strategy
-        self.objective, self.decays = objective, decays
+        self.objective = objective
         self.replicas = strategy.num_replicas_in_sync
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
@@ -192,7 +183,7 @@ class TrainStep:
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
             gradients = [
-                g + decay * v if self.decays(v) else g
+                g + decay * v if recipe.bias_decay or v.path.endswith("kernel") else g
                 for g, v in zip(gradients, variables, strict=True)
             ]
         norm = tf.linalg.global_norm(gradients)

@@ -76,10 +76,6 @@ class Task(Protocol):
         """The learning rate as a function of the steps after those of `head_epochs`."""
         ...
 
-    def decays(self, variable: keras.Variable) -> bool:
-        """Whether a variable has L2 regularisation."""
-        ...
-
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         """Columns of the metrics: loss and figures per step or image, of their sums."""
         ...

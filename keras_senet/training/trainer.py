@@ -130,7 +130,6 @@ class Trainer(Engine):
             self.average,
             self.strategy,
             self.task.make_objective(self.model),
-            self.task.decays,
         )
         self.validation = Validation(
             self.task,

@@ -48,6 +48,7 @@ RECIPE = replace(
     box_samples=(16, 0.25),
     epochs=2,
     batch_size=2,
+    optimizer="sgd",
     learning_rate=0.05,
     warmup_steps=2,
 )

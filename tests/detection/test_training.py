@@ -124,7 +124,8 @@ def test_two_replicas_are_one_device(tmp_path):
     """
     recipe = RECIPE.override(sync_bn=True, clip_norm=1.0)
     trainers = [
-        Trainer(recipe, tmp_path / each, verbose=False, strategy=each) for each in STRATEGIES
+        Trainer(recipe, tmp_path / each, verbose=False, strategy=each)
+        for each in ("none", "mirrored")
     ]
     for trainer in trainers:
         for number, batch in zip(range(3), trainer._batches(0), strict=False):
