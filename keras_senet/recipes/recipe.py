@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from keras_senet import networks
 from keras_senet.fields import check_field, require_types
@@ -141,6 +141,8 @@ class Recipe:
     source: str = field(default="", compare=False)
     result: str = field(default="not run", compare=False)
     chosen: str = field(default="", compare=False)
+
+    bias_decay: ClassVar[bool] = False  # whether biases and batch normalisation decay
 
     def __post_init__(self):
         require_types(self)

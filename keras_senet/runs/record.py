@@ -122,7 +122,7 @@ def read_pipeline(path: str | Path) -> str | None:
         return None
 
 
-def describe_recipe(recipe: Recipe) -> str:
+def describe_recipe(recipe: Any) -> str:
     """The recipe's network and dataset, for titles."""
     depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
     blocks = {"default": "", "none": ", plain"}.get(text := write_se(recipe.se), f", {text}")

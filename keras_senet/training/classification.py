@@ -11,7 +11,7 @@ from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, predicti
 from keras_senet.files import write_atomically
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import BEST, PER_CLASS
+from keras_senet.runs import BEST, CLASSIFICATION, PER_CLASS
 from keras_senet.runs.history import Segment
 from keras_senet.runs.record import describe_recipe
 from keras_senet.runs.splits import WORDS, name_figures
@@ -20,7 +20,6 @@ from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images, make_batches, weigh_classes
 from keras_senet.training.network import make_network
 from keras_senet.training.objective import CrossEntropy
-from keras_senet.training.optimizer import is_kernel
 from keras_senet.training.phases import Phase, make_phases, make_rates
 from keras_senet.training.start import read_start
 from keras_senet.weights import save_weights
@@ -29,7 +28,7 @@ from keras_senet.weights import save_weights
 class Classification:
     """Images of one class each, and a network with an output for each class. See `Task`."""
 
-    name, best = "classification", BEST
+    name, best = CLASSIFICATION, BEST
 
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe = recipe
@@ -58,6 +57,9 @@ class Classification:
     def make_batches(self) -> Any:
         return make_batches(self.recipe, self.images.train, self._preprocessing)
 
+    def count_steps(self) -> int:
+        return len(self.images.train) // self.recipe.batch_size
+
     def make_network(self) -> keras.Model:
         spec = self._start and self._start.spec
         return make_network(self.recipe, self.images.train, spec, self._preprocessing)
@@ -83,9 +85,6 @@ class Classification:
 
     def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
         return make_rates(segments, steps_per_epoch)
-
-    def decays(self, variable: keras.Variable) -> bool:
-        return is_kernel(variable)
 
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         images = steps * self.recipe.batch_size

@@ -82,7 +82,7 @@ class Engine:
         _check_replicas(recipe, replicas)
         recipe = resolve_pipeline(recipe, self.train_set, read_pipeline(workdir), pipelines)
         self.recipe = task.recipe = recipe
-        self.steps_per_epoch = len(self.train_set) // recipe.batch_size
+        self.steps_per_epoch = task.count_steps()
         # The images of a run that is there are compared before the batch size is refused.
         batches = None if is_run(workdir) else task.make_batches()
         keras.utils.set_random_seed(recipe.seed)

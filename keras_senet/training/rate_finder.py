@@ -105,7 +105,7 @@ def find_rate(
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
     backend, objective = load_backend(), task.make_objective(model)
     devices = backend.Devices("none")
-    step = backend.TrainStep(recipe, model, [phase], None, devices, objective, task.decays)
+    step = backend.TrainStep(recipe, model, [phase], None, devices, objective)
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
     totals = Totals({})

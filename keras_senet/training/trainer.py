@@ -127,7 +127,6 @@ class Trainer(Engine):
             self.average,
             self.devices,
             self.task.make_objective(self.model),
-            self.task.decays,
             self.data if self._is_on_device else None,
         )
         self.validation = Validation(

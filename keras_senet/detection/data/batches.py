@@ -188,9 +188,11 @@ class DetectionBatches:
         that of the canvas (n, 2), whether they are mirrored (n,), and their boxes (n, most, 4),
         classes (n, most) and the number of both (n,).
         """
-        indices = self.indices(step, skip)[places]
+        every = self.indices(step, skip)
         short = self.short_sides[int(self._draw(SIDE, [step])[0] * len(self.short_sides))]
-        sizes = np.int32([resized_size(*self.sizes[i].tolist(), short, self.long) for i in indices])
+        sizes = np.int32([resized_size(*self.sizes[i].tolist(), short, self.long) for i in every])
+        canvas = canvas_size(sizes, self.multiple)  # of the whole batch, however it is divided
+        indices, sizes = every[places], sizes[places]
         draws = self._draw(FLIP, step * self.batch_size + places)
         flips = (draws < 0.5) & self.flip
         boxes = np.zeros((len(indices), self.most, 4), "float32")
@@ -204,8 +206,8 @@ class DetectionBatches:
             if flip:
                 scaled[:, [0, 2]] = size[1] - scaled[:, [2, 0]]
             boxes[row, :count], classes[row, :count] = scaled, truth.classes[kept]
-        canvas = np.tile(canvas_size(sizes, self.multiple), (len(indices), 1))
-        return indices, sizes, canvas, flips, boxes, classes, counts
+        canvases = np.tile(canvas, (len(indices), 1))
+        return indices, sizes, canvases, flips, boxes, classes, counts
 
     @tf.autograph.experimental.do_not_convert
     def _make_example(self, index, size, canvas, flip, boxes, classes, count):

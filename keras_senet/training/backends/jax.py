@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import jax
@@ -16,6 +16,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from keras_senet.fields import check_argument
 from keras_senet.training.average import Average
 from keras_senet.training.objective import Objective
+from keras_senet.training.optimizer import is_decayed
 from keras_senet.training.phases import Phase, find_phase, fixed, named_optimizers
 from keras_senet.training.seeds import StepSeeds
 from keras_senet.training.totals import Outcome
@@ -116,11 +117,10 @@ class TrainStep:
         average: Average | None,
         devices: Devices,
         objective: Objective,
-        decays: Callable[[keras.Variable], bool],
         source: Any = None,
     ):
         self.recipe, self.model, self.phases, self.average = recipe, model, phases, average
-        self.devices, self.objective, self.decays = devices, objective, decays
+        self.devices, self.objective = devices, objective
         self.source = source
         self.seeds = StepSeeds(model, jax.random.fold_in)
         optimizers = named_optimizers(phases).values()
@@ -257,7 +257,7 @@ class TrainStep:
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(jnp.float32(recipe.weight_decay))
             gradients = [
-                g + decay * v.value if self.decays(v) else g
+                g + decay * v.value if is_decayed(v, recipe) else g
                 for g, v in zip(gradients, variables, strict=True)
             ]
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))

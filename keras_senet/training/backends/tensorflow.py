@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Iterable, Sequence, Set
 from typing import Any
 
 import keras
@@ -13,6 +13,7 @@ from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers, keep_gradients_local
 from keras_senet.training.average import Average
 from keras_senet.training.objective import Objective
+from keras_senet.training.optimizer import is_decayed
 from keras_senet.training.phases import Phase, find_phase, fixed
 from keras_senet.training.seeds import StepSeeds
 from keras_senet.training.totals import Outcome
@@ -117,7 +118,6 @@ class TrainStep:
         devices: where the step runs.
         objective: what is minimised, of a batch: tensors with one row per image, nested as the
             objective takes them.
-        decays: which variables have L2 regularisation.
         source: `DeviceImages`, whose indices and places are then the batches; or None.
     """
 
@@ -129,12 +129,11 @@ class TrainStep:
         average: Average | None,
         devices: Devices,
         objective: Objective,
-        decays: Callable[[keras.Variable], bool],
         source: Any = None,
     ):
         self.recipe, self.model, self.phases = recipe, model, phases
         self.average, self.strategy, self.replicas = average, devices.strategy, devices.replicas
-        self.objective, self.decays, self.source = objective, decays, source
+        self.objective, self.source = objective, source
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
         for phase in phases:
@@ -261,7 +260,7 @@ class TrainStep:
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
             gradients = [
-                g + decay * v if self.decays(v) else g
+                g + decay * v if is_decayed(v, recipe) else g
                 for g, v in zip(gradients, variables, strict=True)
             ]
         norm = tf.linalg.global_norm(gradients)
