@@ -25,8 +25,8 @@ class Recipe:
     se                its SE blocks, a `keras_senet.SE`; None is the plain network
 
     Images:
-    dataset           "digits", a tfds dataset, or the path of a folder of class folders or of a
-                      CSV file
+    dataset           "digits", a tfds dataset, or the path of a folder of class folders, of a CSV
+                      file, or of a `.npz` file of arrays
     validation_fraction  of each class, the part that is kept for validation where the dataset has
                       no validation and test images
     image_size        height and width of the images; 0 is the dataset's where all have one size,

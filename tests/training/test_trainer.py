@@ -41,7 +41,7 @@ def test_what_a_run_leaves(whole):
     assert list(rows[0])[:2] == ["step", "epoch"]
     assert all(math.isfinite(value) for row in rows for value in row.values())
     assert json.loads((folder / "recipe.json").read_text())["recipe"] == json.loads(
-        json.dumps(dataclasses.asdict(RECIPE))
+        json.dumps(dataclasses.asdict(whole.recipe))
     )
     images = np.zeros((1, 8, 8, 3), "float32")
     loaded = keras.models.load_model(folder / "model.keras")
