@@ -1,5 +1,6 @@
 """Faster R-CNN with a feature pyramid on any backbone."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -134,9 +135,20 @@ class Detector:
         self._functions: dict[tuple[int, int], Any] = {}
 
     @property
+    def name(self) -> str:
+        """The backbone's."""
+        return self.backbone.name
+
+    @property
     def variables(self) -> list[keras.Variable]:
         """All of them, of the backbone, the pyramid and both heads."""
         return [*self.proposer.variables, *self.head.variables]
+
+    def with_networks(self, proposer: keras.Model, head: keras.Model) -> "Detector":
+        """The same with other networks in these places, such as copies for inference."""
+        found = copy.copy(self)
+        found.proposer, found.head, found._functions = proposer, head, {}
+        return found
 
     def assign(self, entries: Entries) -> None:
         """Gives the variables their values, by the names that files have for them.
