@@ -35,6 +35,7 @@ from .tflite_file import (
 )
 
 LABELS = "labels.txt"
+ABOUT = "keras_senet.json"  # what the file of a detector says of itself
 FLOAT32, UINT8 = 0, 3  # TensorType
 COLOR_SPACES = {3: 1, 1: 2}  # channels -> ColorSpaceType: RGB, GRAYSCALE
 FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2  # ContentProperties
@@ -150,6 +151,24 @@ def read_metadata(content: bytes) -> Metadata:
         name = read_text(root, "ModelMetadata", "name")
         result = read_text(_predictions_of(root), "TensorMetadata", "description")
         return Metadata(name, mean, std, _class_names(content, root), result == LOGITS)
+
+
+def read_about(content: bytes) -> dict[str, Any]:
+    """What the file of a detector says of itself; nothing of another file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    file = io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        return {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return json.loads(archive.read(ABOUT)) if ABOUT in archive.namelist() else {}
+    except Exception as error:  # zipfile raises ten kinds of errors
+        raise ValueError(
+            "`content` must end with a whole zip archive. Received: a damaged one"
+        ) from error
 
 
 def read_preprocessing(content: bytes) -> Preprocessing | None:

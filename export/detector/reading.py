@@ -17,7 +17,7 @@ from keras_senet.weights.metadata import class_names_of, preprocessing_of
 
 from .. import run_file
 from ..reading import ABOUT
-from .tflite import read_about
+from ..tflite_metadata import read_about
 
 KINDS = {".onnx": "onnx", ".tflite": "tflite"}
 
@@ -83,7 +83,7 @@ def load_exported(path: str | Path) -> ExportedDetector:
         )
     try:
         about = READERS[kind](path)
-        if about is not None:
+        if "detector" in about:
             return ExportedDetector(kind, about, run_file.CALLS[kind](str(path)))
     except (ImportError, FileNotFoundError, PermissionError, IsADirectoryError):
         raise
@@ -95,7 +95,7 @@ def load_exported(path: str | Path) -> ExportedDetector:
     raise ValueError(f"{printable(path)!r} is not an exported detector: it does not say that it is")
 
 
-# A function for each kind: the path -> what the file says, as data; None of what is no detector.
+# A function for each kind: the path -> what the file says, as data.
 
 
 def _read_onnx(path):
@@ -105,9 +105,8 @@ def _read_onnx(path):
     read_bytes(path, 1)  # which says what is there in place of a file
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     texts = session.get_modelmeta().custom_metadata_map
-    if "detector" not in texts:
-        return None
-    return {name: json.loads(texts[name]) for name in ("detector", "preprocessing", "class_names")}
+    names = {"detector", "preprocessing", "class_names"}
+    return {name: json.loads(texts[name]) for name in names & texts.keys()}
 
 
 def _read_tflite(path):
@@ -118,8 +117,7 @@ def _read_tflite(path):
 def _read_saved_model(path):
     require("tensorflow", "export")
     file = path / ABOUT
-    about = json.loads(read_bytes(file)) if file.is_file() else {}
-    return about if "detector" in about else None
+    return json.loads(read_bytes(file)) if file.is_file() else {}
 
 
 READERS = {"onnx": _read_onnx, "tflite": _read_tflite, "savedmodel": _read_saved_model}

@@ -28,12 +28,19 @@ def write(detector: Detector, canvases: list[tuple[int, int]], folder: Any) -> N
                      upright as its EXIF orientation says
     """
     channels = len(detector.preprocessing.mean)
-    pixels = tf.TensorSpec((None, None, None, channels), tf.uint8, name="images")
+    pixels = tf.TensorSpec((None, None, channels), tf.uint8, name="images")
+
+    @tf.function(input_signature=[pixels], autograph=False)
+    def detect(image):
+        return _detect(detector, image)
+
     functions = {signature_of(canvases, canvas): detector.function(*canvas) for canvas in canvases}
-    functions["serve_uint8"] = _batched(detector, pixels, lambda image: image)
+    most = detector.spec.most
+    functions["serve_uint8"] = _batched(pixels, detect, most)
     if channels in (1, 3):
-        encoded = tf.TensorSpec((None,), tf.string, name="images")
-        functions["serve_jpeg"] = _batched(detector, encoded, lambda raw: decode(raw, channels))
+        encoded = tf.TensorSpec((), tf.string, name="images")
+        read = lambda raw: detect(decode(raw, channels))  # noqa: E731
+        functions["serve_jpeg"] = _batched(encoded, read, most)
     write_saved_model(detector, functions, folder)
 
 
@@ -43,19 +50,16 @@ def signature_of(canvases: list[tuple[int, int]], canvas: tuple[int, int]) -> st
     return "serving_default" if canvas == canvases[0] else f"canvas_{height}x{width}"
 
 
-def _batched(detector, spec, read):
-    """A tf.function of images, of which `read` makes pixels."""
-
-    def detect(image):
-        return _detect(detector, read(image))
-
-    most = detector.spec.most
+def _batched(spec, detect, most):
+    """A tf.function of several images as `detect` takes one of."""
     outputs = {
         "boxes": tf.TensorSpec((most, 4), tf.float32),
         "scores": tf.TensorSpec((most,), tf.float32),
         "classes": tf.TensorSpec((most,), tf.int32),
         "count": tf.TensorSpec((), tf.int32),
     }
+
+    spec = tf.TensorSpec((None, *spec.shape), spec.dtype, name=spec.name)
 
     @tf.function(input_signature=[spec], autograph=False)
     def serve(images):

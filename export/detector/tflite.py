@@ -1,8 +1,6 @@
 """The TFLite file of a detector."""
 
-import io
 import json
-import zipfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +13,7 @@ from ..formats import Common
 from ..metadata_tables import pack_table
 from ..tflite_converter import convert
 from ..tflite_metadata import (
+    ABOUT,
     FEATURE_PROPERTIES,
     IMAGE_PROPERTIES,
     LABELS,
@@ -29,7 +28,6 @@ if TYPE_CHECKING:
 
 # In the order of the operator for SSD, TFLite_Detection_PostProcess.
 OUTPUTS = ("boxes", "classes", "scores", "count")
-ABOUT = "keras_senet.json"
 NAMELESS = "???"  # as in TensorFlow's lists of COCO's classes
 BOX_PROPERTIES = 3  # ContentProperties
 BOUNDARIES, PIXELS = 1, 1  # BoundingBoxType, CoordinateType
@@ -53,19 +51,6 @@ def write(
     }
     name = detector.name
     target.write_bytes(assemble(_in_order(content), name, _graph_metadata(detector), files))
-
-
-def read_about(content: bytes) -> dict[str, Any] | None:
-    """What a file says of itself; None of another file.
-
-    Raises:
-        ValueError: if it is damaged.
-    """
-    try:
-        with zipfile.ZipFile(io.BytesIO(content)) as archive:
-            return json.loads(archive.read(ABOUT)) if ABOUT in archive.namelist() else None
-    except zipfile.BadZipFile:
-        return None
 
 
 def _in_order(content):

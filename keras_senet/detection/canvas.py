@@ -73,6 +73,7 @@ def prepare(
     """The `Canvas` of images, each (H, W, C) of 0..255: resized, normalised, padded with zeros to
     the given height and width, or to the largest ones, each a multiple of 32.
     """
+    canvas = None if canvas is None else check_canvas(canvas)
     sizes = [resized_size(*image.shape[:2], short, long, canvas) for image in images]
     if canvas is None:
         height, width = (-(-max(side) // MULTIPLE) * MULTIPLE for side in zip(*sizes, strict=True))
