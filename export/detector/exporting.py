@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_senet.detection import Detector
-from keras_senet.detection.canvas import MULTIPLE, check_canvas
-from keras_senet.detection.faster_rcnn import read_image
+from keras_senet.detection.canvas import MULTIPLE, check_canvas, read_image
 from keras_senet.extras import require
 from keras_senet.weights.metadata import describe
 

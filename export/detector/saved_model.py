@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from keras_senet.detection import Detector
 from keras_senet.detection import boxes as box
-from keras_senet.detection.canvas import MULTIPLE, fit
+from keras_senet.detection.canvas import MULTIPLE, place
 from keras_senet.images.decoding import decode
 
 from ..serving import write_saved_model
@@ -73,7 +73,7 @@ def _detect(detector, image):
     shape = tf.shape(image)[:2]
     size = resized_size(shape, detector.spec.short, detector.spec.long)
     canvas = -(-size // MULTIPLE) * MULTIPLE
-    padded = fit(image, detector.preprocessing, size, canvas)[0]
+    padded = place(image, detector.preprocessing, size, canvas)
     boxes, scores, classes, count = detector.detect_in_canvas(padded, size)
     boxes = box.scale(boxes, shape / size)
     return {"boxes": boxes, "scores": scores, "classes": classes, "count": count}

@@ -1,12 +1,15 @@
 """From an image of any size to a detector's input."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from keras_senet.fields import is_integer
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import Preprocessing
 
 MULTIPLE = 32  # of the sides of a canvas: the largest stride of a backbone's maps
@@ -23,17 +26,59 @@ class Canvas(NamedTuple):
     sizes: tf.Tensor
 
 
+def read_image(image, channels: int = 3):
+    """An image (H, W, C) of 0..255, upright: the path of a file is decoded, an array is returned.
+
+    Raises:
+        ValueError: for a file that cannot be decoded, an array of another shape, or a side of less
+            than `MULTIPLE` pixels.
+        OSError: if the file cannot be read.
+    """
+    name = "" if hasattr(image, "shape") else f": {printable(image)!r}"
+    if name:
+        image = decode_image(read_bytes(image), channels, printable(image))
+    if len(image.shape) != 3 or image.shape[-1] != channels:
+        raise ValueError(
+            f"An image must be a file or an array (H, W, {channels}) of 0..255. "
+            f"Received: an array of shape {tuple(image.shape)}"
+        )
+    check_size(image.shape, name)
+    return image
+
+
+def decode_image(content: bytes, channels: int, name: str) -> np.ndarray:
+    """The image of a file's content, uint8 (H, W, channels), upright.
+
+    Raises:
+        ValueError: if it cannot be decoded; names it.
+    """
+    try:
+        with tf.device("CPU:0"):
+            return decode(content, channels).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"Not an image that can be decoded: {name!r} ({describe_error(error)})"
+        ) from error
+
+
+def check_size(shape: Sequence[int], name: str = "") -> None:
+    """Raises ValueError for an image (height, width, ...) that is too small; `name` is added."""
+    height, width = shape[:2]
+    if min(height, width) < MULTIPLE:
+        raise ValueError(
+            f"An image must have at least {MULTIPLE} pixels on each side. "
+            f"Received: {width} x {height} pixels{name}"
+        )
+
+
 def check_canvas(canvas) -> tuple[int, int]:
     """The height and width as integers. Raises ValueError unless they are multiples of 32."""
     is_pair = isinstance(canvas, list | tuple | np.ndarray) and len(canvas) == 2
-    if not is_pair or not all(is_integer(side) and side > 0 for side in canvas):
+    if not is_pair or not all(
+        is_integer(side) and side > 0 and side % MULTIPLE == 0 for side in canvas
+    ):
         raise ValueError(
             f"`canvas` must be a height and a width, multiples of {MULTIPLE}. Received: {canvas!r}"
-        )
-    if any(side % MULTIPLE for side in canvas):
-        raise ValueError(
-            f"The sides of a `canvas` must be multiples of {MULTIPLE}, the stride of a backbone's "
-            f"last maps. Received: {tuple(canvas)}"
         )
     return int(canvas[0]), int(canvas[1])
 
@@ -42,7 +87,7 @@ def resized_size(
     height: int, width: int, short: int, long: int, canvas: tuple[int, int] | None = None
 ) -> tuple[int, int]:
     """The height and width of an image whose shorter side gets `short` pixels, or less where the
-    longer one would get more than `long`, or where it would not fit in the canvas; rounded down, at
+    longer one would get more than `long`, or where it would not fit in a canvas; rounded down, at
     least 1.
     """
     factor = min(short / min(height, width), long / max(height, width))
@@ -51,16 +96,24 @@ def resized_size(
     return max(1, math.floor(height * factor)), max(1, math.floor(width * factor))
 
 
-def fit(image, preprocessing: Preprocessing, size, canvas) -> tf.Tensor:
-    """An image (h, w, C) of 0..255, resized to a size, normalised and padded with zeros to a
-    canvas: float32 (1, H, W, C). Both may be tensors.
+def canvas_size(sizes, multiple: int = MULTIPLE) -> np.ndarray:
+    """The height and width, int32 (2,), of a canvas for images of these sizes (N, 2)."""
+    largest = np.max(sizes, axis=0)
+    return (-(-largest // multiple) * multiple).astype("int32")
+
+
+def place(image, preprocessing: Preprocessing, size, canvas, flip=False) -> tf.Tensor:
+    """One image (H, W, C) of 0..255 -> float32 (*canvas, C): normalised, resized to `size`,
+    mirrored if `flip`, with zeros at the right and at the bottom.
 
     The resizing is bilinear and not antialiased, as torchvision's and Detectron's.
     """
     normalised = preprocessing.normalize(image, "channels_last")
     resized = tf.image.resize(normalised, size, antialias=False)
-    border = [(0, canvas[0] - size[0]), (0, canvas[1] - size[1]), (0, 0)]
-    return tf.pad(resized, border)[None]
+    mirrored = tf.raw_ops.Reverse(tensor=resized, dims=tf.stack([False, flip, False]))
+    border = tf.concat([canvas - size, [0]], axis=0)
+    padded = tf.pad(mirrored, tf.stack([tf.zeros_like(border), border], axis=1))
+    return tf.ensure_shape(padded, (None, None, image.shape[-1]))
 
 
 def prepare(
@@ -74,11 +127,9 @@ def prepare(
     the given height and width, or to the largest ones, each a multiple of 32.
     """
     canvas = None if canvas is None else check_canvas(canvas)
-    sizes = [resized_size(*image.shape[:2], short, long, canvas) for image in images]
-    if canvas is None:
-        height, width = (-(-max(side) // MULTIPLE) * MULTIPLE for side in zip(*sizes, strict=True))
-        canvas = height, width
-    padded = [
-        fit(image, preprocessing, size, canvas) for image, size in zip(images, sizes, strict=True)
+    sizes = np.int32([resized_size(*image.shape[:2], short, long, canvas) for image in images])
+    padded = canvas_size(sizes) if canvas is None else np.int32(canvas)
+    placed = [
+        place(image, preprocessing, size, padded) for image, size in zip(images, sizes, strict=True)
     ]
-    return Canvas(tf.concat(padded, axis=0), tf.constant(sizes, tf.int32))
+    return Canvas(tf.stack(placed), tf.constant(sizes))

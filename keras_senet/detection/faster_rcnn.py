@@ -11,13 +11,11 @@ import tensorflow as tf
 
 from keras_senet.detection import boxes as box
 from keras_senet.detection.anchors import Anchors
-from keras_senet.detection.canvas import check_canvas, prepare
+from keras_senet.detection.canvas import check_canvas, prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool, sides
 from keras_senet.detection.suppression import NONE, select_best, take
 from keras_senet.fields import check_field, require_types
-from keras_senet.files import printable, read_bytes
-from keras_senet.images.decoding import decode, describe_error
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -312,28 +310,6 @@ class Detector:
         scores = tf.reshape(scores, (-1,))
         found = take(boxes, chosen, count), take(scores, chosen, count)
         return *found, take(groups, chosen, count), count
-
-
-def read_image(image, channels: int):
-    """An image of `detect`, the path of a file or an array, as an array (H, W, channels).
-
-    Raises:
-        ValueError: for a file that cannot be decoded, or an array of another shape.
-        OSError: for a file that cannot be read.
-    """
-    if not hasattr(image, "shape"):
-        try:
-            image = decode(read_bytes(image), channels).numpy()
-        except tf.errors.InvalidArgumentError as error:
-            raise ValueError(
-                f"Not an image that can be decoded: {printable(image)!r} ({describe_error(error)})"
-            ) from error
-    if len(image.shape) != 3 or image.shape[-1] != channels or not min(image.shape):
-        raise ValueError(
-            f"An image must be a file or an array (H, W, {channels}) of 0..255. "
-            f"Received: an array of shape {tuple(image.shape)}"
-        )
-    return image
 
 
 def to_detections(outputs, factor, class_names: Sequence[str]) -> Detections:

@@ -16,7 +16,7 @@ from run_here import run_files_here
 
 from keras_senet import detection, export
 from keras_senet.detection.canvas import prepare, resized_size
-from keras_senet.detection.truths import BoxedImages, make_truth
+from keras_senet.detection.data.truths import BoxedImages, make_truth
 from keras_senet.export import run_file
 from keras_senet.export.detector import exporting, load_exported, parity, saved_model
 from keras_senet.export.reading import open_exported
@@ -365,8 +365,8 @@ def test_detections_are_matched_by_class_and_place(rows, difference):
         ("savedmodel", {"class_names": ["a"]}, "`class_names` is not for a detector"),
         ("onnx", {"images": "street.jpg"}, "`images` must be several images"),
         ("onnx", {"images": []}, "at least one"),
-        ("onnx", {"images": [np.zeros((5, 5))]}, "An image must be a file or an array"),
-        ("onnx", {"images": [np.full((5, 5, 3), np.nan)]}, "finite"),
+        ("onnx", {"images": [np.zeros((50, 50))]}, "An image must be a file or an array"),
+        ("onnx", {"images": [np.full((50, 50, 3), np.nan)]}, "finite"),
     ],
 )
 def test_what_cannot_be_exported(detector, images, kind, options, message, tmp_path):
