@@ -9,6 +9,13 @@ import tensorflow as tf
 from keras_senet.detection import boxes as box
 
 
+def sides(maps) -> tuple:
+    """The height and width of images or maps (N, H, W, C): numbers where they are known."""
+    height, width = maps.shape[1:3]
+    known = tf.unstack(tf.shape(maps)[1:3])
+    return (known[0] if height is None else height, known[1] if width is None else width)
+
+
 def levels_of(rois, canonical: float, first: int = 2, last: int = 5) -> tf.Tensor:
     """The level, int32 (N,), that each box (N, 4) is pooled from: a box with this side from P4, one
     of twice the side from P5 (Lin et al., arXiv 1612.03144, equation 1).
@@ -34,7 +41,7 @@ def pool(maps: Sequence, images, rois, levels, *, side: int, points: int) -> tf.
     # One table of all maps: every box is pooled once, in a static shape. The gradient of `gather`
     # is the same in every run on a CPU; that of `crop_and_resize` is not.
     table = tf.concat([tf.reshape(each, (-1, each.shape[-1])) for each in maps], axis=0)
-    sizes = tf.stack([tf.shape(each)[1:3] for each in maps])
+    sizes = tf.stack([tf.stack(sides(each)) for each in maps])
     counts = tf.stack([tf.size(each[..., 0]) for each in maps])
     starts = tf.cumsum(counts, exclusive=True)
     index = levels - 2
