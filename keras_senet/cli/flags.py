@@ -34,7 +34,7 @@ from keras_senet.recipes.recipe import NOT_FLAGS
 from keras_senet.runs import STATES
 from keras_senet.runs.record import find_network, read_recipe
 from keras_senet.se import SE
-from keras_senet_cli import COMMANDS, quiet
+from keras_senet_cli import EVERY_COMMAND, quiet
 
 T = TypeVar("T")
 
@@ -96,7 +96,7 @@ def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
     positional = [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY]
     read.__signature__ = inspect.Signature(parameters)
     read.__annotations__ = {each.name: each.annotation for each in parameters}
-    text = COMMANDS[command]
+    text = EVERY_COMMAND[command]
     app = App(
         name=command,
         help=f"{text[0].upper()}{text[1:]}.",
@@ -114,8 +114,13 @@ def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
 def make_complete_app(classes: dict[str, type]) -> App:
     """`keras-senet` with all commands, for the completion of shells."""
     app = App(name="keras-senet")
+    groups = {"": app}
     for command, cls in classes.items():
-        app.command(make_app(command, cls), name=command)
+        group, _, name = command.rpartition(" ")
+        if group not in groups:
+            groups[group] = App(name=group)
+            app.command(groups[group])
+        groups[group].command(make_app(command, cls), name=name)
     return app
 
 

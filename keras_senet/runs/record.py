@@ -9,7 +9,7 @@ from typing import Any
 
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
-from keras_senet.runs import METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
+from keras_senet.runs import CLASSIFICATION, METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
 from keras_senet.runs.results import Export, list_exports
 from keras_senet.runs.tables import Metrics, Row
 
@@ -59,6 +59,14 @@ def read_record(workdir: str | Path) -> Record:
 def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
     """The recipe and the rows of the metrics of a work directory. Raises as `read_record` does."""
     return read_recipe(path), Metrics(Path(path) / METRICS).read()
+
+
+def read_task(path: str | Path) -> str:
+    """What a work directory's run trains: "classification" or "detection"."""
+    try:
+        return str(json.loads((Path(path) / RECIPE).read_text()).get("task", CLASSIFICATION))
+    except (OSError, ValueError, AttributeError):  # which reading the recipe refuses
+        return CLASSIFICATION
 
 
 def read_recipe(path: str | Path) -> Recipe:
