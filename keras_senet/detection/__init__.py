@@ -1,29 +1,48 @@
-"""Faster R-CNN on the feature maps of a network."""
+"""Faster R-CNN on the feature maps of a network.
 
-from keras_senet.detection.anchors import Anchors
-from keras_senet.detection.evaluation import AveragePrecision, evaluate
-from keras_senet.detection.faster_rcnn import Detections, Detector, FasterRCNN
-from keras_senet.detection.files import load, save
-from keras_senet.detection.losses import Sampling, Truths, losses
-from keras_senet.detection.scenes import load_scenes, write_scenes
-from keras_senet.detection.torchvision import load_torchvision
-from keras_senet.detection.truths import BoxedImages, load_coco
+Its names are loaded when they are first used: the recipes are plain data, which the command line
+reads without Keras.
+"""
 
-__all__ = [
-    "Anchors",
-    "AveragePrecision",
-    "BoxedImages",
-    "Detections",
-    "Detector",
-    "FasterRCNN",
-    "Sampling",
-    "Truths",
-    "evaluate",
-    "load",
-    "load_coco",
-    "load_scenes",
-    "load_torchvision",
-    "losses",
-    "save",
-    "write_scenes",
-]
+from typing import TYPE_CHECKING
+
+from keras_senet.extras import load_names
+
+if TYPE_CHECKING:
+    from keras_senet.detection.anchors import Anchors as Anchors
+    from keras_senet.detection.evaluation import AveragePrecision as AveragePrecision
+    from keras_senet.detection.evaluation import evaluate as evaluate
+    from keras_senet.detection.faster_rcnn import Detections as Detections
+    from keras_senet.detection.faster_rcnn import Detector as Detector
+    from keras_senet.detection.faster_rcnn import FasterRCNN as FasterRCNN
+    from keras_senet.detection.files import load as load
+    from keras_senet.detection.files import save as save
+    from keras_senet.detection.loss import Sampling as Sampling
+    from keras_senet.detection.loss import Truths as Truths
+    from keras_senet.detection.loss import losses as losses
+    from keras_senet.detection.scenes import load_scenes as load_scenes
+    from keras_senet.detection.scenes import write_scenes as write_scenes
+    from keras_senet.detection.torchvision import load_torchvision as load_torchvision
+    from keras_senet.detection.truths import BoxedImages as BoxedImages
+    from keras_senet.detection.truths import load_coco as load_coco
+
+HOMES = {
+    "Anchors": "anchors",
+    "AveragePrecision": "evaluation",
+    "BoxedImages": "truths",
+    "Detections": "faster_rcnn",
+    "Detector": "faster_rcnn",
+    "FasterRCNN": "faster_rcnn",
+    "Sampling": "loss",
+    "Truths": "loss",
+    "evaluate": "evaluation",
+    "load": "files",
+    "load_coco": "truths",
+    "load_scenes": "scenes",
+    "load_torchvision": "torchvision",
+    "losses": "loss",
+    "save": "files",
+    "write_scenes": "scenes",
+}
+__all__ = list(HOMES)
+__getattr__ = load_names(__name__, HOMES)

@@ -1,11 +1,14 @@
 """The boxes that proposals begin from."""
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
-import tensorflow as tf
 
 from keras_senet.fields import check_field, require_types
+
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -39,13 +42,15 @@ class Anchors:
         sides = np.stack([size / roots, size * roots], axis=-1)
         return np.round(np.concatenate([-sides, sides], axis=-1) / 2).astype("float32")
 
-    def boxes(self, level: int, indices, grid, size) -> tf.Tensor:
+    def boxes(self, level: int, indices, grid, size) -> "tf.Tensor":
         """The anchors (..., 4) of a level with these indices (...): row by row of the grid (rows,
         columns), and ratio by ratio within a place. `size` is the padded image's (height, width).
 
         They are computed, not looked up: a large table of them would be quantised in a file with
         integer weights.
         """
+        import tensorflow as tf  # here, as recipes have anchors without it
+
         count = len(self.ratios)
         place = indices // count
         strides = size // grid

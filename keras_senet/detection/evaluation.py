@@ -55,6 +55,15 @@ def check_classes(class_names: Sequence[str], dataset: BoxedImages) -> None:
         )
 
 
+def count_objects(images: BoxedImages) -> dict[str, int]:
+    """How many objects of each class there are."""
+    counts = dict.fromkeys(images.class_names, 0)
+    for truth in images.truths:
+        for label in truth.classes[~truth.crowds]:
+            counts[images.class_names[label]] += 1
+    return counts
+
+
 def to_results(
     found: Iterable[Detections], ids: Sequence[int], categories: Sequence[int]
 ) -> list[dict[str, Any]]:

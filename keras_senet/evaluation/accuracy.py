@@ -4,12 +4,12 @@ import functools
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
 
-from keras_senet.data import Corrupt, Dataset, Encoded, EvaluationBatches, evaluation_batches
+from keras_senet.data import Corrupt, Dataset, Encoded, evaluation_batches
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
@@ -142,16 +142,19 @@ def _check_dataset(dataset):
 
 
 def track(
-    batches: EvaluationBatches, progress: "bool | Console", description: str
-) -> Iterable[tuple]:
-    """The batches, with a progress bar where `progress` asks for one: see `evaluate`."""
+    batches: Any, progress: "bool | Console", description: str, total: int | None = None
+) -> Iterable[Any]:
+    """The batches, or others of which `total` says how many there are, with a progress bar where
+    `progress` asks for one: see `evaluate`.
+    """
     from rich.console import Console
     from rich.progress import track as track_on
 
     console = progress if isinstance(progress, Console) else Console(stderr=True)
     visible = progress and console.is_terminal
+    total = len(batches) if total is None else total
     return track_on(
-        batches, description, len(batches), console=console, transient=True, disable=not visible
+        batches, description, total, console=console, transient=True, disable=not visible
     )
 
 

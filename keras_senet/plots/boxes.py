@@ -101,7 +101,7 @@ def paint_box(image: np.ndarray, box: Any, colour: tuple[int, int, int]) -> np.n
     painted = np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image.copy()
     height, width = painted.shape[:2]
     x1, y1, x2, y2 = np.round(np.asarray(box)).astype(int)
-    line = max(1, round(max(height, width) / 120))
+    line = max(1, round(max(height, width) / 90))
     for inset, value in ((0, colour), (line, (0, 0, 0)), (line + max(1, line // 2), None)):
         left, top = max(x1 + inset, 0), max(y1 + inset, 0)
         right, bottom = min(x2 - inset, width), min(y2 - inset, height)

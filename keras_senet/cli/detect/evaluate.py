@@ -14,7 +14,13 @@ from keras_senet.cli.evaluate import output_folder
 from keras_senet.cli.next_steps import say
 from keras_senet.cli.options.detection import DetectEvaluateOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
-from keras_senet.detection.evaluation import AveragePrecision, check_classes, compute, to_results
+from keras_senet.detection.evaluation import (
+    AveragePrecision,
+    check_classes,
+    compute,
+    count_objects,
+    to_results,
+)
 from keras_senet.detection.mistakes import KINDS, Mistake, find_mistakes
 from keras_senet.extras import require
 from keras_senet.files import to_csv, write_atomically
@@ -105,15 +111,6 @@ def show_classes(by_class: dict[str, float | None], images: Any) -> None:
     show(table)
     if rest := len(by_class) - len(rows):
         console.print(f"classes that are not shown: {rest:,}, all are in {PER_CLASS}")
-
-
-def count_objects(images: Any) -> dict[str, int]:
-    """How many objects of each class there are."""
-    counts = dict.fromkeys(images.class_names, 0)
-    for truth in images.truths:
-        for label in truth.classes[~truth.crowds]:
-            counts[images.class_names[label]] += 1
-    return counts
 
 
 def _figure(value):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
@@ -65,7 +65,8 @@ class DataOptions(Printed):
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions(Options):
-    """`changed` are the names of the recipe's fields that flags give.
+    """`changed` are the names of the recipe's fields that flags give, `base` is the recipe without
+    them.
 
     Run:
     workdir             where the run is written, and continued if there is one
@@ -104,6 +105,7 @@ class TrainOptions(Options):
     find_rate: bool = False
     quiet: bool = False
     changed: ClassVar[frozenset[str]] = frozenset()
+    base: ClassVar[Any] = None
 
     def __post_init__(self):
         check(self, max_steps=1, checkpoint_steps=0, keep=1, evaluate_epochs=0, logical_cpus=1)
