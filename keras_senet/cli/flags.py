@@ -98,7 +98,7 @@ def read_options(command: str, cls: type[T], arguments: Sequence[str]) -> T | No
     if given is None:
         return None
     options = _fill(cls, given, base)
-    object.__setattr__(options, "arguments", (command, *arguments))
+    object.__setattr__(options, "arguments", (*command.split(), *arguments))
     return options
 
 

@@ -5,6 +5,7 @@ from keras_senet.cli.options.detection import (
     DetectEvaluateOptions,
     DetectExportOptions,
     DetectPredictOptions,
+    DetectTrainOptions,
     ScenesOptions,
 )
 from keras_senet.cli.options.export import ExportOptions
@@ -42,6 +43,7 @@ CLASSES: dict[str, type[Options]] = {
     "prune": PruneOptions,
     "report": ReportOptions,
     "export": ExportOptions,
+    "detect train": DetectTrainOptions,
     "detect evaluate": DetectEvaluateOptions,
     "detect predict": DetectPredictOptions,
     "detect export": DetectExportOptions,

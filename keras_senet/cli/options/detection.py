@@ -9,6 +9,8 @@ from keras_senet.cli.flags import Positional
 from keras_senet.cli.options.export import Formats
 from keras_senet.cli.options.shared import Options, Printed, check
 from keras_senet.cli.options.sources import Source, find_detector
+from keras_senet.cli.options.training import RunOptions
+from keras_senet.detection.recipe import Recipe
 
 
 def _check_score(options):
@@ -40,6 +42,13 @@ class DetectorOptions(Options):
         """The detector that is asked for. Raises ValueError for what is none."""
         argument, text = ("--model", self.model) if self.model else ("--workdir", self.workdir)
         return find_detector(argument, str(text), exported=self.TAKES_EXPORTED)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectTrainOptions(RunOptions):
+    """A run, with the recipe of a detector."""
+
+    recipe: Recipe
 
 
 @dataclass(frozen=True, kw_only=True)
