@@ -14,9 +14,9 @@ def load_detector(source: Source) -> Any:
     """What detects: a `Detector`, or an exported file with its `detect` and `class_names`."""
     with status(f"loading {source.text}"), quiet():
         if source.kind in EXPORTED:
-            from keras_senet.export.detector import open_exported
+            from keras_senet.export.detector import load_exported
 
-            return open_exported(source.kind, source.text)
+            return load_exported(source.text)
         from keras_senet import detection
 
         path = Path(source.text)
