@@ -244,6 +244,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
     if several:
         options["consume_multiple"] = None if flag.positional else (1, None)
         read = read or _reader(several[0], none=() if kind is several[0] else None)
+        if Ellipsis not in get_args(several[0]):  # how many there are is for the dataclass to say
+            kind = tuple[get_args(several[0])[0], ...]
     elif kind in (int, int | None):
         read = read or _read_integer
     elif kind == str | None:
