@@ -6,6 +6,7 @@ from typing import Any, NamedTuple, get_type_hints
 from keras_senet.fields import Meaning, meanings
 from keras_senet.recipes.recipe import NOT_FLAGS
 
+
 class Flat(NamedTuple):
     """A field: its type, and what its docstring says of it."""
 

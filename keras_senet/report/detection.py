@@ -39,7 +39,13 @@ SIDE = 320  # pixels of a picture at most
 
 EXPORT_COLUMNS = (
     ExportColumn("size", "bytes", FILTERS["size"]),
+    ExportColumn("boxes found", "top1_agreement", FILTERS["percent"]),
+    ExportColumn("box error, pixels", "max_abs_error", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("score error", "score_error", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("AP", "accuracy", FILTERS["number"]),
+    ExportColumn("in Keras", "keras_accuracy", FILTERS["number"]),
     ExportColumn("ms/image", "latency_ms", lambda v: FILTERS["number"](v, ".2f")),
+    ExportColumn("memory", "peak_memory", FILTERS["size"]),
 )
 
 

@@ -120,8 +120,9 @@ class DetectExportOptions(Printed):
     Files:
     format        of the files; default: all
     quantization  further TFLite files, besides float32
-    size          height and width of the canvas in pixels, multiples of 32, in which an image is
-                  resized; one number: a square. Default: of the detector's own sides
+    size          height and width in pixels, multiples of 32, of the images that a file takes, which
+                  are resized and padded to it; one number is a square. Default: a square in which
+                  every image is as large as the detector makes it
     output        folder of the files; default: exports, or exports/ in the run's folder
     overwrite     replace files that an earlier export wrote there
 
@@ -129,8 +130,8 @@ class DetectExportOptions(Printed):
     dataset          files are compared with Keras on images of this dataset; default: the run's own
     split            train, val or test
     data_dir         where tfds datasets are
-    evaluate_images  how many images average precision is measured on in Keras and in each file; 0:
-                     none
+    evaluate_images  how many of them average precision is measured on, in Keras and in each file,
+                     evenly spread; 0: none
     """
 
     model: Positional[str]
@@ -142,7 +143,7 @@ class DetectExportOptions(Printed):
     dataset: str | None = None
     split: Literal["train", "val", "test"] = "test"
     data_dir: str | None = None
-    evaluate_images: int = 0
+    evaluate_images: int = 50
 
     def __post_init__(self):
         check(self, evaluate_images=0)
@@ -158,6 +159,11 @@ class DetectExportOptions(Printed):
     def source(self) -> Source:
         """The detector that is asked for. Raises ValueError for what is none."""
         return find_detector("MODEL", self.model)
+
+    @property
+    def canvas(self) -> tuple[int, int] | None:
+        """Height and width of `size`; None without it."""
+        return (self.size[0], self.size[-1]) if self.size else None
 
 
 @dataclass(frozen=True, kw_only=True)
