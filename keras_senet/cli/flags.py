@@ -27,9 +27,9 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from keras_senet.cpu import finds_gpu
-from keras_senet.fields import Meaning, meanings
 from keras_senet.detection import recipes as detection_recipes
 from keras_senet.detection.recipe import Recipe as DetectionRecipe
+from keras_senet.fields import Meaning, meanings
 from keras_senet.images.survey import survey
 from keras_senet.recipes import RECIPES, Recipe, pick_recipe
 from keras_senet.recipes.flat import flat_fields

@@ -120,9 +120,9 @@ class DetectExportOptions(Printed):
     Files:
     format        of the files; default: all
     quantization  further TFLite files, besides float32
-    size          height and width in pixels, multiples of 32, of the images that a file takes, which
-                  are resized and padded to it; one number is a square. Default: a square in which
-                  every image is as large as the detector makes it
+    size          height and width in pixels, multiples of 32, of the images that a file takes,
+                  which are resized and padded to it; one number is a square. Default: a square in
+                  which every image is as large as the detector makes it
     output        folder of the files; default: exports, or exports/ in the run's folder
     overwrite     replace files that an earlier export wrote there
 
