@@ -4,7 +4,6 @@ import functools
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from keras_senet.data.examples import read_image_and_label, read_integer
 from keras_senet.data.records import RecordFiles
@@ -62,11 +61,11 @@ def load_prepared(
         ValueError: if it is not on the disk, is not an image classification dataset, or is damaged.
         MissingExtraError: if tensorflow_datasets is not installed.
     """
-    info = _load_info(name, data_dir)
+    info = load_info(name, data_dir)
     image_key, label_key = _keys(info, name)
     image, label = info.features[image_key], info.features[label_key]
     dataset = RecordDataset(
-        _open_records(info, _require_split(info, split, label_key)),
+        open_records(info, _require_split(info, split, label_key)),
         image_key,
         label_key,
         label.names,
@@ -78,7 +77,13 @@ def load_prepared(
     return dataset
 
 
-def _load_info(name, data_dir):
+def load_info(name: str, data_dir=None):
+    """The `DatasetInfo` of a dataset of tensorflow_datasets on the disk.
+
+    Raises:
+        ValueError: if it is not there.
+        MissingExtraError: if tensorflow_datasets is not installed.
+    """
     tfds = require("tensorflow_datasets", "train")
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir).info
@@ -94,7 +99,7 @@ def _load_info(name, data_dir):
 def has_prepared(name: str, data_dir=None) -> bool:
     """Whether there is a dataset of tensorflow_datasets of this name on the disk."""
     try:
-        return bool(_load_info(name, data_dir))
+        return bool(load_info(name, data_dir))
     except (ValueError, MissingExtraError):
         return False
 
@@ -123,7 +128,7 @@ def _keys(info, name):
 
 def has_prepared_split(name: str, split: str, data_dir=None) -> bool:
     """Whether a dataset of tensorflow_datasets has "train", "val" or "test", with labels."""
-    info = _load_info(name, data_dir)
+    info = load_info(name, data_dir)
     _, label_key = _keys(info, name)
     return _find_split(info, split, label_key) is not None
 
@@ -149,23 +154,31 @@ def _find_split(info, split, label_key):
 
 def _is_labelled(info, label_key):
     """Whether the first image of "test" has a label: ImageNet's have -1."""
-    record = _open_records(info, "test").read(np.array([0]))[0]
+    record = open_records(info, "test").read(np.array([0]))[0]
     return read_integer(lambda count, at: record[at : at + count], 0, len(record), label_key) >= 0
 
 
-def _open_records(info, split):
+def open_records(info, *splits: str) -> RecordFiles:
+    """The records of splits, by their names in tensorflow_datasets.
+
+    Raises:
+        ValueError: if they are not TFRecord, or damaged.
+    """
     if info.file_format.file_suffix != "tfrecord":
         raise ValueError(
             "The files must be TFRecord. "
             f"The dataset {info.full_name!r} has {info.file_format.value!r}"
         )
-    split = info.splits[split]
-    shards = list(zip(split.filepaths, split.shard_lengths, strict=True))
-    return RecordFiles(f"{info.name}-{split.name}", shards)
+    shards = []
+    for split in (info.splits[each] for each in splits):
+        shards += zip(split.filepaths, split.shard_lengths, strict=True)
+    return RecordFiles(f"{info.name}-{'+'.join(splits)}", shards)
 
 
 def _decode_all(dataset):
     """The same in memory."""
+    import tensorflow as tf
+
     images = np.empty((len(dataset), *dataset.image_shape), "uint8")
     labels = np.empty(len(dataset), "int64")
     wanted = {

@@ -8,9 +8,10 @@ import itertools
 import os
 import struct
 from array import array
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -115,28 +116,34 @@ class RecordFiles:
         """
 
         def pieces():
-            with ThreadPoolExecutor(THREADS) as pool:
-                shards = range(len(self.paths))
-                yield from pool.map(lambda shard: self._read_shard(shard, key), shards)
+            for some in self.map(lambda *record: read_integer(*record, key)):
+                yield np.array(some, "int64")
 
         name = f"{self.cache_name}-{_hash_text(key)}"
         return load_or_make(name, self.state, pieces, lambda found: len(found) == len(self))
 
-    def _read_shard(self, shard, key):
+    def map(self, parse: Callable[[Callable[[int, int], bytes], int, int], Any]) -> Iterator[list]:
+        """What `parse` returns for each record, shard by shard. It gets a function that reads
+        (count, at) of the file, and where the record begins and ends in it.
+
+        Raises:
+            ValueError: if `parse` does; names the record.
+        """
+        with ThreadPoolExecutor(THREADS) as pool:
+            yield from pool.map(lambda n: self._map_shard(n, parse), range(len(self.paths)))
+
+    def _map_shard(self, shard, parse):
         first, last = self.firsts[shard : shard + 2]
         file = os.open(self.paths[shard], os.O_RDONLY)
         try:
-            integers = (self._read_integer(file, shard, i, key) for i in range(first, last))
-            return np.fromiter(integers, "int64")
+            return [self._parse(file, shard, i, parse) for i in range(first, last)]
         finally:
             os.close(file)
 
-    def _read_integer(self, file, shard, index, key):
+    def _parse(self, file, shard, index, parse):
         start, end = self._starts[index + shard : index + shard + 2].tolist()
         try:
-            return read_integer(
-                functools.partial(os.pread, file), start + HEADER, end - FOOTER, key
-            )
+            return parse(functools.partial(os.pread, file), start + HEADER, end - FOOTER)
         except ValueError as error:
             raise ValueError(
                 f"{self.paths[shard]}, record {index - self.firsts[shard]}: {error}"

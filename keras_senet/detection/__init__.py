@@ -10,6 +10,13 @@ from keras_senet.extras import load_names
 
 if TYPE_CHECKING:
     from keras_senet.detection.anchors import Anchors as Anchors
+    from keras_senet.detection.data import BoxedImages as BoxedImages
+    from keras_senet.detection.data import DetectionBatches as DetectionBatches
+    from keras_senet.detection.data import Truths as Truths
+    from keras_senet.detection.data import load_coco as load_coco
+    from keras_senet.detection.data import load_data as load_data
+    from keras_senet.detection.data import load_scenes as load_scenes
+    from keras_senet.detection.data import write_scenes as write_scenes
     from keras_senet.detection.evaluation import AveragePrecision as AveragePrecision
     from keras_senet.detection.evaluation import evaluate as evaluate
     from keras_senet.detection.faster_rcnn import Detections as Detections
@@ -18,31 +25,28 @@ if TYPE_CHECKING:
     from keras_senet.detection.files import load as load
     from keras_senet.detection.files import save as save
     from keras_senet.detection.loss import Sampling as Sampling
-    from keras_senet.detection.loss import Truths as Truths
     from keras_senet.detection.loss import losses as losses
-    from keras_senet.detection.scenes import load_scenes as load_scenes
-    from keras_senet.detection.scenes import write_scenes as write_scenes
     from keras_senet.detection.torchvision import load_torchvision as load_torchvision
-    from keras_senet.detection.truths import BoxedImages as BoxedImages
-    from keras_senet.detection.truths import load_coco as load_coco
 
 HOMES = {
     "Anchors": "anchors",
     "AveragePrecision": "evaluation",
-    "BoxedImages": "truths",
+    "BoxedImages": "data",
+    "DetectionBatches": "data",
     "Detections": "faster_rcnn",
     "Detector": "faster_rcnn",
     "FasterRCNN": "faster_rcnn",
     "Sampling": "loss",
-    "Truths": "loss",
+    "Truths": "data",
     "evaluate": "evaluation",
     "load": "files",
-    "load_coco": "truths",
-    "load_scenes": "scenes",
+    "load_coco": "data",
+    "load_data": "data",
+    "load_scenes": "data",
     "load_torchvision": "torchvision",
     "losses": "loss",
     "save": "files",
-    "write_scenes": "scenes",
+    "write_scenes": "data",
 }
 __all__ = list(HOMES)
 __getattr__ = load_names(__name__, HOMES)

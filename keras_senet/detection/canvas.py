@@ -1,10 +1,14 @@
 """From an image of any size to a detector's input."""
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from keras_senet.files import printable, read_bytes
+from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import Preprocessing
 
 MULTIPLE = 32  # of the sides of a canvas: the largest stride of a backbone's maps
@@ -21,6 +25,51 @@ class Canvas(NamedTuple):
     sizes: tf.Tensor
 
 
+def read_image(image, channels: int = 3):
+    """An image (H, W, C) of 0..255, upright: the path of a file is decoded, an array is returned.
+
+    Raises:
+        ValueError: for a file that cannot be decoded, an array of another shape, or a side of less
+            than `MULTIPLE` pixels.
+        OSError: if the file cannot be read.
+    """
+    name = "" if hasattr(image, "shape") else f": {printable(image)!r}"
+    if name:
+        image = decode_image(read_bytes(image), channels, printable(image))
+    if len(image.shape) != 3 or image.shape[-1] != channels:
+        raise ValueError(
+            f"An image must be a file or an array (H, W, {channels}) of 0..255. "
+            f"Received: an array of shape {tuple(image.shape)}"
+        )
+    check_size(image.shape, name)
+    return image
+
+
+def decode_image(content: bytes, channels: int, name: str) -> np.ndarray:
+    """The image of a file's content, uint8 (H, W, channels), upright.
+
+    Raises:
+        ValueError: if it cannot be decoded; names it.
+    """
+    try:
+        with tf.device("CPU:0"):
+            return decode(content, channels).numpy()
+    except tf.errors.InvalidArgumentError as error:
+        raise ValueError(
+            f"Not an image that can be decoded: {name!r} ({describe_error(error)})"
+        ) from error
+
+
+def check_size(shape: Sequence[int], name: str = "") -> None:
+    """Raises ValueError for an image (height, width, ...) that is too small; `name` is added."""
+    height, width = shape[:2]
+    if min(height, width) < MULTIPLE:
+        raise ValueError(
+            f"An image must have at least {MULTIPLE} pixels on each side. "
+            f"Received: {width} x {height} pixels{name}"
+        )
+
+
 def resized_size(height: int, width: int, short: int, long: int) -> tuple[int, int]:
     """The height and width of an image whose shorter side gets `short` pixels, or less where the
     longer one would get more than `long`; rounded down, at least 1.
@@ -29,21 +78,33 @@ def resized_size(height: int, width: int, short: int, long: int) -> tuple[int, i
     return max(1, math.floor(height * factor)), max(1, math.floor(width * factor))
 
 
-def prepare(images, preprocessing: Preprocessing, short: int, long: int) -> Canvas:
-    """The `Canvas` of images, each (H, W, C) of 0..255: resized, normalised, padded with zeros to
-    the largest height and width, each a multiple of 32.
+def canvas_size(sizes, multiple: int = MULTIPLE) -> np.ndarray:
+    """The height and width, int32 (2,), of a canvas for images of these sizes (N, 2)."""
+    largest = np.max(sizes, axis=0)
+    return (-(-largest // multiple) * multiple).astype("int32")
+
+
+def place(image, preprocessing: Preprocessing, size, canvas, flip=False) -> tf.Tensor:
+    """One image (H, W, C) of 0..255 -> float32 (*canvas, C): normalised, resized to `size`,
+    mirrored if `flip`, with zeros at the right and at the bottom.
 
     The resizing is bilinear and not antialiased, as torchvision's and Detectron's.
     """
-    resized = []
-    for image in images:
-        size = resized_size(*image.shape[:2], short, long)
-        normalised = preprocessing.normalize(image, "channels_last")
-        resized.append(tf.image.resize(normalised, size, antialias=False))
-    sizes = tf.constant([each.shape[:2] for each in resized], tf.int32)
-    height, width = (math.ceil(int(side) / MULTIPLE) * MULTIPLE for side in tf.reduce_max(sizes, 0))
-    padded = [
-        tf.pad(each, [(0, height - each.shape[0]), (0, width - each.shape[1]), (0, 0)])
-        for each in resized
+    normalised = preprocessing.normalize(image, "channels_last")
+    resized = tf.image.resize(normalised, size, antialias=False)
+    mirrored = tf.raw_ops.Reverse(tensor=resized, dims=tf.stack([False, flip, False]))
+    border = tf.concat([canvas - size, [0]], axis=0)
+    padded = tf.pad(mirrored, tf.stack([tf.zeros_like(border), border], axis=1))
+    return tf.ensure_shape(padded, (None, None, image.shape[-1]))
+
+
+def prepare(images, preprocessing: Preprocessing, short: int, long: int) -> Canvas:
+    """The `Canvas` of images, each (H, W, C) of 0..255: resized, normalised, padded with zeros to
+    the largest height and width, each a multiple of 32.
+    """
+    sizes = np.int32([resized_size(*image.shape[:2], short, long) for image in images])
+    canvas = canvas_size(sizes)
+    placed = [
+        place(image, preprocessing, size, canvas) for image, size in zip(images, sizes, strict=True)
     ]
-    return Canvas(tf.stack(padded), sizes)
+    return Canvas(tf.stack(placed), tf.constant(sizes))

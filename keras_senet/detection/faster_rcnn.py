@@ -10,13 +10,11 @@ import tensorflow as tf
 
 from keras_senet.detection import boxes as box
 from keras_senet.detection.anchors import Anchors
-from keras_senet.detection.canvas import prepare
+from keras_senet.detection.canvas import prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool
 from keras_senet.detection.suppression import NONE, select_best, take
 from keras_senet.fields import check_field, require_types
-from keras_senet.files import printable, read_bytes
-from keras_senet.images.decoding import decode, describe_error
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -171,7 +169,7 @@ class Detector:
         another image in the batch would change the canvas, and with it every gate.
         """
         for image in images:
-            image = self._read(image)
+            image = read_image(image, len(self.preprocessing.mean))
             canvas = prepare([image], self.preprocessing, self.spec.short, self.spec.long)
             boxes, scores, classes, count = self._detect(canvas.images[0], canvas.sizes[0])
             factor = image.shape[:2] / canvas.sizes[0].numpy()
@@ -183,23 +181,6 @@ class Detector:
                 classes,
                 [self.class_names[each] for each in classes],
             )
-
-    def _read(self, image):
-        channels = len(self.preprocessing.mean)
-        if not hasattr(image, "shape"):
-            try:
-                image = decode(read_bytes(image), channels).numpy()
-            except tf.errors.InvalidArgumentError as error:
-                raise ValueError(
-                    f"Not an image that can be decoded: {printable(image)!r} "
-                    f"({describe_error(error)})"
-                ) from error
-        if len(image.shape) != 3 or image.shape[-1] != channels or not min(image.shape):
-            raise ValueError(
-                f"An image must be a file or an array (H, W, {channels}) of 0..255. "
-                f"Received: an array of shape {tuple(image.shape)}"
-            )
-        return image
 
     def detect_in_canvas(self, image, size):
         """One normalised image (H, W, C), of which `size`, int32 (2,), is not border -> boxes

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
+from keras_senet.detection.data.truths import Truths
 from keras_senet.detection.faster_rcnn import HEAD_WEIGHTS, PROPOSAL_WEIGHTS, Detector
 from keras_senet.detection.matching import BACKGROUND, IGNORED, match, sample
 from keras_senet.detection.network import PYRAMID
@@ -48,19 +49,6 @@ class Sampling:
 
 
 ANCHORS_BETA = 1 / 9  # of the proposals' boxes, in torchvision and Detectron
-
-
-class Truths(NamedTuple):
-    """What is in the images of a batch.
-
-    boxes    float32 (N, most, 4), in pixels of the canvas; of each image only the first are true
-    classes  int32 (N, most), from 0
-    counts   int32 (N,), how many are
-    """
-
-    boxes: tf.Tensor
-    classes: tf.Tensor
-    counts: tf.Tensor
 
 
 def losses(

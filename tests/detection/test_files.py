@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from keras_senet import detection
+from keras_senet.detection.data.scenes import load_scenes, write_scenes
 from keras_senet.detection.evaluation import to_results
-from keras_senet.detection.scenes import load_scenes, write_scenes
 
 
 def test_a_detector_is_saved_and_loaded(detector, oracle, tmp_path):
@@ -37,7 +37,7 @@ def scenes(tmp_path_factory):
     """A folder of few scenes."""
     folder = tmp_path_factory.mktemp("scenes")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(detection.scenes, "COUNTS", {"train": 30, "test": 3})
+        patch.setattr(detection.data.scenes, "COUNTS", {"train": 30, "test": 3})
         write_scenes(folder)
     return folder
 

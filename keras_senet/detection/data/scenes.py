@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from keras_senet.data.datasets import read_digits
-from keras_senet.detection.truths import BoxedImages, make_truth
+from keras_senet.detection.data.truths import BoxedImages, make_truth
 from keras_senet.extras import require
 from keras_senet.files import write_atomically
 
