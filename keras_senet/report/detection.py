@@ -67,7 +67,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
         "export_columns": EXPORT_COLUMNS,
     }
     if record.ended:
-        detector = detection.load(Path(workdir, MODEL))
+        detector = detection.load(workdir)
         page["parts"] = _count_parameters(detector)
         if wanted.evaluation:
             try:

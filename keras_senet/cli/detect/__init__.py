@@ -1,11 +1,9 @@
 """The commands of `keras-senet detect`, one module each, and what they share."""
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from keras_senet.cli.options.sources import EXPORTED, Source
 from keras_senet.cli.tables import status
-from keras_senet.runs import MODEL
 from keras_senet.runs.record import read_recipe
 from keras_senet_cli import quiet
 
@@ -19,8 +17,7 @@ def load_detector(source: Source) -> Any:
             return load_exported(source.text)
         from keras_senet import detection
 
-        path = Path(source.text)
-        return detection.load(path / MODEL if source.kind == "run" else path)
+        return detection.load(source.text)
 
 
 class Opened(NamedTuple):
@@ -40,7 +37,7 @@ def open_images(options: Any) -> Opened:
 
     name = options.dataset
     if name is None and options.source.kind == "run":
-        name = read_recipe(options.source.text).dataset
+        name = read_recipe(options.source.text, detection.Recipe).dataset
     if name is None:
         raise ValueError(
             f"--dataset must be given, as {options.source.text!r} is no training run: scenes, a "
