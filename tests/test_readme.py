@@ -130,5 +130,6 @@ def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
     (tmp_path / "run" / "exports").mkdir()
     (tmp_path / "run" / "exports" / "model.int8.tflite").touch()
     monkeypatch.chdir(tmp_path)
-    _, command, *arguments = shlex.split(line, comments=True)
+    _, *words = shlex.split(line, comments=True)
+    command, arguments = keras_senet_cli.split_command(words)
     assert read_options(command, CLASSES[command], arguments) is not None

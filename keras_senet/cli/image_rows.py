@@ -50,7 +50,7 @@ def report(
             names = ", ".join(row.image for row in bad)
             text = f"left out, as they cannot be used: {names}"
             console.print(text)
-    if bad and len(bad) == len(rows):
+    elif bad and len(bad) == len(rows):
         raise ValueError(_describe(bad))
     if options.csv:
         lines = itertools.chain.from_iterable(map(to_lines, rows))

@@ -43,6 +43,14 @@ def workdir(tmp_path_factory, coco, detector):
     return leave(tmp_path_factory.mktemp("runs") / "run", coco, detector)
 
 
+@pytest.fixture
+def loaded(monkeypatch, detector):
+    """The detector of the tests in place of those of files, as they are equal: it has been
+    traced.
+    """
+    monkeypatch.setattr(detection, "load", lambda path: detector)
+
+
 def files(coco):
     return [str(coco / "images" / f"{i}.png") for i in range(2)]
 
@@ -65,6 +73,7 @@ def test_predictions_are_what_the_detector_finds(run, coco, workdir, detector, t
         np.testing.assert_allclose(boxes, found.boxes[chosen], rtol=1e-6)
 
 
+@pytest.mark.usefixtures("loaded")
 def test_a_table_of_predictions_and_pictures(run, coco, workdir, detector, tmp_path):
     table, pictures = tmp_path / "a.csv", tmp_path / "pictures"
     status, printed, _ = run(
@@ -89,6 +98,7 @@ def test_pictures_keep_their_folders_and_do_not_meet():
     assert names == ["x.png.png", "b/x.png", "x.jpg.png", "y.png"]
 
 
+@pytest.mark.usefixtures("loaded")
 def test_images_that_cannot_be_used(run, coco, workdir, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"\x89PNG\r\n\x1a\n")
@@ -104,6 +114,7 @@ def test_images_that_cannot_be_used(run, coco, workdir, tmp_path):
     assert [row["image"] for row in json.loads(printed)] == [files(coco)[0]]
 
 
+@pytest.mark.usefixtures("loaded")
 def test_an_evaluation_has_cocos_figures(run, coco, workdir, detector, tmp_path):
     output = tmp_path / "results"
     status, printed, _ = run("detect", "evaluate", "--workdir", workdir, "--output", output)
@@ -133,6 +144,7 @@ def test_an_evaluation_has_cocos_figures(run, coco, workdir, detector, tmp_path)
         assert (output / name).read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.usefixtures("loaded")
 def test_an_evaluation_as_json_writes_to_the_run(run, coco, detector, tmp_path):
     workdir = leave(tmp_path / "run", coco, detector)
     (workdir / "report.json").write_text('{"exports": []}')
@@ -212,7 +224,7 @@ def classifier(tmp_path):
         (("detect", "evaluate", "--workdir", "RUN", "--dataset", "scenes"), "has the classes a, b"),
         (
             ("detect", "evaluate", "--workdir", "RUN", "--dataset", "nowhere"),
-            "no dataset and no folder",
+            "There is no dataset 'nowhere'",
         ),
         (("detect", "export", "RUN", "--size", "50"), "--size must be one or two multiples of 32"),
         (("predict", "IMAGE", "--workdir", "RUN"), "a training run of detection"),
@@ -225,6 +237,7 @@ def classifier(tmp_path):
         (("excitations", "--workdir", "RUN"), "a training run of detection"),
     ],
 )
+@pytest.mark.usefixtures("loaded")
 def test_what_is_no_detector_is_one_line(
     run, workdir, coco, classifier, tmp_path, monkeypatch, arguments, message
 ):

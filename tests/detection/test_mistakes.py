@@ -1,4 +1,4 @@
-"""Mistakes of a detector: a picture of each kind, and pycocotools' matches on the oracle's images."""
+"""Mistakes of a detector: one of each kind, and pycocotools' matches on the oracle's images."""
 
 import json
 from collections import Counter
