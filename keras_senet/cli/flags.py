@@ -356,6 +356,7 @@ def spell_flags(cls: type, message: str) -> str:
     names = {name: name for name in names - {"recipe", "model"}}
     if recipe := _recipe_class(cls):
         names |= {name: name for name in flat_fields(recipe)}
+        names |= {field: name for (_, field), name in getattr(recipe, "RENAMED", {}).items()}
         names |= {each.name: f"se.{each.name}" for each in dataclasses.fields(SE)}
 
     def spell(name, value=""):

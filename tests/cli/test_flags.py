@@ -80,14 +80,6 @@ def test_values_are_read(text, field, value, tmp_path, monkeypatch):
         ("predict a.jpg --model", "--model requires an argument"),
         ("report", "WORKDIR must be given"),
         ("report a b", "no place for 'b'"),
-        (
-            "detect train --workdir w --recipe scenes --proposals 3",
-            "--proposals must be two numbers above 0. Received: --proposals 3",
-        ),
-        (
-            "detect train --workdir w --recipe scenes --anchor-sizes 8 9",
-            "--anchor-sizes must be five numbers above 0, of P2 to P6. Received: --anchor-sizes 8 9",
-        ),
         ("detect predict --workdir w", "IMAGE must be given"),
         ("ablate --workdir w --recipe digits --se.reduction 3", "Unknown option: --se.reduction"),
     ],

@@ -227,6 +227,14 @@ def classifier(tmp_path):
             "There is no dataset 'nowhere'",
         ),
         (("detect", "export", "RUN", "--size", "50"), "--size must be one or two multiples of 32"),
+        (
+            ("detect", "train", "--workdir", "a", "--recipe", "scenes", "--proposals", "3"),
+            "--proposals must be two numbers above 0. Received: --proposals 3",
+        ),
+        (
+            ("detect", "train", "--workdir", "a", "--recipe", "scenes", "--anchor-sizes", "8", "9"),
+            "--anchor-sizes must be five numbers above 0, of P2 to P6. Received: --anchor-sizes 8",
+        ),
         (("predict", "IMAGE", "--workdir", "RUN"), "a training run of detection"),
         (("predict", "IMAGE", "--model", "FILE"), "holds a detector"),
         (("evaluate", "--workdir", "RUN"), "a training run of detection"),
