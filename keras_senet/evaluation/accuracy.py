@@ -184,15 +184,20 @@ class ArrayBatches:
             yield (images[:, None],), labels
 
 
-def track(batches: Any, progress: "bool | Console", description: str) -> Iterable[tuple]:
-    """The batches, with a progress bar where `progress` asks for one: see `evaluate`."""
+def track(
+    batches: Any, progress: "bool | Console", description: str, total: int | None = None
+) -> Iterable[Any]:
+    """The batches, or others of which `total` says how many there are, with a progress bar where
+    `progress` asks for one: see `evaluate`.
+    """
     from rich.console import Console
     from rich.progress import track as track_on
 
     console = progress if isinstance(progress, Console) else Console(stderr=True)
     visible = progress and console.is_terminal
+    total = len(batches) if total is None else total
     return track_on(
-        batches, description, len(batches), console=console, transient=True, disable=not visible
+        batches, description, total, console=console, transient=True, disable=not visible
     )
 
 

@@ -98,6 +98,8 @@ class Recipe:
     chosen            why `pick_recipe` has chosen it, where nobody named a recipe
     """
 
+    TASK: ClassVar[str] = "classification"
+
     model: str = "SEResNet20"
     depths: tuple[int, ...] = ()
     se: SE | None = SE()

@@ -127,7 +127,7 @@ def test_curves_go_through_the_metrics(root, trained):
     charts = list(section(root, "training").all("figure"))
     assert [chart.one("h3").text for chart in charts] == ["Loss", "Top-1 error", "Learning rate"]
     readout = json.loads(charts[1].attributes["data-readout"])
-    assert readout["epochs"] == [1, 2]
+    assert readout["points"] == [1, 2]
     assert readout["at"] == [0, 100]
     expected = [
         [f"{100 * (1 - float(row[name])):.2f}" for row in rows]

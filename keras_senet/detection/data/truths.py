@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -97,6 +97,15 @@ class BoxedImages:
             (height, width), (h, w) = image.shape[:2], self.sizes[index]
             raise ValueError(f"it has {width} x {height} pixels, and its boxes are for {w} x {h}")
         return image
+
+    def subset(self, indices: Sequence[int]) -> "BoxedImages":
+        """The images of these indices."""
+        chosen = {
+            each: [getattr(self, each)[int(i)] for i in indices]
+            for each in ("images", "sizes", "truths", "ids", "names")
+            if len(getattr(self, each))
+        }
+        return replace(self, **chosen)
 
     def listing(self) -> dict[str, int]:
         """What identifies the images: how many, and a checksum of their sizes and boxes."""
