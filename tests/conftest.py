@@ -19,6 +19,10 @@ if keras.backend.backend() == "tensorflow":
     (CPU,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 else:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", 8)  # before JAX starts, too
     sys.modules["tensorflow"] = None  # an import fails, as where it is not installed
 
 

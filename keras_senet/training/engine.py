@@ -176,7 +176,7 @@ def _check_replicas(recipe, replicas):
             f"`batch_size` must be a multiple of {micro_batches}: {replicas} replicas times "
             f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
         )
-    if recipe.xla and replicas > 1:
+    if recipe.xla and replicas > 1 and keras.backend.backend() == "tensorflow":
         raise ValueError(
             f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"
         )

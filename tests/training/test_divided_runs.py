@@ -91,7 +91,7 @@ def test_images_that_are_added_or_removed_are_noticed(photos, tmp_path, capsys, 
     fields = RECIPES["digits"].override(dataset=str(photos), epochs=1, warmup_epochs=0.0)
     make(fields, tmp_path / "run", lower_batch=True)._begin_at(0)
     (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
-    (tmp_path / "run" / "checkpoints" / "ckpt-1.index").touch()
+    (tmp_path / "run" / "checkpoints" / "ckpt-1.safetensors").touch()
     about = json.loads((tmp_path / "run" / "recipe.json").read_text())
     del about["class_names"]  # as in a run of an earlier version
     (tmp_path / "run" / "recipe.json").write_text(json.dumps(about))
