@@ -173,8 +173,7 @@ class Constructor:
         if weights is None:
             return build(self.spec, self.preprocessing)
         source = checkpoints.resolve(weights, self.base.name)
-        if isinstance(source, checkpoints.Checkpoint):
-            self.base.check_published(self.spec)
+        self.base.check_published(self.spec, source)
         if include_top:
             check_activation(classifier_activation)
             if isinstance(source, checkpoints.Checkpoint) and classes != self.classes:
@@ -207,8 +206,12 @@ class Constructor:
             options["input_shape"] = (*size, channels) if is_last else (channels, *size)
         return self(weights=weights, include_top=classes is not None, **options)
 
-    def check_published(self, spec: Any) -> None:
-        """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
+    def check_published(self, spec: Any, source: Any) -> None:
+        """Raises ValueError unless `spec` is this network in a published form, dilated or not, if
+        `source` is published weights: other files say their architecture, and are compared later.
+        """
+        if not isinstance(source, checkpoints.Checkpoint) or checkpoints.is_packaged(source):
+            return
         family = next(iter(self.spec.forms), None)
         own, other = (each.forms.get(family, each) for each in (self.spec, spec))
         changed = [name for name, *_ in differences(describe(own), other)]
@@ -270,10 +273,8 @@ def _model(images, outputs, name, spec, preprocessing):
 
 def _published_tags(name):
     """The published weights as the docstring lists them."""
-    if not checkpoints.is_published(name):
-        return "there are no published ones: "
-    tags = (checkpoint.tag for checkpoint in checkpoints.list_weights(name))
-    return "".join(f'"{tag}", ' for tag in dict.fromkeys(["imagenet", *tags]))
+    tags = checkpoints.list_tags(name)
+    return "".join(f'"{tag}", ' for tag in tags) or "there are no published ones: "
 
 
 def _check_stages(spec, model):

@@ -3,11 +3,13 @@
 import io
 import zipfile
 
+import keras
 import numpy as np
 import pytest
 
 from keras_senet import data
 from keras_senet.data import arrays
+from keras_senet.extras import MissingExtraError
 
 RANDOM = np.random.default_rng(0)
 X = RANDOM.integers(0, 256, (12, 8, 6, 3), "uint8")
@@ -129,6 +131,12 @@ def test_every_single_byte_that_changes_is_found_or_changes_nothing(tmp_path):
             assert "\n" not in str(error)  # noqa: PT017
         else:
             np.testing.assert_array_equal(dataset.images, X)
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow is there")
+def test_a_prepared_dataset_needs_tensorflow_and_says_so(tmp_path):
+    with pytest.raises(MissingExtraError, match="This needs the package 'tensorflow'"):
+        data.load("cifar10", "train", tmp_path)
 
 
 def test_images_that_do_not_fit_into_memory_are_a_line(tmp_path, monkeypatch):
