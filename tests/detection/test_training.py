@@ -149,6 +149,20 @@ def test_two_replicas_are_one_device(tmp_path, runs):
         np.testing.assert_allclose(two.numpy(), one, rtol=1e-5, atol=1e-5, err_msg=two.path)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_trains(tmp_path, precision):
+    """In micro-batches, with a moving average; the file that is written is of float32."""
+    fields = {"precision": precision, "accumulation": 2, "ema": 0.5, "clip_norm": 1.0}
+    trainer = train(tmp_path, RECIPE.override(**fields))
+    assert keras.config.dtype_policy().name == "float32"
+    for variable in trainer.detector.variables:
+        assert variable.dtype == "float32"
+        assert np.isfinite(variable).all()
+    losses = [row["loss"] for row in Metrics(tmp_path / "metrics.csv").read()]
+    assert losses[1] < losses[0]
+
+
 @pytest.fixture
 def backbone(tmp_path):
     """A file of weights of the backbone, with statistics that are not those of the start."""
