@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -87,6 +88,12 @@ class Detector:
         found = copy.copy(self)
         found.proposer, found.head, found._functions = proposer, head, {}
         return found
+
+    def save(self, path: str | Path) -> None:
+        """Writes a `.safetensors` file, which `detection.load` reads. Raises as `files.save`."""
+        from keras_senet.detection import files  # which reads detectors, too
+
+        files.save(self, path)
 
     def assign(self, entries: Entries) -> None:
         """Gives the variables their values, by the names that files have for them.

@@ -70,7 +70,7 @@ def assert_same(model, expected):
 
 def run(trainer, first, last):
     for number, batch in zip(range(first, last), trainer._batches(first), strict=False):
-        outcome = trainer.step(*batch, number)
+        outcome = trainer.step(batch, number)
     return outcome
 
 
