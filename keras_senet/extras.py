@@ -41,7 +41,8 @@ def load_names(package: str, homes: Mapping[str, str]) -> Callable[[str], Any]:
 
     def __getattr__(name):  # noqa: N807
         if name in homes:
-            value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
+            with needs_tensorflow():
+                value = getattr(importlib.import_module(f"{package}.{homes[name]}"), name)
             setattr(sys.modules[package], name, value)
             return value
         if not name.startswith("_") and find_spec(f"{package}.{name}"):

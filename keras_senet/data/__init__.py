@@ -1,27 +1,23 @@
 """Datasets, and the order and augmentation of their images by (seed, epoch, position)."""
 
-from keras_senet.extras import needs_tensorflow
+from keras_senet.extras import load_names
+from keras_senet.recipes.augmentation import Augmentation
 
-with needs_tensorflow():
-    from keras_senet.data.datasets import DATASETS, lacks_evaluation, load, resolve_split, splits
-    from keras_senet.data.decoding import Corrupt, CorruptImageError
-    from keras_senet.data.evaluation import EvaluationBatches, evaluation_batches
-    from keras_senet.data.sources import Dataset, Encoded
-    from keras_senet.data.training import TrainingData
-    from keras_senet.recipes.augmentation import Augmentation
-
-__all__ = [
-    "DATASETS",
-    "Augmentation",
-    "Corrupt",
-    "CorruptImageError",
-    "Dataset",
-    "Encoded",
-    "EvaluationBatches",
-    "TrainingData",
-    "evaluation_batches",
-    "lacks_evaluation",
-    "load",
-    "resolve_split",
-    "splits",
-]
+# Where the names are: only some need TensorFlow, and all are imported when they are first used.
+HOMES = {
+    "Corrupt": "corrupt",
+    "CorruptImageError": "corrupt",
+    "DATASETS": "datasets",
+    "Dataset": "sources",
+    "DeviceImages": "device",
+    "Encoded": "sources",
+    "EvaluationBatches": "evaluation",
+    "TrainingData": "training",
+    "evaluation_batches": "evaluation",
+    "lacks_evaluation": "datasets",
+    "load": "datasets",
+    "resolve_split": "datasets",
+    "splits": "datasets",
+}
+__all__ = ["Augmentation", *HOMES]
+__getattr__ = load_names(__name__, HOMES)

@@ -1,30 +1,15 @@
 """Boxes of encoded images to uint8 tensors, in a graph, and what is wrong with a corrupt image."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.data.corrupt import Corrupt
 from keras_senet.images import headers
 from keras_senet.images.decoding import decode, decode_jpeg_window, describe_error
 
 MARGIN = 4  # pixels
-
-
-class Corrupt(NamedTuple):
-    """An image that cannot be used: its index in the dataset, its name, and why."""
-
-    index: int  # pyright: ignore[reportIncompatibleMethodOverride] -- hides tuple.index
-    name: str
-    reason: str
-
-    def __str__(self) -> str:
-        return f"{self.name} cannot be used: {self.reason}"
-
-
-class CorruptImageError(ValueError):
-    """An image cannot be decoded or has no valid label; the message names the file and why."""
 
 
 def read_headers(encoded: Sequence[bytes], upright: bool = True) -> tuple[np.ndarray, np.ndarray]:

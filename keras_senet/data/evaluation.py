@@ -6,7 +6,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from keras_senet.data.decoding import Corrupt, CorruptImageError, check_labels, find_corrupt
+from keras_senet.data.corrupt import Corrupt, CorruptImageError
+from keras_senet.data.decoding import check_labels, find_corrupt
 from keras_senet.data.pipelines import fetch_in_graph, map_decoding, map_reading, set_options
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.fields import check_argument

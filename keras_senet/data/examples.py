@@ -6,8 +6,6 @@ entry (1) per feature.
 
 from collections.abc import Callable, Iterator, Mapping
 
-import tensorflow as tf
-
 from keras_senet.protobuf import LONGEST, read_varint
 
 PAGE = 4096  # bytes: reading less costs the disk as much
@@ -22,7 +20,7 @@ class NotAnExampleError(ValueError):
 
 def read_image_and_label(record: bytes, image_key: str, label_key: str) -> tuple[bytes, int]:
     """(bytes, integer) of two features of a record."""
-    features = _parse(tf.train.Example, record).features.feature
+    features = _parse("Example", record).features.feature
     return _only(features, image_key, "bytes_list"), _only(features, label_key, "int64_list")
 
 
@@ -62,7 +60,7 @@ def read_integer(read: Callable[[int, int], bytes], at: int, end: int, key: str)
     pages = Pages(read, at, end)
     for begin, after in pages.entries():
         if after - begin <= SMALL:
-            features = _parse(tf.train.Features, pages.get(begin, after - begin)).feature
+            features = _parse("Features", pages.get(begin, after - begin)).feature
             if key in features:
                 return _only(features, key, "int64_list")
     raise NotAnExampleError(f"it has no feature {key!r}")
@@ -84,7 +82,7 @@ def read_features(
                 content = content[_read_length(content, content[:1])[1] :]
             found[key] = [content[: beginning[key]]]
             continue
-        entry = _parse(tf.train.Features, pages.get(begin, after - begin))
+        entry = _parse("Features", pages.get(begin, after - begin))
         (feature,) = entry.feature.values()
         kind = feature.WhichOneof("kind")
         found[key] = list(getattr(feature, kind).value) if kind else []
@@ -92,8 +90,10 @@ def read_features(
 
 
 def _parse(message, content):
+    import tensorflow as tf  # other data need no TensorFlow
+
     try:
-        return message.FromString(content)
+        return getattr(tf.train, message).FromString(content)
     except Exception as error:  # protobuf's DecodeError, whose module differs between its versions
         raise NotAnExampleError("it is not a tf.train.Example") from error
 

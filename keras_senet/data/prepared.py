@@ -4,7 +4,6 @@ import functools
 import math
 
 import numpy as np
-import tensorflow as tf
 
 from keras_senet.data.examples import read_image_and_label, read_integer
 from keras_senet.data.records import RecordFiles
@@ -178,6 +177,8 @@ def open_records(info, *splits: str) -> RecordFiles:
 
 def _decode_all(dataset):
     """The same in memory."""
+    import tensorflow as tf
+
     images = np.empty((len(dataset), *dataset.image_shape), "uint8")
     labels = np.empty(len(dataset), "int64")
     wanted = {

@@ -1,15 +1,19 @@
-"""Where images come from: arrays in memory, or encoded images with random access."""
+"""Where images come from: arrays in memory, or encoded images with random access.
+
+Only what decodes images or is part of a `tf.data` pipeline needs TensorFlow.
+"""
+
+from __future__ import annotations
 
 import abc
 import zlib
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import tensorflow as tf
 
-from keras_senet.data import decoding
-from keras_senet.images.decoding import decode, read_orientation
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,6 +31,7 @@ class Dataset:
     labels: Any  # an array, or a property that returns one
     class_names: tuple[str, ...]
     files: dict[str, int] = field(default_factory=dict)
+    is_in_memory = True  # decoded, and all of one size
 
     def __post_init__(self):
         shape, kind = np.shape(self.images), getattr(self.images, "dtype", None)
@@ -49,6 +54,8 @@ class Dataset:
     @property
     def raw(self) -> tf.TensorSpec:
         """What `fetch` returns for an image."""
+        import tensorflow as tf
+
         return tf.TensorSpec(self.image_shape, tf.uint8)
 
     def name_of(self, index: int) -> str:
@@ -59,7 +66,7 @@ class Dataset:
         """What tells the images apart, wherever the dataset is."""
         return [str(index) for index in range(len(self))]
 
-    def select(self, indices: np.ndarray) -> "Subset":
+    def select(self, indices: np.ndarray) -> Subset:
         """The images of these indices (n,), as a dataset."""
         return Subset(self, indices)
 
@@ -85,6 +92,10 @@ class Dataset:
 
     def decode_box(self, raw, windows, choose, size, orientation):
         """The box of the window of an image, (2, 4): uint8 (h, w, C)."""
+        import tensorflow as tf
+
+        from keras_senet.data import decoding
+
         window, box = tf.unstack(windows)
         return decoding.crop_box(decoding.crop_box(raw, window), box)
 
@@ -102,12 +113,19 @@ class Encoded(abc.ABC):
     """
 
     labels: Any  # an array, or a property that returns one
-    raw = tf.TensorSpec((), tf.string)  # what `fetch` returns for an image
     upright = True  # whether images are rotated as their EXIF orientation says
+    is_in_memory = False
 
     def __init__(self, class_names, image_shape):
         self.class_names = tuple(class_names)
         self.image_shape = tuple(image_shape)
+
+    @property
+    def raw(self) -> tf.TensorSpec:
+        """What `fetch` returns for an image."""
+        import tensorflow as tf
+
+        return tf.TensorSpec((), tf.string)
 
     @abc.abstractmethod
     def __len__(self) -> int: ...
@@ -124,7 +142,7 @@ class Encoded(abc.ABC):
         """What tells the images apart, wherever the dataset is."""
         return [str(index) for index in range(len(self))]
 
-    def select(self, indices: np.ndarray) -> "Encoded":
+    def select(self, indices: np.ndarray) -> Encoded:
         """The images of these indices (n,), as a dataset."""
         return Subset(self, indices)
 
@@ -136,6 +154,10 @@ class Encoded(abc.ABC):
         """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of
         `headers`, if it is known.
         """
+        import tensorflow as tf
+
+        from keras_senet.images.decoding import decode, read_orientation
+
         if orientation is None:
             orientation = read_orientation(raw)
         image = decode(raw, self.image_shape[-1], orientation if self.upright else 1)
@@ -143,12 +165,16 @@ class Encoded(abc.ABC):
 
     def headers(self, raw):
         """(sizes, orientations) of encoded images: see `decoding.read_headers`."""
+        from keras_senet.data import decoding
+
         return decoding.read_headers(raw, self.upright)
 
     def decode_box(self, raw, windows, choose, size, orientation):
         """The box of the window of an encoded image, or the one that `choose` returns: see
         `decoding.decode_box`.
         """
+        from keras_senet.data import decoding
+
         return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)
 
 
@@ -158,12 +184,17 @@ class Subset(Encoded):
     def __init__(self, dataset: Dataset | Encoded, indices: np.ndarray):
         super().__init__(dataset.class_names, dataset.image_shape)
         self.dataset, self.indices = dataset, np.asarray(indices)
-        self.raw, self.upright = dataset.raw, getattr(dataset, "upright", True)
+        self.is_in_memory, self.upright = dataset.is_in_memory, getattr(dataset, "upright", True)
         self.decode, self.headers = dataset.decode, dataset.headers
         self.decode_box = dataset.decode_box
 
     def __len__(self) -> int:
         return len(self.indices)
+
+    @property
+    def raw(self) -> tf.TensorSpec:
+        """That of the dataset."""
+        return self.dataset.raw
 
     @property
     def labels(self):

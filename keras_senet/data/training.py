@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.data import boxes, decoding
+from keras_senet.data.corrupt import Corrupt, CorruptImageError
 from keras_senet.data.mixing import draw_mixing, mix_pairs
 from keras_senet.data.operations import augment_operation, derive_seed, resize_square
 from keras_senet.data.order import Balanced, propose_replacements, shuffle
@@ -69,7 +70,7 @@ class TrainingData:
         if not 1 <= batch_size <= count:
             for index in range(count if count < min(batch_size, FEW) else 0):
                 if corrupt := decoding.find_corrupt(self.dataset, index):
-                    raise decoding.CorruptImageError(str(corrupt))
+                    raise CorruptImageError(str(corrupt))
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {count}. "
                 f"Received: batch_size={batch_size}"
@@ -203,7 +204,7 @@ class TrainingData:
         positions = tf.range(step * self.batch_size, (step + 1) * self.batch_size, dtype=tf.int64)
         return self._find_indices(positions, skip).numpy()
 
-    def corrupt_at(self, step: int, skip: Set[int] = frozenset()) -> list[decoding.Corrupt]:
+    def corrupt_at(self, step: int, skip: Set[int] = frozenset()) -> list[Corrupt]:
         """`Corrupt` (index, name, reason) of each image of a step's batch that cannot be used."""
         indices = np.unique(self.indices(step, skip))
         found = (decoding.find_corrupt(self.dataset, index) for index in indices)

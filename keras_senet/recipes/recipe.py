@@ -178,6 +178,14 @@ class Recipe:
                 self, "normalization", is_own, '"network" with `weights`, which have theirs'
             )
 
+    @property
+    def together(self) -> int:
+        """How many images must be in one micro-batch: those that are mixed."""
+        return 2 if self.augmentation.mixes else 1
+
+    def count_warmup_steps(self, steps_per_epoch: int) -> int:
+        return round(self.warmup_epochs * steps_per_epoch)
+
     def flat(self) -> dict[str, Any]:
         """All fields by name, those of the augmentation too: what flags and messages name."""
         own = {name: value for name, value in vars(self).items() if name != "augmentation"}

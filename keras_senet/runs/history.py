@@ -32,12 +32,12 @@ class Segment(NamedTuple):
             that of the last restart
     """
 
-    recipe: Recipe
+    recipe: Any
     first: int = 0
     origin: int = 0
 
 
-def extend(segments: Sequence[Segment], recipe: Recipe, begun: int, restart: bool) -> list[Segment]:
+def extend(segments: Sequence[Segment], recipe: Any, begun: int, restart: bool) -> list[Segment]:
     """The segments of a run of which `begun` epochs have begun, and whose other ones follow a
     recipe with more epochs.
 
@@ -45,7 +45,7 @@ def extend(segments: Sequence[Segment], recipe: Recipe, begun: int, restart: boo
         ValueError: for a warm-up that is longer than what is left.
     """
     origin = begun if restart else segments[-1].origin
-    if recipe.warmup_epochs > recipe.epochs - origin:
+    if restart and recipe.warmup_epochs > recipe.epochs - origin:
         raise ValueError(
             f"`warmup_epochs` must be at most {recipe.epochs - origin}, the epochs after the "
             f"restart. Received: warmup_epochs={recipe.warmup_epochs}"
@@ -65,8 +65,9 @@ def to_json(segments: Sequence[Segment]) -> dict[str, Any]:
     return about | {"history": entries}
 
 
-def from_json(content: Mapping[str, Any]) -> list[Segment]:
-    """The segments of a `recipe.json`; one of a run that was not extended.
+def from_json(content: Mapping[str, Any], kind: Any = Recipe) -> list[Segment]:
+    """The segments of a `recipe.json` with recipes of this class; one of a run that was not
+    extended.
 
     Raises:
         ValueError, KeyError, TypeError or AttributeError: if it is damaged.
@@ -74,7 +75,7 @@ def from_json(content: Mapping[str, Any]) -> list[Segment]:
     recipe = content["recipe"]
     return [
         Segment(
-            Recipe.from_json(entry.get("recipe", recipe)),
+            kind.from_json(entry.get("recipe", recipe)),
             int(entry["first_epoch"]),
             int(entry["schedule_from"]),
         )

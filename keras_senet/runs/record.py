@@ -61,11 +61,11 @@ def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
     return read_recipe(path), Metrics(Path(path) / METRICS).read()
 
 
-def read_recipe(path: str | Path) -> Recipe:
-    """The recipe of a work directory. Raises as `read_record` does."""
+def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
+    """The recipe of a work directory, of this class. Raises as `read_record` does."""
     file = Path(path) / RECIPE
     try:
-        return Recipe.from_json(json.loads(file.read_text())["recipe"])
+        return kind.from_json(json.loads(file.read_text())["recipe"])
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{str(path)!r} holds no training run: there is no {RECIPE}"

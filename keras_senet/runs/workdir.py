@@ -10,13 +10,13 @@ from typing import Any
 import keras
 
 from keras_senet.files import replacing, write_atomically
-from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import METRICS, NETWORK, RECIPE, STATES, WEIGHTS, history, listing
 from keras_senet.runs.lock import locked
 from keras_senet.runs.tables import Metrics, SkippedImages
 from keras_senet.weights import save_weights
 
 NOT_COMPARED = ("source", "result", "chosen")
+CLASSIFICATION = "classification"
 OF_IMAGES = ("dataset", "validation_fraction", "seed")  # fields that say which images a run has
 
 
@@ -29,6 +29,7 @@ class WorkDir:
         environment: what `environment()` returns.
         images: the datasets of the run by the names of their splits; None does not compare them.
         class_names: of the run's classes, in the order of the network's output.
+        task: what is trained; `recipe.json` has it unless that is classification.
         engine: the name of the loop that trains.
         start: what the weights are that the run begins from, as plain data; None if they are
             random.
@@ -57,11 +58,12 @@ class WorkDir:
     def __init__(
         self,
         path: str | Path,
-        recipe: Recipe,
+        recipe: Any,
         environment: Mapping[str, Any],
         *,
         images: Mapping[str, Any] | None = None,
         class_names: Sequence[str] = (),
+        task: str = CLASSIFICATION,
         engine: str = "trainer",
         start: Mapping[str, Any] | None = None,
         writable: bool = True,
@@ -86,6 +88,8 @@ class WorkDir:
             "class_names": list(class_names),
             "images": listing.fingerprint(images or {}, self._listings),
         } | ({"start": dict(start)} if start else {})
+        if task != CLASSIFICATION:
+            content["task"] = task
         if restart and not self._recipe_file.exists():
             raise ValueError(
                 f"`restart` is for a run with fewer epochs, and {str(self.path)!r} holds none. "
@@ -107,8 +111,10 @@ class WorkDir:
             self._write_recipe(content)
             return
         there = self._read_recipe_file()
+        if (kind := there.get("task", CLASSIFICATION)) != content.get("task", CLASSIFICATION):
+            raise ValueError(f"The work directory {str(self.path)!r} belongs to a run of {kind}")
         try:
-            segments = history.from_json(there)
+            segments = history.from_json(there, type(recipe))
             engine = there.get("engine", "trainer")
             environment = dict(there.get("environment", {}))
             images = {split: dict(each) for split, each in there.get("images", {}).items()}
@@ -117,7 +123,7 @@ class WorkDir:
         stored = _compared(segments[-1].recipe, engine)
         given = _compared(recipe, content["engine"])
         self.segments = segments
-        if images and content["images"] and all(stored[n] == given[n] for n in OF_IMAGES):
+        if images and content["images"] and all(stored.get(n) == given.get(n) for n in OF_IMAGES):
             # First: the batch size may only differ as it was lowered to the number of images.
             self._compare_images(images, content["images"])
         extends = self._is_extension(stored, given)

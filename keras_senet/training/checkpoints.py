@@ -3,6 +3,7 @@
 import re
 import shutil
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ class Checkpoints:
         folder: where they are.
         keep: how many.
         every_steps, every_minutes: how often `due` says so; 0 is never.
+        sums: the names of the numbers that are saved besides the step.
         objects: what is saved: models, optimizers, variables, by name.
 
     Attributes:
@@ -33,13 +35,18 @@ class Checkpoints:
     """
 
     def __init__(
-        self, folder: Path, *, keep: int, every_steps: int, every_minutes: float, **objects: Any
+        self,
+        folder: Path,
+        *,
+        keep: int,
+        every_steps: int,
+        every_minutes: float,
+        sums: Sequence[str],
+        **objects: Any,
     ):
         self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
-        self.state = {
-            name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", "loss", "correct")
-        }
+        self.state = {name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", *sums)}
         self.checkpoint = tf.train.Checkpoint(**objects, state=self.state)
         _ = self.checkpoint.save_counter  # creates it: `tf.train.CheckpointManager` saves it
         self.damaged: dict[Path, str] = {}
@@ -64,15 +71,15 @@ class Checkpoints:
         """
         return [self.folder / f"ckpt-{step}" for step in list_steps(self.folder)]
 
-    def save(self, step: int, loss: float, correct: float) -> None:
-        """Saves the objects and three numbers; a kill or a full disk leaves the earlier checkpoints
+    def save(self, step: int, sums: Mapping[str, float]) -> None:
+        """Saves the objects and the numbers; a kill or a full disk leaves the earlier checkpoints
         as they are.
 
         Raises:
             OSError: if it cannot be written, such as when the disk is full.
         """
-        for variable, value in zip(self.state.values(), (step, loss, correct), strict=True):
-            variable.assign(value)
+        for name, value in {"step": step, **sums}.items():
+            self.state[name].assign(value)
         before, path = self.latest, self.folder / f"ckpt-{step}"
         try:
             self.checkpoint.write(str(path))
@@ -100,8 +107,8 @@ class Checkpoints:
             for file in sorted(_files(path), reverse=True):
                 file.unlink(missing_ok=True)
 
-    def restore(self) -> tuple[int, float, float]:
-        """(step, loss, correct) of the newest checkpoint that is whole, whose values the objects
+    def restore(self) -> tuple[int, dict[str, float]]:
+        """The step and the sums of the newest checkpoint that is whole, whose values the objects
         have then.
 
         Zeros if there never was one: one whose writing was interrupted is none.
@@ -117,14 +124,14 @@ class Checkpoints:
                 if not _temporary_folder(path).exists():
                     self.damaged[path] = str(error).partition("\n")[0]
             else:
-                step, loss, correct = (float(variable) for variable in self.state.values())
-                return int(step), loss, correct
+                sums = {name: float(variable) for name, variable in self.state.items()}
+                return int(sums.pop("step")), sums
         reason = next(iter(self.damaged.values()), "it names no checkpoint")
         if self.damaged or self.folder.is_file() or (self.folder / "checkpoint").exists():
             raise ValueError(
                 f"{str(self.folder)!r} is damaged ({reason}); remove it to begin again"
             )
-        return 0, 0.0, 0.0
+        return 0, {name: 0.0 for name in self.state if name != "step"}
 
     def notes(self, step: int) -> list[str]:
         """What to say of the damaged checkpoints when the run continues at this step."""

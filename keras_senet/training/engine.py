@@ -2,26 +2,22 @@
 
 import contextlib
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from keras_senet.data.division import format_splits
-from keras_senet.evaluation import Evaluation, per_class_csv
-from keras_senet.evaluation.networks import Images
 from keras_senet.files import write_atomically
-from keras_senet.plots.curves import training_curves
-from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import PER_CLASS, SPLIT
+from keras_senet.runs import SPLIT
 from keras_senet.runs.environment import environment
 from keras_senet.runs.load import is_run
-from keras_senet.runs.record import describe_recipe, read_recipe
+from keras_senet.runs.record import read_recipe
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
-from keras_senet.training.inputs import load_images, lower_batch_size, make_batches
+from keras_senet.training.classification import Classification
+from keras_senet.training.inputs import lower_batch_size
 from keras_senet.training.logs import TensorBoard
-from keras_senet.training.network import make_network
-from keras_senet.training.phases import make_rates
-from keras_senet.training.start import read_start
+from keras_senet.training.task import MakeTask
 
 
 class Engine:
@@ -41,17 +37,19 @@ class Engine:
             than the run in the work directory, which is extended.
         lower_batch: whether a batch size above the number of training images is lowered.
         replicas: how many replicas share a batch.
+        make_task: makes what is trained of the recipe, the work directory and `data_dir`.
 
     Attributes:
+        task: the `Task`.
         began_at: the step of the run at which the last call of `train` began.
-        evaluated: the split that was evaluated last, and its `Evaluation`; None before.
+        evaluated: the split that was evaluated last, and what was found; None before.
     """
 
-    evaluated: tuple[str, Evaluation] | None = None
+    evaluated: tuple[str, Any] | None = None
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Any,
         workdir: str | Path,
         data_dir: str | None,
         *,
@@ -63,13 +61,13 @@ class Engine:
         restart: bool = False,
         lower_batch: bool = False,
         replicas: int = 1,
+        make_task: MakeTask = Classification,
     ):
         self.began_at = 0
-        start = read_start(recipe, workdir)
-        preprocessing = start and start.preprocessing
-        self.images = images = load_images(recipe, data_dir)
+        self.task = task = make_task(recipe, workdir, data_dir)
+        self.images = images = task.images
         self.train_set, self.test_set, self.split, self.final_set, _ = images
-        notes = images.notes()
+        notes = task.notes()
         if lower_batch and recipe.batch_size > len(self.train_set):
             given = recipe.batch_size
             recipe = self._lower_batch(recipe, workdir, replicas)
@@ -79,33 +77,35 @@ class Engine:
                     f"{len(self.train_set):,} training images"
                 )
         _check_replicas(recipe, replicas)
-        self.recipe = recipe
+        self.recipe = task.recipe = recipe
         self.steps_per_epoch = len(self.train_set) // recipe.batch_size
         # The images of a run that is there are compared before the batch size is refused.
-        batches = None if is_run(workdir) else make_batches(recipe, self.train_set, preprocessing)
+        batches = None if is_run(workdir) else task.make_batches()
         keras.utils.set_random_seed(recipe.seed)
         # Before there is a work directory: weights that do not fit leave none.
+        begins_from = None
         with scope or contextlib.nullcontext():
-            self.model = make_network(recipe, self.train_set, start and start.spec, preprocessing)
-            if start and not is_begun:
-                start.load_into(self.model, recipe, self.train_set.class_names)
+            self.model: Any = task.make_network()
+            if not is_begun:
+                begins_from = task.load_start(self.model)
         self.workdir = WorkDir(
             workdir,
             recipe,
             environment(),
             images=images.by_split(),
-            class_names=self.train_set.class_names,
+            class_names=task.class_names,
+            task=task.name,
             engine=name,
-            start=start and start.to_json(),
+            start=task.start,
             writable=writable,
             count_begun=lambda: self._count_begun(Path(workdir)),
             restart=restart,
         )
         self.workdir.notes += notes
-        self.data = batches or make_batches(recipe, self.train_set, preprocessing)
+        self.data = batches or task.make_batches()
         self.steps = recipe.epochs * self.steps_per_epoch
-        if start and not is_begun:
-            self.workdir.notes.append(start.describe(self.train_set.class_names))
+        if begins_from:
+            self.workdir.notes.append(begins_from)
         if self.workdir.extended:
             self.workdir.notes.append(self._describe_rates())
         self.tensorboard = TensorBoard(
@@ -122,7 +122,7 @@ class Engine:
         is_new = last.first and last.origin == last.first
         which = "a new schedule" if is_new else f"the schedule of {last.recipe.epochs} epochs"
         first = max(last.first, last.recipe.head_epochs)
-        schedule = make_rates(self.workdir.segments, self.steps_per_epoch)
+        schedule = self.task.make_rates(self.workdir.segments, self.steps_per_epoch)
         rate = float(schedule((first - last.recipe.head_epochs) * self.steps_per_epoch))
         return (
             f"from epoch {first + 1} on the learning rate is that of {which}, at first {rate:.3g}"
@@ -131,14 +131,14 @@ class Engine:
     def _lower_batch(self, recipe, workdir, replicas):
         """The recipe with the batch size that the run began with, else one that the images fill."""
         if is_run(workdir):
-            begun = read_recipe(workdir).batch_size
+            begun = read_recipe(workdir, type(recipe)).batch_size
             return recipe.override(batch_size=min(begun, recipe.batch_size))
         return lower_batch_size(recipe, len(self.train_set), replicas)
 
     @property
     def title(self) -> str:
         """The network and the dataset."""
-        return describe_recipe(self.recipe)
+        return self.task.title
 
     def _begin_at(self, step: int) -> None:
         """Prepares the work directory for the steps after this one."""
@@ -146,11 +146,10 @@ class Engine:
         if self.images.is_divided:
             write_atomically(self.workdir.path / SPLIT, format_splits(self.images.by_split()))
 
-    def _record_evaluation(self, split: str, images: Images, result: Evaluation) -> None:
-        """Keeps the evaluation of a split in `evaluated`, and writes its figures class by class."""
-        self.evaluated = split, result
-        text = per_class_csv(result, images.class_names)
-        write_atomically(self.workdir.path / PER_CLASS, text)
+    def _record_evaluation(self, split: str, found: Any) -> None:
+        """Keeps what was found on a split in `evaluated`, and writes it."""
+        self.evaluated = split, found
+        self.task.record(self.workdir.path, split, found)
 
     def _write_row(self, row: Row) -> None:
         self.workdir.metrics.append(row)
@@ -158,9 +157,7 @@ class Engine:
 
     def _save_results(self) -> None:
         """Writes the trained network and, if an epoch ended, the curves."""
-        self.workdir.save_network(self.model)
-        if rows := self.workdir.metrics.read():
-            training_curves(rows, self.workdir.path / "curves.png", self.title)
+        self.task.save_results(self.model, self.workdir, self.workdir.metrics.read())
 
     def _last_row(self) -> Row | None:
         rows = self.workdir.metrics.read()

@@ -20,11 +20,11 @@ from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
 from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
+from keras_senet.training.classification import figures_of
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images, weigh_classes
 from keras_senet.training.optimizer import make_optimizer
 from keras_senet.training.phases import make_rates, scale_recipe_rates, untrained_layers
-from keras_senet.training.validation import figures_of
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
 
@@ -132,7 +132,7 @@ class FitTrainer(Engine):
                 print(note, file=sys.stderr)
             self._begin_at(first * self.steps_per_epoch)
             if not first:
-                self.images.check_evaluated()
+                self.task.check_images()
             self._fit(first)
             self._save_results()
             return self._last_row()
@@ -277,7 +277,7 @@ class FitTrainer(Engine):
         if not is_due:
             return {}
         result = self._evaluate(images)
-        self._record_evaluation(split, images, result)
+        self._record_evaluation(split, result)
         return figures_of(result)
 
 

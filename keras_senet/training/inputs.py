@@ -1,7 +1,7 @@
 """The images of a recipe."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -36,6 +36,10 @@ class RunImages(NamedTuple):
         """The images by the names of their splits."""
         kept = {"train": self.train, self.split: self.evaluation, "test": self.test}
         return {split: images for split, images in kept.items() if images is not None}
+
+    def of(self, split: str) -> Images:
+        """The images of a split that is evaluated."""
+        return self.evaluation if split == self.split else self.by_split()[split]
 
     def notes(self) -> list[str]:
         """What the user must know of the images, lines of text."""
@@ -111,11 +115,11 @@ def make_batches(
     )
 
 
-def lower_batch_size(recipe: Recipe, images: int, replicas: int = 1) -> Recipe:
+def lower_batch_size(recipe: Any, images: int, replicas: int = 1) -> Any:
     """The recipe with the largest batch size up to its own that so many images fill and that can be
     divided into micro-batches; the recipe itself if there is none.
     """
-    step = replicas * recipe.accumulation * (2 if recipe.augmentation.mixes else 1)
+    step = replicas * recipe.accumulation * recipe.together
     batch_size = min(recipe.batch_size, images // step * step)
     return recipe.override(batch_size=batch_size) if batch_size else recipe
 

@@ -6,8 +6,6 @@ from typing import Any
 import keras
 from keras import ops
 
-from keras_senet.recipes.recipe import Recipe
-
 
 @keras.saving.register_keras_serializable(package="keras_senet")
 class Schedule(keras.optimizers.schedules.LearningRateSchedule):
@@ -91,7 +89,7 @@ class Chain(keras.optimizers.schedules.LearningRateSchedule):
         return cls([Schedule(**each) for each in config["schedules"]], config["firsts"])
 
 
-def make_schedule(recipe: Recipe, steps_per_epoch: int, origin: int = 0) -> Schedule:
+def make_schedule(recipe: Any, steps_per_epoch: int, origin: int = 0) -> Schedule:
     """The learning rate as a function of the step after those of `head_epochs`; one that begins
     again at the epoch `origin` counts its milestones from there.
     """
@@ -103,14 +101,14 @@ def make_schedule(recipe: Recipe, steps_per_epoch: int, origin: int = 0) -> Sche
         (recipe.epochs - first) * steps_per_epoch,
         [round((m - uncounted) * steps_per_epoch) for m in recipe.milestones],
         recipe.decay,
-        round(recipe.warmup_epochs * steps_per_epoch),
+        recipe.count_warmup_steps(steps_per_epoch),
         recipe.warmup,
         recipe.warmup_rate,
         (first - head) * steps_per_epoch,
     )
 
 
-def make_optimizer(recipe: Recipe, steps_per_epoch: int, schedule: Any = None) -> keras.Optimizer:
+def make_optimizer(recipe: Any, steps_per_epoch: int, schedule: Any = None) -> keras.Optimizer:
     """The recipe's optimizer with its schedule, or another one, and decoupled decay, and loss
     scaling under float16.
 

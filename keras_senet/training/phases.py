@@ -1,7 +1,7 @@
 """The phases of a run: which layers are trained in which steps, how fast, by which optimizer."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -53,11 +53,8 @@ def make_phases(
         first = 0 if is_head else recipe.head_epochs * steps_per_epoch
         untrained = untrained_layers(recipe, model, is_head)
         schedule = make_rates(segments, steps_per_epoch, is_head)
-        optimizer = make_optimizer(recipe, steps_per_epoch, schedule)
-        scale_recipe_rates(optimizer, recipe, model)
-        with fixed(untrained):
-            optimizer.build(model.trainable_variables)
-        phases.append(Phase(first, first, optimizer, schedule, untrained))
+        factors = rate_factors(recipe, model)
+        phases.append(make_phase(recipe, model, first, schedule, untrained, factors))
     norms = (
         each for each in flat_layers(model) if isinstance(each, keras.layers.BatchNormalization)
     )
@@ -68,6 +65,25 @@ def make_phases(
         if last < recipe.epochs:
             phases.append(replace(main, first=last * steps_per_epoch))
     return tuple(phases)
+
+
+def make_phase(
+    recipe: Any,
+    model: keras.Model,
+    first: int,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    untrained: tuple[keras.Layer, ...],
+    factors: Mapping[str, float],
+) -> Phase:
+    """The phase that begins with a new optimizer after `first` steps; `factors` are the learning
+    rates of the variables over the schedule's, by their paths.
+    """
+    optimizer = make_optimizer(recipe, 0, schedule)
+    if set(factors.values()) != {1.0}:
+        scale_rates(optimizer, factors)
+    with fixed(untrained):
+        optimizer.build(model.trainable_variables)
+    return Phase(first, first, optimizer, schedule, untrained)
 
 
 def frozen_epochs(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
@@ -95,7 +111,7 @@ def make_rates(segments: Sequence[Segment], steps_per_epoch: int, is_head: bool 
     return Chain(schedules, firsts) if len(schedules) > 1 else schedules[0]
 
 
-def phase_recipe(recipe: Recipe, is_head: bool) -> Recipe:
+def phase_recipe(recipe: Any, is_head: bool) -> Any:
     """The recipe with the schedule of the head's phase, or of the one after it."""
     return replace(recipe, schedule="constant", warmup_epochs=0.0) if is_head else recipe
 

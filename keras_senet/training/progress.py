@@ -1,7 +1,6 @@
 """A progress bar: steps, loss, images/s, remaining time."""
 
 import contextlib
-import math
 import sys
 
 from rich.progress import (
@@ -13,8 +12,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from keras_senet.runs.splits import WORDS
-from keras_senet.runs.tables import Row
 from keras_senet.training.totals import Totals
 
 
@@ -62,15 +59,3 @@ class Progress(contextlib.AbstractContextManager):
             self.say(text)
         else:
             print(text, file=sys.stderr)
-
-    def note(self, row: Row) -> None:
-        """Prints a line above the bar for the end of an epoch."""
-        figures = (
-            f"epoch {row['epoch']}: loss {row['loss']:.4f}, accuracy {100 * row['accuracy']:.2f}%"
-        )
-        for split in ("val", "test"):
-            loss, accuracy = (row.get(f"{split}_{name}", math.nan) for name in ("loss", "accuracy"))
-            if math.isfinite(loss):
-                word = WORDS[split]
-                figures += f"; {word} loss {loss:.4f}, {word} accuracy {100 * accuracy:.2f}%"
-        self.say(figures)

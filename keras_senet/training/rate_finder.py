@@ -17,17 +17,10 @@ from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.rates import rate_curve
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs.record import describe_recipe
-from keras_senet.training.inputs import (
-    load_images,
-    lower_batch_size,
-    make_batches,
-    weigh_classes,
-)
-from keras_senet.training.network import make_network
-from keras_senet.training.optimizer import make_optimizer
-from keras_senet.training.phases import Phase, fixed, scale_recipe_rates, untrained_layers
+from keras_senet.training.classification import Classification
+from keras_senet.training.inputs import lower_batch_size
+from keras_senet.training.phases import make_phase, rate_factors, untrained_layers
 from keras_senet.training.progress import Progress
-from keras_senet.training.start import read_start
 from keras_senet.training.step import TrainStep
 from keras_senet.training.totals import Totals
 
@@ -101,26 +94,24 @@ def find_rate(
     if steps < 24:
         raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
     with tempfile.TemporaryDirectory() as empty:
-        start = read_start(recipe, empty if workdir is None else workdir)
-    preprocessing = start and start.preprocessing
-    images = load_images(recipe, data_dir)
-    if recipe.batch_size > len(images.train):
-        recipe = lower_batch_size(recipe, len(images.train))
-    batches = make_batches(recipe, images.train, preprocessing)
+        task = Classification(recipe, empty if workdir is None else workdir, data_dir)
+    if recipe.batch_size > len(task.images.train):
+        task.recipe = recipe = lower_batch_size(recipe, len(task.images.train))
+    batches = task.make_batches()
     keras.utils.set_random_seed(recipe.seed)
-    model = make_network(recipe, images.train, start and start.spec, preprocessing)
-    if start:
-        start.load_into(model, recipe, images.train.class_names)
+    model = task.make_network()
+    task.load_start(model)
     schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
-    phase = _make_phase(recipe, model, batches.steps_per_epoch, schedule)
-    weights = weigh_classes(images.train) if recipe.class_weights else None
-    step = TrainStep(recipe, model, [phase], None, tf.distribute.get_strategy(), weights)
+    untrained = untrained_layers(recipe, model, is_head=False)
+    phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
+    strategy, objective = tf.distribute.get_strategy(), task.make_objective(model)
+    step = TrainStep(recipe, model, [phase], None, strategy, objective)
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
-    totals = Totals()
+    totals = Totals({})
     with Progress(steps, 0, recipe.batch_size, verbose) as bar:
         for number, batch in enumerate(batches.batches(0, steps)):
-            outcome = step(*batch, number)
+            outcome = step(batch, number)
             totals.last_loss = float(outcome.loss)
             if outcome.failed or not math.isfinite(totals.last_loss):
                 break
@@ -133,16 +124,6 @@ def find_rate(
     if workdir is not None:
         write_rates(found, Path(workdir), describe_recipe(recipe))
     return found
-
-
-def _make_phase(recipe, model, steps_per_epoch, schedule):
-    """The phase after `head_epochs`, with this schedule."""
-    untrained = untrained_layers(recipe, model, is_head=False)
-    optimizer = make_optimizer(recipe, steps_per_epoch, schedule)
-    scale_recipe_rates(optimizer, recipe, model)
-    with fixed(untrained):
-        optimizer.build(model.trainable_variables)
-    return Phase(0, 0, optimizer, schedule, untrained)
 
 
 def _has_diverged(losses, window):

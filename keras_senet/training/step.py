@@ -1,36 +1,42 @@
 """The arithmetic of one training step, on all replicas."""
 
 import contextlib
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 from keras_senet.graphs import flat_layers, keep_gradients_local
-from keras_senet.recipes.recipe import Recipe
 from keras_senet.training.average import Average
+from keras_senet.training.objective import Objective
 from keras_senet.training.phases import Phase, fixed
 from keras_senet.training.seeds import StepSeeds
 
 fold_in = tf.random.experimental.stateless_fold_in
 
 
+def is_kernel(variable: keras.Variable) -> bool:
+    """Whether a variable is a kernel: biases and batch normalisation do not decay, as with the
+    authors.
+    """
+    return variable.path.endswith("kernel")
+
+
 class Outcome(NamedTuple):
-    """What a step returns, float32: mean loss, correct predictions, whether it failed, whether a
-    worker is to stop.
+    """What a step returns, float32: mean loss, the figures of its objective by name, whether it
+    failed, whether a worker is to stop.
     """
 
     loss: tf.Tensor
-    correct: tf.Tensor
+    figures: Mapping[str, tf.Tensor]
     failed: tf.Tensor
     stop: tf.Tensor
 
 
 class TrainStep:
-    """A step of a recipe: `step(images, targets, number, stop=...)` changes the weights and returns
-    an `Outcome`. `number` is that of the steps before it, and says which phase it belongs to.
+    """A step of a recipe: `step(batch, number, stop=...)` changes the weights and returns an
+    `Outcome`. `number` is that of the steps before it, and says which phase it belongs to.
 
     Gradients and the statistics of batch normalisation are summed over the replicas at once. So all
     replicas have equal weights and statistics at every step: evaluation, checkpoints and freezing
@@ -38,32 +44,38 @@ class TrainStep:
 
     Args:
         recipe: of the run.
-        model: with `preprocessing`.
+        model: what is trained.
         phases: as of `make_phases`.
         average: the moving average of the model's weights, or None.
         strategy: where the step runs.
-        class_weights: those of the loss of images of each class, float32 (classes,); None for 1.
+        objective: what is minimised, of a batch: tensors with one row per image, nested as the
+            objective takes them.
+        decays: which variables have L2 regularisation.
     """
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Any,
         model: keras.Model,
         phases: Sequence[Phase],
         average: Average | None,
         strategy: tf.distribute.Strategy,
-        class_weights: np.ndarray | None = None,
+        objective: Objective,
+        decays: Callable[[keras.Variable], bool] = is_kernel,
     ):
         self.recipe, self.model, self.phases = recipe, model, phases
         self.average, self.strategy = average, strategy
-        self.class_weights = class_weights
+        self.objective, self.decays = objective, decays
         self.replicas = strategy.num_replicas_in_sync
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
         for phase in phases:
             keep_gradients_local(phase.optimizer)  # summed here, before clipping and decay
         self.seeds = StepSeeds(model)
-        self._compiled = tf.function(self._run, autograph=False, jit_compile=recipe.xla or None)
+        # Batches of images of other sizes have one more graph, and not one for each size.
+        self._compiled = tf.function(
+            self._run, autograph=False, jit_compile=recipe.xla or None, reduce_retracing=True
+        )
 
     def rate(self, number: int) -> float:
         """The learning rate of the step after `number` steps, before the factors of layers."""
@@ -72,12 +84,14 @@ class TrainStep:
     def _index(self, number):
         return max(i for i, phase in enumerate(self.phases) if phase.first <= number)
 
-    def __call__(self, images, targets, number: int, stop: bool = False):
+    def __call__(self, batch: Any, number: int, stop: bool = False) -> Outcome:
         scalars = tf.constant(number, tf.int64), tf.constant(float(stop))
-        return Outcome(*self._compiled(images, targets, *scalars, self._index(number)))
+        loss, *figures, failed, stopped = self._compiled(batch, *scalars, self._index(number))
+        names = self.objective.figures
+        return Outcome(loss, dict(zip(names, figures, strict=True)), failed, stopped)
 
-    def _run(self, images, targets, number, stop, index):
-        arguments = (images, targets, number, stop, self.phases[index].optimizer)
+    def _run(self, batch, number, stop, index):
+        arguments = (batch, number, stop, self.phases[index].optimizer)
         # Around all replicas, for the tracing: their threads take turns.
         with self._training(self.phases[index]), self.seeds:
             if self.replicas == 1:
@@ -85,12 +99,13 @@ class TrainStep:
             outcome = self.strategy.run(self._run_replica, args=arguments)
         return tf.unstack(self.strategy.experimental_local_results(outcome)[0])
 
-    def _run_replica(self, images, targets, number, stop, optimizer):
+    def _run_replica(self, batch, number, stop, optimizer):
         context = tf.distribute.get_replica_context()
-        seed = tf.stack([tf.constant(self.recipe.seed, tf.int64), number])
-        seed = fold_in(seed, tf.cast(context.replica_id_in_sync_group, tf.int64))
+        replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
+        seed = fold_in(tf.stack([tf.constant(self.recipe.seed, tf.int64), number]), replica)
+        batch = batch, self._seed_images(number, replica)
         variables = self.model.trainable_variables
-        gradients, figures = self._differentiate(images, targets, variables, seed, optimizer)
+        gradients, figures = self._differentiate(batch, variables, seed, optimizer)
         trained = (norm for norm in self.norms if norm.trainable)
         pairs = ((norm.moving_mean, norm.moving_variance) for norm in trained)
         statistics = [variable for pair in pairs for variable in pair]
@@ -98,9 +113,17 @@ class TrainStep:
         failed = self._update(gradients, variables, optimizer)
         if self.average is not None:
             self.average.update(number)
-        loss, correct, stop = figures
+        loss, *figures, stop = figures
         failed = tf.cast(failed | ~tf.math.is_finite(loss), tf.float32)
-        return tf.stack([loss, correct, failed, stop])
+        return tf.stack([loss, *figures, failed, stop])
+
+    def _seed_images(self, number, replica):
+        """A seed for each image of a replica, int64 (n, 2): the recipe's, and its place in the
+        training. So the draws of an image do not depend on how its batch is divided.
+        """
+        size = self.recipe.batch_size // self.replicas
+        places = number * self.recipe.batch_size + replica * size + tf.range(size, dtype=tf.int64)
+        return tf.stack([tf.fill([size], tf.constant(self.recipe.seed, tf.int64)), places], 1)
 
     @contextlib.contextmanager
     def _training(self, phase):
@@ -115,46 +138,42 @@ class TrainStep:
                 for norm, synchronized in kept:
                     norm.synchronized = synchronized
 
-    def _differentiate(self, images, targets, variables, seed, optimizer):
-        """The sums over this replica's images of gradient, loss and correct predictions, one
-        micro-batch after another.
+    def _differentiate(self, batch, variables, seed, optimizer):
+        """The sums over this replica's images of gradient, loss and figures, one micro-batch after
+        another.
         """
         count = self.recipe.accumulation
         if count == 1:
-            return self._differentiate_micro_batch(images, targets, variables, seed, optimizer)
-        images, targets = (tf.reshape(t, [count, -1, *t.shape[1:]]) for t in (images, targets))
+            return self._differentiate_micro_batch(batch, variables, seed, optimizer)
+        parts = tf.nest.map_structure(lambda t: _divide(t, count), batch)
 
         def add(i, sums):
-            found = self._differentiate_micro_batch(
-                images[i], targets[i], variables, fold_in(seed, i), optimizer
-            )
+            part = tf.nest.map_structure(lambda t: t[i], parts)
+            found = self._differentiate_micro_batch(part, variables, fold_in(seed, i), optimizer)
             return i + 1, tf.nest.map_structure(tf.add, sums, found)
 
-        zeros = [tf.zeros(v.shape, v.dtype) for v in variables], [tf.zeros(()), tf.zeros(())]
+        figures = [tf.zeros(()) for _ in ("loss", *self.objective.figures)]
+        zeros = [tf.zeros(v.shape, v.dtype) for v in variables], figures
         # One after another: micro-batches at the same time would need the memory that this saves.
         _, sums = tf.while_loop(
             lambda i, _: i < count, add, (tf.constant(0), zeros), parallel_iterations=1
         )
         return sums
 
-    def _differentiate_micro_batch(self, images, targets, variables, seed, optimizer):
-        smoothing = self.recipe.label_smoothing
+    def _differentiate_micro_batch(self, batch, variables, seed, optimizer):
+        batch, seeds = batch
         watched = [v.value for v in variables]
         # Only these: nothing is kept, and nothing goes back, below the first layer that is trained.
         tape = tf.GradientTape(watch_accessed_variables=False)
         with self.seeds.seeded(seed), tape:
             tape.watch(watched)
-            probabilities = self.model(self.model.preprocessing.normalize(images), training=True)
-            losses = keras.losses.categorical_crossentropy(
-                targets, probabilities, label_smoothing=smoothing
-            )
-            if self.class_weights is not None:
-                losses *= tf.reduce_sum(targets * self.class_weights, axis=-1)
-            loss = tf.reduce_sum(losses) / self.recipe.batch_size
+            loss, figures = self.objective(self._call, batch, seeds)
             scaled = optimizer.scale_loss(loss)
         gradients = tape.gradient(scaled, watched)
-        right = tf.equal(tf.argmax(probabilities, axis=-1), tf.argmax(targets, axis=-1))
-        return gradients, [loss, tf.reduce_sum(tf.cast(right, tf.float32))]
+        return gradients, [loss, *(figures[name] for name in self.objective.figures)]
+
+    def _call(self, images):
+        return self.model(images, training=True)
 
     def _reduce(self, context, gradients, figures, statistics):
         """Sums gradients and figures over the replicas, and makes the statistics their mean."""
@@ -173,7 +192,7 @@ class TrainStep:
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
             gradients = [
-                g + decay * v if v.path.endswith("kernel") else g
+                g + decay * v if self.decays(v) else g
                 for g, v in zip(gradients, variables, strict=True)
             ]
         norm = tf.linalg.global_norm(gradients)
@@ -184,3 +203,9 @@ class TrainStep:
         if recipe.precision == "mixed_float16":
             return tf.constant(False)  # loss scaling skips the step: nothing went wrong
         return ~tf.math.is_finite(norm)
+
+
+def _divide(tensor, count):
+    """(n, ...) -> (count, n / count, ...); sides may be known only when the graph runs."""
+    sides = tensor.shape[1:] if tensor.shape.is_fully_defined() else tf.shape(tensor)[1:]
+    return tf.reshape(tensor, tf.concat([[count, tensor.shape[0] // count], sides], 0))

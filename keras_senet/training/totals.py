@@ -1,13 +1,17 @@
-"""Loss and correct predictions of an epoch so far."""
+"""Loss and figures of an epoch so far."""
+
+from collections.abc import Mapping
 
 from keras_senet.training.step import Outcome
 
 
 class Totals:
-    """Sums of the epoch so far; waits for the device only in `read`."""
+    """Sums of the epoch so far, by name: "loss" and an objective's figures; waits for the device
+    only in `read`.
+    """
 
-    def __init__(self, loss: float = 0.0, correct: float = 0.0):
-        self.loss, self.correct, self.last_loss, self.stop = loss, correct, 0.0, False
+    def __init__(self, sums: Mapping[str, float]):
+        self.sums, self.last_loss, self.stop = dict(sums), 0.0, False
         self._unread: list[tuple[int, Outcome]] = []
 
     def add(self, step: int, outcome: Outcome) -> None:
@@ -21,7 +25,8 @@ class Totals:
             self.last_loss = float(outcome.loss)
             if outcome.failed:
                 return step
-            self.loss += self.last_loss
-            self.correct += float(outcome.correct)
+            self.sums["loss"] += self.last_loss
+            for name, value in outcome.figures.items():
+                self.sums[name] += float(value)
             self.stop = self.stop or bool(outcome.stop)
         return None

@@ -10,18 +10,18 @@ import tensorflow as tf
 
 from keras_senet import data
 from keras_senet.images.decoding import describe_error
-from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
 from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
+from keras_senet.training.classification import Classification
 from keras_senet.training.engine import Engine
-from keras_senet.training.inputs import weigh_classes
-from keras_senet.training.phases import make_phases, named_optimizers
+from keras_senet.training.phases import named_optimizers
 from keras_senet.training.progress import Progress
 from keras_senet.training.signals import Interruption, WorkerLost
 from keras_senet.training.step import TrainStep
 from keras_senet.training.strategies import Workers, make_strategy
+from keras_senet.training.task import MakeTask
 from keras_senet.training.totals import Totals
 from keras_senet.training.validation import Validation
 
@@ -52,6 +52,7 @@ class Trainer(Engine):
             that are added follow the schedule of the longer run.
         lower_batch: whether a batch size above the number of training images is lowered to it, with
             a note, in place of an error; `recipe` is then what is trained.
+        make_task: makes what is trained: a `Task`.
 
     Attributes:
         recipe: what is trained.
@@ -65,7 +66,7 @@ class Trainer(Engine):
 
     def __init__(
         self,
-        recipe: Recipe,
+        recipe: Any,
         workdir: str | Path,
         *,
         strategy: str | tf.distribute.Strategy = "auto",
@@ -80,6 +81,7 @@ class Trainer(Engine):
         tensorboard: bool = False,
         restart: bool = False,
         lower_batch: bool = False,
+        make_task: MakeTask = Classification,
     ):
         _check_backend()
         self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
@@ -99,6 +101,7 @@ class Trainer(Engine):
             restart=restart,
             lower_batch=lower_batch,
             replicas=self.strategy.num_replicas_in_sync,
+            make_task=make_task,
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
@@ -108,6 +111,7 @@ class Trainer(Engine):
             keep=keep,
             every_steps=checkpoint_steps,
             every_minutes=checkpoint_minutes,
+            sums=("loss", *self.step.objective.figures),
             model=self.model,
             **named_optimizers(self.step.phases),
             **({"average": self.average.averages} if self.average else {}),
@@ -117,19 +121,31 @@ class Trainer(Engine):
         """The steps of training and prediction."""
         recipe = self.recipe
         with self.strategy.scope():
-            phases = make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
+            phases = self.task.make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        weights = weigh_classes(self.train_set) if recipe.class_weights else None
-        self.step = TrainStep(recipe, self.model, phases, self.average, self.strategy, weights)
+        self.step = TrainStep(
+            recipe,
+            self.model,
+            phases,
+            self.average,
+            self.strategy,
+            self.task.make_objective(self.model),
+            self.task.decays,
+        )
         self.validation = Validation(
+            self.task,
             self.model,
             self.average,
-            self.images,
             self.workdir,
             self._record_evaluation,
             skip_corrupt=self.skip_corrupt,
         )
-        self.prediction_step = self.validation.step
+
+    @property
+    def prediction_step(self) -> Any:
+        """Normalised images -> the network's outputs."""
+        task: Any = self.task
+        return task.prediction_step(self.model)
 
     def train(self) -> Row | None:
         """Trains to the end of the recipe; returns the last row of the metrics.
@@ -153,7 +169,7 @@ class Trainer(Engine):
 
     def _restore(self):
         """(step, totals, what to say) of the last checkpoint, from which all workers continue."""
-        step, *sums = self.checkpoints.restore()
+        step, sums = self.checkpoints.restore()
         self.began_at = step
         self.workers.check_equal(
             step, f"The workers find different checkpoints in {str(self.checkpoints.folder)!r}"
@@ -163,8 +179,8 @@ class Trainer(Engine):
             self.checkpoints.set_aside()
             self._begin_at(step)
             if not (step or self.skip_corrupt):
-                self.images.check_evaluated()
-        return step, Totals(*sums), notes
+                self.task.check_images()
+        return step, Totals(sums), notes
 
     def _train(self, step, totals, notes):
         """The steps after `step`; ends with KeyboardInterrupt or `Terminated` if told to stop."""
@@ -176,13 +192,13 @@ class Trainer(Engine):
             for batch in self._batches(step):
                 step += 1
                 wants_stop = bool(interruption.requested)
-                totals.add(step, self.step(*batch, step - 1, wants_stop))
+                totals.add(step, self.step(batch, step - 1, wants_stop))
                 bar.advance(totals)
                 stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 is_epoch = step % self.steps_per_epoch == 0
                 if is_epoch:
-                    bar.note(self._end_epoch(step, totals))
-                    totals = Totals()
+                    bar.say(self.task.describe_epoch(self._end_epoch(step, totals)))
+                    totals = Totals(dict.fromkeys(totals.sums, 0.0))
                 if stop or is_epoch or step == self.last or self.checkpoints.due(step):
                     self._save(step, totals)
                 if stop:
@@ -218,7 +234,7 @@ class Trainer(Engine):
             f"The last good checkpoint is {self.checkpoints.latest}"
         )
 
-    def _batches(self, step) -> Iterator[tuple[Any, Any]]:
+    def _batches(self, step) -> Iterator[Any]:
         """The global batches of the steps after `step`; when an image turns out to be corrupt, they
         begin again without it.
         """
@@ -265,8 +281,7 @@ class Trainer(Engine):
         row = {
             "step": step,
             "epoch": epoch,
-            "loss": totals.loss / self.steps_per_epoch,
-            "accuracy": totals.correct / (self.steps_per_epoch * self.recipe.batch_size),
+            **self.task.average(totals.sums, self.steps_per_epoch),
             "learning_rate": self.step.rate(step - 1),
         }
         if self.workers.is_chief:
@@ -278,7 +293,7 @@ class Trainer(Engine):
     def _save(self, step, totals):
         self._read(totals)
         if self.workers.is_chief:
-            self.checkpoints.save(step, totals.loss, totals.correct)
+            self.checkpoints.save(step, totals.sums)
 
     def _finish(self):
         """Saves the trained network and the curves; returns the last row of the metrics."""

@@ -4,52 +4,44 @@ import contextlib
 import math
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 
-from keras_senet.evaluation import Evaluation, evaluate, prediction_step
-from keras_senet.evaluation.networks import Images
-from keras_senet.runs import BEST
-from keras_senet.runs.splits import best_row, name_figures
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.average import Average
-from keras_senet.training.inputs import RunImages
-from keras_senet.weights import save_weights
+from keras_senet.training.task import Task
 
 
 class Validation:
     """Evaluates a network that is trained, and keeps the weights of its best epoch.
 
     Args:
+        task: what is trained.
         model: the network.
         average: of its weights, which is evaluated in their place; or None.
-        images: the run's.
-        workdir: where the metrics and `best.weights.h5` are.
-        record: called with each split that is evaluated, its images and its `Evaluation`.
+        workdir: where the metrics and the best weights are.
+        record: called with each split that is evaluated, and with what was found.
         skip_corrupt: whether images that cannot be decoded are left out.
-
-    Attributes:
-        step: the network's `prediction_step`.
     """
 
     def __init__(
         self,
+        task: Task,
         model: keras.Model,
         average: Average | None,
-        images: RunImages,
         workdir: WorkDir,
-        record: Callable[[str, Images, Evaluation], None],
+        record: Callable[[str, Any], None],
         *,
         skip_corrupt: bool = False,
     ):
-        self.model, self.average, self.images, self.workdir = model, average, images, workdir
-        self.record, self.skip_corrupt = record, skip_corrupt
-        self.step = prediction_step(model)
+        self.task, self.model, self.average, self.workdir = task, model, average, workdir
+        self.images, self.record, self.skip_corrupt = task.images, record, skip_corrupt
 
     @property
     def _best_file(self) -> Path:
-        return self.workdir.path / BEST
+        return self.workdir.path / self.task.best
 
     def describe(self) -> str:
         """Which images the best epoch is chosen on."""
@@ -69,39 +61,40 @@ class Validation:
 
         The weights are kept if they are the best ones so far.
         """
-        columns = name_figures("test", {}) if self.images.test is not None else {}
+        split = self.images.split
+        columns = self.task.missing("test") if self.images.test is not None else {}
         if not is_due:
-            return name_figures(self.images.split, {}) | columns
-        name = f"{self.images.split}_accuracy"
-        earlier = [row.get(name, math.nan) for row in self.workdir.metrics.read()]
+            return self.task.missing(split) | columns
+        best = self._best_of(self.workdir.metrics.read())
         with self.average.applied() if self.average else contextlib.nullcontext():
-            result = self._evaluate(self.images.split, self.images.evaluation)
-            if all(not before >= result.top1 for before in earlier):  # some may be NaN
-                save_weights(self.model, self._best_file)
-        return name_figures(self.images.split, figures_of(result)) | columns
+            figures = self._evaluate(split)
+            if best is None or not best[self.task.score] >= figures[self.task.score]:
+                self.task.save_weights(self.model, self._best_file)
+        return figures | columns
 
     def test_best(self) -> None:
         """Evaluates the best epoch's weights on the test images, once; the figures go into that
         epoch's row.
         """
         rows = self.workdir.metrics.read()
-        best = best_row(rows)
+        best = self._best_of(rows)
         if best is None or not self._best_file.exists():
             return
-        if math.isfinite(best.get("test_accuracy", math.nan)):
+        if any(math.isfinite(best.get(name, math.nan)) for name in self.task.missing("test")):
             return
         trained = self.model.get_weights()
         self.model.load_weights(self._best_file)
-        best |= name_figures("test", figures_of(self._evaluate("test", self.images.test)))
+        best |= self._evaluate("test")
         self.model.set_weights(trained)
         self.workdir.metrics.write(rows)
 
-    def _evaluate(self, split, images):
-        result = evaluate(self.model, images, step=self.step, skip_corrupt=self.skip_corrupt)
-        self.record(split, images, result)
-        return result
+    def _best_of(self, rows):
+        """The row of the best epoch, the first of equal ones; None if none was evaluated."""
+        name = self.task.score
+        evaluated = [row for row in rows if math.isfinite(row.get(name, math.nan))]
+        return max(evaluated, key=lambda row: row[name], default=None)
 
-
-def figures_of(result: Evaluation) -> dict[str, float]:
-    """Loss, top-1 and top-5 accuracy, as columns of the metrics are called."""
-    return {"loss": result.loss, "accuracy": result.top1, "top5": result.top5}
+    def _evaluate(self, split):
+        figures, found = self.task.evaluate(self.model, split, skip_corrupt=self.skip_corrupt)
+        self.record(split, found)
+        return figures

@@ -50,7 +50,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
 ):
     tested = []
     monkeypatch.setattr(
-        "keras_senet.training.validation.evaluate",
+        "keras_senet.training.classification.evaluate",
         lambda model, dataset, **options: (
             tested.append(len(dataset)) or evaluate(model, dataset, **options)
         ),

@@ -29,7 +29,7 @@ def global_batches(trainer, count):
 
 def run(trainer, steps):
     for number, batch in zip(range(steps), trainer._batches(0), strict=False):
-        outcome = trainer.step(*batch, number)
+        outcome = trainer.step(batch, number)
     return outcome
 
 
@@ -141,9 +141,9 @@ def test_class_weights_are_those_of_their_formula(tmp_path, unequal, fields, str
     losses = -(smooth * np.log(probabilities)).sum(-1) * (targets @ class_weights(trainer))
     correct = (probabilities.argmax(-1) == targets.argmax(-1)).sum()
     trainer = Trainer(recipe, tmp_path, verbose=False, strategy=strategy)
-    first = trainer.step(*next(iter(trainer._batches(0))), 0)
+    first = trainer.step(next(iter(trainer._batches(0))), 0)
     assert float(first.loss) == pytest.approx(losses.mean(), rel=1e-5)
-    assert float(first.correct) == correct
+    assert float(first.figures["correct"]) == correct
     trainer = Trainer(recipe, tmp_path, verbose=False, strategy=strategy)
     run(trainer, 3)
     for variable, value in zip(trainer.model.trainable_variables, expected, strict=True):
@@ -162,7 +162,7 @@ def test_two_replicas_with_half_the_batch_are_one(tmp_path, unequal):
     )
     outcomes = [run(trainer, 3) for trainer in (one, two)]
     assert float(outcomes[0].loss) == pytest.approx(float(outcomes[1].loss), rel=1e-5)
-    assert float(outcomes[0].correct) == float(outcomes[1].correct)
+    assert float(outcomes[0].figures["correct"]) == float(outcomes[1].figures["correct"])
     pairs = [
         *zip(one.model.weights, two.model.weights, strict=True),
         *zip(*(t.average.averages for t in (one, two)), strict=True),
@@ -230,7 +230,7 @@ def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatc
         )
         trainer.model.set_weights(trainer.model.get_weights() if seed == 0 else first)
         batch = next(iter(trainer._batches(0)))
-        return trainer.model.get_weights(), [float(trainer.step(*batch, n).loss) for n in numbers]
+        return trainer.model.get_weights(), [float(trainer.step(batch, n).loss) for n in numbers]
 
     first, (a, again, other) = losses("none", 0, (3, 3, 4))
     assert a == again != other
@@ -253,7 +253,7 @@ def test_random_layers_follow_seed_step_and_replica(tmp_path, shaken, monkeypatc
         ]  # the difference of two replicas
 
     monkeypatch.setattr(trainer.step, "_differentiate_micro_batch", part)
-    outcome = trainer.step(*next(iter(trainer._batches(0))), 0)
+    outcome = trainer.step(next(iter(trainer._batches(0))), 0)
     assert len(seen) == 2
     assert abs(float(outcome.loss)) > 1e-6  # the same images on both: only the masks differ
 

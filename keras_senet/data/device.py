@@ -1,0 +1,193 @@
+"""Training batches that are made on the device, of images that fit into its memory, on every
+backend.
+"""
+
+import functools
+
+import numpy as np
+from keras import ops
+
+from keras_senet.data.batched import LARGEST_SIDE, SERVED, BatchAugmentation
+from keras_senet.data.draws import INDEX, WORD
+from keras_senet.recipes.augmentation import Augmentation
+
+# What a random order is of, part of its key.
+IMAGES, CLASSES, MEMBERS = range(3)
+
+
+class DeviceImages:
+    """The training batches of a dataset in memory, each a pure function of its step.
+
+    As of `TrainingData`, each epoch has all images in another order, without the incomplete batch
+    at its end; the order and the draws are others than there.
+
+    Args:
+        dataset: what `load` returns, with all images in memory and of the size that is trained on.
+        batch_size: images per step, over all replicas.
+        image_size: height and width in pixels.
+        seed: of the order and of the augmentation.
+        augmentation: an `Augmentation`.
+        class_balanced: whether each class is equally frequent, and not each image.
+
+    Raises:
+        ValueError: for a batch size above the number of images, or for what `find_obstacle` finds.
+    """
+
+    def __init__(
+        self,
+        dataset,
+        *,
+        batch_size: int,
+        image_size: int,
+        seed: int,
+        augmentation: Augmentation = Augmentation(),
+        class_balanced: bool = False,
+    ):
+        if obstacle := find_obstacle(dataset, image_size, augmentation):
+            raise ValueError(f'`pipeline` must be "tf.data" here: {obstacle}')
+        count = len(dataset)
+        if not 1 <= batch_size <= count:
+            raise ValueError(
+                f"`batch_size` must be from 1 to the number of images, {count}. "
+                f"Received: batch_size={batch_size}"
+            )
+        if augmentation.mixes and batch_size % 2:
+            raise ValueError(
+                "Images are mixed in pairs: `batch_size` must be even. "
+                f"Received: batch_size={batch_size}"
+            )
+        if augmentation.reflect and augmentation.pad_and_crop >= image_size:
+            raise ValueError(
+                f"`pad_and_crop` must be below the image size, {image_size}, to reflect. "
+                f"Received: pad_and_crop={augmentation.pad_and_crop}"
+            )
+        self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
+        self.steps_per_epoch = count // batch_size
+        self._augment = BatchAugmentation(augmentation, image_size, seed)
+        self._order = (
+            BalancedOrder(dataset.labels, dataset.class_names, seed)
+            if class_balanced
+            else EpochOrder(count, self.steps_per_epoch * batch_size, seed)
+        )
+
+    @functools.cached_property
+    def images(self):
+        """All images, uint8 (N, H, W, C), on the device."""
+        images, _ = self.dataset.fetch(np.arange(len(self.dataset)))
+        return ops.convert_to_tensor(images)
+
+    @functools.cached_property
+    def labels(self):
+        """All labels, integers (N,), on the device."""
+        return ops.convert_to_tensor(self.dataset.labels.astype(INDEX))
+
+    def indices(self, step: int) -> np.ndarray:
+        """The indices of a step's images in the dataset, (batch_size,)."""
+        return self._order(self._positions(step)).astype(INDEX)
+
+    def places(self, step: int) -> np.ndarray:
+        """The places of a step's images in the training, from which all draws follow,
+        (batch_size,): modulo 2**32.
+        """
+        return (self._positions(step) % 2**32).astype(WORD)
+
+    def _positions(self, step):
+        return np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def make_batch(self, images, labels, indices, places):
+        """(images uint8 (b, size, size, C), targets float32 (b, classes)) of all images, all
+        labels, and the indices and places (b,) of a step or of a part of it.
+
+        A pure function, to be called in a compiled one. Where pairs are mixed, a part has an even
+        number of images and begins at an even place.
+        """
+        targets = ops.one_hot(ops.take(labels, indices), len(self.dataset.class_names))
+        return self._augment(ops.take(images, indices, axis=0), targets, places)
+
+
+def find_obstacle(dataset, image_size: int, augmentation: Augmentation) -> str | None:
+    """Why `DeviceImages` cannot make the batches of a dataset, or None if it can."""
+    shape = dataset.image_shape
+    if not dataset.is_in_memory:
+        return "the images are not in memory, decoded and of one size"
+    if shape[:2] != (image_size, image_size):
+        return f"the images, of {shape[0]}x{shape[1]} pixels, are not of the size {image_size}"
+    default = vars(Augmentation())
+    values = vars(augmentation)
+    unserved = [name for name in values if name not in SERVED and values[name] != default[name]]
+    if unserved:
+        return "the device does not do " + ", ".join(f"{n}={values[n]!r}" for n in unserved)
+    if augmentation.color_jitter and image_size > LARGEST_SIDE:
+        return f"the device does `color_jitter` up to {LARGEST_SIDE} pixels"
+    outside = (dataset.labels < 0) | (dataset.labels >= len(dataset.class_names))
+    if outside.any():
+        return f"the label {dataset.labels[outside][0]} is not a class"
+    return None
+
+
+class EpochOrder:
+    """The images at positions of the training: each epoch has another order of all images, cut to
+    its length.
+    """
+
+    def __init__(self, count: int, epoch_length: int, seed: int):
+        self.count, self.epoch_length, self.seed = count, epoch_length, seed
+        self._last: tuple[int, np.ndarray] = (-1, np.empty(0, "int64"))
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """The indices at positions (n,) of one epoch."""
+        epoch = int(positions[0]) // self.epoch_length
+        if self._last[0] != epoch:
+            self._last = epoch, make_order(self.seed, IMAGES, epoch, self.count)
+        return self._last[1][positions % self.epoch_length]
+
+
+class BalancedOrder:
+    """An order in which each run of as many positions as there are classes has each class once,
+    and the images of a class follow each other, in another order each time: as `order.Balanced`.
+
+    Raises:
+        ValueError: if a class has no images.
+    """
+
+    def __init__(self, labels: np.ndarray, class_names: tuple[str, ...], seed: int):
+        self.seed, self.classes = seed, len(class_names)
+        self.members = [np.flatnonzero(labels == label) for label in range(self.classes)]
+        missing = [n for n, found in zip(class_names, self.members, strict=True) if not len(found)]
+        if missing:
+            raise ValueError(
+                "`class_balanced` needs images of every class. "
+                f"There are classes without images: {', '.join(missing[:5])}"
+            )
+        self._last: dict[int, tuple[int, np.ndarray]] = {}
+
+    def __call__(self, positions: np.ndarray) -> np.ndarray:
+        """The indices at positions (n,) that follow each other."""
+        first, last = (int(positions[end]) // self.classes for end in (0, -1))
+        rounds = range(first, last + 1)
+        drawn = [make_order(self.seed, CLASSES, each, self.classes) for each in rounds]
+        labels = np.concatenate(drawn)[positions - first * self.classes]
+        return np.array(
+            [
+                self._find_member(label, position // self.classes)
+                for label, position in zip(labels.tolist(), positions.tolist(), strict=True)
+            ]
+        )
+
+    def _find_member(self, label, number):
+        """The image of a class in a round."""
+        members = self.members[label]
+        time, place = divmod(number, len(members))
+        if self._last.get(label, (-1,))[0] != time:
+            purpose = MEMBERS + label
+            self._last[label] = time, make_order(self.seed, purpose, time, len(members))
+        return members[self._last[label][1][place]]
+
+
+def make_order(seed: int, purpose: int, number: int, count: int) -> np.ndarray:
+    """A random order of 0..count - 1, that of this number among those for this purpose.
+
+    By Philox's bits, which stay the same in all versions of NumPy.
+    """
+    key = np.array([seed + (purpose << 32), number], "uint64")
+    return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
