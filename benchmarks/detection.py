@@ -76,7 +76,7 @@ def prepare_torch(mode, threads, weights, layout):
     @torch.no_grad()
     def run_network():
         maps = model.backbone(batch[:1])
-        logits, deltas = model.rpn.head(list(maps.values()))
+        logits, _ = model.rpn.head(list(maps.values()))
         return float(logits[0][0, 0, 0, 0])
 
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
