@@ -44,7 +44,7 @@ def export_detector(
             f"size. Received: {common.canvas!r}"
         )
     images = find_images(detector, common.images)
-    about = _describe(detector, canvases)
+    about = describe_file(detector, canvases)
     detector = _in_float32(detector)
     exported = fold_detector(detector)
     is_folder = options.kind == "savedmodel"
@@ -138,7 +138,7 @@ def fold_detector(detector: Detector) -> Detector:
     return detector.with_networks(fold(detector.proposer), fold(detector.head))
 
 
-def _describe(detector, canvases: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def describe_file(detector, canvases: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """What a file says of itself, as data that JSON holds."""
     preprocessing = describe(detector.preprocessing)
     preprocessing.pop("class")
