@@ -57,7 +57,7 @@ class ExportReport:
 
     Of a detector, the errors are those of boxes, in pixels of the file's canvas, relative to the
     largest coordinate; `top1_agreement` is the fraction of Keras' detections that the file has,
-    too, with the same class and an IoU above 0.99; and there is, else None:
+    too, by class and an IoU above 0.99; and there is, else None:
 
     score_error       max abs. error of a score
     """

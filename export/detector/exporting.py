@@ -44,8 +44,9 @@ def export_detector(
             f"size. Received: {common.canvas!r}"
         )
     images = find_images(detector, common.images)
-    exported = to_exported(detector)
-    about = _describe(detector, canvases)
+    about = describe_file(detector, canvases)
+    detector = _in_float32(detector)
+    exported = fold_detector(detector)
     is_folder = options.kind == "savedmodel"
     with stage_file(path, common.overwrite, is_folder) as target:
         options.write_detector(exported, canvases, about, target)
@@ -122,15 +123,22 @@ def find_images(detector: Detector, given: Any) -> list[np.ndarray]:
     return images
 
 
-def to_exported(detector: Detector) -> Detector:
-    """The detector with copies of its networks in float32, and batch normalisation inside their
+def _in_float32(detector):
+    """The detector itself, or of one in mixed precision a copy that computes in float32."""
+    networks = in_float32(detector.proposer), in_float32(detector.head)
+    if networks == (detector.proposer, detector.head):
+        return detector
+    return detector.with_networks(*networks)
+
+
+def fold_detector(detector: Detector) -> Detector:
+    """The detector with copies of its networks that have batch normalisation inside their
     convolutions.
     """
-    proposer, head = (fold(in_float32(part)) for part in (detector.proposer, detector.head))
-    return detector.with_networks(proposer, head)
+    return detector.with_networks(fold(detector.proposer), fold(detector.head))
 
 
-def _describe(detector, canvases: Sequence[tuple[int, int]]) -> dict[str, Any]:
+def describe_file(detector, canvases: Sequence[tuple[int, int]]) -> dict[str, Any]:
     """What a file says of itself, as data that JSON holds."""
     preprocessing = describe(detector.preprocessing)
     preprocessing.pop("class")

@@ -17,7 +17,7 @@ from keras_senet.detection.faster_rcnn import (
     PROPOSAL_WEIGHTS,
 )
 from keras_senet.detection.network import PYRAMID
-from keras_senet.detection.suppression import NONE, offsets
+from keras_senet.detection.suppression import ANY, NONE, offsets
 from keras_senet.extras import require
 from keras_senet_cli import __version__
 
@@ -27,7 +27,6 @@ from ..onnx.graph import OnnxGraph, UnsupportedLayerError, Value
 
 OPSET = 18  # whose reductions and shapes are written
 RESULTS = ("boxes", "scores", "classes", "count")
-ALL_PROPOSALS = -0.5  # a score between those of boxes, 0..1, and `NONE`
 
 
 def write(
@@ -127,9 +126,9 @@ class _Writer:
             self.add("Concat", *parts, axis=0) for parts in zip(*found, strict=True)
         )
         is_box = self.add("GreaterOrEqual", self.short_side(boxes), LEAST_PROPOSAL)
-        scores = self.add("Where", is_box, self.add("Sigmoid", logits), NONE)
+        scores = self.add("Where", is_box, logits, NONE)
         chosen, valid, _ = self.select_best(
-            apart, scores, self.spec.proposal_overlap, self.spec.proposals[1], ALL_PROPOSALS
+            apart, scores, self.spec.proposal_overlap, self.spec.proposals[1], ANY
         )
         return self.take(boxes, chosen, valid)
 

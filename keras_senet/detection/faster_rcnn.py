@@ -194,21 +194,19 @@ class Detector:
             self._best_of_level(level, *each, padded, limits[0])
             for level, each in enumerate(zip(logits, deltas, grids, strict=True))
         ]
-        boxes, scores, levels = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
+        boxes, logits, levels = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
         boxes = tf.stop_gradient(box.clip(boxes, size))
-        # Sigmoids: `NONE` is below all of them.
-        scores = tf.where(
-            box.short_side(boxes) >= LEAST_PROPOSAL, tf.sigmoid(tf.stop_gradient(scores)), NONE
-        )
+        logits = tf.stop_gradient(logits)
+        # Not by their sigmoids, of which many are 1: runtimes take equal ones in another order.
         chosen, count = select_best(
             boxes,
-            scores,
+            tf.where(box.short_side(boxes) >= LEAST_PROPOSAL, logits, NONE),
             levels,
             overlap=self.spec.proposal_overlap,
             most=limits[1],
             extent=tf.reduce_max(padded),
         )
-        return take(boxes, chosen, count), take(scores, chosen, count), count
+        return take(boxes, chosen, count), take(tf.sigmoid(logits), chosen, count), count
 
     def _best_of_level(self, level, logits, deltas, grid, padded, most):
         """The boxes, logits and level of the anchors with the largest logits."""

@@ -3,10 +3,11 @@
 import tensorflow as tf
 
 COLUMNS = 10  # of the square in which groups are laid out
-NONE = -1.0  # the score of what is not a box
+NONE = -1e30  # the score of what is not a box
+ANY = -1e29  # between it and the scores of boxes, which may be logits
 
 
-def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, least: float = -0.5):
+def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, least: float = ANY):
     """The indices, int32 (most,), of the best boxes, best first, and how many they are.
 
     Of boxes of one group that overlap by more than `overlap` (their IoU) only the best is taken.

@@ -300,13 +300,13 @@ def test_what_is_no_exported_detector(write, tmp_path):
 
 @pytest.mark.parametrize("part", ["stage5_block1_conv2", "rpn_deltas", "box_classes"])
 def test_a_changed_weight_is_refused(detector, images, part, monkeypatch, tmp_path):
-    def changed(detector, own=exporting.to_exported):
+    def changed(detector, own=exporting.fold_detector):
         found = own(detector)
         (kernel,) = [v for v in found.variables if v.path.endswith(f"{part}/kernel")]
         kernel.assign(kernel.numpy() * 1.05)
         return found
 
-    monkeypatch.setattr(exporting, "to_exported", changed)
+    monkeypatch.setattr(exporting, "fold_detector", changed)
     with pytest.raises(export.ParityError, match="was removed"):
         export.to_onnx(detector, tmp_path / "detector.onnx", canvas=CANVAS, images=images)
     assert not list(tmp_path.iterdir())
