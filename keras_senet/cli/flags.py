@@ -181,7 +181,7 @@ def _recipe_parameters(cls, base, topic, besides):
     )
     yield _parameter("recipe", names, None, Meaning(text, topic))
     values, shown = (base or cls()).flat(), base is not None
-    for name, (hint, meaning) in flat_fields(cls).items():
+    for name, (_, hint, meaning) in flat_fields(cls).items():
         if name in besides:
             continue
         if name == "se":
@@ -355,8 +355,8 @@ def spell_flags(cls: type, message: str) -> str:
     # A `model` that messages name is the network, which --workdir may have given
     names = {name: name for name in names - {"recipe", "model"}}
     if recipe := _recipe_class(cls):
-        names |= {name: name for name in flat_fields(recipe)}
-        names |= {field: name for (_, field), name in getattr(recipe, "RENAMED", {}).items()}
+        flat = flat_fields(recipe)
+        names |= {each.field: name for name, each in flat.items()} | {name: name for name in flat}
         names |= {each.name: f"se.{each.name}" for each in dataclasses.fields(SE)}
 
     def spell(name, value=""):
