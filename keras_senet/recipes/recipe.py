@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 from keras_senet import networks
 from keras_senet.fields import check_field, require_types
@@ -94,6 +94,8 @@ class Recipe:
     result            what it gave where, or "not run"
     chosen            why `pick_recipe` has chosen it, where nobody named a recipe
     """
+
+    TASK: ClassVar[str] = "classification"
 
     model: str = "SEResNet20"
     depths: tuple[int, ...] = ()

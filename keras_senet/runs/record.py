@@ -81,7 +81,7 @@ def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
     try:
         content = json.loads(file.read_text())
         task = content.get("task", CLASSIFICATION)
-        wanted = CLASSIFICATION if kind is Recipe else DETECTION
+        wanted = getattr(kind, "TASK", DETECTION)
         if task == wanted:
             return kind.from_json(content["recipe"])
     except FileNotFoundError as error:

@@ -16,7 +16,6 @@ from keras_senet.cli.options.networks import Protocols
 from keras_senet.evaluation.protocols import PROTOCOLS
 from keras_senet.export.files import FORMATS
 from keras_senet.fields import meanings
-from keras_senet.recipes import Recipe
 
 
 def read(text):
