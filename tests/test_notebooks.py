@@ -80,7 +80,7 @@ def check_clean(notebook):
 
 
 def test_there_are_notebooks():
-    assert [file.name[:2] for file in FILES] == ["01", "02", "03", "04", "05"]
+    assert [file.name[:2] for file in FILES] == ["01", "02", "03", "04", "05", "06"]
 
 
 @pytest.mark.slow  # how kernels run notebooks is shown below, by small ones

@@ -65,7 +65,7 @@ class RecipeKind(NamedTuple):
     """The recipes of a task, of which commands have options.
 
     named    returns the named ones
-    lists    the command that lists them
+    lists    the command that lists them, or their names
     weights  the flag of what a run begins from
     datasets what --dataset may be, in messages
     pick     (arguments) -> the recipe for the dataset that flags name; None without one
@@ -181,7 +181,7 @@ def _recipe_parameters(cls, base, topic, besides):
     )
     yield _parameter("recipe", names, None, Meaning(text, topic))
     values, shown = (base or cls()).flat(), base is not None
-    for name, (hint, meaning) in flat_fields(cls).items():
+    for name, (_, hint, meaning) in flat_fields(cls).items():
         if name in besides:
             continue
         if name == "se":
@@ -355,8 +355,8 @@ def spell_flags(cls: type, message: str) -> str:
     # A `model` that messages name is the network, which --workdir may have given
     names = {name: name for name in names - {"recipe", "model"}}
     if recipe := _recipe_class(cls):
-        names |= {name: name for name in flat_fields(recipe)}
-        names |= {field: name for (_, field), name in getattr(recipe, "RENAMED", {}).items()}
+        flat = flat_fields(recipe)
+        names |= {each.field: name for name, each in flat.items()} | {name: name for name in flat}
         names |= {each.name: f"se.{each.name}" for each in dataclasses.fields(SE)}
 
     def spell(name, value=""):
@@ -475,7 +475,7 @@ KINDS = {
     ),
     DetectionRecipe: RecipeKind(
         named=lambda: detection_recipes.RECIPES,
-        lists="`keras-senet list --recipes`",
+        lists=", ".join(detection_recipes.RECIPES),
         weights="--backbone-weights",
         datasets="a folder or a JSON file of COCO, or the name of a dataset",
         pick=_pick_detection,

@@ -90,7 +90,7 @@ def precision_recall(
     save(figure, path)
 
 
-def figure_colour(part: float) -> tuple[float, float, float]:
+def figure_colour(part: float) -> tuple[float, ...]:
     """Dark blue for 0 to orange for 1: readable on white."""
     colours = np.array([(0.05, 0.16, 0.45), (0.55, 0.13, 0.50), (0.93, 0.50, 0.14)])
     at = np.linspace(0, 1, len(colours))

@@ -8,8 +8,9 @@ from keras_senet.recipes.recipe import NOT_FLAGS
 
 
 class Flat(NamedTuple):
-    """A field: its type, and what its docstring says of it."""
+    """A field: its own name, its type, and what its docstring says of it."""
 
+    field: str
     hint: Any
     meaning: Meaning
 
@@ -17,11 +18,12 @@ class Flat(NamedTuple):
 def flat_fields(cls: Any) -> dict[str, Flat]:
     """The fields of a class of recipes by the names of `flat()`, in their order.
 
-    Those of the plain data in it are under their own names, or those that `cls.RENAMED` has for the
-    names of their class and field.
+    Those of the plain data in it are under their own names there, or, as `anchor_sizes` of
+    `anchors`, with that of what they are in.
     """
-    found = dict(_visit(cls, getattr(cls, "RENAMED", {}), ""))
-    return {name: found[name] for name in cls().flat() if name in found}
+    names = cls().flat()
+    found = dict(_visit(cls, names, "", ""))
+    return {name: found[name] for name in names if name in found}
 
 
 def flat_meanings(cls: Any) -> dict[str, Meaning]:
@@ -29,17 +31,18 @@ def flat_meanings(cls: Any) -> dict[str, Meaning]:
     return {name: each.meaning for name, each in flat_fields(cls).items()}
 
 
-def _visit(cls, renamed, topic):
+def _visit(cls, names, holder, topic):
     """(name, `Flat`) of each field; SE blocks are one."""
     hints, documented = get_type_hints(cls), meanings(cls)
     for each in dataclasses.fields(cls):
-        is_data = dataclasses.is_dataclass(hints[each.name])
-        if each.name in NOT_FLAGS and not is_data:
+        hint = hints[each.name]
+        if each.name in NOT_FLAGS and not dataclasses.is_dataclass(hint):
             continue
         meaning = documented[each.name]
         meaning = meaning._replace(topic=meaning.topic or topic)
-        if is_data:
-            yield from _visit(hints[each.name], renamed, meaning.topic)
+        if dataclasses.is_dataclass(hint):
+            yield from _visit(hint, names, each.name, meaning.topic)
         else:
-            name = renamed.get((cls.__name__, each.name), each.name)
-            yield name, Flat(hints[each.name], meaning)
+            within = f"{holder.removesuffix('s')}_{each.name}"
+            name = within if within in names else each.name
+            yield name, Flat(each.name, hint, meaning)

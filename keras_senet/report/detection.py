@@ -45,7 +45,6 @@ EXPORT_COLUMNS = (
     ExportColumn("AP", "accuracy", FILTERS["number"]),
     ExportColumn("in Keras", "keras_accuracy", FILTERS["number"]),
     ExportColumn("ms/image", "latency_ms", lambda v: FILTERS["number"](v, ".2f")),
-    ExportColumn("memory", "peak_memory", FILTERS["size"]),
 )
 
 

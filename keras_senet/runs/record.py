@@ -81,7 +81,8 @@ def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
     try:
         content = json.loads(file.read_text())
         task = content.get("task", CLASSIFICATION)
-        if task == kind.TASK:
+        wanted = getattr(kind, "TASK", DETECTION)
+        if task == wanted:
             return kind.from_json(content["recipe"])
     except FileNotFoundError as error:
         raise FileNotFoundError(
@@ -90,9 +91,7 @@ def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
     remedy = "; `keras-senet detect` takes it" if task == DETECTION else ""
-    raise ValueError(
-        f"{str(path)!r} holds a training run of {task}, and not of {kind.TASK}{remedy}"
-    )
+    raise ValueError(f"{str(path)!r} holds a training run of {task}, and not of {wanted}{remedy}")
 
 
 def find_network(path: str | Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 
+import chromium
 import numpy as np
 import pytest
 from detection_runs import ROWS, leave, write_images
@@ -155,3 +156,20 @@ def test_a_page_without_images(tmp_path, workdir, hostile, monkeypatch):
 def test_a_split_that_detectors_do_not_have(workdir):
     with pytest.raises(ValueError, match="`split` must be one of 'train', 'val', 'test'"):
         write_page(workdir, split="all")
+
+
+@pytest.mark.browser
+@pytest.mark.usefixtures("root")
+def test_the_page_fits_a_phone(workdir):
+    """In Chromium, light and dark, without a message on the console."""
+    with chromium.launched() as browser:
+        for scheme in ("light", "dark"):
+            context = browser.new_context(
+                viewport={"width": 360, "height": 740}, color_scheme=scheme
+            )
+            page, said = context.new_page(), []
+            page.on("console", lambda message, said=said: said.append(message.text))
+            page.goto((workdir / "report.html").as_uri())
+            assert page.evaluate("document.documentElement.scrollWidth") == 360
+            assert page.locator(".boxed i.found").first.is_visible()
+            assert said == []
