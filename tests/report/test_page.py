@@ -274,7 +274,7 @@ def test_costs_stage_by_stage(root):
         [s.name, " × ".join(map(str, s.output_shape)), f"{s.parameters:,}", f"{s.multiply_adds:,}"]
         for s in counts.stages()
     ]
-    assert "3 SE blocks" in section(root, "cost").text
+    assert "2 SE blocks" in section(root, "cost").text
 
 
 def test_fields_that_differ_from_the_default_come_first(root):
