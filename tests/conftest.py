@@ -28,10 +28,11 @@ else:
 
 def pytest_collection_finish():
     """What is imported by now stays: the garbage collector need not look through all of TensorFlow
-    again and again.
+    again and again, nor at each 700 of the many objects that a network is made of.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def collect_garbage(every):
@@ -46,7 +47,7 @@ def collect_garbage(every):
         yield
 
 
-garbage = collect_garbage(every=10)
+garbage = collect_garbage(every=30)
 
 
 @pytest.fixture(autouse=True)
