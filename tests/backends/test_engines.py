@@ -6,12 +6,12 @@ JAX trains in processes of its own, which compile for 20 s or more.
 import shlex
 import shutil
 
-import keras_senet
 import little
 import numpy as np
 import pytest
 import runs
 
+import keras_senet
 from keras_senet import cli
 from keras_senet.runs.tables import Metrics
 from keras_senet.training.checkpoints import list_steps

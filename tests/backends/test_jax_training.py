@@ -241,6 +241,8 @@ def test_the_command_trains(tmp_path, capsys):
     flags = "--recipe digits --batch-size 16 --epochs 1 --warmup-epochs 0 --quiet".split()
     assert cli.main(["train", "--workdir", str(tmp_path / "run"), *flags]) == 0
     assert "results in" in capsys.readouterr().out
-    assert cli.main(["train", "--workdir", str(tmp_path / "a"), *flags, "--strategy", "mirrored"]) == 2
+    assert (
+        cli.main(["train", "--workdir", str(tmp_path / "a"), *flags, "--strategy", "mirrored"]) == 2
+    )
     error = capsys.readouterr().err
     assert error.count("\n") == 1 and "strategy" in error
