@@ -9,6 +9,7 @@ import keras
 
 from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, prediction_step
 from keras_senet.files import write_atomically
+from keras_senet.initializers import draw_weights
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import BEST, PER_CLASS
@@ -60,7 +61,10 @@ class Classification:
 
     def make_network(self) -> keras.Model:
         spec = self._start and self._start.spec
-        return make_network(self.recipe, self.images.train, spec, self._preprocessing)
+        model = make_network(self.recipe, self.images.train, spec, self._preprocessing)
+        if getattr(self.recipe, "pipeline", "") == "device":  # whose batches are equal on every backend, too
+            draw_weights(model, self.recipe.seed)
+        return model
 
     def load_start(self, model: keras.Model) -> str | None:
         if self._start is None:
