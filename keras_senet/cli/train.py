@@ -18,7 +18,9 @@ from keras_senet.training.signals import Terminated
 def run(options: TrainOptions) -> None:
     """Trains, continues or extends a run; or tries learning rates for it."""
     if options.logical_cpus:
-        _split_cpu(options.logical_cpus)
+        from keras_senet.training.backends import load_backend
+
+        load_backend().split_cpu(options.logical_cpus)
     chosen = "" if is_run(options.workdir) else options.recipe.chosen
     run = _find_rate if options.find_rate else _train
     run(options, f"recipe: {chosen}; {describe_recipe(options.recipe)}" if chosen else None)
@@ -95,14 +97,6 @@ def _make_trainer(options: TrainOptions):
         skip_corrupt=options.skip_corrupt,
         **common,
     )
-
-
-def _split_cpu(count):
-    import tensorflow as tf
-
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    devices = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(cpu, devices)
 
 
 def _report(trainer, last, workdir):

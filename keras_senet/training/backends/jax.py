@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import os
 from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
@@ -43,6 +44,7 @@ class Devices:
         check_argument("strategy", strategy, strategy in ("auto", "none"), accepted)
         if strategy == "auto":
             _join_hosts()
+        _hide_gpus()
         devices = jax.devices() if strategy == "auto" else jax.local_devices()[:1]
         self.replicas = len(devices)
         self.processes = len({device.process_index for device in devices})
@@ -92,6 +94,11 @@ class Devices:
         return jax.tree.map(put, values)
 
 
+def split_cpu(count: int) -> None:
+    """Makes so many devices of the CPU, before JAX starts."""
+    jax.config.update("jax_num_cpu_devices", count)
+
+
 def _join_hosts():
     if "TF_CONFIG" in os.environ:
         raise ValueError(
@@ -101,6 +108,14 @@ def _join_hosts():
     if "JAX_COORDINATOR_ADDRESS" in os.environ and not jax.distributed.is_initialized():
         given = [int(os.environ[f"JAX_{name}"]) for name in ("NUM_PROCESSES", "PROCESS_ID")]
         jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], *given)
+
+
+def _hide_gpus():
+    """From TensorFlow, if it is installed to read images: it would take their memory."""
+    if jax.default_backend() == "gpu" and importlib.util.find_spec("tensorflow"):
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
 
 
 class TrainStep:

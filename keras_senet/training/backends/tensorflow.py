@@ -76,6 +76,13 @@ class Devices:
         return self.strategy.distribute_datasets_from_function(batches)
 
 
+def split_cpu(count: int) -> None:
+    """Makes so many devices of the CPU, before TensorFlow starts."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, devices)
+
+
 STRATEGIES = ("auto", "none", "mirrored")
 
 
