@@ -14,8 +14,11 @@ import little
 import numpy as np
 import pytest
 
+import keras_senet
 from keras_senet import cli, data, models
+from keras_senet.models.shake_shake import ShakeShakeResNet
 from keras_senet.training import Recipe, Terminated, Trainer
+from keras_senet.training.backends import load_backend
 
 pytestmark = [
     pytest.mark.backend,
@@ -124,11 +127,10 @@ def test_mixed_precision_trains(tmp_path, precision):
 
 
 def test_loss_scaling_is_that_of_keras():
-    """Three steps: of finite gradients, of some that are not, and of finite ones again."""
-    from keras_senet.training.backends.jax import _apply_scaled
-
+    """Steps of finite gradients, and one of gradients that are not."""
+    jax = load_backend()
     found = []
-    for apply in (_apply_scaled, lambda optimizer, *arguments: optimizer.apply(*arguments)):
+    for apply in (jax._apply_scaled, lambda optimizer, *arguments: optimizer.apply(*arguments)):
         kernel = keras.Variable(np.ones(3, "float32"))
         inner = keras.optimizers.SGD(0.1, momentum=0.9)
         optimizer = keras.optimizers.LossScaleOptimizer(inner, dynamic_growth_steps=2)
@@ -147,12 +149,10 @@ def test_what_is_frozen_stays_to_the_last_bit(tmp_path):
     """In the head's epoch all but the head, after it the stem and the first stage."""
     keras.utils.set_random_seed(1)
     weights = tmp_path / "seven.weights.h5"
-    import keras_senet
-
     keras_senet.save_weights(little.NETWORK(weights=None, classes=7), weights)
     recipe = RECIPE.override(
-        weights=str(weights), epochs=3, head_epochs=1, head_rate=4.0, layer_decay=0.5, freeze=(0, 1),
-        frozen_bn_epochs=1, ema=0.5,
+        weights=str(weights), epochs=3, head_epochs=1, head_rate=4.0, layer_decay=0.5,
+        freeze=(0, 1), frozen_bn_epochs=1, ema=0.5,
     )  # fmt: skip
     trainer = make(tmp_path / "run", recipe)
     before = values(trainer)
@@ -178,9 +178,6 @@ def test_what_is_frozen_stays_to_the_last_bit(tmp_path):
 @pytest.fixture
 def shaken(monkeypatch):
     """A network whose layers draw random numbers."""
-    import keras_senet
-    from keras_senet.models.shake_shake import ShakeShakeResNet
-
     spec = ShakeShakeResNet((1, 1), width=16)
     shake = keras_senet.application(spec, name="shake", input_size=8, min_size=8, classes=10)
     monkeypatch.setattr(models, "get", lambda name: shake)
@@ -245,4 +242,5 @@ def test_the_command_trains(tmp_path, capsys):
         cli.main(["train", "--workdir", str(tmp_path / "a"), *flags, "--strategy", "mirrored"]) == 2
     )
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "strategy" in error
+    assert error.count("\n") == 1
+    assert "strategy" in error

@@ -2,9 +2,9 @@
 
 Each module has
 
-    Devices(strategy)  where training runs: `replicas`, `several` processes, `is_chief`, `pipelines`,
-                       `scope()`, `distribute(...)`, `check_equal(...)`, `barrier()`, and `lost`, the
-                       errors that tell of a lost process
+    Devices(strategy)  where training runs: `replicas`, `several` processes, `is_chief`,
+                       `pipelines`, `scope()`, `distribute(...)`, `check_equal(...)`, `barrier()`,
+                       and `lost`, the errors that tell of a lost process
     TrainStep(...)     one compiled step of a recipe: called with a batch it returns an `Outcome`;
                        after `publish()` the Keras variables have their values
     split_cpu(count)   makes devices of a CPU, to try several
