@@ -30,7 +30,7 @@ class Devices:
     replicas  how many
     several   whether they belong to several processes
     is_chief  whether this process writes the work directory
-    pipelines what makes its batches, as `Recipe.pipeline` names it
+    pipelines what can make its batches, as `Recipe.pipeline` names it, the preferred one first
 
     Raises:
         ValueError: for a strategy that is TensorFlow's.

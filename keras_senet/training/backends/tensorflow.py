@@ -28,7 +28,7 @@ class Devices:
     replicas   how many replicas share a batch
     several    whether several processes train together
     is_chief   whether this one writes the work directory
-    pipelines  what makes its batches, as `Recipe.pipeline` names it
+    pipelines  what can make its batches, as `Recipe.pipeline` names it, the preferred one first
     """
 
     lost: tuple[type[BaseException], ...] = (tf.errors.OpError,)
@@ -39,7 +39,7 @@ class Devices:
         self.replicas = self.strategy.num_replicas_in_sync
         self.several = resolver is not None
         self.is_chief = resolver is None or not resolver.task_id
-        self.pipelines = ("device", "tf.data") if self.replicas == 1 else ("tf.data",)
+        self.pipelines = ("tf.data", "device") if self.replicas == 1 else ("tf.data",)
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Within, the network is built."""
