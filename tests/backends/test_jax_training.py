@@ -17,9 +17,12 @@ import pytest
 import keras_senet
 from keras_senet import cli, data, models
 from keras_senet.models.shake_shake import ShakeShakeResNet
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.training import Recipe, Terminated, Trainer
 from keras_senet.training.backends import load_backend
+from keras_senet.training.objective import CrossEntropy
 
+jax = pytest.importorskip("jax")
 pytestmark = [
     pytest.mark.backend,
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="is JAX's"),
@@ -128,9 +131,11 @@ def test_mixed_precision_trains(tmp_path, precision):
 
 def test_loss_scaling_is_that_of_keras():
     """Steps of finite gradients, and one of gradients that are not."""
-    jax = load_backend()
     found = []
-    for apply in (jax._apply_scaled, lambda optimizer, *arguments: optimizer.apply(*arguments)):
+    for apply in (
+        load_backend()._apply_scaled,
+        lambda optimizer, *arguments: optimizer.apply(*arguments),
+    ):
         kernel = keras.Variable(np.ones(3, "float32"))
         inner = keras.optimizers.SGD(0.1, momentum=0.9)
         optimizer = keras.optimizers.LossScaleOptimizer(inner, dynamic_growth_steps=2)
@@ -143,6 +148,24 @@ def test_loss_scaling_is_that_of_keras():
         found.append(seen)
     for value, expected in zip(*found, strict=True):
         np.testing.assert_array_equal(value, expected)
+
+
+def test_the_gradient_of_a_clearly_wrong_prediction_is_not_lost():
+    """By its logits it is softmax - target, as on TensorFlow: in float64 by NumPy."""
+    logits = np.float32([[60, 0, 3], [0, 9, -20], [5, 5, 5]])
+    targets = np.eye(3, dtype="float32")[[1, 2, 0]]
+    objective = CrossEntropy(Preprocessing.scaled(8), batch_size=3, label_smoothing=0.1)
+
+    def loss(x):
+        return objective(lambda _: keras.ops.softmax(x), (np.zeros((3, 1, 1, 3)), targets), None)[0]
+
+    found, gradient = jax.value_and_grad(loss)(logits)
+    wide = logits.astype("float64")
+    smooth = targets * 0.9 + 0.1 / 3
+    shares = np.exp(wide - wide.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    assert float(found) == pytest.approx(-(smooth * np.log(shares)).sum() / 3, rel=1e-6)
+    np.testing.assert_allclose(gradient, (shares - smooth) / 3, rtol=1e-5, atol=1e-7)
 
 
 def test_what_is_frozen_stays_to_the_last_bit(tmp_path):
