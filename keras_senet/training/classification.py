@@ -1,6 +1,7 @@
 """The task of classification."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ from typing import Any
 import keras
 
 from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, prediction_step
+from keras_senet.extras import MissingExtraError
 from keras_senet.files import write_atomically
 from keras_senet.initializers import draw_weights
 from keras_senet.plots.curves import training_curves
@@ -133,7 +135,10 @@ class Classification:
     def save_results(self, model: keras.Model, workdir: WorkDir, rows: Iterable[Row]) -> None:
         workdir.save_network(model)
         if rows := list(rows):
-            training_curves(rows, workdir.path / "curves.png", self.title)
+            try:
+                training_curves(rows, workdir.path / "curves.png", self.title)
+            except MissingExtraError as error:  # the run itself is whole
+                print(f"without curves.png: {error}", file=sys.stderr)
 
 
 def figures_of(result: Evaluation) -> dict[str, float]:

@@ -83,7 +83,7 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch):
     again = little.train(tmp_path / "whole", recipe)  # has ended: nothing is trained
     little.assert_equal_weights(again, whole)
     names = {path.name for path in (tmp_path / "whole").iterdir()}
-    assert {"model.keras", "model.weights.h5", "best.weights.h5", "curves.png"} <= names
+    assert {"model.keras", "model.weights.h5", "best.weights.h5", "per_class.csv"} <= names
 
 
 def test_a_signal_stops_after_a_checkpoint(tmp_path, monkeypatch):
