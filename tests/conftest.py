@@ -8,6 +8,10 @@ import time
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said
 # before it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if os.environ.get("KERAS_BACKEND") == "jax":
+    # Little networks take JAX longer to compile than to run.
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ.setdefault("XLA_FLAGS", fast)
 
 import keras
 import pytest

@@ -82,7 +82,7 @@ class Trainer(Engine):
     ):
         self.backend = load_backend()
         self.devices = self.backend.Devices(strategy)
-        is_chief = self.devices.is_chief
+        self.pipelines, is_chief = self.devices.pipelines, self.devices.is_chief
         self.verbose, self.evaluate_epochs = verbose and is_chief, evaluate_epochs
         self.skip_corrupt = skip_corrupt
         super().__init__(

@@ -14,9 +14,15 @@ import little
 import numpy as np
 import pytest
 
+import keras_senet
 from keras_senet import cli, data, models
+from keras_senet.models.shake_shake import ShakeShakeResNet
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.training import Recipe, Terminated, Trainer
+from keras_senet.training.backends import load_backend
+from keras_senet.training.objective import CrossEntropy
 
+jax = pytest.importorskip("jax")
 pytestmark = [
     pytest.mark.backend,
     pytest.mark.skipif(keras.backend.backend() != "jax", reason="is JAX's"),
@@ -77,7 +83,7 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch):
     again = little.train(tmp_path / "whole", recipe)  # has ended: nothing is trained
     little.assert_equal_weights(again, whole)
     names = {path.name for path in (tmp_path / "whole").iterdir()}
-    assert {"model.keras", "model.weights.h5", "best.weights.h5", "curves.png"} <= names
+    assert {"model.keras", "model.weights.h5", "best.weights.h5", "per_class.csv"} <= names
 
 
 def test_a_signal_stops_after_a_checkpoint(tmp_path, monkeypatch):
@@ -123,12 +129,19 @@ def test_mixed_precision_trains(tmp_path, precision):
     assert all(np.isfinite(value).all() for value in values(other).values())
 
 
-def test_loss_scaling_is_that_of_keras():
-    """Three steps: of finite gradients, of some that are not, and of finite ones again."""
-    from keras_senet.training.backends.jax import _apply_scaled
+def apply_as_keras(optimizer, gradients, variables):
+    """Without a state, which is Keras' way on JAX."""
+    before = [[v.value for v in each] for each in (optimizer.variables, variables)]
+    weights, own = optimizer.stateless_apply(before[0], gradients, before[1])
+    pairs = zip([*variables, *optimizer.variables], [*weights, *own], strict=True)
+    for variable, value in pairs:
+        variable.assign(value)
 
+
+def test_loss_scaling_is_that_of_keras():
+    """Steps of finite gradients, and one of gradients that are not."""
     found = []
-    for apply in (_apply_scaled, lambda optimizer, *arguments: optimizer.apply(*arguments)):
+    for apply in (load_backend()._apply_scaled, apply_as_keras):
         kernel = keras.Variable(np.ones(3, "float32"))
         inner = keras.optimizers.SGD(0.1, momentum=0.9)
         optimizer = keras.optimizers.LossScaleOptimizer(inner, dynamic_growth_steps=2)
@@ -137,22 +150,38 @@ def test_loss_scaling_is_that_of_keras():
         for factor in (1.0, np.inf, 2.0, 3.0, 4.0):
             gradients = [keras.ops.convert_to_tensor(np.float32([1, 2, 3]) * np.float32(factor))]
             apply(optimizer, gradients, [kernel])
-            seen += [np.asarray(v) for v in (kernel, *optimizer.variables)]
+            seen += [np.array(v) for v in (kernel, *optimizer.variables)]
         found.append(seen)
     for value, expected in zip(*found, strict=True):
-        np.testing.assert_array_equal(value, expected)
+        np.testing.assert_allclose(value, expected, rtol=1e-6)
+
+
+def test_the_gradient_of_a_clearly_wrong_prediction_is_not_lost():
+    """By its logits it is softmax - target, as on TensorFlow: in float64 by NumPy."""
+    logits = np.float32([[60, 0, 3], [0, 9, -20], [5, 5, 5]])
+    targets = np.eye(3, dtype="float32")[[1, 2, 0]]
+    objective = CrossEntropy(Preprocessing.scaled(8), batch_size=3, label_smoothing=0.1)
+
+    def loss(x):
+        return objective(lambda _: keras.ops.softmax(x), (np.zeros((3, 1, 1, 3)), targets), None)[0]
+
+    found, gradient = jax.value_and_grad(loss)(logits)
+    wide = logits.astype("float64")
+    smooth = targets * 0.9 + 0.1 / 3
+    shares = np.exp(wide - wide.max(-1, keepdims=True))
+    shares /= shares.sum(-1, keepdims=True)
+    assert float(found) == pytest.approx(-(smooth * np.log(shares)).sum() / 3, rel=1e-6)
+    np.testing.assert_allclose(gradient, (shares - smooth) / 3, rtol=1e-5, atol=1e-7)
 
 
 def test_what_is_frozen_stays_to_the_last_bit(tmp_path):
     """In the head's epoch all but the head, after it the stem and the first stage."""
     keras.utils.set_random_seed(1)
     weights = tmp_path / "seven.weights.h5"
-    import keras_senet
-
     keras_senet.save_weights(little.NETWORK(weights=None, classes=7), weights)
     recipe = RECIPE.override(
-        weights=str(weights), epochs=3, head_epochs=1, head_rate=4.0, layer_decay=0.5, freeze=(0, 1),
-        frozen_bn_epochs=1, ema=0.5,
+        weights=str(weights), epochs=3, head_epochs=1, head_rate=4.0, layer_decay=0.5,
+        freeze=(0, 1), frozen_bn_epochs=1, ema=0.5,
     )  # fmt: skip
     trainer = make(tmp_path / "run", recipe)
     before = values(trainer)
@@ -178,9 +207,6 @@ def test_what_is_frozen_stays_to_the_last_bit(tmp_path):
 @pytest.fixture
 def shaken(monkeypatch):
     """A network whose layers draw random numbers."""
-    import keras_senet
-    from keras_senet.models.shake_shake import ShakeShakeResNet
-
     spec = ShakeShakeResNet((1, 1), width=16)
     shake = keras_senet.application(spec, name="shake", input_size=8, min_size=8, classes=10)
     monkeypatch.setattr(models, "get", lambda name: shake)
@@ -241,6 +267,9 @@ def test_the_command_trains(tmp_path, capsys):
     flags = "--recipe digits --batch-size 16 --epochs 1 --warmup-epochs 0 --quiet".split()
     assert cli.main(["train", "--workdir", str(tmp_path / "run"), *flags]) == 0
     assert "results in" in capsys.readouterr().out
-    assert cli.main(["train", "--workdir", str(tmp_path / "a"), *flags, "--strategy", "mirrored"]) == 2
+    assert (
+        cli.main(["train", "--workdir", str(tmp_path / "a"), *flags, "--strategy", "mirrored"]) == 2
+    )
     error = capsys.readouterr().err
-    assert error.count("\n") == 1 and "strategy" in error
+    assert error.count("\n") == 1
+    assert "strategy" in error

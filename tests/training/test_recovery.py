@@ -309,7 +309,8 @@ def test_a_damaged_recipe_can_be_restored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoints/ckpt-3.safetensors", "backup/latest.weights.h5", "metrics.csv", "model.keras"]
+    "name",
+    ["checkpoints/ckpt-3.safetensors", "backup/latest.weights.h5", "metrics.csv", "model.keras"],
 )
 def test_what_a_run_left_is_not_taken_for_a_new_one(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -2,9 +2,12 @@
 
 Each module has
 
-    Devices(strategy)   where training runs: `replicas`, `several` processes, `is_chief`, `scope()`,
-                        `check_equal`, `barrier`, `lost` (the errors of a lost worker), `place`
-    TrainStep(...)      one compiled step of a recipe
+    Devices(strategy)  where training runs: `replicas`, `several` processes, `is_chief`,
+                       `pipelines`, `scope()`, `distribute(...)`, `check_equal(...)`, `barrier()`,
+                       and `lost`, the errors that tell of a lost process
+    TrainStep(...)     one compiled step of a recipe: called with a batch it returns an `Outcome`;
+                       after `publish()` the Keras variables have their values
+    split_cpu(count)   makes devices of a CPU, to try several
 """
 
 import importlib

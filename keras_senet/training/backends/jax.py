@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import importlib.util
 import os
 from collections.abc import Iterable, Sequence, Set
 from typing import Any
@@ -30,7 +31,7 @@ class Devices:
     replicas  how many
     several   whether they belong to several processes
     is_chief  whether this process writes the work directory
-    pipelines what makes its batches, as `Recipe.pipeline` names it
+    pipelines what can make its batches, as `Recipe.pipeline` names it, the preferred one first
 
     Raises:
         ValueError: for a strategy that is TensorFlow's.
@@ -44,6 +45,7 @@ class Devices:
         check_argument("strategy", strategy, strategy in ("auto", "none"), accepted)
         if strategy == "auto":
             _join_hosts()
+        _hide_gpus()
         devices = jax.devices() if strategy == "auto" else jax.local_devices()[:1]
         self.replicas = len(devices)
         self.processes = len({device.process_index for device in devices})
@@ -93,6 +95,11 @@ class Devices:
         return jax.tree.map(put, values)
 
 
+def split_cpu(count: int) -> None:
+    """Makes so many devices of the CPU, before JAX starts."""
+    jax.config.update("jax_num_cpu_devices", count)
+
+
 def _join_hosts():
     if "TF_CONFIG" in os.environ:
         raise ValueError(
@@ -102,6 +109,14 @@ def _join_hosts():
     if "JAX_COORDINATOR_ADDRESS" in os.environ and not jax.distributed.is_initialized():
         given = [int(os.environ[f"JAX_{name}"]) for name in ("NUM_PROCESSES", "PROCESS_ID")]
         jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], *given)
+
+
+def _hide_gpus():
+    """From TensorFlow, if it is installed to read images: it would take their memory."""
+    if jax.default_backend() == "gpu" and importlib.util.find_spec("tensorflow"):
+        import tensorflow as tf
+
+        tf.config.set_visible_devices([], "GPU")
 
 
 class TrainStep:

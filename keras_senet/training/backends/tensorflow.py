@@ -29,7 +29,7 @@ class Devices:
     replicas   how many replicas share a batch
     several    whether several processes train together
     is_chief   whether this one writes the work directory
-    pipelines  what makes its batches, as `Recipe.pipeline` names it
+    pipelines  what can make its batches, as `Recipe.pipeline` names it, the preferred one first
     """
 
     lost: tuple[type[BaseException], ...] = (tf.errors.OpError,)
@@ -40,7 +40,7 @@ class Devices:
         self.replicas = self.strategy.num_replicas_in_sync
         self.several = resolver is not None
         self.is_chief = resolver is None or not resolver.task_id
-        self.pipelines = ("device", "tf.data") if self.replicas == 1 else ("tf.data",)
+        self.pipelines = ("tf.data", "device") if self.replicas == 1 else ("tf.data",)
 
     def scope(self) -> contextlib.AbstractContextManager:
         """Within, the network is built."""
@@ -75,6 +75,13 @@ class Devices:
         if self.replicas == 1:
             return batches()
         return self.strategy.distribute_datasets_from_function(batches)
+
+
+def split_cpu(count: int) -> None:
+    """Makes so many devices of the CPU, before TensorFlow starts."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, devices)
 
 
 STRATEGIES = ("auto", "none", "mirrored")
