@@ -173,7 +173,8 @@ class Constructor:
         if weights is None:
             return build(self.spec, self.preprocessing)
         source = checkpoints.resolve(weights, self.base.name)
-        self.base.check_published(self.spec, source)
+        if isinstance(source, checkpoints.Checkpoint) and not source.says_spec:
+            self.base.check_published(self.spec)
         if include_top:
             check_activation(classifier_activation)
             if isinstance(source, checkpoints.Checkpoint) and classes != self.classes:
@@ -206,12 +207,8 @@ class Constructor:
             options["input_shape"] = (*size, channels) if is_last else (channels, *size)
         return self(weights=weights, include_top=classes is not None, **options)
 
-    def check_published(self, spec: Any, source: Any) -> None:
-        """Raises ValueError unless `spec` is this network in a published form, dilated or not, if
-        `source` is published weights: other files say their architecture, and are compared later.
-        """
-        if not isinstance(source, checkpoints.Checkpoint) or checkpoints.is_packaged(source):
-            return
+    def check_published(self, spec: Any) -> None:
+        """Raises ValueError unless `spec` is this network in a published form, dilated or not."""
         family = next(iter(self.spec.forms), None)
         own, other = (each.forms.get(family, each) for each in (self.spec, spec))
         changed = [name for name, *_ in differences(describe(own), other)]

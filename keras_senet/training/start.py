@@ -24,7 +24,7 @@ from keras_senet.weights.loading import StoredWeights
 from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
 from keras_senet.weights.names import own_name, to_own
 from keras_senet.weights.readers import Entry, File
-from keras_senet.weights.registry import list_weights, split_part
+from keras_senet.weights.registry import Checkpoint, list_weights, split_part
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,8 @@ def _open(recipe, weights) -> Iterator[_Opened]:
         yield _Opened(os.path.abspath(weights), Path(weights), stored, names)
         return
     source = resolve(weights, constructor.base.name, "a training work directory", "a .keras file")
-    constructor.base.check_published(spec, source)
+    if isinstance(source, Checkpoint) and not source.says_spec:
+        constructor.base.check_published(spec)
     with open_weights(source, spec, constructor.preprocessing) as stored:
         file = fetch(split_part(source)[0])
         is_path = isinstance(source, Path)

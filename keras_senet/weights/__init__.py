@@ -13,7 +13,6 @@ HOMES = {
     "DamagedFileError": "readers",
     "DownloadError": "download",
     "UnsupportedFileError": "readers",
-    "is_packaged": "registry",
     "is_published": "registry",
     "list_tags": "registry",
     "list_weights": "registry",

@@ -49,6 +49,7 @@ class Checkpoint:
     parameters: float
     file: str
     licence: str = "Apache-2.0"
+    says_spec = False  # whether the file says which network it is for
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -100,6 +101,7 @@ class PackagedWeights(Checkpoint):
     """
 
     trained: str = ""
+    says_spec = True
 
     @property
     def path(self) -> Path:
@@ -211,11 +213,6 @@ def _key(name):
 def is_published(model_name: str) -> bool:
     """Whether there are ImageNet weights for the network of this name."""
     return any(_key(checkpoint.model) == _key(model_name) for checkpoint in CHECKPOINTS)
-
-
-def is_packaged(source: Any) -> bool:
-    """Whether the file of weights, as `resolve` returns them, is in this package."""
-    return isinstance(source, PackagedWeights)
 
 
 def list_tags(model_name: str) -> tuple[str, ...]:

@@ -1,10 +1,14 @@
 """Which pipeline makes the batches of a run."""
 
+import json
+
 import numpy as np
 import pytest
 
 from keras_senet import data
 from keras_senet.recipes import RECIPES, Recipe
+from keras_senet.runs.record import read_pipeline
+from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import resolve_pipeline
 
 IMAGES = data.Dataset(np.zeros((4, 8, 8, 3), "uint8"), np.arange(4) % 2, ("a", "b"))
@@ -49,3 +53,15 @@ def test_a_device_that_cannot_be_is_refused(fields, pipelines, reason):
 def test_runs_of_earlier_versions_have_tf_data():
     assert Recipe.from_json({"model": "SEResNet20"}).pipeline == "tf.data"
     assert {recipe.pipeline for recipe in RECIPES.values()} == {"auto"}
+
+
+def test_a_run_of_an_earlier_version_is_continued(tmp_path):
+    WorkDir(tmp_path, Recipe(pipeline="tf.data"), {})
+    file = tmp_path / "recipe.json"
+    content = json.loads(file.read_text())
+    del content["recipe"]["pipeline"]
+    file.write_text(json.dumps(content))
+    WorkDir(tmp_path, resolve_pipeline(Recipe(), IMAGES, read_pipeline(tmp_path), BOTH), {})
+    with pytest.raises(ValueError, match="pipeline is 'tf.data' there, 'device' here"):
+        WorkDir(tmp_path, Recipe(pipeline="device"), {})
+    assert read_pipeline(tmp_path / "none") is None
