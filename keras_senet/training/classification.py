@@ -66,7 +66,7 @@ class Classification:
     def make_network(self) -> keras.Model:
         spec = self._start and self._start.spec
         model = make_network(self.recipe, self.images.train, spec, self._preprocessing)
-        if getattr(self.recipe, "pipeline", "") == "device":  # whose batches are equal, too
+        if self.recipe.pipeline == "device":  # whose batches are equal, too
             draw_weights(model, self.recipe.seed)
         return model
 

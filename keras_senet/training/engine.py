@@ -39,7 +39,7 @@ class Engine:
         lower_batch: whether a batch size above the number of training images is lowered.
         replicas: how many replicas share a batch.
         make_task: makes what is trained of the recipe, the work directory and `data_dir`.
-        pipelines: what can make its batches, as `Recipe.pipeline` names it.
+        pipelines: what can make its batches, as `Recipe.pipeline` names it, the preferred first.
 
     Attributes:
         task: the `Task`.

@@ -118,7 +118,7 @@ def make_batches(
 
 def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Sequence[str]) -> Any:
     """The recipe with "device" or "tf.data" for "auto": that of the run that is continued, `begun`,
-    else the first if the engine has it among its `pipelines` and the images can be there.
+    else the first of the engine's `pipelines` that these images can have.
 
     Raises:
         ValueError: for "device" where it cannot be.
@@ -134,7 +134,7 @@ def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Se
         raise ValueError(
             f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
         )
-    chosen = begun or ("tf.data" if obstacle else "device")
+    chosen = begun or ("tf.data" if obstacle else pipelines[0])
     return dataclasses.replace(recipe, pipeline=chosen)
 
 

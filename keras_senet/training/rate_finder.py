@@ -12,13 +12,14 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_senet.data import DeviceImages
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.rates import rate_curve
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs.record import describe_recipe
-from keras_senet.training.backends import load_backend
+from keras_senet.training.backends import give_batches, load_backend
 from keras_senet.training.classification import Classification
-from keras_senet.training.inputs import lower_batch_size
+from keras_senet.training.inputs import lower_batch_size, resolve_pipeline
 from keras_senet.training.phases import make_phase, rate_factors, untrained_layers
 from keras_senet.training.progress import Progress
 from keras_senet.training.totals import Totals
@@ -96,6 +97,10 @@ def find_rate(
         task = Classification(recipe, empty if workdir is None else workdir, data_dir)
     if recipe.batch_size > len(task.images.train):
         task.recipe = recipe = lower_batch_size(recipe, len(task.images.train))
+    backend = load_backend()
+    devices = backend.Devices("none")
+    train_set = task.images.train
+    task.recipe = recipe = resolve_pipeline(recipe, train_set, None, devices.pipelines)
     batches = task.make_batches()
     keras.utils.set_random_seed(recipe.seed)
     model = task.make_network()
@@ -103,14 +108,14 @@ def find_rate(
     schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
     untrained = untrained_layers(recipe, model, is_head=False)
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
-    backend, objective = load_backend(), task.make_objective(model)
-    devices = backend.Devices("none")
-    step = backend.TrainStep(recipe, model, [phase], None, devices, objective)
+    objective = task.make_objective(model)
+    source = batches if isinstance(batches, DeviceImages) else None
+    step = backend.TrainStep(recipe, model, [phase], None, devices, objective, task.decays, source)
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
     totals = Totals({})
     with Progress(steps, 0, recipe.batch_size, verbose) as bar:
-        for number, batch in enumerate(devices.distribute(batches, 0, steps, frozenset())):
+        for number, batch in enumerate(give_batches(devices, batches, 0, steps)):
             outcome = step(batch, number)
             totals.last_loss = float(outcome.loss)
             if outcome.failed or not math.isfinite(totals.last_loss):

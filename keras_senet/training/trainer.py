@@ -10,7 +10,7 @@ from keras_senet import data
 from keras_senet.runs import STATES
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
-from keras_senet.training.backends import load_backend
+from keras_senet.training.backends import give_batches, load_backend
 from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
 from keras_senet.training.classification import Classification
 from keras_senet.training.engine import Engine
@@ -82,7 +82,7 @@ class Trainer(Engine):
     ):
         self.backend = load_backend()
         self.devices = self.backend.Devices(strategy)
-        self.pipelines, is_chief = self.devices.pipelines, self.devices.is_chief
+        is_chief = self.devices.is_chief
         self.verbose, self.evaluate_epochs = verbose and is_chief, evaluate_epochs
         self.skip_corrupt = skip_corrupt
         super().__init__(
@@ -127,7 +127,7 @@ class Trainer(Engine):
             self.average,
             self.devices,
             self.task.make_objective(self.model),
-            self.data if self._is_on_device else None,
+            self.data if isinstance(self.data, data.DeviceImages) else None,
         )
         self.validation = Validation(
             self.task,
@@ -137,11 +137,6 @@ class Trainer(Engine):
             self._record_evaluation,
             skip_corrupt=self.skip_corrupt,
         )
-
-    @property
-    def _is_on_device(self):
-        """Whether batches are made in the step, of images on the device."""
-        return isinstance(self.data, data.DeviceImages)
 
     @property
     def prediction_step(self) -> Any:
@@ -243,13 +238,9 @@ class Trainer(Engine):
         """The global batches of the steps after `step`; when an image turns out to be corrupt, they
         begin again without it.
         """
-        if self._is_on_device:
-            for number in range(step, self.last):
-                yield self.data.indices(number), self.data.places(number)
-            return
         while step < self.last:
             skip = frozenset(self.skipped)
-            iterator = iter(self.devices.distribute(self.data, step, self.last, skip))
+            iterator = give_batches(self.devices, self.data, step, self.last, skip)
             while step < self.last:
                 try:
                     batch = next(iterator)

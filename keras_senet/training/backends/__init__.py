@@ -11,9 +11,12 @@ Each module has
 """
 
 import importlib
+from collections.abc import Iterator, Set
 from typing import Any
 
 import keras
+
+from keras_senet.data import DeviceImages
 
 NAMES = ("tensorflow", "jax")
 
@@ -31,3 +34,16 @@ def load_backend() -> Any:
             f"{name!r}"
         )
     return importlib.import_module(f"{__name__}.{name}")
+
+
+def give_batches(
+    devices: Any, data: Any, first: int, last: int, skip: Set[int] = frozenset()
+) -> Iterator[Any]:
+    """The batches of the steps from `first` to `last`, as a `TrainStep` takes them: of images on
+    the device, which are the step's source, their indices and places.
+    """
+    if not isinstance(data, DeviceImages):
+        yield from devices.distribute(data, first, last, skip)
+        return
+    for number in range(first, last):
+        yield data.indices(number), data.places(number)
