@@ -21,8 +21,8 @@ class Average:
         self.current = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
         # copy: Keras would take the very variable that it is given for its own
         self.averages = [
-            keras.Variable(ops.copy(v.value), trainable=False, name=f"average_{i}")
-            for i, v in enumerate(self.current)
+            keras.Variable(ops.copy(v.value), trainable=False, name=v.path.replace("/", "_"))
+            for v in self.current
         ]
 
     def update(self, step: Any) -> None:

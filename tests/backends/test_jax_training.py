@@ -229,7 +229,7 @@ def test_random_layers_follow_seed_and_step(tmp_path, shaken):
 
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path):
     trainer = make(tmp_path, RECIPE.override(learning_rate=1e30, warmup_epochs=0.0))
-    with pytest.raises(FloatingPointError, match=r"at step \d, at a learning rate of 1e\+30"):
+    with pytest.raises(FloatingPointError, match=r"at step \d, at a learning rate of .*e\+"):
         trainer.train()
     assert trainer.checkpoints.latest is None
 
