@@ -110,7 +110,7 @@ def find_rate(
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
     objective = task.make_objective(model)
     source = batches if isinstance(batches, DeviceImages) else None
-    step = backend.TrainStep(recipe, model, [phase], None, devices, objective, task.decays, source)
+    step = backend.TrainStep(recipe, model, [phase], None, devices, objective, source)
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
     totals = Totals({})
