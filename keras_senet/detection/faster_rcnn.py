@@ -1,7 +1,6 @@
 """Faster R-CNN with a feature pyramid on any backbone."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -83,12 +82,6 @@ class Detector:
     def variables(self) -> list[keras.Variable]:
         """All of them, of the backbone, the pyramid and both heads."""
         return [*self.proposer.variables, *self.head.variables]
-
-    def save(self, path: str | Path) -> None:
-        """Writes a `.safetensors` file, which `detection.load` reads. Raises as `files.save`."""
-        from keras_senet.detection import files  # which reads detectors, too
-
-        files.save(self, path)
 
     def assign(self, entries: Entries) -> None:
         """Gives the variables their values, by the names that files have for them.
