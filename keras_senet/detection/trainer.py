@@ -14,6 +14,7 @@ from keras_senet import models, training
 from keras_senet.detection.data import DetectionBatches, load_data, splits
 from keras_senet.detection.evaluation import AveragePrecision, evaluate
 from keras_senet.detection.faster_rcnn import Detector
+from keras_senet.detection.files import save
 from keras_senet.detection.loss import losses
 from keras_senet.detection.recipe import Recipe
 from keras_senet.detection.spec import Sampling
@@ -230,10 +231,10 @@ class Detection:
         return text
 
     def save_weights(self, model: Any, path: Path) -> None:
-        model.detector.save(path)
+        save(model.detector, path)
 
     def save_results(self, model: Any, workdir: WorkDir, rows: Iterable[Row]) -> None:
-        model.detector.save(workdir.path / MODEL)
+        save(model.detector, workdir.path / MODEL)
         if rows := list(rows):
             detection_curves(rows, workdir.path / "curves.png", self.title)
 

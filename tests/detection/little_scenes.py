@@ -93,4 +93,5 @@ def digest(trainer):
 
 if __name__ == "__main__":
     put_in_place()
-    train(sys.argv[1], RECIPE.override(epochs=int(sys.argv[2])), checkpoint_steps=2)
+    recipe = RECIPE.override(epochs=int(sys.argv[2]), learning_rate=0.005, clip_norm=1.0)
+    train(sys.argv[1], recipe, checkpoint_steps=2)
