@@ -1,9 +1,9 @@
 """The boxes that proposals begin from."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from keras_senet.fields import check_field, require_types
 
@@ -39,13 +39,15 @@ class Anchors:
         sides = np.stack([size / roots, size * roots], axis=-1)
         return np.round(np.concatenate([-sides, sides], axis=-1) / 2).astype("float32")
 
-    def boxes(self, level: int, indices, grid, size) -> tf.Tensor:
+    def boxes(self, level: int, indices, grid, size) -> Any:
         """The anchors (..., 4) of a level with these indices (...): row by row of the grid (rows,
         columns), and ratio by ratio within a place. `size` is the padded image's (height, width).
 
         They are computed, not looked up: a large table of them would be quantised in a file with
         integer weights.
         """
+        import tensorflow as tf  # which the command line is read without
+
         count = len(self.ratios)
         place = indices // count
         y = tf.cast(place // grid[1] * (size[0] // grid[0]), tf.float32)

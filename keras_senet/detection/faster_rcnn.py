@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -10,12 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
-from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.canvas import check_canvas, prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool, sides
+from keras_senet.detection.spec import FasterRCNN
 from keras_senet.detection.suppression import NONE, select_best, take
-from keras_senet.fields import check_field, require_types
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -36,64 +35,6 @@ class Detections(NamedTuple):
     scores: np.ndarray
     classes: np.ndarray
     names: list[str]
-
-
-@dataclass(frozen=True)
-class FasterRCNN:
-    """A detector on a backbone with feature maps at strides 4 to 32. Called, it returns a
-    `Detector`.
-
-    channels            of the pyramid's maps
-    anchors             an `Anchors`
-    hidden              units of the layers of the box head
-    pool_side           height and width of a pooled box
-    pool_points         samples of a bin, along each axis
-    canonical           pixels: a box with this side is pooled from P4
-    proposals           per level before suppression, and per image after it
-    train_proposals     the same in training
-    proposal_overlap    IoU above which the lesser of two proposals is dropped
-    score               detections have more
-    overlap             IoU above which the lesser of two detections of a class is dropped
-    most                detections per image
-    short, long         pixels: the shorter side of an image is resized to `short`, or less where
-                        the longer one would get more than `long`
-
-    The defaults are torchvision's `fasterrcnn_resnet50_fpn`. Source: Ren et al., arXiv 1506.01497;
-    Lin et al., arXiv 1612.03144.
-
-    Raises:
-        ValueError: for any other value, naming the field, the value and what is accepted.
-    """
-
-    channels: int = 256
-    anchors: Anchors = Anchors()
-    hidden: tuple[int, ...] = (1024, 1024)
-    pool_side: int = 7
-    pool_points: int = 2
-    canonical: float = 224.0
-    proposals: tuple[int, int] = (1000, 1000)
-    train_proposals: tuple[int, int] = (2000, 2000)
-    proposal_overlap: float = 0.7
-    score: float = 0.05
-    overlap: float = 0.5
-    most: int = 100
-    short: int = 800
-    long: int = 1333
-
-    def __post_init__(self):
-        require_types(self)
-        for name in ("channels", "pool_side", "pool_points", "most", "short", "long"):
-            check_field(self, name, getattr(self, name) >= 1, "at least 1")
-        check_field(self, "canonical", self.canonical > 0, "above 0")
-        check_field(self, "hidden", self.hidden and min(self.hidden) > 0, "numbers of units")
-        for name in ("proposals", "train_proposals"):
-            value = getattr(self, name)
-            check_field(self, name, len(value) == 2 and min(value) > 0, "two numbers above 0")
-        for name in ("proposal_overlap", "score", "overlap"):
-            check_field(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
-
-    def __call__(self, backbone: keras.Model, class_names: Sequence[str]) -> "Detector":
-        return Detector(self, backbone, class_names)
 
 
 class Detector:
@@ -147,6 +88,12 @@ class Detector:
         found = copy.copy(self)
         found.proposer, found.head, found._functions = proposer, head, {}
         return found
+
+    def save(self, path: str | Path) -> None:
+        """Writes a `.safetensors` file, which `detection.load` reads. Raises as `files.save`."""
+        from keras_senet.detection import files  # which reads detectors, too
+
+        files.save(self, path)
 
     def assign(self, entries: Entries) -> None:
         """Gives the variables their values, by the names that files have for them.
