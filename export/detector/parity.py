@@ -29,6 +29,7 @@ from .saved_model import signature_of
 DRAWS = 4  # of changes of the weights; the worst counts
 FACTOR = 2  # of what they change, which a file may
 LEAST_AGREEMENT = 0.5  # of all detections: below, a file cannot be told from a wrong one
+OF_ANY_SIZE = 2  # images, each of which may be another canvas, and so another trace of Keras'
 LEAST_OVERLAP = 0.99  # IoU of a detection and its match
 
 
@@ -129,8 +130,8 @@ def _in_canvas(canvas, inputs):
 
 
 def _make_calls_of_any_size(detector, images) -> Iterator[Call]:
-    """Each image as uint8 and, if it can be, as PNG."""
-    for image in images:
+    """The first images as uint8 and, if it can be, as PNG."""
+    for image in images[:OF_ANY_SIZE]:
         pixels = np.clip(np.round(image), 0, 255).astype("uint8")
         size = resized_size(*pixels.shape[:2], detector.spec.short, detector.spec.long)
         scale = max(1.0, *(whole / part for whole, part in zip(pixels.shape, size, strict=False)))

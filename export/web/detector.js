@@ -26,7 +26,6 @@ export class Detector {
     this.classNames = classNamesOf(properties);
     this.classes = this.classNames?.length;
     this.source = properties.get("source") ?? "";
-    this.gateNames = [];
   }
 
   get input() {

@@ -92,8 +92,11 @@ function showModel(name, model) {
     Source: model.source || "not stated",
     Input: model.input,
     Classes: model.classNames ? model.classes : `${model.classes}, without names in the file`,
-    Gates: model.gateNames.length ? `of ${model.gateNames.length} SE blocks` : "none in the file: to_onnx(..., gates=True)",
   };
+  if (model.gateNames) {
+    const count = model.gateNames.length;
+    rows.Gates = count ? `of ${count} SE blocks` : "none in the file: to_onnx(..., gates=True)";
+  }
   const cells = Object.entries(rows).map(([term, value]) => [element("dt", {}, [term]), element("dd", {}, [value])]);
   at("about").replaceChildren(...cells.flat());
   at("about").hidden = false;

@@ -52,6 +52,15 @@ def test_proposals(oracle, detector, canvas, outputs, index):
     np.testing.assert_allclose(scores, expected, atol=1e-5)
 
 
+def test_proposals_are_in_the_order_of_logits_where_all_sigmoids_are_one(detector, canvas, outputs):
+    padded, size = canvas.images.shape[1:3], canvas.sizes[0]
+    expected = detector.propose(outputs, 0, padded, size, detector.spec.proposals)
+    certain = outputs | {"objectness": outputs["objectness"] + 40}
+    boxes, scores, _ = detector.propose(certain, 0, padded, size, detector.spec.proposals)
+    assert set(scores.numpy()) == {1.0}
+    np.testing.assert_allclose(boxes, expected[0])
+
+
 def test_boxes_are_classified(oracle, detector, outputs):
     rois = np.concatenate([oracle["proposals0"], oracle["proposals1"]])
     images = np.repeat(np.int32([0, 1]), 60)

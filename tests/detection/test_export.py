@@ -7,19 +7,24 @@ from dataclasses import replace
 from functools import partial
 from types import SimpleNamespace
 
+import keras
 import numpy as np
 import onnx
 import pytest
 import tensorflow as tf
+from oracle_weights import SPEC
 from PIL import Image
 from run_here import run_files_here
 
+import keras_senet
 from keras_senet import detection, export
 from keras_senet.detection.canvas import prepare, resized_size
 from keras_senet.detection.data.truths import BoxedImages, make_truth
 from keras_senet.export import run_file
 from keras_senet.export.detector import exporting, load_exported, parity, saved_model
 from keras_senet.export.reading import open_exported
+from keras_senet.models.resnet import ResNet
+from keras_senet.models.units import Basic
 
 WRITERS = {"savedmodel": export.to_saved_model, "tflite": export.to_tflite, "onnx": export.to_onnx}
 NAMES = {"savedmodel": "saved_model", "tflite": "detector.tflite", "onnx": "detector.onnx"}
@@ -47,7 +52,8 @@ def write(detector, images, tmp_path_factory):
         key = (kind, *options.items())
         if key not in written:
             path = tmp_path_factory.mktemp("exported") / NAMES[kind]
-            report = WRITERS[kind](detector, path, canvas=CANVAS, images=images, **options)
+            canvas = [CANVAS, (96, 128)] if kind == "savedmodel" else CANVAS
+            report = WRITERS[kind](detector, path, canvas=canvas, images=images, **options)
             written[key] = path, report
         return written[key]
 
@@ -241,6 +247,35 @@ def test_jpegs_of_any_size_have_boxes_in_their_own_pixels(write, detector, image
     np.testing.assert_array_equal(same["boxes"][0], found["boxes"][1])
 
 
+def test_a_saved_model_has_a_signature_for_each_canvas(write):
+    signatures = tf.saved_model.load(str(write("savedmodel")[0])).signatures
+    assert set(signatures) == {"serving_default", "canvas_96x128", "serve_uint8", "serve_jpeg"}
+    for name, size in (("serving_default", CANVAS), ("canvas_96x128", (96, 128))):
+        _, inputs = signatures[name].structured_input_signature
+        assert inputs["images"].shape == (1, *size, 3)
+
+
+def test_files_compute_in_float32_and_never_find_a_class_without_a_name(tmp_path):
+    """Of a small SE network in mixed precision, with random weights."""
+    keras.utils.set_random_seed(1)
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        network = keras_senet.application(
+            ResNet((1, 1, 1, 1), Basic()), name="tiny", input_size=64, classes=10
+        )
+        backbone = network(include_top=False, weights=None, input_shape=(None, None, 3))
+        spec = replace(SPEC, channels=16, hidden=(32,), most=20)
+        mixed = spec(backbone, ("a", "", "c"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    path = tmp_path / "detector.onnx"
+    report = export.to_onnx(mixed, path, canvas=(96, 128))
+    assert report.max_abs_error < 1e-3  # of bfloat16 it would be pixels
+    (found,) = load_exported(path).detect([np.random.default_rng(0).integers(0, 256, (96, 128, 3))])
+    assert len(found.classes) == 20
+    assert set(found.classes) <= {0, 2}
+
+
 # Files as detectors
 
 
@@ -261,7 +296,7 @@ def test_a_file_is_evaluated_as_a_detector(write, detector, images, kind):
     canvas = None if kind == "savedmodel" else CANVAS
     loaded, dataset = load_exported(path), boxed(detector, images, canvas)
     assert loaded.class_names == detector.class_names
-    assert loaded.canvases == [CANVAS]
+    assert loaded.canvases[0] == CANVAS
     in_keras = SimpleNamespace(
         class_names=detector.class_names, detect=partial(detector.detect, canvas=canvas)
     )

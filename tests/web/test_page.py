@@ -718,6 +718,7 @@ def test_boxes_are_those_of_python(visit, detector):
     np.testing.assert_allclose(boxes, expected["boxes"][shown], atol=1e-2)
     assert f"{expected['count'] - shown.sum()} more" in page.locator("#results-note").text_content()
     assert "128 × 128 × 3" in page.locator("#about").text_content()
+    assert "Gates" not in page.locator("#about").text_content()
     assert page.locator("#gates").is_hidden()
     # Below the picture and beside the boxes there is nothing but border.
     (red,) = page.page.evaluate(
