@@ -99,13 +99,10 @@ def _make_trainer(options: TrainOptions):
 
 def split_cpu(count: int | None) -> None:
     """Makes so many devices of the CPU; None leaves it as it is."""
-    if count is None:
-        return
-    import tensorflow as tf
+    if count is not None:
+        from keras_senet.training.backends import load_backend
 
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    devices = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(cpu, devices)
+        load_backend().split_cpu(count)
 
 
 def _report(trainer, last, workdir):

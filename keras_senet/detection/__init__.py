@@ -1,4 +1,4 @@
-"""Faster R-CNN on the feature maps of a network.
+"""Faster R-CNN on the feature maps of a network, and its training.
 
 Its names are loaded when they are first used: the recipes are plain data, which the command line
 reads without Keras.
@@ -21,22 +21,28 @@ if TYPE_CHECKING:
     from keras_senet.detection.evaluation import evaluate as evaluate
     from keras_senet.detection.faster_rcnn import Detections as Detections
     from keras_senet.detection.faster_rcnn import Detector as Detector
-    from keras_senet.detection.faster_rcnn import FasterRCNN as FasterRCNN
     from keras_senet.detection.files import load as load
     from keras_senet.detection.files import save as save
-    from keras_senet.detection.loss import Sampling as Sampling
     from keras_senet.detection.loss import losses as losses
+    from keras_senet.detection.recipe import Recipe as Recipe
+    from keras_senet.detection.recipes import RECIPES as RECIPES
+    from keras_senet.detection.spec import FasterRCNN as FasterRCNN
+    from keras_senet.detection.spec import Sampling as Sampling
     from keras_senet.detection.torchvision import load_torchvision as load_torchvision
+    from keras_senet.detection.trainer import Trainer as Trainer
 
 HOMES = {
+    "RECIPES": "recipes",
     "Anchors": "anchors",
     "AveragePrecision": "evaluation",
     "BoxedImages": "data",
     "DetectionBatches": "data",
     "Detections": "faster_rcnn",
     "Detector": "faster_rcnn",
-    "FasterRCNN": "faster_rcnn",
-    "Sampling": "loss",
+    "FasterRCNN": "spec",
+    "Recipe": "recipe",
+    "Sampling": "spec",
+    "Trainer": "trainer",
     "Truths": "data",
     "evaluate": "evaluation",
     "load": "files",

@@ -1,14 +1,11 @@
 """The boxes that proposals begin from."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from keras_senet.fields import check_field, require_types
-
-if TYPE_CHECKING:
-    import tensorflow as tf
 
 
 @dataclass(frozen=True)
@@ -42,18 +39,17 @@ class Anchors:
         sides = np.stack([size / roots, size * roots], axis=-1)
         return np.round(np.concatenate([-sides, sides], axis=-1) / 2).astype("float32")
 
-    def boxes(self, level: int, indices, grid, size) -> "tf.Tensor":
+    def boxes(self, level: int, indices, grid, size) -> Any:
         """The anchors (..., 4) of a level with these indices (...): row by row of the grid (rows,
         columns), and ratio by ratio within a place. `size` is the padded image's (height, width).
 
         They are computed, not looked up: a large table of them would be quantised in a file with
         integer weights.
         """
-        import tensorflow as tf  # here, as recipes have anchors without it
+        import tensorflow as tf  # which the command line is read without
 
         count = len(self.ratios)
         place = indices // count
-        strides = size // grid
-        y = tf.cast(place // grid[1] * strides[0], tf.float32)
-        x = tf.cast(place % grid[1] * strides[1], tf.float32)
+        y = tf.cast(place // grid[1] * (size[0] // grid[0]), tf.float32)
+        x = tf.cast(place % grid[1] * (size[1] // grid[1]), tf.float32)
         return tf.gather(self.shapes(level), indices % count) + tf.stack([x, y, x, y], axis=-1)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
-from keras_senet.detection.evaluation import check_classes, compute, count_objects, to_results
+from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import check_argument
@@ -123,7 +123,7 @@ def _describe_images(detector, recipe, wanted):
     """The sections that need images."""
     name = wanted.dataset or recipe.dataset
     images = detection.load_data(name, wanted.split, wanted.data_dir)
-    check_classes(detector.class_names, images)
+    images = images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))
     figures = {name: precision.figures[name] for name in PRECISIONS.values()}

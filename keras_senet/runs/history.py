@@ -20,6 +20,8 @@ RESTARTED = (
     "warmup_epochs",
     "warmup",
     "warmup_rate",
+    "warmup_steps",  # of detectors
+    "warmup_from",
 )
 
 

@@ -134,7 +134,15 @@ def read_engine(path: str | Path) -> str:
         return "trainer"
 
 
-def describe_recipe(recipe: Recipe) -> str:
+def read_pipeline(path: str | Path) -> str | None:
+    """What makes the batches of a run in a work directory; None where there is none."""
+    try:
+        return json.loads((Path(path) / RECIPE).read_text())["recipe"].get("pipeline", "tf.data")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # `WorkDir` refuses it
+        return None
+
+
+def describe_recipe(recipe: Any) -> str:
     """The recipe's network and dataset, for titles."""
     depths = f" of {'+'.join(map(str, recipe.depths))} units" if recipe.depths else ""
     blocks = {"default": "", "none": ", plain"}.get(text := write_se(recipe.se), f", {text}")

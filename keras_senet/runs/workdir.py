@@ -10,13 +10,21 @@ from typing import Any
 import keras
 
 from keras_senet.files import replacing, write_atomically
-from keras_senet.runs import METRICS, NETWORK, RECIPE, STATES, WEIGHTS, history, listing
+from keras_senet.runs import (
+    CLASSIFICATION,
+    METRICS,
+    NETWORK,
+    RECIPE,
+    STATES,
+    WEIGHTS,
+    history,
+    listing,
+)
 from keras_senet.runs.lock import locked
 from keras_senet.runs.tables import Metrics, SkippedImages
 from keras_senet.weights import save_weights
 
 NOT_COMPARED = ("source", "result", "chosen")
-CLASSIFICATION = "classification"
 OF_IMAGES = ("dataset", "validation_fraction", "seed")  # fields that say which images a run has
 
 

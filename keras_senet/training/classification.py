@@ -1,18 +1,20 @@
 """The task of classification."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_senet.data import TrainingData
 from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, prediction_step
+from keras_senet.extras import MissingExtraError
 from keras_senet.files import write_atomically
+from keras_senet.initializers import draw_weights
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.runs import BEST, PER_CLASS
+from keras_senet.runs import BEST, CLASSIFICATION, PER_CLASS
 from keras_senet.runs.history import Segment
 from keras_senet.runs.record import describe_recipe
 from keras_senet.runs.splits import WORDS, name_figures
@@ -23,14 +25,13 @@ from keras_senet.training.network import make_network
 from keras_senet.training.objective import CrossEntropy
 from keras_senet.training.phases import Phase, make_phases, make_rates
 from keras_senet.training.start import read_start
-from keras_senet.training.step import is_kernel
 from keras_senet.weights import save_weights
 
 
 class Classification:
     """Images of one class each, and a network with an output for each class. See `Task`."""
 
-    name, best = "classification", BEST
+    name, best = CLASSIFICATION, BEST
 
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe = recipe
@@ -56,12 +57,18 @@ class Classification:
     def check_images(self) -> None:
         self.images.check_evaluated()
 
-    def make_batches(self) -> TrainingData:
+    def make_batches(self) -> Any:
         return make_batches(self.recipe, self.images.train, self._preprocessing)
+
+    def count_steps(self) -> int:
+        return len(self.images.train) // self.recipe.batch_size
 
     def make_network(self) -> keras.Model:
         spec = self._start and self._start.spec
-        return make_network(self.recipe, self.images.train, spec, self._preprocessing)
+        model = make_network(self.recipe, self.images.train, spec, self._preprocessing)
+        if getattr(self.recipe, "pipeline", "") == "device":  # whose batches are equal, too
+            draw_weights(model, self.recipe.seed)
+        return model
 
     def load_start(self, model: keras.Model) -> str | None:
         if self._start is None:
@@ -84,9 +91,6 @@ class Classification:
 
     def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
         return make_rates(segments, steps_per_epoch)
-
-    def decays(self, variable: keras.Variable) -> bool:
-        return is_kernel(variable)
 
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         images = steps * self.recipe.batch_size
@@ -130,7 +134,10 @@ class Classification:
     def save_results(self, model: keras.Model, workdir: WorkDir, rows: Iterable[Row]) -> None:
         workdir.save_network(model)
         if rows := list(rows):
-            training_curves(rows, workdir.path / "curves.png", self.title)
+            try:
+                training_curves(rows, workdir.path / "curves.png", self.title)
+            except MissingExtraError as error:  # the run itself is whole
+                print(f"without curves.png: {error}", file=sys.stderr)
 
 
 def figures_of(result: Evaluation) -> dict[str, float]:

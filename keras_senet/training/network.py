@@ -25,7 +25,7 @@ def precision(policy: str) -> Iterator[None]:
         keras.config.set_dtype_policy(before)
 
 
-def spec_of(recipe: Recipe) -> Any:
+def spec_of(recipe: Any) -> Any:
     """The architecture: that of `model`, with the recipe's `depths` and SE blocks."""
     depths = {"depths": recipe.depths} if recipe.depths else {}
     return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)

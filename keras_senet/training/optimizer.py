@@ -124,7 +124,15 @@ def make_optimizer(recipe: Any, steps_per_epoch: int, schedule: Any = None) -> k
         "adamw": lambda: keras.optimizers.AdamW(schedule, weight_decay=decay or 0.0),
         "lamb": lambda: keras.optimizers.Lamb(schedule, weight_decay=decay),
     }[recipe.optimizer]()
-    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    if not recipe.bias_decay:
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def is_decayed(variable: keras.Variable, recipe: Any) -> bool:
+    """Whether a variable has L2 regularisation: kernels, and the others where the recipe says so.
+    Biases and batch normalisation do not decay, as with the authors.
+    """
+    return recipe.bias_decay or variable.path.endswith("kernel")

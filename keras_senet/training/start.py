@@ -15,7 +15,6 @@ from keras import ops
 from keras_senet import models
 from keras_senet.initializers import shapes_only
 from keras_senet.preprocessing import Preprocessing
-from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_recipe
 from keras_senet.training.network import spec_of
@@ -25,7 +24,7 @@ from keras_senet.weights.loading import StoredWeights
 from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
 from keras_senet.weights.names import own_name, to_own
 from keras_senet.weights.readers import Entry, File
-from keras_senet.weights.registry import CHECKPOINTS, Checkpoint, split_part
+from keras_senet.weights.registry import Checkpoint, list_weights, split_part
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,14 @@ class Start:
             return self.class_names == tuple(class_names)
         return self.classes == len(class_names)
 
-    def load_into(self, model: keras.Model, recipe: Recipe, class_names: Sequence[str]) -> None:
+    def load_into(self, model: keras.Model, recipe: Any, class_names: Sequence[str]) -> None:
         """Gives a network of `spec` the weights; a head for other classes keeps its own.
 
         Raises:
             ValueError: if the file has other weights, or has changed since it was read first.
             OSError: if it is gone.
         """
-        with _open(replace(recipe, weights=self.source)) as opened:
+        with _open(recipe, self.source) as opened:
             if _digest(opened.file) != self.sha256:
                 raise ValueError(
                     f"{self.source!r} changed since the run began, before its first checkpoint. "
@@ -96,7 +95,7 @@ class Start:
         )
 
 
-def read_start(recipe: Recipe, workdir: str | Path) -> Start | None:
+def read_start(recipe: Any, workdir: str | Path) -> Start | None:
     """The `Start` of a recipe, or None for random weights; for a run that has begun, as its
     `recipe.json` says, so that its weights need not be there any more.
 
@@ -111,12 +110,12 @@ def read_start(recipe: Recipe, workdir: str | Path) -> Start | None:
         there = json.loads(file.read_text())
         if record := there.get("start"):
             # The network of the run: `WorkDir` refuses another recipe.
-            return Start.from_json(record, spec_of(Recipe.from_json(there["recipe"])))
+            return Start.from_json(record, spec_of(type(recipe).from_json(there["recipe"])))
     except FileNotFoundError:
         pass
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
-    with _open(recipe) as opened:
+    with _open(recipe, recipe.weights) as opened:
         file, stored = opened.file, opened.stored
         return Start(
             source=opened.source,
@@ -140,11 +139,11 @@ class _Opened(NamedTuple):
 
 
 @contextlib.contextmanager
-def _open(recipe) -> Iterator[_Opened]:
-    weights, class_names = recipe.weights, None
-    is_tag = weights in {checkpoint.tag for checkpoint in CHECKPOINTS}
+def _open(recipe, weights) -> Iterator[_Opened]:
+    class_names = None
+    is_tag = weights in {checkpoint.tag for checkpoint in list_weights()}
     if not is_tag and (run := _run_of(Path(weights))):
-        weights, class_names = _weights_of_run(run, recipe)
+        weights, class_names = _weights_of_run(run, recipe.model, weights)
     constructor, spec = models.get(recipe.model), spec_of(recipe)
     if Path(weights).suffix == ".keras" and Path(weights).is_file():
         stored = _read_network(Path(weights), constructor, spec)
@@ -152,7 +151,7 @@ def _open(recipe) -> Iterator[_Opened]:
         yield _Opened(os.path.abspath(weights), Path(weights), stored, names)
         return
     source = resolve(weights, constructor.base.name, "a training work directory", "a .keras file")
-    if isinstance(source, Checkpoint):
+    if isinstance(source, Checkpoint) and not source.says_spec:
         constructor.base.check_published(spec)
     with open_weights(source, spec, constructor.preprocessing) as stored:
         file = fetch(split_part(source)[0])
@@ -171,13 +170,13 @@ def _run_of(path):
     return folder if (folder / RECIPE).is_file() else None
 
 
-def _weights_of_run(folder, recipe):
+def _weights_of_run(folder, name, given):
     """The weights of a run, its last ones or else its best, and the names of its classes."""
     model = read_recipe(folder).model
-    if model != recipe.model:
+    if model != name:
         raise ValueError(
-            f"`weights` must be of {recipe.model}, as `model` says. "
-            f"Received: weights={recipe.weights!r}, a run of {model}"
+            f"`weights` must be of {name}, as `model` says. "
+            f"Received: weights={given!r}, a run of {model}"
         )
     files = [folder / name for name in (WEIGHTS, BEST) if (folder / name).is_file()]
     if not files:

@@ -52,6 +52,10 @@ class Task(Protocol):
         """The training batches, such as `data.TrainingData`."""
         ...
 
+    def count_steps(self) -> int:
+        """How many steps an epoch has."""
+        ...
+
     def make_network(self) -> keras.Model:
         """The network with new weights: what is trained, averaged and saved in checkpoints."""
         ...
@@ -70,10 +74,6 @@ class Task(Protocol):
 
     def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
         """The learning rate as a function of the steps after those of `head_epochs`."""
-        ...
-
-    def decays(self, variable: keras.Variable) -> bool:
-        """Whether a variable has L2 regularisation."""
         ...
 
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:

@@ -16,7 +16,6 @@ from keras_senet.cli.options.detection import DetectEvaluateOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.detection.evaluation import (
     AveragePrecision,
-    check_classes,
     compute,
     count_objects,
     to_results,
@@ -41,7 +40,7 @@ def run(options: DetectEvaluateOptions) -> None:
     require("pycocotools", "detection")
     name, images = open_images(options)
     detector = load_detector(source)
-    check_classes(detector.class_names, images)
+    images = images.with_classes(detector.class_names)
     with open(os.dup(2), "w") as errors, quiet():
         found = list(
             track(

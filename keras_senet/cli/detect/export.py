@@ -14,7 +14,7 @@ from keras_senet.cli.detect import load_detector, open_images
 from keras_senet.cli.next_steps import say
 from keras_senet.cli.options.detection import DetectExportOptions
 from keras_senet.cli.tables import console, make_table, show, show_json, status
-from keras_senet.detection.evaluation import check_classes, compute, to_results
+from keras_senet.detection.evaluation import compute, to_results
 from keras_senet.evaluation.accuracy import track
 from keras_senet.export.detector import load_exported
 from keras_senet.export.files import FORMATS, ExportFile, plan_files
@@ -89,7 +89,7 @@ def _open(options, detector) -> Any:
         require("pycocotools", "detection")
     try:
         images = open_images(options).images
-        check_classes(detector.class_names, images)
+        images = images.with_classes(detector.class_names)
     except (ValueError, OSError, ImportError) as error:
         if options.dataset is not None:
             raise

@@ -40,7 +40,8 @@ class QuickstartOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Printed):
     """
-    dataset       a folder of class folders, a CSV file of paths and labels, or a tfds name
+    dataset       a folder of class folders, a CSV file of paths and labels, a .npz file of arrays,
+                  or a tfds name
     data_dir      where tfds datasets are
     headers_only  do not decode images: quick, but damage after the header and near duplicates are
                   not found
@@ -182,7 +183,7 @@ class ReportOptions(ImageOptions):
     output   the page's file; default: report.html in WORKDIR
 
     Images:
-    dataset        digits, a tfds name, a folder or a CSV file; default: the run's own
+    dataset        digits, a tfds name, a folder, a CSV or .npz file; default: the run's own
     split          of which images
     no_evaluation  without what needs the dataset: confusions, classes, Grad-CAM, gates and
                    suspects.csv, the likely wrong labels

@@ -19,6 +19,7 @@ from keras_senet.images.decoding import describe_error
 from keras_senet.preprocessing import Preprocessing
 
 AHEAD = 2  # micro-batches that wait for the network
+PER_CORE = 2  # images that are decoded at the same time: of 800 x 1333 pixels, each takes 13 MB
 ORDER, BATCHES, FLIP, SIDE = range(4)  # what is drawn
 
 
@@ -137,7 +138,8 @@ class DetectionBatches:
                 for value, shape in zip(found, shapes, strict=True)
             )
 
-        examples = map_decoding(counts.map(plan_in_graph).unbatch(), self._make_example)
+        plans = counts.map(plan_in_graph).unbatch()
+        examples = map_decoding(plans, self._make_example, PER_CORE)
         return set_options(examples.batch(size, drop_remainder=True).prefetch(AHEAD))
 
     def indices(self, step: int, skip: Set[int] = frozenset()) -> np.ndarray:
@@ -188,9 +190,11 @@ class DetectionBatches:
         that of the canvas (n, 2), whether they are mirrored (n,), and their boxes (n, most, 4),
         classes (n, most) and the number of both (n,).
         """
-        indices = self.indices(step, skip)[places]
+        every = self.indices(step, skip)
         short = self.short_sides[int(self._draw(SIDE, [step])[0] * len(self.short_sides))]
-        sizes = np.int32([resized_size(*self.sizes[i].tolist(), short, self.long) for i in indices])
+        sizes = np.int32([resized_size(*self.sizes[i].tolist(), short, self.long) for i in every])
+        canvas = canvas_size(sizes, self.multiple)  # of the whole batch, however it is divided
+        indices, sizes = every[places], sizes[places]
         draws = self._draw(FLIP, step * self.batch_size + places)
         flips = (draws < 0.5) & self.flip
         boxes = np.zeros((len(indices), self.most, 4), "float32")
@@ -204,8 +208,8 @@ class DetectionBatches:
             if flip:
                 scaled[:, [0, 2]] = size[1] - scaled[:, [2, 0]]
             boxes[row, :count], classes[row, :count] = scaled, truth.classes[kept]
-        canvas = np.tile(canvas_size(sizes, self.multiple), (len(indices), 1))
-        return indices, sizes, canvas, flips, boxes, classes, counts
+        canvases = np.tile(canvas, (len(indices), 1))
+        return indices, sizes, canvases, flips, boxes, classes, counts
 
     @tf.autograph.experimental.do_not_convert
     def _make_example(self, index, size, canvas, flip, boxes, classes, count):

@@ -1,0 +1,243 @@
+"""Training of detectors: the task that the training engine does."""
+
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import keras
+import tensorflow as tf
+
+from keras_senet import models, training
+from keras_senet.detection.data import DetectionBatches, load_data, splits
+from keras_senet.detection.evaluation import AveragePrecision, evaluate
+from keras_senet.detection.faster_rcnn import Detector
+from keras_senet.detection.loss import losses
+from keras_senet.detection.recipe import Recipe
+from keras_senet.detection.spec import Sampling
+from keras_senet.graphs import flat_layers, stages_of
+from keras_senet.plots.detection import detection_curves
+from keras_senet.runs import BEST_MODEL, DETECTION, MODEL
+from keras_senet.runs.history import Segment
+from keras_senet.runs.record import describe_recipe
+from keras_senet.runs.splits import WORDS
+from keras_senet.runs.tables import Row
+from keras_senet.runs.workdir import WorkDir
+from keras_senet.training.inputs import RunImages
+from keras_senet.training.network import precision, spec_of
+from keras_senet.training.phases import Phase, make_phase, make_rates
+from keras_senet.training.start import read_start
+
+CHANNELS = 3
+LOSSES = {  # the columns of the metrics, and what `losses` calls them
+    "classifier_loss": "classes",
+    "box_loss": "boxes",
+    "objectness_loss": "objectness",
+    "proposal_loss": "proposals",
+}
+FIGURES = {  # the columns of the metrics, and COCO's names
+    "ap": "AP",
+    "ap50": "AP50",
+    "ap75": "AP75",
+    "ap_small": "AP_small",
+    "ap_medium": "AP_medium",
+    "ap_large": "AP_large",
+}
+
+
+class Trainer(training.Trainer):
+    """Trains the detector of a recipe in a work directory: `training.Trainer` with its work
+    directories, its exact continuation, replicas and workers, and with its other arguments.
+
+    Args:
+        recipe: a `detection.Recipe`.
+        workdir: a folder; one that holds an unfinished run of the same recipe is continued, and a
+            run with fewer epochs is extended.
+
+    Attributes:
+        detector: the `Detector`, trained after `train()`.
+    """
+
+    def __init__(self, recipe: Recipe, workdir: str | Path, **options: Any):
+        if not isinstance(recipe, Recipe):
+            raise ValueError(f"`recipe` must be a detection.Recipe. Received: {recipe!r}")
+        super().__init__(recipe, workdir, make_task=Detection, **options)
+
+    @property
+    def detector(self) -> Detector:
+        return self.model.detector
+
+
+class Network(keras.Model):
+    """The parts of a detector as one model: what is trained, averaged and saved in checkpoints."""
+
+    def __init__(self, detector: Detector):
+        super().__init__(name="detector")
+        self.detector = detector
+        self.proposer, self.head = detector.proposer, detector.head
+        self.built = True
+
+
+@dataclass(frozen=True, eq=False)
+class Losses:
+    """The sum of a detector's four losses, and each of them, as means over the images of batches
+    of `batch_size`. See `training.objective.Objective`.
+    """
+
+    figures: ClassVar[tuple[str, ...]] = tuple(LOSSES)
+    detector: Detector
+    sampling: Sampling
+    batch_size: int
+
+    def __call__(self, call: Any, batch: Any, seeds: Any) -> tuple[Any, Mapping[str, Any]]:
+        canvas, truths = batch
+        found = losses(
+            self.detector,
+            canvas.images,
+            canvas.sizes,
+            truths,
+            self.sampling,
+            seeds,
+            training=True,
+        )
+        figures = {name: found[own] / self.batch_size for name, own in LOSSES.items()}
+        return tf.add_n(list(figures.values())), figures
+
+
+class Detection:
+    """Images with boxes, and a detector of their classes. See `training.task.Task`."""
+
+    name, best, score = DETECTION, BEST_MODEL, "ap"
+
+    def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
+        self.recipe: Any = recipe
+        self._start = read_start(recipe, workdir)
+        self.start = self._start and self._start.to_json()
+        split = "val" if "val" in splits(recipe.dataset, data_dir) else "test"
+        train, evaluation = (load_data(recipe.dataset, each, data_dir) for each in ("train", split))
+        if train.class_names != evaluation.class_names:
+            raise ValueError(
+                f"The {WORDS[split]} images of {recipe.dataset!r} have the classes "
+                f"{', '.join(evaluation.class_names[:10])}, the training images "
+                f"{', '.join(train.class_names[:10])}"
+            )
+        self.images = RunImages(train, evaluation, split, None, False)
+        self.class_names = train.class_names
+
+    @property
+    def title(self) -> str:
+        """The backbone and the dataset."""
+        return f"Faster R-CNN, {describe_recipe(self.recipe)}"
+
+    def notes(self) -> list[str]:
+        named = {"training": self.images.train, WORDS[self.images.split]: self.images.evaluation}
+        return [f"{what} images: {note}" for what, each in named.items() for note in each.notes]
+
+    def check_images(self) -> None:
+        """Nothing: reading a dataset has looked at the header of each image."""
+
+    @functools.cached_property
+    def _preprocessing(self):
+        """What the backbone takes."""
+        if self._start is None:
+            return models.get(self.recipe.model).preprocessing
+        return self._start.preprocessing.for_channels(CHANNELS)
+
+    def make_batches(self) -> DetectionBatches:
+        recipe = self.recipe
+        return DetectionBatches(
+            self.images.train,
+            batch_size=recipe.batch_size,
+            canvas=(recipe.detector.short, recipe.detector.long),
+            preprocessing=self._preprocessing,
+            seed=recipe.seed,
+            flip=recipe.flip,
+            short_sides=recipe.short_sides,
+            group_by_aspect=recipe.group_by_aspect,
+        )
+
+    def count_steps(self) -> int:
+        return self.make_batches().steps_per_epoch
+
+    def make_network(self) -> Network:
+        recipe = self.recipe
+        spec = self._start.spec if self._start else spec_of(recipe)
+        constructor = models.get(recipe.model)
+        if spec != constructor.spec:
+            constructor = constructor.variant(spec)
+        shape = (None, None, CHANNELS)
+        if keras.config.image_data_format() == "channels_first":
+            shape = (CHANNELS, None, None)
+        with precision(recipe.precision):
+            backbone: Any = constructor(include_top=False, weights=None, input_shape=shape)
+            backbone.preprocessing = self._preprocessing
+            return Network(recipe.detector(backbone, self.class_names))
+
+    def load_start(self, model: Any) -> str | None:
+        if self._start is None:
+            return None
+        self._start.load_into(model.detector.backbone, self.recipe, ())
+        return f"the backbone begins from the weights of {self._start.source!r}"
+
+    def make_objective(self, model: Any) -> Losses:
+        return Losses(model.detector, self.recipe.sampling, self.recipe.batch_size)
+
+    def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
+        return make_rates(segments, steps_per_epoch)
+
+    def make_phases(
+        self, segments: Sequence[Segment], model: Any, steps_per_epoch: int
+    ) -> tuple[Phase, ...]:
+        """One phase, in which the frozen layers stay as they are."""
+        recipe, backbone = self.recipe, model.detector.backbone
+        frozen = {
+            layer: stage <= recipe.frozen_stages > 0
+            for layer, stage in stages_of(backbone).items()
+            if stage is not None
+        }
+        norms = [
+            each
+            for each in flat_layers(backbone)
+            if recipe.frozen_bn and isinstance(each, keras.layers.BatchNormalization)
+        ]
+        untrained = dict.fromkeys((*(layer for layer in frozen if frozen[layer]), *norms))
+        rates = {v.path: recipe.bias_rate if is_bias(v) else 1.0 for v in model.variables}
+        schedule = make_rates(segments, steps_per_epoch)
+        return (make_phase(recipe, model, 0, schedule, tuple(untrained), rates),)
+
+    def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
+        return {name: value / steps for name, value in sums.items()}
+
+    def evaluate(
+        self, model: Any, split: str, *, skip_corrupt: bool
+    ) -> tuple[dict[str, float], AveragePrecision]:
+        found = evaluate(model.detector, self.images.of(split))
+        return {name: found.figures[theirs] for name, theirs in FIGURES.items()}, found
+
+    def missing(self, split: str) -> dict[str, float]:
+        return dict.fromkeys(FIGURES, math.nan)
+
+    def record(self, workdir: Path, split: str, result: AveragePrecision) -> None:
+        """Nothing: `keras-senet detect evaluate` writes what was found."""
+
+    def describe_epoch(self, row: Row) -> str:
+        text = f"epoch {row['epoch']}: loss {row['loss']:.4f}"
+        if math.isfinite(row["ap"]):
+            ap, ap50 = (100 * row[name] for name in ("ap", "ap50"))
+            text += f"; {WORDS[self.images.split]} AP {ap:.1f}%, AP50 {ap50:.1f}%"
+        return text
+
+    def save_weights(self, model: Any, path: Path) -> None:
+        model.detector.save(path)
+
+    def save_results(self, model: Any, workdir: WorkDir, rows: Iterable[Row]) -> None:
+        model.detector.save(workdir.path / MODEL)
+        if rows := list(rows):
+            detection_curves(rows, workdir.path / "curves.png", self.title)
+
+
+def is_bias(variable: keras.Variable) -> bool:
+    """Whether a variable is a bias, such as those of SE blocks."""
+    return variable.path.endswith("bias")
