@@ -13,7 +13,7 @@ import platform
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 __version__ = "0.1.0"
@@ -35,6 +35,23 @@ COMMANDS = {
     "prune": "a network without some of its SE blocks or channels, with what that saves and costs",
     "report": "a training run as one self-contained web page",
     "export": "a network as SavedModel, TFLite and ONNX, each file run and compared with Keras",
+    "detect": "Faster R-CNN: train, evaluate, predict, export; images with boxes to begin with",
+}
+# Of a command that has some: they are commands of two words
+SUBCOMMANDS = {
+    "detect": {
+        "train": "a recipe on images with boxes; the same command continues it",
+        "evaluate": "COCO's average precision, by class; precision-recall curves, mistakes",
+        "predict": "the objects in images: a table, and pictures with their boxes",
+        "export": "a detector as SavedModel, TFLite and ONNX, each file compared with Keras",
+        "scenes": "the embedded images with boxes, digits on photographs, in COCO's format",
+        "convert": "torchvision's fasterrcnn_resnet50_fpn (.pth) to .safetensors",
+    }
+}
+
+# All that run, those of two words among them
+EVERY_COMMAND = {name: text for name, text in COMMANDS.items() if name not in SUBCOMMANDS} | {
+    f"{group} {name}": text for group, own in SUBCOMMANDS.items() for name, text in own.items()
 }
 
 # What bad input and a bad environment raise: one line, without a traceback.
@@ -44,7 +61,12 @@ ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # "1" or "0"; TensorFlow reads it when it is i
 CPUINFO = "/proc/cpuinfo"
 COMPLETION = "--install-completion"
 # Of the commands that train
-DEFAULT_WORKDIRS = {"train": None, "ablate": None, "quickstart": "quickstart"}
+DEFAULT_WORKDIRS = {
+    "train": None,
+    "ablate": None,
+    "quickstart": "quickstart",
+    "detect train": None,
+}
 
 # What kernels are chosen by, on x86 and on ARM, as Linux names it
 INSTRUCTIONS = (
@@ -53,32 +75,56 @@ INSTRUCTIONS = (
 ).split()
 
 USAGE = "Usage: keras-senet [--help] [--version] [--install-completion] COMMAND [OPTIONS]\n"
+HELP = ("-h", "--help")
 
 
 def help_text() -> str:
     """What `keras-senet --help` prints."""
-    width = max(map(len, COMMANDS))
-    rows = "".join(f"  {name:{width}}  {text}\n" for name, text in COMMANDS.items())
     return (
         f"{USAGE}\nSqueeze-and-Excitation networks for Keras 3 and TensorFlow.\n\n"
-        f"Commands:\n{rows}\n"
+        f"{_list_commands(COMMANDS)}\n"
         "`keras-senet COMMAND --help` describes a command's flags, and `keras-senet\n"
         "--install-completion` makes the shell complete commands and flags.\n"
     )
 
 
+def group_help_text(command: str) -> str:
+    """What the `--help` of a command with subcommands prints."""
+    return (
+        f"Usage: keras-senet {command} COMMAND [OPTIONS]\n\n{COMMANDS[command]}.\n\n"
+        f"{_list_commands(SUBCOMMANDS[command])}\n"
+        f"`keras-senet {command} COMMAND --help` describes a command's flags.\n"
+    )
+
+
+def _list_commands(commands):
+    width = max(map(len, commands))
+    rows = "".join(f"  {name:{width}}  {text}\n" for name, text in commands.items())
+    return f"Commands:\n{rows}"
+
+
+def split_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
+    """The command, of two words where it has subcommands, and what follows it."""
+    words = 2 if arguments[0] in SUBCOMMANDS else 1
+    return " ".join(arguments[:words]), list(arguments[words:])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    first = arguments[0] if arguments else None
-    if first in ("-h", "--help"):
-        print(help_text(), end="")
+    first, second = (*arguments[:2], None, None)[:2]
+    if first in HELP or (first in SUBCOMMANDS and second in HELP):
+        print(help_text() if first in HELP else group_help_text(first), end="")
         return 0
     if first == "--version":
         print(f"keras-senet {__version__}")
         return 0
     if first not in (*COMMANDS, COMPLETION):
-        print(f"keras-senet: error: {_explain(first)}", file=sys.stderr)
+        print(f"keras-senet: error: {_explain(first, COMMANDS)}", file=sys.stderr)
+        return 2
+    if first in SUBCOMMANDS and second not in SUBCOMMANDS[first]:
+        problem = _explain(second, SUBCOMMANDS[first])
+        print(f"keras-senet {first}: error: {problem}", file=sys.stderr)
         return 2
     choose_onednn(arguments)
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # read when TensorFlow is imported
@@ -97,13 +143,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             sys.modules.pop("keras_senet", None)
 
 
-def _explain(first: str | None) -> str:
-    """What is wrong with the first argument."""
-    if first is None:
-        return f"a command must be given: {', '.join(COMMANDS)}"
-    close = difflib.get_close_matches(first, COMMANDS, n=1)
+def _explain(given: str | None, commands: Mapping[str, str]) -> str:
+    """What is wrong with the argument that is none of the commands."""
+    if given is None:
+        return f"a command must be given: {', '.join(commands)}"
+    close = difflib.get_close_matches(given, commands, n=1)
     meant = f". Did you mean {close[0]!r}?" if close else ""
-    return f"there is no command {first!r}; commands: {', '.join(COMMANDS)}{meant}"
+    return f"there is no command {given!r}; commands: {', '.join(commands)}{meant}"
 
 
 def choose_onednn(arguments: Sequence[str]) -> None:
@@ -134,7 +180,7 @@ def _workdir(arguments):
     """The work directory of a command that trains, else None; the command itself says what is wrong
     with it.
     """
-    command, *rest = arguments
+    command, rest = split_command(arguments)
     if command not in DEFAULT_WORKDIRS:
         return None
     parser = argparse.ArgumentParser(add_help=False, exit_on_error=False, allow_abbrev=False)

@@ -145,14 +145,14 @@ class Reference:
         """`moved`."""
         found = dict.fromkeys(self._tensors, 0.0)
         for seed in range(DRAWS):
-            moved = self._compute(batches, _changes(seed, self.precision.unit))
+            moved = self._compute(batches, draw_changes(seed, self.precision.unit))
             for name, arrays in moved.items():
                 pairs = zip(arrays, self.outputs[name], strict=True)
                 found[name] = max(found[name], *(_relative_difference(a, b) for a, b in pairs))
         return found
 
 
-def _changes(seed, unit):
+def draw_changes(seed: int, unit: float) -> Any:
     """A function that changes each number by up to `unit` of it."""
     random = np.random.default_rng(seed)
     return lambda values: (values * (1 + unit * random.uniform(-1, 1, values.shape))).astype(

@@ -2,6 +2,7 @@
 
 import difflib
 import os
+import sys
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -46,6 +47,9 @@ class Common:
     evaluation             (images, labels): (N, H, W, C) as the exported model takes them, such as
                            uint8 with `preprocessing`, and their classes (N,), on which the accuracy
                            of the model and of the file is measured; None measures none
+    canvas                 of a detector: (H, W) of the images that its file takes, multiples of 32,
+                           or several of them for a SavedModel; None is a square that every image
+                           fits in as large as `detect` makes it
     """
 
     images: Any = None
@@ -54,6 +58,7 @@ class Common:
     overwrite: bool = False
     representative_images: Any = None
     evaluation: Any = None
+    canvas: Any = None
 
 
 class FormatOptions:
@@ -68,6 +73,7 @@ class FormatOptions:
 
     kind: ClassVar[str]
     QUANTIZATIONS: ClassVar[dict[str | None, Quantization]] = {None: Quantization(FLOAT32)}
+    DETECTOR_QUANTIZATIONS: ClassVar[tuple[str | None, ...]] = (None,)
     quantization: str | None = None
     layout: str = "nhwc"
     signatures: ClassVar[dict[str, Any]] = {}
@@ -91,6 +97,10 @@ class FormatOptions:
 
     def write(self, model: keras.Model, target: Any, common: Common) -> None:
         """Writes the file."""
+        raise NotImplementedError
+
+    def write_detector(self, detector: Any, canvases: Any, about: Any, target: Any) -> None:
+        """Writes the file of a detector; `about` is what it says of itself, as data."""
         raise NotImplementedError
 
 
@@ -134,7 +144,7 @@ def export_model(
     """Writes a file, runs it, compares it with the model, and keeps it only if they agree.
 
     Args:
-        model: a functional Keras model with one input, for images.
+        model: a functional Keras model with one input, for images, or a `Detector`.
         path: the file, or the SavedModel's folder.
         options: a `SavedModel`, `TFLite` or `ONNX`.
         common: the other arguments; None is `Common()`.
@@ -144,6 +154,15 @@ def export_model(
     """
     common = common or Common()
     options.check_installed()
+    if is_detector(model):
+        from .detector.exporting import export_detector
+
+        return export_detector(model, path, options, common)
+    if common.canvas is not None:
+        raise ValueError(
+            f"`canvas` is of a detector; the size of a network's images is its own. "
+            f"Received: canvas={common.canvas!r}"
+        )
     check_exportable(model, common.preprocessing)
     common = replace(common, class_names=check_class_names(model, common.class_names))
     model = options.adapt(model, common)
@@ -156,6 +175,12 @@ def export_model(
         options.write(model, target, common)
         measured = measure(target, model, options, common.preprocessing, batches, evaluation)
     return ExportReport(str(path), options.kind, options.quantization, **measured)
+
+
+def is_detector(model: Any) -> bool:
+    """Whether it is a `Detector`; without loading `detection`, which needs TensorFlow."""
+    module = sys.modules.get("keras_senet.detection.faster_rcnn")
+    return module is not None and isinstance(model, module.Detector)
 
 
 def _calibration(model, options, common):

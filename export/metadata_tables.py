@@ -17,6 +17,7 @@ TensorMetadata        name description - content process_units stats associated_
 Content               content_properties_type content_properties
 FeatureProperties
 ImageProperties       color_space
+BoundingBoxProperties - type coordinate_type
 ProcessUnit           options_type options
 NormalizationOptions  mean std
 Stats                 max min

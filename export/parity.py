@@ -54,6 +54,12 @@ class ExportReport:
     evaluated_split   of the dataset, if the command line chose the images
     sensitive_layers  the layers that lose most, if the command line was asked to look for them as
                       an integer file lost more than a point: `rank_layers`
+
+    Of a detector, the errors are those of boxes, in pixels of the file's canvas, relative to the
+    largest coordinate; `top1_agreement` is the fraction of Keras' detections that the file has,
+    too, by class and an IoU above 0.99; and there is, else None:
+
+    score_error       max abs. error of a score
     """
 
     path: str
@@ -72,6 +78,7 @@ class ExportReport:
     evaluated_images: int | None = None
     evaluated_split: str | None = None
     sensitive_layers: tuple[str, ...] | None = None
+    score_error: float | None = None
 
 
 def measure(
@@ -107,9 +114,14 @@ def measure(
             label = f"signature {signature} of the {what}"
             moved = reference.moved[name]
             compare_arrays(outputs[name][0], values, reference.accepted(name), label, moved)
-    files = target.rglob("*") if target.is_dir() else [target]
-    size = sum(file.stat().st_size for file in files if file.is_file())
-    return {"bytes": size, **errors, **measured, "sensitivity": reference.sensitivity}
+    sensitivity = reference.sensitivity
+    return {"bytes": size_of(target), **errors, **measured, "sensitivity": sensitivity}
+
+
+def size_of(path: Path) -> int:
+    """The bytes of a file, or of all in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
 
 
 def check_parity(found: dict, before: dict, reference: Reference, what: str) -> dict[str, float]:
@@ -229,14 +241,32 @@ def run_file(path, kind: str, batches, cut=False, evaluated=None) -> dict[str, A
         np.savez(f"{folder}/images.npz", *batches)
         if evaluated is not None:
             np.save(f"{folder}/evaluated.npy", evaluated)
-        program = str(Path(__file__).with_name("run_file.py"))
-        arguments = [kind, str(path), folder, *(["before"] if cut else [])]
-        command = [sys.executable, "-P", program, *arguments]
-        run = subprocess.run(command, capture_output=True, text=True)
-        if run.returncode != 0:
-            reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
-            raise ParityError(f"The {kind} file was removed: its runtime cannot run it ({reason})")
-        return read_outputs(folder)
+        return _run(kind, path, folder, *(["before"] if cut else []))
+
+
+def call_file(path, kind: str, calls: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
+    """The same of a file with several inputs: `calls` are, by the signature's name, the arrays of
+    each call by the input's.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        inputs = {
+            f"{signature}/{number}/{name}": value
+            for signature, each in calls.items()
+            for number, arrays in enumerate(each)
+            for name, value in arrays.items()
+        }
+        np.savez(f"{folder}/inputs.npz", **inputs)
+        return _run(kind, path, folder)
+
+
+def _run(kind, path, folder, *arguments):
+    program = str(Path(__file__).with_name("run_file.py"))
+    command = [sys.executable, "-P", program, kind, str(path), folder, *arguments]
+    run = subprocess.run(command, capture_output=True, text=True)
+    if run.returncode != 0:
+        reason = (run.stderr.strip().splitlines() or [f"exit status {run.returncode}"])[-1]
+        raise ParityError(f"The {kind} file was removed: its runtime cannot run it ({reason})")
+    return read_outputs(folder)
 
 
 def read_outputs(folder) -> dict[str, Any]:

@@ -16,9 +16,9 @@ from keras_senet.preprocessing import Preprocessing
 from keras_senet.weights.metadata import class_names_of, preprocessing_of
 
 from . import run_file
-from .tflite_metadata import read_metadata, read_preprocessing
+from .tflite_metadata import read_about, read_metadata, read_preprocessing
 
-SAID = ("preprocessing", "class_names", "logits")
+SAID = ("preprocessing", "class_names", "logits", "detector")
 ABOUT = "assets.extra/keras_senet.json"  # in a SavedModel: a folder for whatever others add
 
 
@@ -46,19 +46,22 @@ def open_exported(kind: str, path: str | Path) -> Exported:
         path: the file, or the SavedModel's folder.
 
     Raises:
-        ValueError: if it is damaged, or does not say how its images are prepared.
+        ValueError: if it is damaged, of a detector, or does not say how its images are prepared.
         MissingExtraError: if its runtime is not installed.
         OSError: if it cannot be read.
     """
     try:
         about, compute = OPENERS[kind](str(path))
         preprocessing, class_names = preprocessing_of(about), class_names_of(about)
-        shape = () if preprocessing is None else _find_shape(compute, preprocessing)
+        is_classifier = preprocessing is not None and not about.get("detector")
+        shape = _find_shape(compute, preprocessing) if is_classifier else ()
     except (ImportError, FileNotFoundError):
         raise
     except Exception as error:  # each runtime has errors of its own; TensorFlow's is an OSError
         reason = str(error).strip().partition("\n")[0][:300]
         raise ValueError(f"{str(path)!r} is damaged, or is not of its kind ({reason})") from error
+    if about.get("detector"):
+        raise ValueError(f"{str(path)!r} is of a detector: `keras-senet detect` runs it")
     if preprocessing is None:
         raise ValueError(
             f"{str(path)!r} does not say how images are prepared for it: export it with "
@@ -96,6 +99,8 @@ def _open_onnx(path):
 def _open_tflite(path):
     require("ai_edge_litert", "export")
     content = Path(path).read_bytes()
+    if about := read_about(content):
+        return about, None
     run = run_file.tflite(path)["tflite"]
     preprocessing, about = read_preprocessing(content), {}
     if preprocessing is not None:

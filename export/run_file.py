@@ -4,7 +4,8 @@ FOLDER has `images.npz`, a batch of images of each size, and gets `measured.json
 arrays called SIGNATURE/OUTPUT/BATCH. The file's own signature is called KIND. With `before` there
 is one more, `before`: what each output that is a softmax or a sigmoid is computed from. If FOLDER
 has `evaluated.npy`, images of any number type, there is `evaluation`: the classes that the file
-predicts for them, and the `indices` of those that there was time for. Nothing of
+predicts for them, and the `indices` of those that there was time for. Of a file with several inputs
+FOLDER has `inputs.npz` instead, arrays called SIGNATURE/CALL/INPUT. Nothing of
 keras_senet is imported here, which is part of the proof: a file must run where only its runtime is.
 """
 
@@ -198,6 +199,43 @@ def _onnx_runner(path_or_bytes):
     return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
 
 
+# Functions of each kind: the path -> by the signature's name, what is called with arrays by the
+# input's name and returns arrays by the output's.
+
+
+def call_saved_model(path):
+    import tensorflow as tf
+
+    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
+
+    def caller(signature):
+        def call(**inputs):
+            tensors = {name: tf.constant(value) for name, value in inputs.items()}
+            return (loaded, {name: each.numpy() for name, each in signature(**tensors).items()})[1]
+
+        return call
+
+    return {name: caller(signature) for name, signature in loaded.signatures.items()}
+
+
+def call_tflite(path):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(path, num_threads=os.cpu_count())
+    runner = interpreter.get_signature_runner()
+    return {"serving_default": lambda **inputs: (interpreter, runner(**inputs))[1]}
+
+
+def call_onnx(path):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    run = lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))  # noqa: E731
+    return {"serving_default": run}
+
+
+CALLS = {"savedmodel": call_saved_model, "tflite": call_tflite, "onnx": call_onnx}
 RUNS = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
 BEFORE = {"savedmodel": before_saved_model, "tflite": before_tflite, "onnx": before_onnx}
 
@@ -263,10 +301,37 @@ def run_images(kind, path, folder, *before):
         images = np.load(f"{folder}/evaluated.npy", mmap_mode="r")
         classes, indices = evaluate(runs[kind], images, measured["latency_ms"])
         outputs |= {"evaluation/classes/0": classes, "evaluation/indices/0": indices}
+    _save(folder, outputs, measured)
+
+
+def run_calls(kind, path, folder):
+    """Makes the calls of the folder's `inputs.npz`, and times the first."""
+    signatures, calls, outputs = CALLS[kind](path), {}, {}
+    with np.load(f"{folder}/inputs.npz") as archive:
+        for key in archive.files:
+            signature, number, name = key.split("/")
+            calls.setdefault((signature, number), {})[name] = archive[key]
+    for (signature, number), inputs in calls.items():
+        for name, value in signatures[signature](**inputs).items():
+            outputs[f"{signature}/{name}/{number}"] = value
+    (signature, _), inputs = next(iter(calls.items()))
+    milliseconds = latency_ms(lambda inputs: signatures[signature](**inputs), inputs)
+    _save(folder, outputs, {"latency_ms": milliseconds, "peak_memory": peak_memory()})
+
+
+def _save(folder, outputs, measured):
     np.savez(f"{folder}/outputs.npz", **outputs)
     with open(f"{folder}/measured.json", "w") as file:
         json.dump(measured, file)
 
 
+def run(kind, path, folder, *before):
+    """Runs the file on what the folder has."""
+    if os.path.exists(f"{folder}/inputs.npz"):
+        run_calls(kind, path, folder)
+    else:
+        run_images(kind, path, folder, *before)
+
+
 if __name__ == "__main__":
-    run_images(*sys.argv[1:])
+    run(*sys.argv[1:])

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from pathlib import Path
 from typing import ClassVar
 
 import keras
@@ -70,16 +71,23 @@ class SavedModel(FormatOptions):
 
         endpoints = _Endpoints(model, common, self.features)
         write_saved_model(endpoints.model, endpoints.all(), target)
-        _write_about(model, common, target / ABOUT)
+        about = {
+            "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
+            "class_names": common.class_names,
+            "logits": has_logits(model),
+        }
+        write_about(about, target)
+
+    def write_detector(self, detector, canvases, about, target):
+        from .detector.saved_model import write
+
+        write(detector, canvases, target)
+        write_about(about, target)
 
 
-def _write_about(model, common, file):
+def write_about(about: dict, folder: Path) -> None:
     """What is to be known of images and classes, for those who run the folder again."""
-    about = {
-        "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
-        "class_names": common.class_names,
-        "logits": has_logits(model),
-    }
+    file = folder / ABOUT
     file.parent.mkdir()
     file.write_text(json.dumps(about, ensure_ascii=False, indent=2) + "\n", encoding="utf-8")
 
@@ -94,6 +102,7 @@ def to_saved_model(
     class_names=None,
     overwrite: bool = False,
     evaluation=None,
+    canvas=None,
 ) -> ExportReport:
     """Writes a SavedModel folder that runs without keras_senet and Keras, compared with the model.
 
@@ -110,11 +119,14 @@ def to_saved_model(
                      upright as its EXIF orientation says (unless `preprocessing.upright` is False),
                      resized and cropped as `Preprocessing.crop` does
 
+    Those of a `Detector` return `boxes`, `scores`, `classes` and `count`, and are described in
+    `keras_senet.export.detector.saved_model.write`.
+
     Args:
-        model: a functional Keras model with one input, for images.
+        model: a functional Keras model with one input, for images, or a `Detector`.
         path: the folder to write.
         features: whether there is an output `features`, too: what the model's last layer takes.
-        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them;
+        images, preprocessing, class_names, overwrite, evaluation, canvas: as `Common` has them;
             `preprocessing` is for images of the model's size.
 
     Returns:
@@ -122,11 +134,12 @@ def to_saved_model(
 
     Raises:
         ParityError: if the outputs are not within 1e-4 of the largest one, and further off than
-            rounding moves the model's own; nothing is left at `path`.
+            rounding moves the model's own, or another detection than the `Detector` makes; nothing
+            is left at `path`.
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
             exists or cannot be written.
     """
-    common = Common(images, preprocessing, class_names, overwrite, evaluation=evaluation)
+    common = Common(images, preprocessing, class_names, overwrite, None, evaluation, canvas)
     return export_model(model, path, SavedModel(features), common)
 
 

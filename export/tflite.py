@@ -56,6 +56,7 @@ class TFLite(FormatOptions):
 
     kind: ClassVar[str] = "tflite"
     QUANTIZATIONS: ClassVar = QUANTIZATIONS
+    DETECTOR_QUANTIZATIONS: ClassVar = (None, "float16")
 
     def __post_init__(self):
         self.check_quantization()
@@ -82,6 +83,7 @@ class TFLite(FormatOptions):
         return _fix_size(model, self.input_size, common.preprocessing)
 
     def write(self, model, target, common):
+        from .serving import serving_function
         from .tflite_converter import convert
 
         if self.squeeze_op == "avg_pool":
@@ -90,10 +92,16 @@ class TFLite(FormatOptions):
             (images,) = common.representative_images
             if not self.float_gates:
                 model = fix_constant_gates(model, common.preprocessing, images)
-        content = convert(model, self, common)
+        serve = serving_function(model, common.preprocessing, batch=1)
+        content = convert(model, serve, self, common)
         known = {"preprocessing": common.preprocessing, "class_names": common.class_names}
         logits = has_logits(model)
         target.write_bytes(with_metadata(content, name=model.name, logits=logits, **known))
+
+    def write_detector(self, detector, canvases, about, target):
+        from .detector.tflite import write
+
+        write(detector, canvases, self, about, target)
 
 
 def to_tflite(
@@ -112,6 +120,7 @@ def to_tflite(
     class_names=None,
     overwrite: bool = False,
     evaluation=None,
+    canvas=None,
 ) -> ExportReport:
     """Writes a TFLite file of built-in operators only, run by LiteRT and compared with the model.
 
@@ -120,8 +129,13 @@ def to_tflite(
     also where the model trains in mixed precision. Its metadata, which LiteRT's tools read, has the
     class names and what is known of the normalisation (`keras_senet.export.tflite_metadata`).
 
+    The file of a `Detector` maps `images`, float32 (1, H, W, C), normalised and padded with zeros,
+    and `size`, int32 (2,), their height and width without that border, to `boxes` (most, 4), x1,
+    y1, x2, y2 in pixels of the canvas, `classes`, `scores` and `count`, in this order.
+
     Args:
-        model: a functional Keras model with one input, for images, in channels_last.
+        model: a functional Keras model with one input, for images, in channels_last, or a
+            `Detector`.
         path: the file to write.
         quantization: None; "float16": weights in 16 bits, computed with in float32; "dynamic":
             weights in 8 bits, activations quantised as they come; "int8": weights (per channel) and
@@ -141,7 +155,7 @@ def to_tflite(
             names where the file loses accuracy.
         input_size: of the file's images, (H, W) or a number for both, where the model takes images
             of any size; None is the size of its preprocessing.
-        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them.
+        images, preprocessing, class_names, overwrite, evaluation, canvas: as `Common` has them.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -149,15 +163,15 @@ def to_tflite(
 
     Raises:
         ParityError: if float outputs are not within 1e-4 of the largest one, or 1e-2 with
-            "float16", and further off than rounding moves the model's own; nothing is left at
-            `path`.
+            "float16", and further off than rounding moves the model's own, or another detection
+            than the `Detector` makes; nothing is left at `path`.
         MissingExtraError: if LiteRT is not installed.
         ValueError, OSError: for a wrong argument, another backend than TensorFlow, a path that
             exists or cannot be written.
     """
     options = TFLite(quantization, io_dtype, squeeze_op, float_gates, input_size, float_layers)
     common = Common(
-        images, preprocessing, class_names, overwrite, representative_images, evaluation
+        images, preprocessing, class_names, overwrite, representative_images, evaluation, canvas
     )
     return export_model(model, path, options, common)
 

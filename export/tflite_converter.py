@@ -15,14 +15,15 @@ from keras_senet.graphs import flat_layers
 
 from .formats import names_within
 from .gates import gate_layers
-from .serving import serving_function, write_saved_model
+from .serving import write_saved_model
 
 INT16X8 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 OPERATORS = {"int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8, "int16x8": INT16X8}
 
 
-def convert(model, options, common) -> bytes:
-    """The file's bytes, by the `TFLite` options and the `Common` arguments.
+def convert(model, serve, options, common) -> bytes:
+    """The file's bytes, by the `TFLite` options and the `Common` arguments, of a tf.function of
+    the model's.
 
     Raises:
         ValueError: for a model with something that TFLite lacks.
@@ -32,7 +33,6 @@ def convert(model, options, common) -> bytes:
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _short_errors(model):
         # The converter's own calibrator uses the class that TensorFlow tells others to leave.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-        serve = serving_function(model, common.preprocessing, batch=1)
         write_saved_model(model, {"serving_default": serve}, folder)
         converter = _make_converter(folder, options, common)
         names = [*options.float_layers, *(gate_layers(model) if options.float_gates else ())]

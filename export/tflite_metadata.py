@@ -10,7 +10,7 @@ import io
 import json
 import re
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -35,6 +35,7 @@ from .tflite_file import (
 )
 
 LABELS = "labels.txt"
+ABOUT = "keras_senet.json"  # what the file of a detector says of itself
 FLOAT32, UINT8 = 0, 3  # TensorType
 COLOR_SPACES = {3: 1, 1: 2}  # channels -> ColorSpaceType: RGB, GRAYSCALE
 FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2  # ContentProperties
@@ -102,20 +103,34 @@ def with_metadata(
         ValueError: for bytes that are not such a file or are damaged, a file over 2 GB, a name that
             is not one line of text, or another number of names or channels than the file has.
     """
-    labels = None if class_names is None else _labels(class_names)
+    labels = None if class_names is None else make_labels(class_names)
     with parsing():
         model = strip_metadata(content, _end_of_model(content))
         images, results = read_ends(model)
         text = LOGITS if logits else SCORES
         given = _images_metadata(images, preprocessing)
         made = [_result_metadata(result, class_names, text) for result in results]
-        metadata = _model_metadata(_line("name", name), given, made)
-        front = prepend_metadata(model, build(metadata))
+        graph = pack_table(
+            "SubGraphMetadata", input_tensor_metadata=[given], output_tensor_metadata=made
+        )
+        return assemble(model, name, graph, {} if labels is None else {LABELS: labels})
+
+
+def assemble(content: Any, name: str, graph: dict[int, Any], files: Mapping[str, str]) -> bytes:
+    """The bytes of a TFLite file without metadata, with those of a model of this name and with a
+    table SubGraphMetadata, and with files, texts by name, after it.
+    """
+    metadata = pack_table(
+        "ModelMetadata",
+        name=_line("name", name),
+        subgraph_metadata=[graph],
+        min_parser_version=MIN_PARSER_VERSION,
+    )
     file = io.BytesIO()
-    file.write(front)
-    file.write(model)
-    if labels is not None:
-        _append(file, labels)
+    file.write(prepend_metadata(content, build(metadata)))
+    file.write(content)
+    if files:
+        _append(file, files)
     return file.getvalue()
 
 
@@ -136,6 +151,24 @@ def read_metadata(content: bytes) -> Metadata:
         name = read_text(root, "ModelMetadata", "name")
         result = read_text(_predictions_of(root), "TensorMetadata", "description")
         return Metadata(name, mean, std, _class_names(content, root), result == LOGITS)
+
+
+def read_about(content: bytes) -> dict[str, Any]:
+    """What the file of a detector says of itself; nothing of another file.
+
+    Raises:
+        ValueError: if it is damaged.
+    """
+    file = io.BytesIO(content)
+    if not zipfile.is_zipfile(file):
+        return {}
+    try:
+        with zipfile.ZipFile(file) as archive:
+            return json.loads(archive.read(ABOUT)) if ABOUT in archive.namelist() else {}
+    except Exception as error:  # zipfile raises ten kinds of errors
+        raise ValueError(
+            "`content` must end with a whole zip archive. Received: a damaged one"
+        ) from error
 
 
 def read_preprocessing(content: bytes) -> Preprocessing | None:
@@ -239,16 +272,6 @@ def _end_of_model(content):
 # What is written
 
 
-def _model_metadata(name, images, results):
-    """The table ModelMetadata, with those of the tensors."""
-    graph = pack_table(
-        "SubGraphMetadata", input_tensor_metadata=[images], output_tensor_metadata=results
-    )
-    return pack_table(
-        "ModelMetadata", name=name, subgraph_metadata=[graph], min_parser_version=MIN_PARSER_VERSION
-    )
-
-
 def _images_metadata(images: End, preprocessing):
     """The table TensorMetadata of the input."""
     shape, dtype = images.shape, images.dtype
@@ -256,7 +279,7 @@ def _images_metadata(images: End, preprocessing):
         raise ValueError(
             f"`content` must be a TFLite file whose input is (1, H, W, C). Received: one of {shape}"
         )
-    properties = pack_table("ImageProperties", color_space=COLOR_SPACES.get(shape[3]))
+    properties = image_properties(shape[3])
     # Stats are of the tensor's own values, integers where it is quantised; MediaPipe's writer knows
     # the same two.
     is_of_pixels = dtype == UINT8 or (preprocessing is not None and dtype == FLOAT32)
@@ -270,6 +293,11 @@ def _images_metadata(images: End, preprocessing):
         process_units=None if preprocessing is None else [_pixels_as_they_are()],
         stats=pack_table("Stats", max=[255.0], min=[0.0]) if is_of_pixels else None,
     )
+
+
+def image_properties(channels: int) -> dict[int, Any]:
+    """The table ImageProperties."""
+    return pack_table("ImageProperties", color_space=COLOR_SPACES.get(channels))
 
 
 def _in_graph(preprocessing, channels):
@@ -317,20 +345,21 @@ def _result_metadata(result: End, class_names, text):
     )
 
 
-def _labels(class_names):
+def make_labels(class_names: Iterable[str]) -> str:
     """The content of the file of labels."""
     return "".join(_line("class_names", str(name)) + "\n" for name in class_names)
 
 
-def _append(file, labels):
+def _append(file, files):
     """Appends the zip archive: uncompressed, MediaPipe reads no other, and with offsets from the
     file's beginning.
     """
-    entry = zipfile.ZipInfo(LABELS)  # of 1980: the same model gives the same bytes
-    entry.external_attr = 0o644 << 16
     # "w" begins at the file's position; "a" would search the weights for a zip.
     with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr(entry, labels)
+        for name, text in files.items():
+            entry = zipfile.ZipInfo(name)  # of 1980: the same model gives the same bytes
+            entry.external_attr = 0o644 << 16
+            archive.writestr(entry, text)
 
 
 def _line(argument, text):

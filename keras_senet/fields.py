@@ -93,22 +93,24 @@ class Meaning(NamedTuple):
 def meanings(cls: type) -> dict[str, Meaning]:
     """What the docstrings of a dataclass and of those that it derives from say of each field.
 
-    A row is the field's name and, after two spaces or more, its meaning, which goes on in lines
-    that are indented further; a line that ends with a colon is the heading of the rows below.
+    A row is the field's name, or those of several, and, after two spaces or more, its meaning,
+    which goes on in lines that are indented further; a line that ends with a colon is the heading
+    of the rows below.
     """
-    names = {field.name for field in dataclasses.fields(cls)}
+    fields = {field.name for field in dataclasses.fields(cls)}
     found: dict[str, Meaning] = {}
     for each in reversed(cls.__mro__):
-        name, topic = None, ""
+        names, topic = [], ""
         for line in (each.__doc__ or "").splitlines():
-            first, _, rest = line.strip().partition(" ")
-            if first in names and rest.startswith(" "):
-                name = first
-                found[name] = Meaning(rest.strip(), topic)
-            elif name and line.startswith(" " * 8) and line.strip():
-                found[name] = Meaning(f"{found[name].text} {line.strip()}", topic)
+            first, _, rest = line.strip().partition("  ")
+            if rest and fields.issuperset(first.split(", ")):
+                names = first.split(", ")
+                found |= dict.fromkeys(names, Meaning(rest.strip(), topic))
+            elif names and line.startswith(" " * 8) and line.strip():
+                text = f"{found[names[0]].text} {line.strip()}"
+                found |= dict.fromkeys(names, Meaning(text, topic))
             else:
-                name = None
+                names = []
                 if line.endswith(":"):
                     topic = line.strip()[:-1]
     return found

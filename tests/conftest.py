@@ -8,6 +8,10 @@ import time
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said
 # before it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if os.environ.get("KERAS_BACKEND") == "jax":
+    # Little networks take JAX longer to compile than to run.
+    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+    os.environ.setdefault("XLA_FLAGS", fast)
 
 import keras
 import pytest
@@ -19,15 +23,20 @@ if keras.backend.backend() == "tensorflow":
     (CPU,) = tf.config.list_physical_devices("CPU")
     tf.config.set_logical_device_configuration(CPU, [tf.config.LogicalDeviceConfiguration()] * 2)
 else:
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", 8)  # before JAX starts, too
     sys.modules["tensorflow"] = None  # an import fails, as where it is not installed
 
 
 def pytest_collection_finish():
     """What is imported by now stays: the garbage collector need not look through all of TensorFlow
-    again and again.
+    again and again, nor at each 700 of the many objects that a network is made of.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(100_000, 50, 100)
 
 
 def collect_garbage(every):
@@ -42,7 +51,7 @@ def collect_garbage(every):
         yield
 
 
-garbage = collect_garbage(every=10)
+garbage = collect_garbage(every=30)
 
 
 @pytest.fixture(autouse=True)

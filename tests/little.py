@@ -17,7 +17,7 @@ from keras_senet.training import Recipe, Trainer
 from keras_senet.training.progress import Progress
 
 NETWORK = keras_senet.application(
-    SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10
+    SmallResNet((1, 1)), name="tiny", input_size=8, min_size=8, classes=10
 )
 
 

@@ -14,7 +14,7 @@ def run_files_here(monkeypatch):
     def run(command, **_):
         _, _, _, *arguments = command  # python -P run_file.py ...
         try:
-            run_file.run_images(*arguments)
+            run_file.run(*arguments)
         except Exception:
             return SimpleNamespace(returncode=1, stderr=traceback.format_exc())
         return SimpleNamespace(returncode=0, stderr="")

@@ -88,7 +88,7 @@ def end(processes):
 
 
 def checkpoints(workdir):
-    return {file.name for file in (workdir / "checkpoints").glob("*.index")}
+    return {file.name for file in (workdir / "checkpoints").glob("ckpt-*.safetensors")}
 
 
 def wait_for_checkpoint(workdir, before, processes):

@@ -10,6 +10,7 @@ import re
 from pathlib import Path
 
 import keras
+import little
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -511,14 +512,19 @@ def in_this_process(*arguments):
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory):
-    """The file of a random SEResNet20 for three classes."""
+    """The file of a random little network for three classes."""
     path = tmp_path_factory.mktemp("weights") / "own.weights.h5"
-    keras_senet.save_weights(keras_senet.SEResNet20(weights=None, classes=3), path)
+    keras_senet.save_weights(little.NETWORK(weights=None, classes=3), path)
     return path
 
 
-def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
-    """Over 5 s: SE-ResNet-20 is built five times and traced three times."""
+@pytest.fixture
+def little_network(monkeypatch):
+    """In the place of SE-ResNet-20."""
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+
+
+def test_the_command_line(tmp_path, weights, little_network, capfd, monkeypatch):
     monkeypatch.setattr(tables.console, "width", 200)
     images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
     options = (
@@ -536,7 +542,7 @@ def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
     printed = capfd.readouterr()
     assert printed.err == ""
     report = json.loads((output / "report.json").read_text())
-    model = keras_senet.SEResNet20(weights=weights, classes=3)
+    model = little.NETWORK(weights=weights, classes=3)
     data = keras_senet.data.load(str(images), "test")
     expected = evaluate(model, data, protocol=Protocol((), (40, 48), "ten"), skip_corrupt=True)
     assert (report["accuracy"], report["top5"]) == (expected.top1, expected.top5)
@@ -544,7 +550,7 @@ def test_the_command_line(tmp_path, weights, capfd, monkeypatch):
     assert (report["images"], report["classes"], report["not_finite"]) == (8, 3, 0)
     assert [Path(each["name"]).name for each in report["skipped"]] == ["0.png"]
     assert [n["model"] for n in report["networks"]] == ["SEResNet20", "SEResNet20"]
-    view = {"size": 32, "short_side": 40, "interpolation": "bilinear", "crop": "ten"}
+    view = {"size": 8, "short_side": 40, "interpolation": "bilinear", "crop": "ten"}
     assert report["networks"][0]["views"] == [view, view | {"short_side": 48}]
     with (output / "per_class.csv").open(newline="") as file:
         table = list(csv.DictReader(file))
@@ -559,7 +565,7 @@ def left_by_training(folder):
     """The files of a run of a network at another size than its own."""
     folder.mkdir()
     keras.utils.set_random_seed(0)
-    model = keras_senet.SEResNet20(weights=None, classes=3, input_shape=(24, 24, 3))
+    model = little.NETWORK(weights=None, classes=3, input_shape=(24, 24, 3))
     model.preprocessing = dataclasses.replace(model.preprocessing, size=24, std=(100.0,) * 3)
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")
@@ -568,7 +574,7 @@ def left_by_training(folder):
     return model
 
 
-def test_a_run_that_training_left(tmp_path):
+def test_a_run_that_training_left(tmp_path, little_network):
     images, folder = tree(tmp_path / "images"), tmp_path / "run"
     model = left_by_training(folder)
     (folder / "report.json").write_text('{"exports": [1], "accuracy": 0}')
@@ -582,7 +588,7 @@ def test_a_run_that_training_left(tmp_path):
     assert {"per_class.csv", "confusion.png"} <= {path.name for path in folder.iterdir()}
 
 
-def test_a_run_that_is_damaged(tmp_path):
+def test_a_run_that_is_damaged(tmp_path, little_network):
     folder = tmp_path / "run"
     with pytest.raises(FileNotFoundError, match="holds no training run: there is no recipe.json"):
         load_run(folder)
@@ -590,7 +596,7 @@ def test_a_run_that_is_damaged(tmp_path):
     assert load_run(folder).preprocessing.size == 24
     keras.Model(model.input, model.output).save(folder / "model.keras")  # as earlier versions
     assert load_run(folder).preprocessing.size == 24
-    keras_senet.SEResNet20(weights=None).save_weights(folder / "model.weights.h5")
+    little.NETWORK(weights=None).save_weights(folder / "model.weights.h5")
     with pytest.raises(ValueError, match="does not say how images are prepared"):
         load_run(folder)
     left_by_training(tmp_path / "other")
@@ -653,7 +659,7 @@ def test_a_run_that_is_damaged(tmp_path):
         (("--model", "SEResNet20", "--size", "big"), "big"),
     ],
 )
-def test_bad_input_is_one_line(arguments, message, tmp_path, weights, capfd):
+def test_bad_input_is_one_line(arguments, message, tmp_path, weights, little_network, capfd):
     places = {"{weights}": str(weights), "{images}": str(tmp_path / "images")}
     if "{images}" in arguments:
         tree(tmp_path / "images")

@@ -2,6 +2,7 @@
 
 import functools
 import inspect
+import itertools
 import math
 import os
 import subprocess
@@ -18,7 +19,8 @@ from keras_senet.se import GATES
 
 ONEDNN = os.environ.get("TF_ENABLE_ONEDNN_OPTS") != "0"
 NEEDS_ONEDNN = pytest.mark.skipif(not ONEDNN, reason="channels_first needs oneDNN on a CPU")
-FORMATS = ["channels_last", pytest.param("channels_first", marks=NEEDS_ONEDNN)]
+LAYOUTS = ("channels_last", "channels_first")
+FORMATS = [LAYOUTS[0], pytest.param(LAYOUTS[1], marks=NEEDS_ONEDNN)]
 # Largest difference over largest magnitude: a few roundings in the dtype's own precision.
 TOLERANCE = {
     "float64": 1e-12,
@@ -36,20 +38,19 @@ EXECUTIONS = {
 
 
 def each_way(dtypes=tuple(TOLERANCE), compiled=("float64", "float32", "float16", "mixed_bfloat16")):
-    """XLA compiles for long: the dtypes that have another one's computations or variables are slow
-    tests there.
+    """Eagerly all. Graphs are traced and XLA compiles for long: slow tests there are the dtypes
+    that have another one's computations or variables, and channels first by XLA, but for float32.
     """
-    return pytest.mark.parametrize(
-        ("dtype", "execution"),
-        [
-            pytest.param(
-                dtype, execution, marks=pytest.mark.slow if slow else (), id=f"{dtype}-{execution}"
-            )
-            for dtype in dtypes
-            for execution in EXECUTIONS
-            for slow in [execution == "xla" and dtype not in compiled]
-        ],
-    )
+    params = []
+    for data_format, dtype, execution in itertools.product(LAYOUTS, dtypes, EXECUTIONS):
+        is_first = data_format == "channels_first"
+        slow = execution != "eager" and dtype not in compiled
+        slow |= execution == "xla" and is_first and dtype != "float32"
+        marks = [NEEDS_ONEDNN] if is_first else []
+        marks += [pytest.mark.slow] if slow else []
+        name = f"{dtype}-{execution}-{data_format}"
+        params.append(pytest.param(dtype, execution, data_format, marks=marks, id=name))
+    return pytest.mark.parametrize(("dtype", "execution", "data_format"), params)
 
 
 def relative_error(values, reference):
@@ -90,7 +91,6 @@ GROUPED = {"filters": 12, "kernel_size": 3, "groups": 4}
 
 
 @each_way(compiled=("float32", "float16"))
-@pytest.mark.parametrize("data_format", FORMATS)
 @CONVOLUTIONS
 def test_grouped_convolution_is_a_convolution_of_each_group(dtype, data_format, options, execution):
     ours = GroupedConv2D(**GROUPED, data_format=data_format, dtype=dtype, **options)
@@ -154,7 +154,6 @@ def test_grouped_convolution_has_keras_numbers(options):
 
 
 @each_way()
-@pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
 def test_batch_normalization_has_keras_numbers(dtype, data_format, mode, execution):
     axis = -1 if data_format == "channels_last" else 1
@@ -269,7 +268,6 @@ class Gated:
 
 
 @each_way(("float32", "float16", "mixed_bfloat16"), compiled=("float32", "mixed_bfloat16"))
-@pytest.mark.parametrize("data_format", FORMATS)
 @pytest.mark.parametrize("before", ["nothing", "batch statistics", "frozen statistics"])
 def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(
     before, dtype, data_format, execution

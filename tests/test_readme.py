@@ -11,7 +11,7 @@ from PIL import Image
 
 import keras_senet
 import keras_senet_cli
-from keras_senet import models
+from keras_senet import detection, models
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import CLASSES
 from keras_senet.recipes import Recipe
@@ -127,8 +127,10 @@ def documented_commands():
 def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
     for name in ("plain", "run"):  # work directories in the examples
         WorkDir(tmp_path / name, Recipe(), {})
+    WorkDir(tmp_path / "street", detection.RECIPES["scenes"], {}, task="detection")
     (tmp_path / "run" / "exports").mkdir()
     (tmp_path / "run" / "exports" / "model.int8.tflite").touch()
     monkeypatch.chdir(tmp_path)
-    _, command, *arguments = shlex.split(line, comments=True)
+    _, *words = shlex.split(line, comments=True)
+    command, arguments = keras_senet_cli.split_command(words)
     assert read_options(command, CLASSES[command], arguments) is not None

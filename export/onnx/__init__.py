@@ -61,6 +61,11 @@ class ONNX(FormatOptions):
     def write(self, model, target, common):
         write_onnx(model, target, self, common)
 
+    def write_detector(self, detector, canvases, about, target):
+        from ..detector.onnx import write
+
+        write(detector, canvases, about, target)
+
 
 def to_onnx(
     model: keras.Model,
@@ -77,6 +82,7 @@ def to_onnx(
     class_names=None,
     overwrite: bool = False,
     evaluation=None,
+    canvas=None,
 ) -> ExportReport:
     """Writes an ONNX file from `images` to `predictions` with a dynamic `batch`, run by ONNX
     Runtime and compared.
@@ -89,8 +95,13 @@ def to_onnx(
     given, `preprocessing` (the fields, as JSON) and `class_names` (a list, as JSON). A model with
     layers that this module does not know goes through tf2onnx.
 
+    The file of a `Detector` maps `images`, float32 (1, H, W, C), normalised and padded with zeros,
+    and `size`, int32 (2,), their height and width without that border, to `boxes` (most, 4), x1,
+    y1, x2, y2 in pixels of the canvas, `scores`, `classes` and `count`; it needs opset 18.
+
     Args:
-        model: a functional Keras model with one input, for images, in channels_last.
+        model: a functional Keras model with one input, for images, in channels_last, or a
+            `Detector`.
         path: the file to write.
         layout: of the file's input, and of its output if that is a map: "nhwc", as the model, or
             "nchw".
@@ -105,7 +116,7 @@ def to_onnx(
             squeeze, its mean.
         float_layers: with "int8", names of layers that stay in float32: those that `rank_layers`
             names where the file loses accuracy.
-        images, preprocessing, class_names, overwrite, evaluation: as `Common` has them.
+        images, preprocessing, class_names, overwrite, evaluation, canvas: as `Common` has them.
 
     Returns:
         An `ExportReport`. Integer arithmetic has no fixed bound on its error: such files must be
@@ -113,11 +124,12 @@ def to_onnx(
 
     Raises:
         ParityError: if the outputs are not within 1e-4 of the largest one, or 1e-2 with "float16",
-            and further off than rounding moves the model's own; nothing is left at `path`.
+            and further off than rounding moves the model's own, or another detection than the
+            `Detector` makes; nothing is left at `path`.
         MissingExtraError: if onnx or onnxruntime are not installed, or tf2onnx where it is needed.
         ValueError, OSError: for a wrong argument, a path that exists or cannot be written.
     """
     common = Common(
-        images, preprocessing, class_names, overwrite, representative_images, evaluation
+        images, preprocessing, class_names, overwrite, representative_images, evaluation, canvas
     )
     return export_model(model, path, ONNX(layout, opset, quantization, gates, float_layers), common)

@@ -49,7 +49,7 @@ def _convolve(graph, source, kernel, bias, name, **attributes):
     """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has
     them.
     """
-    inputs = [graph.constant(kernel, f"{name}/kernel")]
+    inputs = [graph.shared_constant(kernel, f"{name}/kernel")]
     if bias is not None:
         inputs.append(graph.constant(bias, f"{name}/bias"))
     return graph.add(

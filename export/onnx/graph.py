@@ -66,16 +66,28 @@ class OnnxGraph:
 
     def add(self, operator: str, *inputs: str, name: str, **attributes) -> str:
         """The name of the output of a new node."""
-        output = self._reserve(name)
+        return self.add_outputs(1, operator, *inputs, name=name, **attributes)[0]
+
+    def add_outputs(
+        self, count: int, operator: str, *inputs: str, name: str, **attributes
+    ) -> list[str]:
+        """The names of the outputs of a new node that has several."""
+        outputs = [self._reserve(name) for _ in range(count)]
         make = self.onnx.helper.make_node
-        self.nodes.append(make(operator, list(inputs), [output], name=output, **attributes))
-        return output
+        self.nodes.append(make(operator, list(inputs), outputs, name=outputs[0], **attributes))
+        return outputs
 
     def constant(self, value, name: str, dtype="float32") -> str:
         """The name of an array."""
         name = self._reserve(name)
         self.constants[name] = np.asarray(value, dtype, order="C")
         return name
+
+    def shared_constant(self, value: np.ndarray, name: str) -> str:
+        """The same; once for a layer that is called several times."""
+        known = self.constants.get(name)
+        is_known = known is not None and np.array_equal(known, value)
+        return name if is_known else self.constant(value, name)
 
     def add_pads(self, x: Value) -> Value:
         """The same value with its zeros around it."""
@@ -120,14 +132,18 @@ class OnnxGraph:
                 producer.output[0] = node.output[0]
                 self.nodes.remove(node)
 
-    def to_proto(self, name: str, inputs: dict, outputs: dict) -> Any:
-        """The ModelProto; `inputs` and `outputs` are shapes by name."""
+    def to_proto(self, name: str, inputs: dict, outputs: dict, integers=()) -> Any:
+        """The ModelProto; `inputs` and `outputs` are shapes by name, `integers` the names of those
+        that are int32.
+        """
         self._drop_identities(outputs)
-        helper, kind = self.onnx.helper, self.onnx.TensorProto.FLOAT
-        values = [
-            [helper.make_tensor_value_info(name, kind, shape) for name, shape in each.items()]
-            for each in (inputs, outputs)
-        ]
+        helper, kinds = self.onnx.helper, self.onnx.TensorProto
+
+        def describe(name, shape):
+            kind = kinds.INT32 if name in integers else kinds.FLOAT
+            return helper.make_tensor_value_info(name, kind, shape)
+
+        values = [[describe(*each) for each in ends.items()] for ends in (inputs, outputs)]
         from_array = self.onnx.numpy_helper.from_array
         constants = [from_array(value, name) for name, value in self.constants.items()]
         graph = helper.make_graph(self.nodes, name, *values, initializer=constants)

@@ -81,6 +81,30 @@ def _flatten(graph, layer, x):
     return x._replace(name=graph.add("Flatten", name, axis=1, name=layer.name))
 
 
+@emits(layers.Reshape)
+def _reshape(graph, layer, x):
+    name = x.name
+    if len(x.shape) == 4:  # of channels_last
+        name = graph.add("Transpose", name, perm=(0, 2, 3, 1), name=f"{layer.name}/channels_last")
+    # 0: as many images as x has
+    shape = graph.constant((0, *layer.target_shape), f"{layer.name}/shape", "int64")
+    name = graph.add("Reshape", name, shape, name=layer.name)
+    if len(layer.target_shape) == 3:
+        name = graph.add("Transpose", name, perm=(0, 3, 1, 2), name=f"{layer.name}/channels_first")
+    return x._replace(name=name)
+
+
+@emits(layers.UpSampling2D)
+def _upsampling(graph, layer, x):
+    """Each pixel several times."""
+    if layer.interpolation != "nearest":
+        raise UnsupportedLayerError(f"{layer.name} with interpolation={layer.interpolation!r}")
+    scales = graph.constant((1, 1, *layer.size), f"{layer.name}/scales")
+    how = {"mode": "nearest", "coordinate_transformation_mode": "asymmetric"}
+    name = graph.add("Resize", x.name, "", scales, nearest_mode="floor", name=layer.name, **how)
+    return x._replace(name=name)
+
+
 @emits(PadChannels)
 def _pad_channels(graph, layer, x):
     return graph.pad(x, [0] * 5 + [layer.channels - x.channels, 0, 0], layer.name)
@@ -112,9 +136,11 @@ EMITTERS[layers.Multiply] = functools.partial(_emit_elementwise, "Mul")
 @emits(layers.Concatenate)
 def _concatenate(graph, layer, *inputs):
     rank = len(inputs[0].shape)
-    if layer.axis not in (-1, rank - 1):
+    axis = layer.axis % rank
+    if axis == 0 or (rank == 4 and axis != 3):
         raise UnsupportedLayerError(f"{layer.name} with axis={layer.axis}")
-    output = graph.add("Concat", *(x.name for x in inputs), axis=1, name=layer.name)
+    axis = 1 if rank == 4 else axis
+    output = graph.add("Concat", *(x.name for x in inputs), axis=axis, name=layer.name)
     return Value(output, inputs[0].shape, nonnegative=all(x.nonnegative for x in inputs))
 
 

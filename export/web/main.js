@@ -1,11 +1,13 @@
 /** The page: files in, classes and gates out. Everything that comes from a file is shown as text, never as markup. */
 
+import { drawBoxes } from "./detector.js";
 import { element, gateCharts } from "./gates.js";
 import { loadRuntime, Model } from "./model.js";
-import { crop, decode, pixelsOf } from "./picture.js";
+import { decode } from "./picture.js";
 import { Refusal } from "./refusal.js";
 
 const TOP = 5;
+const CERTAIN = 0.5; // the least score of a box that is shown
 
 const at = (id) => document.getElementById(id);
 const state = { model: null, picture: null, answer: null };
@@ -48,7 +50,7 @@ async function openModel(name, read) {
   await before?.release();
   state.model = await Model.load(await read());
   showModel(name, state.model);
-  await classify();
+  await answer();
 }
 
 async function openPicture(blob) {
@@ -57,22 +59,21 @@ async function openPicture(blob) {
   forget();
   state.picture = await decode(blob);
   if (!state.model) throw new Refusal("No network is loaded yet. Choose an ONNX file: this picture waits for it.");
-  await classify();
+  await answer();
 }
 
-async function classify() {
+async function answer() {
   if (!state.picture) {
     say("status", "Ready for a picture.");
     return;
   }
   const { model } = state;
-  say("status", "Classifying …");
-  crop(state.picture, at("crop"), model.size, model.cropFraction);
+  say("status", "Computing …");
+  at("seen").lastElementChild.textContent = model.draw(state.picture, at("crop"));
   at("seen").hidden = false;
-  at("seen").classList.toggle("coarse", model.size < 128);
-  at("seen").lastElementChild.textContent = `What the network sees: ${model.size} × ${model.size} pixels`;
-  state.answer = await model.run(pixelsOf(at("crop"), model.layout));
-  showClasses(state.answer);
+  at("seen").classList.toggle("coarse", at("crop").width < 128);
+  state.answer = await model.run(at("crop"));
+  (state.answer.found ? showBoxes : showClasses)(state.answer);
   showGates();
 }
 
@@ -89,13 +90,31 @@ function showModel(name, model) {
   const rows = {
     File: name,
     Source: model.source || "not stated",
-    Input: `${model.size} × ${model.size} × 3, ${model.layout.toUpperCase()}`,
+    Input: model.input,
     Classes: model.classNames ? model.classes : `${model.classes}, without names in the file`,
     Gates: model.gateNames.length ? `of ${model.gateNames.length} SE blocks` : "none in the file: to_onnx(..., gates=True)",
   };
   const cells = Object.entries(rows).map(([term, value]) => [element("dt", {}, [term]), element("dd", {}, [value])]);
   at("about").replaceChildren(...cells.flat());
   at("about").hidden = false;
+}
+
+function showBoxes({ found, milliseconds }) {
+  const { model } = state;
+  const shown = found.filter(({ value }) => value >= CERTAIN).map((each) => ({ ...each, name: model.nameOf(each.index) }));
+  drawBoxes(at("crop"), shown);
+  const rows = shown.map(({ name, index, value, box }) => {
+    const corners = model.toPicture(box);
+    return element("li", { "data-index": index, "data-value": value, "data-box": corners.join(" ") }, [
+      element("span", { class: "name" }, [name]),
+      element("span", { class: "value" }, [`${(100 * value).toFixed(1)} %`]),
+      element("small", {}, [`x ${corners[0].toFixed()} to ${corners[2].toFixed()}, y ${corners[1].toFixed()} to ${corners[3].toFixed()}`]),
+    ]);
+  });
+  at("results").replaceChildren(...rows);
+  const others = found.length - shown.length;
+  say("results-note", others ? `${others} more of less than ${100 * CERTAIN} % are not shown.` : "");
+  say("status", `${shown.length === 1 ? "1 box" : `${shown.length} boxes`}. Took ${Math.round(milliseconds)} ms.`);
 }
 
 function showClasses({ values, milliseconds }) {

@@ -1,6 +1,8 @@
 /** A file of `keras_senet.export.to_onnx`, run by ONNX Runtime Web. */
 
+import { Detector } from "./detector.js";
 import { metadataOf } from "./onnx_file.js";
+import { crop, pixelsOf } from "./picture.js";
 import { Refusal } from "./refusal.js";
 
 const GATES = "gates/";
@@ -25,7 +27,7 @@ export async function loadRuntime() {
 
 export class Model {
   /**
-   * The bytes of an ONNX file -> Model.
+   * The bytes of an ONNX file -> Model, or Detector.
    *
    * Throws a Refusal for a file that cannot be read or that does not keep the exporter's contract.
    */
@@ -39,7 +41,9 @@ export class Model {
       );
     });
     try {
-      return new Model(session, properties);
+      return properties.has("detector")
+        ? new Detector(session, properties, runtime)
+        : new Model(session, properties);
     } catch (error) {
       await session.release();
       throw error;
@@ -59,12 +63,23 @@ export class Model {
     this.gateNames = session.outputNames.filter((name) => name.startsWith(GATES));
   }
 
+  get input() {
+    return `${this.size} × ${this.size} × 3, ${this.layout.toUpperCase()}`;
+  }
+
+  /** Draws what the network sees of a picture on a canvas; says what that is. */
+  draw(bitmap, canvas) {
+    crop(bitmap, canvas, this.size, this.cropFraction);
+    return `What the network sees: ${this.size} × ${this.size} pixels`;
+  }
+
   /**
-   * Float32Array of 0..255 RGB in the model's layout -> {values, gates, milliseconds}.
+   * A canvas that `draw` has drawn on -> {values, gates, milliseconds}.
    *
    * `values` (classes) are the predictions, `gates` [layer name, values (channels)] those of each SE block.
    */
-  async run(pixels) {
+  async run(canvas) {
+    const pixels = pixelsOf(canvas, this.layout);
     const side = this.size;
     const shape = this.layout === "nhwc" ? [1, side, side, 3] : [1, 3, side, side];
     const started = performance.now();
@@ -113,7 +128,7 @@ function outputOf(outputs) {
 }
 
 /** What a file has in place of what is needed, in words. */
-function described(values) {
+export function described(values) {
   const words = values.map(({ name, type, shape }) => `"${name}", ${type ?? "no tensor"} of (${shape?.join(", ")})`);
   return words.slice(0, 3).join("; ") + (words.length > 3 ? `; and ${words.length - 3} more` : "") || "none";
 }
@@ -132,16 +147,17 @@ function cropFractionOf(properties) {
   return fraction;
 }
 
-function classNamesOf(properties, classes) {
+/** The names, or null; with `classes` they must be so many. */
+export function classNamesOf(properties, classes) {
   if (!properties.has("class_names")) return null;
   const names = parsed(properties, "class_names");
-  if (!Array.isArray(names) || names.length !== classes) {
-    throw new Refusal(`The file's "class_names" must be a list of ${classes} names, one for each class.`);
+  if (!Array.isArray(names) || (classes !== undefined && names.length !== classes)) {
+    throw new Refusal(`The file's "class_names" must be a list of ${classes ?? ""} names, one for each class.`);
   }
   return names.map(String);
 }
 
-function parsed(properties, key) {
+export function parsed(properties, key) {
   try {
     return JSON.parse(properties.get(key));
   } catch {

@@ -1,5 +1,6 @@
-"""The commands of `keras-senet`, one module each. `options` and `flags` read a command line
-without Keras; then the command's module is imported, and its `run` called.
+"""The commands of `keras-senet`, one module each, those of two words in a package. `options` and
+`flags` read a command line without Keras; then the command's module is imported, and its `run`
+called.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import keras_senet_cli
 from keras_senet.cli.flags import UsageError, make_complete_app, read_options, spell_flags
 from keras_senet.cli.options import CLASSES
-from keras_senet_cli import EXPECTED, quiet
+from keras_senet_cli import EXPECTED, quiet, split_command
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # with which Keras writes some of its errors
 LIGHT = ("data", "list", "predict")  # commands without Keras, or that import it when they need it
@@ -22,7 +23,7 @@ def main(arguments: Sequence[str]) -> int:
     """Runs a command; returns the exit status. Bad input ends with one line on the error stream and
     status 2.
     """
-    command, *rest = arguments
+    command, rest = split_command(arguments)
     try:
         options = read_options(command, CLASSES[command], rest)
         if options is not None:
@@ -65,11 +66,12 @@ def _run(command, options):
 
 def _import(command):
     keras_senet_cli.parsing = False
+    module = f"keras_senet.cli.{command.replace(' ', '.')}"
     if command in LIGHT:
-        return importlib.import_module(f"keras_senet.cli.{command}")
+        return importlib.import_module(module)
     with quiet():
         importlib.import_module("keras_senet.models")  # whose classes Keras then knows by name
-        return importlib.import_module(f"keras_senet.cli.{command}")
+        return importlib.import_module(module)
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import dataclasses
 import inspect
 import itertools
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import (
@@ -27,14 +27,16 @@ from cyclopts import App, CycloptsError, Group, Parameter
 from cyclopts.exceptions import MissingArgumentError, UnusedCliTokensError
 
 from keras_senet.cpu import finds_gpu
+from keras_senet.detection import recipes as detection_recipes
+from keras_senet.detection.recipe import Recipe as DetectionRecipe
 from keras_senet.fields import Meaning, meanings
 from keras_senet.images.survey import survey
-from keras_senet.recipes import RECIPES, Augmentation, Recipe, pick_recipe
-from keras_senet.recipes.recipe import NOT_FLAGS
+from keras_senet.recipes import RECIPES, Recipe, pick_recipe
+from keras_senet.recipes.flat import flat_fields
 from keras_senet.runs import STATES
 from keras_senet.runs.record import find_network, read_recipe
 from keras_senet.se import SE
-from keras_senet_cli import COMMANDS, quiet
+from keras_senet_cli import EVERY_COMMAND, quiet
 
 T = TypeVar("T")
 
@@ -59,6 +61,23 @@ class Flag(NamedTuple):
 Positional = Annotated[T, Flag(positional=True)]
 
 
+class RecipeKind(NamedTuple):
+    """The recipes of a task, of which commands have options.
+
+    named    returns the named ones
+    lists    the command that lists them, or their names
+    weights  the flag of what a run begins from
+    datasets what --dataset may be, in messages
+    pick     (arguments) -> the recipe for the dataset that flags name; None without one
+    """
+
+    named: Callable[[], Mapping[str, Any]]
+    lists: str
+    weights: str
+    datasets: str
+    pick: Callable[[Sequence[str]], Any]
+
+
 class UsageError(ValueError):
     """Arguments that cannot be read; the message is one line."""
 
@@ -79,11 +98,11 @@ def read_options(command: str, cls: type[T], arguments: Sequence[str]) -> T | No
     if given is None:
         return None
     options = _fill(cls, given, base)
-    object.__setattr__(options, "arguments", (command, *arguments))
+    object.__setattr__(options, "arguments", (*command.split(), *arguments))
     return options
 
 
-def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
+def make_app(command: str, cls: type, base: Any = None) -> App:
     """The command as cyclopts knows it; called with arguments it returns those that were given."""
     parameters = [
         each for field in dataclasses.fields(cls) for each in _parameters(cls, field, base)
@@ -96,7 +115,7 @@ def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
     positional = [each.name for each in parameters if each.kind is each.POSITIONAL_ONLY]
     read.__signature__ = inspect.Signature(parameters)
     read.__annotations__ = {each.name: each.annotation for each in parameters}
-    text = COMMANDS[command]
+    text = EVERY_COMMAND[command]
     app = App(
         name=command,
         help=f"{text[0].upper()}{text[1:]}.",
@@ -114,8 +133,13 @@ def make_app(command: str, cls: type, base: Recipe | None = None) -> App:
 def make_complete_app(classes: dict[str, type]) -> App:
     """`keras-senet` with all commands, for the completion of shells."""
     app = App(name="keras-senet")
+    groups = {"": app}
     for command, cls in classes.items():
-        app.command(make_app(command, cls), name=command)
+        group, _, name = command.rpartition(" ")
+        if group not in groups:
+            groups[group] = App(name=group)
+            app.command(groups[group])
+        groups[group].command(make_app(command, cls), name=name)
     return app
 
 
@@ -135,9 +159,10 @@ def _usage(parameters):
 def _parameters(cls, field, base):
     """The parameters of a field: one, or for a recipe its name's and those of its fields."""
     hints = get_type_hints(cls, include_extras=True)
-    if hints[field.name] is Recipe:
+    if hints[field.name] in KINDS:
         topic = meanings(cls)["workdir"].topic
-        yield from _recipe_parameters(base, topic, field.metadata.get("besides", ()))
+        besides = field.metadata.get("besides", ())
+        yield from _recipe_parameters(hints[field.name], base, topic, besides)
         return
     default = field.default
     if field.default_factory is not dataclasses.MISSING:
@@ -146,25 +171,28 @@ def _parameters(cls, field, base):
     yield _parameter(field.name, hints[field.name], default, meaning)
 
 
-def _recipe_parameters(base, topic, besides):
+def _recipe_parameters(cls, base, topic, besides):
     """`--recipe`, then a flag for each field; their defaults are shown where a recipe is known."""
-    names = Annotated[str | None, Flag(choices=lambda: RECIPES)]
+    kind = KINDS[cls]
+    names = Annotated[str | None, Flag(choices=kind.named)]
     text = (
-        "a named recipe (`keras-senet list --recipes`); default: that of the run in --workdir, or "
-        "one for --dataset"
+        f"a named recipe ({kind.lists}); default: that of the run in --workdir, or one for "
+        "--dataset"
     )
-    about = Meaning(text, topic)
-    yield _parameter("recipe", names, None, about)
-    values = (base or Recipe()).flat()
-    for cls in (Recipe, Augmentation):
-        for name, hint in get_type_hints(cls).items():
-            if name in (*NOT_FLAGS, *besides):
-                continue
-            meaning, shown = meanings(cls)[name], base is not None
-            if name == "se":
-                yield from _se_parameters(meaning, values["se"], shown)
-            else:
-                yield _parameter(name, hint, values[name], meaning, shown=shown, of_recipe=True)
+    yield _parameter("recipe", names, None, Meaning(text, topic))
+    values, shown = (base or cls()).flat(), base is not None
+    for name, (_, hint, meaning) in flat_fields(cls).items():
+        if name in besides:
+            continue
+        if name == "se":
+            yield from _se_parameters(meaning, values["se"], shown)
+        else:
+            yield _parameter(name, hint, values[name], meaning, shown=shown, of_recipe=True)
+
+
+def _recipe_class(cls):
+    """The class of the recipe among the options, or None."""
+    return next((hint for hint in get_type_hints(cls).values() if hint in KINDS), None)
 
 
 def _se_parameters(meaning, se, shown):
@@ -216,6 +244,8 @@ def _parameter(name, hint, default, meaning, *, shown=True, of_recipe=False):
     if several:
         options["consume_multiple"] = None if flag.positional else (1, None)
         read = read or _reader(several[0], none=() if kind is several[0] else None)
+        if Ellipsis not in get_args(several[0]):  # how many there are is for the dataclass to say
+            kind = tuple[get_args(several[0])[0], ...]
     elif kind in (int, int | None):
         read = read or _read_integer
     elif kind == str | None:
@@ -324,8 +354,9 @@ def spell_flags(cls: type, message: str) -> str:
     names = {each.name for each in dataclasses.fields(cls)}
     # A `model` that messages name is the network, which --workdir may have given
     names = {name: name for name in names - {"recipe", "model"}}
-    if Recipe in get_type_hints(cls).values():
-        names |= {name: name for name in Recipe().flat() if name not in NOT_FLAGS}
+    if recipe := _recipe_class(cls):
+        flat = flat_fields(recipe)
+        names |= {each.field: name for name, each in flat.items()} | {name: name for name in flat}
         names |= {each.name: f"se.{each.name}" for each in dataclasses.fields(SE)}
 
     def spell(name, value=""):
@@ -359,13 +390,14 @@ def _fill(cls, given, base):
     """The options with the values that were given."""
     fields, others = {field.name: field for field in dataclasses.fields(cls)}, {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
-        if hint is Recipe:
+        if hint in KINDS:
             others = {key: given.pop(key) for key in list(given) if key not in fields}
             given.pop(name, None)
-            given[name] = _change(base, others, given.get("workdir"))
+            given[name] = _change(KINDS[hint], base, others, given.get("workdir"))
     options = cls(**given)
     if hasattr(cls, "changed"):
         object.__setattr__(options, "changed", frozenset(others))
+        object.__setattr__(options, "base", base)
     return options
 
 
@@ -373,8 +405,9 @@ def _find_recipe(cls, arguments):
     """The recipe that flags change: the named one, else that of the run in the work directory, else
     one for the dataset; None where nothing says which.
     """
-    if Recipe not in get_type_hints(cls).values():
+    if (recipe_class := _recipe_class(cls)) is None:
         return None
+    kind = KINDS[recipe_class]
     name, workdir = (_value(flag, arguments) for flag in ("--recipe", "--workdir"))
     wants_help = not {"--help", "-h"}.isdisjoint(arguments)
     (runs,) = (
@@ -382,18 +415,18 @@ def _find_recipe(cls, arguments):
     )
     with contextlib.suppress(*((ValueError, OSError) if wants_help else ())):
         if name is not None:
-            recipe = RECIPES.get(name)
-            return recipe and recipe.override(**_find_network(arguments))
-        begun = _read_begun(Path(workdir), runs) if workdir else None
-        return begun if begun or wants_help else _pick(arguments)
+            recipe = kind.named().get(name)
+            return recipe and recipe.override(**_find_network(arguments, kind.weights))
+        begun = _read_begun(Path(workdir), runs, recipe_class) if workdir else None
+        return begun if begun or wants_help else kind.pick(arguments)
     return None
 
 
-def _find_network(arguments):
+def _find_network(arguments, flag):
     """The fields of a recipe that say which network the weights are of, where flags name weights
     and no network.
     """
-    weights = _value("--weights", arguments)
+    weights = _value(flag, arguments)
     if not weights or _value("--model", arguments):
         return {}
     found = find_network(weights)
@@ -415,12 +448,42 @@ def _pick(arguments):
     images, size = survey(dataset, data_dir)
     if weights is None or weights.lower() == "none":
         return pick_recipe(dataset, images=images, size=size)
-    network = _find_network(arguments)
+    network = _find_network(arguments, "--weights")
     gpu = finds_gpu()
     return pick_recipe(dataset, images=images, size=size, weights=weights, gpu=gpu, **network)
 
 
-def _read_begun(workdir, pattern):
+def _pick_detection(arguments):
+    """The same for images with boxes."""
+    if not (dataset := _value("--dataset", arguments)):
+        return None
+    recipes = detection_recipes.RECIPES
+    own = {recipe.dataset: recipe for recipe in reversed(recipes.values())}
+    recipe = own.get(dataset, recipes["finetune"])
+    network = _find_network(arguments, "--backbone-weights")
+    return recipe.override(dataset=dataset, **network)
+
+
+# By the class of a recipe
+KINDS = {
+    Recipe: RecipeKind(
+        named=lambda: RECIPES,
+        lists="`keras-senet list --recipes`",
+        weights="--weights",
+        datasets="a folder of images, a CSV file or the name of a dataset",
+        pick=_pick,
+    ),
+    DetectionRecipe: RecipeKind(
+        named=lambda: detection_recipes.RECIPES,
+        lists=", ".join(detection_recipes.RECIPES),
+        weights="--backbone-weights",
+        datasets="a folder or a JSON file of COCO, or the name of a dataset",
+        pick=_pick_detection,
+    ),
+}
+
+
+def _read_begun(workdir, pattern, cls):
     """The recipe of the run in a work directory, or, with a pattern, of the first run whose
     `recipe.json` it finds there; None without one.
 
@@ -432,7 +495,7 @@ def _read_begun(workdir, pattern):
     damage = None
     for folder in places:
         try:
-            return read_recipe(folder)
+            return read_recipe(folder, cls)
         except FileNotFoundError:
             continue
         except (ValueError, OSError) as error:
@@ -452,13 +515,13 @@ def _value(flag, arguments):
     return values[-1] if values else None
 
 
-def _change(base, given, workdir):
+def _change(kind, base, given, workdir):
     """The recipe with the fields that flags change."""
     if base is None:
         raise ValueError(
-            "--dataset or --recipe must be given, as --workdir holds no run to continue: a folder "
-            "of images, a CSV file or the name of a dataset, for which a recipe is chosen, or one "
-            f"of {', '.join(RECIPES)}. Received: --workdir {workdir}"
+            "--dataset or --recipe must be given, as --workdir holds no run to continue: "
+            f"{kind.datasets}, for which a recipe is chosen, or one of {', '.join(kind.named())}. "
+            f"Received: --workdir {workdir}"
         )
     blocks = {name[4:]: given.pop(name) for name in list(given) if name.startswith("se__")}
     choice = given.pop("se", None)

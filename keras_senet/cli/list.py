@@ -57,7 +57,7 @@ def _list_weights(as_json: bool) -> None:
         show_json([dataclasses.asdict(w) | {"source": w.source} for w in list_weights()])
         return
     columns = ("network", "tag", "top-1", "top-5", "size", "parameters", "licence")
-    table = make_table("Published ImageNet weights", *columns)
+    table = make_table("Weights, with their accuracy on ImageNet or CIFAR-10", *columns)
     for w in list_weights():
         figures = (f"{w.top1:.2f}", f"{w.top5:.2f}", f"{w.input_size}", f"{w.parameters:.2f} M")
         table.add_row(w.model, w.tag, *figures, w.licence)

@@ -8,7 +8,6 @@ import itertools
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,10 +15,11 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from keras_senet.cli.image_rows import check_csv, report
 from keras_senet.cli.options import PredictOptions
 from keras_senet.cli.options.sources import EXPORTED
-from keras_senet.cli.tables import console, make_table, show, show_json, status
-from keras_senet.files import check_folder, printable, to_csv, write_atomically
+from keras_senet.cli.tables import console, make_table, show, status
+from keras_senet.files import printable
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.images.walk import describe_left_out, list_images
 from keras_senet.preprocessing import Preprocessing
@@ -56,8 +56,7 @@ class Row(NamedTuple):
 def run(options: PredictOptions) -> None:
     """Prints the top-k classes of each image, prepared as the weights were evaluated."""
     found = list_images(options.images)
-    if options.csv:
-        _check_file(Path(options.csv))
+    check_csv(options.csv)
     if found.left_out:
         console.print(describe_left_out(found.left_out))
     several = len(found.images) > options.batch_size
@@ -76,48 +75,14 @@ def run(options: PredictOptions) -> None:
                 disable=not several,
             )
         )
-    _report(options, rows)
-
-
-def _check_file(path):
-    if path.is_dir():
-        raise OSError(f"--csv must be a file, and is a folder: {str(path)!r}")
-    check_folder(path.parent, "--csv")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"The folder of --csv {str(path)!r} does not exist")
-
-
-def _report(options, rows):
-    """Prints or writes the rows; what was left out is named.
-
-    Raises:
-        ValueError: if images cannot be used, and are not to be left out.
-    """
-    bad = [row for row in rows if row.error]
-    if options.skip_corrupt:
-        rows = [row for row in rows if not row.error]
-        if bad:
-            names = ", ".join(row.image for row in bad)
-            text = f"left out, as they cannot be used: {names}"
-            console.print(text)
-    if bad and len(bad) == len(rows):
-        raise ValueError(_describe(bad))
-    if options.csv:
-        lines = itertools.chain.from_iterable(map(_to_lines, rows))
-        write_atomically(options.csv, to_csv(list(lines), COLUMNS))
-        text = f"{options.csv}: {len(rows):,} images"
-        console.print(text)
-    if options.json:
-        show_json([_to_json(row, options.gates) for row in rows])
-    elif not options.csv:
-        _print(rows)
-    if bad and not options.skip_corrupt:
-        raise ValueError(f"{_describe(bad)}. --skip-corrupt leaves out such images")
-
-
-def _describe(bad):
-    more = f", and {len(bad) - 1:,} more" if len(bad) > 1 else ""
-    return f"{bad[0].image!r} cannot be used: {bad[0].error}{more}"
+    report(
+        options,
+        rows,
+        COLUMNS,
+        to_lines=_to_lines,
+        to_json=lambda row: _to_json(row, options.gates),
+        show=_print,
+    )
 
 
 def _load(options, several):

@@ -4,7 +4,7 @@ from keras_senet.cli.evaluate import working
 from keras_senet.cli.options import ReportOptions
 from keras_senet.cli.tables import console
 from keras_senet.report import write_page
-from keras_senet.report.page import SUSPECTS
+from keras_senet.report.classification import SUSPECTS
 
 
 def run(options: ReportOptions) -> None:
@@ -23,7 +23,7 @@ def run(options: ReportOptions) -> None:
             progress=progress,
         )
     if page.missing:
-        text = f"without confusions, classes and gates: {page.missing}"
+        text = f"without {page.lacking}: {page.missing}"
         console.print(text)
     if page.suspects:
         text = f"likely wrong labels: {page.suspects:,}, listed in {page.path.with_name(SUSPECTS)}"

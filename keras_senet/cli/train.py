@@ -3,9 +3,11 @@
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
+from keras_senet.cli.options.training import RunOptions
 from keras_senet.cli.results import show_classes
 from keras_senet.cli.tables import console
 from keras_senet.evaluation import per_class
@@ -17,8 +19,7 @@ from keras_senet.training.signals import Terminated
 
 def run(options: TrainOptions) -> None:
     """Trains, continues or extends a run; or tries learning rates for it."""
-    if options.logical_cpus:
-        _split_cpu(options.logical_cpus)
+    split_cpu(options.logical_cpus)
     chosen = "" if is_run(options.workdir) else options.recipe.chosen
     run = _find_rate if options.find_rate else _train
     run(options, f"recipe: {chosen}; {describe_recipe(options.recipe)}" if chosen else None)
@@ -28,17 +29,27 @@ def _train(options, choice):
     trainer = _make_trainer(options)
     if choice:  # after images and weights have been looked at
         say(choice)
-    try:
-        last = trainer.train()
-    except (Terminated, KeyboardInterrupt) as error:
-        if isinstance(error, Terminated):
-            print(f"keras-senet train: {error}", file=sys.stderr)
-        if not options.quiet:
-            print(f"to continue: {shell_command(*_words(options))}", file=sys.stderr)
-        raise
+    last = train_to_end(trainer, options)
     _report(trainer, last, options.workdir)
     if not options.quiet:
         _say_next(trainer, last, options)
+
+
+def train_to_end(trainer: Any, options: RunOptions) -> Any:
+    """The last row of the metrics; where training is stopped, says how to continue."""
+    try:
+        return trainer.train()
+    except (Terminated, KeyboardInterrupt) as error:
+        if isinstance(error, Terminated):
+            print(f"keras-senet {_command(options)}: {error}", file=sys.stderr)
+        if not options.quiet:
+            print(f"to continue: {shell_command(*_words(options))}", file=sys.stderr)
+        raise
+
+
+def _command(options):
+    """The words that name the command."""
+    return "detect train" if options.arguments[:1] == ("detect",) else "train"
 
 
 def _words(options):
@@ -70,15 +81,7 @@ def _find_rate(options, choice):
 
 
 def _make_trainer(options: TrainOptions):
-    common = {
-        "verbose": not options.quiet,
-        "data_dir": options.data_dir,
-        "max_steps": options.max_steps,
-        "evaluate_epochs": options.evaluate_epochs,
-        "tensorboard": options.tensorboard,
-        "restart": options.restart,
-        "lower_batch": "batch_size" not in options.changed,
-    }
+    common = {**options.trainer, "restart": options.restart}
     if (options.engine or read_engine(options.workdir)) == "fit":
         from keras_senet.training.fit import FitTrainer
 
@@ -88,21 +91,18 @@ def _make_trainer(options: TrainOptions):
     return Trainer(
         options.recipe,
         options.workdir,
-        strategy=options.strategy,
-        checkpoint_steps=options.checkpoint_steps,
-        checkpoint_minutes=options.checkpoint_minutes,
-        keep=options.keep,
         skip_corrupt=options.skip_corrupt,
+        **options.checkpoints,
         **common,
     )
 
 
-def _split_cpu(count):
-    import tensorflow as tf
+def split_cpu(count: int | None) -> None:
+    """Makes so many devices of the CPU; None leaves it as it is."""
+    if count is not None:
+        from keras_senet.training.backends import load_backend
 
-    (cpu,) = tf.config.list_physical_devices("CPU")
-    devices = [tf.config.LogicalDeviceConfiguration()] * count
-    tf.config.set_logical_device_configuration(cpu, devices)
+        load_backend().split_cpu(count)
 
 
 def _report(trainer, last, workdir):

@@ -119,16 +119,15 @@ class BatchAugmentation:
         images = ops.cast(images, "float32")
         others, number = _swap_pairs(images), below(draws[SHARE], SHARES)
         augmentation = self.augmentation
-        if augmentation.mixup:
+        if not augmentation.cutmix:
             mixed, shares = self._blend(images, others, number)
-        if augmentation.cutmix:
-            cut, areas = self._paste(images, others, number, draws)
-            if augmentation.mixup:
-                is_mixup = below(draws[KIND], 2) == 0
-                mixed = ops.where(is_mixup[:, None, None, None], mixed, cut)
-                shares = ops.where(is_mixup, shares, areas)
-            else:
-                mixed, shares = cut, areas
+        else:
+            mixed, shares = self._paste(images, others, number, draws)
+        if augmentation.mixup and augmentation.cutmix:
+            is_mixup = below(draws[KIND], 2) == 0
+            blended, own = self._blend(images, others, number)
+            mixed = ops.where(is_mixup[:, None, None, None], blended, mixed)
+            shares = ops.where(is_mixup, own, shares)
         shares = shares[:, None]
         targets = shares * targets + (1 - shares) * _swap_pairs(targets)
         return ops.cast(mixed, "uint8"), targets

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_senet.data import arrays
 from keras_senet.data.division import Division
 from keras_senet.data.folders import load_folder
 from keras_senet.data.prepared import has_prepared, has_prepared_split, load_prepared
@@ -97,8 +98,9 @@ def load(
         name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10",
             "name/config", "name:1.0.0"); the path of a folder with <class>/, or with
             train/<class>/, val/<class>/ (or validation/, valid/) and test/<class>/, in any
-            capitals; or the path of a CSV file with the columns path, label and maybe split. The
-            classes are those of the training images.
+            capitals; the path of a CSV file with the columns path, label and maybe split; or
+            that of a `.npz` file of arrays, as `arrays.ArrayFile` describes it. The classes are
+            those of the training images.
         split: "train", "val" (also "validation" or "valid"), "test" or "all". Where there is no
             labelled "test" it is "val"; `resolve_split` says which one is loaded.
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
@@ -154,6 +156,9 @@ def _open(name, data_dir=None, upright=True) -> Source:
     name, path = str(name), Path(name)
     if name in DATASETS:
         return Source(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
+    if path.suffix.lower() == arrays.ENDING and path.is_file():
+        file = arrays.ArrayFile(path)
+        return Source(name, file.splits.__contains__, file.load)
     if path.is_file() and not _is_bare(name):
         table = Table(path)
         return Source(
@@ -196,11 +201,12 @@ def _resolve(source, split, divides):
 
 
 def _check_dataset_name(name):
-    kind = "file" if Path(name).suffix.lower() in TABLES else "folder"
+    kind = "file" if Path(name).suffix.lower() in (*TABLES, arrays.ENDING) else "folder"
     if kind == "file" or not PREPARED.fullmatch(name):
         raise ValueError(
             f"There is no dataset and no {kind} {name!r}. Datasets: {', '.join(DATASETS)}, those "
-            "of tensorflow_datasets, folders of class folders, and CSV files of paths and labels"
+            "of tensorflow_datasets, folders of class folders, CSV files of paths and labels, and "
+            "`.npz` files of arrays"
         )
 
 

@@ -3,12 +3,15 @@ backend.
 """
 
 import functools
+from collections.abc import Iterator, Set
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from keras_senet.data.batched import LARGEST_SIDE, SERVED, BatchAugmentation
 from keras_senet.data.draws import INDEX, WORD
+from keras_senet.data.micro_batches import divide_batch
 from keras_senet.recipes.augmentation import Augmentation
 
 # What a random order is of, part of its key.
@@ -44,18 +47,15 @@ class DeviceImages:
         class_balanced: bool = False,
     ):
         if obstacle := find_obstacle(dataset, image_size, augmentation):
-            raise ValueError(f'`pipeline` must be "tf.data" here: {obstacle}')
+            raise ValueError(f"`DeviceImages` cannot make these batches: {obstacle}")
         count = len(dataset)
         if not 1 <= batch_size <= count:
             raise ValueError(
                 f"`batch_size` must be from 1 to the number of images, {count}. "
                 f"Received: batch_size={batch_size}"
             )
-        if augmentation.mixes and batch_size % 2:
-            raise ValueError(
-                "Images are mixed in pairs: `batch_size` must be even. "
-                f"Received: batch_size={batch_size}"
-            )
+        self.mixes = augmentation.mixes
+        divide_batch(batch_size, 1, self.mixes)
         if augmentation.reflect and augmentation.pad_and_crop >= image_size:
             raise ValueError(
                 f"`pad_and_crop` must be below the image size, {image_size}, to reflect. "
@@ -72,9 +72,19 @@ class DeviceImages:
 
     @functools.cached_property
     def images(self):
-        """All images, uint8 (N, H, W, C), on the device."""
+        """All images, uint8 (N, H, W, C), on the device.
+
+        Raises:
+            ValueError: if they do not fit into its memory.
+        """
         images, _ = self.dataset.fetch(np.arange(len(self.dataset)))
-        return ops.convert_to_tensor(images)
+        try:
+            return ops.convert_to_tensor(images)
+        except Exception as error:  # each backend has its own
+            raise ValueError(
+                f"The images, {images.nbytes / 2**20:,.0f} MiB, do not fit into the memory of the "
+                "device: `pipeline` must be 'tf.data'"
+            ) from error
 
     @functools.cached_property
     def labels(self):
@@ -93,6 +103,25 @@ class DeviceImages:
 
     def _positions(self, step):
         return np.arange(step * self.batch_size, (step + 1) * self.batch_size)
+
+    def batches(
+        self,
+        first_step: int,
+        last_step: int,
+        *,
+        replicas: int = 1,
+        parts: range | None = None,
+        skip: Set[int] = frozenset(),
+    ) -> Iterator[tuple[Any, Any]]:
+        """(images, targets) of each micro-batch, as of `TrainingData`, for whoever has no compiled
+        step; `skip` is empty, as images in memory are not corrupt.
+        """
+        size = divide_batch(self.batch_size, replicas, self.mixes)
+        for step in range(first_step, last_step):
+            indices, places = self.indices(step), self.places(step)
+            for part in range(replicas) if parts is None else parts:
+                those = slice(part * size, (part + 1) * size)
+                yield self.make_batch(self.images, self.labels, indices[those], places[those])
 
     def make_batch(self, images, labels, indices, places):
         """(images uint8 (b, size, size, C), targets float32 (b, classes)) of all images, all

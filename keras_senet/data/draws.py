@@ -3,6 +3,8 @@
 A draw is 32 bits: the place goes twice through a mixing function, each time with a key of the draw.
 """
 
+from typing import Any
+
 import keras
 import numpy as np
 from keras import ops
@@ -35,7 +37,7 @@ def below(draws, bound: int):
     return ops.cast(ops.right_shift(upper * as_words(bound), as_words(16)), INDEX)
 
 
-def as_words(numbers):
+def as_words(numbers) -> Any:
     """NumPy's integers as a tensor of `WORD`."""
     return ops.convert_to_tensor(np.asarray(numbers).astype(WORD))
 

@@ -30,12 +30,12 @@ def map_reading(dataset: tf.data.Dataset, read, parallel: int) -> tf.data.Datase
     return dataset.map(read, parallel, deterministic=True, use_unbounded_threadpool=True)
 
 
-def map_decoding(dataset: tf.data.Dataset, decode) -> tf.data.Dataset:
+def map_decoding(dataset: tf.data.Dataset, decode, per_core: int = 16) -> tf.data.Dataset:
     """`decode` for each element in order.
 
     With no more images at once than threads, all would wait for the image that takes longest.
     """
-    return dataset.map(decode, 16 * _count_cores(), deterministic=True)
+    return dataset.map(decode, per_core * _count_cores(), deterministic=True)
 
 
 def set_options(dataset: tf.data.Dataset) -> tf.data.Dataset:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from keras_senet.data import boxes, decoding
 from keras_senet.data.corrupt import Corrupt, CorruptImageError
+from keras_senet.data.micro_batches import divide_batch
 from keras_senet.data.mixing import draw_mixing, mix_pairs
 from keras_senet.data.operations import augment_operation, derive_seed, resize_square
 from keras_senet.data.order import Balanced, propose_replacements, shuffle
@@ -110,7 +111,7 @@ class TrainingData:
         Raises:
             ValueError: if the batch cannot be divided so.
         """
-        size = self._divide(replicas)
+        size = divide_batch(self.batch_size, replicas, self.augmentation.mixes)
         parts = range(replicas) if parts is None else parts
         starts = tf.constant(list(parts), tf.int64) * size
 
@@ -128,21 +129,6 @@ class TrainingData:
         batches = examples.batch(size, drop_remainder=True)
         finished = batches.map(self._finish, 2, deterministic=True)
         return set_options(finished.prefetch(AHEAD))
-
-    def _divide(self, replicas):
-        """The size of a micro-batch."""
-        size, rest = divmod(self.batch_size, replicas)
-        if rest or not size:
-            raise ValueError(
-                f"`batch_size` must be a multiple of the number of replicas, {replicas}. "
-                f"Received: batch_size={self.batch_size}"
-            )
-        if self.augmentation.mixes and size % 2:
-            raise ValueError(
-                f"Images are mixed in pairs: `batch_size` must be a multiple of {2 * replicas}, "
-                f"twice the number of replicas. Received: batch_size={self.batch_size}"
-            )
-        return size
 
     def _find_indices(self, positions, skip):
         """The dataset's indices at positions of the training, int64 tensors (n,)."""

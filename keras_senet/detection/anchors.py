@@ -50,7 +50,6 @@ class Anchors:
 
         count = len(self.ratios)
         place = indices // count
-        strides = size // grid
-        y = tf.cast(place // grid[1] * strides[0], tf.float32)
-        x = tf.cast(place % grid[1] * strides[1], tf.float32)
+        y = tf.cast(place // grid[1] * (size[0] // grid[0]), tf.float32)
+        x = tf.cast(place % grid[1] * (size[1] // grid[1]), tf.float32)
         return tf.gather(self.shapes(level), indices % count) + tf.stack([x, y, x, y], axis=-1)

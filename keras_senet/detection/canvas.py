@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.fields import is_integer
 from keras_senet.files import printable, read_bytes
 from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import Preprocessing
@@ -70,11 +71,28 @@ def check_size(shape: Sequence[int], name: str = "") -> None:
         )
 
 
-def resized_size(height: int, width: int, short: int, long: int) -> tuple[int, int]:
+def check_canvas(canvas) -> tuple[int, int]:
+    """The height and width as integers. Raises ValueError unless they are multiples of 32."""
+    is_pair = isinstance(canvas, list | tuple | np.ndarray) and len(canvas) == 2
+    if not is_pair or not all(
+        is_integer(side) and side > 0 and side % MULTIPLE == 0 for side in canvas
+    ):
+        raise ValueError(
+            f"`canvas` must be a height and a width, multiples of {MULTIPLE}. Received: {canvas!r}"
+        )
+    return int(canvas[0]), int(canvas[1])
+
+
+def resized_size(
+    height: int, width: int, short: int, long: int, canvas: tuple[int, int] | None = None
+) -> tuple[int, int]:
     """The height and width of an image whose shorter side gets `short` pixels, or less where the
-    longer one would get more than `long`; rounded down, at least 1.
+    longer one would get more than `long`, or where it would not fit in a canvas; rounded down, at
+    least 1.
     """
     factor = min(short / min(height, width), long / max(height, width))
+    if canvas is not None:
+        factor = min(factor, canvas[0] / height, canvas[1] / width)
     return max(1, math.floor(height * factor)), max(1, math.floor(width * factor))
 
 
@@ -98,13 +116,20 @@ def place(image, preprocessing: Preprocessing, size, canvas, flip=False) -> tf.T
     return tf.ensure_shape(padded, (None, None, image.shape[-1]))
 
 
-def prepare(images, preprocessing: Preprocessing, short: int, long: int) -> Canvas:
+def prepare(
+    images,
+    preprocessing: Preprocessing,
+    short: int,
+    long: int,
+    canvas: tuple[int, int] | None = None,
+) -> Canvas:
     """The `Canvas` of images, each (H, W, C) of 0..255: resized, normalised, padded with zeros to
-    the largest height and width, each a multiple of 32.
+    the given height and width, or to the largest ones, each a multiple of 32.
     """
-    sizes = np.int32([resized_size(*image.shape[:2], short, long) for image in images])
-    canvas = canvas_size(sizes)
+    canvas = None if canvas is None else check_canvas(canvas)
+    sizes = np.int32([resized_size(*image.shape[:2], short, long, canvas) for image in images])
+    padded = canvas_size(sizes) if canvas is None else np.int32(canvas)
     placed = [
-        place(image, preprocessing, size, canvas) for image, size in zip(images, sizes, strict=True)
+        place(image, preprocessing, size, padded) for image, size in zip(images, sizes, strict=True)
     ]
     return Canvas(tf.stack(placed), tf.constant(sizes))

@@ -24,28 +24,37 @@ FIGURES = (
 class AveragePrecision:
     """How well boxes were found, 0..1; NaN where no truth counts.
 
-    figures   COCO's 12 by name, `FIGURES`: AP is the mean over IoU of 0.50 to 0.95 and classes
-    by_class  AP by the name of the class
+    figures    COCO's 12 by name, `FIGURES`: AP is the mean over IoU of 0.50 to 0.95 and classes
+    by_class   AP by the name of the class
+    precision  (10, 101, classes) by IoU threshold, recall (0, 0.01, ..., 1) and class
     """
 
     figures: Mapping[str, float]
     by_class: Mapping[str, float]
+    precision: np.ndarray
 
 
 def evaluate(detector: Detector, dataset: BoxedImages) -> AveragePrecision:
-    """The `AveragePrecision` of a detector on images.
+    """The `AveragePrecision` of a detector on images, each on a canvas of its own.
+
+    Their classes may have another order than the detector's.
 
     Raises:
         ValueError: if the detector has other classes.
         MissingExtraError: without pycocotools.
     """
-    if detector.class_names != dataset.class_names:
-        raise ValueError(
-            f"The detector has the classes {', '.join(detector.class_names[:10])}, the images "
-            f"{', '.join(dataset.class_names[:10])}"
-        )
+    dataset = dataset.with_classes(detector.class_names)
     found = detector.detect(dataset.images)
     return compute(dataset.to_coco(), to_results(found, dataset.ids, dataset.categories))
+
+
+def count_objects(images: BoxedImages) -> dict[str, int]:
+    """How many objects of each class there are."""
+    counts = dict.fromkeys(images.class_names, 0)
+    for truth in images.truths:
+        for label in truth.classes[~truth.crowds]:
+            counts[images.class_names[label]] += 1
+    return counts
 
 
 def to_results(
@@ -76,7 +85,8 @@ def compute(truth: dict[str, Any], results: list[dict[str, Any]]) -> AveragePrec
     """
     names = {each["id"]: each["name"] for each in truth["categories"]}
     if not results:
-        return AveragePrecision(dict.fromkeys(FIGURES, 0.0), dict.fromkeys(names.values(), 0.0))
+        figures, by_class = dict.fromkeys(FIGURES, 0.0), dict.fromkeys(names.values(), 0.0)
+        return AveragePrecision(figures, by_class, np.zeros((10, 101, len(names))))
     evaluation = _run(truth, results)
     # IoU thresholds, recalls, classes, areas (all first), most detections (100 last)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
@@ -87,7 +97,8 @@ def compute(truth: dict[str, Any], results: list[dict[str, Any]]) -> AveragePrec
         )
     }
     figures = (value if value > -1 else math.nan for value in evaluation.stats.tolist())
-    return AveragePrecision(dict(zip(FIGURES, figures, strict=True)), by_class)
+    precision = np.where(precision > -1, precision, math.nan)
+    return AveragePrecision(dict(zip(FIGURES, figures, strict=True)), by_class, precision)
 
 
 def _run(truth, results):

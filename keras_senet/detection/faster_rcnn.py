@@ -1,6 +1,8 @@
 """Faster R-CNN with a feature pyramid on any backbone."""
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -8,9 +10,9 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
-from keras_senet.detection.canvas import prepare, read_image
+from keras_senet.detection.canvas import check_canvas, prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
-from keras_senet.detection.pooling import levels_of, pool
+from keras_senet.detection.pooling import levels_of, pool, sides
 from keras_senet.detection.spec import FasterRCNN
 from keras_senet.detection.suppression import NONE, select_best, take
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
@@ -69,19 +71,29 @@ class Detector:
             spec.channels, spec.pool_side, spec.hidden, len(self.class_names)
         )
         self.preprocessing = backbone.preprocessing
-        self._detect = tf.function(
-            self.detect_in_canvas,
-            input_signature=[
-                tf.TensorSpec((None, None, len(self.preprocessing.mean)), tf.float32),
-                tf.TensorSpec((2,), tf.int32),
-            ],
-            autograph=False,
-        )
+        self._functions: dict[tuple[int, int], Any] = {}
+
+    @property
+    def name(self) -> str:
+        """The backbone's."""
+        return self.backbone.name
 
     @property
     def variables(self) -> list[keras.Variable]:
         """All of them, of the backbone, the pyramid and both heads."""
         return [*self.proposer.variables, *self.head.variables]
+
+    def with_networks(self, proposer: keras.Model, head: keras.Model) -> "Detector":
+        """The same with other networks in these places, such as copies for inference."""
+        found = copy.copy(self)
+        found.proposer, found.head, found._functions = proposer, head, {}
+        return found
+
+    def save(self, path: str | Path) -> None:
+        """Writes a `.safetensors` file, which `detection.load` reads. Raises as `files.save`."""
+        from keras_senet.detection import files  # which reads detectors, too
+
+        files.save(self, path)
 
     def assign(self, entries: Entries) -> None:
         """Gives the variables their values, by the names that files have for them.
@@ -102,37 +114,65 @@ class Detector:
                 raise ValueError(f"The weights {name} have values that are not finite")
             variable.assign(value)
 
-    def detect(self, images: Iterable) -> Iterator[Detections]:
+    def detect(
+        self, images: Iterable, canvas: tuple[int, int] | None = None
+    ) -> Iterator[Detections]:
         """The `Detections` of each image: the path of a file, or an array (H, W, 3) of 0..255 RGB.
 
         Images are evaluated one by one, as the squeeze of SE blocks averages over the border, too:
         another image in the batch would change the canvas, and with it every gate.
+
+        Args:
+            images: of any sizes.
+            canvas: the height and width that each is padded to, as in an exported file, and made
+                smaller for where it has more; None is its own size, up to a multiple of 32.
         """
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
-            canvas = prepare([image], self.preprocessing, self.spec.short, self.spec.long)
-            boxes, scores, classes, count = self._detect(canvas.images[0], canvas.sizes[0])
-            factor = image.shape[:2] / canvas.sizes[0].numpy()
-            found = int(count)
-            classes = classes[:found].numpy()
-            yield Detections(
-                box.scale(boxes[:found], factor).numpy(),
-                scores[:found].numpy(),
-                classes,
-                [self.class_names[each] for each in classes],
+            padded = prepare([image], self.preprocessing, self.spec.short, self.spec.long, canvas)
+            found = self.function(*padded.images.shape[1:3])(padded.images, padded.sizes[0])
+            arrays = {name: value.numpy() for name, value in found.items()}
+            yield to_detections(arrays, image.shape[:2] / padded.sizes[0].numpy(), self.class_names)
+
+    def function(self, height: int, width: int) -> Any:
+        """What `detect` computes for a canvas of this size, as a `tf.function` of static shapes.
+
+        Its inputs are `images`, float32 (1, height, width, 3), normalised and padded with zeros at
+        the right and at the bottom, and `size`, int32 (2,), the height and width without that
+        border. Its outputs, by name, are `boxes` (most, 4), x1, y1, x2, y2 in pixels of the canvas,
+        `scores` (most,), `classes` int32 (most,), and `count`, int32: after so many come zeros.
+
+        Raises:
+            ValueError: unless both sides are multiples of 32.
+        """
+        height, width = check_canvas((height, width))
+        if (height, width) not in self._functions:
+            shape = (1, height, width, len(self.preprocessing.mean))
+            self._functions[height, width] = tf.function(
+                self._detect_in_canvas,
+                input_signature=[
+                    tf.TensorSpec(shape, tf.float32, name="images"),
+                    tf.TensorSpec((2,), tf.int32, name="size"),
+                ],
+                autograph=False,
             )
+        return self._functions[height, width]
+
+    def _detect_in_canvas(self, images, size):
+        boxes, scores, classes, count = self.detect_in_canvas(images[0], size)
+        return {"boxes": boxes, "scores": scores, "classes": classes, "count": count}
 
     def detect_in_canvas(self, image, size):
         """One normalised image (H, W, C), of which `size`, int32 (2,), is not border -> boxes
-        (most, 4) in its pixels, scores (most,), classes int64 (most,), and how many there are;
+        (most, 4) in its pixels, scores (most,), classes int32 (most,), and how many there are;
         after the last come zeros.
         """
-        outputs = self.propose_maps(image[None], training=False)
-        proposals, _, _ = self.propose(outputs, 0, tf.shape(image)[:2], size, self.spec.proposals)
+        outputs, padded = self.propose_maps(image[None], training=False), sides(image[None])
+        proposals, _, _ = self.propose(outputs, 0, padded, size, self.spec.proposals)
         classes, deltas = self.classify(
             outputs, tf.zeros_like(proposals[:, 0], tf.int32), proposals
         )
-        return self.choose(classes, deltas, proposals, size)
+        return self.choose(classes, deltas, proposals, padded, size)
 
     def propose_maps(self, images, training: bool):
         """Images (N, H, W, C) -> the outputs of `proposer`."""
@@ -146,7 +186,7 @@ class Detector:
 
         `limits` is how many boxes are taken per level before suppression, and how many are left.
         """
-        grids = [tf.shape(outputs[level])[1:3] for level in PYRAMID]
+        grids = [sides(outputs[level]) for level in PYRAMID]
         counts = [grid[0] * grid[1] * len(self.spec.anchors.ratios) for grid in grids]
         logits = tf.split(outputs["objectness"][index], counts)
         deltas = tf.split(outputs["deltas"][index], counts)
@@ -154,25 +194,25 @@ class Detector:
             self._best_of_level(level, *each, padded, limits[0])
             for level, each in enumerate(zip(logits, deltas, grids, strict=True))
         ]
-        boxes, scores, levels = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
+        boxes, logits, levels = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
         boxes = tf.stop_gradient(box.clip(boxes, size))
-        # Sigmoids: `NONE` is below all of them.
-        scores = tf.where(
-            box.short_side(boxes) >= LEAST_PROPOSAL, tf.sigmoid(tf.stop_gradient(scores)), NONE
-        )
+        logits = tf.stop_gradient(logits)
+        # Not by their sigmoids, of which many are 1: runtimes take equal ones in another order.
         chosen, count = select_best(
             boxes,
-            scores,
+            tf.where(box.short_side(boxes) >= LEAST_PROPOSAL, logits, NONE),
             levels,
             overlap=self.spec.proposal_overlap,
             most=limits[1],
             extent=tf.reduce_max(padded),
         )
-        return take(boxes, chosen, count), take(scores, chosen, count), count
+        return take(boxes, chosen, count), take(tf.sigmoid(logits), chosen, count), count
 
     def _best_of_level(self, level, logits, deltas, grid, padded, most):
         """The boxes, logits and level of the anchors with the largest logits."""
-        scores, indices = tf.math.top_k(logits, tf.minimum(most, tf.size(logits)))
+        count = grid[0] * grid[1] * len(self.spec.anchors.ratios)
+        most = min(most, count) if isinstance(count, int) else tf.minimum(most, count)
+        scores, indices = tf.math.top_k(logits, most)
         anchors = self.spec.anchors.boxes(level, indices, grid, padded)
         boxes = box.decode(tf.gather(deltas, indices), anchors, PROPOSAL_WEIGHTS)
         return boxes, scores, tf.fill(tf.shape(indices), level)
@@ -192,26 +232,40 @@ class Detector:
         found = self.head(pooled)
         return found["classes"], found["deltas"]
 
-    def choose(self, classes, deltas, proposals, size):
+    def choose(self, classes, deltas, proposals, padded, size):
         """The best detections of an image, as `detect_in_canvas` returns them."""
-        probabilities = tf.nn.softmax(classes)[:, 1:]
-        boxes = box.decode(deltas[:, 1:], proposals[:, None], HEAD_WEIGHTS)
-        boxes = tf.reshape(box.clip(boxes, size), (-1, 4))
-        groups = tf.tile(tf.range(len(self.class_names)), [tf.shape(proposals)[0]])
-        scores = tf.reshape(probabilities, (-1,))
-        is_box = (box.short_side(boxes) >= LEAST_DETECTION) & tf.repeat(
-            box.short_side(proposals) > 0, len(self.class_names)
+        scores = tf.nn.softmax(classes)[:, 1:]
+        boxes = box.clip(box.decode(deltas[:, 1:], proposals[:, None], HEAD_WEIGHTS), size)
+        is_box = (box.short_side(boxes) >= LEAST_DETECTION) & (
+            box.short_side(proposals)[:, None] > 0
         )
         if not all(self.class_names):
-            is_box &= tf.tile([bool(name) for name in self.class_names], tf.shape(proposals)[:1])
+            is_box &= [bool(name) for name in self.class_names]
+        boxes = tf.reshape(boxes, (-1, 4))
+        groups = tf.tile(tf.range(len(self.class_names)), [tf.shape(proposals)[0]])
         chosen, count = select_best(
             boxes,
-            tf.where(is_box, scores, NONE),
+            tf.reshape(tf.where(is_box, scores, NONE), (-1,)),
             groups,
             overlap=self.spec.overlap,
             most=self.spec.most,
-            extent=tf.reduce_max(size),
+            extent=tf.reduce_max(padded),
             least=self.spec.score,
         )
-        found = tf.cast(take(groups, chosen, count), tf.int64)
-        return take(boxes, chosen, count), take(scores, chosen, count), found, count
+        scores = tf.reshape(scores, (-1,))
+        found = take(boxes, chosen, count), take(scores, chosen, count)
+        return *found, take(groups, chosen, count), count
+
+
+def to_detections(outputs, factor, class_names: Sequence[str]) -> Detections:
+    """The `Detections` of the arrays that `Detector.function` returns; `factor` is how much larger
+    the image is than in the canvas, (vertically, horizontally).
+    """
+    found = int(outputs["count"])
+    classes = outputs["classes"][:found].astype("int64")
+    return Detections(
+        box.scale(outputs["boxes"][:found], factor).numpy(),
+        outputs["scores"][:found],
+        classes,
+        [class_names[each] for each in classes],
+    )

@@ -39,16 +39,21 @@ def sample(labels, keys, count: int, positives: float) -> tuple[tf.Tensor, tf.Te
         labels: of `match`, int32 (N,).
         keys: random numbers of 0..1, float32 (N,).
     """
-    most = int(count * positives)
-    is_matched, is_background = labels >= 0, labels == BACKGROUND
-    matched = tf.minimum(tf.math.count_nonzero(is_matched, dtype=tf.int32), most)
-    # 2..3 for the chosen matched ones, 1..2 for the background, below 0 for what is left.
-    order = tf.where(is_matched, keys, -1.0)
-    rank = tf.argsort(tf.argsort(order, direction="DESCENDING", stable=True))
-    chosen = is_matched & (rank < matched)
-    order = tf.where(chosen, 2 + keys, tf.where(is_background, 1 + keys, -1.0))
-    values, indices = tf.math.top_k(order, tf.minimum(count, tf.shape(order)[0]))
-    missing = count - tf.shape(indices)[0]
-    indices = tf.pad(indices, [[0, missing]])
-    valid = tf.pad(values > 0, [[0, missing]])
-    return tf.ensure_shape(indices, (count,)), tf.ensure_shape(valid, (count,))
+    found = [
+        _choose_largest(labels >= 0, keys, int(count * positives)),
+        _choose_largest(labels == BACKGROUND, keys, count),
+    ]
+    indices, valid = (tf.concat(parts, axis=0) for parts in zip(*found, strict=True))
+    first = tf.argsort(tf.cast(valid, tf.int32), direction="DESCENDING", stable=True)[:count]
+    return tf.gather(indices, first), tf.gather(valid, first)
+
+
+def _choose_largest(condition, keys, count):
+    """The indices, int32 (count,), of the largest keys where a condition holds, and whether each is
+    one: there may be fewer.
+    """
+    keys = tf.where(condition, keys, -1.0)
+    values, indices = tf.math.top_k(keys, tf.minimum(count, tf.size(keys)))
+    missing = [[0, count - tf.size(indices)]]
+    values, indices = tf.pad(values, missing, constant_values=-1), tf.pad(indices, missing)
+    return tf.ensure_shape(indices, (count,)), tf.ensure_shape(values >= 0, (count,))

@@ -3,10 +3,11 @@
 import tensorflow as tf
 
 COLUMNS = 10  # of the square in which groups are laid out
-NONE = -1.0  # the score of what is not a box
+NONE = -1e30  # the score of what is not a box
+ANY = -1e29  # between it and the scores of boxes, which may be logits
 
 
-def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, least: float = -0.5):
+def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, least: float = ANY):
     """The indices, int32 (most,), of the best boxes, best first, and how many they are.
 
     Of boxes of one group that overlap by more than `overlap` (their IoU) only the best is taken.
@@ -19,13 +20,8 @@ def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, lea
         extent: the image's longer side, in pixels, an integer.
         least: scores are above it; by default all but `NONE` are.
     """
-    # Groups are moved apart along both axes: along one, 90 groups would cost float32 precision.
-    step = tf.cast(_power_of_two_above(extent), tf.float32)
-    x = tf.cast(groups % COLUMNS, tf.float32) * step
-    y = tf.cast(groups // COLUMNS, tf.float32) * step
-    apart = boxes + tf.stack([x, y, x, y], axis=-1)
     chosen, count = tf.raw_ops.NonMaxSuppressionV4(
-        boxes=apart,
+        boxes=boxes + offsets(groups, extent),
         scores=scores,
         max_output_size=most,
         iou_threshold=overlap,
@@ -33,6 +29,17 @@ def select_best(boxes, scores, groups, *, overlap: float, most: int, extent, lea
         pad_to_max_output_size=True,
     )
     return tf.ensure_shape(chosen, (most,)), count
+
+
+def offsets(groups, extent) -> tf.Tensor:
+    """How far the boxes of groups (...) are moved, (..., 4), so that no two groups overlap.
+
+    They are moved along both axes: along one, 90 groups would cost float32 precision.
+    """
+    step = tf.cast(_power_of_two_above(extent), tf.float32)
+    x = tf.cast(groups % COLUMNS, tf.float32) * step
+    y = tf.cast(groups // COLUMNS, tf.float32) * step
+    return tf.stack([x, y, x, y], axis=-1)
 
 
 def take(values, chosen, count):

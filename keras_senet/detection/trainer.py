@@ -14,13 +14,12 @@ from keras_senet import models, training
 from keras_senet.detection.data import DetectionBatches, load_data, splits
 from keras_senet.detection.evaluation import AveragePrecision, evaluate
 from keras_senet.detection.faster_rcnn import Detector
-from keras_senet.detection.files import save
-from keras_senet.detection.losses import losses
+from keras_senet.detection.loss import losses
 from keras_senet.detection.recipe import Recipe
 from keras_senet.detection.spec import Sampling
 from keras_senet.graphs import flat_layers, stages_of
 from keras_senet.plots.detection import detection_curves
-from keras_senet.runs import DETECTION, MODEL
+from keras_senet.runs import BEST_MODEL, DETECTION, MODEL
 from keras_senet.runs.history import Segment
 from keras_senet.runs.record import describe_recipe
 from keras_senet.runs.splits import WORDS
@@ -32,7 +31,6 @@ from keras_senet.training.phases import Phase, make_phase, make_rates
 from keras_senet.training.start import read_start
 
 CHANNELS = 3
-BEST = "best.safetensors"  # of the best epoch so far
 LOSSES = {  # the columns of the metrics, and what `losses` calls them
     "classifier_loss": "classes",
     "box_loss": "boxes",
@@ -111,7 +109,7 @@ class Losses:
 class Detection:
     """Images with boxes, and a detector of their classes. See `training.task.Task`."""
 
-    name, best, score = DETECTION, BEST, "ap"
+    name, best, score = DETECTION, BEST_MODEL, "ap"
 
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe: Any = recipe
@@ -232,10 +230,10 @@ class Detection:
         return text
 
     def save_weights(self, model: Any, path: Path) -> None:
-        save(model.detector, path)
+        model.detector.save(path)
 
     def save_results(self, model: Any, workdir: WorkDir, rows: Iterable[Row]) -> None:
-        save(model.detector, workdir.path / MODEL)
+        model.detector.save(workdir.path / MODEL)
         if rows := list(rows):
             detection_curves(rows, workdir.path / "curves.png", self.title)
 

@@ -1,15 +1,17 @@
 """evaluate(): counts correct predictions, batch by batch."""
 
 import functools
+import math
 import operator
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
+from keras import ops
 
-from keras_senet.data import Corrupt, Dataset, Encoded, EvaluationBatches, evaluation_batches
+from keras_senet import data
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
@@ -17,6 +19,8 @@ from keras_senet.imagenet import imagenet_classes
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from keras_senet.data import Corrupt, Dataset, Encoded
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,7 +45,7 @@ class Evaluation:
     images: np.ndarray
     top5_correct: np.ndarray
     not_finite: int
-    skipped: tuple[Corrupt, ...]
+    skipped: "tuple[Corrupt, ...]"
     views: tuple[tuple[Crops | Whole, ...], ...]
 
     @property
@@ -53,7 +57,7 @@ class Evaluation:
 
 def evaluate(
     model: keras.Model | Sequence[keras.Model],
-    dataset: Dataset | Encoded,
+    dataset: "Dataset | Encoded",
     *,
     batch_size: int = 128,
     protocol: Protocol | Sequence[Protocol | None] | None = None,
@@ -90,18 +94,29 @@ def evaluate(
     check_integer("batch_size", batch_size, 1)
     views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
     images = max(1, batch_size // max(view.count for view in views))
-    batches = evaluation_batches(
-        dataset, images, lambda image: _show(views, image), skip_corrupt=skip_corrupt
-    )
+    batches = _make_batches(dataset, images, views, skip_corrupt)
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
         shown = dict(zip(views, shown, strict=True))
         outputs = [network(shown) for network in ensemble]
         probabilities = functools.reduce(operator.add, outputs) / len(ensemble)
-        counts.add(probabilities.numpy(), labels.numpy())
+        found = ops.convert_to_numpy(probabilities), np.asarray(labels)
+        counts.add(*found)
         if observe:
-            observe(probabilities.numpy(), labels.numpy())
+            observe(*found)
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
+
+
+def _make_batches(dataset, size, views, skip_corrupt):
+    """The views of all images, and their labels: images in memory that are taken whole without
+    TensorFlow, on other backends.
+    """
+    is_tensorflow = keras.backend.backend() == "tensorflow"
+    if not is_tensorflow and dataset.is_in_memory and all(isinstance(v, Whole) for v in views):
+        return ArrayBatches(dataset, size)
+    return data.evaluation_batches(
+        dataset, size, lambda image: _show(views, image), skip_corrupt=skip_corrupt
+    )
 
 
 def _show(views, image):
@@ -141,17 +156,48 @@ def _check_dataset(dataset):
         )
 
 
+class ArrayBatches:
+    """Batches of images in memory: ((images uint8 (N, 1, H, W, C),), labels int64 (N,)).
+
+    Raises:
+        CorruptImageError: while iterating, for a label that is not a class.
+    """
+
+    skipped = ()
+
+    def __init__(self, dataset, batch_size):
+        self.dataset, self.batch_size = dataset, batch_size
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.dataset) / self.batch_size)
+
+    def __iter__(self):
+        classes = len(self.dataset.class_names)
+        for first in range(0, len(self.dataset), self.batch_size):
+            at = np.arange(first, min(first + self.batch_size, len(self.dataset)))
+            images, labels = self.dataset.fetch(at)
+            for index, label in zip(at, labels, strict=True):
+                if not 0 <= label < classes:
+                    reason = f"its label {label} is not in 0..{classes - 1}"
+                    name = self.dataset.name_of(int(index))
+                    raise data.CorruptImageError(f"{name} cannot be used: {reason}")
+            yield (images[:, None],), labels
+
+
 def track(
-    batches: EvaluationBatches, progress: "bool | Console", description: str
-) -> Iterable[tuple]:
-    """The batches, with a progress bar where `progress` asks for one: see `evaluate`."""
+    batches: Any, progress: "bool | Console", description: str, total: int | None = None
+) -> Iterable[Any]:
+    """The batches, or others of which `total` says how many there are, with a progress bar where
+    `progress` asks for one: see `evaluate`.
+    """
     from rich.console import Console
     from rich.progress import track as track_on
 
     console = progress if isinstance(progress, Console) else Console(stderr=True)
     visible = progress and console.is_terminal
+    total = len(batches) if total is None else total
     return track_on(
-        batches, description, len(batches), console=console, transient=True, disable=not visible
+        batches, description, total, console=console, transient=True, disable=not visible
     )
 
 
@@ -179,7 +225,7 @@ class Counts:
         self.not_finite += int((~finite).sum())
         self.loss -= float(np.log(np.maximum(true, keras.config.epsilon()), dtype="float64").sum())
 
-    def evaluation(self, skipped: tuple[Corrupt, ...], views: tuple) -> Evaluation:
+    def evaluation(self, skipped: "tuple[Corrupt, ...]", views: tuple) -> Evaluation:
         """The `Evaluation` of all batches."""
         total = int(self.images.sum())
         return Evaluation(

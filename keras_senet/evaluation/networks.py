@@ -1,13 +1,16 @@
 """Networks as functions from an image's crops to class probabilities."""
 
 import functools
+import operator
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import keras
-import tensorflow as tf
+import numpy as np
+from keras import ops
 
 from keras_senet.bases import preprocessing_of
-from keras_senet.data import Dataset, Encoded
+from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.graphs import final_activation
 from keras_senet.preprocessing import Preprocessing, sides
@@ -36,21 +39,22 @@ class Network:
             for size in dict.fromkeys(view.shape for view in views)
         }
 
-    def __call__(self, shown: Mapping[View, tf.Tensor]) -> tf.Tensor:
+    def __call__(self, shown: Mapping[View, Any]) -> Any:
         """`shown` maps each view to uint8 (N, crops, H, W, C)."""
         outputs = [self._predict(view, shown[view]) for view in self.views]
-        return functools.reduce(tf.add, outputs) / len(outputs)
+        return functools.reduce(operator.add, outputs) / len(outputs)
 
     def _predict(self, view, images):
-        probabilities = self.steps[view.shape](tf.reshape(images, (-1, *images.shape[2:])))
-        return tf.reduce_mean(
-            tf.reshape(probabilities, (-1, view.count, probabilities.shape[-1])), axis=1
+        images = np.asarray(images)  # of tf.data, on any backend
+        probabilities = self.steps[view.shape](images.reshape(-1, *images.shape[2:]))
+        return ops.mean(
+            ops.reshape(probabilities, (-1, view.count, probabilities.shape[-1])), axis=1
         )
 
 
 def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> Callable:
-    """A tf.function from images uint8 (N, H, W, C) of 0..255 RGB to class probabilities float32 (N,
-    classes).
+    """A compiled function from images uint8 (N, H, W, C) of 0..255 RGB to class probabilities
+    float32 (N, classes).
 
     Args:
         model: a classifier with the attribute `preprocessing`; of one that ends in logits the
@@ -61,6 +65,10 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
         ValueError: if the model cannot run at this size, or its output is neither a softmax nor
             logits.
     """
+    if keras.backend.backend() != "tensorflow":
+        return _make_keras_step(model, size)
+    import tensorflow as tf
+
     own, preprocessing = input_size(model), require_preprocessing(model)
     shape = size or own
     activate = _final_activation(model)
@@ -81,11 +89,37 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
     return step
 
 
+def _make_keras_step(model, size):
+    """The step by Keras' own compiled prediction, at the model's own size."""
+    own, preprocessing = input_size(model), require_preprocessing(model)
+    if _differ(size or own, own):
+        raise ValueError(
+            f"{model.name!r} was built for {own[0]} x {own[1]}, and predicts at other sizes on "
+            f"TensorFlow only. Received: size={size}"
+        )
+    activate, most = _final_activation(model), 0
+
+    def predict(images):
+        nonlocal most
+        # The last batch, which is smaller, would be compiled once more
+        most = max(most, len(images))
+        padded = np.pad(images, [(0, most - len(images)), *[(0, 0)] * 3])
+        if keras.config.image_data_format() == "channels_first":
+            padded = padded.transpose(0, 3, 1, 2)
+        inputs = ops.convert_to_numpy(preprocessing.normalize(padded))
+        outputs = model.predict_on_batch(inputs)[: len(images)]
+        return activate(ops.cast(outputs, "float32"))
+
+    return predict
+
+
 def _differ(size, own):
     return any(n is not None and n != m for n, m in zip(own, size, strict=True))
 
 
 def _check_runs(step, model, size, own):
+    import tensorflow as tf
+
     try:
         step.get_concrete_function()
     except (ValueError, tf.errors.InvalidArgumentError) as error:
@@ -113,9 +147,9 @@ def _final_activation(model):
     """
     layer, activation = final_activation(model)
     if activation == "softmax":
-        return tf.identity
+        return lambda outputs: outputs
     if activation == "linear":
-        return tf.nn.softmax
+        return ops.softmax
     raise ValueError(
         f"A network must end in a softmax or in logits to be evaluated; {model.name!r} ends in "
         f"{layer.name!r}, a {type(layer).__name__}"

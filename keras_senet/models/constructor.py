@@ -173,7 +173,7 @@ class Constructor:
         if weights is None:
             return build(self.spec, self.preprocessing)
         source = checkpoints.resolve(weights, self.base.name)
-        if isinstance(source, checkpoints.Checkpoint):
+        if isinstance(source, checkpoints.Checkpoint) and not source.says_spec:
             self.base.check_published(self.spec)
         if include_top:
             check_activation(classifier_activation)
@@ -270,10 +270,8 @@ def _model(images, outputs, name, spec, preprocessing):
 
 def _published_tags(name):
     """The published weights as the docstring lists them."""
-    if not checkpoints.is_published(name):
-        return "there are no published ones: "
-    tags = (checkpoint.tag for checkpoint in checkpoints.list_weights(name))
-    return "".join(f'"{tag}", ' for tag in dict.fromkeys(["imagenet", *tags]))
+    tags = checkpoints.list_tags(name)
+    return "".join(f'"{tag}", ' for tag in tags) or "there are no published ones: "
 
 
 def _check_stages(spec, model):

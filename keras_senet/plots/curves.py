@@ -4,6 +4,7 @@ Figure 4.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from keras_senet.plots.figures import new_figure, save
 from keras_senet.runs.splits import WORDS, chosen_on
@@ -16,10 +17,10 @@ def training_curves(rows: Sequence[Row], path: str | Path, title: str) -> None:
     figure = new_figure(9, 3.6)
     losses, errors = figure.subplots(1, 2)
     for axes, name, scale in ((losses, "loss", lambda v: v), (errors, "accuracy", _error)):
-        evaluated = _points(rows, f"{split}_{name}", scale)
-        axes.plot(*_points(rows, name, scale), "--", color="tab:blue", label="training")
+        evaluated = points(rows, f"{split}_{name}", scale)
+        axes.plot(*points(rows, name, scale), "--", color="tab:blue", label="training")
         axes.plot(*evaluated, "-", color="tab:red", label=WORDS[split])
-        _label_epochs(axes)
+        label_epochs(axes)
     losses.set(ylabel="cross-entropy", yscale="log")
     errors.set(ylabel="top-1 error (%)", ylim=(0, None))
     losses.legend()
@@ -43,12 +44,12 @@ def compared_curves(
         for j, rows in enumerate(seeds):
             split = chosen_on(rows)
             training, evaluated = (
-                _points(rows, name, _error) for name in ("accuracy", f"{split}_accuracy")
+                points(rows, name, _error) for name in ("accuracy", f"{split}_accuracy")
             )
             names = (f"{label}, training", f"{label}, {WORDS[split]}") if j == 0 else (None, None)
             axes.plot(*training, "--", color=f"C{i}", alpha=0.6, label=names[0])
             axes.plot(*evaluated, "-", color=f"C{i}", label=names[1])
-    _label_epochs(axes)
+    label_epochs(axes)
     axes.set(ylabel="top-1 error (%)", title=title, ylim=(0, None))
     axes.legend()
     save(figure, path)
@@ -58,13 +59,16 @@ def _error(accuracy):
     return 100 * (1 - accuracy)
 
 
-def _points(rows: Sequence[Row], name: str, scale: Callable[[float], float]):
+def points(
+    rows: Sequence[Row], name: str, scale: Callable[[float], float]
+) -> tuple[list[float], list[float]]:
     """Epochs and values, where there is a value."""
     found = [(row["epoch"], scale(row[name])) for row in rows if row[name] == row[name]]
     return [epoch for epoch, _ in found], [value for _, value in found]
 
 
-def _label_epochs(axes):
+def label_epochs(axes: Any) -> None:
+    """Names the horizontal axis, whose ticks are whole."""
     axes.set_xlabel("epoch")
     axes.grid(alpha=0.3)
     axes.xaxis.get_major_locator().set_params(integer=True)

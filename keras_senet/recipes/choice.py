@@ -6,7 +6,7 @@ import math
 from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.named import RECIPES
 from keras_senet.recipes.recipe import Recipe
-from keras_senet.weights.registry import CHECKPOINTS
+from keras_senet.weights.registry import list_weights
 
 # The recipes of datasets that the paper, or the quickstart, trains on
 PROTOCOLS = {
@@ -77,7 +77,7 @@ def _network_of(weights, size, usual):
     """The usual network where the weights are a published tag that it has, else the first network
     that has it; of other weights the one for such images.
     """
-    tagged = [each.model for each in CHECKPOINTS if each.tag == weights]
+    tagged = [each.model for each in list_weights() if each.tag == weights]
     if tagged:
         return usual if usual in tagged else tagged[0]
     return "SEResNet20" if size is not None and size <= SMALL else "SEResNet50"

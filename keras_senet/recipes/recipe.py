@@ -25,8 +25,8 @@ class Recipe:
     se                its SE blocks, a `keras_senet.SE`; None is the plain network
 
     Images:
-    dataset           "digits", a tfds dataset, or the path of a folder of class folders or of a
-                      CSV file
+    dataset           "digits", a tfds dataset, or the path of a folder of class folders, of a CSV
+                      file, or of a `.npz` file of arrays
     validation_fraction  of each class, the part that is kept for validation where the dataset has
                       no validation and test images
     image_size        height and width of the images; 0 is the dataset's where all have one size,
@@ -40,6 +40,9 @@ class Recipe:
     normalization     "network" is what the network has: mean and standard deviation; "mean"
                       subtracts the mean only
     augmentation      an `Augmentation`
+    pipeline          where batches are made: "device" is for images in memory, of one size;
+                      "tf.data" is for all, with TensorFlow; "auto" is the first where it can be,
+                      and is decided when a run begins
 
     Start:
     weights           what the network begins from, with a new head where the classes differ: a tag
@@ -95,6 +98,8 @@ class Recipe:
     chosen            why `pick_recipe` has chosen it, where nobody named a recipe
     """
 
+    TASK: ClassVar[str] = "classification"
+
     model: str = "SEResNet20"
     depths: tuple[int, ...] = ()
     se: SE | None = SE()
@@ -131,6 +136,7 @@ class Recipe:
     sync_bn: bool = False
     frozen_bn_epochs: int = 0
     augmentation: Augmentation = Augmentation()
+    pipeline: Literal["auto", "device", "tf.data"] = "auto"
     precision: Literal["float32", "mixed_float16", "mixed_bfloat16"] = "float32"
     xla: bool = False
     seed: int = 0
@@ -196,12 +202,13 @@ class Recipe:
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> "Recipe":
         """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have
-        their defaults.
+        their defaults, but for `pipeline`: runs of earlier versions have "tf.data".
         """
         own = {
             name: tuple(value) if isinstance(value, list) else value
             for name, value in fields.items()
         }
+        own.setdefault("pipeline", "tf.data")
         own["augmentation"] = Augmentation(**fields.get("augmentation", {}))
         if isinstance(own.get("se"), str):  # of earlier versions
             own["se"] = read_se(own["se"])

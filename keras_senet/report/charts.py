@@ -2,6 +2,7 @@
 any size.
 """
 
+import dataclasses
 import json
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -82,13 +83,15 @@ class Curve(NamedTuple):
     """One line of a chart.
 
     name  "training", "test", ...
+    style "training", which is dashed, or one of "curve0", "curve1", ...
     path  of an SVG in 0..100 each way
     end   where the last value is: (x, y)
-    last  the text of that value
+    last  the text of that value, or of what else the chart's `summary` names
     texts of all the chart's points
     """
 
     name: str
+    style: str
     path: str
     end: tuple[float, float]
     last: str
@@ -97,22 +100,26 @@ class Curve(NamedTuple):
 
 @dataclass(frozen=True)
 class Chart:
-    """Curves over epochs.
+    """Curves over epochs, or over what else `axis` names.
 
     title   what is drawn
+    axis    "epoch"
     unit    after numbers: "%" or ""
     at      where each point is, in percent of the width
-    epochs  of the points
+    points  where it is on the axis: the epochs
     every   how many epochs lie between two points
+    summary  of a curve: "At the end", or what else its `last` is
     """
 
     title: str
+    axis: str
+    summary: str
     unit: str
     x_ticks: list[Tick]
     y_ticks: list[Tick]
     log: bool
     at: tuple[float, ...]
-    epochs: tuple[int, ...]
+    points: tuple[float, ...]
     every: int
     curves: tuple[Curve, ...]
 
@@ -121,13 +128,18 @@ class Chart:
         """The chart in words."""
         ends = ", ".join(f"{curve.name} {curve.last}{self.unit}" for curve in self.curves)
         scale = ", on a logarithmic scale" if self.log else ""
-        return f"{self.title} by epoch{scale}. At the end: {ends}."
+        return f"{self.title} by {self.axis}{scale}. {self.summary}: {ends}."
 
     @property
     def readout(self) -> str:
         """What the page's script shows of the point under the pointer, as JSON."""
         return json.dumps(
-            {"at": self.at, "epochs": self.epochs, "texts": [curve.texts for curve in self.curves]}
+            {
+                "axis": self.axis,
+                "at": self.at,
+                "points": self.points,
+                "texts": [curve.texts for curve in self.curves],
+            }
         )
 
 
@@ -164,24 +176,54 @@ def line_chart(
     y = value_axis(
         [v for found in values.values() for v in found if math.isfinite(v)], may_be_log=may_be_log
     )
-    at = tuple(round(x.place(row["epoch"]), 2) for row in rows)
+    points = [int(row["epoch"]) for row in rows]
+    chart = make_chart(title, "epoch", points, values, (x, y), unit=unit, form=form, ticks=ticks)
+    whole = [tick for tick in chart.x_ticks if tick.text.isdigit()]
+    return dataclasses.replace(chart, x_ticks=whole, every=every)
+
+
+def make_chart(
+    title: str,
+    axis: str,
+    points: Sequence[float],
+    values: Mapping[str, Sequence[float]],
+    axes: tuple[Axis, Axis],
+    *,
+    unit: str = "",
+    form: str = ".3g",
+    ticks: int = 6,
+    averages: bool = False,
+) -> Chart:
+    """The `Chart` of curves, of which each has a value, NaN where there is none, at each point of
+    the horizontal axis. `axes` are the horizontal and the vertical one; `averages` says whether
+    each curve is summed up by its mean, in place of its last value.
+    """
+    x, y = axes
+    at = tuple(round(x.place(point), 2) for point in points)
     return Chart(
         title=title,
+        axis=axis,
+        summary="Average" if averages else "At the end",
         unit=unit,
-        x_ticks=[tick for tick in x.ticks() if tick.text.isdigit()],
+        x_ticks=x.ticks(),
         y_ticks=y.ticks(ticks),
         log=y.log,
         at=at,
-        epochs=tuple(int(row["epoch"]) for row in rows),
-        every=every,
-        curves=tuple(_make_curve(name, at, found, y, form) for name, found in values.items()),
+        points=tuple(points),
+        every=1,
+        curves=tuple(
+            _make_curve(name, i, at, found, y, form, averages)
+            for i, (name, found) in enumerate(values.items())
+        ),
     )
 
 
-def _make_curve(name, at, values, axis, form):
+def _make_curve(name, index, at, values, axis, form, averages):
     """A straight line crosses epochs without a value, such as those that were not evaluated."""
     points = [(x, value) for x, value in zip(at, values, strict=True) if math.isfinite(value)]
     places = [(x, round(100 - axis.place(value), 2)) for x, value in points]
     path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
     texts = tuple(f"{value:{form}}" if math.isfinite(value) else "–" for value in values)
-    return Curve(name, path, places[-1], f"{points[-1][1]:{form}}", texts)
+    style = name if name == "training" else f"curve{index}"
+    last = sum(value for _, value in points) / len(points) if averages else points[-1][1]
+    return Curve(name, style, path, places[-1], f"{last:{form}}", texts)

@@ -5,45 +5,29 @@ import hashlib
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_senet import data
 from keras_senet.extras import require
 from keras_senet.fields import check_argument
-from keras_senet.files import check_folder, to_csv, write_atomically
-from keras_senet.report.predictions import predict_dataset
-from keras_senet.report.sections import (
-    describe_network,
-    describe_predictions,
-    describe_record,
-    suspect_rows,
-)
+from keras_senet.files import check_folder, write_atomically
+from keras_senet.report import classification, detection
+from keras_senet.report.sections import Wanted
 from keras_senet.report.text import FILTERS
-from keras_senet.runs.load import load_run
-from keras_senet.runs.record import divide_as, read_division, read_record
+from keras_senet.runs import CLASSIFICATION, DETECTION
+from keras_senet.runs.record import read_task
 from keras_senet.runs.splits import WORDS
 from keras_senet_cli import __version__
 
-# What a page without images does not show
-NOTHING = dict.fromkeys(
-    (
-        *("complexity", "figures", "gates", "gates_asked", "looks", "missing", "pairs", "result"),
-        "suspects",
-    ),
-    "",
-)
-
-
-SUSPECTS = "suspects.csv"
-SUSPECT_COLUMNS = ("file", "label", "predicted", "label_probability", "predicted_probability")
+TASKS = {CLASSIFICATION: classification, DETECTION: detection}
 
 
 class Written(NamedTuple):
-    """Where a page is, why it lacks what needs images, "" if it does not, and how many likely wrong
-    labels `suspects.csv` next to it has.
+    """Where a page is, why it lacks what needs images, "" if it does not, how many likely wrong
+    labels `suspects.csv` next to it has, and what needs images.
     """
 
     path: Path
     missing: str
     suspects: int
+    lacking: str = ""
 
 
 def write_page(
@@ -59,8 +43,8 @@ def write_page(
     batch_size: int = 128,
     progress: Any = False,
 ) -> Written:
-    """Writes a self-contained HTML file about a training run, and `suspects.csv` next to it: the
-    images that are likely to have a wrong label.
+    """Writes a self-contained HTML file about the training run of a classifier or a detector, and
+    for a classifier `suspects.csv` next to it: the images that are likely to have a wrong label.
 
     A run that has not ended has its recipe and its curves so far. If the dataset is not where the
     run had it, the page is without what needs images, and says why.
@@ -71,11 +55,11 @@ def write_page(
         dataset: a name or folder that the dataset has now; None is the run's own.
         split: "test", "val", "train" or "all": the images that the network is evaluated on.
         data_dir: where tensorflow_datasets has its data.
-        evaluation: whether the network is evaluated: confusions, classes and gates, and figures of
-            its own.
-        gates: whether the SE blocks' gates are measured, on up to 1,000 images.
+        evaluation: whether the network is evaluated: confusions, classes and gates, or average
+            precision, detections and mistakes; and figures of its own.
+        gates: of a classifier, whether the SE blocks' gates are measured, on up to 1,000 images.
         thumbnails: whether the page contains images of the dataset.
-        batch_size: images per step.
+        batch_size: images per step; a detector takes one.
         progress: whether to show a progress bar on the error stream; or the `rich` console for it.
 
     Raises:
@@ -87,43 +71,20 @@ def write_page(
     """
     require("jinja2", "analysis")
     check_argument("split", split, split in WORDS, f"one of {', '.join(map(repr, WORDS))}")
-    record = read_record(workdir)
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
-    page = NOTHING | describe_record(record) | {"asked": WORDS[split]}
-    suspects = None
-    if record.ended:
-        model = load_run(workdir)
-        page |= describe_network(model)
-        if evaluation:
-            try:
-                name = dataset or record.recipe.dataset
-                division = read_division(workdir, record.recipe)
-                division = divide_as(division, record.recipe.dataset, name)
-                upright = model.preprocessing.upright
-                images = data.load(name, split, data_dir, upright=upright, **division)
-                page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]
-                found = predict_dataset(
-                    model, images, with_gates=gates, batch_size=batch_size, progress=progress
-                )
-                page |= describe_predictions(found, model, images, thumbnails)
-                page |= {"gates_asked": gates}
-                suspects = suspect_rows(found, images)
-            except (ValueError, OSError, ImportError) as error:
-                if dataset is not None or data_dir is not None:
-                    raise
-                page["missing"] = " ".join(str(error).split())
+    wanted = Wanted(dataset, split, data_dir, evaluation, gates, thumbnails, batch_size, progress)
+    content = TASKS[read_task(workdir)].describe_run_page(workdir, wanted)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(output, _render(page))
-        if suspects is not None:
-            text = to_csv(suspects, SUSPECT_COLUMNS)
-            write_atomically(output.with_name(SUSPECTS), text)
+        write_atomically(output, _render(content))
+        for name, text in content.files.items():
+            write_atomically(output.with_name(name), text)
     except OSError as error:
         raise OSError(
             f"`output` cannot be written: {str(output)!r} ({error.strerror or error})"
         ) from error
-    return Written(output, page["missing"], len(suspects or ()))
+    return Written(output, content.page["missing"], content.suspects, content.of_images)
 
 
 def _check_output(path):
@@ -133,7 +94,7 @@ def _check_output(path):
     check_folder(path.parent, "The folder of `output`")
 
 
-def _render(page):
+def _render(content):
     """The page as text. The template engine escapes everything that comes from files."""
     jinja2 = require("jinja2", "analysis")
     environment = jinja2.Environment(
@@ -149,6 +110,6 @@ def _render(page):
         for name in ("page.js", "style.css")
     )
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("page.html").render(
-        page, script=script, style=style, digest=digest, version=__version__
+    return environment.get_template(content.template).render(
+        content.page, script=script, style=style, digest=digest, version=__version__
     )

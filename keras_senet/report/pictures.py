@@ -34,9 +34,9 @@ def show(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> np.ndar
     return view(dataset.decode(tf.constant(raw)[0]))[0].numpy()
 
 
-def thumbnail(image: np.ndarray) -> Picture:
-    """An image uint8 (H, W, C) as a small `Picture`."""
-    return _encode(_shrink(image))
+def thumbnail(image: np.ndarray, most: int = THUMBNAIL) -> Picture:
+    """An image uint8 (H, W, C) as a small `Picture`, of at most so many pixels per side."""
+    return _encode(_shrink(image, most))
 
 
 def heat_thumbnail(image: np.ndarray, heat: np.ndarray) -> Picture:
@@ -51,10 +51,10 @@ def heat_thumbnail(image: np.ndarray, heat: np.ndarray) -> Picture:
     return _encode(mixed.round().astype("uint8"))
 
 
-def _shrink(image):
-    """The image of at most `THUMBNAIL` pixels per side."""
+def _shrink(image, most=THUMBNAIL):
+    """The image of at most so many pixels per side."""
     height, width, _ = image.shape
-    shrink = THUMBNAIL / max(height, width)
+    shrink = most / max(height, width)
     if shrink >= 1:
         return image
     size = [max(1, round(n * shrink)) for n in (height, width)]

@@ -1,7 +1,9 @@
 """What each section of a page shows, as plain data under the names that the template uses."""
 
 import math
+from collections.abc import Callable, Mapping
 from itertools import groupby
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import keras
@@ -11,13 +13,12 @@ from keras_senet.analysis.grad_cam import grad_cam
 from keras_senet.complexity import complexity
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation import per_class
-from keras_senet.fields import meanings
 from keras_senet.imagenet import readable
-from keras_senet.recipes.augmentation import Augmentation
-from keras_senet.recipes.recipe import NOT_FLAGS, Recipe
+from keras_senet.recipes.flat import flat_meanings
 from keras_senet.report.charts import Axis, line_chart
 from keras_senet.report.pictures import confusion_picture, heat_thumbnail, show, thumbnail
 from keras_senet.report.predictions import Prediction, Predictions, as_input
+from keras_senet.report.text import FILTERS
 from keras_senet.runs.record import Record, describe_recipe
 from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
 
@@ -29,24 +30,91 @@ EPOCHS = 300  # rows of the table of epochs, at most
 SUSPECTS = 24  # likely wrong labels in the page, at most; `suspects.csv` has all
 
 
+class Wanted(NamedTuple):
+    """What is asked of a page, as `write_page` takes it."""
+
+    dataset: str | Path | None
+    split: str
+    data_dir: str | None
+    evaluation: bool
+    gates: bool
+    thumbnails: bool
+    batch_size: int
+    progress: Any
+
+    def explain(self, error: Exception) -> str:
+        """Why a page lacks what needs images: in one line. An error of images that were asked for
+        is raised.
+        """
+        if self.dataset is not None or self.data_dir is not None:
+            raise error
+        return " ".join(str(error).split())
+
+
+class Content(NamedTuple):
+    """What a page shows.
+
+    template   its file
+    page       the values of the names in it
+    of_images  what is not there without images
+    files      those next to the page, as texts
+    suspects   how many likely wrong labels are listed in them
+    """
+
+    template: str
+    page: dict[str, Any]
+    of_images: str
+    files: Mapping[str, str] = {}
+    suspects: int = 0
+
+
 def describe_record(record: Record) -> dict[str, Any]:
     """The sections that need no network."""
     recipe, rows = record.recipe, record.rows
-    last = rows[-1] if rows else {}
-    return {
+    return describe_run(record) | {
         "title": describe_recipe(recipe),
-        "recipe": recipe,
-        "fields": _fields(recipe),
-        "record": record,
-        "epochs": int(last.get("epoch", 0)),
-        "steps": int(last.get("step", 0)),
+        "fields": list_fields(recipe),
         "figures": _last_figures(rows),
         "best": _best(rows),
         "chosen_on": WORDS[chosen_on(rows)],
         "charts": _charts(recipe, rows),
+        "export_columns": EXPORT_COLUMNS,
+    }
+
+
+def describe_run(record: Record) -> dict[str, Any]:
+    """What the pages of all runs show of their metrics."""
+    rows = record.rows
+    last = rows[-1] if rows else {}
+    return {
+        "recipe": record.recipe,
+        "record": record,
+        "epochs": int(last.get("epoch", 0)),
+        "steps": int(last.get("step", 0)),
         "table": _sample(rows, EPOCHS),
         "columns": [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch")],
     }
+
+
+class ExportColumn(NamedTuple):
+    """A column of the table of exported files: its name, the field, and its value as text."""
+
+    name: str
+    field: str
+    show: Callable[[Any], str]
+
+
+EXPORT_COLUMNS = (
+    ExportColumn("size", "bytes", FILTERS["size"]),
+    ExportColumn("max abs. error", "max_abs_error", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("relative error", "relative_error", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("sensitivity", "sensitivity", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("top-1 agreement", "top1_agreement", FILTERS["percent"]),
+    ExportColumn("accuracy", "accuracy", FILTERS["percent"]),
+    ExportColumn("in Keras", "keras_accuracy", FILTERS["percent"]),
+    ExportColumn("ms/image", "latency_ms", lambda v: FILTERS["number"](v, ".2f")),
+    ExportColumn("memory", "peak_memory", FILTERS["size"]),
+)
 
 
 class Field(NamedTuple):
@@ -63,12 +131,14 @@ class Field(NamedTuple):
         return self.value == self.default
 
 
-def _fields(recipe):
-    """The fields of the recipe and of its augmentation, in their order."""
-    documented = meanings(Recipe) | meanings(Augmentation)
-    defaults = Recipe().flat()
-    fields = {n: v for n, v in recipe.flat().items() if n not in NOT_FLAGS}
-    return [Field(n, v, defaults[n], documented[n].text) for n, v in fields.items()]
+def list_fields(recipe: Any) -> list[Field]:
+    """The fields of a recipe by the names of their flags, in their order."""
+    defaults, documented = type(recipe)().flat(), flat_meanings(type(recipe))
+    return [
+        Field(name, value, defaults[name], documented[name].text)
+        for name, value in recipe.flat().items()
+        if name in documented
+    ]
 
 
 def _last_figures(rows):

@@ -8,6 +8,7 @@ NETWORK = "model.keras"
 WEIGHTS = "model.weights.h5"
 BEST = "best.weights.h5"  # of the best epoch so far
 MODEL = "model.safetensors"  # a trained detector
+BEST_MODEL = "best.safetensors"  # of the best epoch so far
 RESULTS = "results.json"  # detections in COCO's format of results
 REPORT = "report.json"
 SPLIT = "split.csv"  # how images were divided into training and validation images, if they were

@@ -1,10 +1,10 @@
 """What the last bits of a run depend on, other than its recipe."""
 
+import importlib
 import os
 from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_senet.cpu import uses_onednn
 from keras_senet_cli import instruction_set
@@ -14,15 +14,28 @@ def environment() -> dict[str, Any]:
     """Threads, versions, oneDNN and the CPU's instructions, by name: each decides in which order
     numbers are added.
     """
+    backend = keras.backend.backend()
     return {
         "threads": os.cpu_count(),
-        "intra_op": tf.config.threading.get_intra_op_parallelism_threads() or _intra_op_variable(),
-        "backend": keras.backend.backend(),
-        "tensorflow": tf.__version__,
+        "backend": backend,
+        backend: importlib.import_module(backend).__version__,
         "keras": keras.__version__,
-        "onednn": uses_onednn(),
         "instructions": instruction_set(),
+        **{"tensorflow": _of_tensorflow, "jax": _of_jax}.get(backend, dict)(),
     }
+
+
+def _of_tensorflow():
+    import tensorflow as tf
+
+    threads = tf.config.threading.get_intra_op_parallelism_threads()
+    return {"intra_op": threads or _intra_op_variable(), "onednn": uses_onednn()}
+
+
+def _of_jax():
+    import jax
+
+    return {"devices": [device.device_kind for device in jax.devices()]}
 
 
 def _intra_op_variable():

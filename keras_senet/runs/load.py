@@ -185,6 +185,8 @@ def load_weights_file(
     with open_file(fetch(path if str(path).startswith(HUB) else Path(path))) as file:
         metadata, arrays = file.metadata, len(file.entries)
     spec = metadata.get("spec") if isinstance(metadata, dict) else None
+    if isinstance(metadata, dict) and "detector" in metadata:
+        raise ValueError(f"{str(path)!r} holds a detector; `keras-senet detect` takes it")
     if spec is None:
         raise ValueError(
             f"{str(path)!r} does not say what network its weights are of; name it, with the file "

@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
-from keras_senet.runs import METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
+from keras_senet.runs import CLASSIFICATION, DETECTION, METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
 from keras_senet.runs.results import Export, list_exports
 from keras_senet.runs.tables import Metrics, Row
 
@@ -25,7 +26,7 @@ class Record:
     changed      when it was last written to
     """
 
-    recipe: Recipe
+    recipe: Any
     engine: str
     environment: dict[str, object]
     rows: list[Row]
@@ -34,44 +35,63 @@ class Record:
     changed: datetime
 
 
-def read_record(workdir: str | Path) -> Record:
-    """The `Record` of a work directory.
+def read_record(
+    workdir: str | Path, kind: Any = Recipe, results: Sequence[str] = (NETWORK, WEIGHTS)
+) -> Record:
+    """The `Record` of a work directory, whose recipe is of this class, and where a run that has
+    ended has these files.
 
     Raises:
         ValueError: if one of its files is damaged.
         FileNotFoundError: if it holds no run.
     """
     folder = Path(workdir)
-    recipe, rows = read_run(folder)
+    recipe, rows = read_run(folder, kind)
     about = json.loads((folder / RECIPE).read_text())
-    files = [path for name in (RECIPE, METRICS, NETWORK) if (path := folder / name).is_file()]
+    files = [path for name in (RECIPE, METRICS, *results) if (path := folder / name).is_file()]
     return Record(
         recipe=recipe,
         engine=str(about.get("engine", "trainer")),
         environment=dict(about.get("environment") or {}),
         rows=[row for row in rows if math.isfinite(row["epoch"])],
         exports=list_exports(folder),
-        ended=all((folder / name).is_file() for name in (NETWORK, WEIGHTS)),
+        ended=all((folder / name).is_file() for name in results),
         changed=datetime.fromtimestamp(max(path.stat().st_mtime for path in files), UTC),
     )
 
 
-def read_run(path: str | Path) -> tuple[Recipe, list[Row]]:
+def read_run(path: str | Path, kind: Any = Recipe) -> tuple[Any, list[Row]]:
     """The recipe and the rows of the metrics of a work directory. Raises as `read_record` does."""
-    return read_recipe(path), Metrics(Path(path) / METRICS).read()
+    return read_recipe(path, kind), Metrics(Path(path) / METRICS).read()
+
+
+def read_task(path: str | Path) -> str:
+    """What a work directory's run trains: "classification" or "detection"."""
+    try:
+        return str(json.loads((Path(path) / RECIPE).read_text()).get("task", CLASSIFICATION))
+    except (OSError, ValueError, AttributeError):  # which reading the recipe refuses
+        return CLASSIFICATION
 
 
 def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
-    """The recipe of a work directory, of this class. Raises as `read_record` does."""
+    """The recipe of a work directory, of this class. Raises as `read_record` does, and ValueError
+    for a run of another task.
+    """
     file = Path(path) / RECIPE
     try:
-        return kind.from_json(json.loads(file.read_text())["recipe"])
+        content = json.loads(file.read_text())
+        task = content.get("task", CLASSIFICATION)
+        wanted = getattr(kind, "TASK", DETECTION)
+        if task == wanted:
+            return kind.from_json(content["recipe"])
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{str(path)!r} holds no training run: there is no {RECIPE}"
         ) from error
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{str(file)!r} is damaged ({error})") from error
+    remedy = "; `keras-senet detect` takes it" if task == DETECTION else ""
+    raise ValueError(f"{str(path)!r} holds a training run of {task}, and not of {wanted}{remedy}")
 
 
 def find_network(path: str | Path) -> dict[str, Any]:
@@ -112,6 +132,14 @@ def read_engine(path: str | Path) -> str:
         return json.loads((Path(path) / RECIPE).read_text()).get("engine", "trainer")
     except (OSError, ValueError, AttributeError):  # which `WorkDir` refuses
         return "trainer"
+
+
+def read_pipeline(path: str | Path) -> str | None:
+    """What makes the batches of a run in a work directory; None where there is none."""
+    try:
+        return json.loads((Path(path) / RECIPE).read_text())["recipe"].get("pipeline", "tf.data")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # `WorkDir` refuses it
+        return None
 
 
 def describe_recipe(recipe: Any) -> str:

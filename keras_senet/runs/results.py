@@ -12,7 +12,7 @@ from keras_senet.runs import REPORT
 
 class Export(NamedTuple):
     """An exported file as `report.json` lists it: the fields of `ExportReport`, `path` without its
-    folder.
+    folder. The accuracy of a detector is its AP.
 
     Figures that are not there are None.
     """
@@ -29,6 +29,7 @@ class Export(NamedTuple):
     peak_memory: float | None
     accuracy: float | None
     keras_accuracy: float | None
+    score_error: float | None = None
 
 
 def read_report(path: Path) -> dict[str, Any]:

@@ -1,13 +1,11 @@
 """Training: a Recipe says what, the Trainer does it."""
 
-from keras_senet.extras import needs_tensorflow
+from keras_senet.extras import load_names
+from keras_senet.recipes.named import RECIPES
+from keras_senet.recipes.recipe import Recipe
+from keras_senet.recipes.variants import Variant
+from keras_senet.training.signals import Terminated
 
-with needs_tensorflow():
-    from keras_senet.recipes.named import RECIPES
-    from keras_senet.recipes.recipe import Recipe
-    from keras_senet.recipes.variants import Variant
-    from keras_senet.training.rate_finder import find_rate
-    from keras_senet.training.signals import Terminated
-    from keras_senet.training.trainer import Trainer
-
-__all__ = ["RECIPES", "Recipe", "Terminated", "Trainer", "Variant", "find_rate"]
+HOMES = {"Trainer": "trainer", "find_rate": "rate_finder"}
+__all__ = ["RECIPES", "Recipe", "Terminated", "Variant", *HOMES]
+__getattr__ = load_names(__name__, HOMES)

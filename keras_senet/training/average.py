@@ -2,9 +2,10 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 
 class Average:
@@ -18,23 +19,23 @@ class Average:
     def __init__(self, model: keras.Model, decay: float):
         self.decay = decay
         self.current = [v for v in model.weights if keras.backend.is_float_dtype(v.dtype)]
-        # identity: Keras would take the very variable that it is given for its own
+        # copy: Keras would take the very variable that it is given for its own
         self.averages = [
-            keras.Variable(tf.identity(v.value), trainable=False, name=f"average_{i}")
+            keras.Variable(ops.copy(v.value), trainable=False, name=f"average_{i}")
             for i, v in enumerate(self.current)
         ]
 
-    def update(self, step: tf.Tensor) -> None:
+    def update(self, step: Any) -> None:
         """Moves towards the current weights."""
-        step = tf.cast(step, tf.float32)
-        rate = 1.0 - tf.minimum(self.decay, (1.0 + step) / (10.0 + step))
+        step = ops.cast(step, "float32")
+        rate = 1.0 - ops.minimum(self.decay, (1.0 + step) / (10.0 + step))
         for average, value in zip(self.averages, self.current, strict=True):
             average.assign(average + rate * (value - average))
 
     @contextlib.contextmanager
     def applied(self) -> Iterator[None]:
         """Within, the averages are the model's weights."""
-        kept = [value.numpy() for value in self.current]
+        kept = [ops.convert_to_numpy(value) for value in self.current]
         self.apply()
         try:
             yield
@@ -45,4 +46,4 @@ class Average:
     def apply(self) -> None:
         """Makes the averages the model's weights."""
         for value, average in zip(self.current, self.averages, strict=True):
-            value.assign(average)
+            value.assign(ops.copy(average.value))  # JAX gives a step's variables away

@@ -1,17 +1,26 @@
-"""Checkpoints of a run: saved in time, found by their files, restored exactly."""
+"""Checkpoints of a run, which no backend owns: saved in time, found by their files, restored
+exactly.
+"""
 
+import json
 import re
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
+import keras
+import numpy as np
 
-from keras_senet.files import write_atomically
+from keras_senet.runs.history import RESTARTED
+from keras_senet.runs.workdir import NOT_COMPARED
+from keras_senet.training import tensorflow_checkpoints
+from keras_senet.training.tensor_file import DamagedTensorsError, read_tensors, write_tensors
 
-FILE = re.compile(r"ckpt-(\d+)\.(index|data-\d+-of-\d+)")
+ENDING = "safetensors"
+FILE = re.compile(rf"ckpt-(\d+)\.({ENDING}|index|data-\d+-of-\d+)")
+ABOUT = "checkpoint"  # the text in each file
 
 
 def list_steps(folder: Path) -> list[int]:
@@ -21,14 +30,15 @@ def list_steps(folder: Path) -> list[int]:
 
 
 class Checkpoints:
-    """The last `keep` checkpoints of a run, in `folder`.
+    """The last `keep` checkpoints of a run, in `folder`: safetensors files of the values of
+    variables by their names.
 
     Args:
         folder: where they are.
         keep: how many.
         every_steps, every_minutes: how often `due` says so; 0 is never.
-        sums: the names of the numbers that are saved besides the step.
-        objects: what is saved: models, optimizers, variables, by name.
+        recipe: of the run; a checkpoint of another one is refused.
+        objects: what is saved: models, optimizers, lists of variables, by name.
 
     Attributes:
         damaged: path -> what is wrong with it, of the checkpoints that `restore` could not read.
@@ -41,15 +51,15 @@ class Checkpoints:
         keep: int,
         every_steps: int,
         every_minutes: float,
-        sums: Sequence[str],
+        recipe: Any = None,
         **objects: Any,
     ):
         self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
-        self.state = {name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", *sums)}
-        self.checkpoint = tf.train.Checkpoint(**objects, state=self.state)
-        _ = self.checkpoint.save_counter  # creates it: `tf.train.CheckpointManager` saves it
+        self.about = _describe_recipe(recipe) if recipe is not None else {}
+        self.objects, self.variables = objects, _name_variables(objects)
         self.damaged: dict[Path, str] = {}
+        self.restored = 0
         self.last_time = time.monotonic()
 
     def due(self, step: int) -> bool:
@@ -65,73 +75,93 @@ class Checkpoints:
         return str(found[-1]) if found else None
 
     def _found(self):
-        """The paths of the checkpoints, without endings, by step.
-
-        Their files are what counts: the list that TensorFlow keeps of them may be lost.
-        """
+        """The paths of the checkpoints, without endings, by step."""
         return [self.folder / f"ckpt-{step}" for step in list_steps(self.folder)]
 
     def save(self, step: int, sums: Mapping[str, float]) -> None:
-        """Saves the objects and the numbers; a kill or a full disk leaves the earlier checkpoints
-        as they are.
+        """Saves the variables and the sums of the epoch so far; a kill or a full disk leaves the
+        earlier checkpoints as they are.
 
         Raises:
             OSError: if it cannot be written, such as when the disk is full.
         """
-        for name, value in {"step": step, **sums}.items():
-            self.state[name].assign(value)
-        before, path = self.latest, self.folder / f"ckpt-{step}"
+        before = self.latest
+        about = {
+            "step": step,
+            "sums": dict(sums),
+            "about": self.about,
+            "backend": keras.backend.backend(),
+        }
+        arrays = {name: np.asarray(variable) for name, variable in self.variables.items()}
         try:
-            self.checkpoint.write(str(path))
+            self.folder.mkdir(exist_ok=True)
+            path = self.folder / f"ckpt-{step}.{ENDING}"
+            write_tensors(path, arrays, {ABOUT: json.dumps(about)})
             self._sweep()
-        except (tf.errors.OpError, OSError) as error:
-            reason = getattr(error, "message", error)  # TensorFlow's errors have one
+        except OSError as error:
             raise OSError(
-                f"{str(self.folder)!r} cannot be written: {reason}. "
+                f"{str(self.folder)!r} cannot be written: {error}. "
                 f"The last good checkpoint is {before}"
             ) from error
         self.last_time = time.monotonic()
 
     def _sweep(self):
-        """Removes all but the newest, and says in the file `checkpoint` which these are, for
-        TensorFlow's functions.
-        """
-        found = self._found()
-        kept = found[-self.keep :]
-        every = "".join(f'all_model_checkpoint_paths: "{path.name}"\n' for path in kept)
-        write_atomically(
-            self.folder / "checkpoint", f'model_checkpoint_path: "{kept[-1].name}"\n{every}'
-        )
-        for path in found[: -self.keep]:
-            # The index first: without it there is no checkpoint.
+        """Removes all but the newest."""
+        for path in self._found()[: -self.keep]:
+            # The index of TensorFlow's first: without it there is no checkpoint.
             for file in sorted(_files(path), reverse=True):
                 file.unlink(missing_ok=True)
+        if not any(self.folder.glob("ckpt-*.index")):
+            (self.folder / "checkpoint").unlink(missing_ok=True)  # TensorFlow's list of them
 
     def restore(self) -> tuple[int, dict[str, float]]:
-        """The step and the sums of the newest checkpoint that is whole, whose values the objects
-        have then.
+        """(step, sums) of the newest checkpoint that is whole, whose values the variables have
+        then.
 
-        Zeros if there never was one: one whose writing was interrupted is none.
+        0 and no sums if there never was one: one whose writing was interrupted is none.
 
         Raises:
-            ValueError: if there are checkpoints, and all are damaged.
+            ValueError: if there are checkpoints, and all are damaged; or for one of another run.
         """
-        self.damaged = {}
+        self.damaged, self.restored = {}, 0
         for path in reversed(self._found()):
             try:
-                self.checkpoint.restore(str(path)).assert_consumed()
-            except (tf.errors.OpError, AssertionError, IndexError, ValueError) as error:
-                if not _temporary_folder(path).exists():
-                    self.damaged[path] = str(error).partition("\n")[0]
+                self.restored, sums = self._read(path)
+            except (DamagedTensorsError, OSError) as error:
+                if not tensorflow_checkpoints.is_unfinished(path):
+                    self.damaged[path] = str(error)
             else:
-                sums = {name: float(variable) for name, variable in self.state.items()}
-                return int(sums.pop("step")), sums
+                return self.restored, sums
         reason = next(iter(self.damaged.values()), "it names no checkpoint")
         if self.damaged or self.folder.is_file() or (self.folder / "checkpoint").exists():
             raise ValueError(
                 f"{str(self.folder)!r} is damaged ({reason}); remove it to begin again"
             )
-        return 0, {name: 0.0 for name in self.state if name != "step"}
+        return 0, {}
+
+    def _read(self, path):
+        """(step, sums) of a checkpoint."""
+        file = path.with_name(f"{path.name}.{ENDING}")
+        if not file.exists():
+            return tensorflow_checkpoints.restore(path, self.objects)
+        arrays, texts = read_tensors(file)
+        content = json.loads(texts[ABOUT])
+        self._compare(path, content["about"], arrays)
+        for name, variable in self.variables.items():
+            variable.assign(arrays[name])
+        return content["step"], content["sums"]
+
+    def _compare(self, path, about, arrays):
+        """Raises ValueError for a checkpoint of another run."""
+        there = about | {name: _describe(array) for name, array in arrays.items()}
+        here = self.about | {name: _describe(each) for name, each in self.variables.items()}
+        # Versions of this package may have other fields.
+        for name in (*(about.keys() & self.about.keys()), *self.variables, *arrays):
+            if there.get(name) != here.get(name):
+                raise ValueError(
+                    f"{str(path)!r} is of another run: {name} is {there.get(name)!r} there, "
+                    f"{here.get(name)!r} here"
+                )
 
     def notes(self, step: int) -> list[str]:
         """What to say of the damaged checkpoints when the run continues at this step."""
@@ -144,7 +174,7 @@ class Checkpoints:
         """Renames the damaged checkpoints after the restored one, whose steps come again; removes
         unfinished ones.
         """
-        restored = self.folder / f"ckpt-{int(self.state['step'])}"
+        restored = self.folder / f"ckpt-{self.restored}"
         found = self._found()
         for path in found[found.index(restored) + 1 if restored in found else 0 :]:
             for file in _files(path):
@@ -152,23 +182,56 @@ class Checkpoints:
                     file.replace(file.with_name(f"damaged-{file.name}"))
                 else:
                     file.unlink()
-        for folder in self.folder.glob(_temporary_folder(self.folder / "ckpt-*").name):
+        for file in self.folder.glob(f".partial-*.{ENDING}"):
+            file.unlink()
+        for folder in self.folder.glob("ckpt-*_temp"):
             shutil.rmtree(folder)
 
 
 def has_checkpoint(folder: Path) -> bool:
     """Whether there is a checkpoint, damaged or not, whose writing was not interrupted."""
-    return any(
-        not _temporary_folder(file.with_suffix("")).exists() for file in folder.glob("ckpt-*.index")
+    indices = folder.glob("ckpt-*.index")
+    return any(folder.glob(f"ckpt-*.{ENDING}")) or any(
+        not tensorflow_checkpoints.is_unfinished(file.with_suffix("")) for file in indices
     )
-
-
-def _temporary_folder(path):
-    """The folder that TensorFlow writes a checkpoint to, and removes when the files are in their
-    place.
-    """
-    return path.with_name(f"{path.name}_temp")
 
 
 def _files(path):
     return [file for file in path.parent.glob(f"{path.name}.*") if FILE.fullmatch(file.name)]
+
+
+def _name_variables(objects: Mapping[str, Any]) -> dict[str, keras.Variable]:
+    """The variables of objects, each by the object's name and its own path; a number tells equal
+    ones apart.
+    """
+    named = {}
+    for owner, value in objects.items():
+        for path, variable in _paths(value):
+            name, n = f"{owner}/{path}", 1
+            while name in named:
+                n += 1
+                name = f"{owner}/{path}~{n}"
+            named[name] = variable
+    return named
+
+
+def _paths(value: Any) -> Iterable[tuple[str, keras.Variable]]:
+    if isinstance(value, keras.Model):
+        return [(variable.path, variable) for variable in value.weights]
+    if isinstance(value, keras.Optimizer):
+        # Without the optimizer's own name, which counts those that a process has made
+        return [(v.path.partition("/")[2] or v.path, v) for v in value.variables]
+    return [(variable.path, variable) for variable in value]
+
+
+def _describe_recipe(recipe):
+    """The fields that stay as they are in a run, as plain data."""
+    changing = {"epochs", *RESTARTED, *NOT_COMPARED}
+    fields = {name: value for name, value in recipe.flat().items() if name not in changing}
+    return json.loads(json.dumps(fields, default=repr))
+
+
+def _describe(array):
+    """Type and shape; the integers of backends differ in size."""
+    kind = keras.backend.standardize_dtype(array.dtype)
+    return f"{'integer' if 'int' in kind else kind} {list(array.shape)}"

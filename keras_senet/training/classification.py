@@ -1,15 +1,17 @@
 """The task of classification."""
 
 import math
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import keras
 
-from keras_senet.data import TrainingData
 from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, prediction_step
+from keras_senet.extras import MissingExtraError
 from keras_senet.files import write_atomically
+from keras_senet.initializers import draw_weights
 from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import BEST, CLASSIFICATION, PER_CLASS
@@ -55,7 +57,7 @@ class Classification:
     def check_images(self) -> None:
         self.images.check_evaluated()
 
-    def make_batches(self) -> TrainingData:
+    def make_batches(self) -> Any:
         return make_batches(self.recipe, self.images.train, self._preprocessing)
 
     def count_steps(self) -> int:
@@ -63,7 +65,10 @@ class Classification:
 
     def make_network(self) -> keras.Model:
         spec = self._start and self._start.spec
-        return make_network(self.recipe, self.images.train, spec, self._preprocessing)
+        model = make_network(self.recipe, self.images.train, spec, self._preprocessing)
+        if getattr(self.recipe, "pipeline", "") == "device":  # whose batches are equal, too
+            draw_weights(model, self.recipe.seed)
+        return model
 
     def load_start(self, model: keras.Model) -> str | None:
         if self._start is None:
@@ -129,7 +134,10 @@ class Classification:
     def save_results(self, model: keras.Model, workdir: WorkDir, rows: Iterable[Row]) -> None:
         workdir.save_network(model)
         if rows := list(rows):
-            training_curves(rows, workdir.path / "curves.png", self.title)
+            try:
+                training_curves(rows, workdir.path / "curves.png", self.title)
+            except MissingExtraError as error:  # the run itself is whole
+                print(f"without curves.png: {error}", file=sys.stderr)
 
 
 def figures_of(result: Evaluation) -> dict[str, float]:

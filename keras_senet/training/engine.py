@@ -1,6 +1,7 @@
 """What both training loops have in common."""
 
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,11 +12,11 @@ from keras_senet.files import write_atomically
 from keras_senet.runs import SPLIT
 from keras_senet.runs.environment import environment
 from keras_senet.runs.load import is_run
-from keras_senet.runs.record import read_recipe
+from keras_senet.runs.record import read_pipeline, read_recipe
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.classification import Classification
-from keras_senet.training.inputs import lower_batch_size
+from keras_senet.training.inputs import lower_batch_size, resolve_pipeline
 from keras_senet.training.logs import TensorBoard
 from keras_senet.training.task import MakeTask
 
@@ -38,6 +39,7 @@ class Engine:
         lower_batch: whether a batch size above the number of training images is lowered.
         replicas: how many replicas share a batch.
         make_task: makes what is trained of the recipe, the work directory and `data_dir`.
+        pipelines: what can make its batches, as `Recipe.pipeline` names it.
 
     Attributes:
         task: the `Task`.
@@ -62,6 +64,7 @@ class Engine:
         lower_batch: bool = False,
         replicas: int = 1,
         make_task: MakeTask = Classification,
+        pipelines: Sequence[str] = ("tf.data",),
     ):
         self.began_at = 0
         self.task = task = make_task(recipe, workdir, data_dir)
@@ -77,6 +80,7 @@ class Engine:
                     f"{len(self.train_set):,} training images"
                 )
         _check_replicas(recipe, replicas)
+        recipe = resolve_pipeline(recipe, self.train_set, read_pipeline(workdir), pipelines)
         self.recipe = task.recipe = recipe
         self.steps_per_epoch = task.count_steps()
         # The images of a run that is there are compared before the batch size is refused.
@@ -172,7 +176,7 @@ def _check_replicas(recipe, replicas):
             f"`batch_size` must be a multiple of {micro_batches}: {replicas} replicas times "
             f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
         )
-    if recipe.xla and replicas > 1:
+    if recipe.xla and replicas > 1 and keras.backend.backend() == "tensorflow":
         raise ValueError(
             f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"
         )

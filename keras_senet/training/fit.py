@@ -23,7 +23,7 @@ from keras_senet.runs.tables import Row
 from keras_senet.training.classification import figures_of
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images, weigh_classes
-from keras_senet.training.optimizer import make_optimizer
+from keras_senet.training.optimizer import is_decayed, make_optimizer
 from keras_senet.training.phases import make_rates, scale_recipe_rates, untrained_layers
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
@@ -105,7 +105,7 @@ class FitTrainer(Engine):
         inner.use_ema, inner.ema_momentum = recipe.ema > 0 and not is_head, recipe.ema
         if recipe.weight_decay and not recipe.decoupled:
             for variable in self.model.trainable_variables:
-                if variable.path.endswith("kernel"):
+                if is_decayed(variable, recipe):
                     variable.regularizer = keras.regularizers.L2(recipe.weight_decay / 2)
         default = False if keras.backend.backend() == "tensorflow" else "auto"
         self.model.compile(

@@ -1,13 +1,13 @@
 """The images of a recipe."""
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import tensorflow as tf
 
 from keras_senet import data, models
-from keras_senet.data import TrainingData
+from keras_senet.data.device import find_obstacle
 from keras_senet.evaluation.networks import Images
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
@@ -62,8 +62,8 @@ class RunImages(NamedTuple):
                 or at the end of training.
         """
         for images in (self.evaluation, self.test):
-            if isinstance(images, data.Encoded):
-                for _ in data.evaluation_batches(images, 128, tf.shape):
+            if images is not None and not images.is_in_memory:
+                for _ in data.evaluation_batches(images, 128, lambda image: image[:0, :0]):
                     pass
 
 
@@ -103,9 +103,10 @@ def _check_classes(name, dataset):
 
 def make_batches(
     recipe: Recipe, dataset: Images, preprocessing: Preprocessing | None = None
-) -> TrainingData:
-    """The `TrainingData` of a recipe; the preprocessing is that of the weights it begins from."""
-    return TrainingData(
+) -> Any:
+    """The batches of a recipe; the preprocessing is that of the weights it begins from."""
+    kind = data.DeviceImages if recipe.pipeline == "device" else data.TrainingData
+    return kind(
         dataset,
         batch_size=recipe.batch_size,
         image_size=image_size(recipe, dataset, preprocessing),
@@ -113,6 +114,28 @@ def make_batches(
         augmentation=recipe.augmentation,
         class_balanced=recipe.class_balanced,
     )
+
+
+def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Sequence[str]) -> Any:
+    """The recipe with "device" or "tf.data" for "auto": that of the run that is continued, `begun`,
+    else the first if the engine has it among its `pipelines` and the images can be there.
+
+    Raises:
+        ValueError: for "device" where it cannot be.
+    """
+    wanted = getattr(recipe, "pipeline", "tf.data")  # a task may have no other
+    if wanted == "tf.data" or (wanted == "device" and begun):
+        return recipe  # `WorkDir` compares it with the run's
+    obstacle = f"this engine has {' and '.join(map(repr, pipelines))}"
+    if "device" in pipelines:
+        size = recipe.image_size or dataset.image_shape[0]
+        obstacle = find_obstacle(dataset, size, recipe.augmentation)
+    if obstacle and wanted == "device":
+        raise ValueError(
+            f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
+        )
+    chosen = begun or ("tf.data" if obstacle else "device")
+    return dataclasses.replace(recipe, pipeline=chosen)
 
 
 def lower_batch_size(recipe: Any, images: int, replicas: int = 1) -> Any:

@@ -52,11 +52,26 @@ class CrossEntropy:
     ) -> tuple[Any, Mapping[str, Any]]:
         images, targets = batch
         probabilities = call(self.preprocessing.normalize(images))
-        losses: Any = keras.losses.categorical_crossentropy(
-            targets, probabilities, label_smoothing=self.label_smoothing
-        )
+        losses: Any = _cross_entropy(targets, probabilities, self.label_smoothing)
         if self.class_weights is not None:
             losses = losses * ops.sum(targets * self.class_weights, axis=-1)
         right = ops.equal(ops.argmax(probabilities, axis=-1), ops.argmax(targets, axis=-1))
         loss = ops.sum(losses) / self.batch_size
         return loss, {"correct": ops.sum(ops.cast(right, "float32"))}
+
+
+SMALLEST = 1e-37  # float32: what is below it may become 0
+
+
+def _cross_entropy(targets, probabilities, smoothing):
+    """The cross-entropy of each image, (n,).
+
+    On TensorFlow Keras computes it from the logits. On other backends it would clip probabilities
+    at 1e-7, where the gradient of an image that is clearly wrong becomes 0.
+    """
+    if keras.backend.backend() == "tensorflow":
+        return keras.losses.categorical_crossentropy(
+            targets, probabilities, label_smoothing=smoothing
+        )
+    targets = targets * (1 - smoothing) + smoothing / targets.shape[-1]
+    return -ops.sum(targets * ops.log(ops.maximum(probabilities, SMALLEST)), axis=-1)

@@ -129,3 +129,10 @@ def make_optimizer(recipe: Any, steps_per_epoch: int, schedule: Any = None) -> k
     if recipe.precision == "mixed_float16":
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
     return optimizer
+
+
+def is_decayed(variable: keras.Variable, recipe: Any) -> bool:
+    """Whether a variable has L2 regularisation: kernels, and the others where the recipe says so.
+    Biases and batch normalisation do not decay, as with the authors.
+    """
+    return recipe.bias_decay or variable.path.endswith("kernel")

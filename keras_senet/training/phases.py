@@ -67,6 +67,11 @@ def make_phases(
     return tuple(phases)
 
 
+def find_phase(phases: Sequence[Phase], number: int) -> int:
+    """The place of the phase that the step after `number` steps of the run belongs to."""
+    return max(i for i, phase in enumerate(phases) if phase.first <= number)
+
+
 def make_phase(
     recipe: Any,
     model: keras.Model,

@@ -1,7 +1,9 @@
 """A progress bar: steps, loss, images/s, remaining time."""
 
 import contextlib
+import math
 import sys
+import time
 
 from rich.progress import (
     BarColumn,
@@ -14,6 +16,8 @@ from rich.progress import Progress as RichProgress
 
 from keras_senet.training.totals import Totals
 
+REFRESH = 0.1  # seconds
+
 
 class Progress(contextlib.AbstractContextManager):
     """Shows a run of `steps` steps, of which `first` are done; updates in place on a terminal."""
@@ -21,6 +25,7 @@ class Progress(contextlib.AbstractContextManager):
     def __init__(self, steps: int, first: int, batch_size: int, visible: bool = True):
         self.batch_size = batch_size
         self.visible = visible
+        self.done, self.loss, self.shown_at = first, 0.0, -math.inf
         self.bar = RichProgress(
             TextColumn("training"),
             BarColumn(),
@@ -41,12 +46,19 @@ class Progress(contextlib.AbstractContextManager):
         return self
 
     def __exit__(self, *exception):
+        self._show()
         self.bar.stop()
 
     def advance(self, totals: Totals) -> None:
         """Adds a step, with the loss that was last read: reading one would wait for the device."""
+        self.done, self.loss = self.done + 1, totals.last_loss
+        if time.monotonic() - self.shown_at > REFRESH:  # it costs more than a fast step may
+            self._show()
+
+    def _show(self):
+        self.shown_at = time.monotonic()
         throughput = (self.bar.tasks[0].speed or 0.0) * self.batch_size
-        self.bar.update(self.task, advance=1, throughput=throughput, loss=totals.last_loss)
+        self.bar.update(self.task, completed=self.done, throughput=throughput, loss=self.loss)
 
     def say(self, text: str) -> None:
         """Prints a line above the bar."""

@@ -10,18 +10,17 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.rates import rate_curve
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs.record import describe_recipe
+from keras_senet.training.backends import load_backend
 from keras_senet.training.classification import Classification
 from keras_senet.training.inputs import lower_batch_size
 from keras_senet.training.phases import make_phase, rate_factors, untrained_layers
 from keras_senet.training.progress import Progress
-from keras_senet.training.step import TrainStep
 from keras_senet.training.totals import Totals
 
 BELOW, ABOVE = 1e-3, 1e2  # the first and the last rate, over that of the recipe
@@ -104,13 +103,14 @@ def find_rate(
     schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
     untrained = untrained_layers(recipe, model, is_head=False)
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
-    strategy, objective = tf.distribute.get_strategy(), task.make_objective(model)
-    step = TrainStep(recipe, model, [phase], None, strategy, objective)
+    backend, objective = load_backend(), task.make_objective(model)
+    devices = backend.Devices("none")
+    step = backend.TrainStep(recipe, model, [phase], None, devices, objective)
     window = max(round(WINDOW * steps), 3)
     losses: list[float] = []
     totals = Totals({})
     with Progress(steps, 0, recipe.batch_size, verbose) as bar:
-        for number, batch in enumerate(batches.batches(0, steps)):
+        for number, batch in enumerate(devices.distribute(batches, 0, steps, frozenset())):
             outcome = step(batch, number)
             totals.last_loss = float(outcome.loss)
             if outcome.failed or not math.isfinite(totals.last_loss):

@@ -3,10 +3,10 @@
 import contextlib
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import keras
-import tensorflow as tf
 
 from keras_senet.graphs import flat_layers
 
@@ -17,9 +17,14 @@ class StepSeeds(contextlib.AbstractContextManager):
     Keras' generators count in variables, which neither weight files nor resumed runs have, and
     which are equal on all replicas. A replica is traced in a thread of its own, and has its own
     seed.
+
+    Args:
+        model: whose layers draw.
+        fold_in: the backend's function from (a seed, an integer) to another seed.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, fold_in: Callable[[Any, Any], Any]):
+        self.fold_in = fold_in
         values = [value for layer in flat_layers(model) for value in vars(layer).values()]
         self.generators = [v for v in values if isinstance(v, keras.random.SeedGenerator)]
         self.replica = threading.local()
@@ -34,7 +39,7 @@ class StepSeeds(contextlib.AbstractContextManager):
             del generator.next
 
     @contextlib.contextmanager
-    def seeded(self, seed: tf.Tensor) -> Iterator[None]:
+    def seeded(self, seed: Any) -> Iterator[None]:
         """Within, this replica's draws follow from `seed` (2,)."""
         self.replica.seed, self.replica.count = seed, 0
         try:
@@ -45,5 +50,4 @@ class StepSeeds(contextlib.AbstractContextManager):
     def _next(self, generator, ordered=True):
         """Stands for `SeedGenerator.next`."""
         self.replica.count += 1
-        seed = tf.random.experimental.stateless_fold_in(self.replica.seed, generator)
-        return tf.random.experimental.stateless_fold_in(seed, self.replica.count)
+        return self.fold_in(self.fold_in(self.replica.seed, generator), self.replica.count)

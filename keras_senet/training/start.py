@@ -24,7 +24,7 @@ from keras_senet.weights.loading import StoredWeights
 from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
 from keras_senet.weights.names import own_name, to_own
 from keras_senet.weights.readers import Entry, File
-from keras_senet.weights.registry import CHECKPOINTS, Checkpoint, split_part
+from keras_senet.weights.registry import Checkpoint, list_weights, split_part
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ class _Opened(NamedTuple):
 @contextlib.contextmanager
 def _open(recipe, weights) -> Iterator[_Opened]:
     class_names = None
-    is_tag = weights in {checkpoint.tag for checkpoint in CHECKPOINTS}
+    is_tag = weights in {checkpoint.tag for checkpoint in list_weights()}
     if not is_tag and (run := _run_of(Path(weights))):
         weights, class_names = _weights_of_run(run, recipe.model, weights)
     constructor, spec = models.get(recipe.model), spec_of(recipe)
@@ -151,7 +151,7 @@ def _open(recipe, weights) -> Iterator[_Opened]:
         yield _Opened(os.path.abspath(weights), Path(weights), stored, names)
         return
     source = resolve(weights, constructor.base.name, "a training work directory", "a .keras file")
-    if isinstance(source, Checkpoint):
+    if isinstance(source, Checkpoint) and not source.says_spec:
         constructor.base.check_published(spec)
     with open_weights(source, spec, constructor.preprocessing) as stored:
         file = fetch(split_part(source)[0])

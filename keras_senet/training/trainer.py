@@ -1,26 +1,22 @@
 """The engine: runs a recipe in a work directory, and continues a run from its last checkpoint."""
 
 import math
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import keras
-import tensorflow as tf
-
 from keras_senet import data
-from keras_senet.images.decoding import describe_error
 from keras_senet.runs import STATES
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
+from keras_senet.training.backends import load_backend
 from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
 from keras_senet.training.classification import Classification
 from keras_senet.training.engine import Engine
 from keras_senet.training.phases import named_optimizers
 from keras_senet.training.progress import Progress
 from keras_senet.training.signals import Interruption, WorkerLost
-from keras_senet.training.step import TrainStep
-from keras_senet.training.strategies import Workers, make_strategy
 from keras_senet.training.task import MakeTask
 from keras_senet.training.totals import Totals
 from keras_senet.training.validation import Validation
@@ -35,8 +31,9 @@ class Trainer(Engine):
         recipe: a `Recipe`.
         workdir: a folder; one that holds an unfinished run of the same recipe is continued, and a
             run with fewer epochs is extended. Workers share one.
-        strategy: a `tf.distribute.Strategy`, or "auto" (by TF_CONFIG and the number of GPUs),
-            "mirrored" or "none".
+        strategy: "auto" or "none". On TensorFlow "auto" is by TF_CONFIG and the number of GPUs, and
+            it may also be "mirrored" or a `tf.distribute.Strategy`; on JAX it is all devices, of
+            the hosts that `jax.distributed` joins, too.
         verbose: whether to show a progress bar.
         data_dir: where tensorflow_datasets has its data; None is its own default.
         max_steps: stops after this step of the run; None goes to the recipe's end.
@@ -69,7 +66,7 @@ class Trainer(Engine):
         recipe: Any,
         workdir: str | Path,
         *,
-        strategy: str | tf.distribute.Strategy = "auto",
+        strategy: Any = "auto",
         verbose: bool = True,
         data_dir: str | None = None,
         max_steps: int | None = None,
@@ -83,10 +80,9 @@ class Trainer(Engine):
         lower_batch: bool = False,
         make_task: MakeTask = Classification,
     ):
-        _check_backend()
-        self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
-        self.workers = Workers(self.strategy)
-        is_chief = self.workers.is_chief
+        self.backend = load_backend()
+        self.devices = self.backend.Devices(strategy)
+        self.pipelines, is_chief = self.devices.pipelines, self.devices.is_chief
         self.verbose, self.evaluate_epochs = verbose and is_chief, evaluate_epochs
         self.skip_corrupt = skip_corrupt
         super().__init__(
@@ -96,12 +92,13 @@ class Trainer(Engine):
             name="trainer",
             tensorboard=tensorboard,
             writable=is_chief,
-            scope=self.strategy.scope(),
+            scope=self.devices.scope(),
             is_begun=has_checkpoint(Path(workdir) / STATES["trainer"]),
             restart=restart,
             lower_batch=lower_batch,
-            replicas=self.strategy.num_replicas_in_sync,
+            replicas=self.devices.replicas,
             make_task=make_task,
+            pipelines=self.devices.pipelines,
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
@@ -111,7 +108,7 @@ class Trainer(Engine):
             keep=keep,
             every_steps=checkpoint_steps,
             every_minutes=checkpoint_minutes,
-            sums=("loss", *self.step.objective.figures),
+            recipe=self.recipe,
             model=self.model,
             **named_optimizers(self.step.phases),
             **({"average": self.average.averages} if self.average else {}),
@@ -120,16 +117,17 @@ class Trainer(Engine):
     def _build(self):
         """The steps of training and prediction."""
         recipe = self.recipe
-        with self.strategy.scope():
+        with self.devices.scope():
             phases = self.task.make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
-        self.step = TrainStep(
+        self.step = self.backend.TrainStep(
             recipe,
             self.model,
             phases,
             self.average,
-            self.strategy,
+            self.devices,
             self.task.make_objective(self.model),
+            self.data if self._is_on_device else None,
         )
         self.validation = Validation(
             self.task,
@@ -139,6 +137,11 @@ class Trainer(Engine):
             self._record_evaluation,
             skip_corrupt=self.skip_corrupt,
         )
+
+    @property
+    def _is_on_device(self):
+        """Whether batches are made in the step, of images on the device."""
+        return isinstance(self.data, data.DeviceImages)
 
     @property
     def prediction_step(self) -> Any:
@@ -161,32 +164,34 @@ class Trainer(Engine):
             with self.workdir.locked():
                 self._train(*self._restore())
                 return self._finish()
-        except tf.errors.OpError as error:
-            if self.workers.several:
+        except self.devices.lost as error:
+            if self.devices.several:
                 raise WorkerLost from error
             raise
 
     def _restore(self):
         """(step, totals, what to say) of the last checkpoint, from which all workers continue."""
+        self.step.publish()
         step, sums = self.checkpoints.restore()
         self.began_at = step
-        self.workers.check_equal(
+        self.devices.check_equal(
             step, f"The workers find different checkpoints in {str(self.checkpoints.folder)!r}"
         )
         notes = [*self.workdir.notes, *self.checkpoints.notes(step)]
-        if self.workers.is_chief:
+        if self.devices.is_chief:
             self.checkpoints.set_aside()
             self._begin_at(step)
             if not (step or self.skip_corrupt):
                 self.task.check_images()
-        return step, Totals(sums), notes
+        names = ("loss", *self.step.objective.figures)
+        return step, Totals(dict.fromkeys(names, 0.0) | sums), notes
 
     def _train(self, step, totals, notes):
         """The steps after `step`; ends with KeyboardInterrupt or `Terminated` if told to stop."""
         bar = Progress(self.last, step, self.recipe.batch_size, self.verbose)
         with Interruption() as interruption, bar, self.tensorboard:
             bar.say(self.validation.describe())
-            for note in notes if self.workers.is_chief else ():
+            for note in notes if self.devices.is_chief else ():
                 bar.tell(note)
             for batch in self._batches(step):
                 step += 1
@@ -201,7 +206,7 @@ class Trainer(Engine):
                 if stop or is_epoch or step == self.last or self.checkpoints.due(step):
                     self._save(step, totals)
                 if stop:
-                    self.workers.barrier()
+                    self.devices.barrier()
                     raise interruption.error()
 
     def _count_begun(self, workdir):
@@ -213,12 +218,12 @@ class Trainer(Engine):
         step.
         """
         regular = step % SYNC_EVERY == 0 or step % self.steps_per_epoch == 0 or step == self.last
-        return regular or bool(interruption.requested and not self.workers.several)
+        return regular or bool(interruption.requested and not self.devices.several)
 
     def _sync(self, totals, interruption):
         """Waits for the device; returns whether this worker or another is to stop."""
         self._read(totals)
-        return totals.stop or bool(interruption.requested and not self.workers.several)
+        return totals.stop or bool(interruption.requested and not self.devices.several)
 
     def _read(self, totals):
         failed = totals.read()
@@ -228,6 +233,7 @@ class Trainer(Engine):
         if not math.isfinite(totals.last_loss):
             what = f"loss is {totals.last_loss}"
         rate = self.step.rate(failed - 1)
+        self.step.publish()
         raise FloatingPointError(
             f"The {what} at step {failed}, at a learning rate of {rate:.3g}. "
             f"The last good checkpoint is {self.checkpoints.latest}"
@@ -237,41 +243,31 @@ class Trainer(Engine):
         """The global batches of the steps after `step`; when an image turns out to be corrupt, they
         begin again without it.
         """
+        if self._is_on_device:
+            for number in range(step, self.last):
+                yield self.data.indices(number), self.data.places(number)
+            return
         while step < self.last:
-            iterator = iter(self._distribute(step))
+            skip = frozenset(self.skipped)
+            iterator = iter(self.devices.distribute(self.data, step, self.last, skip))
             while step < self.last:
                 try:
                     batch = next(iterator)
-                except tf.errors.OpError as error:
-                    self._skip(self.data.corrupt_at(step, skip=frozenset(self.skipped)), error)
+                except _pipeline_errors() as error:
+                    self._skip(self.data.corrupt_at(step, skip), error)
                     break
                 step += 1
                 yield batch
 
-    def _distribute(self, first):
-        """The batches from a step on, as the strategy takes them."""
-        replicas = self.strategy.num_replicas_in_sync
-        skip = frozenset(self.skipped)
-
-        def batches(context=None):
-            parts = None
-            if context:
-                count = replicas // context.num_input_pipelines
-                start = context.input_pipeline_id * count
-                parts = range(start, start + count)
-            return self.data.batches(first, self.last, replicas=replicas, parts=parts, skip=skip)
-
-        if replicas == 1:
-            return batches()
-        return self.strategy.distribute_datasets_from_function(batches)
-
     def _skip(self, corrupt, error):
+        from keras_senet.images.decoding import describe_error
+
         if not corrupt:  # and no worker was lost, as an error of TensorFlow's would say
             raise RuntimeError(f"The images cannot be read: {describe_error(error)}") from error
         if not self.skip_corrupt:
             raise data.CorruptImageError(str(corrupt[0])) from error
         self.skipped |= {each.index: str(each) for each in corrupt}
-        if self.workers.is_chief:
+        if self.devices.is_chief:
             self.workdir.skipped.write(self.skipped)
 
     def _end_epoch(self, step, totals):
@@ -283,7 +279,8 @@ class Trainer(Engine):
             **self.task.average(totals.sums, self.steps_per_epoch),
             "learning_rate": self.step.rate(step - 1),
         }
-        if self.workers.is_chief:
+        if self.devices.is_chief:
+            self.step.publish()
             is_due = self.evaluate_epochs and epoch % self.evaluate_epochs == 0
             row |= self.validation.evaluate_epoch(bool(is_due) or step == self.steps)
             self._write_row(row)
@@ -291,25 +288,24 @@ class Trainer(Engine):
 
     def _save(self, step, totals):
         self._read(totals)
-        if self.workers.is_chief:
+        self.step.publish()
+        if self.devices.is_chief:
             self.checkpoints.save(step, totals.sums)
 
     def _finish(self):
         """Saves the trained network and the curves; returns the last row of the metrics."""
         if self.average is not None:
             self.average.apply()
-        if self.workers.is_chief:
+        if self.devices.is_chief:
             if self.final_set is not None and self.last == self.steps:
                 self.validation.test_best()
             self._save_results()
         last = self._last_row()
-        self.workers.barrier()
+        self.devices.barrier()
         return last
 
 
-def _check_backend():
-    if keras.backend.backend() != "tensorflow":
-        raise ValueError(
-            "This engine needs KERAS_BACKEND=tensorflow; `--engine fit` also runs on "
-            f"{keras.backend.backend()!r}"
-        )
+def _pipeline_errors():
+    """What `tf.data` raises, on any backend."""
+    tensorflow = sys.modules.get("tensorflow")
+    return (tensorflow.errors.OpError,) if tensorflow else ()

@@ -14,6 +14,7 @@ HOMES = {
     "DownloadError": "download",
     "UnsupportedFileError": "readers",
     "is_published": "registry",
+    "list_tags": "registry",
     "list_weights": "registry",
     "load_weights": "loading",
     "open_weights": "loading",

@@ -17,7 +17,7 @@ import keras
 
 from keras_senet.extras import require
 from keras_senet.files import replacing
-from keras_senet.weights.registry import HUB, Checkpoint
+from keras_senet.weights.registry import HUB, Checkpoint, PackagedWeights
 
 FOLDER = "models/keras_senet"  # below KERAS_HOME
 FILE = "model.safetensors"  # of a repository on the Hub
@@ -40,6 +40,8 @@ def fetch(source: Checkpoint | Path | str) -> Path:
     Raises:
         DownloadError: if there is no network, or what arrived is not what was published.
     """
+    if isinstance(source, PackagedWeights):
+        return source.path
     if isinstance(source, Checkpoint):
         kept = cache_folder() / source.file_name
         if source.hub_id is None:

@@ -20,13 +20,13 @@ METADATA = "keras_senet"
 ENDINGS = (".weights.h5", ".safetensors")
 
 
-def check_ending(path: Path, endings: tuple[str, ...] = ENDINGS) -> None:
-    """Raises ValueError for a path without one of these endings, by default of a file of this
-    package.
+def check_ending(path: Path, endings: tuple[str, ...] = ENDINGS, name: str = "path") -> None:
+    """Raises ValueError for a path, the argument of this name, without one of these endings, by
+    default of a file of this package.
     """
     if not path.name.endswith(endings):
         raise ValueError(
-            f"`path` must end in one of {', '.join(endings)}. Received: path={str(path)!r}"
+            f"`{name}` must end in one of {', '.join(endings)}. Received: {name}={str(path)!r}"
         )
 
 

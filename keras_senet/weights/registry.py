@@ -1,7 +1,9 @@
-"""The published ImageNet weights, and what `weights=` accepts."""
+"""The published ImageNet weights, those that are in this package, and what `weights=` accepts."""
 
 from __future__ import annotations
 
+import functools
+import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/"
 HUB = "hf://"
+FILES = Path(__file__).with_name("files")  # trained here: see `packaging`
 
 
 @dataclass(frozen=True)
@@ -46,6 +49,7 @@ class Checkpoint:
     parameters: float
     file: str
     licence: str = "Apache-2.0"
+    says_spec = False  # whether the file says which network it is for
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -89,6 +93,63 @@ class Checkpoint:
         return f"{self.model}-{self.tag}.safetensors" if self.hub_id else Path(self.file).name
 
 
+@dataclass(frozen=True)
+class PackagedWeights(Checkpoint):
+    """Weights whose file is in this package: `file` is its name in `FILES`.
+
+    top1 and top5 are in percent on the dataset's test images; `trained` says how they came about.
+    """
+
+    trained: str = ""
+    says_spec = True
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return FILES / self.file
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What turns images into the network's input, as the file says."""
+        from keras_senet.weights.metadata import preprocessing_of  # which needs Keras
+
+        found = preprocessing_of(read_metadata(self.path))
+        assert found is not None
+        return found
+
+    @property
+    def url(self) -> str:
+        """Where the file is."""
+        return str(self.path)
+
+    @property
+    def source(self) -> str:
+        """How they were trained."""
+        return self.trained
+
+    @property
+    def sha256(self) -> None:
+        """None: the file comes with the package."""
+
+
+@functools.cache
+def list_packaged() -> tuple[PackagedWeights, ...]:
+    """The weights that are in this package, as their files say."""
+    return tuple(
+        PackagedWeights(**read_metadata(path)["checkpoint"], file=path.name)
+        for path in sorted(FILES.glob("*.safetensors"), key=lambda path: path.name)
+    )
+
+
+def read_metadata(path: Path) -> dict[str, Any]:
+    """What a `.safetensors` file of this package says besides the weights, read without the library
+    of that name.
+    """
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return json.loads(header["__metadata__"]["keras_senet"])
+
+
 # "imagenet" are the authors' own weights (18, 34 and X-26: timm's, in the same form); figures: timm
 # 1.0.31, its results-imagenet.csv.
 CHECKPOINTS = tuple(
@@ -123,7 +184,7 @@ CHECKPOINTS = tuple(
 
 
 def list_weights(model: Any = None) -> tuple[Checkpoint, ...]:
-    """The published weights of a network, or of all: a tuple of `Checkpoint`.
+    """The weights of a network that have a tag, or of all networks: a tuple of `Checkpoint`.
 
     Args:
         model: a constructor's name, such as "SEResNet50", or a constructor; None is all.
@@ -131,12 +192,13 @@ def list_weights(model: Any = None) -> tuple[Checkpoint, ...]:
     Raises:
         ValueError: for the name of no network with published weights.
     """
+    there = (*CHECKPOINTS, *list_packaged())
     if model is None:
-        return CHECKPOINTS
+        return there
     name = _key(model if isinstance(model, str) else getattr(model, "__name__", str(model)))
-    found = tuple(checkpoint for checkpoint in CHECKPOINTS if _key(checkpoint.model) == name)
+    found = tuple(checkpoint for checkpoint in there if _key(checkpoint.model) == name)
     if not found:
-        models = ", ".join(dict.fromkeys(checkpoint.model for checkpoint in CHECKPOINTS))
+        models = ", ".join(dict.fromkeys(checkpoint.model for checkpoint in there))
         raise ValueError(
             f"`model` has no published weights; these have: {models}. Received: model={model!r}"
         )
@@ -153,6 +215,17 @@ def is_published(model_name: str) -> bool:
     return any(_key(checkpoint.model) == _key(model_name) for checkpoint in CHECKPOINTS)
 
 
+def list_tags(model_name: str) -> tuple[str, ...]:
+    """What `weights=` takes for the network of this name besides files."""
+    return tuple(_list_tagged(model_name))
+
+
+def _list_tagged(model_name):
+    there = [c for c in (*CHECKPOINTS, *list_packaged()) if _key(c.model) == _key(model_name)]
+    first = {"imagenet": there[0]} if is_published(model_name) else {}
+    return first | {checkpoint.tag: checkpoint for checkpoint in there}
+
+
 def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | str:
     """What `weights=` means for a network: a `Checkpoint`, "hf://owner/name", or the `Path` of an
     existing file. `others` are what else the caller accepts, for the message.
@@ -163,10 +236,7 @@ def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | 
     Raises:
         ValueError: for anything else; it lists what there is.
     """
-    published = [c for c in CHECKPOINTS if _key(c.model) == _key(model_name)]
-    tags = {checkpoint.tag: checkpoint for checkpoint in published}
-    if published:
-        tags.setdefault("imagenet", published[0])
+    tags = _list_tagged(model_name)
     if str(weights) in tags:
         return tags[str(weights)]
     if str(weights).startswith(HUB):

@@ -540,7 +540,7 @@ def test_the_command(run_folder, capfd):
     assert command("--workdir", run_folder, "--skip-corrupt", "--classes", "frog", "cat") == 0
     printed = capfd.readouterr()
     assert printed.err == ""
-    assert "stage3_block1_se" in printed.out
+    assert "stage2_block1_se" in printed.out
     assert "0.png" in printed.out
     output = run_folder / "excitations"
     files = {
@@ -560,7 +560,7 @@ def test_the_command(run_folder, capfd):
         ]
     with np.load(output / "gates.npz") as stored:
         assert stored["class_images"].tolist() == [3, 2, 3]
-        assert stored["stage3_block1_se/class_stds"].shape == (3, 64)
+        assert stored["stage2_block1_se/class_stds"].shape == (3, 32)
 
 
 def test_the_command_with_a_models_weights_prints_alone(run_folder, finished, capfd):

@@ -20,9 +20,10 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, SIZE, SIZE, 3), "uint8")
 LABELS = np.arange(40) % 4
 DATASET = data.Dataset(IMAGES, LABELS, tuple("abcd"))
 Augmentation = data.Augmentation
+NOTHING = Augmentation()
 
 
-def device(augmentation=Augmentation(), dataset=DATASET, size=SIZE, batch_size=BATCH, **options):
+def device(augmentation=NOTHING, dataset=DATASET, size=SIZE, batch_size=BATCH, **options):
     return data.DeviceImages(
         dataset, batch_size=batch_size, image_size=size, seed=SEED, augmentation=augmentation,
         **options,
@@ -42,12 +43,11 @@ def compiled(function):
     return function
 
 
-def read(made, step, part=slice(None), run=lambda function: function):
-    images, targets = run(made.make_batch)(
-        made.images, made.labels, *map(ops.convert_to_tensor, (
-            made.indices(step)[part], made.places(step)[part]))
-    )  # fmt: skip
-    return ops.convert_to_numpy(images), ops.convert_to_numpy(targets)
+def read(made, step, part=slice(None)):
+    numbers = (made.indices(step)[part], made.places(step)[part])
+    make_batch = compiled(made.make_batch)
+    batch = make_batch(made.images, made.labels, *map(ops.convert_to_tensor, numbers))
+    return tuple(map(ops.convert_to_numpy, batch))
 
 
 # The formulas, one image at a time.
@@ -124,7 +124,7 @@ def mix(images, targets, first_place, augmentation):
 
 
 AUGMENTATIONS = {
-    "none": Augmentation(),
+    "none": NOTHING,
     "crop": Augmentation(pad_and_crop=4),
     "flip": Augmentation(flip=True),
     "reflected": Augmentation(pad_and_crop=11, reflect=True, flip=True, cutout=5),
@@ -141,7 +141,7 @@ AUGMENTATIONS = {
 def test_images_and_targets_are_those_of_the_formulas(name):
     augmentation = AUGMENTATIONS[name]
     made, step = device(augmentation), 5
-    images, targets = read(made, step, run=compiled)
+    images, targets = read(made, step)
     assert (images.dtype, targets.dtype) == ("uint8", "float32")
     indices, places = made.indices(step), made.places(step)
     expected = np.stack(
@@ -166,12 +166,31 @@ def test_draws_are_those_of_python_s_integers():
 
 
 def test_a_part_of_a_batch_is_that_part():
-    made = device(AUGMENTATIONS["both"])
+    made = device(AUGMENTATIONS["cutmix"])
     images, targets = read(made, 7)
     for part in (slice(0, 8), slice(8, 16), slice(6, 8)):
         some, theirs = read(made, 7, part)
         np.testing.assert_array_equal(some, images[part])
         np.testing.assert_array_equal(theirs, targets[part])
+
+
+def test_micro_batches_are_those_parts():
+    made = device(AUGMENTATIONS["mixup"])
+    images, _ = read(made, 3)
+    halves = [ops.convert_to_numpy(x) for x, _ in made.batches(3, 4, replicas=2)]
+    np.testing.assert_array_equal(np.concatenate(halves), images)
+    ((second, _),) = made.batches(3, 4, replicas=2, parts=range(1, 2))
+    np.testing.assert_array_equal(ops.convert_to_numpy(second), halves[1])
+
+
+def test_images_that_do_not_fit_are_a_line(monkeypatch):
+    def refuse(values):
+        raise RuntimeError("RESOURCE_EXHAUSTED: 1\n2")
+
+    made = device()
+    monkeypatch.setattr(ops, "convert_to_tensor", refuse)
+    with pytest.raises(ValueError, match="^The images, 0 MiB, do not fit into the memory of the d"):
+        _ = made.images
 
 
 def test_colors_change_as_by_the_formula_of_real_numbers():
@@ -194,7 +213,7 @@ def test_images_of_other_channels(channels):
     images = np.random.default_rng(1).integers(0, 256, (6, 8, 8, channels), "uint8")
     dataset = data.Dataset(images, np.arange(6) % 2, ("a", "b"))
     augmentation = Augmentation(pad_and_crop=2, flip=True, color_jitter=0.5, cutout=2, mixup=1.0)
-    found, _ = read(device(augmentation, dataset, 8, 4), 0, run=compiled)
+    found, _ = read(device(augmentation, dataset, 8, 4), 0)
     assert found.shape == (4, 8, 8, channels)
 
 
@@ -223,18 +242,20 @@ def test_what_is_drawn_is_equally_frequent():
     """Offsets of crops, mirror images, and centres of Cutout, read from the images."""
     size, count = 8, 4096
     ramp = np.arange(1, size * size + 1, dtype="uint8").reshape(1, size, size, 1)
-    operate = BatchAugmentation(Augmentation(pad_and_crop=1, flip=True), size, SEED)
-    images, _ = operate(
-        ops.convert_to_tensor(np.repeat(ramp, count, 0)), None, draws.as_words(np.arange(count))
-    )
+    arguments = ops.convert_to_tensor(np.repeat(ramp, count, 0)), draws.as_words(np.arange(count))
+
+    def make(augmentation):
+        operate = BatchAugmentation(augmentation, size, SEED)
+        return compiled(lambda images, places: operate(images, None, places)[0])
+
+    operate = make(Augmentation(pad_and_crop=1, flip=True))
+    images = operate(*arguments)
     corners = ops.convert_to_numpy(images)[:, 3, 3:5, 0].astype("int64")
     counts = np.unique(corners, axis=0, return_counts=True)[1]
     assert len(counts) == 2 * 3 * 3
     assert scipy.stats.chisquare(counts)[1] > 1e-4
-    operate = BatchAugmentation(Augmentation(cutout=1), size, SEED)
-    images, _ = operate(
-        ops.convert_to_tensor(np.repeat(ramp, count, 0)), None, draws.as_words(np.arange(count))
-    )
+    operate = make(Augmentation(cutout=1))
+    images = operate(*arguments)
     black = np.nonzero(ops.convert_to_numpy(images).reshape(count, -1) == 0)
     np.testing.assert_array_equal(black[0], np.arange(count))
     assert scipy.stats.chisquare(np.bincount(black[1], minlength=size * size))[1] > 1e-4
@@ -282,7 +303,7 @@ ENCODED = type("Encoded", (), {"is_in_memory": False, "image_shape": (None, None
         ({"size": 16}, "12x12 pixels, are not of the size 16"),
         ({"dataset": data.Dataset(IMAGES, LABELS - 1, "abcd")}, "the label -1 is not a class"),
         ({"batch_size": 41}, "`batch_size` must be from 1 to the number of images, 40"),
-        ({"batch_size": 5, "augmentation": Augmentation(mixup=1.0)}, "`batch_size` must be even"),
+        ({"batch_size": 5, "augmentation": Augmentation(mixup=1.0)}, "must be a multiple of 2"),
         (
             {"augmentation": Augmentation(pad_and_crop=12, reflect=True)},
             "`pad_and_crop` must be below the image size, 12",

@@ -176,8 +176,6 @@ def test_predictions_are_decoded():
 NEED_TENSORFLOW = {
     "crop": lambda network, path: network.preprocessing.crop(TINY_IMAGES[0]),
     "data": lambda network, path: keras_senet.data.load,
-    "training": lambda network, path: keras_senet.training.Trainer,
-    "evaluation": lambda network, path: keras_senet.evaluation.evaluate,
     "cost": lambda network, path: keras_senet.analysis.cost(network, object()),
 }
 

@@ -15,12 +15,11 @@ import little
 import numpy as np
 import pytest
 from PIL import Image
+from run_here import run_files_here
 
 import keras_senet
-import keras_senet_cli
 from keras_senet import models
 from keras_senet.analysis import gates_by_stage
-from keras_senet.cli import tables
 from keras_senet.recipes import RECIPES, Recipe
 
 COMMAND = str(Path(sys.executable).with_name("keras-senet"))
@@ -32,19 +31,6 @@ def start_process(*arguments):
     return subprocess.run(
         [COMMAND, *map(str, arguments)], capture_output=True, text=True, env=environment
     )
-
-
-@pytest.fixture
-def run(capsys, monkeypatch):
-    """The same in this process, without TensorFlow's start."""
-    monkeypatch.setattr(tables.console, "width", 120)
-
-    def run(*arguments):
-        status = keras_senet_cli.main(list(map(str, arguments)))
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, printed.out, printed.err)
-
-    return run
 
 
 def cells(output):
@@ -196,6 +182,7 @@ def test_quickstart(tmp_path):
 def test_quickstart_with_a_little_network(tmp_path, run, monkeypatch):
     """All that it leaves: five to ten seconds, as every format is written and run."""
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    run_files_here(monkeypatch)
     monkeypatch.setitem(RECIPES, "digits", RECIPES["digits"].override(epochs=2, batch_size=16))
     result = run("quickstart", "--workdir", tmp_path / "work")
     assert result.returncode == 0, result.stderr
@@ -269,7 +256,7 @@ def test_list_recipes_shows_each_with_its_source(run):
 
 def test_list_weights_shows_the_registry(run):
     result = run("list", "--weights")
-    rows = [row for row in cells(result.stdout) if row[1].startswith("imagenet")]
+    rows = [row for row in cells(result.stdout) if row[1].startswith(("imagenet", "cifar"))]
     listed = keras_senet.list_weights()
     assert [(row[0], row[1]) for row in rows] == [(w.model, w.tag) for w in listed]
     assert rows[2][2:] == ["77.65", "93.73", "224", "28.09 M", "Apache-2.0"]

@@ -9,18 +9,17 @@ from cyclopts.completion import ShellDetectionError
 
 import keras_senet_cli
 from keras_senet import cli
-from keras_senet.cli.flags import UsageError, make_complete_app, read_options
+from keras_senet.cli.flags import KINDS, UsageError, make_complete_app, read_options
 from keras_senet.cli.options import CLASSES
 from keras_senet.cli.options.export import CALIBRATED, QUANTIZED, Formats, Quantizations
 from keras_senet.cli.options.networks import Protocols
 from keras_senet.evaluation.protocols import PROTOCOLS
 from keras_senet.export.files import FORMATS
 from keras_senet.fields import meanings
-from keras_senet.recipes import Recipe
 
 
 def read(text):
-    command, *arguments = text.split()
+    command, arguments = keras_senet_cli.split_command(text.split())
     return read_options(command, CLASSES[command], arguments)
 
 
@@ -48,9 +47,15 @@ def read(text):
         ("report run --no-gates", "no_gates", True),
         ("curves a b --output c.png", "workdirs", ("a", "b")),
         ("train --workdir=w --recipe=digits --seed 1 --seed 2", "workdir", "w"),
+        ("detect export FILE --size 320 256", "canvas", (320, 256)),
+        ("detect export FILE --size 320", "canvas", (320, 320)),
+        ("detect export FILE", "canvas", None),
     ],
 )
-def test_values_are_read(text, field, value):
+def test_values_are_read(text, field, value, tmp_path, monkeypatch):
+    (tmp_path / "detector.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    text = text.replace("FILE", "detector.safetensors")
     assert getattr(read(text), field) == value
 
 
@@ -74,6 +79,7 @@ def test_values_are_read(text, field, value):
         ("predict a.jpg --model", "--model requires an argument"),
         ("report", "WORKDIR must be given"),
         ("report a b", "no place for 'b'"),
+        ("detect predict --workdir w", "IMAGE must be given"),
         ("ablate --workdir w --recipe digits --se.reduction 3", "Unknown option: --se.reduction"),
     ],
 )
@@ -90,11 +96,11 @@ def test_errors_are_of_usage():
 @pytest.mark.parametrize("command", CLASSES)
 def test_every_option_has_its_meaning_in_the_help(command, capsys):
     cls = CLASSES[command]
-    assert cli.main([command, "--help"]) == 0
+    assert cli.main([*command.split(), "--help"]) == 0
     printed = capsys.readouterr().out
     assert printed.startswith(f"Usage: keras-senet {command} ")
     for name in {each.name for each in dataclasses.fields(cls)}:
-        if get_type_hints(cls)[name] is not Recipe:
+        if get_type_hints(cls)[name] not in KINDS:
             assert len(meanings(cls)[name].text) > 5, name
             flag = name.replace("_", "-")
             assert re.search(rf"--{flag}\b|\b{flag.upper().removesuffix('S')}\b", printed), name
@@ -122,7 +128,7 @@ def test_a_shell_that_is_not_known_is_one_line(monkeypatch, capsys, shell):
 
 
 def test_choices_are_those_of_the_package():
-    assert set(CLASSES) == set(keras_senet_cli.COMMANDS)
+    assert set(CLASSES) == set(keras_senet_cli.EVERY_COMMAND)
     assert get_args(Protocols) == (*PROTOCOLS, "larger")
     assert get_args(Formats) == tuple(FORMATS)
     calibrates = {

@@ -12,6 +12,8 @@ import keras_senet_cli
 HEAVY = ("keras", "tensorflow", "torch", "jax", "matplotlib")
 LIGHT = [
     *([command, "--help"] for command in keras_senet_cli.COMMANDS),
+    *([*command.split(), "--help"] for command in keras_senet_cli.EVERY_COMMAND if " " in command),
+    ["detect", "train", "--workdir", "/nowhere", "--recipe", "scenes", "--help"],
     ["--help"],
     ["--version"],
     ["list"],
@@ -52,6 +54,12 @@ REFUSED = [
     ["quickstart", "--seed", "-1"],
     ["data"],
     ["data", "./nowhere", "--recipe", "digits"],
+    ["detect"],
+    ["detect", "tarin"],
+    ["detect", "train", "--workdir", "/nowhere"],
+    ["detect", "train", "--workdir", "/nowhere", "--recipe", "scenes", "--short", "0"],
+    ["detect", "predict", "a.jpg", "--workdir", "/nowhere"],
+    ["detect", "export", "SEResNet50"],
 ]
 # One process runs them all, each as if it were the first.
 PROGRAM = """

@@ -1,9 +1,10 @@
 """`keras-senet predict`, and what commands take as a network, beside plain Keras and Pillow."""
 
 import csv
+import functools
 import json
 import os
-import subprocess
+import shutil
 import zipfile
 
 import keras
@@ -17,10 +18,8 @@ from run_here import run_files_here
 from tiny import randomize
 
 import keras_senet
-import keras_senet_cli
 from keras_senet import export
 from keras_senet.analysis.excitations import gates_by_stage
-from keras_senet.cli import tables
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.preprocessing import Preprocessing
 
@@ -28,26 +27,17 @@ NAMES = ("a cat", "dog [1]", "日本", "frog", "n02123045", "ship", "bird", "car
 SHOWN = [name if name != "n02123045" else "tabby (n02123045)" for name in NAMES]
 
 
-@pytest.fixture
-def run(capsys, monkeypatch):
-    monkeypatch.setattr(tables.console, "width", 120)
-
-    def run(*arguments):
-        status = keras_senet_cli.main(list(map(str, arguments)))
-        printed = capsys.readouterr()
-        return subprocess.CompletedProcess(arguments, status, printed.out, printed.err)
-
-    return run
-
-
-def network(size=16, channels=3, classes=10):
+def new_network(channels=3, classes=10, **options):
     constructor = keras_senet.application(
-        SmallResNet((1, 1, 1)), name="tiny", input_size=size, min_size=8, classes=classes
+        SmallResNet((1, 1)), name="tiny", input_size=16, min_size=8, classes=classes
     )
     keras.utils.set_random_seed(0)
-    model = randomize(constructor(weights=None, input_shape=(size, size, channels)))
+    model = randomize(constructor(weights=None, input_shape=(16, 16, channels), **options))
     model.class_names = NAMES[:classes]
     return model
+
+
+network = functools.cache(new_network)  # for tests that do not change it
 
 
 def write_run(folder, model, dataset="digits"):
@@ -61,9 +51,15 @@ def write_run(folder, model, dataset="digits"):
     return folder
 
 
+@pytest.fixture(scope="session")
+def written(tmp_path_factory):
+    return write_run(tmp_path_factory.mktemp("written") / "run", network())
+
+
 @pytest.fixture
-def workdir(tmp_path):
-    return write_run(tmp_path / "run", network())
+def workdir(written, tmp_path):
+    """May be changed."""
+    return shutil.copytree(written, tmp_path / "run")
 
 
 @pytest.fixture
@@ -113,12 +109,13 @@ def test_a_folder_by_a_run(workdir, photos, run):
     assert "notes.txt" in result.stderr
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 3])
-def test_batches_change_nothing(batch_size, workdir, photos, run):
+def test_batches_change_nothing(workdir, photos, run):
     whole = json.loads(run("predict", photos, "--workdir", workdir, "--json").stdout)
-    flags = ("--json", "--batch-size", batch_size)
-    content = json.loads(run("predict", photos, "--workdir", workdir, *flags).stdout)
-    for row, expected in zip(content, whole, strict=True):
+    contents = []
+    for batch_size in (1, 2, 3):
+        flags = ("--json", "--batch-size", batch_size)
+        contents += json.loads(run("predict", photos, "--workdir", workdir, *flags).stdout)
+    for row, expected in zip(contents, 3 * whole, strict=True):
         assert [each["class"] for each in row["predictions"]] == [
             each["class"] for each in expected["predictions"]
         ]
@@ -280,7 +277,7 @@ def test_a_run_that_has_not_ended(workdir, photos, run):
     assert refused.returncode == 2
     assert "has not ended: there is no model.keras" in refused.stderr
     assert f"`keras-senet train --workdir {workdir}` continues it" in refused.stderr
-    best = network()
+    best = new_network()
     best.class_names = None  # of an earlier version
     keras_senet.save_weights(best, workdir / "best.weights.h5")
     result = run("predict", photos, "--workdir", workdir, "--json")
@@ -375,19 +372,9 @@ def softmax(scores):
     return powers / powers.sum()
 
 
-def logits_network():
-    constructor = keras_senet.application(
-        SmallResNet((1, 1, 1)), name="tiny", input_size=16, min_size=8, classes=10
-    )
-    keras.utils.set_random_seed(0)
-    model = randomize(constructor(weights=None, classifier_activation=None))
-    model.class_names = NAMES
-    return model
-
-
 @pytest.mark.parametrize("kind", [".keras", ".onnx", ".tflite", ""])
 def test_logits_are_shown_as_probabilities(kind, photos, tmp_path, run, monkeypatch):
-    model, file = logits_network(), tmp_path / f"model{kind}"
+    model, file = network(classifier_activation=None), tmp_path / f"model{kind}"
     if kind == ".keras":
         model.save(file)
     else:
@@ -490,7 +477,7 @@ MARKUP = ("[/x]", "[bold]", ":smile:", "[link=a]b", "a]", "[", "\\[", "<b>", "[r
 
 
 def test_names_are_no_markup(photos, tmp_path, run):
-    model = network()
+    model = new_network()
     model.class_names = MARKUP
     file = tmp_path / "[bold] [x] :cat:.keras"
     model.save(file)
@@ -507,10 +494,10 @@ def test_names_are_no_markup(photos, tmp_path, run):
 def test_mixed_precision(policy, photos, tmp_path, run):
     keras.config.set_dtype_policy(policy)
     try:
-        mixed = network()
+        mixed = new_network()
     finally:
         keras.config.set_dtype_policy("float32")
-    model = network()
+    model = new_network()
     model.set_weights(mixed.get_weights())
     mixed.save(tmp_path / "model.keras")
     flags = ("--model", tmp_path / "model.keras", "--json", "--top", 10, "--gates")

@@ -261,8 +261,7 @@ def test_a_label_that_is_not_a_class_fails_and_is_named(numbered, label):
     assert corrupt == (7, "image 7", f"its label {label} is not in 0..2")
 
 
-@pytest.mark.parametrize("layout", ["channels_first", "channels_last"])
-def test_it_works_with_keras_in_another_state(numbered, varied, layout):
-    keras.config.set_image_data_format(layout)
-    keras.config.set_dtype_policy("float32" if layout == "channels_first" else "mixed_float16")
+def test_it_works_with_keras_in_another_state(numbered, varied):
+    keras.config.set_image_data_format("channels_first")
+    keras.config.set_dtype_policy("mixed_float16")
     assert_equal(read(training(numbered, augmentation=EVERYTHING), 0, 1), varied[:1])

@@ -1,9 +1,26 @@
 """The weights of the oracle's detector, made from their names in torchvision."""
 
 import zlib
+from dataclasses import replace
 
 import numpy as np
 
+import keras_senet
+from keras_senet.detection import Anchors, FasterRCNN, torchvision
+from keras_senet.models.units import Stem
+from keras_senet.weights.readers import Entry
+
+SPEC = FasterRCNN(
+    channels=32,
+    anchors=Anchors((16, 32, 64, 96, 128)),
+    hidden=(64, 64),
+    canonical=56.0,
+    proposals=(30, 60),
+    train_proposals=(60, 120),
+    most=40,
+    short=96,
+    long=128,
+)
 FACTORS = (
     ("inner_blocks", 0.1),
     ("cls_logits", 0.3),
@@ -72,3 +89,20 @@ def shapes_of_detector():
 def add_normalisation(shapes, name, width):
     for part in ("weight", "bias", "running_mean", "running_var"):
         shapes[f"{name}.{part}"] = (width,)
+
+
+def make_detector():
+    """The oracle's detector."""
+    spec = keras_senet.SEResNet18.spec
+    spec = replace(spec, depths=(1, 1, 1, 1), se=None, stem=Stem(pool="padded"))
+    backbone = keras_senet.SEResNet18.variant(spec)(
+        include_top=False, input_shape=(None, None, 3), weights=None
+    )
+    found = SPEC(backbone, "abcde")
+    arrays = make_weights(shapes_of_detector())
+    entries = {
+        name: Entry(array.shape, lambda array=array: array.astype("float32"))
+        for name, array in arrays.items()
+    }
+    torchvision.assign(found, entries, epsilon_of_zero=False)
+    return found

@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from keras_senet.detection import BoxedImages, evaluate
+from keras_senet.detection.data.truths import make_truth
 from keras_senet.detection.evaluation import FIGURES, compute
 
 ORACLE = np.load(Path(__file__).parent / "oracle" / "coco_eval.npz")
@@ -39,3 +41,42 @@ def test_a_perfect_result_is_one():
         if not a["iscrowd"]
     ]
     assert compute(truth, rows).figures["AP"] == pytest.approx(1)
+
+
+def images_of(detector, class_names, label, categories):
+    """One image, and as the truth in it what the detector finds with `label`."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "uint8")
+    (found,) = detector.detect([image])
+    boxes = found.boxes[found.classes == label][:1]
+    assert len(boxes)
+    number = class_names.index(detector.class_names[label])
+    truth = make_truth([(boxes[0].tolist(), number, 500.0, False)])
+    names = tuple(class_names)
+    return BoxedImages([image], [(60, 90)], [truth], names, [5], categories)
+
+
+def test_classes_may_have_another_order_and_numbers_that_are_none(detector, monkeypatch):
+    """As COCO's 80 classes, and the 90 places of torchvision's detector."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "uint8")
+    (found,) = detector.detect([image])
+    label = int(found.classes[0])
+    monkeypatch.setattr(detector, "class_names", ("a", "", "c", "d", "e"))
+    label = label if label != 1 else int(found.classes[found.classes != 1][0])
+    same = evaluate(detector, images_of(detector, "acde", label, (1, 2, 3, 4)))
+    other = evaluate(detector, images_of(detector, "edca", label, (7, 9, 11, 20)))
+    name = detector.class_names[label]
+    assert same.by_class[name] == other.by_class[name] > 0
+    assert set(other.by_class) == set("acde")
+    with pytest.raises(ValueError, match="has 4 classes, the images 3. Only one of both has: a"):
+        evaluate(detector, images_of(detector, "cde", max(label, 2), (1, 2, 3)))
+
+
+def test_an_image_is_evaluated_on_its_own_canvas(detector):
+    """Other images, which are larger, change nothing."""
+    random = np.random.default_rng(1)
+    images = [random.integers(0, 256, size, "uint8") for size in ((60, 90, 3), (128, 70, 3))]
+    together = list(detector.detect(images))
+    for image, found in zip(images, together, strict=True):
+        (alone,) = detector.detect([image])
+        for name in ("boxes", "scores", "classes"):
+            np.testing.assert_array_equal(getattr(found, name), getattr(alone, name))

@@ -6,7 +6,8 @@ import tensorflow as tf
 
 from keras_senet.detection import boxes as box
 from keras_senet.detection.canvas import prepare
-from keras_senet.detection.losses import Sampling, Truths, losses
+from keras_senet.detection.loss import Truths, losses
+from keras_senet.detection.spec import Sampling
 from keras_senet.detection.torchvision import BODY, TORCHVISION
 from keras_senet.weights.names import own_name
 

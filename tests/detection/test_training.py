@@ -25,7 +25,7 @@ import tensorflow as tf
 from little_scenes import RECIPE, digest, train
 
 from keras_senet import detection, training, weights
-from keras_senet.detection.losses import losses
+from keras_senet.detection.loss import losses
 from keras_senet.detection.trainer import Trainer
 from keras_senet.graphs import stages_of
 from keras_senet.runs.tables import Metrics

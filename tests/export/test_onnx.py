@@ -199,6 +199,13 @@ LAYERS = {
     "joined features": lambda x: layers.Concatenate()(
         [layers.Flatten()(x), layers.GlobalMaxPooling2D()(x)]
     ),
+    "joined rows": lambda x: layers.Concatenate(1)([layers.Reshape((-1, 2))(x)] * 2),
+    "rows": lambda x: layers.Reshape((-1, 4, 3))(layers.ZeroPadding2D(((0, 0), (1, 0)))(x)),
+    "a map of features": lambda x: layers.Conv2D(2, 3)(
+        layers.Reshape((6, 12, 4))(layers.Flatten()(x))
+    ),
+    "enlarged": lambda x: layers.UpSampling2D((2, 3))(layers.ZeroPadding2D(1)(x)),
+    "each second pixel": lambda x: layers.MaxPooling2D(1, 2)(x),
     "more channels": lambda x: PadChannels(7)(x),
     "shuffled": lambda x: ShuffleChannels(2)(x),
     "shaken": lambda x: ShakeShake()([x, layers.ReLU()(x)]),
@@ -236,6 +243,18 @@ def largest_error(model, path, layout, images):
     return np.abs(found - expected).max() / np.abs(expected).max()
 
 
+def test_a_layer_that_is_called_twice_has_one_kernel(tmp_path):
+    x = keras.Input((8, 8, 4))
+    convolve = layers.Conv2D(4, 3)
+    model = keras.Model(x, convolve(convolve(x)))
+    images = RANDOM.normal(size=(3, 8, 8, 4)).astype("float32")
+    assert largest_error(model, tmp_path / "file", "nhwc", images) <= 1e-5
+    kernels = [
+        each for each in onnx.load(tmp_path / "file").graph.initializer if len(each.dims) > 1
+    ]
+    assert len(kernels) == 1
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -244,7 +263,7 @@ def largest_error(model, path, layout, images):
         lambda x: layers.LeakyReLU()(x),
         lambda x: layers.ReLU(threshold=1.0)(x),
         lambda x: layers.Dense(3)(x),
-        lambda x: layers.UpSampling2D()(x),
+        lambda x: layers.UpSampling2D(interpolation="bilinear")(x),
         lambda x: 2 * x,
         lambda x: layers.Concatenate(axis=1)([x, x]),
     ],

@@ -115,6 +115,13 @@ FORMS = CLASSIFIERS | {"two outputs": two_outputs}
 built = functools.cache(lambda form: FORMS[form]())  # for tests that do not change it
 every_form = pytest.mark.parametrize("form", FORMS)
 every_classifier = pytest.mark.parametrize("form", CLASSIFIERS)
+# These stand for the others, which differ in what is around the network: those are slow tests where
+# a network is made or written again.
+STAND = ("flat", "within", "within, augmented", "sequential", "two outputs")
+some_forms = pytest.mark.parametrize(
+    "form",
+    [form if form in STAND else pytest.param(form, marks=pytest.mark.slow) for form in FORMS],
+)
 
 
 @pytest.fixture(autouse=True)
@@ -168,8 +175,15 @@ def reached(model, layer):
 # Weights
 
 
-@pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
-@every_form
+@pytest.mark.parametrize(
+    ("form", "ending"),
+    [
+        pytest.param(form, ending, marks=pytest.mark.slow if slow else ())
+        for form in FORMS
+        for ending in (".weights.h5", ".safetensors")
+        for slow in [ending == ".safetensors" and form not in STAND]
+    ],
+)
 def test_weights_load_into_an_equal_model_and_the_network_takes_its_part(form, ending, tmp_path):
     path, model, other = tmp_path / f"a{ending}", built(form), FORMS[form]()
     for variable in other.weights:
@@ -356,7 +370,7 @@ def test_parameters_and_multiply_adds_are_the_networks_and_the_heads(form):
     assert found.rescaled == alone.rescaled
 
 
-# 6 s each: three forms stand for the others, which differ in what is around the network.
+# 6 s each: three forms stand for the others.
 @pytest.mark.parametrize(
     "form",
     [
@@ -383,7 +397,7 @@ def test_pruning_changes_nothing_but_the_network(form):
     assert evaluate(half, dataset()).images.sum() == 12
 
 
-@every_form
+@some_forms
 def test_without_blocks_the_network_has_its_new_spec(form, tmp_path):
     model = built(form)
     plain = remove_se(model, stages=(2, 3))

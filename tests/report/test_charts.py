@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from keras_senet.report.charts import Axis, line_chart, value_axis
+from keras_senet.report.charts import Axis, line_chart, make_chart, value_axis
 
 
 @pytest.mark.parametrize(
@@ -63,8 +63,9 @@ def test_a_curve_is_straight_over_epochs_without_a_value():
     assert curve.end == (50, 52.38)
     assert [tick.text for tick in found.x_ticks] == ["1", "2", "3", "4", "5"]
     assert json.loads(found.readout) == {
+        "axis": "epoch",
         "at": [0, 25, 50],
-        "epochs": [1, 2, 3],
+        "points": [1, 2, 3],
         "texts": [["4.2", "–", "2.1"]],
     }
     assert found.description == "Loss by epoch. At the end: training 2.1."
@@ -78,10 +79,20 @@ def test_one_epoch_has_a_place():
 def test_long_runs_are_thinned_and_keep_their_end():
     found = chart([1000.0 - i for i in range(1234)][:999], epochs=2000)
     assert found.every == 2
-    assert found.epochs[-1] == 999
-    assert len(found.epochs) == 500
+    assert found.points[-1] == 999
+    assert len(found.points) == 500
 
 
 def test_no_values_no_chart():
     assert chart([math.nan, math.inf], epochs=2) is None
     assert chart([], epochs=2) is None
+
+
+def test_a_chart_over_something_else_is_summed_up_by_averages():
+    values = {"a": [1.0, 0.5, 0.0], "b": [0.5, 0.5, math.nan]}
+    axes = Axis(0.0, 1.0), Axis(0.0, 1.0)
+    options = {"form": ".2f", "averages": True}
+    found = make_chart("Precision", "recall", [0, 0.5, 1], values, axes, **options)
+    assert found.description == "Precision by recall. Average: a 0.50, b 0.50."
+    assert [curve.style for curve in found.curves] == ["curve0", "curve1"]
+    assert json.loads(found.readout)["points"] == [0, 0.5, 1]

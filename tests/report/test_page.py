@@ -127,7 +127,7 @@ def test_curves_go_through_the_metrics(root, trained):
     charts = list(section(root, "training").all("figure"))
     assert [chart.one("h3").text for chart in charts] == ["Loss", "Top-1 error", "Learning rate"]
     readout = json.loads(charts[1].attributes["data-readout"])
-    assert readout["epochs"] == [1, 2]
+    assert readout["points"] == [1, 2]
     assert readout["at"] == [0, 100]
     expected = [
         [f"{100 * (1 - float(row[name])):.2f}" for row in rows]
@@ -245,7 +245,7 @@ def test_gates_are_the_mean_over_images_block_by_block(root, trained):
     model = load_run(trained)
     found = gates(model).predict(model.preprocessing.normalize(digits("test").images), verbose=0)
     rows = root.one("table", id="blocks").rows()
-    assert [row[0] for row in rows] == [f"stage{stage}_block1_se" for stage in (1, 2, 3)]
+    assert [row[0] for row in rows] == [f"stage{stage}_block1_se" for stage in (1, 2)]
     for name, *figures in rows:
         channels = found[name].mean(axis=(0, 1, 2))
         expected = [len(channels), channels.mean(), *np.percentile(channels, (10, 90))]
@@ -274,7 +274,7 @@ def test_costs_stage_by_stage(root):
         [s.name, " × ".join(map(str, s.output_shape)), f"{s.parameters:,}", f"{s.multiply_adds:,}"]
         for s in counts.stages()
     ]
-    assert "3 SE blocks" in section(root, "cost").text
+    assert "2 SE blocks" in section(root, "cost").text
 
 
 def test_fields_that_differ_from_the_default_come_first(root):

@@ -58,7 +58,8 @@ def parts(folder, **options):
     return {split: set(data.load(folder, split, **options).listing()) for split in ("train", "val")}
 
 
-@pytest.mark.parametrize("engine", [Trainer, FitTrainer])
+# That Keras' loop continues is in test_fit.py, and its division below.
+@pytest.mark.parametrize("engine", [Trainer, pytest.param(FitTrainer, marks=pytest.mark.slow)])
 def test_a_part_is_kept_and_listed_and_a_continued_run_has_the_same(
     photos, tmp_path, capsys, engine
 ):
@@ -91,7 +92,7 @@ def test_images_that_are_added_or_removed_are_noticed(photos, tmp_path, capsys, 
     fields = RECIPES["digits"].override(dataset=str(photos), epochs=1, warmup_epochs=0.0)
     make(fields, tmp_path / "run", lower_batch=True)._begin_at(0)
     (tmp_path / "run" / "checkpoints").mkdir(exist_ok=True)
-    (tmp_path / "run" / "checkpoints" / "ckpt-1.index").touch()
+    (tmp_path / "run" / "checkpoints" / "ckpt-1.safetensors").touch()
     about = json.loads((tmp_path / "run" / "recipe.json").read_text())
     del about["class_names"]  # as in a run of an earlier version
     (tmp_path / "run" / "recipe.json").write_text(json.dumps(about))
@@ -195,16 +196,16 @@ def test_figures_of_each_class_are_written_and_shown(tmp_path, capsys, engine):
 
 
 @pytest.mark.parametrize(
-    ("fields", "batch_size"),
+    ("engine", "fields", "batch_size"),
     [
-        ({}, 20),
-        ({"accumulation": 8}, 16),
-        ({"mixup": 0.2, "accumulation": 2}, 20),
-        ({"mixup": 0.2, "validation_fraction": 0.3}, 16),
+        (Trainer, {}, 20),
+        (Trainer, {"accumulation": 8}, 16),
+        (Trainer, {"mixup": 0.2, "accumulation": 2}, 20),
+        (Trainer, {"mixup": 0.2, "validation_fraction": 0.3}, 16),
+        (FitTrainer, {"mixup": 0.2, "accumulation": 2}, 20),
     ],
     ids=str,
 )
-@pytest.mark.parametrize("engine", [Trainer, FitTrainer])
 def test_the_batch_size_is_lowered_to_the_images(photos, tmp_path, engine, fields, batch_size):
     for _ in range(2):
         given = recipe(photos, batch_size=64, **fields)
@@ -242,7 +243,7 @@ def test_a_batch_size_that_is_asked_for_is_not_lowered(photos, tmp_path, capsys)
     assert lowered.recipe.batch_size == 20
 
 
-@pytest.mark.parametrize("engine", ["trainer", "fit"])
+@pytest.mark.parametrize("engine", ["trainer", pytest.param("fit", marks=pytest.mark.slow)])
 def test_a_table_of_paths_and_labels(photos, tmp_path, capsys, engine):
     files = sorted(photos.rglob("*.png"))
     lines = [f"{file.relative_to(tmp_path)};{i % 3}" for i, file in enumerate(files)]

@@ -100,7 +100,7 @@ def test_an_extended_run_that_was_killed_ends_as_one_that_was_not(tmp_path, fiel
     for name in ("whole", "damaged"):
         train(tmp_path / name, recipe, max_steps=7, **often)
     train_and_kill(tmp_path / "damaged", longer, 4, restart=restart, **often)
-    for file in sorted(tmp_path.glob("damaged/checkpoints/ckpt-*.index"), key=_step)[-2:]:
+    for file in sorted(tmp_path.glob("damaged/checkpoints/ckpt-*.safetensors"), key=_step)[-2:]:
         file.write_bytes(b"damaged")
     again = train(tmp_path / "damaged", longer, restart=restart)  # the same command again
     assert_equal_runs(again, train(tmp_path / "whole", longer, restart=restart))

@@ -18,6 +18,7 @@ import keras_senet
 from keras_senet.data import Augmentation
 from keras_senet.graphs import stages_of
 from keras_senet.layers.shake_shake import ShakeShake
+from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import Recipe, Trainer
 from keras_senet.training.fit import FitTrainer
 
@@ -37,12 +38,21 @@ RECIPE = Recipe(
 )
 # From the image to the classes, and what stands for each in the names of layers
 GROUPS = ("stem", "stage1", "stage2", "stage3", "predictions")
+NETWORK = keras_senet.application(
+    SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10
+)
+
+
+@pytest.fixture(autouse=True)
+def three_stages(little_data_and_network, monkeypatch):
+    """One that is frozen, and two whose rates differ."""
+    monkeypatch.setattr(little, "NETWORK", NETWORK)
 
 
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory):
-    """Weights of the little network, for seven classes: the head is new."""
-    model = little.NETWORK(weights=None, classes=7)
+    """Weights of the network, for seven classes: the head is new."""
+    model = NETWORK(weights=None, classes=7)
     random = np.random.default_rng(3)
     for variable in model.weights:
         value = random.uniform(0.5, 1.5, variable.shape)
@@ -295,7 +305,7 @@ def test_both_engines_freeze_and_scale_rates(tmp_path, weights, engine):
 
 
 def test_stages_are_those_of_the_names():
-    model = little.NETWORK(weights=None)
+    model = NETWORK(weights=None)
     by_name = {layer.name: stage for layer, stage in stages_of(model).items()}
     assert by_name["stem_conv1"] == 0
     assert by_name["stage3_block1_se"] == 3

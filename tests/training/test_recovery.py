@@ -7,17 +7,20 @@ import re
 import shlex
 import shutil
 
+import keras
 import little
 import numpy as np
 import pytest
+import safetensors.numpy
 import tensorflow as tf
 from runs import ONE_EPOCH
 
 from keras_senet import cli
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import RECIPES, Recipe, Trainer
-from keras_senet.training.checkpoints import Checkpoints
+from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
 from keras_senet.training.fit import FitTrainer
+from keras_senet.training.tensor_file import DamagedTensorsError, read_tensors, write_tensors
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -27,18 +30,35 @@ RECIPE = Recipe(epochs=2, batch_size=16)
 
 def saved(folder, steps=(1, 2, 3), **options):
     """Checkpoints whose variable is the number of the step."""
-    value = tf.Variable(np.zeros(1000))
+    value = keras.Variable(np.zeros(1000), name="value")
     found = Checkpoints(
-        folder, **{"keep": 5, "every_steps": 0, "every_minutes": 0} | options, value=value
+        folder, **{"keep": 5, "every_steps": 0, "every_minutes": 0} | options, values=[value]
     )
     for step in steps:
         value.assign(np.full(1000, step))
-        found.save(step, 10.0 * step, 100.0 * step)
+        found.save(step, {"loss": 10.0 * step, "correct": 100.0 * step})
     return found, value
+
+
+def saved_by_tensorflow(folder, steps=(1, 2, 3)):
+    """The same by an earlier version."""
+    value = keras.Variable(np.zeros(1000), name="value")
+    state = {name: tf.Variable(0.0, dtype=tf.float64) for name in ("step", "loss", "correct")}
+    checkpoint = tf.train.Checkpoint(values=[value], state=state)
+    manager = tf.train.CheckpointManager(checkpoint, str(folder), max_to_keep=5)
+    for step in steps:
+        value.assign(np.full(1000, step))
+        for factor, variable in zip((1, 10, 100), state.values(), strict=True):
+            variable.assign(factor * step)
+        manager.save(checkpoint_number=step)
 
 
 def opened(folder, **options):
     return saved(folder, (), **options)
+
+
+def sums(step):
+    return {"loss": 10.0 * step, "correct": 100.0 * step}
 
 
 def cut(file):
@@ -59,30 +79,60 @@ DAMAGES = {
     "bit": flip_a_bit,
     "gone": lambda file: file.unlink(),
 }
+WRITERS = {
+    "safetensors": saved,
+    "index": saved_by_tensorflow,
+    "data-00000-of-00001": saved_by_tensorflow,
+}
 
 
-@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
-@pytest.mark.parametrize("ending", ["index", "data-00000-of-00001"])
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("ending", WRITERS)
 def test_of_damaged_checkpoints_the_newest_whole_one_is_taken(tmp_path, ending, damage):
-    saved(tmp_path)
-    damage(tmp_path / f"ckpt-3.{ending}")
+    WRITERS[ending](tmp_path)
+    DAMAGES[damage](tmp_path / f"ckpt-3.{ending}")
     found, value = opened(tmp_path)
-    assert found.restore() == (2, 20.0, 200.0)
+    assert found.restore() == (2, sums(2))
     np.testing.assert_array_equal(value, np.full(1000, 2))
-    (note,) = found.notes(2)
-    assert re.search(r"ckpt-3' is damaged \(.+\); continuing from step 2$", note), note
+    if (ending, damage) != ("safetensors", "gone"):  # then nothing tells that it was there
+        (note,) = found.notes(2)
+        assert re.search(r"ckpt-3' is damaged \(.+\); continuing from step 2$", note), note
     found.set_aside()
     assert found.latest == str(tmp_path / "ckpt-2")
-    assert list(tmp_path.glob("damaged-ckpt-3.*"))
-    found.save(3, 1.0, 2.0)
+    assert bool(list(tmp_path.glob("damaged-ckpt-3.*"))) == bool(found.damaged)
+    found.save(3, {"loss": 1.0, "correct": 2.0})
     again, _ = opened(tmp_path)
-    assert again.restore() == (3, 1.0, 2.0)
+    assert again.restore() == (3, {"loss": 1.0, "correct": 2.0})
     assert again.damaged == {}
 
 
-def test_damaged_checkpoints_alone_are_refused_and_kept(tmp_path):
-    saved(tmp_path)
-    for file in tmp_path.glob("*.data*"):
+def test_any_bit_and_any_length_but_the_right_one_is_damage(tmp_path):
+    """Of a small file, and what the library of the format reads of it."""
+    path = tmp_path / "small.safetensors"
+    arrays = {"a/b": np.arange(3, dtype="float32"), "n": np.array(7), "none": np.zeros((0, 2))}
+    write_tensors(path, arrays, {"text": "x"})
+    loaded = safetensors.numpy.load_file(path)
+    content = path.read_bytes()
+    assert loaded.keys() == arrays.keys()
+    for found in (loaded, read_tensors(path)[0]):
+        for name, value in arrays.items():
+            np.testing.assert_array_equal(found[name], value)
+            assert found[name].dtype == value.dtype
+    changed = [content[:length] for length in range(len(content))]
+    for place in range(len(content) * 8):
+        wrong = bytearray(content)
+        wrong[place // 8] ^= 1 << place % 8
+        changed.append(bytes(wrong))
+    for wrong in (*changed, content + b"\0"):
+        path.write_bytes(wrong)
+        with pytest.raises(DamagedTensorsError):
+            read_tensors(path)
+
+
+@pytest.mark.parametrize("write", [saved, saved_by_tensorflow])
+def test_damaged_checkpoints_alone_are_refused_and_kept(tmp_path, write):
+    write(tmp_path)
+    for file in (*tmp_path.glob("*.data*"), *tmp_path.glob("*.safetensors")):
         cut(file)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(ValueError, match=r"is damaged \(.+\); remove it to begin again"):
@@ -90,37 +140,28 @@ def test_damaged_checkpoints_alone_are_refused_and_kept(tmp_path):
     assert sorted(tmp_path.iterdir()) == before
     for file in before:
         file.unlink() if file.name.startswith("ckpt") else None
-    with pytest.raises(
-        ValueError, match="is damaged.*names no checkpoint"
-    ):  # the list of TensorFlow's has some
-        opened(tmp_path)[0].restore()
+    if write is saved_by_tensorflow:  # its list has some
+        with pytest.raises(ValueError, match="is damaged.*names no checkpoint"):
+            opened(tmp_path)[0].restore()
 
 
 @pytest.mark.parametrize(
     "content", [None, b"", b"<html>", b"\0" * 50, b'model_checkpoint_path: "ckpt-9"\n']
 )
-def test_checkpoints_are_found_without_tensorflows_list(tmp_path, content):
-    saved(tmp_path, keep=2)
+def test_checkpoints_of_tensorflow_are_found_without_its_list(tmp_path, content):
+    saved_by_tensorflow(tmp_path)
     state = tmp_path / "checkpoint"
-    assert tf.train.latest_checkpoint(tmp_path) == str(tmp_path / "ckpt-3")
     state.unlink() if content is None else state.write_bytes(content)
-    found, _ = opened(tmp_path, keep=2)
-    assert found.restore()[0] == 3
-    found.save(4, 0.0, 0.0)
-    assert sorted(file.stem for file in tmp_path.glob("*.index")) == ["ckpt-3", "ckpt-4"]
-    assert tf.train.latest_checkpoint(tmp_path) == str(tmp_path / "ckpt-4")
-
-
-def test_what_tensorflows_manager_saved_is_restored(tmp_path):
-    """As this package did before it looked for the files itself."""
-    found, value = opened(tmp_path)
-    value.assign(np.full(1000, 7))
-    found.state["step"].assign(7)
-    whole = tf.train.Checkpoint(value=value, state=found.state)
-    tf.train.CheckpointManager(whole, str(tmp_path), max_to_keep=2).save(checkpoint_number=7)
-    again, restored = opened(tmp_path)
-    assert again.restore() == (7, 0.0, 0.0)
-    np.testing.assert_array_equal(restored, value)
+    found, value = opened(tmp_path, keep=2)
+    assert found.restore() == (3, sums(3))
+    np.testing.assert_array_equal(value, np.full(1000, 3))
+    found.save(4, {})
+    assert list_steps(tmp_path) == [3, 4]
+    found.save(5, {})
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "ckpt-4.safetensors",
+        "ckpt-5.safetensors",
+    }
 
 
 def test_an_interrupted_write_is_no_checkpoint(tmp_path):
@@ -131,21 +172,38 @@ def test_an_interrupted_write_is_no_checkpoint(tmp_path):
     folder.mkdir()
     (folder / "part-00000-of-00001.data-00000-of-00001").write_bytes(b"half")
     (tmp_path / "ckpt-4.data-00000-of-00001").write_bytes(b"half")
+    (tmp_path / ".partial-12345678-ckpt-5.safetensors").write_bytes(b"half")
     unfinished, _ = opened(tmp_path)
-    assert unfinished.restore() == (0, 0.0, 0.0)
+    assert unfinished.restore() == (0, {})
+    assert not has_checkpoint(tmp_path)
     saved(tmp_path)
+    assert has_checkpoint(tmp_path)
     found, _ = opened(tmp_path)
     assert found.restore()[0] == 3
     assert found.notes(3) == []
-    (tmp_path / "ckpt-3_temp").mkdir()
-    assert opened(tmp_path)[0].restore()[0] == 3
     found.set_aside()
-    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} == {
-        "checkpoint",
-        "ckpt-1",
-        "ckpt-2",
-        "ckpt-3",
-    }
+    names = {path.name for path in tmp_path.iterdir()}
+    assert names == {f"ckpt-{step}.safetensors" for step in (1, 2, 3)}
+
+
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    """Its recipe differs, or its variables; more epochs are the same run."""
+    saved(tmp_path, recipe=RECIPE)
+    assert opened(tmp_path, recipe=RECIPE.override(epochs=9))[0].restore()[0] == 3
+    for fields, said in (
+        ({"precision": "mixed_float16"}, "precision is 'float32' there, 'mixed_float16' here"),
+        ({"model": "SEResNet32"}, "model is 'SEResNet20' there, 'SEResNet32' here"),
+    ):
+        with pytest.raises(ValueError, match=rf"ckpt-3' is of another run: {said}$"):
+            opened(tmp_path, recipe=RECIPE.override(**fields))[0].restore()
+    for other, said in (
+        (keras.Variable(np.zeros(10), name="value"), "float64 [1000]' there, 'float64 [10]' here"),
+        (keras.Variable(np.zeros(1000), name="other"), "values/other is None there"),
+        (keras.Variable(np.zeros(1000), name="value", dtype="float16"), "float16 [1000]' here"),
+    ):
+        found = Checkpoints(tmp_path, keep=1, every_steps=0, every_minutes=0, values=[other])
+        with pytest.raises(ValueError, match=re.escape(said)):
+            found.restore()
 
 
 # --- whole runs
@@ -173,10 +231,9 @@ def test_everything_at_once_is_recovered_to_the_last_bit(tmp_path, whole, capsys
     damaged = tmp_path / "damaged"
     copy_run(whole.workdir.path, damaged)
     checkpoints = damaged / "checkpoints"
-    cut(checkpoints / "ckpt-10.data-00000-of-00001")
-    (checkpoints / "ckpt-9.index").unlink()
-    DAMAGES["zeros"](checkpoints / "ckpt-8.index")
-    (checkpoints / "checkpoint").unlink()
+    cut(checkpoints / "ckpt-10.safetensors")
+    DAMAGES["bit"](checkpoints / "ckpt-9.safetensors")
+    DAMAGES["zeros"](checkpoints / "ckpt-8.safetensors")
     table = damaged / "metrics.csv"
     table.write_bytes(table.read_bytes()[:-10] + b"\0\0\0")
     continued = Trainer(RECIPE, damaged, verbose=False, keep=20)
@@ -252,7 +309,8 @@ def test_a_damaged_recipe_can_be_restored(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "name", ["checkpoints/ckpt-3.index", "backup/latest.weights.h5", "metrics.csv", "model.keras"]
+    "name",
+    ["checkpoints/ckpt-3.safetensors", "backup/latest.weights.h5", "metrics.csv", "model.keras"],
 )
 def test_what_a_run_left_is_not_taken_for_a_new_one(tmp_path, name):
     (tmp_path / name).parent.mkdir(exist_ok=True)

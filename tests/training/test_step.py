@@ -100,8 +100,8 @@ def test_steps_are_the_arithmetic_of_the_recipe(tmp_path, fields, strategy, part
     for variable, value in zip(trainer.model.trainable_variables, expected, strict=True):
         np.testing.assert_allclose(variable.numpy(), value, rtol=2e-4, atol=2e-6)
     for variable in trainer.model.non_trainable_variables:
-        copies = trainer.strategy.experimental_local_results(variable.value)
-        assert len(copies) == trainer.strategy.num_replicas_in_sync
+        copies = trainer.devices.strategy.experimental_local_results(variable.value)
+        assert len(copies) == trainer.devices.replicas
         for copy in copies:
             np.testing.assert_array_equal(copy.numpy(), copies[0].numpy())
 

@@ -11,7 +11,8 @@ import runs
 import tensorflow as tf
 
 from keras_senet import cli
-from keras_senet.training.strategies import Workers
+from keras_senet.training.backends.tensorflow import Devices
+from keras_senet.training.tensor_file import read_tensors
 
 LITTLE = (little.__file__,)
 FLAGS = shlex.split(
@@ -39,12 +40,12 @@ class TwoWorkers:
 
 
 def test_workers_that_continue_from_different_checkpoints_are_refused():
-    first, second = (Workers(TwoWorkers(task, other=5)) for task in (0, 1))
+    first, second = (Devices(TwoWorkers(task, other=5)) for task in (0, 1))
     assert (first.is_chief, second.is_chief) == (True, False)
     second.check_equal(5, "different")
     with pytest.raises(ValueError, match="different"):
         second.check_equal(3, "different")
-    alone = Workers(tf.distribute.get_strategy())
+    alone = Devices(tf.distribute.get_strategy())
     alone.check_equal(3, "different")
     assert (alone.several, alone.is_chief) == (False, True)
 
@@ -69,13 +70,10 @@ def test_two_workers_train_as_one_stop_at_one_step_and_continue(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     stop(two)
     assert cli.main(["train", "--workdir", str(one), "--quiet", *FLAGS, "--max-steps", "3"]) == 0
-    first, second = (tf.train.load_checkpoint(f / "checkpoints" / "ckpt-3") for f in (one, two))
-    # Of weights that an optimizer has, too, the name is the optimizer's.
-    names = [name for name in first.get_variable_to_shape_map() if "VARIABLE_VALUE" in name]
-    assert len(names) > 40
-    for name in names:
-        a, b = first.get_tensor(name), second.get_tensor(name)
-        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5, err_msg=name)
+    first, second = (read_tensors(f / "checkpoints" / "ckpt-3.safetensors")[0] for f in (one, two))
+    assert len(first) > 40
+    for name, value in first.items():
+        np.testing.assert_allclose(value, second[name], rtol=1e-5, atol=1e-5, err_msg=name)
     stopped = max(int(name.split("-")[1].split(".")[0]) for name in runs.checkpoints(two))
     assert runs.finish(*start(two, *LONG, "--max-steps", stopped + 3)) == [0, 0]
     assert (two / "model.keras").exists()

@@ -9,6 +9,7 @@ import io
 import json
 import os
 import re
+import tempfile
 import threading
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +21,13 @@ import onnxruntime
 import pytest
 from gated import with_random_weights
 from onnx import TensorProto, helper, numpy_helper
+from oracle_weights import make_detector
 from PIL import Image
 from tiny import TINY
 
 from keras_senet import application, export
+from keras_senet.export.detector import exporting
+from keras_senet.export.detector.onnx import write as write_detector
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.preprocessing import Preprocessing
 
@@ -673,3 +677,73 @@ def test_the_keyboard_reaches_everything(visit):
         svg for svg in page.locator("svg").all() if "mean" not in svg.get_attribute("aria-label")
     ]
     assert unnamed == []
+
+
+# Detectors
+
+
+@pytest.fixture(scope="module")
+def detector():
+    """The bytes of an ONNX file as `to_onnx` writes it of a detector."""
+    keras_detector = make_detector()
+    canvases = [(128, 128)]
+    about = exporting.describe_file(keras_detector, canvases)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "detector.onnx")
+        write_detector(exporting.fold_detector(keras_detector), canvases, about, path)
+        return path.read_bytes(), keras_detector.preprocessing
+
+
+def test_boxes_are_those_of_python(visit, detector):
+    content, preprocessing = detector
+    pixels = picture(96, 128, seed=3)  # of the size that it is resized to
+    images = np.zeros((1, 128, 128, 3), "float32")
+    images[0, :96] = (pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std)
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    outputs = session.run(names, {"images": images, "size": np.int32([96, 128])})
+    expected = dict(zip(names, outputs, strict=True))
+    shown = expected["scores"] >= 0.5
+    assert 0 < shown.sum() < expected["count"]
+    page = visit()
+    page.drop("detector.onnx", content)
+    page.drop("picture.png", png(pixels), "image/png")
+    assert page.message == ""
+    indices, classes, values = zip(*page.results, strict=True)
+    assert list(indices) == expected["classes"][shown].tolist()
+    assert list(classes) == ["abcde"[index] for index in indices]
+    np.testing.assert_allclose(values, expected["scores"][shown], atol=1e-4)
+    rows = page.locator("#results li").all()
+    boxes = [list(map(float, row.get_attribute("data-box").split())) for row in rows]
+    np.testing.assert_allclose(boxes, expected["boxes"][shown], atol=1e-2)
+    assert f"{expected['count'] - shown.sum()} more" in page.locator("#results-note").text_content()
+    assert "128 × 128 × 3" in page.locator("#about").text_content()
+    assert page.locator("#gates").is_hidden()
+    # Below the picture and beside the boxes there is nothing but border.
+    (red,) = page.page.evaluate(
+        "[document.querySelector('#crop').getContext('2d').getImageData(0, 127, 1, 1).data[0]]"
+    )
+    assert red == 0
+
+
+def test_boxes_of_an_enlarged_picture_are_in_its_own_pixels(visit, detector):
+    content, _ = detector
+    pixels = np.kron(picture(96, 128, seed=3), np.ones((3, 3, 1), np.uint8))
+    page = visit()
+    page.drop("detector.onnx", content)
+    page.drop("picture.png", png(pixels), "image/png")
+    rows = page.locator("#results li").all()
+    boxes = np.array([row.get_attribute("data-box").split() for row in rows], float)
+    assert 128 < boxes[:, 2].max() <= 384
+    assert 96 < boxes[:, 3].max() <= 288
+    assert "96 × 128 of 128 × 128" in page.locator("#seen").text_content()
+
+
+def test_a_detector_that_does_not_say_how_pictures_are_prepared(visit, detector):
+    model = onnx.load_from_string(detector[0])
+    for entry in model.metadata_props:
+        if entry.key == "preprocessing":
+            entry.value = '{"mean": [1, 2], "std": [1]}'
+    page = visit()
+    page.drop("detector.onnx", model.SerializeToString())
+    assert "do not say how pictures are prepared" in page.message

@@ -9,7 +9,7 @@ import pytest
 import keras_senet
 from keras_senet import models, networks
 from keras_senet.weights import Checkpoint, resolve
-from keras_senet.weights.registry import CHECKPOINTS
+from keras_senet.weights.registry import CHECKPOINTS, list_packaged
 
 
 def test_every_row_is_of_a_network_with_its_number_of_parameters():
@@ -32,7 +32,7 @@ def test_parameters_are_those_of_the_network():
 
 
 def test_list_weights():
-    assert keras_senet.list_weights() == CHECKPOINTS
+    assert keras_senet.list_weights() == (*CHECKPOINTS, *list_packaged())
     assert len(CHECKPOINTS) == 23
     tags = [checkpoint.tag for checkpoint in keras_senet.list_weights("SEResNet50")]
     assert tags == ["imagenet", "imagenet-a1", "imagenet-a2", "imagenet-a3", "imagenet-ra2"]
@@ -40,7 +40,8 @@ def test_list_weights():
         "SEResNet50"
     )
     with pytest.raises(
-        ValueError, match="`model` has no published weights; these have: SEResNet18.*SEMobileNet"
+        ValueError,
+        match="`model` has no published weights; these have: SEResNet18.*20.*SEMobileNet",
     ):
         keras_senet.list_weights("SEMobileNet")
 

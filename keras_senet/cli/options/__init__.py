@@ -1,5 +1,13 @@
 """What each command takes, as data: the flags, their help and their checks come from here."""
 
+from keras_senet.cli.options.detection import (
+    DetectConvertOptions,
+    DetectEvaluateOptions,
+    DetectExportOptions,
+    DetectPredictOptions,
+    DetectTrainOptions,
+    ScenesOptions,
+)
 from keras_senet.cli.options.export import ExportOptions
 from keras_senet.cli.options.networks import (
     ConvertOptions,
@@ -35,4 +43,10 @@ CLASSES: dict[str, type[Options]] = {
     "prune": PruneOptions,
     "report": ReportOptions,
     "export": ExportOptions,
+    "detect train": DetectTrainOptions,
+    "detect evaluate": DetectEvaluateOptions,
+    "detect predict": DetectPredictOptions,
+    "detect export": DetectExportOptions,
+    "detect scenes": ScenesOptions,
+    "detect convert": DetectConvertOptions,
 }

@@ -59,7 +59,7 @@ class WeightsOptions(Options):
 class ImageOptions(Options):
     """
     Images:
-    dataset     digits, a tfds name, a folder or a CSV file; default: the run's own, else
+    dataset     digits, a tfds name, a folder, a CSV or .npz file; default: the run's own, else
                 imagenet2012
     split       train, val, test (where the dataset has none: val, or all images of one that is not
                 split, but for a run that divided it), or all

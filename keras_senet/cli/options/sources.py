@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_senet.networks import read_table
-from keras_senet.runs import RECIPE
+from keras_senet.runs import DETECTION, RECIPE
+from keras_senet.runs.record import read_task
 
 # What the names of files of each kind end in
 KINDS = {
@@ -19,6 +20,13 @@ KINDS = {
     ".tflite": "tflite",
 }
 EXPORTED = ("onnx", "tflite", "savedmodel")
+# The same of detectors
+DETECTORS = {
+    ".safetensors": "detector",
+    **dict.fromkeys((".pth", ".pt", ".bin", ".ckpt", ".pth.tar", ".pt.tar"), "detector"),
+    ".onnx": "onnx",
+    ".tflite": "tflite",
+}
 HUB = "hf://"
 ACCEPTED = (
     "a constructor's name (`keras-senet list`), a training work directory, a .keras file, or a "
@@ -27,6 +35,13 @@ ACCEPTED = (
 ACCEPTED_TO_RUN = (
     ACCEPTED.replace(" or a file of weights", " a file of weights")
     + ", or an exported .onnx or .tflite file or SavedModel folder"
+)
+DETECTOR = (
+    "a work directory of `keras-senet detect train`, a detector's .safetensors file, or "
+    "torchvision's fasterrcnn_resnet50_fpn (.pth)"
+)
+DETECTOR_TO_RUN = DETECTOR.replace(" or torch", " torch") + (
+    ", or an exported .onnx or .tflite file or SavedModel folder"
 )
 
 
@@ -59,6 +74,29 @@ def find_source(argument: str, text: str, *, exported: bool = False) -> Source:
             f"{argument} must be {ACCEPTED_TO_RUN if exported else ACCEPTED}. Received: {text!r}, "
             f"which holds no training run: there is no {RECIPE}"
         )
+    return Source(kind, text)
+
+
+def find_detector(argument: str, text: str, *, exported: bool = False) -> Source:
+    """The `Source` of a detector; nothing is opened but the recipe of a work directory. Arguments
+    and errors as for `find_source`; its kind is "run", "detector", or that of an exported file.
+    """
+    path, accepted = Path(text), DETECTOR_TO_RUN if exported else DETECTOR
+    if (path / RECIPE).is_file():
+        if read_task(path) != DETECTION:
+            raise ValueError(
+                f"{argument} must be {accepted}. Received: {text!r}, a training run of a classifier"
+            )
+        return Source("run", text)
+    kind = next((kind for ending, kind in DETECTORS.items() if text.endswith(ending)), None)
+    if (path / "saved_model.pb").is_file():
+        kind = "savedmodel"
+    elif not path.is_file():
+        kind = None
+    if kind is None or (kind in EXPORTED and not exported):
+        why = f", which holds no training run: there is no {RECIPE}" if path.is_dir() else ""
+        why = why or ("" if path.exists() else ", which does not exist")
+        raise ValueError(f"{argument} must be {accepted}. Received: {text!r}{why}")
     return Source(kind, text)
 
 

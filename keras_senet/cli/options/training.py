@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
@@ -40,7 +40,8 @@ class QuickstartOptions(Options):
 @dataclass(frozen=True, kw_only=True)
 class DataOptions(Printed):
     """
-    dataset       a folder of class folders, a CSV file of paths and labels, or a tfds name
+    dataset       a folder of class folders, a CSV file of paths and labels, a .npz file of arrays,
+                  or a tfds name
     data_dir      where tfds datasets are
     headers_only  do not decode images: quick, but damage after the header and near duplicates are
                   not found
@@ -64,13 +65,13 @@ class DataOptions(Printed):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainOptions(Options):
-    """`changed` are the names of the recipe's fields that flags give.
+class RunOptions(Options):
+    """`changed` are the names of the recipe's fields that flags give, `base` is the recipe without
+    them.
 
     Run:
     workdir             where the run is written, and continued if there is one
     data_dir            where tensorflow_datasets has its data; default: its own
-    engine              "fit" is Keras' own loop; default: the run's own, else "trainer"
     strategy            over which devices
     logical_cpus        split the CPU, to try `--strategy mirrored` without GPUs
     max_steps           stop after this step of the run
@@ -78,19 +79,12 @@ class TrainOptions(Options):
     checkpoint_minutes  also by time
     keep                checkpoints that are kept
     evaluate_epochs     how often; 0: at the end
-    skip_corrupt        leave out images that cannot be used, and list them
     tensorboard         write event files for TensorBoard
-    restart             with more --epochs than the run has: begin the schedule of the learning rate
-                        again, from the last weights; the rate and its schedule may then change, too
-    find_rate           try rising learning rates on the recipe's images, and write rates.csv and
-                        rates.png; no run is begun
     quiet               no progress bar
     """
 
     workdir: str
-    recipe: Recipe
     data_dir: str | None = None
-    engine: Literal["trainer", "fit"] | None = None
     strategy: Literal["auto", "none", "mirrored"] = "auto"
     logical_cpus: int | None = None
     max_steps: int | None = None
@@ -98,16 +92,49 @@ class TrainOptions(Options):
     checkpoint_minutes: float = 10.0
     keep: int = 2
     evaluate_epochs: int = 1
-    skip_corrupt: bool = False
     tensorboard: bool = False
-    restart: bool = False
-    find_rate: bool = False
     quiet: bool = False
     changed: ClassVar[frozenset[str]] = frozenset()
+    base: ClassVar[Any] = None
 
     def __post_init__(self):
         check(self, max_steps=1, checkpoint_steps=0, keep=1, evaluate_epochs=0, logical_cpus=1)
         check(self, checkpoint_minutes=0)
+
+    @property
+    def trainer(self) -> dict[str, Any]:
+        """The arguments of a trainer that are named as these options are, and `lower_batch`."""
+        names = ("data_dir", "max_steps", "evaluate_epochs", "tensorboard")
+        common = {name: getattr(self, name) for name in names}
+        return common | {
+            "verbose": not self.quiet,
+            "lower_batch": "batch_size" not in self.changed,
+        }
+
+    @property
+    def checkpoints(self) -> dict[str, Any]:
+        """The same arguments of the package's own trainer only."""
+        names = ("strategy", "checkpoint_steps", "checkpoint_minutes", "keep")
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions(RunOptions):
+    """
+    Run:
+    engine              "fit" is Keras' own loop; default: the run's own, else "trainer"
+    skip_corrupt        leave out images that cannot be used, and list them
+    restart             with more --epochs than the run has: begin the schedule of the learning rate
+                        again, from the last weights; the rate and its schedule may then change, too
+    find_rate           try rising learning rates on the recipe's images, and write rates.csv and
+                        rates.png; no run is begun
+    """
+
+    recipe: Recipe
+    engine: Literal["trainer", "fit"] | None = None
+    skip_corrupt: bool = False
+    restart: bool = False
+    find_rate: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -156,7 +183,7 @@ class ReportOptions(ImageOptions):
     output   the page's file; default: report.html in WORKDIR
 
     Images:
-    dataset        digits, a tfds name, a folder or a CSV file; default: the run's own
+    dataset        digits, a tfds name, a folder, a CSV or .npz file; default: the run's own
     split          of which images
     no_evaluation  without what needs the dataset: confusions, classes, Grad-CAM, gates and
                    suspects.csv, the likely wrong labels

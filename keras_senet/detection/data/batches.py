@@ -19,6 +19,7 @@ from keras_senet.images.decoding import describe_error
 from keras_senet.preprocessing import Preprocessing
 
 AHEAD = 2  # micro-batches that wait for the network
+PER_CORE = 2  # images that are decoded at the same time: of 800 x 1333 pixels, each takes 13 MB
 ORDER, BATCHES, FLIP, SIDE = range(4)  # what is drawn
 
 
@@ -137,7 +138,8 @@ class DetectionBatches:
                 for value, shape in zip(found, shapes, strict=True)
             )
 
-        examples = map_decoding(counts.map(plan_in_graph).unbatch(), self._make_example)
+        plans = counts.map(plan_in_graph).unbatch()
+        examples = map_decoding(plans, self._make_example, PER_CORE)
         return set_options(examples.batch(size, drop_remainder=True).prefetch(AHEAD))
 
     def indices(self, step: int, skip: Set[int] = frozenset()) -> np.ndarray:

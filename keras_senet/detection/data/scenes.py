@@ -4,6 +4,7 @@ They show that a detector learns and exports; they are no benchmark.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -59,16 +60,16 @@ def load_scenes(split: str, count: int | None = None, seed: int = 0) -> BoxedIma
     )
 
 
-def write_scenes(folder: str | Path) -> None:
+def write_scenes(folder: str | Path, counts: Mapping[str, int] | None = None) -> None:
     """Writes the scenes as PNG files, with a JSON file of COCO for each split: `train.json`,
-    `test.json` and `images/`.
+    `test.json` and `images/`. `counts` says how many each has; None is as in `load_scenes`.
     """
     import tensorflow as tf
 
     folder = Path(folder)
     (folder / "images").mkdir(parents=True, exist_ok=True)
-    for split in COUNTS:
-        scenes = load_scenes(split)
+    for split, count in (COUNTS if counts is None else counts).items():
+        scenes = load_scenes(split, count)
         content = scenes.to_coco()
         for entry, image in zip(content["images"], scenes.images, strict=True):
             entry["file_name"] = f"{split}{entry['id']:04d}.png"

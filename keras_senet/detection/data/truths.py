@@ -2,7 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,6 +98,41 @@ class BoxedImages:
             raise ValueError(f"it has {width} x {height} pixels, and its boxes are for {w} x {h}")
         return image
 
+    def subset(self, indices: Sequence[int]) -> "BoxedImages":
+        """The images of these indices."""
+        chosen = {
+            each: [getattr(self, each)[int(i)] for i in indices]
+            for each in ("images", "sizes", "truths", "ids", "names")
+            if len(getattr(self, each))
+        }
+        return replace(self, **chosen)
+
+    def with_classes(self, class_names: Sequence[str]) -> "BoxedImages":
+        """The same images with the numbers that a detector's classes have: `class_names`, of which
+        those that are "" are no class.
+
+        Raises:
+            ValueError: if these are other classes.
+        """
+        if tuple(class_names) == self.class_names:
+            return self
+        numbers = {name: number for number, name in enumerate(class_names) if name}
+        if other := sorted(numbers.keys() ^ set(self.class_names)):
+            named = ", ".join(other[:5]) + (", ..." if len(other) > 5 else "")
+            raise ValueError(
+                f"The detector has {len(numbers):,} classes, the images {len(self.class_names):,}. "
+                f"Only one of both has: {named}"
+            )
+        order = np.array([numbers[name] for name in self.class_names], "int64")
+        truths = [truth._replace(classes=order[truth.classes]) for truth in self.truths]
+        categories = dict(zip(self.class_names, self.categories, strict=True))
+        return replace(
+            self,
+            truths=truths,
+            class_names=tuple(class_names),
+            categories=tuple(categories.get(name, 0) for name in class_names),
+        )
+
     def listing(self) -> dict[str, int]:
         """What identifies the images: how many, and a checksum of their sizes and boxes."""
         parts = [np.asarray(self.sizes, "<i8").tobytes()]
@@ -129,6 +164,7 @@ class BoxedImages:
             "categories": [
                 {"id": number, "name": name}
                 for number, name in zip(self.categories, self.class_names, strict=True)
+                if name
             ],
         }
 

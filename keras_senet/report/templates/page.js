@@ -34,7 +34,7 @@ for (const table of document.querySelectorAll("table.sortable")) {
 }
 
 for (const chart of document.querySelectorAll(".chart")) {
-  const { at, epochs, texts } = JSON.parse(chart.dataset.readout);
+  const { axis, at, points, texts } = JSON.parse(chart.dataset.readout);
   const area = chart.querySelector(".area");
   const pointer = chart.querySelector(".pointer");
   const values = [...chart.querySelectorAll(".value")];
@@ -46,7 +46,7 @@ for (const chart of document.querySelectorAll(".chart")) {
     const nearest = at.reduce((best, each, i) => (Math.abs(each - x) < Math.abs(at[best] - x) ? i : best), 0);
     pointer.hidden = false;
     pointer.style.left = `${at[nearest]}%`;
-    chart.querySelector(".at").textContent = `epoch ${epochs[nearest]}`;
+    chart.querySelector(".at").textContent = `${axis} ${points[nearest]}`;
     values.forEach((value, i) => (value.textContent = texts[i][nearest]));
   });
   area.addEventListener("pointerleave", () => {

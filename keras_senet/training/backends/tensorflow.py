@@ -1,30 +1,112 @@
-"""The arithmetic of one training step, on all replicas."""
+"""Training on TensorFlow: one step on all replicas of a `tf.distribute.Strategy`."""
 
 import contextlib
-from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+import functools
+import os
+from collections.abc import Iterable, Sequence, Set
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers, keep_gradients_local
 from keras_senet.training.average import Average
 from keras_senet.training.objective import Objective
-from keras_senet.training.phases import Phase, fixed
+from keras_senet.training.optimizer import is_decayed
+from keras_senet.training.phases import Phase, find_phase, fixed
 from keras_senet.training.seeds import StepSeeds
+from keras_senet.training.totals import Outcome
 
 fold_in = tf.random.experimental.stateless_fold_in
 
 
-class Outcome(NamedTuple):
-    """What a step returns, float32: mean loss, the figures of its objective by name, whether it
-    failed, whether a worker is to stop.
+class Devices:
+    """Where training runs: one device, several, or several machines.
+
+    strategy   a `tf.distribute.Strategy`, or the name of one: "auto" is several workers if
+               TF_CONFIG names them, all GPUs if there are several
+    replicas   how many replicas share a batch
+    several    whether several processes train together
+    is_chief   whether this one writes the work directory
+    pipelines  what can make its batches, as `Recipe.pipeline` names it, the preferred one first
     """
 
-    loss: tf.Tensor
-    figures: Mapping[str, tf.Tensor]
-    failed: tf.Tensor
-    stop: tf.Tensor
+    lost: tuple[type[BaseException], ...] = (tf.errors.OpError,)
+
+    def __init__(self, strategy: Any = "auto"):
+        self.strategy = make_strategy(strategy) if isinstance(strategy, str) else strategy
+        resolver = getattr(self.strategy, "cluster_resolver", None)
+        self.replicas = self.strategy.num_replicas_in_sync
+        self.several = resolver is not None
+        self.is_chief = resolver is None or not resolver.task_id
+        self.pipelines = ("tf.data", "device") if self.replicas == 1 else ("tf.data",)
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Within, the network is built."""
+        return self.strategy.scope()
+
+    def check_equal(self, number: int, message: str) -> None:
+        """Raises ValueError with the message unless all workers pass the same number."""
+        if self.several:
+            total = self._add(lambda: tf.constant(number, tf.int64))
+            if int(total) != number * self.replicas:
+                raise ValueError(message)
+
+    def barrier(self) -> None:
+        """Waits for all workers: one that ends before the others would end them."""
+        if self.several:
+            self._add(lambda: tf.constant(1.0))
+
+    def _add(self, make_number):
+        return self.strategy.reduce("SUM", self.strategy.run(make_number), axis=None)
+
+    def distribute(self, data: Any, first: int, last: int, skip: Set[int]) -> Iterable[Any]:
+        """The batches of the steps from `first` to `last`, as a step takes them."""
+
+        def batches(context=None):
+            parts = None
+            if context:
+                count = self.replicas // context.num_input_pipelines
+                start = context.input_pipeline_id * count
+                parts = range(start, start + count)
+            return data.batches(first, last, replicas=self.replicas, parts=parts, skip=skip)
+
+        if self.replicas == 1:
+            return batches()
+        return self.strategy.distribute_datasets_from_function(batches)
+
+
+def split_cpu(count: int) -> None:
+    """Makes so many devices of the CPU, before TensorFlow starts."""
+    (cpu,) = tf.config.list_physical_devices("CPU")
+    devices = [tf.config.LogicalDeviceConfiguration()] * count
+    tf.config.set_logical_device_configuration(cpu, devices)
+
+
+STRATEGIES = ("auto", "none", "mirrored")
+
+
+def make_strategy(name: str = "auto") -> tf.distribute.Strategy:
+    """The strategy of this name: see `Devices`."""
+    check_choice("strategy", name, STRATEGIES)
+    if name == "auto" and "TF_CONFIG" in os.environ:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    kind = "GPU" if tf.config.list_logical_devices("GPU") else "CPU"
+    devices = tuple(device.name for device in tf.config.list_logical_devices(kind))
+    if name == "mirrored" or (name == "auto" and kind == "GPU" and len(devices) > 1):
+        return _mirror(devices)
+    return tf.distribute.get_strategy()
+
+
+@functools.cache
+def _mirror(devices):
+    """The `MirroredStrategy` of these devices, one per process.
+
+    TensorFlow counts the collectives of each strategy from 1: those of a second one would meet the
+    first one's.
+    """
+    return tf.distribute.MirroredStrategy(devices)
 
 
 class TrainStep:
@@ -40,9 +122,10 @@ class TrainStep:
         model: what is trained.
         phases: as of `make_phases`.
         average: the moving average of the model's weights, or None.
-        strategy: where the step runs.
+        devices: where the step runs.
         objective: what is minimised, of a batch: tensors with one row per image, nested as the
             objective takes them.
+        source: `DeviceImages`, whose indices and places are then the batches; or None.
     """
 
     def __init__(
@@ -51,18 +134,18 @@ class TrainStep:
         model: keras.Model,
         phases: Sequence[Phase],
         average: Average | None,
-        strategy: tf.distribute.Strategy,
+        devices: Devices,
         objective: Objective,
+        source: Any = None,
     ):
         self.recipe, self.model, self.phases = recipe, model, phases
-        self.average, self.strategy = average, strategy
-        self.objective = objective
-        self.replicas = strategy.num_replicas_in_sync
+        self.average, self.strategy, self.replicas = average, devices.strategy, devices.replicas
+        self.objective, self.source = objective, source
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
         for phase in phases:
             keep_gradients_local(phase.optimizer)  # summed here, before clipping and decay
-        self.seeds = StepSeeds(model)
+        self.seeds = StepSeeds(model, fold_in)
         # Batches of images of other sizes have one more graph, and not one for each size.
         self._compiled = tf.function(
             self._run, autograph=False, jit_compile=recipe.xla or None, reduce_retracing=True
@@ -70,30 +153,31 @@ class TrainStep:
 
     def rate(self, number: int) -> float:
         """The learning rate of the step after `number` steps, before the factors of layers."""
-        return self.phases[self._index(number)].rate(number)
+        return self.phases[find_phase(self.phases, number)].rate(number)
 
-    def _index(self, number):
-        return max(i for i, phase in enumerate(self.phases) if phase.first <= number)
+    def publish(self) -> None:
+        """The model, the optimizers and the average have their values at any time."""
 
     def __call__(self, batch: Any, number: int, stop: bool = False) -> Outcome:
         scalars = tf.constant(number, tf.int64), tf.constant(float(stop))
-        loss, *figures, failed, stopped = self._compiled(batch, *scalars, self._index(number))
-        names = self.objective.figures
-        return Outcome(loss, dict(zip(names, figures, strict=True)), failed, stopped)
+        values = self._compiled(batch, *scalars, find_phase(self.phases, number))
+        return Outcome(self.objective.figures, values)
 
     def _run(self, batch, number, stop, index):
         arguments = (batch, number, stop, self.phases[index].optimizer)
         # Around all replicas, for the tracing: their threads take turns.
         with self._training(self.phases[index]), self.seeds:
             if self.replicas == 1:
-                return tf.unstack(self._run_replica(*arguments))
+                return self._run_replica(*arguments)
             outcome = self.strategy.run(self._run_replica, args=arguments)
-        return tf.unstack(self.strategy.experimental_local_results(outcome)[0])
+        return self.strategy.experimental_local_results(outcome)[0]
 
     def _run_replica(self, batch, number, stop, optimizer):
         context = tf.distribute.get_replica_context()
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         seed = fold_in(tf.stack([tf.constant(self.recipe.seed, tf.int64), number]), replica)
+        if self.source is not None:
+            batch = self.source.make_batch(self.source.images, self.source.labels, *batch)
         batch = batch, self._seed_images(number, replica)
         variables = self.model.trainable_variables
         gradients, figures = self._differentiate(batch, variables, seed, optimizer)
@@ -183,7 +267,7 @@ class TrainStep:
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
             gradients = [
-                g + decay * v if recipe.bias_decay or v.path.endswith("kernel") else g
+                g + decay * v if is_decayed(v, recipe) else g
                 for g, v in zip(gradients, variables, strict=True)
             ]
         norm = tf.linalg.global_norm(gradients)

@@ -1,0 +1,113 @@
+"""The TFLite file of a detector."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from keras_senet.detection import Detector
+from keras_senet.extras import require
+
+from ..formats import Common
+from ..metadata_tables import pack_table
+from ..tflite_converter import convert
+from ..tflite_metadata import (
+    ABOUT,
+    FEATURE_PROPERTIES,
+    IMAGE_PROPERTIES,
+    LABELS,
+    NORMALIZATION_OPTIONS,
+    assemble,
+    image_properties,
+    make_labels,
+)
+
+if TYPE_CHECKING:
+    from ..tflite import TFLite
+
+# In the order of the operator for SSD, TFLite_Detection_PostProcess.
+OUTPUTS = ("boxes", "classes", "scores", "count")
+NAMELESS = "???"  # as in TensorFlow's lists of COCO's classes
+BOX_PROPERTIES = 3  # ContentProperties
+BOUNDARIES, PIXELS = 1, 1  # BoundingBoxType, CoordinateType
+TENSOR_VALUE_LABELS = 3  # AssociatedFileType
+
+
+def write(
+    detector: Detector,
+    canvases: list[tuple[int, int]],
+    options: "TFLite",
+    about: dict[str, Any],
+    target: Path,
+) -> None:
+    """Writes the file, with what it says of itself as LiteRT's tools read it, and as JSON."""
+    (canvas,) = canvases
+    serve = detector.function(*canvas)
+    content = convert(detector, serve, options, Common())
+    files = {
+        LABELS: make_labels(name or NAMELESS for name in detector.class_names),
+        ABOUT: json.dumps(about, ensure_ascii=False),
+    }
+    name = detector.name
+    target.write_bytes(assemble(_in_order(content), name, _graph_metadata(detector), files))
+
+
+def _in_order(content):
+    """The file with its outputs in the order of `OUTPUTS`."""
+    schema = require("ai_edge_litert.schema_py_generated", "export")
+    content = bytearray(content)
+    model: Any = schema.Model.GetRootAs(content)
+    signature = model.SignatureDefs(0)
+    outputs = [signature.Outputs(i) for i in range(signature.OutputsLength())]
+    tensors = {each.Name().decode(): each.TensorIndex() for each in outputs}
+    results = model.Subgraphs(0).OutputsAsNumpy()  # a view: the indices are changed in the bytes
+    assert isinstance(results, np.ndarray)
+    results[:] = [tensors[name] for name in OUTPUTS]
+    return bytes(content)
+
+
+def _graph_metadata(detector):
+    """The table SubGraphMetadata."""
+    preprocessing = detector.preprocessing
+    options = pack_table(
+        "NormalizationOptions", mean=list(preprocessing.mean), std=list(preprocessing.std)
+    )
+    normalization = pack_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
+    images = pack_table(
+        "TensorMetadata",
+        name="images",
+        description="RGB (pixel - mean) / std, with zeros at the right and at the bottom",
+        content=_content(IMAGE_PROPERTIES, image_properties(len(preprocessing.mean))),
+        process_units=[normalization],
+    )
+    size = _tensor("size", "The height and width of `images` without the zeros")
+    labels = pack_table(
+        "AssociatedFile", name=LABELS, description="The classes' names", type=TENSOR_VALUE_LABELS
+    )
+    corners = pack_table("BoundingBoxProperties", type=BOUNDARIES, coordinate_type=PIXELS)
+    boxes = pack_table(
+        "TensorMetadata",
+        name="boxes",
+        description="x1, y1, x2, y2 in pixels of `images`; zeros after `count` of them",
+        content=_content(BOX_PROPERTIES, corners),
+    )
+    classes = _tensor("classes", "Numbers of the classes, from 0", associated_files=[labels])
+    scores = _tensor("scores", "Probabilities, the largest first")
+    count = _tensor("count", "How many boxes were found")
+    return pack_table(
+        "SubGraphMetadata",
+        input_tensor_metadata=[images, size],
+        output_tensor_metadata=[boxes, classes, scores, count],
+    )
+
+
+def _tensor(name, description, **fields):
+    content = _content(FEATURE_PROPERTIES, pack_table("FeatureProperties"))
+    return pack_table(
+        "TensorMetadata", name=name, description=description, content=content, **fields
+    )
+
+
+def _content(kind, properties):
+    return pack_table("Content", content_properties_type=kind, content_properties=properties)

@@ -1,0 +1,142 @@
+"""`keras-senet detect evaluate`: COCO's average precision of a detector."""
+
+import json
+import math
+import os
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import track
+
+from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.evaluate import output_folder
+from keras_senet.cli.next_steps import say
+from keras_senet.cli.options.detection import DetectEvaluateOptions
+from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.detection.evaluation import (
+    AveragePrecision,
+    compute,
+    count_objects,
+    to_results,
+)
+from keras_senet.detection.mistakes import KINDS, Mistake, find_mistakes
+from keras_senet.extras import require
+from keras_senet.files import to_csv, write_atomically
+from keras_senet.plots.detection import confident_mistakes, precision_recall
+from keras_senet.runs import PER_CLASS, REPORT, RESULTS
+from keras_senet.runs.results import read_report, write_report
+from keras_senet_cli import quiet
+
+MOST_CLASSES = 20  # with more, so many of the lowest precisions are shown
+FILES = (REPORT, PER_CLASS, RESULTS, "precision_recall.png", "mistakes.png")
+
+
+def run(options: DetectEvaluateOptions) -> None:
+    """The 12 figures, AP by class and the mistakes; with a folder for it also as files."""
+    source = options.source
+    own = Path(source.text) if source.kind == "run" else None
+    output = output_folder(options.output or own, "train")
+    require("pycocotools", "detection")
+    name, images = open_images(options)
+    detector = load_detector(source)
+    images = images.with_classes(detector.class_names)
+    with open(os.dup(2), "w") as errors, quiet():
+        found = list(
+            track(
+                detector.detect(images.images),
+                "detecting",
+                total=len(images),
+                console=Console(file=errors),
+                transient=True,
+            )
+        )
+    results = to_results(found, images.ids, images.categories)
+    precision = compute(images.to_coco(), results)
+    mistakes = find_mistakes(found, images.truths)
+    content = _describe(options, name, images, found, precision, mistakes)
+    if options.json:
+        show_json(content)
+    else:
+        for note in images.notes:
+            say(note)
+        _print(content, images)
+    if output is not None:
+        _write(output, content, results, precision, mistakes, images)
+
+
+def _finite(value: float) -> float | None:
+    """None for NaN, which JSON does not have."""
+    return value if math.isfinite(value) else None
+
+
+def _describe(options, name, images, found, precision: AveragePrecision, mistakes) -> dict:
+    """The content of `report.json`."""
+    kinds = {kind: sum(each.kind == kind for each in mistakes) for kind in KINDS}
+    return {
+        "detector": options.source.text,
+        "dataset": name,
+        "split": options.split,
+        "images": len(images),
+        "objects": sum(int((~truth.crowds).sum()) for truth in images.truths),
+        "detections": sum(len(each.scores) for each in found),
+        "figures": {key: _finite(value) for key, value in precision.figures.items()},
+        "by_class": {key: _finite(value) for key, value in precision.by_class.items()},
+        "mistakes": kinds,
+    }
+
+
+def _print(content, images):
+    title = f"{content['dataset']}, {content['split']}: {content['images']:,} images, "
+    table = make_table(f"{title}{content['objects']:,} objects", "figure", "value")
+    for name, value in content["figures"].items():
+        table.add_row(name.replace("_", " "), _figure(value))
+    show(table)
+    show_classes(content["by_class"], images)
+    kinds = ", ".join(f"{name} {count:,}" for name, count in content["mistakes"].items())
+    console.print(f"of {content['detections']:,} detections and the objects: {kinds}")
+
+
+def show_classes(by_class: dict[str, float | None], images: Any) -> None:
+    """Prints AP of each class, or of those with the lowest."""
+    counts = count_objects(images)
+    rows = list(by_class.items())
+    if len(rows) > MOST_CLASSES:
+        known = [row for row in rows if row[1] is not None]
+        rows = sorted(known, key=lambda row: row[1])[:MOST_CLASSES]
+    table = make_table("Classes", "class", "objects", "AP")
+    for name, value in rows:
+        table.add_row(name, f"{counts[name]:,}", _figure(value))
+    show(table)
+    if rest := len(by_class) - len(rows):
+        console.print(f"classes that are not shown: {rest:,}, all are in {PER_CLASS}")
+
+
+def _figure(value):
+    return "no objects" if value is None else f"{value:.3f}"
+
+
+def _write(
+    folder: Path, content: dict, results, precision, mistakes: list[Mistake], images
+) -> None:
+    """`FILES`; what else training wrote in `report.json` stays."""
+    folder.mkdir(parents=True, exist_ok=True)
+    write_report(folder / REPORT, read_report(folder / REPORT) | content)
+    counts = count_objects(images)
+    rows = [
+        {"class": name, "objects": counts[name], "ap": value}
+        for name, value in content["by_class"].items()
+    ]
+    write_atomically(folder / PER_CLASS, to_csv(rows))
+    write_atomically(folder / RESULTS, json.dumps(results))
+    title = f"{Path(content['detector']).name} on {content['dataset']}, {content['split']}"
+    ap = f"AP {_figure(content['figures']['AP'])}"
+    path = folder / "precision_recall.png"
+    precision_recall(precision.precision, precision.by_class, path, f"{title}: {ap}")
+    written = list(FILES)
+    if mistakes:
+        path, read = folder / "mistakes.png", images.read
+        confident_mistakes(mistakes, read, images.class_names, path, f"Mistakes of {title}")
+    else:
+        written.remove("mistakes.png")
+    say(f"{folder}/: {', '.join(written)}")

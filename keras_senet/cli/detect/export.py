@@ -1,0 +1,158 @@
+"""`keras-senet detect export`: a detector in every format, each file run and compared."""
+
+import dataclasses
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from keras_senet import export
+from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.next_steps import say
+from keras_senet.cli.options.detection import DetectExportOptions
+from keras_senet.cli.tables import console, make_table, show, show_json, status
+from keras_senet.detection.evaluation import compute, to_results
+from keras_senet.evaluation.accuracy import track
+from keras_senet.export.detector import load_exported
+from keras_senet.export.files import FORMATS, ExportFile, plan_files
+from keras_senet.export.formats import Common, export_model
+from keras_senet.export.images import select_evenly
+from keras_senet.extras import require
+from keras_senet.runs import REPORT
+from keras_senet.runs.results import merge_exports, read_report, write_report
+from keras_senet_cli import quiet
+
+COMPARED = 4  # images
+
+
+def run(options: DetectExportOptions) -> None:
+    """Writes the files and `report.json`, and prints how they compare with Keras."""
+    source, plan = options.source, _plan(options)
+    is_run = source.kind == "run"
+    folder = Path(options.output or (Path(source.text, "exports") if is_run else "exports"))
+    earlier = read_report(folder / REPORT)
+    for each in plan:
+        each.check_free(folder, options.overwrite)
+    detector = load_detector(source)
+    images = _open(options, detector)
+    canvas = options.canvas
+    own = _measure(detector, images, options, canvas) if images else None
+    reports = []
+    for each in plan:
+        number = f"{len(reports) + 1} of {len(plan)}"
+        with status(f"exporting {each.name}, {number}"), quiet():
+            report = _write(each, detector, images, folder, options)
+        if images is not None and options.evaluate_images:
+            report = dataclasses.replace(
+                report,
+                accuracy=_measure(load_exported(report.path), images, options),
+                keras_accuracy=own,
+                evaluated_images=min(options.evaluate_images, len(images)),
+                evaluated_split=options.split,
+            )
+        reports.append(report)
+        write_report(folder / REPORT, merge_exports(earlier, reports))
+    if options.json:
+        show_json([dataclasses.asdict(each) for each in reports])
+        return
+    show(make_export_table(reports))
+    say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
+
+
+def _plan(options) -> list[ExportFile]:
+    """The files to write. Raises ValueError for a quantisation that none of the formats has."""
+    formats = options.format or tuple(FORMATS)
+    plan = [
+        each
+        for each in plan_files(formats, options.quantization)
+        if each.quantization in FORMATS[each.kind].DETECTOR_QUANTIZATIONS
+    ]
+    for quantization in options.quantization:
+        if quantization not in [each.quantization for each in plan]:
+            raise ValueError(
+                f"--quantization {quantization} of a detector is not for --format "
+                f"{' '.join(formats)}"
+            )
+    return plan
+
+
+def _open(options, detector) -> Any:
+    """The images of --dataset or of the run; None if there are none. Those of a run that are not
+    there are no error.
+    """
+    if options.dataset is None and options.source.kind != "run":
+        return None
+    if options.evaluate_images:
+        require("pycocotools", "detection")
+    try:
+        images = open_images(options).images
+        images = images.with_classes(detector.class_names)
+    except (ValueError, OSError, ImportError) as error:
+        if options.dataset is not None:
+            raise
+        console.print(
+            f"Average precision is not measured, as the run's images cannot be used: give others "
+            f"by --dataset ({error})",
+            soft_wrap=True,
+        )
+        return None
+    return images
+
+
+def _write(each: ExportFile, detector, images, folder, options):
+    """The `ExportReport` of a file, compared on a few images with objects."""
+    compared = None
+    if images is not None:
+        filled = [i for i, truth in enumerate(images.truths) if len(truth.boxes)]
+        chosen = select_evenly(len(filled), COMPARED)
+        compared = [images.read(filled[place]) for place in chosen]
+    chosen = {} if each.quantization is None else {"quantization": each.quantization}
+    common = Common(images=compared, overwrite=options.overwrite, canvas=options.canvas)
+    return export_model(detector, folder / each.name, FORMATS[each.kind](**chosen), common)
+
+
+def _measure(detector: Any, images: Any, options: Any, *canvas: Any) -> float | None:
+    """AP on so many images as --evaluate-images says, evenly spread; None for none."""
+    if not options.evaluate_images:
+        return None
+    chosen = images.subset(select_evenly(len(images), options.evaluate_images))
+    with open(os.dup(2), "w") as errors, quiet():
+        found = list(
+            track(
+                detector.detect(chosen.images, *canvas),
+                Console(file=errors),
+                "measuring average precision",
+                len(chosen),
+            )
+        )
+    results = to_results(found, chosen.ids, chosen.categories)
+    ap = compute(chosen.to_coco(), results).figures["AP"]
+    return None if np.isnan(ap) else ap
+
+
+def make_export_table(reports: list[Any]) -> Table:
+    """The `ExportReport`s of a detector's files as a table."""
+    evaluated = [each for each in reports if each.accuracy is not None]
+    title = "Exports, compared with Keras"
+    if evaluated:
+        each = evaluated[0]
+        title += f"; AP on {each.evaluated_images:,} {each.evaluated_split} images"
+    columns = ("file", "KiB", "boxes found", "box error, pixels", "score error")
+    table = make_table(
+        title, *columns, *(("AP in Keras", "in the file") if evaluated else ()), "ms"
+    )
+    for report in reports:
+        precisions = (report.keras_accuracy, report.accuracy) if evaluated else ()
+        table.add_row(
+            Path(report.path).name,
+            f"{report.bytes / 1024:,.0f}",
+            f"{100 * report.top1_agreement:.2f}%",
+            f"{report.max_abs_error:.1e}",
+            f"{report.score_error:.1e}",
+            *("-" if each is None else f"{each:.4f}" for each in precisions),
+            f"{report.latency_ms:.1f}",
+        )
+    return table

@@ -1,0 +1,141 @@
+"""`keras-senet detect predict`: the objects in images."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.progress import track
+
+from keras_senet.cli.detect import load_detector
+from keras_senet.cli.evaluate import output_folder
+from keras_senet.cli.image_rows import check_csv, report
+from keras_senet.cli.options.detection import DetectPredictOptions
+from keras_senet.cli.tables import console, make_table, show
+from keras_senet.files import printable
+from keras_senet.images.walk import describe_left_out, list_images
+from keras_senet_cli import quiet
+
+COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2", "error")
+CORNERS = ("x1", "y1", "x2", "y2")
+
+
+class Found(NamedTuple):
+    """A detection: its class, probability, and corners in pixels of the image."""
+
+    name: str
+    score: float
+    box: tuple[float, ...]
+
+
+class Row(NamedTuple):
+    """An image with its detections, or why there are none."""
+
+    image: str
+    found: list[Found]
+    error: str = ""
+
+
+def run(options: DetectPredictOptions) -> None:
+    """Prints the detections of each image, and draws them if asked."""
+    images = list_images(options.images)
+    check_csv(options.csv)
+    output = output_folder(options.output, "train")
+    if images.left_out:
+        console.print(describe_left_out(images.left_out))
+    detector = load_detector(options.source)
+    pictures = dict(zip(images.images, name_pictures(images.images), strict=True))
+    with open(os.dup(2), "w") as errors, quiet():
+        rows = list(
+            track(
+                _detect(detector, images.images, options.score, output, pictures),
+                total=len(images.images),
+                console=Console(file=errors),
+                transient=True,
+                disable=len(images.images) == 1,
+            )
+        )
+    if output is not None:
+        drawn = sum(not row.error for row in rows)
+        console.print(f"{output}/: {drawn:,} picture{'s' if drawn != 1 else ''}")
+    report(options, rows, COLUMNS, to_lines=_to_lines, to_json=_to_json, show=_print)
+
+
+def _detect(detector, files, least, output, pictures) -> Iterator[Row]:
+    """A row for each file, whose picture is drawn if there is a folder for it."""
+    import tensorflow as tf
+
+    from keras_senet.files import read_bytes
+    from keras_senet.images.decoding import decode, describe_error
+
+    for file in files:
+        name = printable(file)
+        try:
+            image = decode(read_bytes(file), 3).numpy()
+            (found,) = detector.detect([image])
+        except (ValueError, OSError, tf.errors.InvalidArgumentError) as error:
+            yield Row(name, [], " ".join(describe_error(error).split()))
+            continue
+        chosen = found.scores >= least
+        columns = zip(found.names, found.scores.tolist(), found.boxes.tolist(), strict=True)
+        rows = [Found(n, s, tuple(b)) for n, s, b in columns if s >= least]
+        if output is not None:
+            draw(image, rows, found.classes[chosen].tolist(), output / pictures[file])
+        yield Row(name, rows)
+
+
+def draw(image: Any, found: list[Found], classes: list[int], path: Path) -> None:
+    """Writes the picture of an image with its detections; a class has the same colour in all."""
+    from keras_senet.plots.boxes import LabelledBox, boxes_on_image
+
+    boxes = [
+        LabelledBox(each.box, f"{each.name} {each.score:.2f}", label)
+        for each, label in zip(found, classes, strict=True)
+    ]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    boxes_on_image(image, boxes, path)
+
+
+def name_pictures(files: list[str]) -> list[str]:
+    """Of each file the name of its picture, below the folder that all have in common; two images
+    that differ in the ending only keep it.
+    """
+    places = [Path(os.path.abspath(printable(file))) for file in files]
+    common = os.path.commonpath([place.parent for place in places])
+    names = [place.relative_to(common) for place in places]
+    short = [str(name.with_suffix(".png")) for name in names]
+    return [
+        each if short.count(each) == 1 else f"{name}.png"
+        for each, name in zip(short, names, strict=True)
+    ]
+
+
+def _to_lines(row):
+    """The lines of a CSV file for an image."""
+    if row.error or not row.found:
+        yield {"image": row.image, "error": row.error}
+    for each in row.found:
+        corners = {name: f"{value:.2f}" for name, value in zip(CORNERS, each.box, strict=True)}
+        yield {"image": row.image, "class": each.name, "score": f"{each.score:.6g}"} | corners
+
+
+def _to_json(row):
+    if row.error:
+        return {"image": row.image, "error": row.error}
+    found = [{"class": each.name, "score": each.score, "box": each.box} for each in row.found]
+    return {"image": row.image, "detections": found}
+
+
+def _print(rows):
+    table = make_table("Detections", "image", "class", "score", *CORNERS)
+    table.columns[1].justify = "left"
+    for row in rows:
+        if row.error:
+            table.add_row(row.image, f"cannot be used: {row.error}")
+        elif not row.found:
+            table.add_row(row.image, "nothing")
+        for rank, each in enumerate(row.found):
+            corners = (f"{value:.1f}" for value in each.box)
+            table.add_row("" if rank else row.image, each.name, f"{each.score:.3f}", *corners)
+    show(table)

@@ -1,0 +1,246 @@
+"""The page of a detector's run."""
+
+import math
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from keras_senet import detection
+from keras_senet.detection.evaluation import compute, count_objects, to_results
+from keras_senet.detection.mistakes import KINDS, find_mistakes
+from keras_senet.evaluation.accuracy import track
+from keras_senet.fields import check_argument
+from keras_senet.plots.detection import LOSSES, PRECISIONS, THRESHOLDS, crop_mistake
+from keras_senet.report.charts import Axis, line_chart, make_chart
+from keras_senet.report.pictures import Picture, thumbnail
+from keras_senet.report.sections import (
+    Content,
+    ExportColumn,
+    Wanted,
+    describe_run,
+    list_fields,
+)
+from keras_senet.report.text import FILTERS
+from keras_senet.runs import MODEL
+from keras_senet.runs.record import describe_recipe, read_record
+
+OF_IMAGES = "average precision, detections and mistakes"
+NOTHING = dict.fromkeys(
+    ("figures", "missing", "precision", "classes", "scenes", "mistakes", "parts"), ""
+)
+SPLITS = ("train", "val", "test")
+DRAWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)  # IoU thresholds with a curve
+EXTREMES = 3  # classes with a curve: so many of the best and of the worst
+SCENES = 12  # images that are shown with their boxes
+SHOWN_SCORE = 0.5  # of the boxes there
+MISTAKES = 6  # of each kind, with a picture
+SIDE = 320  # pixels of a picture at most
+
+EXPORT_COLUMNS = (
+    ExportColumn("size", "bytes", FILTERS["size"]),
+    ExportColumn("boxes found", "top1_agreement", FILTERS["percent"]),
+    ExportColumn("box error, pixels", "max_abs_error", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("score error", "score_error", lambda v: FILTERS["number"](v, ".1e")),
+    ExportColumn("AP", "accuracy", FILTERS["number"]),
+    ExportColumn("in Keras", "keras_accuracy", FILTERS["number"]),
+    ExportColumn("ms/image", "latency_ms", lambda v: FILTERS["number"](v, ".2f")),
+)
+
+
+def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
+    """The `Content` of the page. Raises as `write_page` does."""
+    accepted = f"one of {', '.join(map(repr, SPLITS))} for a detector"
+    check_argument("split", wanted.split, wanted.split in SPLITS, accepted)
+    kind = detection.Recipe
+    record = read_record(workdir, kind, (MODEL,))
+    recipe, rows = record.recipe, record.rows
+    page = NOTHING | describe_run(record)
+    page |= {
+        "title": describe_recipe(recipe),
+        "fields": list_fields(recipe),
+        "split": wanted.split,
+        "figures": _last_figures(rows),
+        "best": max(_evaluated(rows), key=lambda row: row["ap"], default=None),
+        "charts": _charts(recipe, rows),
+        "export_columns": EXPORT_COLUMNS,
+    }
+    if record.ended:
+        detector = detection.load(workdir)
+        page["parts"] = _count_parameters(detector)
+        if wanted.evaluation:
+            try:
+                page |= _describe_images(detector, recipe, wanted)
+            except (ValueError, OSError, ImportError) as error:
+                page["missing"] = wanted.explain(error)
+    return Content("detection.html", page, OF_IMAGES)
+
+
+def _evaluated(rows):
+    return [row for row in rows if math.isfinite(row.get("ap", math.nan))]
+
+
+def _last_figures(rows):
+    """AP, AP50 and AP75 of the last evaluation in the metrics, and its epoch; None without one."""
+    if not (found := _evaluated(rows)):
+        return None
+    row = found[-1]
+    figures = {label: row.get(name, math.nan) for name, label in PRECISIONS.items()}
+    return {"values": figures, "epoch": int(row["epoch"]), "images": None}
+
+
+def _charts(recipe, rows):
+    """The loss with its parts, average precision and the learning rate, where there are values."""
+
+    def columns(names):
+        return {
+            label: lambda row, name=name: row.get(name, math.nan) for name, label in names.items()
+        }
+
+    rates = columns({"learning_rate": "rate"})
+    charts = (
+        line_chart("Loss", rows, columns(LOSSES), epochs=recipe.epochs, may_be_log=True),
+        line_chart(
+            "Average precision", rows, columns(PRECISIONS), epochs=recipe.epochs, form=".3f"
+        ),
+        line_chart("Learning rate", rows, rates, epochs=recipe.epochs, ticks=3),
+    )
+    return [chart for chart in charts if chart]
+
+
+def _count_parameters(detector):
+    """The parameters of each part, and of all."""
+    backbone = detector.backbone.count_params()
+    parts = {
+        "backbone": backbone,
+        "pyramid and proposals": detector.proposer.count_params() - backbone,
+        "box head": detector.head.count_params(),
+    }
+    return {"rows": parts, "total": sum(parts.values())}
+
+
+def _describe_images(detector, recipe, wanted):
+    """The sections that need images."""
+    name = wanted.dataset or recipe.dataset
+    images = detection.load_data(name, wanted.split, wanted.data_dir)
+    images = images.with_classes(detector.class_names)
+    found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
+    precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))
+    figures = {name: precision.figures[name] for name in PRECISIONS.values()}
+    return {
+        "figures": {"values": figures, "images": len(images), "epoch": None},
+        "precision": {
+            "charts": _precision_charts(precision),
+            "figures": {n.replace("_", " "): v for n, v in precision.figures.items()},
+        },
+        "classes": _classes(precision.by_class, images),
+        "scenes": _scenes(found, images) if wanted.thumbnails else [],
+        "mistakes": _mistakes(found, images, wanted.thumbnails),
+    }
+
+
+def _precision_charts(precision):
+    """Precision by recall: the mean over classes at several IoU thresholds, and some classes."""
+    values, recall = precision.precision, np.linspace(0, 1, precision.precision.shape[1])
+    known = [i for i, ap in enumerate(precision.by_class.values()) if math.isfinite(ap)]
+    if not known:
+        return []
+    means = {
+        f"IoU {threshold:g}": values[i][:, known].mean(axis=1).tolist()
+        for i, threshold in enumerate(THRESHOLDS)
+        if any(math.isclose(threshold, each) for each in DRAWN)
+    }
+    names = list(precision.by_class)
+    ranked = sorted(known, key=lambda k: -values[0][:, k].mean())
+    if len(ranked) > 2 * EXTREMES:
+        ranked = [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
+    classes = {names[k]: values[0][:, k].tolist() for k in ranked}
+    charts = {"Mean over classes": means, "Best and worst classes at IoU 0.5": classes}
+    axes = Axis(0.0, 1.0), Axis(0.0, 1.02)
+    points = [round(float(each), 2) for each in recall]
+    return [
+        make_chart(title, "recall", points, curves, axes, form=".3f", averages=True)
+        for title, curves in charts.items()
+    ]
+
+
+def _classes(by_class, images):
+    """(name, objects, AP or None) of each class, the best first."""
+    counts = count_objects(images)
+    rows = [(n, counts[n], ap if math.isfinite(ap) else None) for n, ap in by_class.items()]
+    return sorted(rows, key=lambda row: -1 if row[2] is None else row[2], reverse=True)
+
+
+class Overlay(NamedTuple):
+    """A box on a picture, in percent of its sides, with a text."""
+
+    left: float
+    top: float
+    width: float
+    height: float
+    text: str
+
+
+def _overlay(box, size, text):
+    height, width = size
+    x1, y1, x2, y2 = (
+        100 * float(value) / side for value, side in zip(box, (width, height) * 2, strict=True)
+    )
+    return Overlay(*(round(value, 2) for value in (x1, y1, x2 - x1, y2 - y1)), text)
+
+
+class Scene(NamedTuple):
+    """An image with its detections and its objects."""
+
+    name: str
+    picture: Picture
+    found: list[Overlay]
+    objects: list[Overlay]
+
+
+def _scenes(found, images):
+    """Images with objects or detections, evenly spread over the dataset."""
+    filled = [
+        i
+        for i, (each, truth) in enumerate(zip(found, images.truths, strict=True))
+        if len(truth.boxes) or (each.scores >= SHOWN_SCORE).any()
+    ]
+    places = np.unique(np.linspace(0, len(filled) - 1, SCENES).round().astype(int))
+    scenes = []
+    for index in (filled[place] for place in places if filled):
+        image, each, truth = _read(images, index), found[index], images.truths[index]
+        size = image.shape[:2]
+        rows = zip(each.boxes, each.scores, each.names, strict=True)
+        boxes = [_overlay(b, size, f"{n} {s:.2f}") for b, s, n in rows if s >= SHOWN_SCORE]
+        names = (images.class_names[label] for label in truth.classes)
+        objects = [_overlay(b, size, n) for b, n in zip(truth.boxes, names, strict=True)]
+        scenes.append(Scene(images.name_of(index), thumbnail(image, SIDE), boxes, objects))
+    return scenes
+
+
+def _read(images, index):
+    return np.clip(np.round(images.read(index)), 0, 255).astype("uint8")
+
+
+def _mistakes(found, images, thumbnails) -> list[dict[str, Any]]:
+    """Each kind of mistakes, with how many there are and the most confident ones."""
+    mistakes, kinds = find_mistakes(found, images.truths), []
+    for kind, meaning in KINDS.items():
+        own = [each for each in mistakes if each.kind == kind]
+        shown = [
+            (
+                each,
+                _name(each, images),
+                thumbnail(crop_mistake(each, _read(images, each.image)), SIDE),
+            )
+            for each in own[: MISTAKES if thumbnails else 0]
+        ]
+        kinds.append({"name": kind, "meaning": meaning, "count": len(own), "shown": shown})
+    return kinds if mistakes else []
+
+
+def _name(mistake, images):
+    """The names of the class that was found and of the true one, "" where there is none."""
+    names = images.class_names
+    found, true = (names[i] if i >= 0 else "" for i in (mistake.label, mistake.truth_label))
+    return {"found": found, "true": true, "image": images.name_of(mistake.image)}

@@ -1,0 +1,21 @@
+"""Commands in this process, without TensorFlow's start."""
+
+import subprocess
+
+import pytest
+
+import keras_senet_cli
+from keras_senet.cli import tables
+
+
+@pytest.fixture
+def run(capsys, monkeypatch):
+    """Runs a command; returns its status and what it printed, as of a process."""
+    monkeypatch.setattr(tables.console, "width", 120)
+
+    def run(*arguments):
+        status = keras_senet_cli.main(list(map(str, arguments)))
+        printed = capsys.readouterr()
+        return subprocess.CompletedProcess(arguments, status, printed.out, printed.err)
+
+    return run
