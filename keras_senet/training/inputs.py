@@ -134,6 +134,8 @@ def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Se
         raise ValueError(
             f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
         )
+    if wanted == "device":
+        return recipe
     chosen = begun or ("tf.data" if obstacle else pipelines[0])
     return dataclasses.replace(recipe, pipeline=chosen)
 

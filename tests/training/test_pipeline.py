@@ -26,6 +26,8 @@ BOTH, ONE = ("device", "tf.data"), ("tf.data",)
         ({"pipeline": "device"}, None, BOTH, "device"),
         ({"pipeline": "tf.data"}, "device", BOTH, "tf.data"),  # which `WorkDir` refuses
         ({"pipeline": "device"}, "tf.data", BOTH, "device"),
+        ({}, None, BOTH[::-1], "tf.data"),  # which is preferred there
+        ({"pipeline": "device"}, None, BOTH[::-1], "device"),
         ({"randaugment": 1}, None, BOTH, "tf.data"),
         ({"image_size": 16}, None, BOTH, "tf.data"),
     ],
