@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -65,7 +66,7 @@ def pool(maps: Sequence, images, rois, levels, *, side: int, points: int) -> tf.
 
 
 @tf.custom_gradient
-def _sum_weighted(table, places, weights):
+def _sum_weighted(table, places, weights) -> Any:
     """The sum of as many rows of a table (rows, C) as `places` and `weights`, (samples, N, side,
     side), say: (N, side, side, C).
 

@@ -1,6 +1,7 @@
 """`keras-senet detect export`: a detector in every format, each file run and compared."""
 
 import dataclasses
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -38,18 +39,21 @@ def run(options: DetectExportOptions) -> None:
         each.check_free(folder, options.overwrite)
     detector = load_detector(source)
     images = _open(options, detector)
-    canvas = options.canvas
-    own = _measure(detector, images, options, canvas) if images else None
+    measure_keras = functools.cache(functools.partial(_measure, detector, images, options))
     reports = []
     for each in plan:
         number = f"{len(reports) + 1} of {len(plan)}"
         with status(f"exporting {each.name}, {number}"), quiet():
             report = _write(each, detector, images, folder, options)
         if images is not None and options.evaluate_images:
+            file = load_exported(report.path)
+            # Others than a SavedModel have one canvas, which Keras then has, too: what a canvas
+            # changes is not the file's error.
+            canvas = options.canvas if each.kind == "savedmodel" else file.canvases[0]
             report = dataclasses.replace(
                 report,
-                accuracy=_measure(load_exported(report.path), images, options),
-                keras_accuracy=own,
+                accuracy=_measure(file, images, options),
+                keras_accuracy=measure_keras(canvas),
                 evaluated_images=min(options.evaluate_images, len(images)),
                 evaluated_split=options.split,
             )

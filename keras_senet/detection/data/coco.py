@@ -120,7 +120,7 @@ def clip(box, size, left: Counter) -> list[float] | None:
     counts both.
     """
     sides = (*size[::-1], *size[::-1])
-    within = [min(max(value, 0), side) for value, side in zip(box, sides, strict=True)]
+    within = [min(max(value, 0.0), float(side)) for value, side in zip(box, sides, strict=True)]
     if min(within[2] - within[0], within[3] - within[1]) < LEAST:
         left["boxes without an area in their image, left out"] += 1
         return None

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,7 @@ class RecordImages(Sequence):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index):
+    def __getitem__(self, index: Any) -> Any:
         (record,) = self.records.read(np.array([range(len(self))[index]]))
         features = read_features(lambda count, at: record[at : at + count], 0, len(record), {})
         return decode_image(features[IMAGE][0], 3, self.names[index])
