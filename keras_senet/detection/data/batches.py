@@ -192,7 +192,8 @@ class DetectionBatches:
         """
         every = self.indices(step, skip)
         short = self.short_sides[int(self._draw(SIDE, [step])[0] * len(self.short_sides))]
-        sizes = np.int32([resized_size(*self.sizes[i].tolist(), short, self.long) for i in every])
+        resized = [resized_size(*self.sizes[i].tolist(), short, self.long) for i in every]
+        sizes = np.array(resized, "int32")
         canvas = canvas_size(sizes, self.multiple)  # of the whole batch, however it is divided
         indices, sizes = every[places], sizes[places]
         draws = self._draw(FLIP, step * self.batch_size + places)
@@ -203,7 +204,7 @@ class DetectionBatches:
         for row, (index, size, flip) in enumerate(zip(indices, sizes, flips, strict=True)):
             truth, kept = self.images.truths[index], self._kept[index]
             counts[row] = count = np.count_nonzero(kept)
-            factor = np.float32(size) / np.float32(self.sizes[index])
+            factor = np.array(size, "float32") / np.array(self.sizes[index], "float32")
             scaled = truth.boxes[kept] * factor[[1, 0, 1, 0]]
             if flip:
                 scaled[:, [0, 2]] = size[1] - scaled[:, [2, 0]]
