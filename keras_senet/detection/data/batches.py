@@ -204,7 +204,7 @@ class DetectionBatches:
         for row, (index, size, flip) in enumerate(zip(indices, sizes, flips, strict=True)):
             truth, kept = self.images.truths[index], self._kept[index]
             counts[row] = count = np.count_nonzero(kept)
-            factor = size.astype("float32") / self.sizes[index].astype("float32")
+            factor = np.array(size, "float32") / np.array(self.sizes[index], "float32")
             scaled = truth.boxes[kept] * factor[[1, 0, 1, 0]]
             if flip:
                 scaled[:, [0, 2]] = size[1] - scaled[:, [2, 0]]
