@@ -1,19 +1,22 @@
 """The parts of a detector that have weights, as functional Keras models."""
 
 from collections.abc import Sequence
+from functools import partial
 
 import keras
-from keras import layers
+from keras import initializers, layers
 
 from keras_senet.models.blocks import channel_axis
 from keras_senet.models.surgery import LEVELS, features
 
 PYRAMID = ("P2", "P3", "P4", "P5", "P6")
+# One for each layer, made when it is: an initializer draws its seed when it is made, and has equal
+# values for all layers that share it.
 # Uniform within sqrt(3 / fan_in), as the Kaiming initialisation of torchvision with a = 1.
-LINEAR = keras.initializers.VarianceScaling(1.0, "fan_in", "uniform")
+linear = partial(initializers.VarianceScaling, 1.0, "fan_in", "uniform")
 # Uniform within 1 / sqrt(fan_in), PyTorch's default.
-SMALLER = keras.initializers.VarianceScaling(1 / 3, "fan_in", "uniform")
-NORMAL = keras.initializers.RandomNormal(stddev=0.01)
+smaller = partial(initializers.VarianceScaling, 1 / 3, "fan_in", "uniform")
+normal = partial(initializers.RandomNormal, stddev=0.01)
 
 
 def make_proposer(backbone: keras.Model, channels: int, ratios: int) -> keras.Model:
@@ -29,10 +32,10 @@ def make_proposer(backbone: keras.Model, channels: int, ratios: int) -> keras.Mo
     view = features(backbone)
     maps = _make_pyramid([view.output[level] for level in LEVELS], channels)
     convolve = layers.Conv2D(
-        channels, 3, padding="same", activation="relu", kernel_initializer=NORMAL, name="rpn_conv"
+        channels, 3, padding="same", activation="relu", kernel_initializer=normal(), name="rpn_conv"
     )
-    objectness = layers.Conv2D(ratios, 1, kernel_initializer=NORMAL, name="rpn_objectness")
-    deltas = layers.Conv2D(4 * ratios, 1, kernel_initializer=NORMAL, name="rpn_deltas")
+    objectness = layers.Conv2D(ratios, 1, kernel_initializer=normal(), name="rpn_objectness")
+    deltas = layers.Conv2D(4 * ratios, 1, kernel_initializer=normal(), name="rpn_deltas")
     logits, changes = [], []
     for level, x in zip(PYRAMID, maps, strict=True):
         x = convolve(x)
@@ -52,7 +55,7 @@ def _make_pyramid(maps, channels):
     """
     x, outputs = None, []
     for level, source in reversed(list(enumerate(maps, start=2))):
-        lateral = layers.Conv2D(channels, 1, kernel_initializer=LINEAR, name=f"lateral{level}")(
+        lateral = layers.Conv2D(channels, 1, kernel_initializer=linear(), name=f"lateral{level}")(
             source
         )
         if x is None:
@@ -61,7 +64,7 @@ def _make_pyramid(maps, channels):
             x = layers.UpSampling2D(2, name=f"enlarged{level + 1}")(x)
             x = layers.Add(name=f"merged{level}")([lateral, x])
         smooth = layers.Conv2D(
-            channels, 3, padding="same", kernel_initializer=LINEAR, name=f"pyramid{level}"
+            channels, 3, padding="same", kernel_initializer=linear(), name=f"pyramid{level}"
         )
         outputs.insert(0, smooth(x))
     outputs.append(layers.MaxPooling2D(1, 2, name="pyramid6")(outputs[-1]))
@@ -84,13 +87,13 @@ def make_head(channels: int, side: int, hidden: Sequence[int], classes: int) -> 
     x = layers.Flatten(name="box_flatten")(x)
     for number, units in enumerate(hidden, start=6):
         x = layers.Dense(
-            units, activation="relu", kernel_initializer=SMALLER, name=f"box_fc{number}"
+            units, activation="relu", kernel_initializer=smaller(), name=f"box_fc{number}"
         )(x)
     logits = layers.Dense(
-        1 + classes, kernel_initializer=SMALLER, dtype="float32", name="box_classes"
+        1 + classes, kernel_initializer=smaller(), dtype="float32", name="box_classes"
     )(x)
     deltas = layers.Dense(
-        4 * (1 + classes), kernel_initializer=SMALLER, dtype="float32", name="box_deltas"
+        4 * (1 + classes), kernel_initializer=smaller(), dtype="float32", name="box_deltas"
     )(x)
     deltas = layers.Reshape((1 + classes, 4), name="box_deltas_by_class", dtype="float32")(deltas)
     return keras.Model(pooled, {"classes": logits, "deltas": deltas}, name="box_head")

@@ -90,6 +90,19 @@ def test_what_a_run_leaves(runs):
     assert about["class_names"] == ["red", "green"]
 
 
+def test_the_seed_decides_the_initial_weights(tmp_path):
+    """Also those of layers whose modules were imported before; no two layers have equal ones."""
+    kernels = []
+    for seed, name in ((0, "a"), (0, "b"), (1, "c")):
+        detector = Trainer(RECIPE.override(seed=seed), tmp_path / name, verbose=False).detector
+        there = [v.numpy() for v in detector.variables if v.path.endswith("kernel")]
+        assert len({value.tobytes() for value in there}) == len(there)
+        kernels.append(there)
+    for first, again, other in zip(*kernels, strict=True):
+        np.testing.assert_array_equal(first, again)
+        assert not np.array_equal(first, other)
+
+
 def test_the_file_is_the_trained_detector(runs):
     trainer = runs.trainer
     with weights.readers.open_file(trainer.workdir.path / "model.safetensors") as file:
