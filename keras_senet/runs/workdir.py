@@ -226,6 +226,8 @@ class WorkDir:
         return f"restore it with `{copy}`, or choose another directory"
 
     def _compare_images(self, before, now):
+        if "test" not in before:  # runs of earlier versions that were evaluated on test images
+            now = {split: images for split, images in now.items() if split != "test"}
         if before == now:
             return
         try:

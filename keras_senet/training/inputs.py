@@ -34,7 +34,7 @@ class RunImages(NamedTuple):
 
     def by_split(self) -> Mapping[str, Images]:
         """The images by the names of their splits."""
-        kept = {"train": self.train, self.split: self.evaluation, "test": self.test}
+        kept = {"train": self.train, "test": self.test, self.split: self.evaluation}
         return {split: images for split, images in kept.items() if images is not None}
 
     def of(self, split: str) -> Images:

@@ -13,6 +13,7 @@ from keras_senet.analysis import Ablation
 from keras_senet.data.folders import load_folder
 from keras_senet.recipes import VARIANTS, Recipe
 from keras_senet.runs.workdir import WorkDir
+from keras_senet.training.inputs import load_images
 
 RECIPE = Recipe(epochs=2, batch_size=16)
 
@@ -131,6 +132,14 @@ def test_a_run_of_an_earlier_version_records_them_from_now_on(folder):
     remove(folder)
     with pytest.raises(ValueError, match="images changed"):
         begin(folder)
+
+
+def test_test_images_are_compared_where_they_choose_the_best_epoch(tmp_path):
+    """Earlier versions did not record them: their runs go on."""
+    found = load_images(RECIPE).by_split()
+    assert found.keys() == {"train", "test"}
+    WorkDir(tmp_path, RECIPE, {}, images={"train": found["train"]}).begin_at(0)
+    assert WorkDir(tmp_path, RECIPE, {}, images=found).notes == []
 
 
 def in_memory(**changes):
