@@ -14,6 +14,7 @@ from keras_senet.images.layout import SPLITS
 
 ENDING = ".npz"
 MOST_CHANNELS = 4
+MOST_CLASSES = 2**16  # without names: a label beyond is no number of a class
 DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError)
 
 
@@ -105,6 +106,8 @@ class ArrayFile:
     def _read_names(self, most):
         """The names of the classes, as many as the largest label needs."""
         if "class_names" not in self.headers:
+            if most >= MOST_CLASSES:
+                raise self._refuse(f"must have labels below {MOST_CLASSES} or class_names", most)
             return tuple(str(label) for label in range(most + 1))
         shape, dtype = self.headers["class_names"]
         if dtype.kind != "U" or len(shape) != 1:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-from keras_senet.data.corrupt import Corrupt
+from keras_senet.data.corrupt import Corrupt, find_wrong_label
 from keras_senet.images import headers
 from keras_senet.images.decoding import decode, decode_jpeg_window, describe_error
 
@@ -113,7 +113,4 @@ def find_corrupt(dataset, index: int) -> Corrupt | None:
         dataset.decode(tf.constant(images[0]))
     except (tf.errors.OpError, ValueError, OSError) as error:
         return Corrupt(int(index), dataset.name_of(index), describe_error(error))
-    if not 0 <= labels[0] < len(dataset.class_names):
-        reason = f"its label {labels[0]} is not in 0..{len(dataset.class_names) - 1}"
-        return Corrupt(int(index), dataset.name_of(index), reason)
-    return None
+    return find_wrong_label(dataset, index, labels[0])

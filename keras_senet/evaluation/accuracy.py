@@ -12,6 +12,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet import data
+from keras_senet.data.corrupt import find_wrong_label
 from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
@@ -113,7 +114,7 @@ def _make_batches(dataset, size, views, skip_corrupt):
     """
     is_tensorflow = keras.backend.backend() == "tensorflow"
     if not is_tensorflow and dataset.is_in_memory and all(isinstance(v, Whole) for v in views):
-        return ArrayBatches(dataset, size)
+        return ArrayBatches(dataset, size, skip_corrupt)
     return data.evaluation_batches(
         dataset, size, lambda image: _show(views, image), skip_corrupt=skip_corrupt
     )
@@ -157,30 +158,31 @@ def _check_dataset(dataset):
 
 
 class ArrayBatches:
-    """Batches of images in memory: ((images uint8 (N, 1, H, W, C),), labels int64 (N,)).
+    """Batches of images in memory: ((images uint8 (N, 1, H, W, C),), labels int64 (N,)). `skipped`
+    lists the `Corrupt` images that are left out, those whose label is not a class.
 
     Raises:
-        CorruptImageError: while iterating, for a label that is not a class.
+        ValueError: if there are no images.
+        CorruptImageError: for a label that is not a class, without `skip_corrupt`.
     """
 
-    skipped = ()
-
-    def __init__(self, dataset, batch_size):
+    def __init__(self, dataset, batch_size, skip_corrupt):
         self.dataset, self.batch_size = dataset, batch_size
+        labels = np.asarray(dataset.labels)
+        found = (find_wrong_label(dataset, at, label) for at, label in enumerate(labels))
+        self.skipped = [each for each in found if each]
+        if self.skipped and not skip_corrupt:
+            raise data.CorruptImageError(str(self.skipped[0]))
+        self.good = np.delete(np.arange(len(labels)), [each.index for each in self.skipped])
+        if not len(self.good):
+            raise ValueError("The dataset has no images with valid labels")
 
     def __len__(self) -> int:
-        return math.ceil(len(self.dataset) / self.batch_size)
+        return math.ceil(len(self.good) / self.batch_size)
 
     def __iter__(self):
-        classes = len(self.dataset.class_names)
-        for first in range(0, len(self.dataset), self.batch_size):
-            at = np.arange(first, min(first + self.batch_size, len(self.dataset)))
-            images, labels = self.dataset.fetch(at)
-            for index, label in zip(at, labels, strict=True):
-                if not 0 <= label < classes:
-                    reason = f"its label {label} is not in 0..{classes - 1}"
-                    name = self.dataset.name_of(int(index))
-                    raise data.CorruptImageError(f"{name} cannot be used: {reason}")
+        for first in range(0, len(self.good), self.batch_size):
+            images, labels = self.dataset.fetch(self.good[first : first + self.batch_size])
             yield (images[:, None],), labels
 
 

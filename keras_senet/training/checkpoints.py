@@ -156,7 +156,7 @@ class Checkpoints:
         there = about | {name: _describe(array) for name, array in arrays.items()}
         here = self.about | {name: _describe(each) for name, each in self.variables.items()}
         # Versions of this package may have other fields.
-        for name in (*(about.keys() & self.about.keys()), *self.variables, *arrays):
+        for name in (*sorted(about.keys() & self.about.keys()), *self.variables, *arrays):
             if there.get(name) != here.get(name):
                 raise ValueError(
                     f"{str(path)!r} is of another run: {name} is {there.get(name)!r} there, "

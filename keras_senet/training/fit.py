@@ -39,8 +39,7 @@ class FitTrainer(Engine):
 
     Args:
         recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard, restart,
-            lower_batch: as
-            for `Trainer`.
+            lower_batch: as for `Trainer`.
 
     Attributes:
         model: the network, trained after `train()`.

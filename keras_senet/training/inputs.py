@@ -121,11 +121,19 @@ def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Se
     else the first of the engine's `pipelines` that these images can have.
 
     Raises:
-        ValueError: for "device" where it cannot be.
+        ValueError: for "device" where it cannot be, also of a run that is continued.
     """
     wanted = getattr(recipe, "pipeline", "tf.data")  # a task may have no other
-    if wanted == "tf.data" or (wanted == "device" and begun):
+    if wanted == "tf.data":
         return recipe  # `WorkDir` compares it with the run's
+    if begun == "device" and "device" not in pipelines:
+        raise ValueError(
+            "The run makes its batches on the device, and is continued by `Trainer` on JAX or on "
+            "one device of TensorFlow. Received: an engine with "
+            f"pipeline={' or '.join(map(repr, pipelines))}"
+        )
+    if begun:
+        return recipe if wanted == "device" else dataclasses.replace(recipe, pipeline=begun)
     obstacle = f"this engine has {' and '.join(map(repr, pipelines))}"
     if "device" in pipelines:
         size = recipe.image_size or dataset.image_shape[0]
@@ -136,8 +144,7 @@ def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Se
         )
     if wanted == "device":
         return recipe
-    chosen = begun or ("tf.data" if obstacle else pipelines[0])
-    return dataclasses.replace(recipe, pipeline=chosen)
+    return dataclasses.replace(recipe, pipeline="tf.data" if obstacle else pipelines[0])
 
 
 def lower_batch_size(recipe: Any, images: int, replicas: int = 1) -> Any:

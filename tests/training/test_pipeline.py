@@ -52,6 +52,14 @@ def test_a_device_that_cannot_be_is_refused(fields, pipelines, reason):
         resolve_pipeline(recipe, IMAGES, None, pipelines)
 
 
+@pytest.mark.parametrize("pipeline", ["auto", "device"])
+def test_a_run_on_the_device_is_not_continued_where_replicas_would_each_have_whole_batches(
+    pipeline,
+):
+    with pytest.raises(ValueError, match="The run makes its batches on the device.*'tf.data'"):
+        resolve_pipeline(Recipe(pipeline=pipeline), IMAGES, "device", ONE)
+
+
 def test_runs_of_earlier_versions_have_tf_data():
     assert Recipe.from_json({"model": "SEResNet20"}).pipeline == "tf.data"
     assert {recipe.pipeline for recipe in RECIPES.values()} == {"auto"}

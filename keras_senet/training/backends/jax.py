@@ -28,10 +28,10 @@ AXIS = "batch"  # of the mesh: along it batches are divided, and everything else
 class Devices:
     """The devices that train together: all of them, of every host that `jax.distributed` joins.
 
-    replicas  how many
-    several   whether they belong to several processes
-    is_chief  whether this process writes the work directory
-    pipelines what can make its batches, as `Recipe.pipeline` names it, the preferred one first
+    replicas   how many
+    several    whether they belong to several processes
+    is_chief   whether this process writes the work directory
+    pipelines  what can make its batches, as `Recipe.pipeline` names it, the preferred one first
 
     Raises:
         ValueError: for a strategy that is TensorFlow's.
@@ -107,8 +107,17 @@ def _join_hosts():
             "jax.distributed: JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
         )
     if "JAX_COORDINATOR_ADDRESS" in os.environ and not jax.distributed.is_initialized():
-        given = [int(os.environ[f"JAX_{name}"]) for name in ("NUM_PROCESSES", "PROCESS_ID")]
+        given = [_read_count(f"JAX_{name}") for name in ("NUM_PROCESSES", "PROCESS_ID")]
         jax.distributed.initialize(os.environ["JAX_COORDINATOR_ADDRESS"], *given)
+
+
+def _read_count(name):
+    given = os.environ.get(name, "")
+    if not given.isdecimal():
+        raise ValueError(
+            f"`{name}` must be a number where JAX_COORDINATOR_ADDRESS is set. Received: {given!r}"
+        )
+    return int(given)
 
 
 def _hide_gpus():
@@ -128,7 +137,6 @@ class TrainStep:
 
     A batch is divided among the devices, but its statistics, its draws and its sums are of all of
     it: as many devices as there are give the numbers of one.
-
     """
 
     def __init__(

@@ -141,6 +141,8 @@ class TrainStep:
         self.recipe, self.model, self.phases = recipe, model, phases
         self.average, self.strategy, self.replicas = average, devices.strategy, devices.replicas
         self.objective, self.source = objective, source
+        # On the device before a graph is traced, whose constants they would be
+        self._images = () if source is None else (source.images, source.labels)
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
         for phase in phases:
@@ -177,7 +179,7 @@ class TrainStep:
         replica = tf.cast(context.replica_id_in_sync_group, tf.int64)
         seed = fold_in(tf.stack([tf.constant(self.recipe.seed, tf.int64), number]), replica)
         if self.source is not None:
-            batch = self.source.make_batch(self.source.images, self.source.labels, *batch)
+            batch = self.source.make_batch(*self._images, *batch)
         batch = batch, self._seed_images(number, replica)
         variables = self.model.trainable_variables
         gradients, figures = self._differentiate(batch, variables, seed, optimizer)
