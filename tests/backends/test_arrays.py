@@ -9,6 +9,7 @@ import pytest
 
 from keras_senet import data
 from keras_senet.data import arrays
+from keras_senet.evaluation.accuracy import ArrayBatches
 from keras_senet.extras import MissingExtraError
 
 RANDOM = np.random.default_rng(0)
@@ -150,3 +151,18 @@ def test_images_that_do_not_fit_into_memory_are_a_line(tmp_path, monkeypatch):
     monkeypatch.setattr(arrays, "count_memory", lambda: 1000)
     with pytest.raises(ValueError, match="x_train has 0.0 GiB, this machine 0.0 GiB"):
         data.load(path, "train")
+
+
+def test_images_whose_label_is_no_class_are_refused_or_left_out_of_an_evaluation():
+    wrong = np.arange(12) % 4 == 1
+    dataset = data.Dataset(X, np.where(wrong, 7, Y), ("a", "b", "c"))
+    with pytest.raises(data.CorruptImageError, match="image 1 cannot .* label 7 is not in 0..2"):
+        ArrayBatches(dataset, 4, skip_corrupt=False)
+    batches = ArrayBatches(dataset, 4, skip_corrupt=True)
+    assert [each.index for each in batches.skipped] == [1, 5, 9]
+    shown = list(batches)
+    assert len(shown) == len(batches) == 3
+    np.testing.assert_array_equal(np.concatenate([each[:, 0] for (each,), _ in shown]), X[~wrong])
+    np.testing.assert_array_equal(np.concatenate([labels for _, labels in shown]), Y[~wrong])
+    with pytest.raises(ValueError, match="no images with valid labels"):
+        ArrayBatches(data.Dataset(X, Y + 3, ("a", "b", "c")), 4, skip_corrupt=True)

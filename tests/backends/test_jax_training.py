@@ -255,6 +255,14 @@ def test_tensorflows_workers_are_refused(tmp_path, monkeypatch):
         make(tmp_path)
 
 
+def test_hosts_without_their_numbers_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setenv("JAX_COORDINATOR_ADDRESS", "localhost:1")
+    monkeypatch.delenv("JAX_NUM_PROCESSES", raising=False)
+    with pytest.raises(ValueError, match="`JAX_NUM_PROCESSES` must be a number .*Received: ''"):
+        make(tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_checkpoints_of_earlier_versions_are_tensorflows(tmp_path):
     trainer = make(tmp_path)
     (tmp_path / "checkpoints").mkdir(exist_ok=True)

@@ -78,6 +78,7 @@ def test_another_seed_gives_other_weights(tmp_path, whole):
             },
             "none",
         ),
+        ({"pipeline": "device", "frozen_bn_epochs": 1}, "none"),  # two graphs of the same images
         ({"sync_bn": True, "ema": 0.9}, "mirrored"),
         ({"frozen_bn_epochs": 1}, "mirrored"),
     ],
