@@ -65,7 +65,7 @@ class RecipeKind(NamedTuple):
     """The recipes of a task, of which commands have options.
 
     named    returns the named ones
-    lists    the command that lists them, or their names
+    lists    the command that lists them
     weights  the flag of what a run begins from
     datasets what --dataset may be, in messages
     pick     (arguments) -> the recipe for the dataset that flags name; None without one
@@ -475,7 +475,7 @@ KINDS = {
     ),
     DetectionRecipe: RecipeKind(
         named=lambda: detection_recipes.RECIPES,
-        lists=", ".join(detection_recipes.RECIPES),
+        lists="`keras-senet list --detectors`",
         weights="--backbone-weights",
         datasets="a folder or a JSON file of COCO, or the name of a dataset",
         pick=_pick_detection,

@@ -1,10 +1,12 @@
 """`keras-senet list`: the networks, the published weights, or the named recipes; without Keras."""
 
 import dataclasses
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from keras_senet.cli.options import ListOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.detection import recipes as detection
 from keras_senet.networks import NetworkRow, read_table
 from keras_senet.recipes import RECIPES
 from keras_senet.weights.registry import list_weights
@@ -15,7 +17,9 @@ def run(options: ListOptions) -> None:
     if options.weights:
         _list_weights(options.json)
     elif options.recipes:
-        _list_recipes(options.json)
+        _list_recipes(RECIPES, "train", options.json)
+    elif options.detectors:
+        _list_recipes(detection.RECIPES, "detect train", options.json)
     elif options.json:
         show_json([each._asdict() for each in read_table().values()])
     else:
@@ -66,17 +70,17 @@ def _list_weights(as_json: bool) -> None:
         console.print(f"{w.model} {w.tag}: {w.source}", soft_wrap=True)
 
 
-def _list_recipes(as_json: bool) -> None:
-    """The named recipes: what they train, where the protocol is stated, what it gave."""
+def _list_recipes(recipes: Mapping[str, Any], command: str, as_json: bool) -> None:
+    """Named recipes: what they train, where the protocol is stated, what it gave."""
     if as_json:
-        show_json({name: dataclasses.asdict(recipe) for name, recipe in RECIPES.items()})
+        show_json({name: dataclasses.asdict(recipe) for name, recipe in recipes.items()})
         return
     columns = ("recipe", "network", "dataset", "epochs", "batch", "rate")
-    table = make_table("Recipes of keras-senet train", *columns)
-    for name, recipe in RECIPES.items():
+    table = make_table(f"Recipes of keras-senet {command}", *columns)
+    for name, recipe in recipes.items():
         figures = (f"{recipe.epochs}", f"{recipe.batch_size}", f"{recipe.learning_rate:g}")
         table.add_row(name, recipe.model, recipe.dataset, *figures)
     show(table)
-    for name, recipe in RECIPES.items():
+    for name, recipe in recipes.items():
         line = f"{name}: {recipe.source}. Result: {recipe.result}"
         console.print(line, soft_wrap=True)

@@ -84,9 +84,6 @@ def compute(truth: dict[str, Any], results: list[dict[str, Any]]) -> AveragePrec
         MissingExtraError: without pycocotools.
     """
     names = {each["id"]: each["name"] for each in truth["categories"]}
-    if not results:
-        figures, by_class = dict.fromkeys(FIGURES, 0.0), dict.fromkeys(names.values(), 0.0)
-        return AveragePrecision(figures, by_class, np.zeros((10, 101, len(names))))
     evaluation = _run(truth, results)
     # IoU thresholds, recalls, classes, areas (all first), most detections (100 last)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
@@ -109,7 +106,8 @@ def _run(truth, results):
         coco = library.COCO()
         coco.dataset = {"info": {}, **truth}
         coco.createIndex()
-        evaluation = evaluator.COCOeval(coco, coco.loadRes(results), "bbox")
+        found = coco.loadRes(results) if results else library.COCO()  # it refuses an empty list
+        evaluation = evaluator.COCOeval(coco, found, "bbox")
         evaluation.evaluate()
         evaluation.accumulate()
         evaluation.summarize()

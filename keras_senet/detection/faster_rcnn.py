@@ -71,7 +71,7 @@ class Detector:
             spec.channels, spec.pool_side, spec.hidden, len(self.class_names)
         )
         self.preprocessing = backbone.preprocessing
-        self._functions: dict[tuple[int, int], Any] = {}
+        self._functions: dict[tuple[int | None, int | None], Any] = {}
 
     @property
     def name(self) -> str:
@@ -127,10 +127,12 @@ class Detector:
             canvas: the height and width that each is padded to, as in an exported file, and made
                 smaller for where it has more; None is its own size, up to a multiple of 32.
         """
+        # Of any size without a canvas: tracing one for each size takes longer than detecting.
+        function = self._function(None, None) if canvas is None else self.function(*canvas)
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             padded = prepare([image], self.preprocessing, self.spec.short, self.spec.long, canvas)
-            found = self.function(*padded.images.shape[1:3])(padded.images, padded.sizes[0])
+            found = function(padded.images, padded.sizes[0])
             arrays = {name: value.numpy() for name, value in found.items()}
             yield to_detections(arrays, image.shape[:2] / padded.sizes[0].numpy(), self.class_names)
 
@@ -145,7 +147,10 @@ class Detector:
         Raises:
             ValueError: unless both sides are multiples of 32.
         """
-        height, width = check_canvas((height, width))
+        return self._function(*check_canvas((height, width)))
+
+    def _function(self, height, width):
+        """The `tf.function` of a canvas, of any size for None."""
         if (height, width) not in self._functions:
             shape = (1, height, width, len(self.preprocessing.mean))
             self._functions[height, width] = tf.function(

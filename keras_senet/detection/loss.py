@@ -118,7 +118,7 @@ def _sample_anchors(anchors, truths, size, sampling, seed):
     indices, valid = sample(labels, keys, sampling.anchors, sampling.anchors_matched)
     labels, anchors = tf.gather(labels, indices), tf.gather(anchors, indices)
     rows = tf.cast(valid & (labels >= 0), tf.int32)
-    target = box.encode(_truth_of(truths, labels, anchors), anchors, PROPOSAL_WEIGHTS)
+    target = _deltas_to(truths, labels, anchors, PROPOSAL_WEIGHTS)
     return Samples(indices, rows, target, valid)
 
 
@@ -134,7 +134,7 @@ def _sample_rois(proposals, count, truths, classes, sampling, seed):
     rois, labels = tf.gather(rois, indices), tf.gather(labels, indices)
     rows = tf.gather(tf.concat([classes + 1, [0]], axis=0), tf.maximum(labels, 0))
     rows = tf.where(valid & (labels >= 0), rows, 0)
-    target = box.encode(_truth_of(truths, labels, rois), rois, HEAD_WEIGHTS)
+    target = _deltas_to(truths, labels, rois, HEAD_WEIGHTS)
     return Samples(rois, rows, target, valid)
 
 
@@ -146,11 +146,15 @@ def _keys(seed, count, purpose):
     return tf.random.stateless_uniform((count,), own)
 
 
-def _truth_of(truths, labels, boxes):
-    """The truth (n, 4) of each box with its label; without one, the box itself."""
+def _deltas_to(truths, labels, boxes, weights):
+    """The encoded truth (n, 4) of each box with its label; zeros without one.
+
+    Where there are fewer proposals than samples, a box may have no sides, and no finite deltas: by
+    way of the gradient, these would reach the weights even from what is no sample.
+    """
     padded = tf.concat([truths, tf.zeros((1, 4))], axis=0)
-    found = tf.gather(padded, tf.maximum(labels, 0))
-    return tf.where((labels > BACKGROUND)[:, None], found, boxes)
+    deltas = box.encode(tf.gather(padded, tf.maximum(labels, 0)), boxes, weights)
+    return tf.where((labels > BACKGROUND)[:, None], deltas, 0.0)
 
 
 def _distance(found, samples, beta):

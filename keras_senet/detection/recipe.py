@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from keras_senet import networks
 from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.spec import FasterRCNN, Sampling
-from keras_senet.fields import check_field, require_types
+from keras_senet.fields import check_argument, check_field, require_types
 from keras_senet.recipes.recipe import ABOVE_0, AT_LEAST_0, BOUNDS
 from keras_senet.se import SE
 
@@ -156,8 +156,11 @@ class Recipe:
         accepted = "False without `backbone_weights` to begin from"
         has_statistics = not self.frozen_bn or self.backbone_weights is not None
         check_field(self, "frozen_bn", has_statistics, accepted)
-        within = all(SMALLEST <= side <= self.detector.long for side in self.short_sides)
-        accepted = f"pixels from {SMALLEST} to long={self.detector.long}"
+        short, long = self.detector.short, self.detector.long
+        check_argument("short", short, short >= SMALLEST, f"pixels, at least {SMALLEST}")
+        check_argument("long", long, long >= short, f"pixels, at least short={short}")
+        within = all(SMALLEST <= side <= long for side in self.short_sides)
+        accepted = f"pixels from {SMALLEST} to long={long}"
         check_field(self, "short_sides", within, accepted)
         rising = list(self.milestones) == sorted(set(self.milestones))
         in_range = all(0 < m < self.epochs for m in self.milestones)
@@ -265,7 +268,6 @@ def _is_samples(value):
 
 SAMPLES = _is_samples, "a whole number above 0, and a fraction above 0 and at most 1"
 FIELDS = {name: BOUNDS[name] for name in BOUNDS if name in Recipe.__dataclass_fields__} | {
-    "detector": (lambda v: v.short >= SMALLEST, f"one with short={SMALLEST} or more"),
     "dataset": (bool, "a dataset's name, or a folder or file of COCO"),
     "frozen_stages": AT_LEAST_0,
     "anchor_samples": SAMPLES,

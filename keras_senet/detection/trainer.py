@@ -114,9 +114,10 @@ class Detection:
 
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe: Any = recipe
-        self._start = read_start(recipe, workdir)
-        self.start = self._start and self._start.to_json()
-        split = "val" if "val" in splits(recipe.dataset, data_dir) else "test"
+        there = splits(recipe.dataset, data_dir)
+        split = "val" if "val" in there else "test"
+        if not there:  # one file, whose images are all there are
+            split = "train"
         train, evaluation = (load_data(recipe.dataset, each, data_dir) for each in ("train", split))
         if train.class_names != evaluation.class_names:
             raise ValueError(
@@ -126,6 +127,9 @@ class Detection:
             )
         self.images = RunImages(train, evaluation, split, None, False)
         self.class_names = train.class_names
+        # After the images: weights may have to be downloaded.
+        self._start = read_start(recipe, workdir)
+        self.start = self._start and self._start.to_json()
 
     @property
     def title(self) -> str:
@@ -134,7 +138,13 @@ class Detection:
 
     def notes(self) -> list[str]:
         named = {"training": self.images.train, WORDS[self.images.split]: self.images.evaluation}
-        return [f"{what} images: {note}" for what, each in named.items() for note in each.notes]
+        notes = [f"{what} images: {note}" for what, each in named.items() for note in each.notes]
+        if self.images.split == "train":
+            notes.append(
+                f"{self.recipe.dataset!r} is one file: average precision is of the images that are "
+                "trained on, and says nothing of others"
+            )
+        return notes
 
     def check_images(self) -> None:
         """Nothing: reading a dataset has looked at the header of each image."""

@@ -21,7 +21,7 @@ class RunImages(NamedTuple):
     train       training images
     evaluation  what each epoch is evaluated on: validation images or, where there are none, test
                 images
-    split       which of both: "val" or "test"
+    split       which of both: "val" or "test"; "train" where a detector's images are one file
     test        test images that are evaluated once, at the end; None without validation images
     is_divided  whether the validation images are a part of the dataset's training images
     """

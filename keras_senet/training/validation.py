@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_senet.runs.splits import WORDS
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.average import Average
@@ -46,10 +47,10 @@ class Validation:
     def describe(self) -> str:
         """Which images the best epoch is chosen on."""
         count = len(self.images.evaluation)
-        if self.images.split == "test":
+        if self.images.split != "val":
             return (
                 "there are no validation images: the best epoch is chosen on the "
-                f"{count:,} test images"
+                f"{count:,} {WORDS[self.images.split]} images"
             )
         once = ""
         if self.images.test is not None:

@@ -18,9 +18,9 @@ from PIL import Image
 from run_here import run_files_here
 
 import keras_senet
-from keras_senet import models
+from keras_senet import detection, models
 from keras_senet.analysis import gates_by_stage
-from keras_senet.recipes import RECIPES, Recipe
+from keras_senet.recipes import RECIPES
 
 COMMAND = str(Path(sys.executable).with_name("keras-senet"))
 
@@ -64,7 +64,7 @@ def test_the_papers_figures_of_every_network(run):
             assert abs(Decimal(rescaled) - Decimal(paper)) <= Decimal("0.02")
 
 
-@pytest.mark.parametrize("flags", [[], ["--weights"], ["--recipes"]], ids=str)
+@pytest.mark.parametrize("flags", [[], ["--weights"], ["--recipes"], ["--detectors"]], ids=str)
 def test_lists_as_json(flags, run):
     content = json.loads(run("list", *flags, "--json").stdout)
     if not flags:
@@ -75,7 +75,9 @@ def test_lists_as_json(flags, run):
             (w.model, w.tag) for w in keras_senet.list_weights()
         ]
     else:
-        assert {name: Recipe.from_json(row) for name, row in content.items()} == RECIPES
+        own = {"--recipes": RECIPES, "--detectors": detection.RECIPES}[flags[0]]
+        kind = type(own["finetune"])
+        assert {name: kind.from_json(row) for name, row in content.items()} == own
 
 
 def test_summary_adds_up(run):
@@ -248,9 +250,12 @@ def picture(tmp_path):
     return tmp_path / "picture.png"
 
 
-def test_list_recipes_shows_each_with_its_source(run):
-    result = run("list", "--recipes")
-    for name, recipe in RECIPES.items():
+@pytest.mark.parametrize(
+    ("flag", "recipes"), [("--recipes", RECIPES), ("--detectors", detection.RECIPES)]
+)
+def test_list_recipes_shows_each_with_its_source(flag, recipes, run):
+    result = run("list", flag)
+    for name, recipe in recipes.items():
         assert f"{name}: {recipe.source}. Result: {recipe.result}" in result.stdout
 
 

@@ -20,6 +20,7 @@ LIGHT = [
     ["list", "--paper"],
     ["list", "--weights"],
     ["list", "--recipes"],
+    ["list", "--detectors"],
     ["data", str(Path(__file__).parents[2] / "results"), "--headers-only"],
 ]
 REFUSED = [

@@ -81,3 +81,18 @@ def test_detections(oracle, detector, canvas, index):
     np.testing.assert_array_equal(classes + 1, oracle[f"detected_labels{index}"])
     np.testing.assert_allclose(scores, oracle[f"detected_scores{index}"], atol=3e-6)
     np.testing.assert_allclose(found, oracle[f"detected_boxes{index}"], atol=7.2e-5)
+
+
+def test_images_of_any_size_are_detected_by_one_trace(detector, oracle):
+    """And as in the canvas of their own size."""
+    image = oracle["image0"]
+    images = [image, image[:, :40], image[:40]]
+    found = list(detector.detect(images))
+    assert detector._function(None, None).experimental_get_tracing_count() == 1
+    for own, each in zip(images, found, strict=True):
+        padded = prepare([own], detector.preprocessing, detector.spec.short, detector.spec.long)
+        outputs = detector.function(*padded.images.shape[1:3])(padded.images, padded.sizes[0])
+        count = int(outputs["count"])
+        assert len(each.scores) == count > 0
+        np.testing.assert_array_equal(each.scores, outputs["scores"][:count])
+        np.testing.assert_array_equal(each.classes, outputs["classes"][:count])

@@ -29,8 +29,11 @@ def test_figures_equal_the_oracles():
 
 
 def test_without_detections_all_is_zero():
-    found = compute(json.loads(str(ORACLE["truth_json"])), [])
+    truth = json.loads(str(ORACLE["truth_json"]))
+    found = compute(truth, [])
     assert set(found.figures.values()) == set(found.by_class.values()) == {0.0}
+    truth["categories"].append({"id": 99, "name": "none of them"})
+    assert np.isnan(compute(truth, []).by_class["none of them"])
 
 
 def test_a_perfect_result_is_one():

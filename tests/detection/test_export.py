@@ -80,7 +80,7 @@ def test_the_function_is_of_static_shapes_and_traced_once_a_canvas(detector):
     }
     assert detector.function(96, 128) is function
     for image in (np.zeros((60, 90, 3)), np.full((48, 70, 3), 255)):
-        list(detector.detect([image]))
+        list(detector.detect([image], canvas=(96, 128)))
     assert function.experimental_get_tracing_count() == 1
 
 

@@ -93,6 +93,19 @@ def test_sizes_and_boxes_are_those_of_the_upright_image(tmp_path):
     np.testing.assert_array_equal(read.truths[0].boxes, [[30, 30, 40, 48]])
 
 
+@pytest.mark.parametrize(("width", "is_upright"), [(40, True), (48, False), (None, True)])
+def test_a_size_in_the_file_that_is_not_the_upright_one_is_counted(tmp_path, width, is_upright):
+    """Boxes of a tool that ignores EXIF are for the image as it is stored."""
+    exif = Image.Exif()
+    exif[0x112] = 6
+    write_image(tmp_path / "a.jpg", width=48, height=40, exif=exif)
+    content = content_of("a.jpg")
+    content["images"][0] |= {"width": width, "height": width and 88 - width}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    notes = " ".join(detection.load_data(tmp_path, "train").notes)
+    assert ("another size than the file says" in notes) != is_upright
+
+
 def test_sizes_after_long_headers_are_found(tmp_path):
     """A JPEG whose size comes after 100 kB of other segments."""
     write_image(tmp_path / "a.jpg", icc_profile=b"\0" * 100_000)

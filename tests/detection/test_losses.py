@@ -1,5 +1,7 @@
 """The losses and their gradients equal torchvision's, with the first positives and negatives."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -101,3 +103,19 @@ def test_samples_follow_from_the_seed(oracle, detector):
         compute(detector, *batch, seeds=each)["classes"] for each in (seeds, seeds, seeds + 5)
     )
     assert float(first) == float(again) != float(other)
+
+
+def test_gradients_are_finite_with_fewer_proposals_than_samples(oracle, detector):
+    """Then boxes without sides are among the RoIs; and they change nothing."""
+    images, sizes, truths = load_batch(oracle, detector, empty=True)
+    spec = dataclasses.replace(detector.spec, proposal_overlap=0.0)
+    few = spec(detector.backbone, detector.class_names)
+    for network, other in ((few.proposer, detector.proposer), (few.head, detector.head)):
+        network.set_weights(other.get_weights())
+    sampling = dataclasses.replace(SAMPLING, rois=200)
+    with tf.GradientTape() as tape:
+        found = compute(few, images, sizes, truths, sampling)
+        total = tf.add_n(list(found.values()))
+    gradients = tape.gradient(total, [variable.value for variable in few.variables])
+    assert all(np.isfinite(each).all() for each in gradients if each is not None)
+    assert float(found["boxes"]) > 0

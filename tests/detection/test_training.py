@@ -285,7 +285,12 @@ def test_a_loss_that_is_not_finite_has_failed(runs):
     [
         ({"model": "SEResNet20", "depths": ()}, "strides"),
         ({"dataset": "no/such"}, "There is no dataset"),
-        ({"short": 31}, r"short=32 or more"),
+        (
+            {"dataset": "no/such", "backbone_weights": "nowhere.weights.h5"},
+            "There is no dataset",
+        ),
+        ({"short": 31}, "`short` must be pixels, at least 32. Received: short=31$"),
+        ({"short": 97}, "`long` must be pixels, at least short=97. Received: long=96$"),
         ({"batch_size": 7}, r"`batch_size` must be from 1 to the number of images, 6"),
         ({"frozen_stages": 2}, "0 without `backbone_weights`"),
         ({"frozen_bn": True}, "False without `backbone_weights`"),
@@ -304,6 +309,17 @@ def test_what_cannot_be_trained_is_said_in_one_line(tmp_path, monkeypatch, field
         Trainer(RECIPE.override(**fields), tmp_path / "run", verbose=False)
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_file_is_evaluated_on_its_training_images_and_says_so(tmp_path):
+    """In what is printed, and in the word for the figures of an epoch."""
+    file = tmp_path / "train.json"
+    file.touch()
+    trainer = Trainer(RECIPE.override(dataset=str(file)), tmp_path / "run", verbose=False)
+    assert any("of the images that are trained on" in note for note in trainer.workdir.notes)
+    assert trainer.validation.describe().endswith("chosen on the 6 training images")
+    row = {"epoch": 1, "loss": 1.0, "ap": 0.5, "ap50": 0.5}
+    assert "; training AP 50.0%" in trainer.task.describe_epoch(row)
 
 
 def test_a_run_of_another_task_is_refused(tmp_path, runs):

@@ -34,17 +34,20 @@ def read_stages(given: Sequence[Sequence[str]]) -> tuple[tuple[int, ...], ...]:
 class ListOptions(Printed):
     """
     Listed:
-    paper    the networks with the paper's GFLOPs, with and without SE blocks
-    weights  the published weights
-    recipes  the named recipes of training
+    paper      the networks with the paper's GFLOPs, with and without SE blocks
+    weights    the published weights
+    recipes    the named recipes of `keras-senet train`
+    detectors  those of `keras-senet detect train`
     """
 
     paper: bool = False
     weights: bool = False
     recipes: bool = False
+    detectors: bool = False
 
     def __post_init__(self):
-        asked = [name for name in ("paper", "weights", "recipes") if getattr(self, name)]
+        listed = ("paper", "weights", "recipes", "detectors")
+        asked = [name for name in listed if getattr(self, name)]
         if len(asked) > 1:
             raise ValueError(f"list takes one flag. Received: --{' --'.join(asked)}")
 

@@ -46,7 +46,8 @@ def find_split(folder: Path, split: str) -> Path | None:
 def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages:
     """The images and boxes of a JSON file of COCO.
 
-    Boxes are cut at the image's border. Those without an area are left out, and counted in `notes`.
+    Boxes are cut at the image's border. Those without an area are left out, and counted in `notes`,
+    as are images that are not, upright, of the size that the file says.
     The classes are in the order of the categories in the file.
 
     Args:
@@ -79,6 +80,10 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
     paths = [folder / name for name in listed.values()]
     sizes = dict(zip(listed, read_sizes(file, paths), strict=True))
     left, rows = Counter(), {number: [] for number in listed}
+    for entry in content["images"]:
+        stated = entry.get("height"), entry.get("width")
+        if all(stated) and stated != sizes[entry["id"]]:
+            left["images of another size than the file says, whose boxes may be misplaced"] += 1
     classes = {number: index for index, number in enumerate(categories)}
     for (image, category, box, entry), (has_image, has_category) in zip(boxes, known, strict=True):
         if not (has_image and has_category):
