@@ -6,7 +6,7 @@ a training run writes them; `--images` says how many test images. Each is detect
 (sides rounded up to 32), on one that is 50% wider, and on a square one of the spec's longest side;
 with SE blocks also with a squeeze over the image alone ("valid"), which the detectors were not
 trained with. Prints, against the own canvas with the usual squeeze: the mean absolute difference of
-the gates; of the detections with a score of at least 0.3, how many have one of the same class with
+the gates; of the detections with a score of at least 0.3, how many have one with their class and
 an IoU of at least 0.9, the mean IoU of these, and the mean absolute difference of the scores; and
 AP.
 """

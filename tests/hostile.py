@@ -5,6 +5,7 @@ the next convolution for it are divided: the network computes the same in float.
 number takes the range of the first one's output, a small one that of the next one's weights.
 """
 
+import little
 import numpy as np
 import report_runs
 
@@ -16,7 +17,7 @@ def rescaled(factor, channel=0):
     """The network of `report_runs` with one channel between two convolutions multiplied, and
     divided again.
     """
-    model = report_runs.network()
+    model = report_runs.network(little.DEEPER)
     norm = model.get_layer(f"{FIRST}_bn")
     for variable in (norm.gamma, norm.beta):
         values = np.array(variable)

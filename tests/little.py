@@ -16,8 +16,11 @@ from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import Recipe, Trainer
 from keras_senet.training.progress import Progress
 
-NETWORK = keras_senet.application(
-    SmallResNet((1, 1)), name="tiny", input_size=8, min_size=8, classes=10
+NETWORK, DEEPER = (
+    keras_senet.application(
+        SmallResNet((1,) * stages), name="tiny", input_size=8, min_size=8, classes=10
+    )
+    for stages in (2, 3)
 )
 
 

@@ -58,11 +58,8 @@ def test_the_wheel_has_every_module_where_it_is_imported_from(built):
         "keras_senet/networks.csv",
         "keras_senet/export/README.md",
     }
-    files = ROOT.glob("keras_senet/weights/files/*.safetensors")
-    expected |= {str(file.relative_to(ROOT)) for file in files}
-    expected |= {
-        f"keras_senet/report/templates/{name}" for name in ("page.html", "page.js", "style.css")
-    }
+    for pattern in ("weights/files/*.safetensors", "report/templates/*"):
+        expected |= {str(file.relative_to(ROOT)) for file in ROOT.glob(f"keras_senet/{pattern}")}
     assert expected == {name for name in names if ".dist-info" not in name}
 
 

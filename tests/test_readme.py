@@ -127,7 +127,8 @@ def documented_commands():
 def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
     for name in ("plain", "run"):  # work directories in the examples
         WorkDir(tmp_path / name, Recipe(), {})
-    WorkDir(tmp_path / "street", detection.RECIPES["scenes"], {}, task="detection")
+    for name in ("street", "se_seed0"):
+        WorkDir(tmp_path / name, detection.RECIPES["scenes"], {}, task="detection")
     (tmp_path / "run" / "exports").mkdir()
     (tmp_path / "run" / "exports" / "model.int8.tflite").touch()
     monkeypatch.chdir(tmp_path)

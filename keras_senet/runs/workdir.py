@@ -130,6 +130,8 @@ class WorkDir:
             raise self._damaged(error) from error
         stored = _compared(segments[-1].recipe, engine)
         given = _compared(recipe, content["engine"])
+        if given.get("pipeline") == "auto":
+            given["pipeline"] = stored["pipeline"]  # that of a run is decided once
         self.segments = segments
         if images and content["images"] and all(stored.get(n) == given.get(n) for n in OF_IMAGES):
             # First: the batch size may only differ as it was lowered to the number of images.

@@ -193,7 +193,7 @@ REFUSED = [
     (("--keep", "much"), "much"),
     (
         ("--remove-se", "7"),
-        "--remove-se: `stages` must name stages with SE blocks (1, 2, 3). Received: stages=(7,)",
+        "--remove-se: `stages` must name stages with SE blocks (1, 2). Received: stages=(7,)",
     ),
     (("--keep", "0.5", "--images", "0"), "--images must be at least 1"),
     (("--keep", "0.5", "--baseline", "-1"), "--baseline must be at least 0"),

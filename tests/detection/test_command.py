@@ -221,7 +221,10 @@ def classifier(tmp_path):
             "--score must be from 0",
         ),
         (("detect", "evaluate", "--model", "FILE"), "--dataset must be given"),
-        (("detect", "evaluate", "--workdir", "RUN", "--dataset", "scenes"), "has the classes a, b"),
+        (
+            ("detect", "evaluate", "--workdir", "RUN", "--dataset", "scenes"),
+            "has 5 classes, the images 10",
+        ),
         (
             ("detect", "evaluate", "--workdir", "RUN", "--dataset", "nowhere"),
             "There is no dataset 'nowhere'",

@@ -1,6 +1,7 @@
 """Layers that integers cost most, found in networks in which one is hostile on purpose."""
 
 import keras
+import little
 import numpy as np
 import pytest
 import report_runs
@@ -28,7 +29,7 @@ def test_a_hostile_layer_is_the_first(factor, named, images):
 
 
 def test_no_layer_stands_out_of_an_ordinary_network(images):
-    model = report_runs.network()
+    model = report_runs.network(little.DEEPER)
     found = rank(model, images)
     assert all(each.error < 0.1 for each in found)
     assert found[0].share < 0.5

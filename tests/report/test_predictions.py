@@ -89,7 +89,7 @@ def test_planted_wrong_labels_come_first():
         noise = random.normal(0, 60, (count, 8, 8, 3))
         return (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8"), labels
 
-    model = little.NETWORK(weights=None)
+    model = little.DEEPER(weights=None)
     model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
     training, labels = draw(320)
     model.fit(model.preprocessing.normalize(training), labels, epochs=6, verbose=0)

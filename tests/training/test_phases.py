@@ -18,7 +18,6 @@ import keras_senet
 from keras_senet.data import Augmentation
 from keras_senet.graphs import stages_of
 from keras_senet.layers.shake_shake import ShakeShake
-from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import Recipe, Trainer
 from keras_senet.training.fit import FitTrainer
 
@@ -38,9 +37,7 @@ RECIPE = Recipe(
 )
 # From the image to the classes, and what stands for each in the names of layers
 GROUPS = ("stem", "stage1", "stage2", "stage3", "predictions")
-NETWORK = keras_senet.application(
-    SmallResNet((1, 1, 1)), name="tiny", input_size=8, min_size=8, classes=10
-)
+NETWORK = little.DEEPER
 
 
 @pytest.fixture(autouse=True)
