@@ -90,7 +90,7 @@ def test_other_arguments_are_refused_in_a_line():
     with pytest.raises(ValueError, match="`classes` must be 10. Received: classes=7"):
         keras_senet.SEResNet20(weights="cifar10", classes=7)
     with pytest.raises(
-        ValueError, match="must be 'cifar10-plain', 'cifar10', .*weights='cifar100'"
+        ValueError, match="'cifar10-plain', 'cifar10', .*weights='cifar100'"
     ):
         keras_senet.SEResNet20(weights="cifar100")
     with pytest.raises(ValueError, match=r"of another architecture \(se: .*in the file, None here"):
