@@ -337,7 +337,7 @@ def test_a_recipe_is_the_same_from_json(name):
     assert recipe.source
     assert recipe.result
     assert recipe.override() is recipe
-    assert recipe.override(short=640, anchor_ratios=(1.0,)).detector.anchors.ratios == (1.0,)
+    assert recipe.override(short=96, anchor_ratios=(1.0,)).detector.anchors.ratios == (1.0,)
 
 
 def test_the_linear_rule():
