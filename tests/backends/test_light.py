@@ -175,8 +175,8 @@ def test_predictions_are_decoded():
 
 NEED_TENSORFLOW = {
     "crop": lambda network, path: network.preprocessing.crop(TINY_IMAGES[0]),
-    "data": lambda network, path: keras_senet.data.load,
-    "cost": lambda network, path: keras_senet.analysis.cost(network, object()),
+    "batches": lambda network, path: keras_senet.data.TrainingData,
+    "evaluation": lambda network, path: keras_senet.data.evaluation_batches,
 }
 
 
