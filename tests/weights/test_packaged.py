@@ -89,9 +89,7 @@ def test_it_is_loaded_without_a_network_or_a_cache(monkeypatch, tmp_path):
 def test_other_arguments_are_refused_in_a_line():
     with pytest.raises(ValueError, match="`classes` must be 10. Received: classes=7"):
         keras_senet.SEResNet20(weights="cifar10", classes=7)
-    with pytest.raises(
-        ValueError, match="'cifar10-plain', 'cifar10', .*weights='cifar100'"
-    ):
+    with pytest.raises(ValueError, match="'cifar10-plain', 'cifar10', .*weights='cifar100'"):
         keras_senet.SEResNet20(weights="cifar100")
     with pytest.raises(ValueError, match=r"of another architecture \(se: .*in the file, None here"):
         plain(keras_senet.SEResNet20)(weights="cifar10")
