@@ -11,7 +11,7 @@ from keras import ops
 
 from keras_senet.data.batched import LARGEST_SIDE, SERVED, BatchAugmentation
 from keras_senet.data.draws import INDEX, WORD
-from keras_senet.data.micro_batches import divide_batch
+from keras_senet.data.micro_batches import check_batch_size, check_reflection, divide_batch
 from keras_senet.recipes.augmentation import Augmentation
 
 # What a random order is of, part of its key.
@@ -49,18 +49,10 @@ class DeviceImages:
         if obstacle := find_obstacle(dataset, image_size, augmentation):
             raise ValueError(f"`DeviceImages` cannot make these batches: {obstacle}")
         count = len(dataset)
-        if not 1 <= batch_size <= count:
-            raise ValueError(
-                f"`batch_size` must be from 1 to the number of images, {count}. "
-                f"Received: batch_size={batch_size}"
-            )
+        check_batch_size(batch_size, count)
         self.mixes = augmentation.mixes
         divide_batch(batch_size, 1, self.mixes)
-        if augmentation.reflect and augmentation.pad_and_crop >= image_size:
-            raise ValueError(
-                f"`pad_and_crop` must be below the image size, {image_size}, to reflect. "
-                f"Received: pad_and_crop={augmentation.pad_and_crop}"
-            )
+        check_reflection(augmentation, image_size)
         self.dataset, self.batch_size, self.seed = dataset, batch_size, seed
         self.steps_per_epoch = count // batch_size
         self._augment = BatchAugmentation(augmentation, image_size, seed)

@@ -1,4 +1,22 @@
-"""How a batch is divided."""
+"""What batches there can be of some images, and how they are divided."""
+
+from keras_senet.fields import check_argument
+from keras_senet.recipes.augmentation import Augmentation
+
+
+def check_batch_size(batch_size: int, count: int) -> None:
+    """Raises ValueError for a batch that is larger than all images, or empty."""
+    is_valid = 1 <= batch_size <= count
+    accepted = f"from 1 to the number of images, {count}"
+    check_argument("batch_size", batch_size, is_valid, accepted)
+
+
+def check_reflection(augmentation: Augmentation, image_size: int) -> None:
+    """Raises ValueError if a border is to be reflected that is as wide as the image."""
+    pixels = augmentation.pad_and_crop
+    is_valid = not augmentation.reflect or pixels < image_size
+    accepted = f"below the image size, {image_size}, to reflect"
+    check_argument("pad_and_crop", pixels, is_valid, accepted)
 
 
 def divide_batch(batch_size: int, replicas: int, mixes: bool) -> int:

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from keras_senet.data import boxes, decoding
 from keras_senet.data.corrupt import Corrupt, CorruptImageError
-from keras_senet.data.micro_batches import divide_batch
+from keras_senet.data.micro_batches import check_batch_size, check_reflection, divide_batch
 from keras_senet.data.mixing import draw_mixing, mix_pairs
 from keras_senet.data.operations import augment_operation, derive_seed, resize_square
 from keras_senet.data.order import Balanced, propose_replacements, shuffle
@@ -72,18 +72,11 @@ class TrainingData:
             for index in range(count if count < min(batch_size, FEW) else 0):
                 if corrupt := decoding.find_corrupt(self.dataset, index):
                     raise CorruptImageError(str(corrupt))
-            raise ValueError(
-                f"`batch_size` must be from 1 to the number of images, {count}. "
-                f"Received: batch_size={batch_size}"
-            )
+        check_batch_size(batch_size, count)
 
     def _check_augmentation(self):
         augmentation, channels = self.augmentation, self.dataset.image_shape[-1]
-        if augmentation.reflect and augmentation.pad_and_crop >= self.image_size:
-            raise ValueError(
-                f"`pad_and_crop` must be below the image size, {self.image_size}, to reflect. "
-                f"Received: pad_and_crop={augmentation.pad_and_crop}"
-            )
+        check_reflection(augmentation, self.image_size)
         if augmentation.randaugment and channels != 3:
             raise ValueError(
                 f"`randaugment` needs images of 3 channels. Received: images of {channels}"

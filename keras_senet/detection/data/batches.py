@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_senet.data.boxes import draw_uniform
 from keras_senet.data.decoding import Corrupt
+from keras_senet.data.micro_batches import check_batch_size, divide_batch
 from keras_senet.data.order import propose_replacements
 from keras_senet.data.pipelines import map_decoding, set_options
 from keras_senet.detection.canvas import MULTIPLE, Canvas, canvas_size, place, resized_size
@@ -65,9 +66,7 @@ class DetectionBatches:
         multiple: int = MULTIPLE,
     ):
         count = len(images)
-        is_valid = 1 <= batch_size <= count
-        accepted = f"from 1 to the number of images, {count}"
-        check_argument("batch_size", batch_size, is_valid, accepted)
+        check_batch_size(batch_size, count)
         short, long = canvas
         accepted = "the shorter side and at most how long the longer one gets, both at least 32"
         check_argument("canvas", canvas, MULTIPLE <= short <= long, accepted)
@@ -113,12 +112,7 @@ class DetectionBatches:
         Raises:
             ValueError: if the batch cannot be divided so.
         """
-        size, rest = divmod(self.batch_size, replicas)
-        if rest or not size:
-            raise ValueError(
-                f"`batch_size` must be a multiple of the number of replicas, {replicas}. "
-                f"Received: batch_size={self.batch_size}"
-            )
+        size = divide_batch(self.batch_size, replicas, mixes=False)
         parts = range(replicas) if parts is None else parts
         skip = frozenset(skip)
 
