@@ -91,10 +91,11 @@ def test_planted_wrong_labels_come_first():
         noise = random.normal(0, 30, (count, 8, 8, 3))
         return (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8"), labels
 
+    keras.utils.set_random_seed(0)
     model = little.DEEPER(weights=None)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     training, labels = draw(320)
-    model.fit(model.preprocessing.normalize(training), labels, epochs=6, verbose=0)
+    model.fit(model.preprocessing.normalize(training), labels, epochs=12, verbose=0)
     tested, labels = draw(200)
     planted = random.choice(200, 12, replace=False)
     labels[planted] = (labels[planted] + random.integers(1, 10, 12)) % 10
