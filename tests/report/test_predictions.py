@@ -88,7 +88,7 @@ def test_planted_wrong_labels_come_first():
 
     def draw(count):
         labels = np.arange(count) % 10
-        noise = random.normal(0, 30, (count, 8, 8, 3))
+        noise = random.normal(0, 15, (count, 8, 8, 3))
         return (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8"), labels
 
     keras.utils.set_random_seed(0)
@@ -97,11 +97,11 @@ def test_planted_wrong_labels_come_first():
     training, labels = draw(320)
     model.fit(model.preprocessing.normalize(training), labels, epochs=12, verbose=0)
     tested, labels = draw(200)
-    # Each class has a wrong one, so that no threshold is nearly 1
-    planted = np.arange(60, 72)
+    # Two of the 20 of each class, so that no threshold is nearly 1
+    planted = np.arange(60, 80)
     labels[planted] = (labels[planted] + 3) % 10
     found = predict_dataset(model, Dataset(tested, labels, tuple("abcdefghij")), with_gates=False)
-    assert {each.index for each in found.suspects[:12]} == set(planted.tolist())
+    assert {each.index for each in found.suspects[:20]} == set(planted.tolist())
 
 
 @pytest.mark.parametrize("batch_size", [7, 50])
