@@ -1,12 +1,12 @@
 """What MkDocs adds to the pages of this folder: those made of the repository's other Markdown
-files, of the notebooks, of the package's data and of the command line's help, and the reference.
+files and of the notebooks, tables of the package's data and of the command line's help, and the
+reference.
 
 Nothing here imports Keras or TensorFlow.
 """
 
 import ast
 import base64
-import dataclasses
 import io
 import json
 import os
@@ -42,21 +42,20 @@ LINK = re.compile(r"(?<=\]\()([^()\s]+)(?=\))")
 
 
 def on_files(files, config):
-    """Adds the generated pages, and the files that they show."""
+    """Adds the pages that are not in this folder, and the files that they show."""
     for uri, content in generate().items():
         files.append(File.generated(config, uri, content=content))
     return files
 
 
+def on_page_markdown(markdown, **_):
+    """Puts what is generated into the pages of this folder, where they have `<!-- name -->`."""
+    return re.sub(r"^<!-- (\w+) -->$", lambda m: TABLES[m[1]](), markdown, flags=re.MULTILINE)
+
+
 def generate() -> dict[str, str | bytes]:
-    """The contents of all generated pages and of their pictures, by their paths in the site."""
-    made = {
-        "zoo.md": zoo(),
-        "recipes.md": recipes(),
-        "command-line.md": command_line(),
-        **reference(),
-    }
-    pages = mirrored()
+    """Pages, and the pictures and other files that they show, by their paths in the site."""
+    pages, made = mirrored(), dict(reference())
     made |= {str(each.relative_to(ROOT)): each.read_bytes() for each in ROOT.glob("results/*.png")}
     for source, uri in pages.items():
         mirror = Mirror(source, uri, pages)
@@ -128,12 +127,16 @@ def fence(text: str, language: str) -> str:
     return f"```{language}\n{text}\n```"
 
 
-# Pages of data
+# Tables in pages
 
 
-def zoo() -> str:
-    """Every network, and every set of published weights."""
-    networks = [
+def list_zoo() -> str:
+    """Every network with its counts."""
+    heads = (
+        *("network", "images", "parameters", "multiply-adds", "without SE blocks"),
+        *("paper, plain", "paper, SE"),
+    )
+    rows = [
         (
             f"[`{row.name}`](reference/keras_senet.md#keras_senet.{row.name})",
             f"{row.input_size} x {row.input_size}",
@@ -145,69 +148,67 @@ def zoo() -> str:
         )
         for row in read_table().values()
     ]
-    weights = [
+    return table(heads, rows)
+
+
+def list_checkpoints() -> str:
+    """Every set of published weights."""
+    rows = [
         (
-            f"`{each.model}`",
-            f"`{each.tag}`",
-            f"{each.top1:.2f}",
-            f"{each.top5:.2f}",
-            each.input_size,
-            each.licence,
+            *(f"`{each.model}`", f"`{each.tag}`", f"{each.top1:.2f}", f"{each.top5:.2f}"),
+            *(each.input_size, each.licence),
             f"[{Path(each.source).name}]({each.source})" if "://" in each.source else each.source,
         )
         for each in list_weights()
     ]
-    heads = (
-        *("network", "images", "parameters", "multiply-adds", "without SE blocks"),
-        *("paper's GFLOPs, plain", "with SE blocks"),
-    )
-    return f"""# The zoo
-
-Every network has a plain counterpart, `constructor.variant(replace(constructor.spec, se=None))`.
-Multiply-adds are those of one image, by convolutions and dense layers. The paper's figures are
-those of its Tables 2 and 3.
-
-{table(heads, networks)}
-
-## Published weights
-
-Top-1 and top-5 accuracy in percent, as the publishers state them, at this size of images (of
-CIFAR-10's weights: measured here on its test images). `weights="TAG"` loads them.
-
-{table(("network", "tag", "top-1", "top-5", "size", "licence", "source"), weights)}
-"""
+    return table(("network", "tag", "top-1", "top-5", "size", "licence", "source"), rows)
 
 
-def recipes() -> str:
+def list_recipes() -> str:
     """Every named recipe: its source, its result and the fields that differ from the defaults."""
-    parts = [
-        "# Recipes\n\nNamed recipes of `keras-senet train` and `keras-senet detect train`: the "
-        "paper's protocols, and our own. Each field is a flag; those that are not listed have "
-        "their defaults ([`Recipe`](reference/keras_senet.training.md#keras_senet.training.Recipe), "
-        "[`detection.Recipe`](reference/keras_senet.detection.md#keras_senet.detection.Recipe))."
-    ]
-    groups = {
-        "Classification": ("train", RECIPES),
-        "Detection": ("detect train", detection_recipes.RECIPES),
-    }
-    for title, (command, named) in groups.items():
+    parts = []
+    for command, named in {"train": RECIPES, "detect train": detection_recipes.RECIPES}.items():
+        heads = ("recipe", "network", "dataset", "epochs", "batch", "rate")
         rows = [
-            (f"[{name}](#{anchor(command, name)})", f"`{each.model}`", each.dataset, each.epochs)
-            + (each.batch_size, f"{each.learning_rate:g}", each.result)
+            (
+                f"[{name}](#{anchor(command, name)})",
+                *(f"`{each.model}`", each.dataset, each.epochs, each.batch_size),
+                f"{each.learning_rate:g}",
+            )
             for name, each in named.items()
         ]
-        heads = ("recipe", "network", "dataset", "epochs", "batch", "rate", "result")
-        parts += [f"## {title}", table(heads, rows)]
+        parts += [f"## keras-senet {command}", table(heads, rows)]
         for name, each in named.items():
-            default = type(each)().flat()
+            parts.append(f"### {name} {{#{anchor(command, name)}}}")
+            parts.append(f"Source: {each.source}.\n\nResult: {each.result}.")
+            default = type(each)().flat() | {"source": each.source, "result": each.result}
             changed = {k: v for k, v in each.flat().items() if v != default[k]}
-            said = {name: changed.pop(name, None) for name in ("source", "result", "chosen")}
-            parts += [
-                f"### {name} {{#{anchor(command, name)}}}",
-                f"Source: {said['source']}.\n\nResult: {each.result}.",
-                table(("field", "value"), [(f"`{k}`", f"`{v}`") for k, v in changed.items()]),
-            ]
-    return "\n\n".join(parts) + "\n"
+            parts.append(
+                table(("field", "value"), [(f"`{k}`", f"`{v}`") for k, v in changed.items()])
+            )
+    return "\n\n".join(parts)
+
+
+def list_commands() -> str:
+    """Every command with its help, as `keras-senet COMMAND --help` prints it."""
+    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
+    commands = keras_senet_cli.EVERY_COMMAND
+    rows = [(f"[`{name}`](#{anchor(name)})", text) for name, text in commands.items()]
+    parts = [table(("command", "description"), rows)]
+    for name in commands:
+        with redirect_stdout(io.StringIO()) as printed:
+            cli.main([*name.split(), "--help"])
+        text = "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
+        parts += [f"## {name} {{#{anchor(name)}}}", fence(text, "text")]
+    return "\n\n".join(parts)
+
+
+TABLES = {
+    "zoo": list_zoo,
+    "weights": list_checkpoints,
+    "recipes": list_recipes,
+    "commands": list_commands,
+}
 
 
 def anchor(*words: str) -> str:
@@ -218,32 +219,6 @@ def table(heads, rows) -> str:
     """A table in Markdown."""
     lines = [heads, ["---"] * len(heads), *rows]
     return "\n".join(f"| {' | '.join(map(str, line))} |" for line in lines)
-
-
-# The command line
-
-
-def command_line() -> str:
-    """Every command with its help, as `keras-senet COMMAND --help` prints it."""
-    os.environ |= {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
-    commands = keras_senet_cli.EVERY_COMMAND
-    rows = [(f"[`{name}`](#{anchor(name)})", text) for name, text in commands.items()]
-    parts = [
-        "# Command line",
-        "Where a command takes a network, it takes a constructor's name, a training work "
-        "directory, a `.keras` file, or a\n`.weights.h5` or `.safetensors` file of this package; "
-        "`predict` also takes an exported `.onnx` or `.tflite` file or\nSavedModel. `detect` takes "
-        "a detector's work directory, `.safetensors` or exported file, or torchvision's `.pth`.\n"
-        "`--json` prints tables as JSON, and `keras-senet --install-completion` completes flags. "
-        "Bad input ends with one line\nand status 2.",
-        table(("command", "description"), rows),
-    ]
-    for name in commands:
-        with redirect_stdout(io.StringIO()) as printed:
-            cli.main([*name.split(), "--help"])
-        text = "\n".join(line.rstrip() for line in printed.getvalue().strip().splitlines())
-        parts += [f"## {name} {{#{anchor(name)}}}", fence(text, "text")]
-    return "\n\n".join(parts) + "\n"
 
 
 # The reference
