@@ -7,6 +7,18 @@ import re
 
 import griffe
 
+# The docstring of a constructor is a template that is filled when the package is imported
+ANY_NETWORK = {
+    "title": "A network",
+    "size": "size",
+    "min_size": "the network's `min_size`",
+    "classes": "classes",
+    "weights": 'the tag of published weights, such as "imagenet", ',
+}
+OF_NETWORKS = (
+    "A [`Constructor`][keras_senet.models.constructor.Constructor], called with "
+    "[these arguments][keras_senet.models.constructor.Constructor.__call__]."
+)
 FIELD = re.compile(r"^(?P<names>[a-z_]\w*(?:, \w+)*) {2,}(?P<text>\S.*)$")
 
 
@@ -25,6 +37,15 @@ class Docstrings(griffe.Extension):
                 if name not in module.members:
                     target = f"{module.path}.{home}.{name}"
                     module.set_member(name, griffe.Alias(name, target, parent=module))
+
+        module = pkg["models.constructor"]
+        template = ast.literal_eval(str(module["DOCUMENTATION"].value))
+        text = template.format(**ANY_NETWORK)
+        module["Constructor.__call__"].docstring = griffe.Docstring(text, parent=module)
+
+    def on_attribute_instance(self, *, attr, **_):
+        if str(attr.value).startswith(("application(", "small(")):
+            attr.docstring = griffe.Docstring(OF_NETWORKS, parent=attr)
 
     def on_instance(self, *, obj, **_):
         if obj.docstring:

@@ -223,6 +223,10 @@ def table(heads, rows) -> str:
 
 # The reference
 
+# What all networks have, which are attributes of their module
+CONSTRUCTOR = """::: keras_senet.models.constructor.Constructor
+    options: {filters: [], members: [__call__, variant, load]}"""
+
 
 def public_modules() -> dict[str, list[str]]:
     """The modules with `__all__` in their packages' `__init__.py`, with their public names."""
@@ -259,14 +263,13 @@ def reference() -> dict[str, str]:
     """A page for each public module, with an entry for each public name, and a list of them."""
     pages, rows = {}, []
     for module, names in public_modules().items():
-        uri = f"reference/{module}.md"
-        pages[uri] = "\n\n".join(
-            [
-                f"# {module}",
-                f"::: {module}\n    options: {{members: false, show_root_heading: false}}",
-            ]
-            + [f"::: {module}.{name}" for name in names]
+        title = (
+            f"# {module}\n\n::: {module}\n    options: {{members: false, show_root_heading: false}}"
         )
+        entries = [f"::: {module}.{name}" for name in names]
+        if module == "keras_senet.models":
+            entries.insert(0, CONSTRUCTOR)
+        pages[f"reference/{module}.md"] = "\n\n".join([title, *entries])
         links = ", ".join(f"[`{name}`]({module}.md#{module}.{name})" for name in names)
         rows.append((f"[`{module}`]({module}.md)", links))
     index = f"# Reference\n\nEvery public name.\n\n{table(('module', 'names'), rows)}\n"
