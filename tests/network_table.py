@@ -13,6 +13,7 @@ from keras_senet.graphs import stages_of
 from keras_senet.initializers import shapes_only
 
 TABLE = Path(networks.__file__).with_name("networks.csv")
+OF_THE_PAPER = [f for f in networks.NetworkRow._fields if f.startswith("paper")]  # typed by hand
 
 
 def count(constructor, se):
@@ -39,8 +40,8 @@ def row(name, counts, plain):
         counts.multiply_adds,
         counts.multiply_adds_with_rescaling,
         plain.multiply_adds,
-        paper and paper.paper_plain,
-        paper and paper.paper,
+        plain.parameters,
+        *(paper[-len(OF_THE_PAPER) :] if paper else [None] * len(OF_THE_PAPER)),
     )
 
 
