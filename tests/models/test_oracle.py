@@ -125,7 +125,8 @@ def check_table(name, kind, found):
     """The row of `networks.csv`, which `python tests/network_table.py` writes."""
     row, constructor = networks.find_row(name), getattr(keras_senet, name)
     if kind == "plain":
-        assert row.plain_multiply_adds == found.multiply_adds
+        counted = (found.parameters, found.multiply_adds)
+        assert (row.plain_parameters, row.plain_multiply_adds) == counted
         return
     own = (
         constructor.input_size,
