@@ -291,6 +291,8 @@ def test_both_engines_freeze_and_scale_rates(tmp_path, weights, engine):
         before = {v.path: v.numpy() for v in trainer.model.trainable_variables}
         before |= in_group(trainer.model, "stem", "stage1")
         trainer.train()
+        saved = keras.models.load_model(tmp_path / str(factor) / "model.keras")
+        assert all(layer.trainable for layer in saved.layers)  # of the next training, too
         moved[factor] = {
             v.path: v.numpy() - before[v.path] for v in trainer.model.weights if v.path in before
         }
