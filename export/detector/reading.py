@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_senet.detection import Detections
-from keras_senet.detection.canvas import check_canvas, prepare, read_image
+from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
 from keras_senet.detection.faster_rcnn import to_detections
 from keras_senet.extras import require
 from keras_senet.files import printable, read_bytes
@@ -47,6 +47,10 @@ class ExportedDetector:
         """As `Detector.detect`. A SavedModel runs each image in its own canvas, as `Detector` does;
         other files in theirs, for which an image is made smaller where it has more.
         """
+        check_images(images)
+        return self._detect_each(images)
+
+    def _detect_each(self, images):
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             yield self._detect_any(image) if self.kind == "savedmodel" else self._detect(image)

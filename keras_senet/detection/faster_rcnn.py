@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
-from keras_senet.detection.canvas import check_canvas, prepare, read_image
+from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool, sides
 from keras_senet.detection.spec import FasterRCNN
@@ -126,9 +126,18 @@ class Detector:
             images: of any sizes.
             canvas: the height and width that each is padded to, as in an exported file, and made
                 smaller for where it has more; None is its own size, up to a multiple of 32.
+
+        Raises:
+            ValueError: for `images` that are one image, or none; for another canvas; and, when its
+                turn comes, for an image that is not of 0..255 or cannot be decoded.
+            OSError: for a file that cannot be read, in its turn.
         """
+        check_images(images)
         # Of any size without a canvas: tracing one for each size takes longer than detecting.
         function = self._function(None, None) if canvas is None else self.function(*canvas)
+        return self._detect_each(images, function, canvas)
+
+    def _detect_each(self, images, function, canvas):
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             padded = prepare([image], self.preprocessing, self.spec.short, self.spec.long, canvas)
