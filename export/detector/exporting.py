@@ -145,4 +145,5 @@ def describe_file(detector, canvases: Sequence[tuple[int, int]]) -> dict[str, An
             "short": detector.spec.short,
             "long": detector.spec.long,
         },
+        "score": detector.spec.score,  # detections have more
     }

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -89,6 +90,12 @@ class Detector:
         found.proposer, found.head, found._functions = proposer, head, {}
         return found
 
+    def with_score(self, score: float) -> "Detector":
+        """The same, of which each detection has more than this score."""
+        found = copy.copy(self)
+        found.spec, found._functions = replace(self.spec, score=score), {}
+        return found
+
     def save(self, path: str | Path) -> None:
         """Writes a `.safetensors` file, which `detection.load` reads. Raises as `files.save`."""
         from keras_senet.detection import files  # which reads detectors, too
@@ -134,7 +141,8 @@ class Detector:
         """
         check_images(images)
         # Of any size without a canvas: tracing one for each size takes longer than detecting.
-        function = self._function(None, None) if canvas is None else self.function(*canvas)
+        size = (None, None) if canvas is None else check_canvas(canvas)
+        function = self._function(*size)
         return self._detect_each(images, function, canvas)
 
     def _detect_each(self, images, function, canvas):
