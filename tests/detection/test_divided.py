@@ -1,4 +1,4 @@
-"""Datasets without images for evaluation: a part is kept, and what the images are called is true."""
+"""Datasets without images for evaluation: a part is kept, and is called what it is."""
 
 import csv
 import json
@@ -12,7 +12,6 @@ from PIL import Image
 
 import keras_senet_cli
 from keras_senet import detection, models
-from keras_senet.cli import tables
 from keras_senet.detection.data import resolve_split
 from keras_senet.report import write_page
 
@@ -130,11 +129,11 @@ def test_evaluation_is_of_the_runs_part_and_says_which(
     tmp_path, oracle, detector, capsys, monkeypatch
 ):
     """The run's `split.csv` decides, also when there are more images now."""
-    monkeypatch.setattr(tables.console, "width", 500)
+    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(detection, "load", lambda path: detector)
     coco = write_images(tmp_path / "coco", oracle)
     (coco / "test.json").unlink()
-    workdir = leave(tmp_path / "run", coco, detector)
+    workdir = leave(tmp_path / "run", "coco", detector)
     (workdir / "split.csv").write_text("path,class,split\r\n1.png,a,val\r\n0.png,a,train\r\n")
     printed = evaluate(capsys, "--workdir", workdir)
     report = json.loads((workdir / "report.json").read_text())
@@ -147,15 +146,15 @@ def test_evaluation_is_of_the_runs_part_and_says_which(
 
 def test_one_file_is_called_what_it_is(tmp_path, oracle, detector, capsys, monkeypatch):
     """Training images where the run trained on it, and else all."""
-    monkeypatch.setattr(tables.console, "width", 500)
     monkeypatch.setattr(detection, "load", lambda path: detector)
-    coco = write_images(tmp_path / "coco", oracle)
-    workdir = leave(tmp_path / "run", coco / "train.json", detector)
+    monkeypatch.chdir(tmp_path)
+    write_images(tmp_path / "coco", oracle)
+    workdir = leave(tmp_path / "run", "coco/train.json", detector)
     printed = evaluate(capsys, "--workdir", workdir)
     assert "train.json, train: 2 images" in printed
     assert "these images were trained on: the figures say nothing of others" in printed
     page = write_page(workdir).path.read_text()
     assert "on 2 training images" in " ".join(parsed(page).one("header").text.split())
-    printed = evaluate(capsys, "--workdir", workdir, "--dataset", coco / "test.json")
+    printed = evaluate(capsys, "--workdir", workdir, "--dataset", "coco/test.json")
     assert "test.json, all: 2 images" in printed
     assert "trained on" not in printed

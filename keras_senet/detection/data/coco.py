@@ -151,11 +151,10 @@ def _check_entries(content, what, keys):
 
 def _check_ids(what, ids):
     """All must be numbers, or all texts: pycocotools sorts them."""
-    for kinds in ((int, float), (str,)):
-        other = [each for each in ids if type(each) not in kinds or each != each]
-        if not other:
-            return
-    raise ValueError(f"the 'id' of an entry of {what!r} is not a number: {other[0]!r}")
+    is_text = bool(ids) and isinstance(ids[0], str)
+    kinds, named = ((str,), "a text, as the first is") if is_text else ((int, float), "a number")
+    if other := [each for each in ids if type(each) not in kinds or each != each]:
+        raise ValueError(f"the 'id' of an entry of {what!r} is not {named}: {other[0]!r}")
 
 
 def _check_file_name(entry):
