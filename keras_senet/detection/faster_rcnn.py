@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
-from keras_senet.detection.canvas import check_canvas, prepare, read_image
+from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool, sides
 from keras_senet.detection.spec import FasterRCNN
@@ -89,6 +90,12 @@ class Detector:
         found.proposer, found.head, found._functions = proposer, head, {}
         return found
 
+    def with_score(self, score: float) -> "Detector":
+        """The same, of which each detection has more than this score."""
+        found = copy.copy(self)
+        found.spec, found._functions = replace(self.spec, score=score), {}
+        return found
+
     def save(self, path: str | Path) -> None:
         """Writes a `.safetensors` file, which `detection.load` reads. Raises as `files.save`."""
         from keras_senet.detection import files  # which reads detectors, too
@@ -126,10 +133,19 @@ class Detector:
             images: of any sizes.
             canvas: the height and width that each is padded to, as in an exported file, and made
                 smaller for where it has more; None is its own size, up to a multiple of 32.
+
+        Raises:
+            ValueError: for `images` that are one image, or none; for another canvas; and, when its
+                turn comes, for an image that is not of 0..255 or cannot be decoded.
+            OSError: for a file that cannot be read, in its turn.
         """
+        check_images(images)
         # Of any size without a canvas: tracing one for each size takes longer than detecting.
         size = (None, None) if canvas is None else check_canvas(canvas)
         function = self._function(*size)
+        return self._detect_each(images, function, canvas)
+
+    def _detect_each(self, images, function, canvas):
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             padded = prepare([image], self.preprocessing, self.spec.short, self.spec.long, canvas)

@@ -17,6 +17,7 @@ from keras_senet.cli.detect import predict as predict_command
 from keras_senet.cli.detect import train as train_command
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import CLASSES
+from keras_senet.export.detector import load_exported
 
 
 @pytest.fixture
@@ -91,6 +92,27 @@ def test_a_table_of_predictions_and_pictures(run, coco, workdir, detector, tmp_p
     for index, shape in enumerate([(960, 640), (672, 960)]):
         with Image.open(pictures / f"{index}.png") as image:
             assert np.abs(np.subtract(image.size, shape)).max() <= 1
+
+
+def test_a_score_below_the_detectors_own_is_applied(run, coco, workdir, detector, monkeypatch):
+    monkeypatch.setattr(detection, "load", lambda path: detector.with_score(0.6))
+    status, printed, errors = run(
+        *("detect", "predict", files(coco)[0], "--workdir", workdir, "--score", 0.4, "--json")
+    )
+    assert status == 0, errors
+    (expected,) = detector.detect(files(coco)[:1])
+    found = [each["score"] for each in json.loads(printed)[0]["detections"]]
+    assert min(found) < 0.6
+    np.testing.assert_array_equal(found, expected.scores[expected.scores >= 0.4])
+
+
+def test_a_score_that_a_file_does_not_have_is_refused(run, coco, workdir, monkeypatch):
+    file = SimpleNamespace(score=0.05)
+    monkeypatch.setattr(predict_command, "load_detector", lambda source: file)
+    arguments = ("detect", "predict", files(coco)[0], "--workdir", workdir)
+    status, _, errors = run(*arguments, "--score", 0.04)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "--score must be at least 0.05, the least that the exported file finds" in errors
 
 
 def test_pictures_keep_their_folders_and_do_not_meet():
@@ -355,6 +377,7 @@ def test_an_exported_file_is_run_and_evaluated(run, workdir, coco, detector, tmp
     (report,) = json.loads(printed)
     assert report["accuracy"] == pytest.approx(report["keras_accuracy"], abs=0.002)
     file = tmp_path / "model.onnx"
+    assert load_exported(file).score == detector.spec.score
     status, printed, _ = run("detect", "predict", files(coco)[0], "--model", file, "--json")
     assert status == 0
     found = json.loads(printed)[0]["detections"]

@@ -89,7 +89,8 @@ class DetectPredictOptions(DetectorOptions, Printed):
              SavedModel folder
 
     Detections:
-    score         the least probability of a detection
+    score         the least probability of a detection; an exported file has none below what its
+                  detector was exported with, 0.05 as a rule
     skip_corrupt  leave out images that cannot be used; otherwise each is named in its row, and the
                   exit status is 2
 
