@@ -8,6 +8,9 @@ import time
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said
 # before it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core: with more threads they would only wait for each other.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 if os.environ.get("KERAS_BACKEND") == "jax":
     # Little networks take JAX longer to compile than to run.
     fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"

@@ -29,7 +29,7 @@ def run_folder(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     folder.mkdir()
     keras.utils.set_random_seed(0)
-    model = little.NETWORK(weights=None)
+    model = little.TWO_STAGES(weights=None)
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")
     (folder / "recipe.json").write_text('{"recipe": {"model": "SEResNet20", "dataset": "digits"}}')
