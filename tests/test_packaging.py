@@ -191,3 +191,20 @@ def test_a_star_takes_every_public_name():
     exec("from keras_senet import *", names)
     assert names.keys() - {"__builtins__"} == {*keras_senet.__all__}
     assert {"SEResNet50", "SE", "features", "push_to_hub"} <= names.keys()
+
+
+def test_the_workflows_run_what_contributors_run():
+    """`.ci/run`, with every Python that it looks for; and a release of the tag's version only."""
+    folder = ROOT / ".github" / "workflows"
+    ci, release = (
+        yaml.safe_load((folder / f"{name}.yml").read_text()) for name in ("ci", "release")
+    )
+    steps = ci["jobs"]["tests"]["steps"]
+    assert "bash .ci/run" in [step.get("run") for step in steps]
+    (given,) = (step["with"]["python-version"] for step in steps if "setup-python" in str(step))
+    asked = re.findall(r"interpreter (3\.\d+)", (ROOT / ".ci" / "run").read_text())
+    assert sorted(given.split()) == sorted(asked) == ["3.11", "3.12", "3.13"]
+    checks = "\n".join(step.get("run", "") for step in release["jobs"]["build"]["steps"])
+    for command in ("keras_senet_cli.__version__", "python -m build", "twine check --strict"):
+        assert command in checks
+    assert release["jobs"]["publish"]["permissions"] == {"id-token": "write"}
