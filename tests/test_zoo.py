@@ -2,6 +2,7 @@
 
 import json
 
+import network_table
 import pytest
 
 import keras_senet_cli
@@ -87,6 +88,31 @@ def test_latencies_are_of_networks_in_the_table():
         assert "20" in each.conditions  # a date
     shown = sum(len(row["latency"]) for row in zoo.rows())
     assert shown == len(measured)
+
+
+def test_latencies_are_read_from_the_benchmarks(tmp_path):
+    """The newest float32 file of this package on one image of the network's own size."""
+    head = "network,setting,subject,plain,median_ms,error,threads,cpu,gpu,date"
+    rows = (
+        'SEMobileNet,"batch 1, size 224","LiteRT, keras_senet",,7.4,,2,Xeon,,2026-11-26 10:00',
+        'SEResNet50,"batch 1, size 224","LiteRT, keras_senet",,45.5,,2,Xeon,,2026-11-26 10:00',
+        'SEResNet50,"batch 1, size 224","LiteRT, keras_senet",,46.5,,2,Old,,2026-11-25 10:00',
+        'SEResNet50,"batch 1, size 224","LiteRT, keras_senet, plain",yes,44,,2,Xeon,,2026-11-26',
+        'SEResNet50,"batch 16, size 224","LiteRT, keras_senet",,700,,2,Xeon,,2026-11-26 10:00',
+        'SEResNet50,"batch 1, size 224","LiteRT, keras_senet, int8",,8,,2,Xeon,,2026-11-26 10:00',
+        'SEResNet50,"batch 1, size 224","ONNX Runtime, timm",,41,,2,Xeon,,2026-11-26 10:00',
+        'SEResNet20,"batch 1, size 32","OpenVINO, keras_senet",,,no wheel,2,Xeon,,2026-11-26 10:00',
+    )
+    path = tmp_path / "exported.csv"
+    path.write_text("\n".join((head, *rows)))
+    found = network_table.read_measured(path)
+    assert [each[:4] for each in found] == [
+        ("SEResNet50", "yes", "LiteRT", 45.5),
+        ("SEResNet50", "no", "LiteRT", 44.0),
+        ("SEMobileNet", "yes", "LiteRT", 7.4),
+    ]
+    expected = "exported in float32, one image, 2 threads, Xeon, 2026-11-26"
+    assert {each.conditions for each in found} == {expected}
 
 
 def test_a_markdown_table_has_every_row_and_column():
