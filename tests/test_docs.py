@@ -79,15 +79,6 @@ def test_every_network_is_named(model):
     assert f"`{model}`" in (ROOT / "docs/networks.md").read_text()
 
 
-def test_what_the_layout_names_exists():
-    text = (ROOT / "docs/decisions.md").read_text()
-    layout = re.search(r"^    keras_senet_cli\.py.*?\n\n", text, re.MULTILINE | re.DOTALL)
-    for line in layout.group().strip("\n").splitlines():
-        folder = "keras_senet/" if line.startswith("      ") else ""
-        for name in re.split("  +", line.strip())[0].split(", "):
-            assert (ROOT / folder / name).exists(), name
-
-
 PLACES = {
     place for page in PAGES for place in re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page.read_text())
 }
