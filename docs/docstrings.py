@@ -47,6 +47,10 @@ class Docstrings(griffe.Extension):
         if str(attr.value).startswith(("application(", "small(")):
             attr.docstring = griffe.Docstring(OF_NETWORKS, parent=attr)
 
+        if attr.name.isupper() and isinstance(attr.value, griffe.ExprDict):  # such as RECIPES
+            keys = ", ".join(f"`{key}`" for key in attr.value.keys)
+            attr.docstring = griffe.Docstring(f"By name: {keys}.", parent=attr)
+
     def on_instance(self, *, obj, **_):
         if obj.docstring:
             obj.docstring.value = list_fields(obj.docstring.value)

@@ -133,13 +133,13 @@ def fence(text: str, language: str) -> str:
 def list_zoo() -> str:
     """Every network with its counts."""
     heads = (
-        *("network", "images", "parameters", "multiply-adds", "without SE blocks"),
+        *("network", "size", "parameters", "multiply-adds", "without SE blocks"),
         *("paper, plain", "paper, SE"),
     )
     rows = [
         (
             f"[`{row.name}`](reference/keras_senet.md#keras_senet.{row.name})",
-            f"{row.input_size} x {row.input_size}",
+            row.input_size,
             f"{row.parameters:,}",
             f"{row.multiply_adds:,}",
             f"{row.plain_multiply_adds:,}",
@@ -227,6 +227,9 @@ def table(heads, rows) -> str:
 CONSTRUCTOR = """::: keras_senet.models.constructor.Constructor
     options: {filters: [], members: [__call__, variant, load]}"""
 
+# Of dictionaries such as RECIPES, whose names are listed
+HIDDEN = "\n    options: {show_attribute_values: false}"
+
 
 def public_modules() -> dict[str, list[str]]:
     """The modules with `__all__` in their packages' `__init__.py`, with their public names."""
@@ -266,7 +269,10 @@ def reference() -> dict[str, str]:
         title = (
             f"# {module}\n\n::: {module}\n    options: {{members: false, show_root_heading: false}}"
         )
-        entries = [f"::: {module}.{name}" for name in names]
+        entries = [
+            f"::: {module}.{name}{HIDDEN if name.isupper() and name.endswith('S') else ''}"
+            for name in names
+        ]
         if module == "keras_senet.models":
             entries.insert(0, CONSTRUCTOR)
         pages[f"reference/{module}.md"] = "\n\n".join([title, *entries])

@@ -2,6 +2,7 @@
 and the built site has a place for every public name and loads nothing from elsewhere.
 """
 
+import ast
 import re
 import shlex
 import subprocess
@@ -76,6 +77,23 @@ def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
 @pytest.mark.parametrize("model", models.__all__)
 def test_every_network_is_named(model):
     assert f"`{model}`" in (ROOT / "docs/networks.md").read_text()
+
+
+PLACES = {
+    place for page in PAGES for place in re.findall(r"`([\w/]+\.py)(?:::(\w+))?`", page.read_text())
+}
+
+
+@pytest.mark.parametrize(("file", "name"), sorted(PLACES))
+def test_places_in_the_code_exist(file, name):
+    """`FILE` or `FILE::NAME`, the latter at the top of a module."""
+    tree = ast.parse((ROOT / file).read_text())
+    names = {getattr(node, "name", None) for node in tree.body}
+    for node in tree.body:
+        if isinstance(node, (ast.Assign, ast.AnnAssign)):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            names |= {target.id for target in targets if isinstance(target, ast.Name)}
+    assert not name or name in names
 
 
 def links(file):
