@@ -90,12 +90,8 @@ def find_canvases(detector: Detector, given: Any) -> list[tuple[int, int]]:
     canvases = [check_canvas(each) for each in (given if is_several else [given])]
     if not canvases or len(set(canvases)) < len(canvases):
         raise ValueError(f"`canvas` must be different sizes, at least one. Received: {given!r}")
-    fixed = tuple(detector.backbone.inputs[0].shape[1:3])
     for canvas in canvases:
-        if None not in fixed and fixed != canvas:
-            raise ValueError(
-                f"`canvas` must be the size that the backbone takes, {fixed}. Received: {canvas}"
-            )
+        detector.check_taken(canvas)
     return canvases
 
 

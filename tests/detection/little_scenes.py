@@ -97,5 +97,6 @@ def digest(trainer):
 
 if __name__ == "__main__":
     put_in_place()
-    recipe = RECIPE.override(epochs=int(sys.argv[2]), learning_rate=0.005, clip_norm=1.0)
-    train(sys.argv[1], recipe, checkpoint_steps=2)
+    fields = {"learning_rate": 0.005, "clip_norm": 1.0, "sync_bn": True}
+    recipe = RECIPE.override(epochs=int(sys.argv[2]), **fields)
+    train(sys.argv[1], recipe, checkpoint_steps=2, keep=99)

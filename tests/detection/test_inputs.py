@@ -1,5 +1,6 @@
 """What is given to a detector as images: one clear error for all that is not of 0..255."""
 
+import little_scenes
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -66,6 +67,44 @@ def test_one_image_is_not_several(any_detector, images):
 def test_a_canvas_is_checked_at_once(detector):
     with pytest.raises(ValueError, match="`canvas` must be"):
         detector.detect([], (33, 64))
+
+
+def backbone(**options):
+    return little_scenes.NETWORK(weights=None, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "names", "message"),
+    [
+        ({"classes": 5}, "ab", r"without a classifier or pooling, .* the shape \(None, 5\)$"),
+        ({"include_top": False, "pooling": "avg"}, "ab", "without a classifier or pooling, by "),
+        ({"include_top": False}, ["a", "a"], r"different names, .* class_names=\['a', 'a'\]$"),
+        ({"include_top": False}, ["", ""], "`class_names` must be different names, at least one"),
+        ({"include_top": False}, [], "different names, at least one. Received: class_names=.."),
+        ({"include_top": False}, [1, 2], r"different names, .* Received: class_names=\[1, 2\]$"),
+        ({"include_top": False}, None, "different names, .* Received: class_names=None$"),
+    ],
+    ids=str,
+)
+def test_what_makes_no_detector_is_said(options, names, message):
+    names = list(names) if isinstance(names, str) else names
+    with pytest.raises(ValueError, match=message) as caught:
+        little_scenes.DETECTOR(backbone(**options), names)
+    assert "\n" not in str(caught.value)
+
+
+def test_one_text_is_not_several_names():
+    with pytest.raises(ValueError, match="different names, at least one. Received: .*='ab'$"):
+        little_scenes.DETECTOR(backbone(include_top=False), "ab")
+
+
+def test_a_backbone_for_one_size_takes_one_canvas():
+    fixed = little_scenes.DETECTOR(backbone(include_top=False, input_shape=(64, 64, 3)), ["a"])
+    for canvas, given in ((None, "None"), ((64, 96), r"\(64, 96\)")):
+        message = rf"size that the backbone takes, \(64, 64\). Received: {given}$"
+        with pytest.raises(ValueError, match=message):
+            fixed.detect([NOISE], canvas)
+    assert len(list(fixed.detect([NOISE], (64, 64)))) == 1
 
 
 @pytest.mark.parametrize(
