@@ -7,19 +7,21 @@ import os
 import shlex
 import sys
 import tempfile
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from benchmarks import machine, storage, tables
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.pictures import draw
-from benchmarks.runner import Options, run_case
+from benchmarks.runner import Options, in_words, run_case
 
 # Variables that change what is measured
 VARIABLES = (
     *("TF_ENABLE_ONEDNN_OPTS", "ONEDNN_MAX_CPU_ISA", "MALLOC_MMAP_THRESHOLD_"),
     *("MALLOC_TRIM_THRESHOLD_", "TF_NUM_INTRAOP_THREADS", "CUDA_VISIBLE_DEVICES"),
 )
+FILTERS = {"network": "SEResNet*", "setting": "batch 1,*", "subject": "keras_senet*"}
 
 
 def parse(arguments):
@@ -27,9 +29,10 @@ def parse(arguments):
     parser.add_argument("names", nargs="*", metavar="NAME", help="comparisons; default: all")
     parser.add_argument("--list", action="store_true", help="the comparisons and their subjects")
     parser.add_argument("--rounds", type=int, help="default: what the comparison has")
-    parser.add_argument(
-        "--network", nargs="+", metavar="PATTERN", default=["*"], help="such as 'SEResNet*'"
-    )
+    for name, example in FILTERS.items():
+        parser.add_argument(
+            f"--{name}", nargs="+", metavar="PATTERN", default=["*"], help=f"such as {example!r}"
+        )
     parser.add_argument("--threads", type=int, default=os.cpu_count())
     parser.add_argument("--before", metavar="FOLDER", help="a checkout to compare with, too")
     parser.add_argument(
@@ -55,13 +58,17 @@ def command_of(arguments):
     return " ".join([*given, "python -m benchmarks", *map(shlex.quote, arguments)])
 
 
-def select(comparison, patterns):
-    """Its cases of the networks that were asked for."""
-    return [
-        case
-        for case in comparison.cases()
-        if any(fnmatchcase(case.network, pattern) for pattern in patterns)
-    ]
+def select(comparison, options):
+    """Its cases with the networks, subjects and settings that were asked for."""
+    for case in comparison.cases():
+        subjects = tuple(s for s in case.subjects if _fits(s.name, options.subject))
+        settings = tuple(s for s in case.settings if _fits(in_words(s), options.setting))
+        if _fits(case.network, options.network) and subjects and settings:
+            yield replace(case, subjects=subjects, settings=settings)
+
+
+def _fits(text, patterns):
+    return any(fnmatchcase(text, pattern) for pattern in patterns)
 
 
 def show_list(names):
@@ -83,7 +90,8 @@ def run(comparison, options, common):
     }
     if options.rounds:
         settings["rounds"] = options.rounds
-    for case in select(comparison, options.network):
+    settings["at_once"] = comparison.at_once
+    for case in select(comparison, options):
         made = Options(options.threads, options.before, options.quick, **settings)
         rows = []
         for row in run_case(case, made):

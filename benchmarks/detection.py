@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.side import ROOT, run_apart
+from benchmarks.side import ROOT, make_once
 
 SIZE, BATCH = 512, 2
 RATE = 1e-4
@@ -164,8 +164,7 @@ def prepare(folder, threads, side, mode):
     only ("network"). `side` is "keras_senet", or a memory format of torch for torchvision.
     """
     weights = Path(folder, "fasterrcnn_resnet50_fpn.pth")
-    if not weights.exists():
-        run_apart(".detection:write_weights", weights)
+    make_once(weights, ".detection:write_weights", weights)
     if side == "keras_senet":
         return prepare_keras(mode, threads, weights, side)
     import torchvision

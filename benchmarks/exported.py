@@ -3,7 +3,7 @@
 import warnings
 from pathlib import Path
 
-from benchmarks.side import run_apart
+from benchmarks.side import make_once
 
 
 def calibrated(name, size, plain):
@@ -73,8 +73,7 @@ def prepare(
     kind = "tflite" if runtime == "litert" else "onnx"
     given = name, size, plain, kind, layout, quantization
     path = Path(folder, f"{'-'.join(map(str, (writer, *given)))}.{kind}")
-    if not path.exists():
-        run_apart(f".exported:{writer}", path, *given)
+    make_once(path, f".exported:{writer}", path, *given)
     shape = (batch, 3, size, size) if layout == "nchw" else (batch, size, size, 3)
     images = np.random.default_rng(0).normal(size=shape).astype("float32")
     return globals()[runtime](path, threads, images)

@@ -6,7 +6,7 @@ import json
 import sys
 from pathlib import Path
 
-from benchmarks.side import run_apart, run_measured
+from benchmarks.side import make_once, run_measured
 
 PREDICT = [sys.executable, "-m", "keras_senet_cli", "predict", "{folder}/photo.jpg"]
 KERAS = """
@@ -59,8 +59,8 @@ def write_files(folder, network):
 
 def prepare(folder, threads, command, name, size):
     """A function that runs the command."""
-    if any("{folder}" in word for word in COMMANDS[command]) and not Path(folder, "run").exists():
-        run_apart(".first_prediction:write_files", folder, name)
+    if any("{folder}" in word for word in COMMANDS[command]):
+        make_once(Path(folder, "photo.jpg"), ".first_prediction:write_files", folder, name)
     make = f"{command}.{name}"
     words = [w.format(folder=folder, name=name, size=size, make=make) for w in COMMANDS[command]]
 

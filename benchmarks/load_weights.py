@@ -5,7 +5,7 @@ by timm, and in the authors' layout.
 import sys
 from pathlib import Path
 
-from benchmarks.side import ROOT, run_apart
+from benchmarks.side import ROOT, make_once
 
 FILES = ("zip.pth", "stream.pth", "legacy.safetensors", "own.weights.h5", "authors.caffemodel")
 
@@ -35,8 +35,7 @@ def write_all(folder):
 
 def prepare(folder, threads, source, file):
     """A function that makes the network with the weights of a file."""
-    if not Path(folder, FILES[-1]).exists():
-        run_apart(".load_weights:write_all", folder)
+    make_once(Path(folder, FILES[-1]), ".load_weights:write_all", folder)
     path = str(Path(folder, file))
     if source == "timm":
         from benchmarks.torch_networks import timm

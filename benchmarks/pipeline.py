@@ -11,7 +11,7 @@ iterators) counts as little as in ImageNet's long ones.
 import os
 from pathlib import Path
 
-from benchmarks.side import run_apart
+from benchmarks.side import make_once
 
 PASSES = 12
 
@@ -32,8 +32,7 @@ def write_folder(folder):
 
 def prepare(folder, threads, side, batch, size, dtype):
     """A function that reads the batches of some passes."""
-    if not Path(folder, "train").exists():
-        run_apart(".pipeline:write_folder", folder)
+    make_once(Path(folder, "train"), ".pipeline:write_folder", folder)
     steps = PASSES * len(list(Path(folder, "train").rglob("*.JPEG"))) // batch
     read = {"torchvision": by_torchvision, "keras_senet": by_keras_senet}[side]
     run = read(Path(folder), threads, batch, size, steps, dtype == "uint8")

@@ -29,6 +29,7 @@ class Options(NamedTuple):
     rounds   of each subject
     seconds  the least that a round takes
     warm_up  calls before the first round
+    at_once  whether all subjects prepare at once
     """
 
     threads: int
@@ -37,6 +38,7 @@ class Options(NamedTuple):
     rounds: int
     seconds: float
     warm_up: int
+    at_once: bool = True
 
 
 class Process:
@@ -55,43 +57,47 @@ class Process:
         )
 
     def ask(self, do, **request):
-        """The reply, or {} after an error. What one setting cannot do another one may."""
+        """The reply, or {} after an error."""
+        self.send(do, **request)
+        return self.receive()
+
+    def send(self, do, **request):
+        """Asks for something, without waiting for the reply. What one setting cannot do another
+        one may.
+        """
+        self._asked = do
         if do == "prepare" and self._loaded and self._process.poll() is None:
             self.error = None
+        if not self.error:
+            with contextlib.suppress(OSError):  # it has ended: `receive` says so
+                self._process.stdin.write(json.dumps({"do": do} | request).encode() + b"\n")
+                self._process.stdin.flush()
+
+    def receive(self):
+        """The reply to what was sent."""
         if self.error:
             return {}
-        try:
-            reply = self._send(json.dumps({"do": do} | request))
-        except OSError as error:
-            reply = {"error": self._explain(error)}
-        self.error = reply.pop("error", None)
-        self._loaded |= do == "load" and not self.error
-        return reply
-
-    def _send(self, line):
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
         with selectors.DefaultSelector() as selector:
             selector.register(self._process.stdout, selectors.EVENT_READ)
-            if not selector.select(LIMIT):
-                self._process.kill()
-                raise TimeoutError(f"no reply in {LIMIT} s")
-        reply = self._process.stdout.readline()
-        if not reply:
-            raise OSError("it ended")
-        return json.loads(reply)
+            line = self._process.stdout.readline() if selector.select(LIMIT) else None
+        reply = json.loads(line) if line else {"error": self._explain(line)}
+        self.error = reply.pop("error", None)
+        self._loaded |= self._asked == "load" and not self.error
+        return reply
 
-    def _explain(self, error):
+    def _explain(self, line):
         """Why there is no reply: how the process ended, and what it said last."""
-        if isinstance(error, TimeoutError):
-            return str(error)
+        if line is None:
+            self._process.kill()
+            return f"no reply in {LIMIT} s"
         code = self._process.wait()
         self._log.seek(0)
         ended = f"ended by signal {-code}" if code < 0 else f"ended with {code}"
         return f"{ended}: {last_line(self._log.read())}".rstrip(": ")
 
     def stop(self):
-        self._process.stdin.close()
+        with contextlib.suppress(OSError):
+            self._process.stdin.close()
         try:
             self._process.wait(30)
         except subprocess.TimeoutExpired:
@@ -105,7 +111,7 @@ def run_case(case, options: Options):
     """Yields a row for each setting and subject of a case, measured with `Options`."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
-        processes = []
+        processes, requests = [], []
         for subject, path in _versions(case.subjects, options.before):
             environment = {"OMP_NUM_THREADS": str(options.threads)}
             process = Process(subject, environment)
@@ -114,9 +120,20 @@ def run_case(case, options: Options):
             given = {"folder": folder, "threads": options.threads}
             arguments = given | dict(subject.arguments)
             loaded = {"imports": subject.imports, "arguments": arguments, "path": path}
-            process.ask("load", prepare=subject.prepare, **loaded)
+            requests.append({"do": "load", "prepare": subject.prepare} | loaded)
+        ask_all(processes, requests, options.at_once)
         for setting in case.quick if options.quick else case.settings:
             yield from _measure(case, setting, processes, options)
+
+
+def ask_all(processes, requests, at_once):
+    """What is not timed: all processes work at once, or one after another."""
+    pairs = list(zip(processes, requests, strict=True))
+    for batch in [pairs] if at_once else [[pair] for pair in pairs]:
+        for process, request in batch:
+            process.send(**request)
+        for process, _ in batch:
+            process.receive()
 
 
 def _versions(subjects, before):
@@ -127,10 +144,15 @@ def _versions(subjects, before):
             yield subject.renamed(f"{subject.name}, before"), str(Path(before).resolve())
 
 
+def in_words(setting):
+    """ "batch 16, size 224" """
+    return ", ".join(f"{name} {value}" for name, value in setting.items())
+
+
 def _measure(case, setting, processes, options):
     """The rows of one setting."""
-    for process in processes:
-        process.ask("prepare", setting=dict(setting), warm_up=options.warm_up)
+    request = {"do": "prepare", "setting": dict(setting), "warm_up": options.warm_up}
+    ask_all(processes, [request] * len(processes), options.at_once)
     rounds = [[] for _ in processes]
     watch = machine.Watch()
     for _ in range(options.rounds):
@@ -144,7 +166,7 @@ def _measure(case, setting, processes, options):
         error = _shorten(process.error)
         row = {
             "network": case.network,
-            "setting": ", ".join(f"{name} {value}" for name, value in setting.items()),
+            "setting": in_words(setting),
             "subject": process.subject.name,
             "plain": "yes" if process.subject.plain else "",
             **({"error": error} if error else _summarize(taken, memory)),

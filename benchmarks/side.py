@@ -5,6 +5,7 @@ threads and memory are not those of the others.
 """
 
 import contextlib
+import fcntl
 import importlib
 import json
 import os
@@ -88,15 +89,22 @@ def run_measured(command):
     largest = max(largest, usage.ru_maxrss)
 
 
-def run_apart(name, *arguments):
-    """Runs ".module:function" with arguments in a process of its own: its memory is not counted.
+def make_once(path, name, *arguments):
+    """A path, which ".module:function" has made if it did not exist: in a process of its own, whose
+    memory is not counted, and once where several subjects need it.
 
     Raises:
         RuntimeError: if it fails; says the last line of its errors.
     """
     command = [sys.executable, "-m", "benchmarks.side", name, *map(str, arguments)]
-    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, errors="replace")
-    _check(run.returncode, run.stderr)
+    with (Path(path).parent / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not Path(path).exists():
+            run = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, errors="replace"
+            )
+            _check(run.returncode, run.stderr)
+    return Path(path)
 
 
 def _check(code, errors):

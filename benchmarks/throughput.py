@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.side import repeat, run_apart
+from benchmarks.side import make_once, repeat
 
 STEPS = 20
 IMAGES, CLASSES = 50_000, 10
@@ -32,9 +32,7 @@ def prepare(folder, threads, side, batch):
     """A function that trains some steps and waits for the last. `side` is "torch" or a pipeline of
     our own.
     """
-    path = Path(folder, "images.npz")
-    if not path.exists():
-        run_apart(".throughput:write_images", path)
+    path = make_once(Path(folder, "images.npz"), ".throughput:write_images", f"{folder}/images.npz")
     if side == "torch":
         return prepare_torch(path, batch, threads)
     return prepare_keras(side, str(path), batch, threads)
