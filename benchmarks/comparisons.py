@@ -116,52 +116,55 @@ def applications(name):
     return keras_peer("keras_applications", name, "keras", *TF, plain=True)
 
 
-# our network       batch of a training step, size, its peers; those of the plain counterpart
-NETWORKS: dict[str, tuple[int, int, tuple[Subject, ...]]] = {
+# Our network: the batch of a training step, the size of images, and groups of peers. The processes
+# of a group live at the same time: five of the largest fit into 16 GiB.
+NETWORKS: dict[str, tuple[int, int, dict[str, tuple[Subject, ...]]]] = {
     "SEResNet50": (
         *(16, 224),
-        (
-            *torch_peers("legacy_seresnet50"),
-            tf2cv("seresnet50"),
-            classification_models("seresnet50"),
-            torch_peer("resnet50", plain=True),
-            applications("ResNet50"),
-            keras_peer("keras_hub", "ResNet50", "keras_hub", plain=True),
-        ),
+        {
+            "": torch_peers("legacy_seresnet50"),
+            "plain": (
+                torch_peer("resnet50", plain=True),
+                applications("ResNet50"),
+                keras_peer("keras_hub", "ResNet50", "keras_hub", plain=True),
+            ),
+            "tf-keras": (tf2cv("seresnet50"), classification_models("seresnet50")),
+        },
     ),
     "SEResNeXt50": (
         *(16, 224),
-        (
-            *torch_peers("legacy_seresnext50_32x4d"),
-            tf2cv("seresnext50_32x4d"),
-            classification_models("seresnext50"),
-            torch_peer("resnext50_32x4d", plain=True),
-        ),
+        {
+            "": torch_peers("legacy_seresnext50_32x4d"),
+            "plain": (torch_peer("resnext50_32x4d", plain=True),),
+            "tf-keras": (tf2cv("seresnext50_32x4d"), classification_models("seresnext50")),
+        },
     ),
     "SENet154": (
         *(4, 224),
-        (
-            *torch_peers("legacy_senet154"),
-            tf2cv("senet154"),
-            classification_models("senet154"),
-        ),
+        {
+            "": torch_peers("legacy_senet154"),
+            "plain": (),
+            "tf-keras": (tf2cv("senet154"), classification_models("senet154")),
+        },
     ),
     "SEMobileNet": (
         *(16, 224),
-        (
-            torch_peer("mobilenetv1_100", plain=True),
-            applications("MobileNet"),
-            tf2cv("mobilenet_w1", plain=True),
-        ),
+        {
+            "plain": (torch_peer("mobilenetv1_100", plain=True), applications("MobileNet")),
+            "tf-keras": (tf2cv("mobilenet_w1", plain=True),),
+        },
     ),
-    "SEShuffleNet": (16, 224, (tf2cv("shufflenet_g3_w1", plain=True),)),
+    "SEShuffleNet": (
+        *(16, 224),
+        {"plain": (), "tf-keras": (tf2cv("shufflenet_g3_w1", plain=True),)},
+    ),
     "SEResNet20": (
         *(128, 32),
-        (
-            *torch_peers("se_resnet20"),
-            tf2cv("seresnet20_cifar10"),
-            tf2cv("resnet20_cifar10", plain=True),
-        ),
+        {
+            "": torch_peers("se_resnet20"),
+            "plain": (),
+            "tf-keras": (tf2cv("seresnet20_cifar10"), tf2cv("resnet20_cifar10", plain=True)),
+        },
     ),
 }
 QUICK = {"batch": 2, "size": 32}
@@ -172,18 +175,25 @@ def with_mode(subjects, mode):
 
 
 def side_by_side(mode, batches=None):
-    """A case for each network, with its peers."""
+    """A case for each network and group of its peers, with our network and, where a peer has no SE
+    blocks, our plain one.
+    """
     cases = []
-    for name, (batch, size, peers) in NETWORKS.items():
-        subjects = (ours(name), ours(name, plain=True), *peers)
+    for name, (batch, size, groups) in NETWORKS.items():
         settings = tuple({"batch": each, "size": size} for each in batches or [batch])
-        cases.append(Case(name, with_mode(subjects, mode), settings, (QUICK,)))
+        for group, peers in groups.items():
+            own = [ours(name)]
+            if group == "plain" or any(peer.plain for peer in peers):
+                own.append(ours(name, plain=True))
+            subjects = with_mode((*own, *peers), mode)
+            label = f"{name}, {group}" if group else name
+            cases.append(Case(label, subjects, settings, (QUICK,)))
     return cases
 
 
 def growing(name, mode, settings):
     """A network beside its plain counterpart and timm's, in several settings."""
-    peer = NETWORKS[name][2][0]
+    peer = NETWORKS[name][2][""][0]
     subjects = with_mode((ours(name), ours(name, plain=True), peer), mode)
     return Case(name, subjects, settings, ({"batch": 1, "size": 32}, QUICK))
 
@@ -470,7 +480,7 @@ COMPARISONS = {
             "peak memory of a process that trains, by batch",
             lambda: by_batch("training", (4, 8, 16, 32)),
             axis="batch",
-            value="after_imports_mib",
+            value="peak_mib",
             rounds=2,
             seconds=0,
         ),

@@ -13,7 +13,7 @@ from keras_senet.plots.figures import new_figure, save  # noqa: E402
 LABELS = {
     "median_ms": "ms: median, and the least round",
     "minimum_ms": "ms: the least round",
-    "after_imports_mib": "MiB after the imports",
+    "peak_mib": "MiB",
 }
 
 

@@ -142,18 +142,22 @@ def short(folder):
         rows = [
             row
             for row in storage.read(name, folder)
-            if (row["network"], row["setting"], row["error"]) == (network, setting, "")
+            if row["network"].split(",")[0] == network
+            if (row["setting"], row["error"]) == (setting, "")
         ]
-        best = [_fastest(rows, ours, plain) for plain in ("", "yes") for ours in (True, False)]
-        mine, peer = best[:2] if best[1] else best[2:]
+        peers = [row for row in rows if "keras_senet" not in row["subject"]]
+        # one with SE blocks, if there is one
+        peer = min(peers, key=lambda row: (row["plain"], _ms(row)), default=None)
+        place = _case(peer) if peer else None
+        own = [row for row in rows if row not in peers and place in (None, _case(row))]
+        mine = min(own, key=_ms, default=None)
         if not mine:
             continue
         cells = [f"`{network}`{', plain' if mine['plain'] else ''}", what]
         cells += [f"{format_ms(mine['median_ms'])}{spread_note(mine)}", mine["subject"]]
         if peer:
-            times = [float(row["median_ms"]) for row in (mine, peer)]
             other = f"{format_ms(peer['median_ms'])}{spread_note(peer)}"
-            cells += [other, peer["subject"], f"{times[0] / times[1]:.2f}"]
+            cells += [other, peer["subject"], f"{_ms(mine) / _ms(peer):.2f}"]
         lines.append([*cells, *[""] * (7 - len(cells))])
         days.append((mine["date"][:10], mine["cpu"], mine["cores"]))
     if not lines:
@@ -163,13 +167,8 @@ def short(folder):
     return "\n".join([*_table(columns, lines), "", f"{places}; medians, float32."])
 
 
-def _fastest(rows, is_ours, plain):
-    found = [
-        row
-        for row in rows
-        if row["plain"] == plain and ("keras_senet" in row["subject"]) == is_ours
-    ]
-    return min(found, key=lambda row: float(row["median_ms"]), default=None)
+def _ms(row):
+    return float(row["median_ms"])
 
 
 MARKED = re.compile(r"(<!-- benchmarks:([\w-]+) -->\n).*?(<!-- /benchmarks:\2 -->)", re.DOTALL)
