@@ -327,15 +327,14 @@ def pipelines():
 
 
 def throughputs():
-    sides = {
-        "keras_senet, TensorFlow, device": ("device", "tensorflow"),
-        "keras_senet, TensorFlow, tf.data": ("tf.data", "tensorflow"),
-        "keras_senet, JAX, device": ("device", "jax"),
-        "PyTorch, DataLoader": ("torch", "torch"),
-    }
     subjects = tuple(
-        Subject(name, ".throughput:prepare", {"side": side}, (), False, {"KERAS_BACKEND": backend})
-        for name, (side, backend) in sides.items()
+        Subject(name, ".throughput:prepare", {"side": side}, imports, False, environment)
+        for name, side, imports, environment in (
+            ("keras_senet, TensorFlow, device", "device", ("keras_senet",), {}),
+            ("keras_senet, TensorFlow, tf.data", "tf.data", ("keras_senet",), {}),
+            ("keras_senet, JAX, device", "device", ("keras_senet",), {"KERAS_BACKEND": "jax"}),
+            ("PyTorch, DataLoader", "torch", ("benchmarks.torch_networks",), {}),
+        )
     )
     return [Case("SEResNet20", subjects, ({"batch": 128},), ({"batch": 8},))]
 
