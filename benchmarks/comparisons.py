@@ -93,10 +93,13 @@ def torch_peer(name, how="channels_last", plain=False):
     """`how`: "eager" in torch's own layout, "channels_last", or "torch.compile" of that."""
     arguments = {"name": name, "compiled": how == "torch.compile"}
     arguments["layout"] = "contiguous_format" if how == "eager" else "channels_last"
-    library = "PyTorch" if name == "se_resnet20" else "timm"
     imports = ("benchmarks.torch_networks",)
-    label = f"{library} {name}, {how}"
+    label = f"{library_of(name)} {name}, {how}"
     return Subject(label, ".torch_networks:prepare", arguments, imports, plain)
+
+
+def library_of(name):
+    return "PyTorch" if name == "se_resnet20" else "timm"
 
 
 def torch_peers(name):
@@ -229,9 +232,8 @@ RUNTIMES = {"onnxruntime": "ONNX Runtime", "litert": "LiteRT", "openvino": "Open
 
 def exported(runtime, name, library="keras_senet", plain=False, **options):
     arguments = {"runtime": runtime, "name": name, "plain": plain, **options}
-    words = (library, "plain" if plain else None, *map(str, options.values()))
-    notes = [word for word in words if word and word != "write_timm" and word != "nchw"]
-    label = f"{RUNTIMES[runtime]}, {', '.join(notes)}"
+    notes = [library, "plain" if plain else None, options.get("quantization")]
+    label = ", ".join(filter(None, (RUNTIMES[runtime], *notes)))
     return Subject(label, ".exported:prepare", arguments, plain=plain)
 
 
@@ -241,8 +243,8 @@ def exported_files():
         subjects = [exported(runtime, name) for runtime in RUNTIMES]
         subjects += [exported(runtime, name, plain=True) for runtime in RUNTIMES]
         for runtime in ("onnxruntime", "openvino") if peer else ():
-            options = {"writer": "write_timm", "layout": "nchw"}
-            subjects.append(exported(runtime, peer, "timm", **options))
+            library = library_of(peer)
+            subjects.append(exported(runtime, peer, library, writer="write_timm", layout="nchw"))
         size = NETWORKS[name][1]
         settings = tuple({"batch": batch, "size": size} for batch in (1, 16))
         cases.append(Case(name, tuple(subjects), settings, ({"batch": 1, "size": 32},)))

@@ -108,4 +108,4 @@ def prepare_torch(path, batch, threads):
         optimizer.step()
         return loss
 
-    return repeat(STEPS, train, float)
+    return repeat(STEPS, train, torch.Tensor.item)
