@@ -161,7 +161,7 @@ def test_extras_and_script(built):
         line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra")
     }
     users = {"tensorflow", "train", "export", "weights", "analysis", "detection", "all"}
-    assert extras == {*users, "backends", "peers", "dev"}
+    assert extras == {*users, "backends", "peers", "docs", "dev"}
     needed = [line for line in metadata.splitlines() if line.startswith("Requires-Dist: ")]
     core = {line.split(": ")[1] for line in needed if "extra ==" not in line}
     assert {re.match(r"[\w-]+", each)[0] for each in core} == {*CORE}
