@@ -47,11 +47,13 @@ def digits(split):
     return data.Dataset(images, np.arange(count) % 10, tuple("0123456789"))
 
 
-def put_in_place(set_item=dict.__setitem__, set_attribute=setattr):
-    """Puts both there, by pytest's `monkeypatch` or for good."""
+def put_in_place(set_item=dict.__setitem__, set_attribute=setattr, network=None):
+    """Puts both there, by pytest's `monkeypatch` or for good; or another network."""
     get = models.get
     set_item(data.DATASETS, "digits", digits)
-    set_attribute(models, "get", lambda name: NETWORK if name == "SEResNet20" else get(name))
+    set_attribute(
+        models, "get", lambda name: network or NETWORK if name == "SEResNet20" else get(name)
+    )
 
 
 @contextlib.contextmanager

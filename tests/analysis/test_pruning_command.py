@@ -25,7 +25,7 @@ from keras_senet.weights.metadata import describe
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
     """What training leaves, of a little network for little digits."""
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     folder = tmp_path / "run"
     folder.mkdir()
     keras.utils.set_random_seed(0)
