@@ -6,8 +6,10 @@ weights and photographs on both sides; the stem, stage 2 and batch normalisation
 torchvision's training from ImageNet weights; SGD with momentum 0.9 and a weight decay of 1e-4. The
 sides are processes that take turns; ours is a `tf.function` as the Trainer's, torchvision's is
 eager, in channels_last and in its default layout. Besides the time it prints that of the CPU, which
-says more where the machine has other work, and the peak of memory. Settings of the environment as
-in benchmarks/train_step.py.
+says more where the machine has other work, and the peak of memory, with and without what is there
+after the imports. Neither side finds JAX, IPython and Matplotlib, which TensorFlow and Keras import
+where they are, and which the extra `detection` does not install. Settings of the environment as in
+benchmarks/train_step.py.
 
 Needs the extra `peers` and torchvision with its compiled operators (a CPU build of both): its
 Python stand-ins for suppression and RoIAlign would be no fair peer.
@@ -30,6 +32,7 @@ from sides import Side, serve
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "detection"))
 
 SIZE, BATCH = 512, 2
+HIDDEN = ("jax", "IPython", "matplotlib")
 RATE = 1e-4
 FROZEN = ("stem", "stage2")
 # Boxes of a few sides in each image, and their labels in torchvision
@@ -101,12 +104,17 @@ def prepare_keras(mode, threads, weights, layout):
 
     from keras_senet.detection import Sampling, Truths, load_torchvision, losses
     from keras_senet.detection.canvas import prepare
+    from keras_senet.graphs import flat_layers
+    from keras_senet.layers.recompute import differentiate
     from keras_senet.weights.names import own_name
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     detector = load_torchvision(weights)
     detector.spec = replace(detector.spec, short=SIZE, long=SIZE)
+    for layer in flat_layers(detector.backbone):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     images = photographs()
     if mode == "detection":
         return lambda: len(next(detector.detect(images[:1])).scores)
@@ -142,11 +150,12 @@ def prepare_keras(mode, threads, weights, layout):
         values = [variable.value for variable in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=False)
+            parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=True)
             loss = tf.add_n(list(parts.values())) / BATCH
-        gradients = tape.gradient(loss, values)
-        decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
-        optimizer.apply(decayed, variables)
+        gradients = differentiate(tape, loss, values)
+        with tf.control_dependencies([tf.group(*gradients)]):
+            decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
+            optimizer.apply(decayed, variables)
         return loss
 
     seeds = iter(range(10**9))
@@ -183,6 +192,7 @@ def run_side(name, mode, threads, weights):
     module, prepare, layout = SIDES[name]
 
     def load():
+        sys.modules.update(dict.fromkeys(HIDDEN))
         library = importlib.import_module(module)
         if module == "torchvision" and not library.extension._has_ops():
             raise SystemExit("torchvision's compiled operators are missing: install a CPU build")
