@@ -88,12 +88,17 @@ def prepare_keras(mode, threads, weights, layout):
 
     from keras_senet.detection import Sampling, Truths, load_torchvision, losses
     from keras_senet.detection.canvas import prepare
+    from keras_senet.graphs import flat_layers
+    from keras_senet.layers.recompute import differentiate
     from keras_senet.weights.names import own_name
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     detector = load_torchvision(weights)
     detector.spec = replace(detector.spec, short=SIZE, long=SIZE)
+    for layer in flat_layers(detector.backbone):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     images = photographs()
     if mode == "detection":
         return lambda: len(next(detector.detect(images[:1])).scores)
@@ -129,11 +134,12 @@ def prepare_keras(mode, threads, weights, layout):
         values = [variable.value for variable in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=False)
+            parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=True)
             loss = tf.add_n(list(parts.values())) / BATCH
-        gradients = tape.gradient(loss, values)
-        decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
-        optimizer.apply(decayed, variables)
+        gradients = differentiate(tape, loss, values)
+        with tf.control_dependencies([tf.group(*gradients)]):
+            decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
+            optimizer.apply(decayed, variables)
         return loss
 
     seeds = iter(range(10**9))

@@ -40,9 +40,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 ops.cast(self.moving_mean, "float32"),
                 ops.cast(self.moving_variance, "float32"),
             )
-            if not (training or _is_fused_slowly()):
+            if training or _is_recorded(inputs, gamma, beta):
+                # The gradient of the fused operation keeps the inputs, that of this one nothing.
+                outputs = self._affine(inputs, gamma, beta, mean, variance)
+            elif not _is_fused_slowly():
                 outputs, _, _ = self._normalize(inputs, gamma, beta, mean, variance)
-            elif not training and self._is_convolved(inputs):
+            elif self._is_convolved(inputs):
                 outputs = self._convolve(inputs, gamma, beta, mean, variance)
             else:
                 outputs = self._affine(inputs, gamma, beta, mean, variance)
@@ -171,6 +174,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
         return differentiate_moments(inputs, mean, variance, axes)
+
+
+def _is_recorded(*tensors):
+    """Whether a tape here records what is computed from these tensors."""
+    from tensorflow.python.eager import record  # pyright: ignore[reportMissingImports]
+
+    return record.should_record_backprop(tensors)
 
 
 @functools.cache

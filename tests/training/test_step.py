@@ -109,6 +109,32 @@ def assert_trained(trainer, expected):
             np.testing.assert_array_equal(copy.numpy(), copies[0].numpy())
 
 
+def all_before(operation):
+    """The names of all operations that one waits for."""
+    names, found = set(), [operation]
+    while found:
+        operation = found.pop()
+        before = [*(tensor.op for tensor in operation.inputs), *operation.control_inputs]
+        found += [each for each in before if each.name not in names]
+        names.update(each.name for each in before)
+    return names
+
+
+def test_weights_are_updated_after_the_last_gradient(tmp_path):
+    """What an update needs in memory, several times its variable, is then not added to what the
+    backward pass needs.
+    """
+    trainer = Trainer(RECIPE, tmp_path, verbose=False)
+    batch, scalars = next(iter(trainer._batches(0))), (tf.constant(0, tf.int64), tf.constant(0.0))
+    graph = trainer.step._compiled.get_concrete_function(batch, *scalars, 0).graph
+    operations = graph.get_operations()
+    kernels = {op.name for op in operations if op.type == "Conv2DBackpropFilter"}
+    waited_for = [all_before(op) for op in operations if op.type.startswith("Assign")]
+    updates = [names for names in waited_for if names & kernels]
+    assert len(updates) >= 2 * len(trainer.model.trainable_variables)  # and their momentum
+    assert all(kernels <= names for names in updates)
+
+
 @pytest.fixture
 def unequal(monkeypatch):
     """Classes of very different sizes, and one without images."""
