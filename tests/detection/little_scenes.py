@@ -3,14 +3,16 @@
 As a program it trains in the folder that it is given, for runs in separate processes.
 """
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import keras
 import numpy as np
 
 import keras_senet
-from keras_senet import models
+from keras_senet import models, weights
 from keras_senet.detection import RECIPES, Anchors, FasterRCNN, Trainer
 from keras_senet.detection import trainer as trainer_module
 from keras_senet.detection.data import BoxedImages
@@ -82,6 +84,29 @@ def put_in_place(set_attribute=setattr):
     get = models.get
     set_attribute(trainer_module, "load_data", load)
     set_attribute(models, "get", lambda name: NETWORK if name == "SEResNet18" else get(name))
+
+
+# What makes a recipe's detector as little as `DETECTOR`, for the command line
+FLAGS = (
+    *("--channels", 16, "--hidden", 16, "--pool-side", 3, "--pool-points", 1),
+    *("--proposals", 20, 10, "--train-proposals", 20, 20, "--short", 64, "--long", 96),
+    *("--anchor-samples", 16, 0.5, "--box-samples", 16, 0.25),
+)
+
+
+def start_recipe(run, monkeypatch, name, workdir, *flags):
+    """One step of a recipe on the thin backbone, from weights in a file; its work directory."""
+    monkeypatch.setattr(models, "get", lambda name: NETWORK)
+    keras.utils.set_random_seed(0)
+    model = NETWORK(weights=None, classes=5)
+    weights.save_weights(model, workdir.with_suffix(".weights.h5"))
+    status = run(
+        *("detect", "train", "--recipe", name, "--workdir", workdir, *FLAGS, *flags),
+        *("--backbone-weights", workdir.with_suffix(".weights.h5")),
+        *("--max-steps", 1, "--evaluate-epochs", 0),
+    )
+    assert status == 0
+    return json.loads((workdir / "recipe.json").read_text())["recipe"]
 
 
 def train(workdir, recipe=RECIPE, **options):

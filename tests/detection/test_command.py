@@ -286,6 +286,78 @@ def test_what_is_no_detector_is_one_line(
     assert message in errors
 
 
+def no_boxes(content):
+    content["annotations"] = []
+
+
+def nan(content):
+    content["annotations"][0]["bbox"][2] = float("nan")
+
+
+def no_category(content):
+    del content["annotations"][0]["category_id"]
+
+
+def no_image(content):
+    content["images"][1]["file_name"] = "gone.png"
+
+
+def too_large(content):
+    content["annotations"][0]["area"] = 10**400
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (None, "is not a JSON file of COCO: it holds no object with"),
+        (no_boxes, "has no boxes in its 2 images"),
+        (nan, "has a box that is not four numbers"),
+        (no_category, "there is no 'category_id' in an entry of 'annotations'"),
+        (no_image, "lists an image that cannot be read: "),
+        (too_large, "has a box that is not a number, the area"),
+    ],
+)
+@pytest.mark.usefixtures("loaded")
+def test_images_that_are_no_coco_are_one_line(run, coco, workdir, tmp_path, edit, message):
+    """By each command, which leaves nothing."""
+    content = json.loads((coco / "train.json").read_text())
+    if edit is None:
+        content = list(content)
+    else:
+        edit(content)
+    file = tmp_path / "żółw.json"
+    file.write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(coco / "images")
+    for command in (
+        ("train", "--recipe", "scenes", "--workdir", tmp_path / "run"),
+        ("evaluate", "--workdir", workdir, "--output", tmp_path / "output"),
+        ("export", workdir, "--output", tmp_path / "output"),
+    ):
+        status, _, errors = run("detect", *command, "--dataset", file)
+        assert (status, errors.count("\n")) == (2, 1), errors
+        assert errors.startswith(f"keras-senet detect {command[0]}: error: ")
+        assert message in errors
+        assert "żółw.json" in errors
+    assert {path.name for path in tmp_path.iterdir()} == {"żółw.json", "images"}
+
+
+@pytest.mark.usefixtures("loaded")
+def test_images_of_other_kinds(run, workdir, tmp_path):
+    """Grey, with alpha, and of 16 bits they are taken; a small one and a folder are named."""
+    for mode in ("L", "LA", "RGBA", "I;16", "P"):
+        Image.new(mode, (40, 40)).save(tmp_path / f"{mode.replace(';', '')}.png")
+    folder = tmp_path / "images.png"
+    arguments = ("--workdir", workdir, "--json")
+    status, printed, _ = run("detect", "predict", *sorted(tmp_path.glob("*.png")), *arguments)
+    assert status == 0
+    assert len(json.loads(printed)) == 5
+    folder.mkdir()
+    Image.new("RGB", (40, 31)).save(folder / "small.png")
+    status, printed, errors = run("detect", "predict", folder, *arguments)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "at least 32 pixels on each side. Received: 40 x 31" in json.loads(printed)[0]["error"]
+
+
 @pytest.mark.parametrize("given", [(), ("--help",), ("-h",)])
 def test_the_subcommands_are_listed(run, given):
     status, printed, errors = run("detect", *given)

@@ -158,3 +158,22 @@ def test_one_file_is_called_what_it_is(tmp_path, oracle, detector, capsys, monke
     printed = evaluate(capsys, "--workdir", workdir, "--dataset", "coco/test.json")
     assert "test.json, all: 2 images" in printed
     assert "trained on" not in printed
+
+
+def test_the_recipe_for_own_images_starts_on_them(folder, monkeypatch, capsys):
+    """A folder with train.json only: one step, which takes seconds to trace."""
+    workdir = folder.with_name("run")
+    recipe = little_scenes.start_recipe(
+        lambda *arguments: keras_senet_cli.main([*map(str, arguments)]),
+        monkeypatch,
+        "finetune",
+        workdir,
+        *("--dataset", folder, "--batch-size", 2),
+    )
+    assert recipe["validation_fraction"] == 0.2
+    assert (recipe["frozen_stages"], recipe["frozen_bn"]) == (2, True)
+    assert detection.RECIPES["finetune"].result == "not run"
+    printed = capsys.readouterr()
+    assert "3 of the 12 images are kept for validation: split.csv" in printed.out + printed.err
+    assert (workdir / "model.safetensors").is_file()
+    assert len((workdir / "split.csv").read_text().splitlines()) == 13
