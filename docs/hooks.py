@@ -28,16 +28,15 @@ from keras_senet.weights.registry import list_weights  # noqa: E402
 
 ROOT = Path(__file__).parents[1]
 
-# Markdown files of the repository, and the pages that they are
+# Markdown files of the repository whose pages have other names: README's is another text
 MIRRORED = {
-    "README.md": "index.md",  # whose page is another text
-    "CHANGELOG.md": "changelog.md",
-    "CONTRIBUTING.md": "contributing.md",
+    "README.md": "index.md",
     "benchmarks/README.md": "benchmarks.md",
     "export/README.md": "exported-files.md",
     "export/web/README.md": "browser.md",
 }
-SAME_PLACE = ("results/**/*.md", "notebooks/README.md", "notebooks/*.ipynb")
+# Files whose pages have the same names, and at the top the same in lower case
+SAME_PLACE = ("*.md", "benchmarks/*.md", "results/**/*.md", "notebooks/*.md", "notebooks/*.ipynb")
 LINK = re.compile(r"(?<=\]\()([^()\s]+)(?=\))")
 
 
@@ -72,8 +71,9 @@ def generate() -> dict[str, str | bytes]:
 
 def mirrored() -> dict[str, str]:
     """The page of each file, both as paths from their roots."""
-    same = [file.relative_to(ROOT) for each in SAME_PLACE for file in sorted(ROOT.glob(each))]
-    return MIRRORED | {str(file): str(file.with_suffix(".md")) for file in same}
+    found = [file.relative_to(ROOT) for each in SAME_PLACE for file in sorted(ROOT.glob(each))]
+    same = {str(file): str(file.with_suffix(".md")) for file in found}
+    return {file: page if "/" in page else page.lower() for file, page in (same | MIRRORED).items()}
 
 
 class Mirror:

@@ -10,18 +10,19 @@ import sys
 import zlib
 from urllib.parse import unquote, urlsplit
 
+import keras
 import pytest
 from documents import DOCUMENTS, PAGES, ROOT, blocks, prepare_folder, read
 
 import keras_senet_cli
-from keras_senet import detection, models
+from keras_senet import detection, export, models
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import CLASSES
+from keras_senet.preprocessing import IMAGENET
 from keras_senet.recipes import Recipe
 from keras_senet.runs.workdir import WorkDir
 
 LINK = re.compile(r"\]\(([^()\s]+)\)|<(https?:[^<>\s]+)>")
-FOREIGN = re.compile(r"https?://")
 
 # Blocks that the tests do not run begin with this comment and the reason
 NOT_RUN = "# not run here: "
@@ -43,6 +44,25 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
         exec(compile(block, page.name, "exec"), names)
 
 
+def test_the_python_of_exported_files_runs(tmp_path, monkeypatch):
+    """Of networks, on files of a small one; what is said about detectors, tests/detection does."""
+    text = read(ROOT / "export/README.md").partition("## Detectors")[0]
+    prepare_folder(tmp_path, monkeypatch, text)
+    images = keras.Input((224, 224, 3))
+    x = keras.layers.Conv2D(8, 32, strides=32, activation="relu")(images)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
+    common = {"preprocessing": IMAGENET, "class_names": ("ant", "bee", "cat")}
+    export.to_saved_model(model, "exports/saved_model", **common)
+    export.to_tflite(model, "exports/model.tflite", **common)
+    export.to_onnx(model, "exports/model.onnx", **common)
+    names = {}
+    for block in blocks(text, "python"):
+        exec(compile(block, "export/README.md", "exec"), names)
+    assert names["names"] == ["ant", "bee", "cat"]
+    assert names["answer"]["predictions"].shape == (1, 3)
+
+
 def test_what_is_not_run_says_why():
     skipped = {
         page.stem: [b.splitlines()[0] for b in blocks(page.read_text(), "python") if not is_run(b)]
@@ -62,12 +82,22 @@ def documented_commands():
 
 @pytest.mark.parametrize("line", sorted(set(documented_commands())))
 def test_documented_commands_can_be_read(line, tmp_path, monkeypatch):
-    for name in ("plain", "run", "photos-run", "se50", "se20"):  # work directories in the examples
+    for name in (
+        "plain",
+        "run",
+        "photos-run",
+        "phone",
+        "se50",
+        "se20",
+    ):  # work directories in the examples
         WorkDir(tmp_path / name, Recipe(), {})
     for name in ("street", "se_seed0"):
         WorkDir(tmp_path / name, detection.RECIPES["scenes"], {}, task="detection")
-    (tmp_path / "run" / "exports").mkdir()
-    (tmp_path / "run" / "exports" / "model.int8.tflite").touch()
+    for name in ("run/exports/model.int8.tflite", "run/exports/model.onnx"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "phone" / "exports").mkdir()
+    (tmp_path / "phone" / "exports" / "model.int8.tflite").touch()
     monkeypatch.chdir(tmp_path)
     _, *words = shlex.split(line, comments=True)
     command, arguments = keras_senet_cli.split_command(words)
