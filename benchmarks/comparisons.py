@@ -20,6 +20,7 @@ class Subject:
     imports      modules whose memory is not counted in `after_imports_mib`
     plain        whether its network has no SE blocks
     environment  variables of its process
+    hidden       modules that its process does not find, which others would import by the way
     """
 
     name: str
@@ -28,6 +29,7 @@ class Subject:
     imports: tuple[str, ...] = ()
     plain: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
 
     def renamed(self, name):
         return replace(self, name=name)
@@ -427,8 +429,10 @@ def on_gpu():
 
 
 def detectors():
+    # TensorFlow and Keras import these where they are; the extra `detection` does not install them
+    hidden = "jax", "IPython", "matplotlib"
     subjects = tuple(
-        Subject(name, ".detection:prepare", {"side": side}, imports)
+        Subject(name, ".detection:prepare", {"side": side}, imports, hidden=hidden)
         for name, side, imports in (
             ("keras_senet", "keras_senet", ("keras_senet",)),
             ("torchvision, channels_last", "channels_last", ("torchvision",)),
