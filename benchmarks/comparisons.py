@@ -305,8 +305,10 @@ def first_predictions():
             ".weights.h5": "keras-senet predict --model FILE.weights.h5",
             ".onnx": "keras-senet predict --model FILE.onnx",
             ".tflite": "keras-senet predict --model FILE.tflite",
-            **{peer: f"{peer} {other}: import, build, predict" for peer, other in peers.items()},
         }
+        for key, peer in peers.items():
+            library = library_of(peer) if key == "timm" else key
+            labels[key] = f"{library} {peer}: import, build, predict"
         subjects = tuple(
             Subject(
                 label, ".first_prediction:prepare", {"command": key, "name": peers.get(key, name)}

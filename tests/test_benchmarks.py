@@ -311,6 +311,7 @@ def test_our_networks(plain):
     [
         (["trainig"], "NAME must be one of training, inference, exported"),
         (["training", "--rounds", "0"], "--rounds must be at least 1. Received: 0"),
+        (["training", "--network", "SEResNet51"], "No case has --network SEResNet51: see --list"),
         (["--before", "nowhere"], "--before must be a checkout of this package. Received: nowhere"),
     ],
 )
