@@ -128,7 +128,8 @@ class Detector:
                 smaller for where it has more; None is its own size, up to a multiple of 32.
         """
         # Of any size without a canvas: tracing one for each size takes longer than detecting.
-        function = self._function(None, None) if canvas is None else self.function(*canvas)
+        size = (None, None) if canvas is None else check_canvas(canvas)
+        function = self._function(*size)
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             padded = prepare([image], self.preprocessing, self.spec.short, self.spec.long, canvas)

@@ -21,9 +21,13 @@ from keras_senet.models.units import Basic
 
 @dataclass(frozen=True)
 class Thin(ResNet):
-    """Four stages of 8 to 64 channels."""
+    """Four stages of 16 to 128 channels.
 
-    base: ClassVar[int] = 8
+    With 8, TensorFlow's oneDNN writes past its memory: the gradient of a convolution of 1x1 with
+    strides, from at most 8 to at most 16 channels, of an odd number of images, by two threads.
+    """
+
+    base: ClassVar[int] = 16
 
 
 NETWORK = keras_senet.application(Thin((1, 1, 1, 1), Basic()), name="thin", input_size=64)
