@@ -67,6 +67,12 @@ def select(comparison, options):
             yield replace(case, subjects=subjects, settings=settings)
 
 
+def filters_of(options):
+    """The filters that were given: "--network SEResNet51"."""
+    given = {name: getattr(options, name) for name in FILTERS}
+    return " ".join(f"--{name} {shlex.join(p)}" for name, p in given.items() if p != ["*"])
+
+
 def _fits(text, patterns):
     return any(fnmatchcase(text, pattern) for pattern in patterns)
 
@@ -115,6 +121,9 @@ def main(arguments):
     if options.list:
         show_list(names)
         return
+    if not any(case for name in names for case in select(COMPARISONS[name], options)):
+        print(f"No case has {filters_of(options)}: see --list", file=sys.stderr)
+        sys.exit(2)
     common = machine.describe() | {"command": command_of(arguments)}
     with tempfile.TemporaryDirectory() as folder:
         options.output = options.output or (folder if options.quick else storage.FOLDER)

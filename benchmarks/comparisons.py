@@ -20,6 +20,7 @@ class Subject:
     imports      modules whose memory is not counted in `after_imports_mib`
     plain        whether its network has no SE blocks
     environment  variables of its process
+    hidden       modules that its process does not find, which others would import by the way
     """
 
     name: str
@@ -28,6 +29,7 @@ class Subject:
     imports: tuple[str, ...] = ()
     plain: bool = False
     environment: Mapping[str, str] = field(default_factory=dict)
+    hidden: tuple[str, ...] = ()
 
     def renamed(self, name):
         return replace(self, name=name)
@@ -303,8 +305,10 @@ def first_predictions():
             ".weights.h5": "keras-senet predict --model FILE.weights.h5",
             ".onnx": "keras-senet predict --model FILE.onnx",
             ".tflite": "keras-senet predict --model FILE.tflite",
-            **{peer: f"{peer} {other}: import, build, predict" for peer, other in peers.items()},
         }
+        for key, peer in peers.items():
+            library = library_of(peer) if key == "timm" else key
+            labels[key] = f"{library} {peer}: import, build, predict"
         subjects = tuple(
             Subject(
                 label, ".first_prediction:prepare", {"command": key, "name": peers.get(key, name)}
@@ -325,7 +329,8 @@ def pipelines():
         )
     )
     settings = tuple({"batch": 64, "size": 224, "dtype": d} for d in ("float32", "uint8"))
-    return [Case("ImageNet's JPEGs", subjects, settings, settings[:1])]
+    quick = {"batch": 8, "size": 32, "dtype": "uint8", "passes": 1}
+    return [Case("ImageNet's JPEGs", subjects, settings, (quick,))]
 
 
 def throughputs():
@@ -427,8 +432,10 @@ def on_gpu():
 
 
 def detectors():
+    # TensorFlow and Keras import these where they are; the extra `detection` does not install them
+    hidden = "jax", "IPython", "matplotlib"
     subjects = tuple(
-        Subject(name, ".detection:prepare", {"side": side}, imports)
+        Subject(name, ".detection:prepare", {"side": side}, imports, hidden=hidden)
         for name, side, imports in (
             ("keras_senet", "keras_senet", ("keras_senet",)),
             ("torchvision, channels_last", "channels_last", ("torchvision",)),

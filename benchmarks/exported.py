@@ -126,9 +126,12 @@ def prepare_export(folder, threads, source, name, size, kind="onnx"):
     if source == "timm":
         return lambda: write_timm(path, name, size)
     if source == "keras.applications":
+        import numpy as np
+
         from benchmarks import networks
 
         peer = networks.keras_applications(name, size, True)
+        peer(np.zeros((1, size, size, 3)))  # Keras exports what has been called
         return lambda: peer.export(path, format=kind, verbose=False)
     from keras_senet import export
 

@@ -30,10 +30,10 @@ def write_folder(folder):
         path.write_bytes(jpeg)
 
 
-def prepare(folder, threads, side, batch, size, dtype):
+def prepare(folder, threads, side, batch, size, dtype, passes=PASSES):
     """A function that reads the batches of some passes."""
     make_once(Path(folder, "train"), ".pipeline:write_folder", folder)
-    steps = PASSES * len(list(Path(folder, "train").rglob("*.JPEG"))) // batch
+    steps = passes * len(list(Path(folder, "train").rglob("*.JPEG"))) // batch
     read = {"torchvision": by_torchvision, "keras_senet": by_keras_senet}[side]
     run = read(Path(folder), threads, batch, size, steps, dtype == "uint8")
     run.steps = steps
@@ -54,7 +54,7 @@ def by_torchvision(folder, workers, batch, size, steps, uint8):
         mean, std = (tuple(n / 255 for n in numbers) for numbers in (IMAGENET.mean, IMAGENET.std))
         made += [transforms.ConvertImageDtype(torch.float), transforms.Normalize(mean, std)]
     images = datasets.ImageFolder(folder / "train", transforms.Compose(made))
-    passes = torch.utils.data.ConcatDataset(PASSES * [images])
+    passes = torch.utils.data.ConcatDataset((1 + steps * batch // len(images)) * [images])
     loader = torch.utils.data.DataLoader(
         torch.utils.data.Subset(passes, range(steps * batch)),
         batch,

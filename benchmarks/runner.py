@@ -119,8 +119,9 @@ def run_case(case, options: Options):
             processes.append(process)
             given = {"folder": folder, "threads": options.threads}
             arguments = given | dict(subject.arguments)
-            loaded = {"imports": subject.imports, "arguments": arguments, "path": path}
-            requests.append({"do": "load", "prepare": subject.prepare} | loaded)
+            request = {"do": "load", "prepare": subject.prepare, "imports": subject.imports}
+            request |= {"arguments": arguments, "path": path, "hidden": subject.hidden}
+            requests.append(request)
         ask_all(processes, requests, options.at_once)
         for setting in case.quick if options.quick else case.settings:
             yield from _measure(case, setting, processes, options)

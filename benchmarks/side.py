@@ -130,8 +130,9 @@ def uses_onednn():
 class Subject:
     """The replies to requests: each a method."""
 
-    def load(self, prepare, arguments, imports, path):
+    def load(self, prepare, arguments, imports, path, hidden):
         """Imports what the subject needs, from the folder `path` first if it is given."""
+        sys.modules.update(dict.fromkeys(hidden))
         sys.path[:0] = [path] if path else []
         for name in imports:
             importlib.import_module(name)

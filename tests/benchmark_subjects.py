@@ -47,3 +47,15 @@ def work(folder, threads, seconds):
 
     run.steps = 2
     return run
+
+
+def find(folder, threads, **setting):
+    """Needs a library, which may be hidden."""
+    import sqlite3
+
+    return sqlite3.connect
+
+
+def write(path):
+    with Path(path).open("a") as file:
+        file.write("once ")

@@ -1,5 +1,7 @@
 """`python -m benchmarks`: interleaved rounds, rows, tables."""
 
+import threading
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -39,6 +41,7 @@ def test_rounds_alternate_and_failures_become_rows(tmp_path):
         subject("B", "count", log=str(log), name="B"),
         subject("dies", "die"),
         subject("missing", "there_is_none"),
+        replace(subject("hidden", "find"), hidden=("sqlite3",)),
         subject("large only", "fail_in_small"),
         subject("C", "count", log=str(log), name="C"),
     ]
@@ -46,11 +49,13 @@ def test_rounds_alternate_and_failures_become_rows(tmp_path):
     rows = rows_of(subjects, settings, rounds=3, warm_up=0)
     assert log.read_text() == "A1 B1 C1 " * 3 + "A2 B2 C2 " * 3
     assert [row["subject"] for row in rows] == 2 * [each.name for each in subjects]
-    assert [row["setting"] for row in rows] == 7 * ["batch 1"] + 7 * ["batch 2"]
+    assert [row["setting"] for row in rows] == 8 * ["batch 1"] + 8 * ["batch 2"]
     errors = {(row["subject"], row["setting"]): row["error"] for row in rows if "error" in row}
     assert errors.pop(("raises", "batch 1")) == "ValueError: no network / {'batch': 1}"
     assert errors.pop(("raises", "batch 2")) == "ValueError: no network / {'batch': 2}"
     assert errors.pop(("large only", "batch 1")) == "ValueError: too small"
+    assert "sqlite3" in errors.pop(("hidden", "batch 1"))
+    assert "sqlite3" in errors.pop(("hidden", "batch 2"))
     assert set(errors) == {(n, f"batch {b}") for n in ("dies", "missing") for b in (1, 2)}
     assert errors["dies", "batch 1"].startswith("ended by signal 6: ")
     assert "there_is_none" in errors["missing", "batch 2"]
@@ -73,6 +78,35 @@ def test_times():
     assert warm["median_ms"] >= 90
     (repeated,) = rows_of([subject("slower", "sleep", seconds=0.01)], seconds=0.05)
     assert repeated["median_ms"] >= 15  # 10 + 20 + 30 ms are more than 50: the mean of three
+
+
+def test_a_file_of_several_subjects_is_written_once(tmp_path, monkeypatch):
+    from benchmarks.side import make_once
+
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
+    path = tmp_path / "file"
+    arguments = path, "benchmark_subjects:write", path
+    threads = [threading.Thread(target=make_once, args=arguments) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert path.read_text() == "once "
+
+
+def test_an_earlier_version_beside_each_of_our_networks(tmp_path):
+    from benchmarks.comparisons import COMPARISONS
+    from benchmarks.runner import _versions
+
+    (case,) = COMPARISONS["size"].cases()
+    found = [(subject.name, path) for subject, path in _versions(case.subjects, tmp_path)]
+    assert found == [
+        ("keras_senet", None),
+        ("keras_senet, before", str(tmp_path)),
+        ("keras_senet, plain", None),
+        ("keras_senet, plain, before", str(tmp_path)),
+        ("timm legacy_seresnet50, channels_last", None),
+    ]
 
 
 ROW = {
@@ -277,6 +311,7 @@ def test_our_networks(plain):
     [
         (["trainig"], "NAME must be one of training, inference, exported"),
         (["training", "--rounds", "0"], "--rounds must be at least 1. Received: 0"),
+        (["training", "--network", "SEResNet51"], "No case has --network SEResNet51: see --list"),
         (["--before", "nowhere"], "--before must be a checkout of this package. Received: nowhere"),
     ],
 )
