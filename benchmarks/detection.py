@@ -89,7 +89,6 @@ def prepare_keras(mode, threads, weights, layout):
     from keras_senet.detection import Sampling, Truths, load_torchvision, losses
     from keras_senet.detection.canvas import prepare
     from keras_senet.graphs import flat_layers
-    from keras_senet.layers.recompute import differentiate
     from keras_senet.weights.names import own_name
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -136,7 +135,7 @@ def prepare_keras(mode, threads, weights, layout):
             tape.watch(values)
             parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=True)
             loss = tf.add_n(list(parts.values())) / BATCH
-        gradients = differentiate(tape, loss, values)
+        gradients = tape.gradient(loss, values)
         with tf.control_dependencies([tf.group(*gradients)]):
             decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
             optimizer.apply(decayed, variables)

@@ -11,7 +11,6 @@ import tensorflow as tf
 
 from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers, keep_gradients_local
-from keras_senet.layers.recompute import differentiate
 from keras_senet.training.average import Average
 from keras_senet.training.objective import Objective
 from keras_senet.training.optimizer import is_decayed
@@ -250,7 +249,7 @@ class TrainStep:
             tape.watch(watched)
             loss, figures = self.objective(self._call, batch, seeds)
             scaled = optimizer.scale_loss(loss)
-        gradients = differentiate(tape, scaled, watched)
+        gradients = tape.gradient(scaled, watched)
         return gradients, [loss, *(figures[name] for name in self.objective.figures)]
 
     def _call(self, images):
