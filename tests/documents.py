@@ -39,11 +39,18 @@ def prepare_folder(folder, monkeypatch, text):
     """Makes an empty folder the current one, with the files that the examples in `text` read."""
     monkeypatch.chdir(folder)
     monkeypatch.setenv("KERAS_HOME", str(folder))
-    Image.fromarray(np.zeros((300, 400, 3), "uint8")).save(folder / "photo.jpg")
+    put_photo(folder / "photo.jpg")
     if '"run"' in text:
         put_run(folder / "run")
     if "imagenet-ra2" in text:
         put_published_weights()
+
+
+def put_photo(path):
+    """The photograph of a cat in the examples: one of CIFAR-10's test images, enlarged."""
+    with np.load(ROOT / "tests" / "cifar10.npz") as arrays:
+        image = Image.fromarray(arrays["x_test"][38])
+    image.resize((320, 320), Image.Resampling.BICUBIC).save(path, quality=95)
 
 
 def put_published_weights():

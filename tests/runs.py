@@ -36,13 +36,17 @@ def start(workdir, *flags, environment=None, program=("-m", "keras_senet_cli")):
 
 def start_workers(workdir, count, *flags, **options):
     """As many processes, that find one another by TF_CONFIG."""
-    ports = [free_port() for _ in range(count)]
-    cluster = {"worker": [f"localhost:{port}" for port in ports]}
-    configs = [{"cluster": cluster, "task": {"type": "worker", "index": i}} for i in range(count)]
     return [
-        start(workdir, *flags, environment={"TF_CONFIG": json.dumps(config)}, **options)
-        for config in configs
+        start(workdir, *flags, environment={"TF_CONFIG": config}, **options)
+        for config in make_configs(count)
     ]
+
+
+def make_configs(count):
+    """TF_CONFIG of as many workers on this machine."""
+    cluster = {"worker": [f"localhost:{free_port()}" for _ in range(count)]}
+    tasks = [{"type": "worker", "index": index} for index in range(count)]
+    return [json.dumps({"cluster": cluster, "task": task}) for task in tasks]
 
 
 def free_port():

@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite, grouped_conv
+from keras_senet.layers.recompute import differentiate
 
 CHANNELS = 6
 TOLERANCE = {
@@ -326,3 +327,30 @@ def test_second_derivatives_of_a_grouped_convolution(options, path, monkeypatch)
     k64 = tf.cast(kernel, "float64")
     found = penalty(lambda x: loss(layer(x), upstream), tf.constant(x, "float32"), [kernel])
     check(found, penalty(lambda x: formula(x, k64), tf.constant(x), [k64]), TOLERANCE["float32"])
+
+
+@pytest.mark.parametrize("kind", ["Conv2D", "DepthwiseConv2D"])
+def test_the_gradient_by_a_kernel_does_not_wait_for_those_below(kind):
+    """Else all that it reads is kept until then."""
+    sizes = {"Conv2D": (4, 3), "DepthwiseConv2D": (3,)}[kind]
+    layer, below = getattr(keras.layers, kind)(*sizes), keras.layers.Conv2D(4, 1)
+    x = tf.constant(images(2, 5, 5, 4), "float32")
+    layer(below(x))
+    variables = [v.value for v in (*below.variables, *layer.variables)]
+
+    def gradients(x, by):
+        with tf.GradientTape() as tape:
+            tape.watch(variables)
+            value = tf.reduce_sum(layer(below(x)) ** 2)
+        return by(tape, value, variables)
+
+    ordered = tf.function(lambda x: gradients(x, differentiate))
+    graph = ordered.get_concrete_function(x).graph
+    by_images = [op for op in graph.get_operations() if op.type.endswith("BackpropInput")]
+    assert by_images
+    for operation in by_images:
+        (before,) = operation.control_inputs
+        assert before.type == operation.type.replace("Input", "Filter")
+        assert before.inputs[2].name == operation.inputs[2].name
+    check(ordered(x), gradients(x, tf.GradientTape.gradient), 1e-6)
+    check(gradients(x, differentiate), ordered(x), 1e-6)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_senet.detection import Detector
-from keras_senet.detection.canvas import MULTIPLE, check_canvas, read_image
+from keras_senet.detection.canvas import MULTIPLE, check_canvas, check_images, read_image
 from keras_senet.extras import require
 from keras_senet.weights.metadata import describe
 
@@ -90,12 +90,8 @@ def find_canvases(detector: Detector, given: Any) -> list[tuple[int, int]]:
     canvases = [check_canvas(each) for each in (given if is_several else [given])]
     if not canvases or len(set(canvases)) < len(canvases):
         raise ValueError(f"`canvas` must be different sizes, at least one. Received: {given!r}")
-    fixed = tuple(detector.backbone.inputs[0].shape[1:3])
     for canvas in canvases:
-        if None not in fixed and fixed != canvas:
-            raise ValueError(
-                f"`canvas` must be the size that the backbone takes, {fixed}. Received: {canvas}"
-            )
+        detector.check_taken(canvas)
     return canvases
 
 
@@ -110,16 +106,10 @@ def find_images(detector: Detector, given: Any) -> list[np.ndarray]:
         given = [part for each in photographs for part in (each, each[:, 200:440])]
         if channels != 3:
             given = [np.repeat(each.mean(-1, keepdims=True), channels, -1) for each in given]
-    if isinstance(given, str | os.PathLike) or not isinstance(given, Iterable):
-        raise ValueError(
-            "`images` must be several images, each a path or an array (H, W, C) of 0..255. "
-            f"Received: {given!r}"
-        )
-    images = [np.asarray(read_image(each, channels)) for each in given]
-    if not images or not all(np.isfinite(each).all() for each in images):
-        raise ValueError(
-            f"`images` must be images with finite values, at least one. Received: {len(images)}"
-        )
+    check_images(given)
+    images = [read_image(each, channels) for each in given]
+    if not images:
+        raise ValueError("`images` must be images, at least one. Received: 0")
     return images
 
 
@@ -151,4 +141,5 @@ def describe_file(detector, canvases: Sequence[tuple[int, int]]) -> dict[str, An
             "short": detector.spec.short,
             "long": detector.spec.long,
         },
+        "score": detector.spec.score,  # detections have more
     }

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from keras_senet.detection import Detections
-from keras_senet.detection.canvas import check_canvas, prepare, read_image
+from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
 from keras_senet.detection.faster_rcnn import to_detections
 from keras_senet.extras import require
 from keras_senet.files import printable, read_bytes
@@ -30,6 +30,7 @@ class ExportedDetector:
         class_names: as the `Detector` has them.
         preprocessing: of which the mean and standard deviation are used.
         canvases: the heights and widths that it takes.
+        score: detections have more; 0 of a file that does not say it.
     """
 
     def __init__(self, kind: str, about: dict[str, Any], calls: dict[str, Any]):
@@ -42,11 +43,16 @@ class ExportedDetector:
         said = about["detector"]
         self.canvases = [check_canvas(tuple(canvas)) for canvas in said["canvases"]]
         self.short, self.long = int(said["short"]), int(said["long"])
+        self.score = float(about.get("score", 0.0))
 
     def detect(self, images: Iterable) -> Iterator[Detections]:
         """As `Detector.detect`. A SavedModel runs each image in its own canvas, as `Detector` does;
         other files in theirs, for which an image is made smaller where it has more.
         """
+        check_images(images)
+        return self._detect_each(images)
+
+    def _detect_each(self, images):
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             yield self._detect_any(image) if self.kind == "savedmodel" else self._detect(image)
@@ -105,7 +111,7 @@ def _read_onnx(path):
     read_bytes(path, 1)  # which says what is there in place of a file
     session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     texts = session.get_modelmeta().custom_metadata_map
-    names = {"detector", "preprocessing", "class_names"}
+    names = {"detector", "preprocessing", "class_names", "score"}
     return {name: json.loads(texts[name]) for name in names & texts.keys()}
 
 

@@ -160,7 +160,7 @@ const openPictureFile = (file) => enqueue(() => openPicture(file));
 
 /** A file by what it is; where that is unclear, by where it was dropped. */
 function openAny(file, zone) {
-  const isModel = /\.onnx$/i.test(file.name) || (!file.type.startsWith("image/") && zone === "model");
+  const isModel = /\.(onnx|tflite)$/i.test(file.name) || (!file.type.startsWith("image/") && zone === "model");
   (isModel ? openModelFile : openPictureFile)(file);
 }
 

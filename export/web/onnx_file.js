@@ -21,6 +21,12 @@ const FOUR_BYTES = 5;
  * Throws a Refusal for anything but a whole ONNX file.
  */
 export function metadataOf(bytes) {
+  if (isTflite(bytes)) {
+    throw new Refusal(
+      "This is a TFLite file, which ONNX Runtime Web, the runtime of this page, cannot run. Export the network or the " +
+        "detector as an ONNX file: --format onnx, or to_onnx.",
+    );
+  }
   const properties = new Map();
   const text = new TextDecoder();
   let graphs = 0;
@@ -32,6 +38,11 @@ export function metadataOf(bytes) {
   }
   if (graphs !== 1) throw damaged();
   return properties;
+}
+
+/** A flatbuffer says what it is after the place of its first table. */
+function isTflite(bytes) {
+  return new TextDecoder().decode(bytes.subarray(4, 8)) === "TFL3";
 }
 
 function damaged() {

@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -68,12 +68,17 @@ def _hash(name, seed):
 
 def format_splits(datasets: Mapping[str, Any]) -> bytes:
     """The images of datasets by their splits, as the bytes of a CSV file: path, class, split."""
-    rows = [
-        dict(zip(COLUMNS, (name, dataset.class_names[label], split), strict=True))
+    return format_rows(
+        (name, dataset.class_names[label], split)
         for split, dataset in datasets.items()
         for name, label in zip(dataset.names(), dataset.labels, strict=True)
-    ]
-    return to_csv(rows, COLUMNS).encode(errors="surrogateescape")
+    )
+
+
+def format_rows(rows: Iterable[tuple[str, str, str]]) -> bytes:
+    """The path, class and split of images as the bytes of a CSV file, which `read_splits` reads."""
+    named = [dict(zip(COLUMNS, row, strict=True)) for row in rows]
+    return to_csv(named, COLUMNS).encode(errors="surrogateescape")
 
 
 def read_splits(path: Path) -> dict[str, str]:

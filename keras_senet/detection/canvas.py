@@ -1,7 +1,8 @@
 """From an image of any size to a detector's input."""
 
 import math
-from collections.abc import Sequence
+import os
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -26,24 +27,57 @@ class Canvas(NamedTuple):
     sizes: tf.Tensor
 
 
-def read_image(image, channels: int = 3):
+def check_images(images) -> None:
+    """Raises ValueError for what is no sequence of images, such as the path of one."""
+    is_one = isinstance(images, str | os.PathLike) or len(getattr(images, "shape", ())) == 3
+    if is_one or not isinstance(images, Iterable):
+        given = f"one array of shape {tuple(images.shape)}" if hasattr(images, "shape") else images
+        raise ValueError(
+            "`images` must be several images, each a path or an array (H, W, C) of 0..255. "
+            f"Received: {given!r}"
+        )
+
+
+def read_image(image, channels: int = 3) -> np.ndarray:
     """An image (H, W, C) of 0..255, upright: the path of a file is decoded, an array is returned.
 
     Raises:
-        ValueError: for a file that cannot be decoded, an array of another shape, or a side of less
-            than `MULTIPLE` pixels.
+        ValueError: for a file that cannot be decoded, an array of another shape or with other
+            values, or a side of less than `MULTIPLE` pixels.
         OSError: if the file cannot be read.
     """
-    name = "" if hasattr(image, "shape") else f": {printable(image)!r}"
-    if name:
-        image = decode_image(read_bytes(image), channels, printable(image))
-    if len(image.shape) != 3 or image.shape[-1] != channels:
-        raise ValueError(
-            f"An image must be a file or an array (H, W, {channels}) of 0..255. "
-            f"Received: an array of shape {tuple(image.shape)}"
-        )
-    check_size(image.shape, name)
-    return image
+    if isinstance(image, str | os.PathLike):
+        decoded = decode_image(read_bytes(image), channels, printable(image))
+        check_size(decoded.shape, f": {printable(image)!r}")
+        return decoded
+    accepted = f"An image must be a file or an array (H, W, {channels}) of 0..255"
+    if not hasattr(image, "shape"):
+        raise ValueError(f"{accepted}. Received: {type(image)}")
+    pixels = np.asarray(image)
+    if pixels.ndim != 3 or pixels.shape[-1] != channels:
+        raise ValueError(f"{accepted}. Received: an array of shape {pixels.shape}")
+    check_size(pixels.shape)
+    if problem := find_problem(pixels):
+        raise ValueError(f"{accepted}. Received: an array {problem}")
+    return pixels
+
+
+def find_problem(pixels: np.ndarray) -> str:
+    """Why an array does not hold 0..255, or "": what was scaled to 0..1 or normalised would be
+    seen as black.
+    """
+    if pixels.dtype.kind not in "uif":
+        return f"of dtype {pixels.dtype}"
+    if pixels.dtype == "uint8":
+        return ""
+    least, largest = float(pixels.min()), float(pixels.max())  # NaN if any is
+    if not math.isfinite(least) or not math.isfinite(largest):
+        return "with values that are not finite"
+    if least < 0 or largest > 255:
+        return f"of {least:g}..{largest:g}"
+    if pixels.dtype.kind == "f" and largest <= 1 and (pixels % 1).any():
+        return f"of {least:g}..{largest:g}, which look like 0..1"
+    return ""
 
 
 def decode_image(content: bytes, channels: int, name: str) -> np.ndarray:

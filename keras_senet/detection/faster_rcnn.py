@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
-from keras_senet.detection.canvas import check_canvas, prepare, read_image
+from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import levels_of, pool, sides
 from keras_senet.detection.spec import FasterRCNN
@@ -53,19 +54,14 @@ class Detector:
         preprocessing: the backbone's, of which the mean and standard deviation are used.
 
     Raises:
-        ValueError: for a backbone without feature maps at strides 4 to 32, or class names that are
-            not different.
+        ValueError: for a backbone without feature maps at strides 4 to 32 or with a classifier, or
+            class names that are not different texts.
     """
 
     def __init__(self, spec: FasterRCNN, backbone: keras.Model, class_names: Sequence[str]):
         self.spec, self.backbone = spec, backbone
-        self.class_names = tuple(class_names)
-        named = [name for name in self.class_names if name]
-        if not named or len(set(named)) < len(named):
-            raise ValueError(
-                "`class_names` must be different names, at least one. "
-                f"Received: class_names={list(self.class_names)}"
-            )
+        self.class_names = _check_names(class_names)
+        _check_headless(backbone)
         self.proposer: Any = make_proposer(backbone, spec.channels, len(spec.anchors.ratios))
         self.head: Any = make_head(
             spec.channels, spec.pool_side, spec.hidden, len(self.class_names)
@@ -87,6 +83,12 @@ class Detector:
         """The same with other networks in these places, such as copies for inference."""
         found = copy.copy(self)
         found.proposer, found.head, found._functions = proposer, head, {}
+        return found
+
+    def with_score(self, score: float) -> "Detector":
+        """The same, of which each detection has more than this score."""
+        found = copy.copy(self)
+        found.spec, found._functions = replace(self.spec, score=score), {}
         return found
 
     def save(self, path: str | Path) -> None:
@@ -126,9 +128,30 @@ class Detector:
             images: of any sizes.
             canvas: the height and width that each is padded to, as in an exported file, and made
                 smaller for where it has more; None is its own size, up to a multiple of 32.
+
+        Raises:
+            ValueError: for `images` that are one image, or none; for another canvas; and, when its
+                turn comes, for an image that is not of 0..255 or cannot be decoded.
+            OSError: for a file that cannot be read, in its turn.
         """
+        check_images(images)
         # Of any size without a canvas: tracing one for each size takes longer than detecting.
-        function = self._function(None, None) if canvas is None else self.function(*canvas)
+        size = (None, None) if canvas is None else check_canvas(canvas)
+        self.check_taken(size)
+        function = self._function(*size)
+        return self._detect_each(images, function, canvas)
+
+    def check_taken(self, canvas: tuple[int | None, int | None]) -> None:
+        """Raises ValueError for a canvas of another size than the backbone's, if it has one."""
+        shape = self.backbone.inputs[0].shape
+        fixed = shape[2:] if keras.config.image_data_format() == "channels_first" else shape[1:3]
+        if None not in fixed and fixed != canvas:
+            raise ValueError(
+                f"`canvas` must be the size that the backbone takes, {fixed}. Received: "
+                f"{None if None in canvas else canvas}"
+            )
+
+    def _detect_each(self, images, function, canvas):
         for image in images:
             image = read_image(image, len(self.preprocessing.mean))
             padded = prepare([image], self.preprocessing, self.spec.short, self.spec.long, canvas)
@@ -260,6 +283,32 @@ class Detector:
         scores = tf.reshape(scores, (-1,))
         found = take(boxes, chosen, count), take(scores, chosen, count)
         return *found, take(groups, chosen, count), count
+
+
+def _check_names(names):
+    """The names as a tuple. Raises ValueError unless they are different texts, at least one that is
+    not "".
+    """
+    is_several = isinstance(names, Iterable) and not isinstance(names, str)
+    given = tuple(names) if is_several else ()
+    named = [name for name in given if name != ""]
+    is_text = all(isinstance(name, str) for name in given)
+    if not named or not is_text or len(set(named)) < len(named):
+        raise ValueError(
+            "`class_names` must be different names, at least one. "
+            f"Received: class_names={list(given) if is_several else names!r}"
+        )
+    return given
+
+
+def _check_headless(backbone):
+    """Raises ValueError for a network whose output is no map, such as a classifier's."""
+    shapes = [tuple(each.shape) for each in getattr(backbone, "outputs", None) or ()]
+    if len(shapes) == 1 and len(shapes[0]) != 4:
+        raise ValueError(
+            "`backbone` must be a network without a classifier or pooling, by include_top=False. "
+            f"Received: {backbone.name!r}, whose output has the shape {shapes[0]}"
+        )
 
 
 def to_detections(outputs, factor, class_names: Sequence[str]) -> Detections:

@@ -41,6 +41,8 @@ class Recipe:
     short_sides       pixels: the shorter side of the images of a batch is one of these, at random;
                       empty is the detector's `short`
     group_by_aspect   whether the images of a batch are all landscape or all portrait
+    validation_fraction  the part of the images that is kept for validation where the dataset has
+                      training images only
 
     Samples:
     anchor_samples    how many anchors per image are trained on, and the largest fraction of them
@@ -101,6 +103,7 @@ class Recipe:
     flip: bool = True
     short_sides: tuple[int, ...] = ()
     group_by_aspect: bool = True
+    validation_fraction: float = 0.2
     anchor_samples: tuple[float, ...] = (256, 0.5)
     anchor_overlap: tuple[float, ...] = (0.3, 0.7)
     box_samples: tuple[float, ...] = (512, 0.25)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from keras_senet import models, training
+from keras_senet.data.division import format_rows
 from keras_senet.detection.data import DetectionBatches, load_data, splits
 from keras_senet.detection.evaluation import AveragePrecision, evaluate
 from keras_senet.detection.faster_rcnn import Detector
@@ -115,17 +117,23 @@ class Detection:
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe: Any = recipe
         there = splits(recipe.dataset, data_dir)
-        split = "val" if "val" in there else "test"
+        is_divided = there == ("train",)
+        split = "val" if is_divided or "val" in there else "test"
         if not there:  # one file, whose images are all there are
             split = "train"
-        train, evaluation = (load_data(recipe.dataset, each, data_dir) for each in ("train", split))
+        division: dict[str, Any] = {}
+        if is_divided:
+            division = {"validation_fraction": recipe.validation_fraction, "seed": recipe.seed}
+        train, evaluation = (
+            load_data(recipe.dataset, each, data_dir, **division) for each in ("train", split)
+        )
         if train.class_names != evaluation.class_names:
             raise ValueError(
                 f"The {WORDS[split]} images of {recipe.dataset!r} have the classes "
                 f"{', '.join(evaluation.class_names[:10])}, the training images "
                 f"{', '.join(train.class_names[:10])}"
             )
-        self.images = RunImages(train, evaluation, split, None, False)
+        self.images = RunImages(train, evaluation, split, None, is_divided)
         self.class_names = train.class_names
         # After the images: weights may have to be downloaded.
         self._start = read_start(recipe, workdir)
@@ -139,12 +147,22 @@ class Detection:
     def notes(self) -> list[str]:
         named = {"training": self.images.train, WORDS[self.images.split]: self.images.evaluation}
         notes = [f"{what} images: {note}" for what, each in named.items() for note in each.notes]
+        if self.images.is_divided:  # both were counted as one
+            notes = [*self.images.describe_division(), *self.images.train.notes]
         if self.images.split == "train":
             notes.append(
                 f"{self.recipe.dataset!r} is one file: average precision is of the images that are "
                 "trained on, and says nothing of others"
             )
         return notes
+
+    def format_division(self) -> bytes:
+        rows = []
+        for split, images in self.images.by_split().items():
+            for file, truth in zip(images.list_files(), images.truths, strict=True):
+                names = [images.class_names[label] for label in np.unique(truth.classes)]
+                rows.append((file, ", ".join(names), split))
+        return format_rows(rows)
 
     def check_images(self) -> None:
         """Nothing: reading a dataset has looked at the header of each image."""

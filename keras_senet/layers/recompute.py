@@ -5,6 +5,35 @@ derives.
 import tensorflow as tf
 from tensorflow.python.eager import forwardprop_util  # pyright: ignore[reportMissingImports]
 
+# Operations: a convolution's gradient by its images, and that by its kernel
+CONVOLUTIONS = {
+    "Conv2DBackpropInput": "Conv2DBackpropFilter",
+    "DepthwiseConv2dNativeBackpropInput": "DepthwiseConv2dNativeBackpropFilter",
+}
+
+
+def differentiate(tape, loss, variables):
+    """`tape.gradient(loss, variables)`, in a graph in an order that keeps less in memory.
+
+    The gradients of a convolution by its kernel and by its images read the same tensor. Where
+    TensorFlow goes on by the images', the kernels' wait, and all that they read is kept: the
+    kernel's is computed first.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    count = len(graph.get_operations())
+    gradients = tape.gradient(loss, variables)
+    operations = graph.get_operations()[count:]
+    by_kernel = {}
+    for operation in operations:
+        if operation.type in CONVOLUTIONS.values():
+            key = operation.type, operation.inputs[2].name
+            by_kernel.setdefault(key, []).append(operation)
+    for operation in operations:
+        if operation.type in CONVOLUTIONS:
+            key = CONVOLUTIONS[operation.type], operation.inputs[2].name
+            operation._add_control_inputs(by_kernel.get(key, []))
+    return gradients
+
 
 def tag_recompute(tensor, function, *arguments):
     """The tensor, with a note that `function(*arguments)` computes it again from tensors that

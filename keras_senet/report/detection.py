@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
+from keras_senet.detection.data import resolve_split
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.evaluation.accuracy import track
@@ -23,7 +24,8 @@ from keras_senet.report.sections import (
 )
 from keras_senet.report.text import FILTERS
 from keras_senet.runs import MODEL
-from keras_senet.runs.record import describe_recipe, read_record
+from keras_senet.runs.record import describe_recipe, divide_as, read_division, read_record
+from keras_senet.runs.splits import WORDS
 
 OF_IMAGES = "average precision, detections and mistakes"
 NOTHING = dict.fromkeys(
@@ -59,7 +61,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
     page |= {
         "title": describe_recipe(recipe),
         "fields": list_fields(recipe),
-        "split": wanted.split,
+        "split": WORDS[wanted.split],
         "figures": _last_figures(rows),
         "best": max(_evaluated(rows), key=lambda row: row["ap"], default=None),
         "charts": _charts(recipe, rows),
@@ -70,7 +72,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
         page["parts"] = _count_parameters(detector)
         if wanted.evaluation:
             try:
-                page |= _describe_images(detector, recipe, wanted)
+                page |= _describe_images(detector, recipe, Path(workdir), wanted)
             except (ValueError, OSError, ImportError) as error:
                 page["missing"] = wanted.explain(error)
     return Content("detection.html", page, OF_IMAGES)
@@ -119,15 +121,20 @@ def _count_parameters(detector):
     return {"rows": parts, "total": sum(parts.values())}
 
 
-def _describe_images(detector, recipe, wanted):
+def _describe_images(detector, recipe, workdir, wanted):
     """The sections that need images."""
     name = wanted.dataset or recipe.dataset
-    images = detection.load_data(name, wanted.split, wanted.data_dir)
+    division = divide_as(read_division(workdir, recipe), recipe.dataset, name)
+    images = detection.load_data(name, wanted.split, wanted.data_dir, **division)
+    split = resolve_split(
+        name, wanted.split, wanted.data_dir, divides=True, trained_on=recipe.dataset
+    )
     images = images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))
     figures = {name: precision.figures[name] for name in PRECISIONS.values()}
     return {
+        "split": WORDS[split],
         "figures": {"values": figures, "images": len(images), "epoch": None},
         "precision": {
             "charts": _precision_charts(precision),

@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 
+from keras_senet.data.division import format_splits
 from keras_senet.evaluation import Evaluation, evaluate, per_class_csv, prediction_step
 from keras_senet.extras import MissingExtraError
 from keras_senet.files import write_atomically
@@ -53,6 +54,9 @@ class Classification:
 
     def notes(self) -> list[str]:
         return self.images.notes()
+
+    def format_division(self) -> bytes:
+        return format_splits(self.images.by_split())
 
     def check_images(self) -> None:
         self.images.check_evaluated()

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from keras_senet.data.division import format_splits
 from keras_senet.files import write_atomically
 from keras_senet.runs import SPLIT
 from keras_senet.runs.environment import environment
@@ -148,7 +147,7 @@ class Engine:
         """Prepares the work directory for the steps after this one."""
         self.workdir.begin_at(step)
         if self.images.is_divided:
-            write_atomically(self.workdir.path / SPLIT, format_splits(self.images.by_split()))
+            write_atomically(self.workdir.path / SPLIT, self.task.format_division())
 
     def _record_evaluation(self, split: str, found: Any) -> None:
         """Keeps what was found on a split in `evaluated`, and writes it."""

@@ -43,16 +43,20 @@ class RunImages(NamedTuple):
 
     def notes(self) -> list[str]:
         """What the user must know of the images, lines of text."""
-        lines = []
-        if self.is_divided:
-            kept, total = len(self.evaluation), len(self.evaluation) + len(self.train)
-            lines.append(f"{kept:,} of the {total:,} images are kept for validation: {SPLIT}")
+        lines = self.describe_division()
         for split, images in self.by_split().items():
             if split != "train" and (missing := find_empty_classes(images)):
                 named = ", ".join(missing[:5])
                 more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
                 lines.append(f"classes without {WORDS[split]} images: {named}{more}")
         return lines
+
+    def describe_division(self) -> list[str]:
+        """How many images were kept for validation, if any were: a line of text."""
+        if not self.is_divided:
+            return []
+        kept, total = len(self.evaluation), len(self.evaluation) + len(self.train)
+        return [f"{kept:,} of the {total:,} images are kept for validation: {SPLIT}"]
 
     def check_evaluated(self) -> None:
         """Decodes all images but the training ones, which takes about as long as one evaluation.

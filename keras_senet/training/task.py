@@ -44,6 +44,10 @@ class Task(Protocol):
         """What the user must know of the images, lines of text."""
         ...
 
+    def format_division(self) -> bytes:
+        """How the images were divided, the content of `split.csv`."""
+        ...
+
     def check_images(self) -> None:
         """Decodes the images that are evaluated: damage is found before training and not after."""
         ...

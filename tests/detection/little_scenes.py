@@ -3,14 +3,16 @@
 As a program it trains in the folder that it is given, for runs in separate processes.
 """
 
+import json
 import sys
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import keras
 import numpy as np
 
 import keras_senet
-from keras_senet import models
+from keras_senet import models, weights
 from keras_senet.detection import RECIPES, Anchors, FasterRCNN, Trainer
 from keras_senet.detection import trainer as trainer_module
 from keras_senet.detection.data import BoxedImages
@@ -21,9 +23,13 @@ from keras_senet.models.units import Basic
 
 @dataclass(frozen=True)
 class Thin(ResNet):
-    """Four stages of 8 to 64 channels."""
+    """Four stages of 16 to 128 channels.
 
-    base: ClassVar[int] = 8
+    With 8, TensorFlow's oneDNN writes past its memory: the gradient of a convolution of 1x1 with
+    strides, from at most 8 to at most 16 channels, of an odd number of images, by two threads.
+    """
+
+    base: ClassVar[int] = 16
 
 
 NETWORK = keras_senet.application(Thin((1, 1, 1, 1), Basic()), name="thin", input_size=64)
@@ -80,6 +86,29 @@ def put_in_place(set_attribute=setattr):
     set_attribute(models, "get", lambda name: NETWORK if name == "SEResNet18" else get(name))
 
 
+# What makes a recipe's detector as little as `DETECTOR`, for the command line
+FLAGS = (
+    *("--channels", 16, "--hidden", 16, "--pool-side", 3, "--pool-points", 1),
+    *("--proposals", 20, 10, "--train-proposals", 20, 20, "--short", 64, "--long", 96),
+    *("--anchor-samples", 16, 0.5, "--box-samples", 16, 0.25),
+)
+
+
+def start_recipe(run, monkeypatch, name, workdir, *flags):
+    """One step of a recipe on the thin backbone, from weights in a file; its work directory."""
+    monkeypatch.setattr(models, "get", lambda name: NETWORK)
+    keras.utils.set_random_seed(0)
+    model = NETWORK(weights=None, classes=5)
+    weights.save_weights(model, workdir.with_suffix(".weights.h5"))
+    status = run(
+        *("detect", "train", "--recipe", name, "--workdir", workdir, *FLAGS, *flags),
+        *("--backbone-weights", workdir.with_suffix(".weights.h5")),
+        *("--max-steps", 1, "--evaluate-epochs", 0),
+    )
+    assert status == 0
+    return json.loads((workdir / "recipe.json").read_text())["recipe"]
+
+
 def train(workdir, recipe=RECIPE, **options):
     trainer = Trainer(recipe, workdir, verbose=False, **options)
     trainer.train()
@@ -93,5 +122,6 @@ def digest(trainer):
 
 if __name__ == "__main__":
     put_in_place()
-    recipe = RECIPE.override(epochs=int(sys.argv[2]), learning_rate=0.005, clip_norm=1.0)
-    train(sys.argv[1], recipe, checkpoint_steps=2)
+    fields = {"learning_rate": 0.005, "clip_norm": 1.0, "sync_bn": True}
+    recipe = RECIPE.override(epochs=int(sys.argv[2]), **fields)
+    train(sys.argv[1], recipe, checkpoint_steps=2, keep=99)

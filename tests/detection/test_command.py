@@ -17,6 +17,7 @@ from keras_senet.cli.detect import predict as predict_command
 from keras_senet.cli.detect import train as train_command
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import CLASSES
+from keras_senet.export.detector import load_exported
 
 
 @pytest.fixture
@@ -91,6 +92,27 @@ def test_a_table_of_predictions_and_pictures(run, coco, workdir, detector, tmp_p
     for index, shape in enumerate([(960, 640), (672, 960)]):
         with Image.open(pictures / f"{index}.png") as image:
             assert np.abs(np.subtract(image.size, shape)).max() <= 1
+
+
+def test_a_score_below_the_detectors_own_is_applied(run, coco, workdir, detector, monkeypatch):
+    monkeypatch.setattr(detection, "load", lambda path: detector.with_score(0.6))
+    status, printed, errors = run(
+        *("detect", "predict", files(coco)[0], "--workdir", workdir, "--score", 0.4, "--json")
+    )
+    assert status == 0, errors
+    (expected,) = detector.detect(files(coco)[:1])
+    found = [each["score"] for each in json.loads(printed)[0]["detections"]]
+    assert min(found) < 0.6
+    np.testing.assert_array_equal(found, expected.scores[expected.scores >= 0.4])
+
+
+def test_a_score_that_a_file_does_not_have_is_refused(run, coco, workdir, monkeypatch):
+    file = SimpleNamespace(score=0.05)
+    monkeypatch.setattr(predict_command, "load_detector", lambda source: file)
+    arguments = ("detect", "predict", files(coco)[0], "--workdir", workdir)
+    status, _, errors = run(*arguments, "--score", 0.04)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "--score must be at least 0.05, the least that the exported file finds" in errors
 
 
 def test_pictures_keep_their_folders_and_do_not_meet():
@@ -264,6 +286,78 @@ def test_what_is_no_detector_is_one_line(
     assert message in errors
 
 
+def no_boxes(content):
+    content["annotations"] = []
+
+
+def nan(content):
+    content["annotations"][0]["bbox"][2] = float("nan")
+
+
+def no_category(content):
+    del content["annotations"][0]["category_id"]
+
+
+def no_image(content):
+    content["images"][1]["file_name"] = "gone.png"
+
+
+def too_large(content):
+    content["annotations"][0]["area"] = 10**400
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (None, "is not a JSON file of COCO: it holds no object with"),
+        (no_boxes, "has no boxes in its 2 images"),
+        (nan, "has a box that is not four numbers"),
+        (no_category, "there is no 'category_id' in an entry of 'annotations'"),
+        (no_image, "lists an image that cannot be read: "),
+        (too_large, "has a box that is not a number, the area"),
+    ],
+)
+@pytest.mark.usefixtures("loaded")
+def test_images_that_are_no_coco_are_one_line(run, coco, workdir, tmp_path, edit, message):
+    """By each command, which leaves nothing."""
+    content = json.loads((coco / "train.json").read_text())
+    if edit is None:
+        content = list(content)
+    else:
+        edit(content)
+    file = tmp_path / "żółw.json"
+    file.write_text(json.dumps(content))
+    (tmp_path / "images").symlink_to(coco / "images")
+    for command in (
+        ("train", "--recipe", "scenes", "--workdir", tmp_path / "run"),
+        ("evaluate", "--workdir", workdir, "--output", tmp_path / "output"),
+        ("export", workdir, "--output", tmp_path / "output"),
+    ):
+        status, _, errors = run("detect", *command, "--dataset", file)
+        assert (status, errors.count("\n")) == (2, 1), errors
+        assert errors.startswith(f"keras-senet detect {command[0]}: error: ")
+        assert message in errors
+        assert "żółw.json" in errors
+    assert {path.name for path in tmp_path.iterdir()} == {"żółw.json", "images"}
+
+
+@pytest.mark.usefixtures("loaded")
+def test_images_of_other_kinds(run, workdir, tmp_path):
+    """Grey, with alpha, and of 16 bits they are taken; a small one and a folder are named."""
+    for mode in ("L", "LA", "RGBA", "I;16", "P"):
+        Image.new(mode, (40, 40)).save(tmp_path / f"{mode.replace(';', '')}.png")
+    folder = tmp_path / "images.png"
+    arguments = ("--workdir", workdir, "--json")
+    status, printed, _ = run("detect", "predict", *sorted(tmp_path.glob("*.png")), *arguments)
+    assert status == 0
+    assert len(json.loads(printed)) == 5
+    folder.mkdir()
+    Image.new("RGB", (40, 31)).save(folder / "small.png")
+    status, printed, errors = run("detect", "predict", folder, *arguments)
+    assert (status, errors.count("\n")) == (2, 1)
+    assert "at least 32 pixels on each side. Received: 40 x 31" in json.loads(printed)[0]["error"]
+
+
 @pytest.mark.parametrize("given", [(), ("--help",), ("-h",)])
 def test_the_subcommands_are_listed(run, given):
     status, printed, errors = run("detect", *given)
@@ -355,6 +449,7 @@ def test_an_exported_file_is_run_and_evaluated(run, workdir, coco, detector, tmp
     (report,) = json.loads(printed)
     assert report["accuracy"] == pytest.approx(report["keras_accuracy"], abs=0.002)
     file = tmp_path / "model.onnx"
+    assert load_exported(file).score == detector.spec.score
     status, printed, _ = run("detect", "predict", files(coco)[0], "--model", file, "--json")
     assert status == 0
     found = json.loads(printed)[0]["detections"]

@@ -10,6 +10,7 @@ from PIL import Image
 
 from keras_senet import detection
 from keras_senet.detection.data import splits
+from keras_senet.detection.evaluation import compute
 
 
 def write_image(path, width=48, height=40, **options):
@@ -145,6 +146,18 @@ def small_png():
     return file.getvalue()
 
 
+def number(content, category):
+    """Categories from 1, and a box of `True`, which equals it."""
+    content["categories"][0]["id"] = category
+    content["annotations"][0]["category_id"] = True
+
+
+def outside(content):
+    """Boxes of negative sizes, and outside of their image."""
+    content["annotations"][0]["bbox"] = [20, 20, -5, -5]
+    content["annotations"][1]["bbox"] = [100, 100, 5, 5]
+
+
 @pytest.mark.parametrize(
     ("edit", "message"),
     [
@@ -158,7 +171,65 @@ def small_png():
         (lambda c, f: c["annotations"][0].update(area="big"), "not a number, the area, in image"),
         (lambda c, f: c["annotations"][0].update(bbox=[1, 2, None, 4]), "not four numbers"),
         (lambda c, f: c["annotations"][0].update(bbox=[1, 2, True, 4]), "not four numbers"),
-        (lambda c, f: c["annotations"].clear(), "has no boxes in its 2 images"),
+        (
+            lambda c, f: c["annotations"][0].update(bbox="4,6,10,20"),
+            "not four numbers.*: 4,6",
+        ),
+        (lambda c, f: c["annotations"][0].update(bbox=["4", "6", "9", "9"]), "not four numbers"),
+        (lambda c, f: c["annotations"][0].update(bbox=[1, 2, 10**400, 4]), "not four numbers"),
+        (
+            lambda c, f: c["annotations"][0].update(area=-1),
+            "not a number, the area, .*: -1",
+        ),
+        (lambda c, f: c["annotations"][0].update(area=10**400), "not a number, the area, in image"),
+        (lambda c, f: c["annotations"][0].update(area=1e12), "not a number, the area, in image"),
+        (lambda c, f: c["annotations"][0].update(area=None), "not a number, the area, .*: None"),
+        (lambda c, f: c["annotations"][0].update(iscrowd="0"), "not 0 or 1, 'iscrowd', in image"),
+        (
+            lambda c, f: c["annotations"][0].update(image_id="100"),
+            "of image '100', which is not",
+        ),
+        (
+            lambda c, f: c["annotations"][0].update(image_id=5),
+            "box of image 5, which is not",
+        ),
+        (lambda c, f: number(c, 1), "box of category True, which is not listed"),
+        (lambda c, f: c["images"][0].update(id=None), "the 'id' of an entry of 'images' is not a"),
+        (lambda c, f: c["images"][0].update(id=True), "'id' of an entry of 'images' .*: True"),
+        (lambda c, f: c["images"][0].update(id="100"), "not a text, as the first is: 101"),
+        (lambda c, f: c["images"][1].update(id=100), "has two images of the number 100"),
+        (lambda c, f: c["images"][1].update(file_name=3), "'file_name' of image 101 is none: 3"),
+        (lambda c, f: c["images"][1].update(file_name=""), "'file_name' of image 101 is none"),
+        (lambda c, f: c["images"][1].update(file_name="\0"), "'file_name' of image 101 is none"),
+        (
+            lambda c, f: c["images"][1].update(file_name="\ud800"),
+            "'file_name' of image 101 is none",
+        ),
+        (lambda c, f: c["images"][0].update(file_name="a" * 5000), "aaa' of .* is in none of "),
+        (lambda c, f: c["images"][1].update(file_name="../b.png"), "cannot be read: '.*b.png' .No"),
+        (
+            lambda c, f: c["images"][1].update(file_name="."),
+            "cannot be read: .* is a folder",
+        ),
+        (
+            lambda c, f: c["images"][1].update(file_name="/etc/passwd"),
+            "passwd' cannot be used: ",
+        ),
+        (lambda c, f: c["categories"][0].update(name=""), "'name' of category 7 is not a text"),
+        (lambda c, f: c["categories"][0].update(name=None), "'name' of category 7 is not a text"),
+        (
+            lambda c, f: c["categories"][0].update(name="\udcff"),
+            "'name' of category 7 is not a text",
+        ),
+        (lambda c, f: c["categories"].clear(), "has no categories"),
+        (
+            lambda c, f: c.update(categories={"7": "a"}),
+            "COCO: 'categories' is not a list of",
+        ),
+        (lambda c, f: c.update(annotations=None), "COCO: 'annotations' is not a list of"),
+        (lambda c, f: c["annotations"].append("x"), "COCO: 'annotations' is not a list of"),
+        (lambda c, f: c["annotations"].clear(), "has no boxes in its 2 images$"),
+        (lambda c, f: outside(c), "no boxes in its 2 images, but 2 without an area in their image"),
         (lambda c, f: (f / "b.png").unlink(), "cannot be read: '.*b.png' .No such file"),
         (lambda c, f: (f / "b.png").write_bytes(b"text"), "b.png' cannot be used: it is none of"),
         (lambda c, f: (f / "b.png").write_bytes(small_png()), "at least 32 .* 40 x 31 .*b.png"),
@@ -173,6 +244,40 @@ def test_what_is_wrong_with_a_file_is_said(tmp_path, edit, message):
     with pytest.raises(ValueError, match=message) as caught:
         detection.load_data(tmp_path, "train")
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_unusual_is_taken(tmp_path):
+    """Numbers above 32 bits and as text, names in other scripts, places elsewhere; grey and 16-bit
+    images, and such with alpha; the same number of two boxes, and boxes without `area`.
+    """
+    folder = tmp_path / "data"
+    names = ["żółw 龟.png", "../b.png", str(tmp_path / "c.png"), "d.png", "e.png"]
+    for name, mode in zip(names, ("RGB", "L", "RGBA", "I;16", "LA"), strict=True):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        value = 40_000 if mode == "I;16" else (90,) * len(mode)
+        Image.new(mode, (48, 40), value).save(folder / name)
+    content = content_of(*names, ids=(2**40, 3))
+    for image, annotation in zip(content["images"], content["annotations"], strict=True):
+        image["id"] = annotation["image_id"] = str(2**35 + image["id"])
+        annotation |= {"id": 1, "iscrowd": None, "segmentation": None}
+    content["annotations"][1]["bbox"] = [40, 30, 100, 100]  # cut to 8 x 10
+    (folder / "train.json").write_text(json.dumps(content))
+    read = detection.load_data(folder, "train")
+    assert read.ids[0] == str(2**35 + 100)
+    assert read.categories == (2**40, 3)
+    assert read.class_names == (f"thing {2**40}", "thing 3")
+    assert [truth.areas.tolist() for truth in read.truths] == [[200], [80], [200], [200], [200]]
+    expected = [90, 90, 90, 40_000 // 256, 90]
+    for index, value in enumerate(expected):
+        image = read.read(index)
+        assert image.shape == (40, 48, 3)
+        assert np.unique(image).tolist() == [value]
+    rows = [
+        {"image_id": number, "category_id": read.categories[truth.classes[0]], "score": 0.5}
+        | {"bbox": (truth.boxes[0] - np.float32([0, 0, *truth.boxes[0][:2]])).tolist()}
+        for number, truth in zip(read.ids, read.truths, strict=True)
+    ]
+    assert compute(read.to_coco(), rows).figures["AP"] == pytest.approx(1)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ import io
 import json
 import shutil
 
+import little_scenes
 import numpy as np
 import pytest
 from data import files
 from PIL import Image
 
+import keras_senet_cli
 from keras_senet import detection
 from keras_senet.data.examples import read_features
 from keras_senet.detection.data import splits
@@ -208,3 +210,24 @@ def test_only_the_beginning_of_images_is_read(data_dir):
     assert found["image"][0] == whole["image"][0][:100]
     assert {**found, "image": 0} == {**whole, "image": 0}
     assert json.dumps(found["objects/label"]) == "[0]"
+
+
+@pytest.mark.parametrize(
+    ("name", "batch_size"), [("coco-1x", 2), ("coco-2x", 2), ("coco-3x", 2), ("voc2007", 1)]
+)
+def test_a_recipe_starts_on_its_dataset(data_dir, tmp_path, monkeypatch, name, batch_size):
+    """One step, which takes seconds to trace; what else a recipe says stays as it is."""
+    recipe = little_scenes.start_recipe(
+        lambda *arguments: keras_senet_cli.main([*map(str, arguments)]),
+        monkeypatch,
+        name,
+        tmp_path / "run",
+        *("--data-dir", data_dir, "--batch-size", batch_size),
+        *(["--short-sides", 64, 80] if name == "coco-3x" else []),
+    )
+    expected = detection.RECIPES[name]
+    assert recipe["dataset"] == expected.dataset
+    assert tuple(recipe["milestones"]) == expected.milestones
+    assert recipe["source"] == expected.source
+    assert expected.result == "not run"
+    assert [path.name for path in (tmp_path / "run").glob("*.safetensors")] == ["model.safetensors"]

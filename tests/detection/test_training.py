@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from little_scenes import RECIPE, digest, train
+from runs import checkpoints, finish, make_configs, wait_for_checkpoint
 
 from keras_senet import detection, training, weights
 from keras_senet.detection.loss import losses
@@ -30,6 +31,8 @@ from keras_senet.detection.trainer import Trainer
 from keras_senet.graphs import stages_of
 from keras_senet.runs.tables import Metrics
 from keras_senet.training.progress import Progress
+from keras_senet.training.signals import Terminated
+from keras_senet.training.tensor_file import read_tensors
 
 PARTS = ("classifier_loss", "box_loss", "objectness_loss", "proposal_loss")
 FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
@@ -38,6 +41,8 @@ FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 @pytest.fixture(autouse=True)
 def little_scenes_and_network(monkeypatch):
     little_scenes.put_in_place(monkeypatch.setattr)
+    with little.graphs_as_traced():
+        yield
 
 
 class Runs(NamedTuple):
@@ -62,7 +67,7 @@ def runs(tmp_path_factory):
             ignored = shutil.ignore_patterns(".lock")
             shutil.copytree(folder / "whole", folder / "killed", ignore=ignored)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little_scenes.put_in_place(patch.setattr)
         patch.setattr(Progress, "advance", advance)
         recipe = RECIPE.override(ema=0.5, clip_norm=1.0, sync_bn=True)
@@ -125,30 +130,82 @@ def test_a_killed_run_continues_to_the_same_weights(runs):
     assert len({path.read_bytes() for path in files}) == 1
 
 
+def test_a_run_that_is_told_to_stop_continues_to_the_same_weights(runs, tmp_path, monkeypatch):
+    """SIGTERM in the second step: a checkpoint of it, and the status of a run to be continued."""
+    whole, calls = runs.trainer, []
+
+    def advance(self, totals):
+        calls.append(totals)
+        if len(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", advance)
+        with pytest.raises(Terminated) as stopped:
+            train(tmp_path, whole.recipe, checkpoint_steps=4)
+    assert stopped.value.code == 75
+    assert checkpoints(tmp_path) == {"ckpt-2.safetensors"}
+    assert not (tmp_path / "model.safetensors").exists()
+    continued = train(tmp_path, whole.recipe)
+    assert continued.began_at == 2
+    assert digest(continued) == digest(whole)
+    assert (tmp_path / "metrics.csv").read_text() == (
+        whole.workdir.path / "metrics.csv"
+    ).read_text()
+
+
+def start(workdir, epochs, **environment):
+    """A process that trains the little network there."""
+    command = [sys.executable, little_scenes.__file__, str(workdir), str(epochs)]
+    paths = os.pathsep.join(sys.path)
+    threads = {"PYTHONPATH": paths, "TF_NUM_INTRAOP_THREADS": "1"}
+    return subprocess.Popen(command, env={**os.environ, **threads, **environment})
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_five_times(tmp_path):
     """In processes of their own, at random moments after a checkpoint."""
-
-    def start(name):
-        command = [sys.executable, little_scenes.__file__, str(tmp_path / name), "40"]
-        paths = os.pathsep.join(sys.path)
-        environment = {**os.environ, "PYTHONPATH": paths, "TF_NUM_INTRAOP_THREADS": "1"}
-        return subprocess.Popen(command, env=environment)
-
-    assert start("whole").wait() == 0
-    moments, folder = random.Random(0), tmp_path / "killed" / "checkpoints"
+    assert start(tmp_path / "whole", 40).wait() == 0
+    moments, folder = random.Random(0), tmp_path / "killed"
     for _ in range(5):
-        before = {path.name for path in folder.glob("ckpt-*")}
-        process = start("killed")
-        while not {path.name for path in folder.glob("ckpt-*")} - before:
-            assert process.poll() is None
-            time.sleep(0.01)
+        before = checkpoints(folder)
+        process = start(folder, 40)
+        wait_for_checkpoint(folder, before, [process])
         time.sleep(moments.uniform(0, 0.5))
         process.send_signal(signal.SIGKILL)
         assert process.wait() == -signal.SIGKILL
-    assert start("killed").wait() == 0
+    assert start(folder, 40).wait() == 0
+    assert_equal_runs(tmp_path / "whole", folder)
+
+
+def assert_equal_runs(a, b):
     for name in ("model.safetensors", "best.safetensors", "metrics.csv"):
-        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+        assert (a / name).read_bytes() == (b / name).read_bytes(), name
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one_stop_at_one_step_and_continue(tmp_path):
+    """By TF_CONFIG: after two steps of float32 the weights are those of one process with the whole
+    batch. SIGTERM reaches one of both; the run then ends as one that was not stopped.
+    """
+
+    def start_both(workdir):
+        return [start(workdir, 12, TF_CONFIG=config) for config in make_configs(2)]
+
+    one, two, broken = tmp_path / "one", tmp_path / "two", tmp_path / "broken"
+    assert finish(start(one, 1)) == [0]
+    assert finish(*start_both(two)) == [0, 0]
+    first, second = (read_tensors(f / "checkpoints" / "ckpt-2.safetensors")[0] for f in (one, two))
+    assert len(first) > 40
+    for name, value in first.items():
+        np.testing.assert_allclose(value, second[name], rtol=1e-5, atol=1e-5, err_msg=name)
+    processes = start_both(broken)
+    wait_for_checkpoint(broken, set(), processes)
+    processes[1].send_signal(signal.SIGTERM)
+    assert finish(*processes) == [75, 75]
+    assert not (broken / "model.safetensors").exists()
+    assert finish(*start_both(broken)) == [0, 0]
+    assert_equal_runs(two, broken)
 
 
 def test_two_replicas_are_one_device(tmp_path, runs):

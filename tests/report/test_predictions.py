@@ -2,6 +2,7 @@
 
 import base64
 import io
+import itertools
 
 import keras
 import little
@@ -82,22 +83,25 @@ def test_planted_wrong_labels_come_first():
     Takes 5 s, most of them to compile the training step.
     """
     random = np.random.default_rng(0)
-    colours = random.integers(0, 256, (10, 3))
+    # Far from each other, so that no CPU's rounding makes two of them alike
+    colours = np.array([*itertools.product((40, 215), repeat=3), (128, 128, 128), (40, 128, 215)])
 
     def draw(count):
         labels = np.arange(count) % 10
-        noise = random.normal(0, 60, (count, 8, 8, 3))
+        noise = random.normal(0, 15, (count, 8, 8, 3))
         return (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8"), labels
 
+    keras.utils.set_random_seed(0)
     model = little.DEEPER(weights=None)
-    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), "sparse_categorical_crossentropy")
+    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
     training, labels = draw(320)
-    model.fit(model.preprocessing.normalize(training), labels, epochs=6, verbose=0)
+    model.fit(model.preprocessing.normalize(training), labels, epochs=12, verbose=0)
     tested, labels = draw(200)
-    planted = random.choice(200, 12, replace=False)
-    labels[planted] = (labels[planted] + random.integers(1, 10, 12)) % 10
+    # Two of the 20 of each class, so that no threshold is nearly 1
+    planted = np.arange(60, 80)
+    labels[planted] = (labels[planted] + 3) % 10
     found = predict_dataset(model, Dataset(tested, labels, tuple("abcdefghij")), with_gates=False)
-    assert {each.index for each in found.suspects[:12]} == set(planted.tolist())
+    assert {each.index for each in found.suspects[:20]} == set(planted.tolist())
 
 
 @pytest.mark.parametrize("batch_size", [7, 50])

@@ -598,6 +598,17 @@ def test_what_is_no_network_for_this_page_is_refused(visit, content, message):
     assert page.results == []
 
 
+@pytest.mark.parametrize("zone", ["body", "[data-kind=model]", "[data-kind=picture]"])
+def test_a_tflite_file_is_called_one(visit, zone):
+    """Wherever it is dropped; the identifier is that of TensorFlow's schema.fbs."""
+    page = visit()
+    page.drop("detector.tflite", b"\x1c\0\0\0TFL3" + bytes(99), onto=zone)
+    assert "a TFLite file, which ONNX Runtime Web, the runtime of this page, cannot run" in (
+        page.message
+    )
+    assert "to_onnx" in page.message
+
+
 def test_an_output_of_another_name_is_refused(visit):
     model = onnx.load_from_string(foreign())
     model.graph.node.clear()

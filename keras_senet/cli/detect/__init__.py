@@ -4,7 +4,7 @@ from typing import Any, NamedTuple
 
 from keras_senet.cli.options.sources import EXPORTED, Source
 from keras_senet.cli.tables import status
-from keras_senet.runs.record import read_recipe
+from keras_senet.runs.record import divide_as, read_division, read_recipe
 from keras_senet_cli import quiet
 
 
@@ -21,27 +21,39 @@ def load_detector(source: Source) -> Any:
 
 
 class Opened(NamedTuple):
-    """Images with boxes, and the name of their dataset."""
+    """Images with boxes, the name of their dataset, and which of it they are: "train", "val" or
+    "test", or "all" of one file.
+    """
 
     dataset: str
+    split: str
     images: Any
 
 
 def open_images(options: Any) -> Opened:
-    """The images that `--dataset` and `--split` ask for, by default of the run's own dataset.
+    """The images that `--dataset` and `--split` ask for, by default of the run's own dataset,
+    which is divided as the run did.
 
     Raises:
         ValueError: if there is no run, and no dataset is given.
     """
     from keras_senet import detection
+    from keras_senet.detection.data import resolve_split
 
-    name = options.dataset
-    if name is None and options.source.kind == "run":
-        name = read_recipe(options.source.text, detection.Recipe).dataset
+    name, own, division = options.dataset, None, {}
+    if options.source.kind == "run":
+        recipe = read_recipe(options.source.text, detection.Recipe)
+        own = recipe.dataset
+        name = name or own
+        division = divide_as(read_division(options.source.text, recipe), own, name)
     if name is None:
         raise ValueError(
             f"--dataset must be given, as {options.source.text!r} is no training run: scenes, a "
             "folder or a JSON file of COCO, coco/2017 or voc/2007"
         )
     with status(f"opening {name}"), quiet():
-        return Opened(name, detection.load_data(name, options.split, options.data_dir))
+        images = detection.load_data(name, options.split, options.data_dir, **division)
+        split = resolve_split(
+            name, options.split, options.data_dir, divides=bool(division), trained_on=own
+        )
+        return Opened(name, split, images)

@@ -38,7 +38,7 @@ def run(options: DetectEvaluateOptions) -> None:
     own = Path(source.text) if source.kind == "run" else None
     output = output_folder(options.output or own, "train")
     require("pycocotools", "detection")
-    name, images = open_images(options)
+    name, split, images = open_images(options)
     detector = load_detector(source)
     images = images.with_classes(detector.class_names)
     with open(os.dup(2), "w") as errors, quiet():
@@ -54,12 +54,15 @@ def run(options: DetectEvaluateOptions) -> None:
     results = to_results(found, images.ids, images.categories)
     precision = compute(images.to_coco(), results)
     mistakes = find_mistakes(found, images.truths)
-    content = _describe(options, name, images, found, precision, mistakes)
+    content = {"detector": source.text, "dataset": name, "split": split}
+    content |= _describe(images, found, precision, mistakes)
     if options.json:
         show_json(content)
     else:
         for note in images.notes:
             say(note)
+        if split == "train" and options.dataset is None:
+            say("these images were trained on: the figures say nothing of others")
         _print(content, images)
     if output is not None:
         _write(output, content, results, precision, mistakes, images)
@@ -70,13 +73,10 @@ def _finite(value: float) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def _describe(options, name, images, found, precision: AveragePrecision, mistakes) -> dict:
-    """The content of `report.json`."""
+def _describe(images, found, precision: AveragePrecision, mistakes) -> dict:
+    """What `report.json` has of the images and of what was found in them."""
     kinds = {kind: sum(each.kind == kind for each in mistakes) for kind in KINDS}
     return {
-        "detector": options.source.text,
-        "dataset": name,
-        "split": options.split,
         "images": len(images),
         "objects": sum(int((~truth.crowds).sum()) for truth in images.truths),
         "detections": sum(len(each.scores) for each in found),

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from keras_senet import export
-from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.detect import Opened, load_detector, open_images
 from keras_senet.cli.next_steps import say
 from keras_senet.cli.options.detection import DetectExportOptions
 from keras_senet.cli.tables import console, make_table, show, show_json, status
@@ -38,14 +38,15 @@ def run(options: DetectExportOptions) -> None:
     for each in plan:
         each.check_free(folder, options.overwrite)
     detector = load_detector(source)
-    images = _open(options, detector)
+    opened = _open(options, detector)
+    images = opened and opened.images
     measure_keras = functools.cache(functools.partial(_measure, detector, images, options))
     reports = []
     for each in plan:
         number = f"{len(reports) + 1} of {len(plan)}"
         with status(f"exporting {each.name}, {number}"), quiet():
             report = _write(each, detector, images, folder, options)
-        if images is not None and options.evaluate_images:
+        if opened is not None and options.evaluate_images:
             file = load_exported(report.path)
             # Others than a SavedModel have one canvas, which Keras then has, too: what a canvas
             # changes is not the file's error.
@@ -55,7 +56,7 @@ def run(options: DetectExportOptions) -> None:
                 accuracy=_measure(file, images, options),
                 keras_accuracy=measure_keras(canvas),
                 evaluated_images=min(options.evaluate_images, len(images)),
-                evaluated_split=options.split,
+                evaluated_split=opened.split,
             )
         reports.append(report)
         write_report(folder / REPORT, merge_exports(earlier, reports))
@@ -83,7 +84,7 @@ def _plan(options) -> list[ExportFile]:
     return plan
 
 
-def _open(options, detector) -> Any:
+def _open(options, detector) -> Opened | None:
     """The images of --dataset or of the run; None if there are none. Those of a run that are not
     there are no error.
     """
@@ -92,8 +93,8 @@ def _open(options, detector) -> Any:
     if options.evaluate_images:
         require("pycocotools", "detection")
     try:
-        images = open_images(options).images
-        images = images.with_classes(detector.class_names)
+        opened = open_images(options)
+        return opened._replace(images=opened.images.with_classes(detector.class_names))
     except (ValueError, OSError, ImportError) as error:
         if options.dataset is not None:
             raise
@@ -103,7 +104,6 @@ def _open(options, detector) -> Any:
             soft_wrap=True,
         )
         return None
-    return images
 
 
 def _write(each: ExportFile, detector, images, folder, options):

@@ -44,7 +44,7 @@ def run(options: DetectPredictOptions) -> None:
     output = output_folder(options.output, "train")
     if images.left_out:
         console.print(describe_left_out(images.left_out))
-    detector = load_detector(options.source)
+    detector = _find_from(options.score, load_detector(options.source))
     pictures = dict(zip(images.images, name_pictures(images.images), strict=True))
     with open(os.dup(2), "w") as errors, quiet():
         rows = list(
@@ -60,6 +60,24 @@ def run(options: DetectPredictOptions) -> None:
         drawn = sum(not row.error for row in rows)
         console.print(f"{output}/: {drawn:,} picture{'s' if drawn != 1 else ''}")
     report(options, rows, COLUMNS, to_lines=_to_lines, to_json=_to_json, show=_print)
+
+
+def _find_from(least: float, detector: Any) -> Any:
+    """The detector, or one that finds all with at least this score.
+
+    Raises:
+        ValueError: for an exported file that leaves some of them out.
+    """
+    from keras_senet.detection import Detector
+
+    if not isinstance(detector, Detector):
+        if least < detector.score:
+            raise ValueError(
+                f"--score must be at least {detector.score:g}, the least that the exported file "
+                f"finds. Received: --score {least:g}"
+            )
+        return detector
+    return detector if least >= detector.spec.score else detector.with_score(least)
 
 
 def _detect(detector, files, least, output, pictures) -> Iterator[Row]:

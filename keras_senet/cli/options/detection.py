@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from keras_senet.cli.flags import Positional
 from keras_senet.cli.options.export import Formats
 from keras_senet.cli.options.shared import Options, Printed, check
 from keras_senet.cli.options.sources import Source, find_detector
 from keras_senet.cli.options.training import RunOptions
+from keras_senet.cli.parameters import Positional
 from keras_senet.detection.recipe import Recipe
 
 
@@ -89,7 +89,8 @@ class DetectPredictOptions(DetectorOptions, Printed):
              SavedModel folder
 
     Detections:
-    score         the least probability of a detection
+    score         the least probability of a detection; an exported file has none below what its
+                  detector was exported with, 0.05 as a rule
     skip_corrupt  leave out images that cannot be used; otherwise each is named in its row, and the
                   exit status is 2
 

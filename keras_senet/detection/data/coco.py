@@ -1,21 +1,29 @@
 """Images with boxes from COCO's JSON files."""
 
 import json
-import math
+import os
 from collections import Counter
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from keras_senet.detection.canvas import check_size
-from keras_senet.detection.data.truths import BoxedImages, make_truth
+from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages, make_truth
 from keras_senet.files import printable, read_bytes
 from keras_senet.images import headers
 from keras_senet.images.layout import SPLITS
 
+LARGEST = 1e300  # an integer of JSON may be above all floats
 LEAST = 1e-3  # pixels of a side: a smaller box is none
 BEGINNING = 2**16  # bytes of a file that mostly have its size
 THREADS = 16  # they wait for the disk
+NO_AREA = "boxes without an area in their image, left out"
+# The lists of a file, and what is needed of each entry
+NEEDED = {
+    "images": ("id", "file_name"),
+    "categories": ("id", "name"),
+    "annotations": ("image_id", "category_id", "bbox"),
+}
 # Where the JSON file of a split may be in a folder; {} is a name of the split, as in `SPLITS`.
 PLACES = (
     "annotations/instances_{}*.json",
@@ -61,39 +69,34 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
         OSError: if it cannot be read.
     """
     file = Path(file)
-    try:
-        content = json.loads(read_bytes(file))
-        listed = {(entry["id"]): str(entry["file_name"]) for entry in content["images"]}
-        categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
-        boxes = [
-            (each["image_id"], each["category_id"], each["bbox"], each)
-            for each in content["annotations"]
-        ]
-        known = [(image in listed, category in categories) for image, category, *_ in boxes]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
-        reason = f"there is no {error}" if isinstance(error, KeyError) else str(error)[:200]
-        raise ValueError(f"{printable(file)!r} is not a JSON file of COCO: {reason}") from error
+    content = _read_content(file)
+    names = {entry["id"]: entry["file_name"] for entry in content["images"]}
+    categories = {entry["id"]: str(entry["name"]) for entry in content["categories"]}
     _check_unique(file, "images", "number", [entry["id"] for entry in content["images"]])
     _check_unique(file, "categories", "number", [entry["id"] for entry in content["categories"]])
     _check_unique(file, "categories", "name", list(categories.values()))
-    folder = _find_folder(file, next(iter(listed.values()))) if images is None else Path(images)
-    paths = [folder / name for name in listed.values()]
-    sizes = dict(zip(listed, read_sizes(file, paths), strict=True))
-    left, rows = Counter(), {number: [] for number in listed}
+    folder = _find_folder(file, next(iter(names.values()))) if images is None else Path(images)
+    paths = [folder / name for name in names.values()]
+    sizes = dict(zip(names, read_sizes(file, paths), strict=True))
+    left, rows = Counter(), {number: [] for number in names}
     for entry in content["images"]:
         stated = entry.get("height"), entry.get("width")
         if all(stated) and stated != sizes[entry["id"]]:
             left["images of another size than the file says, whose boxes may be misplaced"] += 1
     classes = {number: index for index, number in enumerate(categories)}
-    for (image, category, box, entry), (has_image, has_category) in zip(boxes, known, strict=True):
-        if not (has_image and has_category):
-            what = f"category {category}" if has_image else f"image {image}"
-            raise ValueError(f"{printable(file)!r} has a box of {what}, which is not listed")
-        x, y, width, height = _numbers(file, image, box, 4, "x, y, width and height")
-        (area,) = _numbers(file, image, [entry.get("area", width * height)], 1, "the area")
+    for entry in content["annotations"]:
+        image, category = entry["image_id"], entry["category_id"]
+        for what, number, listed in (("image", image, names), ("category", category, classes)):
+            if isinstance(number, bool) or number not in listed:
+                raise ValueError(
+                    f"{printable(file)!r} has a box of {what} {number!r}, which is not listed"
+                )
+        (x, y, width, height), area, is_crowd = _read_box(file, entry)
         box = clip((x, y, x + width, y + height), sizes[image], left)
         if box is not None:
-            rows[image].append((box, classes[category], area, bool(entry.get("iscrowd", 0))))
+            if area is None:
+                area = (box[2] - box[0]) * (box[3] - box[1])
+            rows[image].append((box, classes[category], area, is_crowd))
     return finish(
         paths,
         list(sizes.values()),
@@ -101,9 +104,79 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
         left,
         source=f"{printable(file)!r}",
         class_names=tuple(categories.values()),
-        ids=list(listed),
+        ids=list(names),
         categories=tuple(categories),
+        files=list(names.values()),
     )
+
+
+def _read_content(file):
+    """The content of a JSON file: its three lists, whose entries have what is needed of them.
+
+    Raises:
+        ValueError: if it has others.
+        OSError: if it cannot be read.
+    """
+    try:
+        content = json.loads(read_bytes(file))
+        if not isinstance(content, dict):
+            raise ValueError(f"it holds no object with {', '.join(map(repr, NEEDED))}")
+        for what, keys in NEEDED.items():
+            _check_entries(content, what, keys)
+        for what in ("images", "categories"):
+            _check_ids(what, [entry["id"] for entry in content[what]])
+        for entry in content["images"]:
+            _check_file_name(entry)
+        for entry in content["categories"]:
+            _check_name(entry)
+        for entry in content["annotations"]:
+            hash((entry["image_id"], entry["category_id"]))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(
+            f"{printable(file)!r} is not a JSON file of COCO: {str(error)[:200]}"
+        ) from error
+    return content
+
+
+def _check_entries(content, what, keys):
+    if what not in content:
+        raise ValueError(f"there is no {what!r}")
+    entries = content[what]
+    if not isinstance(entries, list) or not all(isinstance(each, dict) for each in entries):
+        raise ValueError(f"{what!r} is not a list of objects")
+    for entry in entries:
+        if missing := [key for key in keys if key not in entry]:
+            raise ValueError(f"there is no {missing[0]!r} in an entry of {what!r}: {entry}")
+
+
+def _check_ids(what, ids):
+    """All must be numbers, or all texts: pycocotools sorts them."""
+    is_text = bool(ids) and isinstance(ids[0], str)
+    kinds, named = ((str,), "a text, as the first is") if is_text else ((int, float), "a number")
+    if other := [each for each in ids if type(each) not in kinds or each != each]:
+        raise ValueError(f"the 'id' of an entry of {what!r} is not {named}: {other[0]!r}")
+
+
+def _check_file_name(entry):
+    name = entry["file_name"]
+    if not isinstance(name, str) or not name or "\0" in name or not _can(os.fsencode, name):
+        raise ValueError(f"the 'file_name' of image {entry['id']!r} is none: {name!r}")
+
+
+def _check_name(entry):
+    """A class without a name is one that is never detected; names are printed and saved."""
+    name = entry["name"]
+    is_text = isinstance(name, str) and name.strip() and _can(str.encode, name)
+    if not is_text and type(name) not in (int, float):
+        raise ValueError(f"the 'name' of category {entry['id']!r} is not a text: {name!r}")
+
+
+def _can(encode, text):
+    try:
+        encode(text)
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 def finish(images, sizes, rows, left: Counter, *, source: str, **fields) -> BoxedImages:
@@ -114,7 +187,8 @@ def finish(images, sizes, rows, left: Counter, *, source: str, **fields) -> Boxe
         ValueError: if there are no boxes at all.
     """
     if not any(rows):
-        raise ValueError(f"{source} has no boxes in its {len(rows):,} images")
+        without = f", but {left[NO_AREA]:,} without an area in their image" if left[NO_AREA] else ""
+        raise ValueError(f"{source} has no boxes in its {len(rows):,} images{without}")
     left["images without boxes"] += sum(not each for each in rows)
     notes = [f"{what}: {count:,}" for what, count in left.items() if count]
     return BoxedImages(images, sizes, list(map(make_truth, rows)), notes=notes, **fields)
@@ -127,7 +201,7 @@ def clip(box, size, left: Counter) -> list[float] | None:
     sides = (*size[::-1], *size[::-1])
     within = [min(max(value, 0.0), float(side)) for value, side in zip(box, sides, strict=True)]
     if min(within[2] - within[0], within[3] - within[1]) < LEAST:
-        left["boxes without an area in their image, left out"] += 1
+        left[NO_AREA] += 1
         return None
     if within != list(box):
         left["boxes cut at the border of their image"] += 1
@@ -173,7 +247,7 @@ def _find_folder(file, name):
     roots = [file.parent, file.parent.parent]
     folders = [root / each for root in roots for each in (".", "images", split, f"images/{split}")]
     for folder in folders:
-        if (folder / name).is_file():
+        if os.path.isfile(folder / name):  # False also for a name that is too long
             return folder
     raise ValueError(
         f"The image {name!r} of {printable(file)!r} is in none of "
@@ -181,17 +255,29 @@ def _find_folder(file, name):
     )
 
 
-def _numbers(file, image, values, count, what):
-    """The values, if they are so many finite numbers."""
-    if (
-        not isinstance(values, list)
-        or len(values) != count
-        or not all(type(value) in (int, float) and math.isfinite(value) for value in values)
-    ):
-        number = "four numbers" if count == 4 else "a number"
-        given = values if count == 4 else values[0]
-        raise ValueError(
-            f"{printable(file)!r} has a box that is not {number}, {what}, in image {image}: "
-            f"{str(given)[:80]}"
-        )
-    return values
+def _read_box(file, entry):
+    """The box of an annotation: (x, y, width, height), its area or None, and whether it is a
+    crowd.
+    """
+    box = entry["bbox"]
+    if not isinstance(box, list) or len(box) != 4 or not all(map(_is_number, box)):
+        raise _refuse(file, entry, "four numbers, x, y, width and height", box)
+    area = entry.get("area")
+    if "area" in entry and not (_is_number(area) and 0 <= area < UNCOUNTED):
+        raise _refuse(file, entry, "a number, the area", area)
+    crowd = entry.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        raise _refuse(file, entry, "0 or 1, 'iscrowd'", crowd)
+    return box, area, crowd == 1
+
+
+def _refuse(file, entry, what, given):
+    return ValueError(
+        f"{printable(file)!r} has a box that is not {what}, in image {entry['image_id']}: "
+        f"{str(given)[:80]}"
+    )
+
+
+def _is_number(value):
+    """Whether it is a finite number that a float can hold."""
+    return type(value) in (int, float) and abs(value) < LARGEST

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from keras_senet.data.datasets import PREPARED
+from keras_senet.data.division import Division
 from keras_senet.data.prepared import has_prepared
 from keras_senet.detection.data import prepared
 from keras_senet.detection.data.coco import PLACES, find_split, load_coco
@@ -19,17 +20,34 @@ SCENES = "scenes"  # the embedded dataset
 
 
 class Source(NamedTuple):
-    """A dataset: whether it has "train", "val" or "test", how one is loaded, and where it was
-    looked for.
+    """A dataset: whether it has "train", "val" or "test", how one is loaded, where it was looked
+    for, and whether it is one file, which is all of them.
     """
 
     has: Callable[[str], bool]
     load: Callable[[str], BoxedImages]
     places: str = ""
+    is_file: bool = False
+
+    def lacks_evaluation(self) -> bool:
+        """Whether it has training images only."""
+        return self.has("train") and not (self.has("val") or self.has("test"))
 
 
-def load_data(name: str | os.PathLike, split: str, data_dir=None) -> BoxedImages:
+def load_data(
+    name: str | os.PathLike,
+    split: str,
+    data_dir=None,
+    *,
+    validation_fraction: float | None = None,
+    seed: int = 0,
+    split_file: str | os.PathLike | None = None,
+) -> BoxedImages:
     """The images with boxes of a split of a dataset.
+
+    With a `validation_fraction`, as runs have it, a dataset that has training images only is
+    divided into "train" and "val", as `keras_senet.data.load` does it: by the names of the images
+    and the rarest class in each. One JSON file is not.
 
     Args:
         name: "scenes"; the path of a folder of COCO, with `annotations/instances_<split>*.json`,
@@ -39,6 +57,11 @@ def load_data(name: str | os.PathLike, split: str, data_dir=None) -> BoxedImages
         split: "train", "val" (also "validation" or "valid") or "test". Where there is no "test"
             with boxes it is "val". For datasets of tensorflow_datasets also several, "train+val".
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
+        validation_fraction: the part of the images that is kept for validation, above 0 and below
+            1; None divides nothing.
+        seed: of the choice of this part.
+        split_file: the `split.csv` of a run, in place of the choice: images that it does not list,
+            such as new ones, are in neither part.
 
     Raises:
         ValueError: for an unknown dataset or split, or invalid files; the message says which files
@@ -47,7 +70,40 @@ def load_data(name: str | os.PathLike, split: str, data_dir=None) -> BoxedImages
         MissingExtraError: if the library that has the data is not installed.
     """
     source = _open(name, data_dir)
-    return source.load("+".join(_resolve(name, source, each) for each in split.split("+")))
+    if validation_fraction is None or not source.lacks_evaluation():
+        return source.load("+".join(_resolve(name, source, each) for each in split.split("+")))
+    wanted = _resolve(name, source, split, divides=True)
+    file = None if split_file is None else Path(split_file)
+    part = source.load("train").divide(Division(validation_fraction, seed, file))[wanted]
+    if not len(part):
+        raise ValueError(f"{str(file)!r} lists no images of {str(name)!r} as {wanted!r}")
+    return part
+
+
+def resolve_split(
+    name: str | os.PathLike,
+    split: str,
+    data_dir=None,
+    *,
+    divides: bool = False,
+    trained_on: str | None = None,
+) -> str:
+    """The split that `load_data` takes, as "train", "val" or "test", or "all" of one file.
+
+    Args:
+        name, split, data_dir: as for `load_data`.
+        divides: whether it has a `validation_fraction`.
+        trained_on: the dataset of the detector's run; one file was trained on whole, and is
+            "train".
+
+    Raises:
+        As `load_data` does.
+    """
+    source = _open(name, data_dir)
+    wanted = _resolve(name, source, split, divides=divides and source.lacks_evaluation())
+    if source.is_file:
+        return "train" if str(name) == trained_on else "all"
+    return wanted
 
 
 def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
@@ -62,7 +118,7 @@ def _open(name, data_dir) -> Source:
     if name == SCENES:
         return Source(COUNTS.__contains__, load_scenes)
     if path.is_file():
-        return Source(SPLITS.__contains__, lambda split: load_coco(path))
+        return Source(SPLITS.__contains__, lambda split: load_coco(path), is_file=True)
     if path.is_dir() and any(find_split(path, split) for split in SPLITS):
         return Source(
             lambda split: find_split(path, split) is not None,
@@ -88,11 +144,14 @@ def _list_places(folder):
     return f". Looked for in {printable(folder)!r}: {places}, where SPLIT is one of {names}"
 
 
-def _resolve(name, source, split):
-    """The split as "train", "val" or "test"."""
+def _resolve(name, source, split, divides=False):
+    """The split as "train", "val" or "test"; `divides` is whether some training images become
+    "val".
+    """
     wanted = next((key for key, names in SPLITS.items() if split in names), split)
     check_argument("split", split, wanted in SPLITS, f"one of {', '.join(map(repr, SPLITS))}")
-    if not source.has(wanted) and wanted == "test" and source.has("val"):
+    has_val = divides or source.has("val")
+    if wanted != "train" and not source.has(wanted) and has_val:
         return "val"
     if not source.has(wanted):
         there = " or ".join(repr(each) for each in SPLITS if source.has(each)) or "one with boxes"

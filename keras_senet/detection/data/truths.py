@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.data.division import Division
 from keras_senet.detection.canvas import read_image
 from keras_senet.files import printable
 
@@ -64,6 +65,7 @@ class BoxedImages:
     categories   of each class its number in the file
     notes        what was left out, with counts: lines for the user
     names        of each image, in messages; without them it is the path, or the number in the file
+    files        of each image, as the dataset calls it, wherever it is: by these it is divided
     """
 
     images: Sequence[Any]
@@ -74,6 +76,7 @@ class BoxedImages:
     categories: tuple[int, ...]
     notes: list[str] = field(default_factory=list)
     names: Sequence[str] = ()
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.images)
@@ -102,10 +105,25 @@ class BoxedImages:
         """The images of these indices."""
         chosen = {
             each: [getattr(self, each)[int(i)] for i in indices]
-            for each in ("images", "sizes", "truths", "ids", "names")
+            for each in ("images", "sizes", "truths", "ids", "names", "files")
             if len(getattr(self, each))
         }
         return replace(self, **chosen)
+
+    def divide(self, division: Division) -> dict[str, "BoxedImages"]:
+        """The images of "train" and of "val". Of each class that is in two images or more, at least
+        one is in both, if it is the rarest class of an image. Raises as `Division.divide` does.
+        """
+        count = len(self.class_names)
+        there = [np.unique(truth.classes) for truth in self.truths]
+        images = np.bincount(np.concatenate(there), minlength=count)  # of each class
+        rarest = [each[images[each].argmin()] if len(each) else count for each in there]
+        parts = division.divide(self.list_files(), np.array(rarest))
+        return {split: self.subset(indices) for split, indices in parts.items()}
+
+    def list_files(self) -> list[str]:
+        """Of each image its name in the dataset."""
+        return list(self.files) or [self.name_of(index) for index in range(len(self))]
 
     def with_classes(self, class_names: Sequence[str]) -> "BoxedImages":
         """The same images with the numbers that a detector's classes have: `class_names`, of which

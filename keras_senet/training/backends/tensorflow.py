@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers, keep_gradients_local
+from keras_senet.layers.recompute import differentiate
 from keras_senet.training.average import Average
 from keras_senet.training.objective import Objective
 from keras_senet.training.optimizer import is_decayed
@@ -187,7 +188,10 @@ class TrainStep:
         pairs = ((norm.moving_mean, norm.moving_variance) for norm in trained)
         statistics = [variable for pair in pairs for variable in pair]
         gradients, figures = self._reduce(context, gradients, [*figures, stop], statistics)
-        failed = self._update(gradients, variables, optimizer)
+        # After the last gradient: the update of a large layer needs memory several times its own,
+        # which activations occupy until then.
+        with tf.control_dependencies([tf.group(*gradients)]):
+            failed = self._update(gradients, variables, optimizer)
         if self.average is not None:
             self.average.update(number)
         loss, *figures, stop = figures
@@ -246,7 +250,7 @@ class TrainStep:
             tape.watch(watched)
             loss, figures = self.objective(self._call, batch, seeds)
             scaled = optimizer.scale_loss(loss)
-        gradients = tape.gradient(scaled, watched)
+        gradients = differentiate(tape, scaled, watched)
         return gradients, [loss, *(figures[name] for name in self.objective.figures)]
 
     def _call(self, images):
