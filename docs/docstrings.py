@@ -1,5 +1,5 @@
-"""How the reference reads the package: names that are loaded when they are first used, and the
-fields in docstrings, which are rows of aligned columns.
+"""How the reference reads the package, as an extension of griffe: names that are loaded when they
+are first used, and the fields in docstrings, which are rows of aligned columns.
 """
 
 import ast
@@ -7,7 +7,7 @@ import re
 
 import griffe
 
-# The docstring of a constructor is a template that is filled when the package is imported
+# For the docstring of constructors, which is a template
 ANY_NETWORK = {
     "title": "A network",
     "size": "size",
@@ -23,37 +23,43 @@ FIELD = re.compile(r"^(?P<names>[a-z_]\w*(?:, \w+)*) {2,}(?P<text>\S.*)$")
 
 
 class Docstrings(griffe.Extension):
-    """Griffe reads the source and runs nothing, so what `load_names` finds is told to it here."""
+    """Griffe runs nothing, so what the package does when it is imported is told to it here."""
 
     def on_package(self, *, pkg, loader, **_):
-        if pkg.name != "keras_senet":
-            return
-        pkg.set_member("export", loader.load("export"))  # as setup.cfg installs it
-        for module in modules(pkg):
-            homes = module.members.get("HOMES")
-            if homes is None or homes.is_alias:
-                continue
-            for name, home in ast.literal_eval(str(homes.value)).items():
-                if name not in module.members:
-                    target = f"{module.path}.{home}.{name}"
-                    module.set_member(name, griffe.Alias(name, target, parent=module))
-
-        module = pkg["models.constructor"]
-        template = ast.literal_eval(str(module["DOCUMENTATION"].value))
-        text = template.format(**ANY_NETWORK)
-        module["Constructor.__call__"].docstring = griffe.Docstring(text, parent=module)
+        if pkg.name == "keras_senet":
+            pkg.set_member("export", loader.load("export"))  # as setup.cfg installs it
+            for module in modules(pkg):
+                add_homes(module)
+            describe_call(pkg["models.constructor"])
 
     def on_attribute_instance(self, *, attr, **_):
         if str(attr.value).startswith(("application(", "small(")):
             attr.docstring = griffe.Docstring(OF_NETWORKS, parent=attr)
-
-        if attr.name.isupper() and isinstance(attr.value, griffe.ExprDict):  # such as RECIPES
+        elif attr.name.isupper() and isinstance(attr.value, griffe.ExprDict):  # such as RECIPES
             keys = ", ".join(f"`{key}`" for key in attr.value.keys)
             attr.docstring = griffe.Docstring(f"By name: {keys}.", parent=attr)
 
     def on_instance(self, *, obj, **_):
         if obj.docstring:
             obj.docstring.value = list_fields(obj.docstring.value)
+
+
+def add_homes(module):
+    """Adds the names that `load_names` would find in a module's HOMES."""
+    homes = module.members.get("HOMES")
+    if homes is None or homes.is_alias:
+        return
+    for name, home in ast.literal_eval(str(homes.value)).items():
+        if name not in module.members:
+            target = f"{module.path}.{home}.{name}"
+            module.set_member(name, griffe.Alias(name, target, parent=module))
+
+
+def describe_call(module):
+    """Gives `Constructor.__call__` the docstring that each constructor fills for itself."""
+    template = ast.literal_eval(str(module["DOCUMENTATION"].value))
+    call = module["Constructor.__call__"]
+    call.docstring = griffe.Docstring(template.format(**ANY_NETWORK), parent=call)
 
 
 def modules(module):

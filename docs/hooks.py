@@ -20,7 +20,7 @@ keras_senet_cli.parsing = True  # `import keras_senet` is then without Keras
 
 from mkdocs.structure.files import File  # noqa: E402
 
-from keras_senet import cli  # noqa: E402
+from keras_senet import cli, zoo  # noqa: E402
 from keras_senet.detection import recipes as detection_recipes  # noqa: E402
 from keras_senet.networks import read_table  # noqa: E402
 from keras_senet.recipes import RECIPES  # noqa: E402
@@ -131,24 +131,9 @@ def fence(text: str, language: str) -> str:
 
 
 def list_zoo() -> str:
-    """Every network with its counts."""
-    heads = (
-        *("network", "size", "parameters", "multiply-adds", "without SE blocks"),
-        *("paper, plain", "paper, SE"),
-    )
-    rows = [
-        (
-            f"[`{row.name}`](reference/keras_senet.md#keras_senet.{row.name})",
-            row.input_size,
-            f"{row.parameters:,}",
-            f"{row.multiply_adds:,}",
-            f"{row.plain_multiply_adds:,}",
-            row.paper_plain or "",
-            row.paper or "",
-        )
-        for row in read_table().values()
-    ]
-    return table(heads, rows)
+    """Every network and plain counterpart; what their weights are, the next table says."""
+    of_weights = ("best", "checkpoints", "sources")
+    return zoo.markdown(zoo.rows(), [name for name in zoo.columns() if name not in of_weights])
 
 
 def list_checkpoints() -> str:

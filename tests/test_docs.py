@@ -182,7 +182,8 @@ def public_names():
 def test_nothing_is_loaded_from_another_host(site):
     loaded = re.compile(
         r"<(?:script|img|iframe|source|video|object|embed)\b[^>]*?\b(?:src|data)=[\"']?(https?:)?//"
-        r"|<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))[^>]*\bhref=[\"']?(https?:)?//"
+        r"|<link\b(?=[^>]*\brel=[\"']?(?:stylesheet|preload|preconnect|icon))"
+        r"[^>]*\bhref=[\"']?(https?:)?//"
         r"|url\([\"']?(https?:)?//|@import [\"'](https?:)?//"
     )
     files = [file for kind in ("html", "css") for file in site.rglob(f"*.{kind}")]
