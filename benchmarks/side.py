@@ -40,23 +40,26 @@ def peak_memory():
     return max(own, largest) / 2**10
 
 
-def cpu_seconds():
-    """Of this process, of those that it has run, and of its workers."""
+def helpers_seconds():
+    """CPU time of the processes that this one has run, and of its workers."""
     ended = resource.getrusage(resource.RUSAGE_CHILDREN)
     workers = [each.cpu_times() for each in psutil.Process().children(recursive=True)]
     living = sum(each.user + each.system for each in workers)
-    return time.process_time() + ended.ru_utime + ended.ru_stime + living
+    return ended.ru_utime + ended.ru_stime + living
 
 
 def time_calls(run, seconds):
     """Seconds of a step, wall and CPU, on average over as many calls as `seconds` take, at least
     one; and CPU seconds of all. A call is `run.steps` steps, if there is such an attribute.
     """
-    calls, cpu, start = 0, cpu_seconds(), time.perf_counter()
+    calls = 0
+    before = helpers_seconds() + time.process_time()  # in this order: asking takes time, too
+    start = time.perf_counter()
     while not calls or time.perf_counter() - start < seconds:
         run()
         calls += 1
-    taken, used = time.perf_counter() - start, cpu_seconds() - cpu
+    taken = time.perf_counter() - start
+    used = time.process_time() + helpers_seconds() - before
     steps = calls * getattr(run, "steps", 1)
     return {"seconds": taken / steps, "cpu": used / steps, "used": used}
 
