@@ -250,7 +250,7 @@ def latency_ms(run, image, seconds=1.0, least=3, most=50):
     return 1000 * statistics.median(times)
 
 
-def evaluate(run, images, milliseconds):
+def predict_top1(run, images, milliseconds):
     """(the top-1 classes by a file's only output, the indices of these images): of all, or as many
     as `EVALUATION_SECONDS` allow, evenly spread. The class is -1 where an output is not finite.
     """
@@ -299,7 +299,7 @@ def run_images(kind, path, folder, *before):
         add("before", BEFORE[kind](path))
     if os.path.exists(f"{folder}/evaluated.npy"):
         images = np.load(f"{folder}/evaluated.npy", mmap_mode="r")
-        classes, indices = evaluate(runs[kind], images, measured["latency_ms"])
+        classes, indices = predict_top1(runs[kind], images, measured["latency_ms"])
         outputs |= {"evaluation/classes/0": classes, "evaluation/indices/0": indices}
     _save(folder, outputs, measured)
 

@@ -12,7 +12,7 @@ import numpy as np
 from keras_senet.fields import check_field
 from keras_senet.graphs import has_logits, inputs_of, operation_of
 
-from .folding import fold
+from .folding import fold_if_possible
 from .formats import Common, FormatOptions, export_model
 from .model import (
     check_tensorflow,
@@ -160,18 +160,6 @@ def _check_size(model, preprocessing):
         )
 
 
-def _fold_if_possible(model):
-    """The model with batch normalisation inside its convolutions, or itself where that cannot be.
-
-    The machine that will run the file is not known. On one with oneDNN and AVX2 only, TensorFlow's
-    fused operation for both takes 15 times as long for a batch of 1.
-    """
-    try:
-        return fold(model)
-    except ValueError:  # a layer of another library cannot be copied
-        return model
-
-
 class _Endpoints:
     """The functions of a SavedModel."""
 
@@ -182,7 +170,7 @@ class _Endpoints:
         outputs = dict(zip(output_names(model), model.outputs, strict=True))
         if features:
             (outputs[unused_name("features", outputs)],) = _last_inputs(model)
-        self.model = _fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
+        self.model = fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
         self.compute = prediction_function(self.model, common.preprocessing, list(outputs))
 
     def all(self):

@@ -19,7 +19,7 @@ from keras_senet.evaluation.accuracy import track
 from keras_senet.graphs import flat_layers, functional_of, graphs, replaced_attribute
 
 from .conditioning import last_activation
-from .folding import fold
+from .folding import fold_if_possible
 from .inputs import validate_images
 from .model import check_exportable, in_float32, predict, prediction_function, with_plain_ends
 
@@ -111,7 +111,7 @@ def rank_layers(
     calibration = batches
     if representative_images is not None:
         calibration = validate_images("representative_images", representative_images, model)
-    inner = _up_to_last_activation(_fold_if_possible(model))
+    inner = _up_to_last_activation(fold_if_possible(model))
     units = list(_find_units(inner))
     bits = ACTIVATION_BITS[quantization]
     ranges = {} if bits is None else _find_ranges(inner, units, preprocessing, calibration)
@@ -127,13 +127,6 @@ def rank_layers(
         for unit, (error, agreement) in zip(units, measured, strict=True)
     ]
     return sorted(found, key=lambda each: -each.error)
-
-
-def _fold_if_possible(model):
-    try:
-        return fold(model)
-    except ValueError:  # a layer of another library cannot be copied
-        return model
 
 
 def _up_to_last_activation(model):

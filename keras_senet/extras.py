@@ -17,8 +17,8 @@ class MissingExtraError(ImportError):
 
 def require(module: str, extra: str) -> ModuleType:
     """The imported module, or MissingExtraError with the command that installs it."""
-    try:
-        return importlib.import_module(module)
+    try:  # AutoGraph, which converts this within a graph, warns of what imports
+        return sys.modules.get(module) or importlib.import_module(module)
     except ModuleNotFoundError as error:
         raise _missing(error, extra) from error
 

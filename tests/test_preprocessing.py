@@ -147,6 +147,12 @@ def test_the_classes_are_in_the_order_of_their_ids():
     assert sorted(class_order()) == list(range(1000))
 
 
+def test_autograph_converts_a_crop_without_a_warning(caplog):
+    graph = tf.function(IMAGENET.crop).get_concrete_function(tf.TensorSpec((300, 260, 3), "uint8"))
+    assert graph.structured_outputs.shape == (224, 224, 3)
+    assert not caplog.text
+
+
 def test_predictions_of_other_classes_are_decoded():
     scores, names = np.array([[0.2, 0.7, 0.1]]), ("cat", "n02123045", "dog")
     expected = [("n02123045", "tabby", 0.7), ("cat", "cat", 0.2), ("dog", "dog", 0.1)]

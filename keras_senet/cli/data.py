@@ -11,10 +11,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import track
 
+from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import DataOptions
-from keras_senet.cli.tables import console, make_table, show, show_json, status
+from keras_senet.cli.tables import make_table, show, show_json, status
 from keras_senet.files import check_folder, printable, to_csv, write_atomically
-from keras_senet.images.inspection import LEFT_OUT, Inspection, Item, Problem, inspect, list_items
+from keras_senet.images.facts import Item
+from keras_senet.images.inspection import LEFT_OUT, Inspection, Problem, inspect, list_items
 from keras_senet.images.layout import read_layout
 from keras_senet.images.summary import summarize
 from keras_senet.recipes import Recipe
@@ -50,7 +52,7 @@ def run(options: DataOptions) -> None:
         Path(options.csv).parent.mkdir(parents=True, exist_ok=True)
         rows = (dict(zip(COLUMNS, each, strict=True)) for each in found.problems())
         write_atomically(options.csv, to_csv(list(rows), COLUMNS))
-        _say(f"{options.csv}: {sum(summary['problems'].values()):,} problems, file by file")
+        say(f"{options.csv}: {sum(summary['problems'].values()):,} problems, file by file")
     if options.output:
         _write_pictures(found, options)
 
@@ -138,17 +140,17 @@ def _describe_training(splits):
 def _print(summary: dict[str, Any], found: Inspection) -> None:
     _print_classes(summary)
     for line in _describe(summary):
-        _say(line)
+        say(line)
     if summary["problems"]:
         _print_problems(found)
     for group in summary["duplicates"]["listed"][:EXAMPLES]:
         if group["across_splits"] or group["across_classes"]:
             kind = "one image" if group["identical"] else "nearly one image"
-            _say(f"{kind}: {' = '.join(_place(each) for each in group['images'])}")
+            say(f"{kind}: {' = '.join(_place(each) for each in group['images'])}")
     if summary.get("refused"):
-        _say(f"`keras-senet train` refuses it: {summary['refused']}")
+        say(f"`keras-senet train` refuses it: {summary['refused']}")
     else:
-        _say(f"next: keras-senet train --dataset {shlex.quote(summary['dataset'])} --workdir run")
+        say(f"next: keras-senet train --dataset {shlex.quote(summary['dataset'])} --workdir run")
 
 
 def _place(image):
@@ -250,8 +252,4 @@ def _write_pictures(found: Inspection, options) -> None:
                 title = f"{name} as the recipe {options.recipe} trains on it"
                 image_grid(rows, folder / "augmented.png", title)
                 written.append("augmented.png")
-    _say(f"{folder}/: {', '.join(written)}")
-
-
-def _say(text: str) -> None:
-    console.print(text, soft_wrap=True)
+    say(f"{folder}/: {', '.join(written)}")

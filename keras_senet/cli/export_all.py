@@ -125,7 +125,7 @@ def run(options: ExportOptions) -> None:
         )
     folder = Path(options.output or "results")
     folder.mkdir(parents=True, exist_ok=True)
-    table = Table(folder / "export.csv")
+    table = ExportTable(folder / "export.csv")
     for name, load in networks:
         missing = [file for file in PLAN if not table.has(name, file.name)]
         if missing:
@@ -193,7 +193,7 @@ def _calibrate_batch_norm(model, images):
         model(model.preprocessing.normalize(images), training=True)
 
 
-class Table:
+class ExportTable:
     """The rows of `export.csv`, which is written again with each."""
 
     def __init__(self, path):

@@ -44,7 +44,7 @@ class Classifier(NamedTuple):
     gates: Callable[[np.ndarray], dict[str, float]] | None = None
 
 
-class Row(NamedTuple):
+class Shown(NamedTuple):
     """One image: its top classes with their probabilities, and gates; or why there are none."""
 
     image: str
@@ -169,7 +169,7 @@ def _names(source, class_names, shape):
     return [words.get(name, name) for name in class_names]
 
 
-def _predict(classifier, files, top, options) -> Iterator[Row]:
+def _predict(classifier, files, top, options) -> Iterator[Shown]:
     """A row for each file; a few batches are in memory at a time."""
     images = _read(classifier.preprocessing.read, files, 2 * options.batch_size)
     while batch := list(itertools.islice(images, options.batch_size)):
@@ -179,16 +179,16 @@ def _predict(classifier, files, top, options) -> Iterator[Row]:
         for file, image in batch:
             name = printable(file)
             if isinstance(image, Exception):
-                yield Row(name, [], {}, " ".join(str(image).split()))
+                yield Shown(name, [], {}, " ".join(str(image).split()))
                 continue
             row = next(remaining)
             if not np.isfinite(row).all():
-                yield Row(name, [], {}, "the network's outputs are not finite")
+                yield Shown(name, [], {}, "the network's outputs are not finite")
                 continue
             best = (-row).argsort(kind="stable")[:top]
             found = [(classifier.class_names[i], float(row[i])) for i in best]
             gates = classifier.gates(image[None]) if options.gates and classifier.gates else {}
-            yield Row(name, found, gates)
+            yield Shown(name, found, gates)
 
 
 def _read(read, files: Iterable[str], ahead: int) -> Iterator[tuple[str, Any]]:

@@ -42,7 +42,7 @@ class PrunedVariant:
 
 
 @dataclass(frozen=True)
-class Row:
+class Measured:
     """A variant with its cost; `file` is the network's in the output folder, or ""."""
 
     variant: PrunedVariant
@@ -84,7 +84,7 @@ def run(options: PruneOptions) -> None:
             network = variant.build(model)
             file = _save(network, output, variant)
             counts = cost(network, dataset, batch_size=options.batch_size, progress=progress)
-            rows.append(Row(variant, counts, file))
+            rows.append(Measured(variant, counts, file))
     title = name
     if dataset is not None:
         title = f"{name}: top-1 error on {rows[0].cost.images:,} images of {dataset_name}, {split}"

@@ -18,7 +18,7 @@ MOST_CLASSES = 2**16  # without names: a label beyond is no number of a class
 DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError)
 
 
-class Header(NamedTuple):
+class ArrayHeader(NamedTuple):
     """Shape and type of an array in a file."""
 
     shape: tuple[int, ...]
@@ -60,7 +60,7 @@ class ArrayFile:
                         read = npy.read_array_header_1_0
                         read = read if version == (1, 0) else npy.read_array_header_2_0
                         shape, _, dtype = read(content)
-                    headers[member.removesuffix(".npy")] = Header(shape, dtype)
+                    headers[member.removesuffix(".npy")] = ArrayHeader(shape, dtype)
         except (*DAMAGED, ValueError) as error:
             if not self.path.is_file():
                 raise

@@ -57,7 +57,7 @@ PREPARED = re.compile(r"[a-zA-Z_]\w*(/[\w.\-]+)?(:\d+\.\d+\.\d+)?")
 
 
 @dataclass(frozen=True)
-class Source:
+class DatasetSource:
     """A dataset whose images are not loaded yet.
 
     name  of the dataset
@@ -152,28 +152,30 @@ def lacks_evaluation(name: str | os.PathLike, data_dir=None) -> bool:
     return _open(name, data_dir).lacks_evaluation()
 
 
-def _open(name, data_dir=None, upright=True) -> Source:
+def _open(name, data_dir=None, upright=True) -> DatasetSource:
     name, path = str(name), Path(name)
     if name in DATASETS:
-        return Source(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
+        return DatasetSource(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
     if path.suffix.lower() == arrays.ENDING and path.is_file():
         file = arrays.ArrayFile(path)
-        return Source(name, file.splits.__contains__, file.load)
+        return DatasetSource(name, file.splits.__contains__, file.load)
     if path.is_file() and not _is_bare(name):
         table = Table(path)
-        return Source(
+        return DatasetSource(
             name, table.splits.__contains__, lambda split: load_table(table, split, upright)
         )
     if path.is_dir() and names_folder(name, data_dir):
         there = find_splits(path)
-        return Source(name, there.__contains__, lambda split: load_folder(path, split, upright))
+        return DatasetSource(
+            name, there.__contains__, lambda split: load_folder(path, split, upright)
+        )
     _check_dataset_name(name)
     if path.is_dir() and not has_prepared(name, data_dir):
         raise ValueError(
             f"There is no dataset {name!r} of tensorflow_datasets, and the folder {name!r} has no "
             "class folders with images in them (CLASS/*.jpg)"
         )
-    return Source(
+    return DatasetSource(
         name,
         lambda split: has_prepared_split(name, split, data_dir),
         lambda split: load_prepared(name, split, data_dir, upright),

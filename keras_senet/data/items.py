@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from keras_senet.data.datasets import load, splits
 from keras_senet.data.sources import Dataset, Encoded
-from keras_senet.images.inspection import Item
+from keras_senet.images.facts import Item
 
 
 def list_dataset(name: str | os.PathLike, data_dir: str | None = None) -> list[Item]:

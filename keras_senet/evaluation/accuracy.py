@@ -140,7 +140,7 @@ def _make_ensemble(model, dataset, protocol, step):
         check_argument("protocol", how, is_known, "a `Protocol` or None")
         networks.check_classifier(each, dataset)
     return [
-        networks.Network(each, networks.views_of(each, dataset, how), step)
+        networks.Predictor(each, networks.views_of(each, dataset, how), step)
         for each, how in zip(models, protocols, strict=True)
     ]
 

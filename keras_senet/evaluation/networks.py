@@ -19,7 +19,7 @@ Images = Dataset | Encoded
 View = Crops | Whole
 
 
-class Network:
+class Predictor:
     """Crops of images -> class probabilities (N, classes), averaged over crops and then over views.
 
     Args:

@@ -4,7 +4,6 @@ TensorFlow where only headers are read.
 
 import functools
 import hashlib
-import itertools
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,69 +11,20 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import numpy as np
-
 from keras_senet.files import printable, read_bytes
 from keras_senet.images import headers
+from keras_senet.images.colour import read_colour
+from keras_senet.images.duplicates import Duplicates, find_duplicates
+from keras_senet.images.facts import Facts, Item
 from keras_senet.images.headers import FORMATS, Header
 from keras_senet.images.layout import Layout
 
 CHUNK = 256  # images that are read before progress is reported
 HEAD = 2**16  # bytes that are read of a file whose header alone is wanted
 REDUCED = 8  # pixels per side of the reduction by which near duplicates are found
-# Of two reductions, in values of 0..255: photographs that were scaled or compressed again differ by
-# less, different ones by more. What has little contrast looks like all that has.
-NEAR, CONTRAST = 3.0, 10.0
-BLOCK = 2048  # images that are compared at once
 MOST_COMPARED = 100_000  # images: to compare more takes longer than to decode them
 LEFT_OUT = "left out"
 SMALL, LONG = 16, 5.0  # pixels of the short side; long over short side
-
-
-class Item(NamedTuple):
-    """An image of a dataset.
-
-    name   for messages
-    split  "" without splits
-    label  the name of its class
-    read   returns its bytes, or as many as it is given
-    path   of its file, "" if it is not one of its own
-    """
-
-    name: str
-    split: str
-    label: str
-    read: Callable[[int], bytes]
-    path: str = ""
-
-
-@dataclass(slots=True)
-class Facts:
-    """What is known of an image file.
-
-    problem      why it cannot be used; "" if it can
-    size         in bytes
-    format       one of `FORMATS`; "" if unknown
-    height, width  of the upright image
-    orientation  1..8, as EXIF
-    colour       "RGB", "grey", "palette" or "CMYK"; "" if unknown
-    extras       of "alpha", "16 bits" and "animated" what is true
-    digest       of the content; b"" if unknown
-    pixels       a digest of the decoded image; b"" if it was not decoded
-    reduced      uint8 (192,): the image of 8 x 8 pixels; None if it was not decoded
-    """
-
-    problem: str = ""
-    size: int = 0
-    format: str = ""
-    height: int = 0
-    width: int = 0
-    orientation: int = 1
-    colour: str = ""
-    extras: tuple[str, ...] = ()
-    digest: bytes = b""
-    pixels: bytes = b""
-    reduced: np.ndarray | None = None
 
 
 class Problem(NamedTuple):
@@ -85,20 +35,6 @@ class Problem(NamedTuple):
     label: str
     kind: str
     detail: str
-
-
-@dataclass(frozen=True)
-class Duplicates:
-    """Images, by number, that are the same one; `identical` in every pixel, or else nearly.
-
-    across  whether they are in several splits
-    labels  whether they have several labels
-    """
-
-    images: tuple[int, ...]
-    identical: bool
-    across: bool
-    labels: bool
 
 
 @dataclass(frozen=True)
@@ -305,142 +241,3 @@ def _add_digests(items, facts, pool):
             facts[number].problem = str(error)
 
     list(pool.map(add, wanted))
-
-
-def find_duplicates(
-    items: Sequence[Item], facts: Sequence[Facts], near: bool
-) -> tuple[Duplicates, ...]:
-    """The groups of images with equal content or pixels or, with `near`, nearly equal ones; those
-    across splits and classes first.
-    """
-    same = defaultdict(list)
-    for number, each in enumerate(facts):
-        if not each.problem and (key := each.pixels or each.digest):
-            same[key].append(number)
-    leaders = [group[0] for group in same.values()]
-    members = dict(zip(leaders, same.values(), strict=True))
-    root = {leader: leader for leader in leaders}
-    reduced = [n for n in leaders if facts[n].reduced is not None] if near else []
-    for one, other in _near_pairs([facts[n].reduced for n in reduced]):
-        root[_find(root, reduced[other])] = _find(root, reduced[one])
-    joined = defaultdict(list)
-    for leader in leaders:
-        joined[_find(root, leader)].append(leader)
-    groups = []
-    for parts in joined.values():
-        images = tuple(sorted(n for leader in parts for n in members[leader]))
-        if len(images) > 1:
-            splits, labels = ({getattr(items[n], f) for n in images} for f in ("split", "label"))
-            groups.append(Duplicates(images, len(parts) == 1, len(splits) > 1, len(labels) > 1))
-    return tuple(sorted(groups, key=lambda g: (-g.labels - g.across, not g.identical, g.images)))
-
-
-def _find(root, number):
-    """The first of the numbers that are joined with this one."""
-    while root[number] != number:
-        root[number] = number = root[root[number]]
-    return number
-
-
-def _near_pairs(reduced) -> Iterator[tuple[int, int]]:
-    """Pairs of places whose reductions, uint8 (192,), differ by less than `NEAR`, root mean
-    square.
-    """
-    if not reduced:
-        return
-    values = np.stack(reduced).astype("float32") - 128
-    (places,) = np.nonzero(values.std(axis=1) >= CONTRAST)
-    values = values[places]
-    squares = np.square(values).sum(axis=1)
-    limit = NEAR**2 * values.shape[1]
-    starts = range(0, len(values), BLOCK)
-    for i, j in itertools.combinations_with_replacement(starts, 2):
-        a, b = slice(i, i + BLOCK), slice(j, j + BLOCK)
-        distances = squares[a, None] + squares[None, b] - 2 * values[a] @ values[b].T
-        for one, other in zip(*np.nonzero(distances < limit), strict=True):
-            if i + one < j + other:
-                yield int(places[i + one]), int(places[j + other])
-
-
-def read_colour(content: bytes, kind: int) -> tuple[str, tuple[str, ...]]:
-    """(colour, extras) of an encoded image, as `Facts` has them, by its header."""
-    read = {
-        headers.JPEG: _jpeg_colour,
-        headers.PNG: _png_colour,
-        headers.GIF: _gif_colour,
-        headers.BMP: _bmp_colour,
-        headers.WEBP: _webp_colour,
-    }
-    return read[kind](content)
-
-
-def _jpeg_colour(content):
-    """By the number of components in the frame header. Source: ITU-T T.81, B.2.2."""
-    at = 2
-    for _ in range(headers.MAX_STEPS):
-        if at + 9 >= len(content):
-            break
-        marker, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
-        if content[at] != 0xFF or marker in (0xD9, 0xDA):
-            break
-        if 0xBF < marker < 0xD0 and marker not in (0xC4, 0xC8, 0xCC):
-            return {1: "grey", 4: "CMYK"}.get(content[at + 9], "RGB"), ()
-        is_bare = marker == 0xFF or marker < 2 or 0xCF < marker < 0xD9
-        at += (1 if marker == 0xFF else 2) if is_bare else 2 + max(length, 2)
-    return "RGB", ()
-
-
-def _png_colour(content):
-    """Source: PNG, third edition, 11.2.1, 11.3.1.1 and 11.3.6."""
-    depth, colour, *_ = content[24:26].ljust(2, b"\0")
-    before = content[: content.find(b"IDAT")]
-    extras = {
-        "alpha": colour in (4, 6) or b"tRNS" in before,
-        "16 bits": depth == 16,
-        "animated": b"acTL" in before,
-    }
-    return {0: "grey", 3: "palette", 4: "grey"}.get(colour, "RGB"), _true(extras)
-
-
-def _gif_colour(content):
-    """By the extension before the first picture, and whether there is a second one. Source: GIF89a,
-    18 to 23.
-    """
-    content, at, pictures, alpha = content + bytes(16), 13, 0, False
-    at += _colours_length(content[10])
-    for _ in range(headers.MAX_STEPS):
-        kind = content[at : at + 1]
-        if kind == b"!":
-            alpha |= not pictures and content[at + 1] == 0xF9 and content[at + 3] & 1 == 1
-            at += 2
-        elif kind == b",":
-            pictures += 1
-            at += 11 + _colours_length(content[at + 9])
-        if kind not in (b"!", b",") or pictures > 1:
-            break
-        while at < len(content) and content[at]:  # blocks of data, each after its length
-            at += 1 + content[at]
-        at += 1
-    return "palette", _true({"alpha": alpha, "animated": pictures > 1})
-
-
-def _colours_length(flags):
-    """Bytes of the table of colours that a screen or picture announces."""
-    return 3 * 2 ** (flags % 8 + 1) if flags & 128 else 0
-
-
-def _bmp_colour(content):
-    is_os2 = content[14:18] == b"\x0c\0\0\0"
-    bits = int.from_bytes(content[24:26] if is_os2 else content[28:30], "little")
-    return ("palette" if bits <= 8 else "RGB"), ()
-
-
-def _webp_colour(content):
-    """Source: RFC 9649, 2.7 and 3.4."""
-    kind, flags, last = content[12:16], *content[20:25:4].ljust(2, b"\0")
-    alpha = flags & 16 if kind == b"VP8X" else kind == b"VP8L" and last & 16
-    return "RGB", _true({"alpha": alpha, "animated": kind == b"VP8X" and flags & 2})
-
-
-def _true(extras):
-    return tuple(name for name, holds in extras.items() if holds)

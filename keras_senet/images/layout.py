@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from keras_senet.files import RECIPE_FILE, printable
-from keras_senet.images.walk import find_images, holds_images, is_hidden, search_images
+from keras_senet.images.walk import find_images, holds_images, is_folder, is_hidden, search_images
 
 # The names that a split may have, in any capitals, and what its images are called.
 SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
@@ -100,13 +100,8 @@ def is_of_runs(path: Path) -> bool:
 def _list_folders(path):
     """The folders in a folder, sorted, without those of training runs."""
     with os.scandir(path) as entries:
-        names = [each.name for each in entries if not is_hidden(each.name) and _is_folder(each)]
+        names = [each.name for each in entries if not is_hidden(each.name) and is_folder(each)]
     return [path / name for name in sorted(names) if not (path / name / RECIPE_FILE).is_file()]
-
-
-def _is_folder(entry):
-    """Whether it is a folder or a link to one; of links in a circle `entry.is_dir()` raises."""
-    return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 
 
 def _may_be_class(folder):

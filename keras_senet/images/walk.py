@@ -136,7 +136,7 @@ def _visit(folder, found, linked, seen):
         visible = [entry for entry in scanned if not is_hidden(entry.name)]
     folders, files = [], []
     for entry in sorted(visible, key=lambda entry: entry.name):
-        (folders if _is_folder(entry) else files).append(entry)
+        (folders if is_folder(entry) else files).append(entry)
     for entry in files:
         _add_file(entry, found)
     for entry in folders:
@@ -146,7 +146,7 @@ def _visit(folder, found, linked, seen):
             _visit(entry.path, found, linked, seen)
 
 
-def _is_folder(entry):
+def is_folder(entry: os.DirEntry) -> bool:
     """Whether it is a folder or a link to one; of links in a circle `entry.is_dir()` raises."""
     return os.path.isdir(entry.path) if entry.is_symlink() else entry.is_dir()
 

@@ -4,14 +4,13 @@ from pathlib import Path
 
 from keras_senet import data
 from keras_senet.files import to_csv
+from keras_senet.report.image_sections import describe_predictions, suspect_rows
 from keras_senet.report.predictions import predict_dataset
 from keras_senet.report.sections import (
-    Content,
+    PageContent,
     Wanted,
     describe_network,
-    describe_predictions,
     describe_record,
-    suspect_rows,
 )
 from keras_senet.runs.load import load_run
 from keras_senet.runs.record import divide_as, read_division, read_record
@@ -30,8 +29,8 @@ SUSPECTS = "suspects.csv"
 SUSPECT_COLUMNS = ("file", "label", "predicted", "label_probability", "predicted_probability")
 
 
-def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
-    """The `Content` of the page; with images also `suspects.csv`, the images that are likely to
+def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
+    """The `PageContent` of the page; with images also `suspects.csv`, the images that are likely to
     have a wrong label. Raises as `write_page` does.
     """
     record = read_record(workdir)
@@ -62,4 +61,4 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
                 files[SUSPECTS], suspects = to_csv(rows, SUSPECT_COLUMNS), len(rows)
             except (ValueError, OSError, ImportError) as error:
                 page["missing"] = wanted.explain(error)
-    return Content("classification.html", page, OF_IMAGES, files, suspects)
+    return PageContent("classification.html", page, OF_IMAGES, files, suspects)

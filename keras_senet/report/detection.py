@@ -16,8 +16,8 @@ from keras_senet.plots.detection import LOSSES, PRECISIONS, THRESHOLDS, crop_mis
 from keras_senet.report.charts import Axis, line_chart, make_chart
 from keras_senet.report.pictures import Picture, thumbnail
 from keras_senet.report.sections import (
-    Content,
     ExportColumn,
+    PageContent,
     Wanted,
     describe_run,
     list_fields,
@@ -50,8 +50,8 @@ EXPORT_COLUMNS = (
 )
 
 
-def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
-    """The `Content` of the page. Raises as `write_page` does."""
+def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
+    """The `PageContent` of the page. Raises as `write_page` does."""
     accepted = f"one of {', '.join(map(repr, SPLITS))} for a detector"
     check_argument("split", wanted.split, wanted.split in SPLITS, accepted)
     kind = detection.Recipe
@@ -75,7 +75,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> Content:
                 page |= _describe_images(detector, recipe, Path(workdir), wanted)
             except (ValueError, OSError, ImportError) as error:
                 page["missing"] = wanted.explain(error)
-    return Content("detection.html", page, OF_IMAGES)
+    return PageContent("detection.html", page, OF_IMAGES)
 
 
 def _evaluated(rows):

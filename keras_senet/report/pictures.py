@@ -28,7 +28,7 @@ class Picture(NamedTuple):
     height: int
 
 
-def show(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> np.ndarray:
+def render_view(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> np.ndarray:
     """The view of an image that the network predicted from: uint8 (H, W, C)."""
     raw, _ = dataset.fetch(np.asarray([index]))
     return view(dataset.decode(tf.constant(raw)[0]))[0].numpy()

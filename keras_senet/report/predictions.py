@@ -101,7 +101,7 @@ def predict_dataset(
     """
     stride = math.ceil(len(dataset) / GATE_IMAGES)
     means = GateMeans(model, stride) if with_gates else None
-    step, record = prediction_step(model), Record()
+    step, record = prediction_step(model), Collected()
 
     def watched_step(images):
         if means:
@@ -141,7 +141,7 @@ class Columns(NamedTuple):
     probability: np.ndarray
 
 
-class Record:
+class Collected:
     """The `Columns` of the batches that were added."""
 
     def __init__(self):

@@ -21,7 +21,7 @@ from keras_senet.weights.registry import HUB
 logger = logging.getLogger("keras_senet")
 
 
-class Origin(NamedTuple):
+class RunOrigin(NamedTuple):
     """The name of a run's architecture, and of its dataset, if it is known; `division` are the
     arguments of `data.load` that divide it as the run did.
     """
@@ -40,17 +40,17 @@ def _is_network_file(path):
     return Path(path).suffix == ".keras"
 
 
-def read_origin(path: str | Path) -> Origin:
-    """The `Origin` of a work directory, or of a `.keras` file. Raises as `load_run` does."""
+def read_origin(path: str | Path) -> RunOrigin:
+    """The `RunOrigin` of a work directory, or of a `.keras` file. Raises as `load_run` does."""
     path = Path(path)
     if not _is_network_file(path):
         recipe = read_recipe(path)
-        return Origin(recipe.model, recipe.dataset, read_division(path, recipe))
+        return RunOrigin(recipe.model, recipe.dataset, read_division(path, recipe))
     report = _read_pruning(path)
     if report is None:
-        return Origin(path.stem, None, {})
+        return RunOrigin(path.stem, None, {})
     name = f"{report['network']} {path.stem}"
-    return Origin(name, report["dataset"], report["division"])
+    return RunOrigin(name, report["dataset"], report["division"])
 
 
 def load_run(path: str | Path) -> models.Network:

@@ -143,7 +143,7 @@ class Checkpoints:
         """(step, sums) of a checkpoint."""
         file = path.with_name(f"{path.name}.{ENDING}")
         if not file.exists():
-            return tensorflow_checkpoints.restore(path, self.objects)
+            return tensorflow_checkpoints.restore_checkpoint(path, self.objects)
         arrays, texts = read_tensors(file)
         content = json.loads(texts[ABOUT])
         self._compare(path, content["about"], arrays)

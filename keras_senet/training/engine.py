@@ -1,7 +1,5 @@
 """What both training loops have in common."""
 
-import contextlib
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,25 +25,21 @@ class Engine:
         recipe: a `Recipe`.
         workdir: the folder of the run.
         data_dir: where tensorflow_datasets has its data.
-        name: of the loop, as in `recipe.json`.
+        devices: where it is trained: `Devices` of a backend, or the like.
         tensorboard: whether to write event files for TensorBoard.
-        writable: whether this process writes to the work directory.
-        scope: in which the network is built.
-        is_begun: whether the run has something that it continues from: then its network begins
-            from random weights, which that replaces.
         restart: whether the learning rate's schedule begins again where `recipe` has more epochs
             than the run in the work directory, which is extended.
         lower_batch: whether a batch size above the number of training images is lowered.
-        replicas: how many replicas share a batch.
         make_task: makes what is trained of the recipe, the work directory and `data_dir`.
-        pipelines: what can make its batches, as `Recipe.pipeline` names it, the preferred first.
 
     Attributes:
+        name: of the loop, as in `recipe.json`.
         task: the `Task`.
         began_at: the step of the run at which the last call of `train` began.
         evaluated: the split that was evaluated last, and what was found; None before.
     """
 
+    name: str
     evaluated: tuple[str, Any] | None = None
 
     def __init__(
@@ -53,17 +47,12 @@ class Engine:
         recipe: Any,
         workdir: str | Path,
         data_dir: str | None,
+        devices: Any,
         *,
-        name: str,
         tensorboard: bool = False,
-        writable: bool = True,
-        scope: contextlib.AbstractContextManager | None = None,
-        is_begun: bool,
         restart: bool = False,
         lower_batch: bool = False,
-        replicas: int = 1,
         make_task: MakeTask = Classification,
-        pipelines: Sequence[str] = ("tf.data",),
     ):
         self.began_at = 0
         self.task = task = make_task(recipe, workdir, data_dir)
@@ -71,49 +60,48 @@ class Engine:
         self.train_set, self.test_set, self.split, self.final_set, _ = images
         notes = task.notes()
         if lower_batch and recipe.batch_size > len(self.train_set):
-            given = recipe.batch_size
-            recipe = self._lower_batch(recipe, workdir, replicas)
-            if recipe.batch_size < given:
-                notes.append(
-                    f"the batch size is {recipe.batch_size:,} in place of {given:,}: there are "
-                    f"{len(self.train_set):,} training images"
-                )
-        _check_replicas(recipe, replicas)
-        recipe = resolve_pipeline(recipe, self.train_set, read_pipeline(workdir), pipelines)
-        self.recipe = task.recipe = recipe
+            recipe = self._lower_batch(recipe, workdir, devices.replicas, notes)
+        _check_replicas(recipe, devices.replicas)
+        begun = read_pipeline(workdir)
+        self.recipe = resolve_pipeline(recipe, self.train_set, begun, devices.pipelines)
+        task.recipe = recipe = self.recipe
         self.steps_per_epoch = task.count_steps()
+        self.steps = recipe.epochs * self.steps_per_epoch
         # The images of a run that is there are compared before the batch size is refused.
         batches = None if is_run(workdir) else task.make_batches()
         keras.utils.set_random_seed(recipe.seed)
         # Before there is a work directory: weights that do not fit leave none.
-        begins_from = None
-        with scope or contextlib.nullcontext():
+        with devices.scope():
             self.model: Any = task.make_network()
-            if not is_begun:
-                begins_from = task.load_start(self.model)
-        self.workdir = WorkDir(
+            begins_from = None if self._is_begun(Path(workdir)) else task.load_start(self.model)
+        self.workdir = self._claim(workdir, devices.is_chief, restart)
+        self.data = batches or task.make_batches()
+        self.workdir.notes += [*notes, *([begins_from] if begins_from else [])]
+        if self.workdir.extended:
+            self.workdir.notes.append(self._describe_rates())
+        events = self.workdir.path / "tensorboard" if tensorboard and devices.is_chief else None
+        self.tensorboard = TensorBoard(events)
+
+    def _claim(self, workdir, writable, restart):
+        return WorkDir(
             workdir,
-            recipe,
+            self.recipe,
             environment(),
-            images=images.by_split(),
-            class_names=task.class_names,
-            task=task.name,
-            engine=name,
-            start=task.start,
+            images=self.images.by_split(),
+            class_names=self.task.class_names,
+            task=self.task.name,
+            engine=self.name,
+            start=self.task.start,
             writable=writable,
             count_begun=lambda: self._count_begun(Path(workdir)),
             restart=restart,
         )
-        self.workdir.notes += notes
-        self.data = batches or task.make_batches()
-        self.steps = recipe.epochs * self.steps_per_epoch
-        if begins_from:
-            self.workdir.notes.append(begins_from)
-        if self.workdir.extended:
-            self.workdir.notes.append(self._describe_rates())
-        self.tensorboard = TensorBoard(
-            self.workdir.path / "tensorboard" if tensorboard and writable else None
-        )
+
+    def _is_begun(self, workdir: Path) -> bool:
+        """Whether a run has something that it continues from: then its network begins from random
+        weights, which that replaces.
+        """
+        raise NotImplementedError
 
     def _count_begun(self, workdir: Path) -> int:
         """How many epochs of the run in a work directory have begun."""
@@ -131,12 +119,19 @@ class Engine:
             f"from epoch {first + 1} on the learning rate is that of {which}, at first {rate:.3g}"
         )
 
-    def _lower_batch(self, recipe, workdir, replicas):
+    def _lower_batch(self, recipe, workdir, replicas, notes):
         """The recipe with the batch size that the run began with, else one that the images fill."""
         if is_run(workdir):
             begun = read_recipe(workdir, type(recipe)).batch_size
-            return recipe.override(batch_size=min(begun, recipe.batch_size))
-        return lower_batch_size(recipe, len(self.train_set), replicas)
+            lower = recipe.override(batch_size=min(begun, recipe.batch_size))
+        else:
+            lower = lower_batch_size(recipe, len(self.train_set), replicas)
+        if lower.batch_size < recipe.batch_size:
+            notes.append(
+                f"the batch size is {lower.batch_size:,} in place of {recipe.batch_size:,}: there "
+                f"are {len(self.train_set):,} training images"
+            )
+        return lower
 
     @property
     def title(self) -> str:

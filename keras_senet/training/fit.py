@@ -5,6 +5,7 @@ import json
 import shutil
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,19 @@ from keras_senet.training.phases import make_rates, scale_recipe_rates, untraine
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
 
 
+@dataclass(frozen=True)
+class OneDevice:
+    """Where Keras' loop trains, as `Devices` of a backend: what Keras chooses."""
+
+    replicas: int = 1
+    is_chief: bool = True
+    pipelines: tuple[str, ...] = ("tf.data",)
+
+    def scope(self) -> contextlib.AbstractContextManager:
+        """Within, the network is built."""
+        return contextlib.nullcontext()
+
+
 class FitTrainer(Engine):
     """Trains the network of a recipe in a work directory with Keras' own loop.
 
@@ -50,6 +64,8 @@ class FitTrainer(Engine):
         ValueError: for a recipe with `sync_bn` or `frozen_bn_epochs`, which Keras' loop does not
             have.
     """
+
+    name = "fit"
 
     def __init__(
         self,
@@ -73,9 +89,8 @@ class FitTrainer(Engine):
             recipe,
             workdir,
             data_dir,
-            name="fit",
+            OneDevice(),
             tensorboard=tensorboard,
-            is_begun=any(Path(workdir, STATES["fit"]).glob(f"{BACKUP[0]}*")),
             restart=restart,
             lower_batch=lower_batch,
         )
@@ -157,6 +172,9 @@ class FitTrainer(Engine):
                 callbacks=callbacks,
             )
             first = last
+
+    def _is_begun(self, workdir):
+        return any((workdir / STATES["fit"]).glob(f"{BACKUP[0]}*"))
 
     def _count_begun(self, workdir):
         for ending in ("", ".bkp"):

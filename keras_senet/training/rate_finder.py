@@ -93,42 +93,60 @@ def find_rate(
     """
     if steps < 24:
         raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
+    backend = load_backend()
+    devices = backend.Devices("none")
+    task = _make_task(recipe, workdir, data_dir, devices)
+    batches = task.make_batches()
+    rate = task.recipe.learning_rate
+    schedule = Rising(BELOW * rate, ABOVE * rate, steps)
+    step = _make_step(task, backend, devices, schedule, batches)
+    window = max(round(WINDOW * steps), 3)
+    given = give_batches(devices, batches, 0, steps)
+    with Progress(steps, 0, task.recipe.batch_size, verbose) as bar:
+        losses = np.array(list(_measure(step, given, window, bar)))
+    rates = np.array([float(schedule(number)) for number in range(len(losses))])
+    found = RateTest(rates, losses, *analyse_losses(rates, losses, window))
+    if workdir is not None:
+        write_rates(found, Path(workdir), describe_recipe(task.recipe))
+    return found
+
+
+def _make_task(recipe, workdir, data_dir, devices):
+    """What is trained, with a batch size and batches that these images and devices can have."""
     with tempfile.TemporaryDirectory() as empty:
         task = Classification(recipe, empty if workdir is None else workdir, data_dir)
     if recipe.batch_size > len(task.images.train):
-        task.recipe = recipe = lower_batch_size(recipe, len(task.images.train))
-    backend = load_backend()
-    devices = backend.Devices("none")
-    train_set = task.images.train
-    task.recipe = recipe = resolve_pipeline(recipe, train_set, None, devices.pipelines)
-    batches = task.make_batches()
+        recipe = lower_batch_size(recipe, len(task.images.train))
+    task.recipe = resolve_pipeline(recipe, task.images.train, None, devices.pipelines)
+    return task
+
+
+def _make_step(task, backend, devices, schedule, batches):
+    """A step that trains the network from its beginning at the rates of a schedule."""
+    recipe = task.recipe
     keras.utils.set_random_seed(recipe.seed)
     model = task.make_network()
     task.load_start(model)
-    schedule = Rising(BELOW * recipe.learning_rate, ABOVE * recipe.learning_rate, steps)
     untrained = untrained_layers(recipe, model, is_head=False)
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
-    objective = task.make_objective(model)
     source = batches if isinstance(batches, DeviceImages) else None
-    step = backend.TrainStep(recipe, model, [phase], None, devices, objective, source)
-    window = max(round(WINDOW * steps), 3)
+    return backend.TrainStep(task, model, [phase], None, devices, source)
+
+
+def _measure(step, batches, window, bar):
+    """Yields the loss of each batch, until one is not finite or the losses have diverged."""
     losses: list[float] = []
     totals = Totals({})
-    with Progress(steps, 0, recipe.batch_size, verbose) as bar:
-        for number, batch in enumerate(give_batches(devices, batches, 0, steps)):
-            outcome = step(batch, number)
-            totals.last_loss = float(outcome.loss)
-            if outcome.failed or not math.isfinite(totals.last_loss):
-                break
-            losses.append(totals.last_loss)
-            bar.advance(totals)
-            if _has_diverged(losses, window):
-                break
-    rates = np.array([float(schedule(number)) for number in range(len(losses))])
-    found = RateTest(rates, np.array(losses), *analyse_losses(rates, np.array(losses), window))
-    if workdir is not None:
-        write_rates(found, Path(workdir), describe_recipe(recipe))
-    return found
+    for number, batch in enumerate(batches):
+        outcome = step(batch, number)
+        totals.last_loss = float(outcome.loss)
+        if outcome.failed or not math.isfinite(totals.last_loss):
+            return
+        losses.append(totals.last_loss)
+        yield totals.last_loss
+        bar.advance(totals)
+        if _has_diverged(losses, window):
+            return
 
 
 def _has_diverged(losses, window):

@@ -18,7 +18,7 @@ def is_unfinished(path: Path) -> bool:
     return path.with_name(f"{path.name}_temp").exists()
 
 
-def restore(path: Path, objects: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
+def restore_checkpoint(path: Path, objects: Mapping[str, Any]) -> tuple[int, dict[str, float]]:
     """(step, sums) of a checkpoint, whose values models, optimizers and lists of variables have
     then.
 

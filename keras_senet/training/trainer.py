@@ -61,6 +61,8 @@ class Trainer(Engine):
         evaluated: the split that was evaluated last, and its `Evaluation`; None before.
     """
 
+    name = "trainer"
+
     def __init__(
         self,
         recipe: Any,
@@ -82,23 +84,17 @@ class Trainer(Engine):
     ):
         self.backend = load_backend()
         self.devices = self.backend.Devices(strategy)
-        is_chief = self.devices.is_chief
-        self.verbose, self.evaluate_epochs = verbose and is_chief, evaluate_epochs
-        self.skip_corrupt = skip_corrupt
+        self.verbose = verbose and self.devices.is_chief
+        self.evaluate_epochs, self.skip_corrupt = evaluate_epochs, skip_corrupt
         super().__init__(
             recipe,
             workdir,
             data_dir,
-            name="trainer",
+            self.devices,
             tensorboard=tensorboard,
-            writable=is_chief,
-            scope=self.devices.scope(),
-            is_begun=has_checkpoint(Path(workdir) / STATES["trainer"]),
             restart=restart,
             lower_batch=lower_batch,
-            replicas=self.devices.replicas,
             make_task=make_task,
-            pipelines=self.devices.pipelines,
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
@@ -121,12 +117,11 @@ class Trainer(Engine):
             phases = self.task.make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
             self.average = Average(self.model, recipe.ema) if recipe.ema else None
         self.step = self.backend.TrainStep(
-            recipe,
+            self.task,
             self.model,
             phases,
             self.average,
             self.devices,
-            self.task.make_objective(self.model),
             self.data if isinstance(self.data, data.DeviceImages) else None,
         )
         self.validation = Validation(
@@ -203,6 +198,9 @@ class Trainer(Engine):
                 if stop:
                     self.devices.barrier()
                     raise interruption.error()
+
+    def _is_begun(self, workdir):
+        return has_checkpoint(workdir / STATES["trainer"])
 
     def _count_begun(self, workdir):
         steps = list_steps(workdir / STATES["trainer"])

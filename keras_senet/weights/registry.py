@@ -123,7 +123,7 @@ class PackagedWeights(Checkpoint):
         """What turns images into the network's input, as the file says."""
         from keras_senet.weights.metadata import preprocessing_of  # which needs Keras
 
-        found = preprocessing_of(read_metadata(self.path))
+        found = preprocessing_of(read_packaged(self.path))
         assert found is not None
         return found
 
@@ -146,12 +146,12 @@ class PackagedWeights(Checkpoint):
 def list_packaged() -> tuple[PackagedWeights, ...]:
     """The weights that are in this package, as their files say."""
     return tuple(
-        PackagedWeights(**read_metadata(path)["checkpoint"], file=path.name)
+        PackagedWeights(**read_packaged(path)["checkpoint"], file=path.name)
         for path in sorted(FILES.glob("*.safetensors"), key=lambda path: path.name)
     )
 
 
-def read_metadata(path: Path) -> dict[str, Any]:
+def read_packaged(path: Path) -> dict[str, Any]:
     """What a `.safetensors` file of this package says besides the weights, read without the library
     of that name.
     """

@@ -11,7 +11,9 @@ from data.files import encode, example, picture, prepare
 from PIL import Image, ImageOps
 
 from keras_senet import cli
-from keras_senet.images.inspection import Item, find_duplicates, inspect, list_items
+from keras_senet.images.duplicates import find_duplicates
+from keras_senet.images.facts import Item
+from keras_senet.images.inspection import inspect, list_items
 from keras_senet.images.layout import read_layout
 
 RGB = Image.fromarray(picture(40, 56, 1))
@@ -201,7 +203,7 @@ def test_images_without_contrast_are_equal_only_where_every_pixel_is():
 
 
 def test_more_images_than_are_compared_at_once(monkeypatch):
-    monkeypatch.setattr("keras_senet.images.inspection.BLOCK", 7)
+    monkeypatch.setattr("keras_senet.images.duplicates.BLOCK", 7)
     files = {f"{i:02}.png": encode(photograph(i % 30), "PNG") for i in range(60)}
     files |= {f"{i:02}.jpg": encode(photograph(i), quality=80) for i in range(30)}
     found = groups_of(inspect_bytes(files))

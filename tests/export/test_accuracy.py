@@ -82,16 +82,16 @@ def test_a_slow_file_is_evaluated_on_fewer_images_evenly_spread():
 
     images = np.arange(100)[:, None]
     milliseconds = 1000 * run_file.EVALUATION_SECONDS / 12  # time for a dozen
-    classes, indices = run_file.evaluate(run, images, milliseconds)
+    classes, indices = run_file.predict_top1(run, images, milliseconds)
     assert indices.tolist() == [0, 9, 18, 27, 36, 45, 54, 63, 72, 81, 90, 99]
     assert classes.tolist() == [each % 10 for each in indices]
-    _, everything = run_file.evaluate(run, images, 0.1)
+    _, everything = run_file.predict_top1(run, images, 0.1)
     assert everything.tolist() == list(range(100))
 
 
 def test_an_output_that_is_not_finite_fails(model, labelled, tmp_path, monkeypatch):
     """Although those of the compared images are."""
-    monkeypatch.setattr(run_file, "evaluate", lambda *_: (np.array([1, -1]), np.array([0, 1])))
+    monkeypatch.setattr(run_file, "predict_top1", lambda *_: (np.array([1, -1]), np.array([0, 1])))
     with pytest.raises(export.ParityError, match="its outputs are not finite"):
         written(model, labelled, tmp_path / "file", "onnx", None)
     assert not list(tmp_path.iterdir())

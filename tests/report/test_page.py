@@ -24,7 +24,7 @@ from keras_senet.complexity import complexity
 from keras_senet.evaluation import load_run
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.recipes.recipe import NOT_FLAGS
-from keras_senet.report import sections, write_page
+from keras_senet.report import image_sections, sections, write_page
 from keras_senet.report.predictions import Gate
 
 ROWS = [
@@ -257,7 +257,7 @@ def test_gates_are_the_mean_over_images_block_by_block(root, trained):
 
 def test_few_large_gates_stay_on_the_chart():
     """Of 95 ReLU gates of 0 and 5 of 100 the mean is above the 90th percentile."""
-    found = sections._gates(
+    found = image_sections._gates(
         [
             Gate("stage1_block1_se", 100, 5.0, 0.0, 0.0),
             Gate("stage1_block2_se", 100, -2.0, 0.0, 1.0),

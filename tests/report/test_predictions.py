@@ -16,7 +16,7 @@ from keras_senet.analysis import gates
 from keras_senet.data import Dataset
 from keras_senet.evaluation import prediction_step
 from keras_senet.report import predictions as module
-from keras_senet.report.pictures import confusion_picture, heat_thumbnail, show, thumbnail
+from keras_senet.report.pictures import confusion_picture, heat_thumbnail, render_view, thumbnail
 from keras_senet.report.predictions import (
     Columns,
     find_pairs,
@@ -169,7 +169,7 @@ class View:
 def test_thumbnails(height, width, shown, kind):
     y, x = np.mgrid[:height, :width]
     pixels = np.stack([255 * y / height, 255 * x / width, 0 * x], -1).astype("uint8")
-    shown_image = show(Dataset(pixels[None], np.zeros(1, "int64"), ("a",)), 0, View())
+    shown_image = render_view(Dataset(pixels[None], np.zeros(1, "int64"), ("a",)), 0, View())
     uri, *size = thumbnail(shown_image)
     image = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
     assert tuple(size) == image.size == shown

@@ -54,7 +54,7 @@ def test_the_files_are_small_and_say_what_they_are():
         assert 0 < each.top1 < each.top5 <= 100
         constructor = getattr(keras_senet, each.model)
         assert f'"{each.tag}", ' in constructor.__doc__
-        count = registry.read_metadata(each.path)["checkpoint"]["parameters"]
+        count = registry.read_packaged(each.path)["checkpoint"]["parameters"]
         assert abs(count - each.path.stat().st_size / 2e6) < 0.1  # float16
         assert each.preprocessing.size == 32
 
@@ -63,7 +63,7 @@ def test_the_files_are_small_and_say_what_they_are():
 def test_they_have_the_accuracy_that_the_file_states(each, pictures):
     """Of 200 images: within 3.5 standard deviations of that of all 10,000."""
     constructor = getattr(keras_senet, each.model)
-    spec = registry.read_metadata(each.path)["spec"]
+    spec = registry.read_packaged(each.path)["spec"]
     if spec["se"] is None:
         constructor = plain(constructor)
     network = constructor(weights=each.tag)
@@ -142,7 +142,7 @@ def test_packaging_rounds_kernels_only_and_refuses_more_than_a_few_megabytes(tmp
     round_kernels(network)
     options = {"top1": 12.346, "top5": 50.0, "trained": "not", "folder": tmp_path}
     path = package_weights(network, "SEResNet20", "tiny", **options)
-    about = registry.read_metadata(path)["checkpoint"]
+    about = registry.read_packaged(path)["checkpoint"]
     assert (about["top1"], about["top5"], about["tag"]) == (12.35, 50.0, "tiny")
     again = TINY["small"].constructor(weights=path)
     for variable, other in zip(network.weights, again.weights, strict=True):

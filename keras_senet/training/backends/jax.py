@@ -16,10 +16,10 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from keras_senet.fields import check_argument
 from keras_senet.training.average import Average
-from keras_senet.training.objective import Objective
 from keras_senet.training.optimizer import is_decayed
 from keras_senet.training.phases import Phase, find_phase, fixed, named_optimizers
 from keras_senet.training.seeds import StepSeeds
+from keras_senet.training.task import Task
 from keras_senet.training.totals import Outcome
 
 AXIS = "batch"  # of the mesh: along it batches are divided, and everything else is the same
@@ -141,17 +141,16 @@ class TrainStep:
 
     def __init__(
         self,
-        recipe: Any,
+        task: Task,
         model: keras.Model,
         phases: Sequence[Phase],
         average: Average | None,
         devices: Devices,
-        objective: Objective,
         source: Any = None,
     ):
-        self.recipe, self.model, self.phases, self.average = recipe, model, phases, average
-        self.devices, self.objective = devices, objective
-        self.source = source
+        self.recipe, self.objective = task.recipe, task.make_objective(model)
+        self.model, self.phases, self.average = model, phases, average
+        self.devices, self.source = devices, source
         self.seeds = StepSeeds(model, jax.random.fold_in)
         optimizers = named_optimizers(phases).values()
         self.variables = [*model.weights, *(v for each in optimizers for v in each.variables)]

@@ -12,10 +12,10 @@ import tensorflow as tf
 from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers, keep_gradients_local
 from keras_senet.training.average import Average
-from keras_senet.training.objective import Objective
 from keras_senet.training.optimizer import is_decayed
 from keras_senet.training.phases import Phase, find_phase, fixed
 from keras_senet.training.seeds import StepSeeds
+from keras_senet.training.task import Task
 from keras_senet.training.totals import Outcome
 
 fold_in = tf.random.experimental.stateless_fold_in
@@ -118,29 +118,27 @@ class TrainStep:
     need no care.
 
     Args:
-        recipe: of the run.
+        task: its recipe, and what is minimised, of a batch: tensors with one row per image,
+            nested as the objective takes them.
         model: what is trained.
         phases: as of `make_phases`.
         average: the moving average of the model's weights, or None.
         devices: where the step runs.
-        objective: what is minimised, of a batch: tensors with one row per image, nested as the
-            objective takes them.
         source: `DeviceImages`, whose indices and places are then the batches; or None.
     """
 
     def __init__(
         self,
-        recipe: Any,
+        task: Task,
         model: keras.Model,
         phases: Sequence[Phase],
         average: Average | None,
         devices: Devices,
-        objective: Objective,
         source: Any = None,
     ):
-        self.recipe, self.model, self.phases = recipe, model, phases
+        self.recipe, self.objective = task.recipe, task.make_objective(model)
+        self.model, self.phases, self.source = model, phases, source
         self.average, self.strategy, self.replicas = average, devices.strategy, devices.replicas
-        self.objective, self.source = objective, source
         # On the device before a graph is traced, whose constants they would be
         self._images = () if source is None else (source.images, source.labels)
         layers = flat_layers(model)
@@ -150,7 +148,7 @@ class TrainStep:
         self.seeds = StepSeeds(model, fold_in)
         # Batches of images of other sizes have one more graph, and not one for each size.
         self._compiled = tf.function(
-            self._run, autograph=False, jit_compile=recipe.xla or None, reduce_retracing=True
+            self._run, autograph=False, jit_compile=self.recipe.xla or None, reduce_retracing=True
         )
 
     def rate(self, number: int) -> float:

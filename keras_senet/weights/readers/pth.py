@@ -116,7 +116,7 @@ def _stream(file):
     magic = pickle()
     if magic != MAGIC:
         raise UnsupportedFileError(
-            f"it is a pickle that torch.save has not written: {summarize(magic)}. "
+            f"it is a pickle that torch.save has not written: {describe_content(magic)}. "
             "Save the weights with torch.save"
         )
     if pickle() != 1001:
@@ -161,10 +161,10 @@ def _contents(content, read):
             raise UnsupportedFileError(f"{name[:80]!r} has complex numbers")
         return Entry(tensor.shape, lambda: tensor.read(block(tensor.storage)))
 
-    return Contents(content, entry=entry, describe=summarize)
+    return Contents(content, entry=entry, describe=describe_content)
 
 
-def summarize(value):
+def describe_content(value):
     """A few words about what was saved."""
     if isinstance(value, dict):
         shown = ", ".join(
