@@ -111,7 +111,7 @@ class PackagedWeights(Checkpoint):
     @property
     def se(self) -> bool:
         """Whether the file's network has SE blocks."""
-        return read_metadata(self.path)["spec"]["se"] is not None
+        return read_packaged(self.path)["spec"]["se"] is not None
 
     @property
     def path(self) -> Path:
