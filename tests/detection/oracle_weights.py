@@ -98,7 +98,7 @@ def make_detector():
     backbone = keras_senet.SEResNet18.variant(spec)(
         include_top=False, input_shape=(None, None, 3), weights=None
     )
-    found = SPEC(backbone, "abcde")
+    found = SPEC(backbone, list("abcde"))
     arrays = make_weights(shapes_of_detector())
     entries = {
         name: Entry(array.shape, lambda array=array: array.astype("float32"))
