@@ -16,7 +16,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 parsing = False  # whether a command line is being read: `import keras_senet` is then without Keras
 

@@ -1,7 +1,7 @@
 """How much the canvas of an image changes what a detector finds: the squeeze of SE blocks averages
 over the border, too.
 
-`python benchmarks/canvas.py DETECTOR.safetensors ...`, detectors of "scenes" as `Detector.save` or
+`python -m benchmarks.canvas DETECTOR.safetensors ...`, detectors of "scenes" as `Detector.save` or
 a training run writes them; `--images` says how many test images. Each is detected on its own canvas
 (sides rounded up to 32), on one that is 50% wider, and on a square one of the spec's longest side;
 with SE blocks also with a squeeze over the image alone ("valid"), which the detectors were not

@@ -1,33 +1,21 @@
 """Faster R-CNN on ResNet-50 at 512x512: one training step of two images (forward, backward,
 update), one detection, and their parts: keras_senet over torchvision's `fasterrcnn_resnet50_fpn`.
 
-`python benchmarks/detection.py`, or with `--mode`, `--rounds`, `--threads`. float32, the same
-weights and photographs on both sides; the stem, stage 2 and batch normalisation are frozen, as in
-torchvision's training from ImageNet weights; SGD with momentum 0.9 and a weight decay of 1e-4. The
-sides are processes that take turns; ours is a `tf.function` as the Trainer's, torchvision's is
-eager, in channels_last and in its default layout. Besides the time it prints that of the CPU, which
-says more where the machine has other work, and the peak of memory. Settings of the environment as
-in benchmarks/train_step.py.
+float32, the same weights and photographs on both sides; the stem, stage 2 and batch normalisation
+are frozen, as in torchvision's training from ImageNet weights; SGD with momentum 0.9 and a weight
+decay of 1e-4. Ours is a `tf.function` as the Trainer's, torchvision's is eager, in channels_last
+and in its default layout.
 
 Needs the extra `peers` and torchvision with its compiled operators (a CPU build of both): its
 Python stand-ins for suppression and RoIAlign would be no fair peer.
 """
 
-import argparse
-import importlib
-import os
-import statistics
-import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import numpy as np
-from ratio import take_turns
-from sides import Side, serve
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "tests" / "detection"))
+from benchmarks.side import ROOT, make_once
 
 SIZE, BATCH = 512, 2
 RATE = 1e-4
@@ -35,7 +23,6 @@ FROZEN = ("stem", "stage2")
 # Boxes of a few sides in each image, and their labels in torchvision
 BOXES = [(40, 60, 200, 300), (250, 100, 500, 420), (300, 20, 360, 90), (10, 350, 90, 500)]
 LABELS = [1, 3, 18, 44]
-MODES = {"training": "a training step", "detection": "a detection", "network": "the maps only"}
 
 
 def photographs():
@@ -101,12 +88,16 @@ def prepare_keras(mode, threads, weights, layout):
 
     from keras_senet.detection import Sampling, Truths, load_torchvision, losses
     from keras_senet.detection.canvas import prepare
+    from keras_senet.graphs import flat_layers
     from keras_senet.weights.names import own_name
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
     tf.config.threading.set_inter_op_parallelism_threads(threads)
     detector = load_torchvision(weights)
     detector.spec = replace(detector.spec, short=SIZE, long=SIZE)
+    for layer in flat_layers(detector.backbone):
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.trainable = False
     images = photographs()
     if mode == "detection":
         return lambda: len(next(detector.detect(images[:1])).scores)
@@ -142,11 +133,12 @@ def prepare_keras(mode, threads, weights, layout):
         values = [variable.value for variable in variables]
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(values)
-            parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=False)
+            parts = losses(detector, images, sizes, truths, Sampling(), seeds, training=True)
             loss = tf.add_n(list(parts.values())) / BATCH
         gradients = tape.gradient(loss, values)
-        decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
-        optimizer.apply(decayed, variables)
+        with tf.control_dependencies([tf.group(*gradients)]):
+            decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
+            optimizer.apply(decayed, variables)
         return loss
 
     seeds = iter(range(10**9))
@@ -156,6 +148,8 @@ def prepare_keras(mode, threads, weights, layout):
 def write_weights(path):
     """Weights that detect something, in torchvision's format."""
     import torch
+
+    sys.path[:0] = [str(ROOT / "tests" / "detection")]
     from oracle_weights import make_weights
     from torchvision.models.detection import fasterrcnn_resnet50_fpn
 
@@ -170,81 +164,16 @@ def write_weights(path):
     torch.save({name: torch.tensor(array).float() for name, array in arrays.items()}, path)
 
 
-# side                          what it imports  what makes its function  layout
-SIDES = {
-    "keras_senet": ("keras_senet", prepare_keras, ""),
-    "torchvision, channels_last": ("torchvision", prepare_torch, "channels_last"),
-    "torchvision": ("torchvision", prepare_torch, "contiguous_format"),
-}
+def prepare(folder, threads, side, mode):
+    """A function that trains one step ("training"), detects ("detection"), or computes the maps
+    only ("network"). `side` is "keras_senet", or a memory format of torch for torchvision.
+    """
+    weights = Path(folder, "fasterrcnn_resnet50_fpn.pth")
+    make_once(weights, ".detection:write_weights", weights)
+    if side == "keras_senet":
+        return prepare_keras(mode, threads, weights, side)
+    import torchvision
 
-
-def run_side(name, mode, threads, weights):
-    """What a side's process does: it returns the CPU seconds of each call."""
-    module, prepare, layout = SIDES[name]
-
-    def load():
-        library = importlib.import_module(module)
-        if module == "torchvision" and not library.extension._has_ops():
-            raise SystemExit("torchvision's compiled operators are missing: install a CPU build")
-
-    def make():
-        function = prepare(mode, int(threads), weights, layout)
-
-        def timed():
-            start = time.process_time()
-            function()
-            return time.process_time() - start
-
-        return timed
-
-    serve(load, make)
-
-
-def compare(mode, options, weights):
-    """Prints a row for each side, and the ratios of ours to it."""
-    names = [name for name in SIDES if name in options.side]
-    sides = [Side(__file__, name, mode, options.threads, weights) for name in names]
-    spent = {name: [] for name in names}
-    calls = [
-        lambda side=side, taken=spent[name]: taken.append(side())
-        for name, side in zip(names, sides, strict=True)
-    ]
-    times = take_turns(calls, options.rounds, warm_up=options.warm_up)
-    onednn = os.environ.get("TF_ENABLE_ONEDNN_OPTS", "default")
-    print(f"{MODES[mode]}, {options.threads} threads, oneDNN {onednn}, {options.rounds} rounds")
-    print("| side | ms, median | least | CPU ms, least | MiB at most | after imports |")
-    first = None
-    for name, side, taken in zip(names, sides, times, strict=True):
-        wall, least = statistics.median(taken), min(taken)
-        row = np.array([wall, least, min(spent[name][options.warm_up :]), *side.finish()])
-        first = row if first is None else first
-        cells = [f"{value:.0f}" for value in row * [1000, 1000, 1000, 1, 1]]
-        ratios = ", ".join(f"{ratio:.2f}" for ratio in first / row)
-        print(f"| {name} | {' | '.join(cells)} | ratios {ratios}", flush=True)
-
-
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--mode", choices=MODES, nargs="+", default=list(MODES))
-    parser.add_argument("--side", choices=SIDES, nargs="+", default=list(SIDES))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warm-up", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=os.cpu_count())
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        weights = Path(folder) / "fasterrcnn_resnet50_fpn.pth"
-        # In a process of its own: the sides would begin with the peak of this one's memory.
-        subprocess.run([sys.executable, __file__, "--weights", str(weights)], check=True)
-        for mode in options.mode:
-            compare(mode, options, weights)
-
-
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--child"]:
-        run_side(*sys.argv[2:])
-    elif sys.argv[1:2] == ["--weights"]:
-        write_weights(sys.argv[2])
-    else:
-        main()
+    if not torchvision.extension._has_ops():
+        raise ImportError("torchvision's compiled operators are missing: install a CPU build")
+    return prepare_torch(mode, threads, weights, side)

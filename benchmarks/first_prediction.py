@@ -1,32 +1,46 @@
-"""A first `keras-senet predict` of one photograph over `import keras` and building the network.
-
-    python benchmarks/first_prediction.py [--network SEResNet50] [--rounds 5]
-
-Each side is a new process. CPU time and wall time are given, each as the least of rounds in turn.
+"""A first prediction by a new process: importing, building the network or opening a file, and one
+photograph or one image.
 """
 
-import argparse
-import os
-import subprocess
+import json
 import sys
-import tempfile
-import time
 from pathlib import Path
 
+from benchmarks.side import make_once, run_measured
+
+PREDICT = [sys.executable, "-m", "keras_senet_cli", "predict", "{folder}/photo.jpg"]
+KERAS = """
 import numpy as np
+model = {make}(weights=None, input_shape=({size}, {size}, 3))
+print(model(np.zeros((1, {size}, {size}, 3), "float32")).shape)
+"""
+TORCH = """
+from benchmarks.torch_networks import create, torch
+with torch.inference_mode():
+    print(create({name!r}).eval()(torch.zeros(1, 3, {size}, {size})).shape)
+"""
+# what            the command of a new process
+COMMANDS = {
+    "build": [sys.executable, "-c", "import keras, keras_senet; keras_senet.{name}(weights=None)"],
+    "keras_senet": [sys.executable, "-c", "import keras_senet" + KERAS],
+    "keras.applications": [sys.executable, "-c", "import keras" + KERAS],
+    "timm": [sys.executable, "-c", TORCH],
+    "--workdir": [*PREDICT, "--workdir", "{folder}/run"],
+    ".weights.h5": [*PREDICT, "--model", "{folder}/run/model.weights.h5"],
+    ".onnx": [*PREDICT, "--model", "{folder}/model.onnx"],
+    ".tflite": [*PREDICT, "--model", "{folder}/model.tflite"],
+}
 
-BUILD = "import keras, keras_senet; keras_senet.{}(weights=None)"
 
-
-def prepare(folder, network):
-    """The commands by their names; a work directory, an exported file and a photograph are made."""
-    import json
-
+def write_files(folder, network):
+    """A work directory, exported files and a photograph."""
+    import numpy as np
     import tensorflow as tf
 
     import keras_senet
     from keras_senet import export
 
+    folder = Path(folder)
     model = getattr(keras_senet, network)(weights=None)
     run = folder / "run"
     run.mkdir()
@@ -40,48 +54,14 @@ def prepare(folder, network):
     export.to_onnx(model, folder / "model.onnx", **names)
     export.to_tflite(model, folder / "model.tflite", **names)
     pixels = np.random.default_rng(0).integers(0, 256, (600, 800, 3), "uint8")
-    photo = folder / "photo.jpg"
-    tf.io.write_file(str(photo), tf.io.encode_jpeg(pixels))
-    predict = [sys.executable, "-m", "keras_senet_cli", "predict", str(photo)]
-    return {
-        "import keras and build": [sys.executable, "-c", BUILD.format(network)],
-        "predict --workdir": [*predict, "--workdir", str(run)],
-        "predict --model .weights.h5": [*predict, "--model", str(run / "model.weights.h5")],
-        "predict --model .onnx": [*predict, "--model", str(folder / "model.onnx")],
-        "predict --model .tflite": [*predict, "--model", str(folder / "model.tflite")],
-    }
+    tf.io.write_file(str(folder / "photo.jpg"), tf.io.encode_jpeg(pixels))
 
 
-def take(command):
-    """(CPU seconds, wall seconds) of a process."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
-    _, status, usage = os.wait4(process.pid, 0)
-    wall = time.perf_counter() - start
-    if status:
-        raise SystemExit(process.stderr.read().decode())
-    process.stderr.close()
-    return usage.ru_utime + usage.ru_stime, wall
+def prepare(folder, threads, command, name, size):
+    """A function that runs the command."""
+    if any("{folder}" in word for word in COMMANDS[command]):
+        make_once(Path(folder, "photo.jpg"), ".first_prediction:write_files", folder, name)
+    make = f"{command}.{name}"
+    words = [w.format(folder=folder, name=name, size=size, make=make) for w in COMMANDS[command]]
 
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--network", default="SEResNet50")
-    parser.add_argument("--rounds", type=int, default=5)
-    options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        commands = prepare(Path(folder), options.network)
-        times = {name: [] for name in commands}
-        for _ in range(options.rounds + 1):
-            for name, command in commands.items():
-                times[name].append(take(command))
-    base = None
-    for name, taken in times.items():
-        cpu, wall = map(min, zip(*taken[1:], strict=True))  # the first fills the disk's cache
-        base = base or (cpu, wall)
-        ratio = f"{cpu / base[0]:.2f} {wall / base[1]:.2f}"
-        print(f"{name:28} CPU {cpu:6.2f} s, wall {wall:6.2f} s, ratios {ratio}")
-
-
-if __name__ == "__main__":
-    main()
+    return lambda: run_measured(words)

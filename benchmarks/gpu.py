@@ -1,24 +1,18 @@
-"""Training and inference on one GPU in bfloat16: keras_senet on JAX beside timm in PyTorch, eager
-and compiled, and the plain network beside the one with SE blocks.
+"""Training and inference on one GPU in bfloat16: keras_senet on JAX, timm in PyTorch.
 
-    python benchmarks/gpu.py [--network SEResNet50] [--peer seresnet50] [--batch 256] [--size 224]
-
-Images and labels are on the device, and the clock stops when the device has finished. Each side is
-a process of its own; they take turns.
+Images and labels are on the device, and the clock stops when the device has finished.
 """
 
-import argparse
 import functools
 from dataclasses import replace
 
-from ratio import measure
-from sides import Side, serve
+from benchmarks.side import repeat
 
 STEPS = 8
 CLASSES = 1000
 
 
-def prepare_ours(name, batch, size, is_plain, training):
+def prepare_ours(folder, threads, name, mode, batch, size, plain=False):
     import jax
     import jax.numpy as jnp
     import keras
@@ -27,7 +21,7 @@ def prepare_ours(name, batch, size, is_plain, training):
 
     keras.mixed_precision.set_global_policy("mixed_bfloat16")
     make = getattr(keras_senet, name)
-    if is_plain:
+    if plain:
         make = make.variant(replace(make.spec, se=None))
     model = make(weights=None, input_shape=(size, size, 3), classifier_activation=None)
     images = jax.random.normal(jax.random.key(0), (batch, size, size, 3), jnp.bfloat16)
@@ -36,9 +30,9 @@ def prepare_ours(name, batch, size, is_plain, training):
         [v.value for v in model.trainable_variables],
         [v.value for v in model.non_trainable_variables],
     )
-    if not training:
+    if mode == "inference":
         predict = jax.jit(lambda *state: model.stateless_call(*state, images, training=False)[0])
-        return _repeat(lambda: predict(*state), jax.block_until_ready)
+        return repeat(STEPS, lambda: predict(*state), jax.block_until_ready)
     optimizer = keras.optimizers.SGD(0.1, momentum=0.9)
     optimizer.build(model.trainable_variables)
 
@@ -63,17 +57,16 @@ def prepare_ours(name, batch, size, is_plain, training):
         state = step(*state)
         return state
 
-    return _repeat(train, jax.block_until_ready)
+    return repeat(STEPS, train, jax.block_until_ready)
 
 
-def prepare_peer(name, batch, size, is_compiled, training):
-    import timm
-    import torch
+def prepare_peer(folder, threads, name, mode, batch, size, compiled=False):
+    from benchmarks.torch_networks import timm, torch
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.backends.cudnn.benchmark = True
     torch.set_float32_matmul_precision("high")
-    model = timm.create_model(name, num_classes=CLASSES).train(training)
+    model = timm.create_model(name, num_classes=CLASSES).train(mode == "training")
     model = model.to(device, memory_format=torch.channels_last)
     images = torch.randn(batch, 3, size, size, device=device, dtype=torch.bfloat16)
     images = images.to(memory_format=torch.channels_last)
@@ -84,7 +77,7 @@ def prepare_peer(name, batch, size, is_compiled, training):
         with torch.autocast(device, torch.bfloat16):
             return model(images)
 
-    forward = torch.compile(forward) if is_compiled else forward
+    forward = torch.compile(forward) if compiled else forward
     compute_loss = torch.nn.CrossEntropyLoss()
 
     def train():
@@ -100,52 +93,4 @@ def prepare_peer(name, batch, size, is_compiled, training):
         with torch.inference_mode():
             forward()
 
-    return _repeat(train if training else predict, wait)
-
-
-def _repeat(run, wait):
-    """Runs it `STEPS` times, and waits for the device."""
-
-    def repeat():
-        for _ in range(STEPS):
-            result = run()
-        wait(result)
-        return 0
-
-    return repeat
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--network", default="SEResNet50")
-    parser.add_argument("--peer", default="seresnet50", help="the network's name in timm")
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--size", type=int, default=224)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--child", nargs=2, metavar=("SIDE", "MODE"), help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    own = options.network, options.batch, options.size
-    peer = options.peer, options.batch, options.size
-    sides = {
-        "keras_senet": (prepare_ours, *own, False),
-        "plain": (prepare_ours, *own, True),
-        "timm": (prepare_peer, *peer, False),
-        "compiled": (prepare_peer, *peer, True),
-    }
-    if options.child:
-        name, mode = options.child
-        prepare, *arguments = sides[name]
-        serve(lambda: None, lambda: prepare(*arguments, mode == "training"))
-        return
-    environment = {"KERAS_BACKEND": "jax", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
-    given = [f"--{name}={getattr(options, name)}" for name in ("network", "peer", "batch", "size")]
-    for mode in ("training", "inference"):
-        runs = {n: Side(__file__, n, mode, *given, environment=environment) for n in sides}
-        print(f"{mode}, {STEPS} times {options.batch} images of {options.size}x{options.size}")
-        measure(list(runs), list(runs.values()), options.rounds, STEPS * options.batch)
-        for side in runs.values():
-            side.finish()
-
-
-if __name__ == "__main__":
-    main()
+    return repeat(STEPS, train if mode == "training" else predict, wait)

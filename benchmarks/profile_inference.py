@@ -1,7 +1,7 @@
 """Where the time of one image goes: each kind of operation in TensorFlow's graph, with count and
 time.
 
-`python benchmarks/profile_inference.py SEResNet20`, also with `--threads`. The time of an operation
+`python -m benchmarks.profile_inference SEResNet20`, also with `--threads`. The time of an operation
 is the least of its calls; what the call takes beyond all of them is TensorFlow's work between
 operations.
 """

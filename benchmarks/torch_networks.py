@@ -54,3 +54,32 @@ def se_resnet20():
 def create(name):
     """`se_resnet20`, or a network of timm."""
     return se_resnet20() if name == "se_resnet20" else timm.create_model(name)
+
+
+def prepare(
+    folder, threads, name, mode, batch, size, depth=None, layout="channels_last", compiled=False
+):
+    """A function that trains one step or infers once, as `benchmarks.networks.prepare`; eager, or
+    by `torch.compile`, which needs a C++ compiler.
+    """
+    torch.set_num_threads(threads)
+    memory_format = {"memory_format": getattr(torch, layout)}
+    model = create(name.format(depth)).to(**memory_format).train(mode == "training")
+    run = torch.compile(model, dynamic=False) if compiled else model
+    images = torch.randn(batch, 3, size, size).to(**memory_format)
+
+    @torch.inference_mode()
+    def infer():
+        return run(images)[0, 0].item()
+
+    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9, weight_decay=1e-4)
+    labels = torch.arange(batch) % 10
+
+    def train():
+        optimizer.zero_grad()
+        loss = torch.nn.functional.cross_entropy(run(images), labels)
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return {"inference": infer, "training": train}[mode]

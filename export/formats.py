@@ -149,8 +149,7 @@ def export_model(
         options: a `SavedModel`, `TFLite` or `ONNX`.
         common: the other arguments; None is `Common()`.
 
-    Raises:
-        As `to_saved_model`, `to_tflite` and `to_onnx` do.
+    Raises what `to_saved_model`, `to_tflite` and `to_onnx` raise.
     """
     common = common or Common()
     options.check_installed()

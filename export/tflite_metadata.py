@@ -177,8 +177,7 @@ def read_preprocessing(content: bytes) -> Preprocessing | None:
     In a file of an earlier version, which says how its graph normalises images and not how they
     are cropped, this is by default.
 
-    Raises:
-        As `read_metadata` does.
+    Raises what `read_metadata` raises.
     """
     with parsing():
         images, _ = read_ends(content)

@@ -5,7 +5,7 @@ built, and Keras is not imported. A test compares the table with the built netwo
 import csv
 from functools import cache
 from importlib.resources import files
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class NetworkRow(NamedTuple):
@@ -20,9 +20,15 @@ class NetworkRow(NamedTuple):
     parameters           trainable ones
     multiply_adds        of one image of this size, by convolutions and dense layers
     with_rescaling       the same, and one for each element that SE blocks rescale
-    plain_multiply_adds  the same without SE blocks
+    plain_multiply_adds  multiply-adds without SE blocks
+    plain_parameters     the same of the trainable parameters
     paper_plain, paper   GFLOPs of the authors' re-implementation without and with SE blocks, Tables
                          2 and 3, or None (SE-Inception-ResNet-v2's is a variant that is not public)
+    paper_plain_top1_error, paper_plain_top5_error, paper_top1_error, paper_top5_error
+                         in percent, as the paper prints them, or None: on ImageNet by one crop of
+                         the input size, of the authors' re-implementation without SE blocks and of
+                         the network (Tables 2 and 3; SENet-154: Table 8); on CIFAR-10, or CIFAR-100
+                         for 100 classes, of the original and of the network (Tables 4 and 5)
     """
 
     name: str
@@ -34,8 +40,13 @@ class NetworkRow(NamedTuple):
     multiply_adds: int
     with_rescaling: int
     plain_multiply_adds: int
+    plain_parameters: int
     paper_plain: float | None
     paper: float | None
+    paper_plain_top1_error: float | None
+    paper_plain_top5_error: float | None
+    paper_top1_error: float | None
+    paper_top5_error: float | None
 
 
 @cache
@@ -46,11 +57,17 @@ def read_table() -> dict[str, NetworkRow]:
 
 
 def _read(row: dict[str, str]) -> NetworkRow:
-    name, size, classes, stages, numbers, *counts = row.values()
-    plain, paper = (float(text) if text else None for text in counts[-2:])
-    stage_numbers = tuple(map(int, numbers.split()))
-    before = int(size), int(classes), int(stages), stage_numbers
-    return NetworkRow(name, *before, *map(int, counts[:-2]), plain, paper)
+    return NetworkRow(**{field: _read_cell(field, text) for field, text in row.items()})
+
+
+def _read_cell(field: str, text: str) -> Any:
+    if field == "name":
+        return text
+    if field == "stage_numbers":
+        return tuple(map(int, text.split()))
+    if field.startswith("paper"):
+        return float(text) if text else None
+    return int(text)
 
 
 def find_row(name: str) -> NetworkRow:

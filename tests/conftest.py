@@ -3,11 +3,15 @@
 import gc
 import os
 import sys
+import threading
 import time
 
 # TensorFlow takes oneDNN by itself on some CPUs alone, and channels_first needs it; must be said
 # before it is imported.
 os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # Each worker has a core: with more threads they would only wait for each other.
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
 if os.environ.get("KERAS_BACKEND") == "jax":
     # Little networks take JAX longer to compile than to run.
     fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
@@ -15,6 +19,7 @@ if os.environ.get("KERAS_BACKEND") == "jax":
 
 import keras
 import pytest
+from keras.src.backend.common import global_state
 
 if keras.backend.backend() == "tensorflow":
     import tensorflow as tf
@@ -40,13 +45,13 @@ def pytest_collection_finish():
 
 
 def collect_garbage(every):
-    """Tests leave networks, but a collection takes up to 1 s: one after `every` seconds of this
-    process' time.
+    """Tests leave networks and what TensorFlow keeps of them, but a collection takes up to 1 s: one
+    after `every` seconds of this process' time.
     """
     last = time.process_time()
     while True:
         if time.process_time() - last > every:
-            gc.collect()
+            keras.backend.clear_session()
             last = time.process_time()
         yield
 
@@ -59,7 +64,10 @@ def keras_defaults():
     yield
     keras.config.set_image_data_format("channels_last")
     keras.config.set_dtype_policy("float32")
-    keras.backend.clear_session(free_memory=False)
+    # As `clear_session`, which makes TensorFlow forget its kernels and optimized graphs, too: after
+    # it the next call of a network that tests share takes up to 1 s.
+    global_state.GLOBAL_STATE_TRACKER = threading.local()
+    global_state.GLOBAL_SETTINGS_TRACKER = threading.local()
     next(garbage)
 
 

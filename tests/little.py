@@ -5,6 +5,7 @@ As a program it is `keras-senet` with them, for runs in separate processes: `pyt
 train ...`.
 """
 
+import contextlib
 import shutil
 import sys
 
@@ -16,11 +17,13 @@ from keras_senet.models.resnet import SmallResNet
 from keras_senet.training import Recipe, Trainer
 from keras_senet.training.progress import Progress
 
-NETWORK, DEEPER = (
+# Of one, two and three stages, of one unit each: the first is what is trained, as a step of it is
+# traced in half the time.
+NETWORK, TWO_STAGES, DEEPER = (
     keras_senet.application(
         SmallResNet((1,) * stages), name="tiny", input_size=8, min_size=8, classes=10
     )
-    for stages in (2, 3)
+    for stages in (1, 2, 3)
 )
 
 
@@ -44,11 +47,30 @@ def digits(split):
     return data.Dataset(images, np.arange(count) % 10, tuple("0123456789"))
 
 
-def put_in_place(set_item=dict.__setitem__, set_attribute=setattr):
-    """Puts both there, by pytest's `monkeypatch` or for good."""
+def put_in_place(set_item=dict.__setitem__, set_attribute=setattr, network=None):
+    """Puts both there, by pytest's `monkeypatch` or for good; or another network."""
     get = models.get
     set_item(data.DATASETS, "digits", digits)
-    set_attribute(models, "get", lambda name: NETWORK if name == "SEResNet20" else get(name))
+    set_attribute(
+        models, "get", lambda name: network or NETWORK if name == "SEResNet20" else get(name)
+    )
+
+
+@contextlib.contextmanager
+def graphs_as_traced():
+    """Within, TensorFlow runs graphs without optimizing them first, which takes a fifth of a short
+    run: what is equal to the last bit must be trained within, or must not.
+    """
+    tensorflow = sys.modules.get("tensorflow")
+    if tensorflow is None:
+        yield
+        return
+    set_options = tensorflow.config.optimizer.set_experimental_options
+    set_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        set_options({"disable_meta_optimizer": False})
 
 
 def train(workdir, recipe=RECIPE, **options):

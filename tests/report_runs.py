@@ -45,7 +45,7 @@ def leave(folder, model=None, rows=(), **fields):
     return folder
 
 
-def network(constructor=little.NETWORK, **options):
+def network(constructor=little.TWO_STAGES, **options):
     """A network whose outputs differ from image to image."""
     keras.utils.set_random_seed(0)
     model = constructor(weights=None, **options)

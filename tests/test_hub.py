@@ -99,7 +99,7 @@ keras_senet.save_weights(keras_senet.SEResNet20(weights="hf://me/net", classes=7
 
 
 def test_published_and_loaded_again(hub, tmp_path):
-    """Over 5 s: four of SE-ResNet-20 here, and a process that imports TensorFlow."""
+    """Over 5 s on a slow machine: four of SE-ResNet-20."""
     assert push(hub, tmp_path / "one") == f"{hub}/me/net"
     assert Hub.files.keys() == {"me/net/model.safetensors", "me/net/README.md"}
     front = yaml.safe_load(Hub.files["me/net/README.md"].decode().split("---")[1])
@@ -108,7 +108,15 @@ def test_published_and_loaded_again(hub, tmp_path):
         assert_equal(load(hub, tmp_path / "two", **more), network(3))
     push(hub, tmp_path / "one", seed=4)
     assert_equal(load(hub, tmp_path / "two"), network(4))
-    assert_equal(load(UNREACHABLE, tmp_path / "two"), network(4))
+    for more in ({}, {"HF_HUB_OFFLINE": "1"}):
+        assert_equal(load(UNREACHABLE, tmp_path / "two", **more), network(4))
+
+
+@pytest.mark.slow
+def test_loaded_offline_in_a_process_of_its_own(hub, tmp_path):
+    """Over 5 s: it imports TensorFlow. The same in the tests' own process is above."""
+    push(hub, tmp_path / "one", seed=4)
+    load(hub, tmp_path / "two")
     environment = os.environ | settings(UNREACHABLE, tmp_path / "two", HF_HUB_OFFLINE="1")
     command = [sys.executable, "-c", LOAD, str(tmp_path / "a.weights.h5")]
     process = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)

@@ -5,8 +5,6 @@ import inspect
 import itertools
 import math
 import os
-import subprocess
-import sys
 
 import keras
 import numpy as np
@@ -37,20 +35,30 @@ EXECUTIONS = {
 }
 
 
-def each_way(dtypes=tuple(TOLERANCE), compiled=("float64", "float32", "float16", "mixed_bfloat16")):
-    """Eagerly all. Graphs are traced and XLA compiles for long: slow tests there are the dtypes
-    that have another one's computations or variables, and channels first by XLA, but for float32.
+def each_way(
+    argument,
+    values,
+    dtypes=tuple(TOLERANCE),
+    compiled=("float32", "float16", "float64", "mixed_bfloat16"),
+):
+    """Eagerly all. Graphs are traced and XLA compiles for long: of their dtypes, layouts and values
+    those on a diagonal, which has each of the three; the others are slow tests.
     """
     params = []
-    for data_format, dtype, execution in itertools.product(LAYOUTS, dtypes, EXECUTIONS):
-        is_first = data_format == "channels_first"
-        slow = execution != "eager" and dtype not in compiled
-        slow |= execution == "xla" and is_first and dtype != "float32"
-        marks = [NEEDS_ONEDNN] if is_first else []
-        marks += [pytest.mark.slow] if slow else []
-        name = f"{dtype}-{execution}-{data_format}"
-        params.append(pytest.param(dtype, execution, data_format, marks=marks, id=name))
-    return pytest.mark.parametrize(("dtype", "execution", "data_format"), params)
+    for number, value in enumerate(values):
+        diagonal = {
+            ("graph", compiled[number % len(compiled)], LAYOUTS[number % 2]),
+            ("graph", compiled[(number + 1) % len(compiled)], LAYOUTS[(number + 1) % 2]),
+            ("xla", compiled[(number + 2) % len(compiled)], "channels_last"),
+            *([("xla", "float32", "channels_first")] if number == 0 else []),
+        }
+        for data_format, dtype, execution in itertools.product(LAYOUTS, dtypes, EXECUTIONS):
+            marks = [NEEDS_ONEDNN] if data_format == "channels_first" else []
+            if execution != "eager" and (execution, dtype, data_format) not in diagonal:
+                marks.append(pytest.mark.slow)
+            name = f"{value}-{dtype}-{execution}-{data_format}"
+            params.append(pytest.param(value, dtype, execution, data_format, marks=marks, id=name))
+    return pytest.mark.parametrize((argument, "dtype", "execution", "data_format"), params)
 
 
 def relative_error(values, reference):
@@ -84,14 +92,11 @@ def shaped(data_format, n, size, channels):
     )
 
 
-CONVOLUTIONS = pytest.mark.parametrize(
-    "options", [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2}], ids=str
-)
+CONVOLUTIONS = [{}, {"strides": 2, "padding": "same"}, {"dilation_rate": 2}]
 GROUPED = {"filters": 12, "kernel_size": 3, "groups": 4}
 
 
-@each_way(compiled=("float32", "float16"))
-@CONVOLUTIONS
+@each_way("options", CONVOLUTIONS, compiled=("float32", "float16"))
 def test_grouped_convolution_is_a_convolution_of_each_group(dtype, data_format, options, execution):
     ours = GroupedConv2D(**GROUPED, data_format=data_format, dtype=dtype, **options)
     images = random(*shaped(data_format, 2, 9, 8), dtype=ours.compute_dtype)
@@ -138,7 +143,7 @@ def convolve(layer, images, kernel):
     )
 
 
-@CONVOLUTIONS
+@pytest.mark.parametrize("options", CONVOLUTIONS, ids=str)
 def test_grouped_convolution_has_keras_numbers(options):
     """Takes long, as Keras compiles its own: one dtype and layout."""
     images = random(2, 9, 9, 8)
@@ -153,8 +158,7 @@ def test_grouped_convolution_has_keras_numbers(options):
         assert relative_error(value, expected) <= TOLERANCE["float32"]
 
 
-@each_way()
-@pytest.mark.parametrize("mode", ["training", "inference", "frozen"])
+@each_way("mode", ["training", "inference", "frozen"])
 def test_batch_normalization_has_keras_numbers(dtype, data_format, mode, execution):
     axis = -1 if data_format == "channels_last" else 1
     arguments = {"axis": axis, "momentum": 0.9, "epsilon": 1e-5, "dtype": dtype}
@@ -172,6 +176,8 @@ def test_batch_normalization_has_keras_numbers(dtype, data_format, mode, executi
         step(ours, images, seed_gradient, execution, training=training), reference, strict=True
     ):
         assert relative_error(value, expected) <= TOLERANCE[dtype]
+    if mode == "inference":  # not recorded, it is another operation
+        assert relative_error(tf.cast(ours(images), "float32"), reference[0]) <= TOLERANCE[dtype]
     for value, expected in zip(ours.get_weights(), theirs.get_weights(), strict=True):
         assert relative_error(value, expected) <= TOLERANCE[dtype]
 
@@ -267,8 +273,12 @@ class Gated:
         return self.gate(x, training=self.lean)
 
 
-@each_way(("float32", "float16", "mixed_bfloat16"), compiled=("float32", "mixed_bfloat16"))
-@pytest.mark.parametrize("before", ["nothing", "batch statistics", "frozen statistics"])
+@each_way(
+    "before",
+    ["nothing", "batch statistics", "frozen statistics"],
+    dtypes=("float32", "float16", "mixed_bfloat16"),
+    compiled=("float32", "mixed_bfloat16"),
+)
 def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(
     before, dtype, data_format, execution
 ):
@@ -290,6 +300,24 @@ def test_squeeze_excite_trains_by_the_gradients_that_tensorflow_derives(
         assert relative_error(mine, theirs) < 10 * TOLERANCE[dtype]
 
 
+def read_backwards(function, shape, kind):
+    """The names of the operations in the gradients of a function that read a tensor that operations
+    of this kind output, but for its shape.
+    """
+    graph = tf.function(function).get_concrete_function(tf.TensorSpec(shape)).graph
+    same = {out.name for op in graph.get_operations() if op.type == kind for out in op.outputs[:1]}
+    assert same
+    for op in graph.get_operations():  # and what is no more than another name for it
+        if op.type in ("Identity", "IdentityN"):
+            same |= {
+                out.name for x, out in zip(op.inputs, op.outputs, strict=True) if x.name in same
+            }
+    readers = [op for op in graph.get_operations() if any(x.name in same for x in op.inputs)]
+    return [
+        op.name for op in readers if op.name.startswith("gradient_tape/") and "Shape" not in op.type
+    ]
+
+
 def test_training_does_not_keep_what_an_se_block_scales():
     """A gradient that read the output of batch normalisation would keep a fifth of SE-ResNet-50's
     activations.
@@ -298,26 +326,33 @@ def test_training_does_not_keep_what_an_se_block_scales():
     x = keras.layers.Conv2D(16, 1, use_bias=False)(images)
     model = keras.Model(images, SqueezeExcite(4)(BatchNormalization()(x)))
 
-    @tf.function
     def gradients(images):
         with tf.GradientTape() as tape:
             loss = tf.reduce_sum(model(images, training=True) ** 2)
         return tape.gradient(loss, [v.value for v in model.trainable_variables])
 
-    graph = gradients.get_concrete_function(tf.TensorSpec((2, 8, 8, 4))).graph
-    (normalized,) = (
-        op.outputs[0] for op in graph.get_operations() if op.type == "FusedBatchNormV3"
-    )
-    same = {normalized.ref()}  # and what is no more than another name for it
-    for op in graph.get_operations():
-        if op.type in ("Identity", "IdentityN"):
-            same |= {
-                out.ref() for x, out in zip(op.inputs, op.outputs, strict=True) if x.ref() in same
-            }
-    readers = [op for op in graph.get_operations() if any(x.ref() in same for x in op.inputs)]
-    assert not [
-        op.name for op in readers if op.name.startswith("gradient_tape/") and "Shape" not in op.type
-    ]
+    assert not read_backwards(gradients, (2, 8, 8, 4), "FusedBatchNormV3")
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_training_does_not_keep_what_frozen_batch_normalization_reads(training):
+    """A third of the activations of a detector on ResNet-50, whose statistics are frozen."""
+    images = keras.Input((8, 8, 4))
+    x = keras.layers.Conv2D(16, 3, use_bias=False)(images)
+    norm, last = BatchNormalization(), keras.layers.Conv2D(4, 1, use_bias=False)
+    model = keras.Model(images, last(keras.layers.ReLU()(norm(x))))
+    norm.trainable = False
+    kernels = [v.value for v in model.trainable_variables]
+
+    def gradients(images):
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(kernels)
+            loss = tf.reduce_sum(model(images, training=training))
+        return tape.gradient(loss, kernels)
+
+    assert len(kernels) == 2
+    assert not read_backwards(gradients, (2, 8, 8, 4), "Conv2D")
+    assert read_backwards(gradients, (2, 8, 8, 4), "Relu")  # the other kernel's needs that
 
 
 @pytest.mark.parametrize(
@@ -330,15 +365,18 @@ def test_squeeze_excite_width(channels, reduction, width):
     assert (layer.reduce.filters, layer.expand.filters) == (width, channels)
 
 
-@pytest.mark.parametrize("execution", EXECUTIONS)
-@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16", "float64"])
-@pytest.mark.parametrize("data_format", FORMATS)
-def test_squeeze_excite_survives_large_magnitudes(policy, data_format, execution):
+@each_way(
+    "size",
+    [56],
+    dtypes=("mixed_float16", "mixed_bfloat16", "float16", "float64"),
+    compiled=("mixed_float16", "float16", "mixed_bfloat16"),
+)
+def test_squeeze_excite_survives_large_magnitudes(size, dtype, data_format, execution):
     """Sums over 56 x 56 values of 6e4 leave float16's range; the gate must not."""
-    if policy == "float64" and (data_format == "channels_first" or execution != "eager"):
+    if dtype == "float64" and (data_format == "channels_first" or execution != "eager"):
         pytest.skip("TensorFlow has no channels_first float64 convolution on a CPU")
-    layer = SqueezeExcite(2, dtype=policy, data_format=data_format)
-    images = tf.cast(6e4 * tf.sign(random(*shaped(data_format, 2, 56, 8))), layer.compute_dtype)
+    layer = SqueezeExcite(2, dtype=dtype, data_format=data_format)
+    images = tf.cast(6e4 * tf.sign(random(*shaped(data_format, 2, size, 8))), layer.compute_dtype)
     layer.build(images.shape)
     output, *gradients = step(layer, images, 1e-3 * tf.ones_like(images), execution)
     assert layer(images).dtype == layer.compute_dtype
@@ -435,17 +473,11 @@ def test_saved_models_name_the_layers_so(name, config):
     assert (written["class_name"], written["registered_name"]) == (name, f"keras_senet>{name}")
 
 
-@pytest.mark.skipif(not ONEDNN, reason="is the run without oneDNN")
-def test_all_of_this_without_onednn():
-    """In a process of its own: takes 10 s. XLA's kernels are not oneDNN's in any case, a graph's
-    are those of eager execution, and a policy of mixed precision computes in a dtype that is among
-    the others."""
+def run_without_onednn():
+    """All of this in the process that test_launcher.py starts without oneDNN; pytest's exit status.
+    XLA's kernels are not oneDNN's in any case, a graph's are those of eager execution, and a policy
+    of mixed precision computes in a dtype that is among the others.
+    """
     kinds = "grouped or batch_normalization or (trains and statistics) or magnitudes"
     chosen = ("-k", f"({kinds}) and not xla and not graph and not mixed", __file__)
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", "-q", "-x", "-n", "0", "-p", "no:cacheprovider", *chosen],
-        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0"},
-        capture_output=True,
-        text=True,
-    )
-    assert run.returncode == 0, run.stdout[-4000:]
+    return pytest.main(["-q", "-x", "-n0", "-p", "no:cacheprovider", *chosen])

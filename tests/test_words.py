@@ -16,7 +16,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOTS = (
-    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "notebooks", "results", "benchmarks"),
+    *("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs", "notebooks", "results", "benchmarks"),
     *("keras_senet", "keras_senet_cli.py", "export"),
 )
 SUFFIXES = (".md", ".ipynb", ".py", ".js", ".html")

@@ -1,7 +1,8 @@
 """One small network a family, that every test of all families goes through."""
 
+from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 
@@ -16,6 +17,20 @@ from keras_senet.models.shake_shake import ShakeResNeXt, ShakeShakeResNet
 from keras_senet.models.shufflenet import ShuffleNet
 from keras_senet.models.units import Basic
 from keras_senet.models.vgg import VGG, dense_head
+
+
+@dataclass(frozen=True)
+class ShortMobileNet(MobileNet):
+    """One block a stage, two in one."""
+
+    widths: ClassVar = MobileNet.widths | {2: (128,), 3: (256,), 4: (512, 512), 5: (1024,)}
+
+
+@dataclass(frozen=True)
+class ShortShuffleNet(ShuffleNet):
+    """One unit a stage, two in one."""
+
+    units: ClassVar = (1, 2, 1)
 
 
 class Tiny(NamedTuple):
@@ -45,8 +60,8 @@ TINY = {
     "bn_inception": Tiny(BNInception(MODULES[:3]), 576, 64),
     "inception_resnet": Tiny(InceptionResNetV2((1, 1, 2)), 1536, 96),
     "vgg": Tiny(VGG((1, 1, 1, 1, 1)), 512, 32, partial(dense_head, width=64)),
-    "mobilenet": Tiny(MobileNet(width=0.25), 256),
-    "shufflenet": Tiny(ShuffleNet(width=0.5), 480),
+    "mobilenet": Tiny(ShortMobileNet(width=0.25), 256),
+    "shufflenet": Tiny(ShortShuffleNet(width=0.5), 480),
 }
 
 

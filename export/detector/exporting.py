@@ -32,8 +32,7 @@ def export_detector(
     """`export_model` of a detector: on `Common.images`, paths or arrays of any size, the file must
     find what `detect` finds.
 
-    Raises:
-        As `to_saved_model`, `to_tflite` and `to_onnx` do.
+    Raises what `to_saved_model`, `to_tflite` and `to_onnx` raise.
     """
     check_tensorflow("A file of a detector")
     _check_options(options, common, detector)

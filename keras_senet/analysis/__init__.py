@@ -10,6 +10,7 @@ from keras_senet.complexity import Complexity, complexity
 from keras_senet.extras import load_names
 from keras_senet.recipes.variants import Variant
 
+HOMES = {"Ablation": "ablation"}  # it needs the training engine
 __all__ = [
     "Ablation",
     "Comparison",
@@ -28,4 +29,4 @@ __all__ = [
     "rank_channels",
     "remove_se",
 ]
-__getattr__ = load_names(__name__, {"Ablation": "ablation"})  # it needs the training engine
+__getattr__ = load_names(__name__, HOMES)

@@ -118,9 +118,10 @@ class Ablation:
         Args:
             after_each: called after each run.
 
+        Raises what `Trainer.train` raises; the same call continues.
+
         Raises:
-            As `Trainer.train` does; the same call continues. ValueError, too, if the images are not
-            those of the existing runs.
+            ValueError: if the images are not those of the existing runs.
         """
         with locked(self.workdir):
             self._check_images()

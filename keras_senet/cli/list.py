@@ -1,9 +1,10 @@
 """`keras-senet list`: the networks, the published weights, or the named recipes; without Keras."""
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from keras_senet import zoo
 from keras_senet.cli.options import ListOptions
 from keras_senet.cli.tables import console, make_table, show, show_json
 from keras_senet.detection import recipes as detection
@@ -21,19 +22,38 @@ def run(options: ListOptions) -> None:
     elif options.detectors:
         _list_recipes(detection.RECIPES, "detect train", options.json)
     elif options.json:
-        show_json([each._asdict() for each in read_table().values()])
+        show_json(_describe_networks())
+    elif options.paper:
+        _list_figures(read_table().values())
     else:
-        (_list_figures if options.paper else _list_networks)(read_table().values())
+        _list_networks([row for row in zoo.rows() if row["se"]])
 
 
-def _list_networks(networks: Iterable[NetworkRow]) -> None:
-    """Input size, parameters and multiply-adds of each network."""
-    columns = ("model", "input", "parameters", "multiply-adds")
-    table = make_table("Networks of keras_senet", *columns)
-    for each in networks:
-        size = f"{each.input_size} x {each.input_size}"
-        table.add_row(each.name, size, f"{each.parameters:,}", f"{each.multiply_adds:,}")
+def _describe_networks() -> list[dict[str, Any]]:
+    """All that is known of each network, with its plain counterpart as "plain"."""
+    rows = zoo.rows()
+    return [
+        network._asdict() | row | {"plain": plain}
+        for network, row, plain in zip(read_table().values(), rows[::2], rows[1::2], strict=True)
+    ]
+
+
+def _list_networks(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Size and accuracy of each network, and its latency where it was measured."""
+    runtimes = [name for name in zoo.columns() if name not in zoo.COLUMNS]
+    names = ("input_size", "parameters", "multiply_adds", "paper_top1", "best", *runtimes)
+    columns = zoo.find_columns(names)
+    table = make_table("Networks of keras_senet", "model", *(each.heading for each in columns))
+    for row in rows:
+        table.add_row(row["name"], *(each.cell(row) or "-" for each in columns))
     show(table)
+    console.print(
+        "Accuracy in percent on ImageNet; at 32 x 32 on CIFAR-10 (SEShakeEven29: CIFAR-100). "
+        "Best: of the weights that `keras-senet list --weights` shows.",
+        *zoo.describe_conditions(rows, runtimes),
+        sep="\n",
+        soft_wrap=True,
+    )
 
 
 def _list_figures(networks: Iterable[NetworkRow]) -> None:

@@ -91,13 +91,17 @@ class EvaluationBatches:
             image = tf.ensure_shape(self.dataset.decode(raw, orientation), self.dataset.image_shape)
             return index, self.transform(image), label
 
+        @tf.autograph.experimental.do_not_convert
         def fetch(indices):
             return indices, *fetch_in_graph(self.dataset, indices)
 
+        @tf.autograph.experimental.do_not_convert
+        def check(indices, images, labels):
+            return indices, images, check_labels(labels, classes)
+
         raw = map_reading(self._good(done).batch(self.batch_size), fetch, 2)
         batches = map_decoding(raw.unbatch(), example).batch(self.batch_size)
-        checked = batches.map(lambda at, x, labels: (at, x, check_labels(labels, classes)))
-        return set_options(checked.prefetch(2))
+        return set_options(batches.map(check).prefetch(2))
 
     def _skip_corrupt(self, done, error):
         """Adds the corrupt images of the batch after the first `done` to `skipped`, or raises."""

@@ -112,6 +112,7 @@ class TrainingData:
             start = count // len(parts) * self.batch_size + starts[count % len(parts)]
             return start + tf.range(size, dtype=tf.int64)
 
+        @tf.autograph.experimental.do_not_convert
         def fetch(count):
             at = positions(count)
             return at, *self._fetch_in_graph(at, self._find_indices(at, skip))

@@ -73,7 +73,7 @@ def _sum_weighted(table, places, weights) -> Any:
     One sample after the other, forwards and backwards: all at once, and so without control
     dependencies too, those of 1,024 boxes with 256 channels take 1 GB and more.
     """
-    count = places.shape[0]
+    count, shape = places.shape[0], tf.shape(table)  # zeros_like would keep the table for its shape
     weights = tf.cast(weights, table.dtype)[..., None]
     total = tf.gather(table, places[0]) * weights[0]
     for sample in range(1, count):
@@ -81,7 +81,7 @@ def _sum_weighted(table, places, weights) -> Any:
             total += tf.gather(table, tf.identity(places[sample])) * weights[sample]
 
     def gradient(upstream):
-        spread = tf.zeros_like(table)
+        spread = tf.zeros(shape, upstream.dtype)
         for sample in range(count):
             with tf.control_dependencies([spread]):
                 each = upstream * tf.identity(weights[sample])

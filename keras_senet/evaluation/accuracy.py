@@ -109,11 +109,10 @@ def evaluate(
 
 
 def _make_batches(dataset, size, views, skip_corrupt):
-    """The views of all images, and their labels: images in memory that are taken whole without
-    TensorFlow, on other backends.
+    """The views of all images, and their labels. Images in memory that are taken whole need no
+    pipeline of TensorFlow, which may not be there, and takes longer to begin than a few of them.
     """
-    is_tensorflow = keras.backend.backend() == "tensorflow"
-    if not is_tensorflow and dataset.is_in_memory and all(isinstance(v, Whole) for v in views):
+    if dataset.is_in_memory and all(isinstance(view, Whole) for view in views):
         return ArrayBatches(dataset, size, skip_corrupt)
     return data.evaluation_batches(
         dataset, size, lambda image: _show(views, image), skip_corrupt=skip_corrupt

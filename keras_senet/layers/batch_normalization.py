@@ -18,8 +18,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
     the only one that TensorFlow and TFLite fold into a convolution. It serves what these networks
     use (rank 4, over the channels, centred and scaled, float16, bfloat16 or float32); anything
     else, and other backends, is Keras' own path. On TensorFlow second derivatives in training are
-    exact, where Keras leaves a part of them out. Forward over reverse is too, unless the layer is
-    within a `tf.function` and the accumulator outside: there TensorFlow's own operation is wrong.
+    exact, where Keras leaves a part of them out. Forward mode is too, but not with the accumulator
+    outside of a `tf.function` that the layer is within: there TensorFlow takes the derivative of
+    its operation for 0 or None, without an error. An accumulator within the function is right.
     In a graph TensorFlow raises AssertionError for second derivatives through `tf.cond`.
     """
 
@@ -39,9 +40,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
                 ops.cast(self.moving_mean, "float32"),
                 ops.cast(self.moving_variance, "float32"),
             )
-            if not (training or _is_fused_slowly()):
+            if training or _is_recorded(inputs, gamma, beta):
+                # The gradient of the fused operation keeps the inputs, that of this one nothing.
+                outputs = self._affine(inputs, gamma, beta, mean, variance)
+            elif not _is_fused_slowly():
                 outputs, _, _ = self._normalize(inputs, gamma, beta, mean, variance)
-            elif not training and self._is_convolved(inputs):
+            elif self._is_convolved(inputs):
                 outputs = self._convolve(inputs, gamma, beta, mean, variance)
             else:
                 outputs = self._affine(inputs, gamma, beta, mean, variance)
@@ -87,13 +91,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
         )[:3]
 
     def _is_convolved(self, inputs):
-        """Whether the inputs come from a convolution whose kernel is smaller than they are.
-
-        Not under a tape: the inputs, of which somebody may want the gradient, are not what
-        `_convolve` computes from.
-        """
+        """Whether the inputs come from a convolution whose kernel is smaller than they are."""
         import tensorflow as tf
-        from tensorflow.python.eager import record  # pyright: ignore[reportMissingImports]
 
         if tf.executing_eagerly() or inputs.graph is not tf.compat.v1.get_default_graph():
             return False
@@ -105,12 +104,11 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and inputs.shape[1:].is_fully_defined()
             and convolution.inputs[1].shape.is_fully_defined()
             and convolution.inputs[1].shape.num_elements() <= inputs.shape[1:].num_elements()
-            and not record.could_possibly_record()
         )
 
     def _convolve(self, inputs, gamma, beta, mean, variance):
         """The outputs by the convolution that the inputs come from, with a scaled kernel and a
-        bias.
+        bias; their gradient is that of `_affine`, by the inputs.
 
         TensorFlow removes that convolution where nothing else reads it.
         """
@@ -118,15 +116,22 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         convolution = inputs.op
         images, kernel = convolution.inputs
-        scale, shift = self._scale_and_shift(gamma, beta, mean, variance)
-        shape = kernel.shape[2:] if convolution.type == "DepthwiseConv2dNative" else (-1,)
         names = ("strides", "padding", "explicit_paddings", "data_format", "dilations")
-        outputs = getattr(tf.raw_ops, convolution.type)(
-            input=images,
-            filter=kernel * tf.reshape(scale, shape),
-            **{name: convolution.get_attr(name) for name in names},
-        )
-        return tf.nn.bias_add(outputs, shift, data_format=self._tf_format)
+        options = {name: convolution.get_attr(name) for name in names}
+        operation = getattr(tf.raw_ops, convolution.type)
+        shape = kernel.shape[2:] if convolution.type == "DepthwiseConv2dNative" else (-1,)
+        axes = [axis for axis in range(4) if axis != self.axis % 4]
+
+        @tf.custom_gradient
+        def convolved(inputs, scale, shift):
+            def gradient(upstream):
+                of_scale = tf.reduce_sum(upstream * inputs, axes)
+                return upstream * self._wide(scale), of_scale, tf.reduce_sum(upstream, axes)
+
+            outputs = operation(input=images, filter=kernel * tf.reshape(scale, shape), **options)
+            return tf.nn.bias_add(outputs, shift, data_format=self._tf_format), gradient
+
+        return convolved(inputs, *self._scale_and_shift(gamma, beta, mean, variance))
 
     def _scale_and_shift(self, gamma, beta, mean, variance):
         scale = gamma * ops.rsqrt(variance + self.epsilon)
@@ -134,12 +139,12 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     def _affine(self, inputs, gamma, beta, mean, variance):
         """The outputs by given statistics and plain operations."""
-        scale, shift = self._scale_and_shift(gamma, beta, mean, variance)
-        shape = (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1)
-        outputs = ops.cast(inputs, "float32") * ops.reshape(scale, shape) + ops.reshape(
-            shift, shape
-        )
-        return ops.cast(outputs, self.compute_dtype)
+        scale, shift = map(self._wide, self._scale_and_shift(gamma, beta, mean, variance))
+        return ops.cast(ops.cast(inputs, "float32") * scale + shift, self.compute_dtype)
+
+    def _wide(self, values):
+        """Those of the channels, in the shape that the inputs are multiplied by."""
+        return ops.reshape(values, (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1))
 
     def _biased_variance(self, variance, inputs):
         """The variance that Keras averages, from that of the fused operation, which is
@@ -169,6 +174,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
         axes = [axis for axis in range(len(inputs.shape)) if axis != self.axis % len(inputs.shape)]
         return differentiate_moments(inputs, mean, variance, axes)
+
+
+def _is_recorded(*tensors):
+    """Whether a tape here records what is computed from these tensors."""
+    from tensorflow.python.eager import record  # pyright: ignore[reportMissingImports]
+
+    return record.should_record_backprop(tensors)
 
 
 @functools.cache

@@ -4,6 +4,7 @@ they showed it.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from keras import layers
 
@@ -19,15 +20,6 @@ from keras_senet.models.blocks import (
 )
 from keras_senet.models.constructor import application
 from keras_senet.se import SE
-
-# Blocks of a stage: their widths. Stage n is at a stride of 2^n; its first block has the stride.
-STAGES = {
-    1: (64,),
-    2: (128, 128),
-    3: (256, 256),
-    4: (512, 512, 512, 512, 512, 512),
-    5: (1024, 1024),
-}
 
 
 @dataclass(frozen=True)
@@ -47,6 +39,15 @@ class MobileNet(Spec):
     gate_first: bool = False
     se: SE | None = SE()
 
+    # The widths of a stage's blocks. Stage n is at a stride of 2^n; its first block has the stride.
+    widths: ClassVar[dict[int, tuple[int, ...]]] = {
+        1: (64,),
+        2: (128, 128),
+        3: (256, 256),
+        4: (512, 512, 512, 512, 512, 512),
+        5: (1024, 1024),
+    }
+
     def __post_init__(self):
         require_standard(self.se, "MobileNet")
         check_field(self, "width", self.width > 0, "above 0")
@@ -54,7 +55,7 @@ class MobileNet(Spec):
     def levels(self, x):
         """The feature maps at strides 2, 4, 8, 16 and 32."""
         x = conv_bn_relu(x, self.channels(32), 3, stride=2, name="stem_conv1")
-        for stage, widths in STAGES.items():
+        for stage, widths in self.widths.items():
             for i, width in enumerate(widths):
                 stride = 2 if stage > 1 and i == 0 else 1
                 x = self.block(x, stage, i + 1, self.channels(width), stride)

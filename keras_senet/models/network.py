@@ -27,7 +27,8 @@ class Network(keras.Model):
 
     `keras.models.load_model` restores them where keras_senet is imported. Models that are made of
     its tensors, as by `keras.Model(network.input, ...)`, are plain ones: `Network.of` makes them
-    networks.
+    networks. `keras.models.clone_model` copies layers and nothing else; a network with new weights
+    that knows the same is `Network.from_config(network.get_config())`.
 
     spec           a `models.blocks.Spec`; a model that no constructor made has none
     preprocessing  a `Preprocessing`

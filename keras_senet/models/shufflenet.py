@@ -4,6 +4,7 @@ public.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import ClassVar
 
 from keras import layers
 
@@ -21,9 +22,8 @@ from keras_senet.models.blocks import (
 from keras_senet.models.constructor import application
 from keras_senet.se import SE
 
-# 1707.01083, Table 1: the first stage's width by the number of groups; units in stages 3, 4 and 5.
+# 1707.01083, Table 1: the first stage's width by the number of groups
 WIDTHS = {1: 144, 2: 200, 3: 240, 4: 272, 8: 384}
-DEPTHS = (4, 8, 4)
 POSITIONS = ("standard", "post")
 
 
@@ -52,6 +52,8 @@ class ShuffleNet(Spec):
     strided_se: bool = True
     se: SE | None = SE()
 
+    units: ClassVar[tuple[int, ...]] = (4, 8, 4)  # in stages 3, 4 and 5: the same table
+
     def __post_init__(self):
         check_choice("groups", self.groups, WIDTHS)
         if self.se is not None and self.se.position not in POSITIONS:
@@ -72,7 +74,7 @@ class ShuffleNet(Spec):
         x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
         x = layers.MaxPooling2D(3, 2, name="stem_pool")(x)
         yield x
-        for i, depth in enumerate(DEPTHS):
+        for i, depth in enumerate(self.units):
             width = self.channels(WIDTHS[self.groups]) * 2**i
             for block in range(depth):
                 x = self.unit(x, 3 + i, block + 1, width)

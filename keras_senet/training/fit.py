@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_senet import data
+from keras_senet import data, models
 from keras_senet.evaluation.accuracy import Counts
 from keras_senet.evaluation.networks import views_of
 from keras_senet.files import replacing
@@ -253,6 +253,15 @@ class FitTrainer(Engine):
             probabilities = self.model.predict_on_batch(self._normalize(images).numpy())
             counts.add(np.asarray(probabilities, "float32"), labels.numpy())
         return counts.evaluation((), ((view,),))
+
+    def _save_results(self):
+        """Those of `Trainer`: what is frozen is the recipe's and not the network's, and nothing of
+        Keras' loop is in the file.
+        """
+        for layer in self.model.layers:
+            layer.trainable = True
+        network = models.Network.of(self.model)  # not compiled
+        self.task.save_results(network, self.workdir, self.workdir.metrics.read())
 
     def _end_epoch(self, epoch, logs):
         """Evaluates where it is due, and writes the row of the metrics."""

@@ -52,6 +52,11 @@ class Checkpoint:
     says_spec = False  # whether the file says which network it is for
 
     @property
+    def se(self) -> bool:
+        """Whether the weights are of the network with its SE blocks."""
+        return True
+
+    @property
     def preprocessing(self) -> Preprocessing:
         """What turns images into the network's input, at the size of `top1` and `top5`."""
         from keras_senet.preprocessing import IMAGENET  # which needs Keras
@@ -102,6 +107,11 @@ class PackagedWeights(Checkpoint):
 
     trained: str = ""
     says_spec = True
+
+    @property
+    def se(self) -> bool:
+        """Whether the file's network has SE blocks."""
+        return read_metadata(self.path)["spec"]["se"] is not None
 
     @property
     def path(self) -> Path:

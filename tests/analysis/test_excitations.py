@@ -501,14 +501,14 @@ def folder_of_images(folder):
 @pytest.fixture
 def little_network(monkeypatch):
     """In the place of SE-ResNet-20."""
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     """What training leaves, of a network for three classes of images; to be read only."""
     return leave(
-        tmp_path_factory.mktemp("finished") / "run", little.NETWORK(weights=None, classes=3)
+        tmp_path_factory.mktemp("finished") / "run", little.TWO_STAGES(weights=None, classes=3)
     )
 
 

@@ -19,7 +19,7 @@ def run_folder(tmp_path, monkeypatch):
     """A run of a folder without test images, which was trained on photographs as they are stored:
     on their side.
     """
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     exif = Image.Exif()
     exif[0x0112] = 6
     for split in ("train", "val"):
@@ -31,7 +31,7 @@ def run_folder(tmp_path, monkeypatch):
     folder = tmp_path / "run"
     folder.mkdir()
     keras.utils.set_random_seed(0)
-    model = little.NETWORK(weights=None)
+    model = little.TWO_STAGES(weights=None)
     model.preprocessing = replace(model.preprocessing, upright=False)
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")

@@ -25,11 +25,11 @@ from keras_senet.weights.metadata import describe
 @pytest.fixture
 def run_folder(tmp_path, monkeypatch):
     """What training leaves, of a little network for little digits."""
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     folder = tmp_path / "run"
     folder.mkdir()
     keras.utils.set_random_seed(0)
-    model = little.NETWORK(weights=None)
+    model = little.TWO_STAGES(weights=None)
     model.save(folder / "model.keras")
     keras_senet.save_weights(model, folder / "model.weights.h5")
     (folder / "recipe.json").write_text('{"recipe": {"model": "SEResNet20", "dataset": "digits"}}')

@@ -8,7 +8,7 @@ from PIL import Image
 
 import keras_senet
 from keras_senet import cpu, models
-from keras_senet.cli import flags
+from keras_senet.cli import recipe_flags
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import AblateOptions, TrainOptions
 from keras_senet.images.survey import Survey, survey
@@ -170,7 +170,7 @@ def test_an_ablation_chooses_too():
 
 
 def test_help_asks_for_no_images(monkeypatch):
-    monkeypatch.setattr(flags, "survey", lambda *_: pytest.fail("images are looked at"))
+    monkeypatch.setattr(recipe_flags, "survey", lambda *_: pytest.fail("images are looked at"))
     assert read("--workdir w --dataset photos --help") is None
 
 

@@ -47,8 +47,9 @@ def test_list_shows_every_network(run):
     assert result.returncode == 0, result.stderr
     rows = {name: rest for name, *rest in cells(result.stdout)}
     assert list(rows) == models.__all__
-    assert rows["SENet154"] == ["224 x 224", "115,088,984", "20,688,363,520"]
-    assert rows["SEResNet20"] == ["32 x 32", "274,847", "40,815,200"]
+    assert rows["SENet154"][:3] == ["224 x 224", "115,088,984", "20,688,363,520"]
+    assert rows["SENet154"][3:5] == ["81.32", "81.32"]  # the paper's accuracy, the best weights'
+    assert rows["SEResNet20"][:5] == ["32 x 32", "274,847", "40,815,200", "-", "87.31"]
     assert result.stderr == ""
 
 

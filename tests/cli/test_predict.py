@@ -286,7 +286,7 @@ def test_a_run_that_has_not_ended(workdir, photos, run):
 
 
 def test_load_run(workdir, monkeypatch):
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     model = keras_senet.load_run(workdir)
     assert isinstance(model, keras.Model)
     assert model.class_names == NAMES

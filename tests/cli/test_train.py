@@ -29,6 +29,8 @@ DIGITS = RECIPES["digits"]
 @pytest.fixture(autouse=True)
 def little_data_and_network(monkeypatch):
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    with little.graphs_as_traced():
+        yield
 
 
 def recipe_of(flags):

@@ -333,7 +333,13 @@ def test_what_is_no_exported_detector(write, tmp_path):
 # Files that differ are refused
 
 
-@pytest.mark.parametrize("part", ["stage5_block1_conv2", "rpn_deltas", "box_classes"])
+@pytest.mark.parametrize(
+    "part",
+    [
+        "rpn_deltas",
+        *(pytest.param(p, marks=pytest.mark.slow) for p in ("stage5_block1_conv2", "box_classes")),
+    ],
+)
 def test_a_changed_weight_is_refused(detector, images, part, monkeypatch, tmp_path):
     def changed(detector, own=exporting.fold_detector):
         found = own(detector)

@@ -41,6 +41,8 @@ FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 @pytest.fixture(autouse=True)
 def little_scenes_and_network(monkeypatch):
     little_scenes.put_in_place(monkeypatch.setattr)
+    with little.graphs_as_traced():
+        yield
 
 
 class Runs(NamedTuple):
@@ -65,7 +67,7 @@ def runs(tmp_path_factory):
             ignored = shutil.ignore_patterns(".lock")
             shutil.copytree(folder / "whole", folder / "killed", ignore=ignored)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little_scenes.put_in_place(patch.setattr)
         patch.setattr(Progress, "advance", advance)
         recipe = RECIPE.override(ema=0.5, clip_norm=1.0, sync_bn=True)

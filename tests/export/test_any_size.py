@@ -14,6 +14,7 @@ import onnx
 import pytest
 from keras import layers
 from runtimes import WRITERS, run, run_in_this_process
+from tiny import ShortShuffleNet
 
 import keras_senet
 from keras_senet import cli, export
@@ -22,7 +23,6 @@ from keras_senet.export.inputs import batches_to_compare
 from keras_senet.export.model import output_names
 from keras_senet.models.bn_inception import MODULES, BNInception
 from keras_senet.models.resnet import ResNet, SmallResNet
-from keras_senet.models.shufflenet import ShuffleNet
 from keras_senet.models.units import Basic
 from keras_senet.se import SE
 
@@ -165,7 +165,7 @@ def test_a_size_that_tflite_cannot_have(model, size, message, tmp_path):
 
 
 SPECS = {
-    "shuffled": ShuffleNet(width=0.25),
+    "shuffled": ShortShuffleNet(width=0.25),
     "inception": BNInception(MODULES[:3]),
     "maximum": dataclasses.replace(SMALL, se=SE(squeeze="max")),
     "no squeeze": dataclasses.replace(SMALL, se=SE(squeeze=None)),

@@ -48,7 +48,7 @@ def images(network):
 
 @pytest.fixture(autouse=True)
 def little_network_and_data(images, monkeypatch):
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     monkeypatch.setitem(data.DATASETS, "digits", images.get)
 
 

@@ -77,9 +77,11 @@ def test_a_file_agrees_with_keras(kind, spec, tmp_path):
     check_report(kind, network(spec), tmp_path / "file")
 
 
-@pytest.mark.parametrize("kind", WRITERS)
+# A SavedModel's imports TensorFlow for 5 s, as another process does below.
+@pytest.mark.parametrize(
+    "kind", ["tflite", "onnx", pytest.param("savedmodel", marks=pytest.mark.slow)]
+)
 def test_a_file_runs_in_a_process_of_its_own(kind, little, tmp_path, own_process):
-    """Takes 5 s for a SavedModel, whose process imports TensorFlow."""
     check_report(kind, little, tmp_path / "file")
 
 

@@ -12,6 +12,7 @@ from tiny import TINY, randomize
 
 import keras_senet
 from keras_senet import models
+from keras_senet.bases import find_bases
 from keras_senet.graphs import rebuild
 from keras_senet.models.blocks import Spec, conv_bn_relu, read_spec
 from keras_senet.models.resnet import SmallResNet
@@ -88,8 +89,14 @@ def test_copies():
     assert_same(pickle.loads(pickle.dumps(model)), model)
     assert_same(copy.deepcopy(model), model)
     assert keras.models.model_from_json(model.to_json()).class_names == NAMES
-    clone = keras.models.clone_model(model)
-    assert [layer.name for layer in clone.layers] == [layer.name for layer in model.layers]
+    clone = type(model).from_config(model.get_config())
+    assert (clone.spec, clone.preprocessing, clone.class_names) == (model.spec, PREPARED, NAMES)
+    assert find_bases(clone)[0].origin.spec == model.spec
+    plain = keras.models.clone_model(model)
+    assert [layer.name for layer in plain.layers] == [layer.name for layer in model.layers]
+    assert plain.class_names is None  # Keras copies the layers only; what needs more refuses it
+    with pytest.raises(ValueError, match="must come from a constructor"):
+        keras_senet.save_weights(plain, "clone.weights.h5")
     rebuilt = rebuild(model, {})
     assert (rebuilt.preprocessing, rebuilt.class_names) == (PREPARED, NAMES)
 

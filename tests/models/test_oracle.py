@@ -96,7 +96,20 @@ STAGE_SHAPES = {  # oracle's stage_shapes_CHW: widths of the stem's pooling and 
 }
 
 
-@pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row[0]}-{row[1]}")
+# Every plain network is counted as the one with SE blocks less the blocks; of each family one is built too, and
+# the others are slow tests: that nothing else changes is in test_application.py.
+BUILT_PLAIN = (
+    *("SEResNet50", "SEResNeXt50", "SEBNInception", "SEVGG16", "SEMobileNet", "SEShuffleNet"),
+    *("SEResNet20", "SEResNet164", "SEWideResNet16x8", "SEShakeShake26"),
+)
+COUNTED = [
+    pytest.param(row, id=f"{row[0]}-{row[1]}", marks=pytest.mark.slow if slow else ())
+    for row in ROWS
+    for slow in [row[1] == "plain" and row[0] not in BUILT_PLAIN]
+]
+
+
+@pytest.mark.parametrize("row", COUNTED)
 def test_counts_equal_the_oracle(row):
     name, kind, *counts, _source = row
     name, _, size = name.partition("@")
@@ -109,8 +122,22 @@ def test_counts_equal_the_oracle(row):
         assert expected == "-" or getattr(found, count) == int(expected), count
     if not size:
         check_table(name, kind, found)
+    if kind == "se" and not size:
+        check_less_blocks(name, found)
     if name in STAGE_SHAPES and not size:
         check_stages(name, found)
+
+
+def check_less_blocks(name, found):
+    """The plain network's counts, in the oracle and in `networks.csv`."""
+    names = ("parameters", "statistics", "multiply_adds")
+    rows = [row for row in found.layers if not row.rescaled]
+    counts = [sum(getattr(row, count) for row in rows) for count in names]
+    assert len(rows) < len(found.layers)
+    assert networks.find_row(name).plain_multiply_adds == counts[-1]
+    for plain in (row for row in ROWS if row[:2] == [name, "plain"]):
+        for count, expected in zip(counts, plain[2:5], strict=True):
+            assert expected in ("-", str(count))
 
 
 def check_stages(name, found):
@@ -125,7 +152,8 @@ def check_table(name, kind, found):
     """The row of `networks.csv`, which `python tests/network_table.py` writes."""
     row, constructor = networks.find_row(name), getattr(keras_senet, name)
     if kind == "plain":
-        assert row.plain_multiply_adds == found.multiply_adds
+        counted = (found.parameters, found.multiply_adds)
+        assert (row.plain_parameters, row.plain_multiply_adds) == counted
         return
     own = (
         constructor.input_size,
@@ -140,6 +168,7 @@ def check_table(name, kind, found):
 UNCOUNTED = sorted(set(networks.read_table()) - {row[0] for row in ROWS if row[1] == "plain"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", UNCOUNTED)
 def test_plain_networks_without_an_oracle_are_as_in_the_table(name):
     constructor = getattr(keras_senet, name)

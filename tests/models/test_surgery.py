@@ -6,15 +6,13 @@ import functools
 import keras
 import numpy as np
 import pytest
-from tiny import TINY
+from tiny import TINY, ShortMobileNet, ShortShuffleNet
 
 import keras_senet
 from keras_senet.initializers import blank, shapes_only
 from keras_senet.models.bn_inception import BNInception
 from keras_senet.models.inception_resnet_v2 import InceptionResNetV2
-from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import ResNet, resnext, senet
-from keras_senet.models.shufflenet import ShuffleNet
 from keras_senet.models.units import Basic
 from keras_senet.models.vgg import VGG
 
@@ -28,8 +26,8 @@ DEEP = {
         (256, 512, 1024, 2048),
     ),
     "bn_inception": (BNInception(), (192, 320, 608, 1024)),
-    "mobilenet": (MobileNet(width=0.25), (32, 64, 128, 256)),
-    "shufflenet": (ShuffleNet(width=0.5), (12, 120, 240, 480)),
+    "mobilenet": (ShortMobileNet(width=0.25), (32, 64, 128, 256)),
+    "shufflenet": (ShortShuffleNet(width=0.5), (12, 120, 240, 480)),
     "vgg": (VGG((1, 1, 1, 1, 1)), (256, 512, 512, 512)),
 }
 deep = pytest.mark.parametrize(("spec", "widths"), DEEP.values(), ids=DEEP)

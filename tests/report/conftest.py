@@ -11,18 +11,16 @@ from keras_senet.training import RECIPES, Trainer
 
 @pytest.fixture(autouse=True)
 def little_data_and_network(monkeypatch):
-    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     monkeypatch.setitem(data.DATASETS, "digits", digits)
 
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The work directory of a run of two epochs, to be read only. Takes 5 s, most of them to trace
-    the step.
-    """
+    """The work directory of a run of two epochs, to be read only."""
     workdir = tmp_path_factory.mktemp("run") / "workdir"
-    with pytest.MonkeyPatch.context() as patch:
-        little.put_in_place(patch.setitem, patch.setattr)
+    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
+        little.put_in_place(patch.setitem, patch.setattr, little.TWO_STAGES)
         patch.setitem(data.DATASETS, "digits", digits)
         recipe = RECIPES["digits"].override(epochs=2, batch_size=16)
         Trainer(recipe, workdir, strategy="none", verbose=False).train()

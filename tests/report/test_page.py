@@ -91,7 +91,7 @@ def test_figures(root, probabilities):
     true = np.take_along_axis(probabilities, labels[:, None], 1)
     top5 = ((probabilities > true).sum(axis=1) < 5).mean()
     loss = -np.log(true).mean()
-    counts = complexity(little.NETWORK(weights=None))
+    counts = complexity(little.TWO_STAGES(weights=None))
     assert tiles(root) == {
         "Top-1 error": percent((probabilities.argmax(1) != labels).mean()),
         "Top-5 error": percent(1 - top5),
@@ -268,7 +268,7 @@ def test_few_large_gates_stay_on_the_chart():
 
 
 def test_costs_stage_by_stage(root):
-    counts = complexity(little.NETWORK(weights=None))
+    counts = complexity(little.TWO_STAGES(weights=None))
     rows = root.one("table", id="stages").rows()
     assert rows == [
         [s.name, " × ".join(map(str, s.output_shape)), f"{s.parameters:,}", f"{s.multiply_adds:,}"]

@@ -17,6 +17,12 @@ def little_data_and_network(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
+def graphs_as_traced():
+    with little.graphs_as_traced():
+        yield
+
+
+@pytest.fixture(autouse=True)
 def curves_are_not_drawn(monkeypatch):
     """But for `whole`, and where a file overrides this: they take a tenth of a run's time."""
     monkeypatch.setattr(curves, "save", lambda figure, path: Path(path).write_bytes(b"a figure"))
@@ -27,7 +33,7 @@ def whole(tmp_path_factory):
     """A trainer that has trained to the end of `little.RECIPE`: tests must leave it and its files
     as they are.
     """
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little.put_in_place(patch.setitem, patch.setattr)
         trainer = Trainer(
             little.RECIPE,
@@ -35,7 +41,7 @@ def whole(tmp_path_factory):
             verbose=False,
             tensorboard=True,
             checkpoint_steps=2,
-            keep=3,
+            keep=4,
         )
         trainer.untrained = trainer.model.get_weights()[0]
         trainer.train()
@@ -45,7 +51,7 @@ def whole(tmp_path_factory):
 @pytest.fixture(scope="session")
 def fitted(tmp_path_factory):
     """The same by Keras' own loop, which has trained to the end of `little.FITTED`."""
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little.put_in_place(patch.setitem, patch.setattr)
         folder = tmp_path_factory.mktemp("fit") / "fit"
         trainer = FitTrainer(little.FITTED, folder, verbose=False, tensorboard=True)

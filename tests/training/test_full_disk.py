@@ -89,7 +89,7 @@ def test_a_file_is_the_old_or_the_new_one(tmp_path, monkeypatch, name):
 @pytest.mark.parametrize("limit", [0, 100, 50_000, 150_000])
 def test_weights_are_the_old_or_the_new_ones(tmp_path, limit):
     """HDF5, which ends the process on a full disk, does not start to write."""
-    model = little.NETWORK(weights=None)
+    model = little.TWO_STAGES(weights=None)
     path = tmp_path / "best.weights.h5"
     path.write_bytes(b"old")
     with (

@@ -205,7 +205,11 @@ def test_what_is_frozen_stays_to_the_last_bit(tmp_path, weights, fields, strateg
     assert all(layer.trainable for layer in model.layers)
 
 
+@pytest.mark.slow
 def test_two_replicas_are_one(tmp_path, weights):
+    """Four traces. That they are one in a step is in test_step.py, and that both stay frozen
+    above.
+    """
     recipe = RECIPE.override(weights=weights, sync_bn=True, ema=0.5)
     one, two = (
         Trainer(recipe, tmp_path / strategy, verbose=False, strategy=strategy)
@@ -291,6 +295,8 @@ def test_both_engines_freeze_and_scale_rates(tmp_path, weights, engine):
         before = {v.path: v.numpy() for v in trainer.model.trainable_variables}
         before |= in_group(trainer.model, "stem", "stage1")
         trainer.train()
+        saved = keras.models.load_model(tmp_path / str(factor) / "model.keras")
+        assert all(layer.trainable for layer in saved.layers)  # of the next training, too
         moved[factor] = {
             v.path: v.numpy() - before[v.path] for v in trainer.model.weights if v.path in before
         }

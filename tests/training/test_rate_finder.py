@@ -120,7 +120,7 @@ def test_frozen_stages_stay_and_the_head_is_faster(tmp_path):
     """Of a head only, ten times the factor of a tenth of the rate is the same test."""
     model = little.NETWORK(weights=None, classes=7)
     keras_senet.save_weights(model, tmp_path / "seven.weights.h5")
-    recipe = RECIPE.override(weights=str(tmp_path / "seven.weights.h5"), freeze=(0, 1, 2))
+    recipe = RECIPE.override(weights=str(tmp_path / "seven.weights.h5"), freeze=(0, 1))
     frozen = find_rate(recipe, steps=24)
     head = find_rate(recipe.override(head_rate=10.0, learning_rate=0.01), steps=24)
     np.testing.assert_allclose(frozen.losses, head.losses, rtol=1e-4)

@@ -166,7 +166,7 @@ def test_an_earlier_run_without_these_fields_goes_on(finished, whole):
 
 def deeper(folder):
     """Weights of another architecture in each kind of file: with a description, and without."""
-    other = little.NETWORK.variant(dataclasses.replace(little.NETWORK.spec, depths=(2, 1)))
+    other = little.NETWORK.variant(dataclasses.replace(little.NETWORK.spec, depths=(2,)))
     model = other(weights=None)
     keras_senet.save_weights(model, folder / "own.weights.h5")
     keras_senet.save_weights(model, folder / "own.safetensors")

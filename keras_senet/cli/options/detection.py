@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from keras_senet.cli.flags import Positional
 from keras_senet.cli.options.export import Formats
 from keras_senet.cli.options.shared import Options, Printed, check
 from keras_senet.cli.options.sources import Source, find_detector
 from keras_senet.cli.options.training import RunOptions
+from keras_senet.cli.parameters import Positional
 from keras_senet.detection.recipe import Recipe
 
 

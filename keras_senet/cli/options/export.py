@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Literal
 
-from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import Printed, WeightsOptions, check, check_weights
 from keras_senet.cli.options.sources import Source, find_run, find_source
+from keras_senet.cli.parameters import Flag, Positional
 
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal
 
-from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import (
     NetworkName,
     NetworkOptions,
@@ -16,6 +15,7 @@ from keras_senet.cli.options.shared import (
     check,
 )
 from keras_senet.cli.options.sources import EXPORTED, Source, find_run, find_source
+from keras_senet.cli.parameters import Flag, Positional
 from keras_senet.networks import read_table
 
 Protocols = Literal["own", "paper-224", "paper-299", "paper-320", "ten-crop", "fusion", "larger"]

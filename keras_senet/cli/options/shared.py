@@ -6,8 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
-from keras_senet.cli.flags import Flag
 from keras_senet.cli.options.sources import Source, find_run, find_source
+from keras_senet.cli.parameters import Flag
 from keras_senet.networks import read_table
 
 NetworkName = Annotated[str, Flag(choices=read_table)]

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
-from keras_senet.cli.flags import Flag, Positional
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
+from keras_senet.cli.parameters import Flag, Positional
 from keras_senet.recipes import RECIPES, Recipe
 from keras_senet.recipes.variants import DEFAULTS, VARIANTS, Variant, variant_of
 

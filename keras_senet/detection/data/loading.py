@@ -96,8 +96,7 @@ def resolve_split(
         trained_on: the dataset of the detector's run; one file was trained on whole, and is
             "train".
 
-    Raises:
-        As `load_data` does.
+    Raises what `load_data` raises.
     """
     source = _open(name, data_dir)
     wanted = _resolve(name, source, split, divides=divides and source.lacks_evaluation())

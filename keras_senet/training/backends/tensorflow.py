@@ -187,7 +187,10 @@ class TrainStep:
         pairs = ((norm.moving_mean, norm.moving_variance) for norm in trained)
         statistics = [variable for pair in pairs for variable in pair]
         gradients, figures = self._reduce(context, gradients, [*figures, stop], statistics)
-        failed = self._update(gradients, variables, optimizer)
+        # After the last gradient: the update of a large layer needs memory several times its own,
+        # which activations occupy until then.
+        with tf.control_dependencies([tf.group(*gradients)]):
+            failed = self._update(gradients, variables, optimizer)
         if self.average is not None:
             self.average.update(number)
         loss, *figures, stop = figures
