@@ -355,7 +355,7 @@ def test_images_of_other_kinds(run, workdir, tmp_path):
     Image.new("RGB", (40, 31)).save(folder / "small.png")
     status, printed, errors = run("detect", "predict", folder, *arguments)
     assert (status, errors.count("\n")) == (2, 1)
-    assert "at least 32 pixels on each side. Received: 40 x 31" in json.loads(printed)[0]["error"]
+    assert "at least 32 pixels on each side. Received: 40 x 31" in errors
 
 
 @pytest.mark.parametrize("given", [(), ("--help",), ("-h",)])
