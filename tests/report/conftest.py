@@ -17,7 +17,9 @@ def little_data_and_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The work directory of a run of two epochs, to be read only."""
+    """The work directory of a run of two epochs, to be read only. Takes 5 s on a slow machine, most
+    of them to trace the step: the first test that asks for it has them.
+    """
     workdir = tmp_path_factory.mktemp("run") / "workdir"
     with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little.put_in_place(patch.setitem, patch.setattr, little.TWO_STAGES)

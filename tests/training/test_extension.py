@@ -1,4 +1,7 @@
-"""A run with more epochs than it had: what it follows, what is recorded, and what is refused."""
+"""A run with more epochs than it had: what it follows, what is recorded, and what is refused.
+
+Some take over 5 s on a slow machine: a step is traced for each trainer.
+"""
 
 import dataclasses
 import json
