@@ -21,7 +21,7 @@ STEPS = 40
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little.put_in_place(patch.setitem, patch.setattr)
         folder = tmp_path_factory.mktemp("rates") / "new"
         return find_rate(RECIPE, folder, steps=STEPS), folder
