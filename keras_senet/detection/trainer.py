@@ -253,7 +253,7 @@ class Detection:
 
     def describe_epoch(self, row: Row) -> str:
         text = f"epoch {row['epoch']}: loss {row['loss']:.4f}"
-        if math.isfinite(row["ap"]):
+        if math.isfinite(row.get("ap", math.nan)):  # only the chief evaluates
             ap, ap50 = (100 * row[name] for name in ("ap", "ap50"))
             text += f"; {WORDS[self.images.split]} AP {ap:.1f}%, AP50 {ap50:.1f}%"
         return text

@@ -208,6 +208,10 @@ def test_two_workers_train_as_one_stop_at_one_step_and_continue(tmp_path):
     assert_equal_runs(two, broken)
 
 
+def test_an_epoch_that_another_worker_evaluates_is_described(runs):
+    assert runs.trainer.task.describe_epoch({"epoch": 2, "loss": 1.5}) == "epoch 2: loss 1.5000"
+
+
 def test_two_replicas_are_one_device(tmp_path, runs):
     """With synchronised batch normalisation, and denominators that do not depend on what is in the
     images: to 1e-5 after 3 steps. Each replica draws what one device draws for its images.
