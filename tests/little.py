@@ -65,12 +65,13 @@ def graphs_as_traced():
     if tensorflow is None:
         yield
         return
-    set_options = tensorflow.config.optimizer.set_experimental_options
-    set_options({"disable_meta_optimizer": True})
+    optimizer, option = tensorflow.config.optimizer, "disable_meta_optimizer"
+    before = optimizer.get_experimental_options().get(option, False)
+    optimizer.set_experimental_options({option: True})
     try:
         yield
     finally:
-        set_options({"disable_meta_optimizer": False})
+        optimizer.set_experimental_options({option: before})
 
 
 def train(workdir, recipe=RECIPE, **options):

@@ -204,6 +204,8 @@ def test_the_workflows_run_what_contributors_run():
     (given,) = (step["with"]["python-version"] for step in steps if "setup-python" in str(step))
     asked = re.findall(r"interpreter (3\.\d+)", (ROOT / ".ci" / "run").read_text())
     assert sorted(given.split()) == sorted(asked) == ["3.11", "3.12", "3.13"]
+    *_, upload = ci["jobs"]["docs"]["steps"]
+    assert upload["with"]["path"] == yaml.safe_load((ROOT / "mkdocs.yml").read_text())["site_dir"]
     checks = "\n".join(step.get("run", "") for step in release["jobs"]["build"]["steps"])
     for command in ("keras_senet_cli.__version__", "python -m build", "twine check --strict"):
         assert command in checks
