@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from keras_senet.fields import check_argument
 from keras_senet.files import to_csv
 
 COLUMNS = ("path", "class", "split")
@@ -34,8 +35,11 @@ class Division(NamedTuple):
         `file` does not list are in neither.
 
         Raises:
-            ValueError: if none can be kept, as no class has two images; or if `file` is damaged.
+            ValueError: if none can be kept, as no class has two images; if `file` is damaged; or
+                for another fraction than one above 0 and below 1.
         """
+        fraction = self.fraction
+        check_argument("validation_fraction", fraction, 0 < fraction < 1, "above 0 and below 1")
         if self.file is not None:
             listed = read_splits(self.file)
             splits = np.array([listed.get(name, "") for name in names])

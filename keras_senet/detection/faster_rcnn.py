@@ -289,13 +289,14 @@ def _check_names(names):
     """The names as a tuple. Raises ValueError unless they are different texts, at least one that is
     not "".
     """
-    given = tuple(names) if isinstance(names, Iterable) else ()
+    is_several = isinstance(names, Iterable) and not isinstance(names, str)
+    given = tuple(names) if is_several else ()
     named = [name for name in given if name != ""]
     is_text = all(isinstance(name, str) for name in given)
     if not named or not is_text or len(set(named)) < len(named):
         raise ValueError(
             "`class_names` must be different names, at least one. "
-            f"Received: class_names={list(given) if isinstance(names, Iterable) else names!r}"
+            f"Received: class_names={list(given) if is_several else names!r}"
         )
     return given
 

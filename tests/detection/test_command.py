@@ -107,12 +107,14 @@ def test_a_score_below_the_detectors_own_is_applied(run, coco, workdir, detector
 
 
 def test_a_score_that_a_file_does_not_have_is_refused(run, coco, workdir, monkeypatch):
-    file = SimpleNamespace(score=0.05)
+    nothing = detection.Detections(np.zeros((0, 4)), np.zeros(0), np.zeros(0, int), [])
+    file = SimpleNamespace(score=0.6, detect=lambda images: [nothing])
     monkeypatch.setattr(predict_command, "load_detector", lambda source: file)
     arguments = ("detect", "predict", files(coco)[0], "--workdir", workdir)
-    status, _, errors = run(*arguments, "--score", 0.04)
+    status, _, errors = run(*arguments, "--score", 0.5)
     assert (status, errors.count("\n")) == (2, 1)
-    assert "--score must be at least 0.05, the least that the exported file finds" in errors
+    assert "--score must be at least 0.6, the least that the exported file finds" in errors
+    assert run(*arguments)[0] == 0  # nothing was asked for that it leaves out
 
 
 def test_pictures_keep_their_folders_and_do_not_meet():

@@ -78,6 +78,37 @@ def test_the_part_follows_from_the_names_and_the_seed(folder):
     assert any(each != before for each in others)
 
 
+@pytest.mark.parametrize("fraction", [0, 1, -0.5, 1.5, float("nan")])
+def test_a_part_is_above_0_and_below_1(folder, fraction):
+    with pytest.raises(ValueError, match="`validation_fraction` must be above 0 and below 1. Rec"):
+        load(folder, "val", validation_fraction=fraction)
+
+
+def test_a_file_that_is_listed_twice_is_in_one_part(folder):
+    content = json.loads((folder / "train.json").read_text())
+    again = [each | {"id": each["id"] + 1000} for each in content["images"]]
+    content["images"] += again  # without boxes
+    (folder / "train.json").write_text(json.dumps(content))
+    train, val = load(folder, "train"), load(folder, "val")
+    assert len(train) + len(val) == 24
+    assert not files(train) & files(val)
+
+
+def test_images_without_a_common_rarest_class_are_divided(folder):
+    """Each has a class of its own, and two have none: none of these is kept alone."""
+    content = json.loads((folder / "train.json").read_text())
+    content["categories"] = [{"id": i, "name": f"class {i}"} for i in range(1, 12)]
+    numbers = [each["id"] for each in content["images"][:10]]
+    content["annotations"] = [
+        {"id": 2 * i + k, "image_id": number, "category_id": label, "bbox": [4, 6, 10, 20]}
+        for i, number in enumerate(numbers, 1)
+        for k, label in enumerate((i, 11))
+    ]
+    (folder / "train.json").write_text(json.dumps(content))
+    boxes = [sum(len(each.boxes) > 0 for each in load(folder, s).truths) for s in ("train", "val")]
+    assert boxes == [7, 3]  # a quarter of 10, rounded upwards
+
+
 def test_other_images_are_not_divided(folder):
     write(folder / "test.json", range(3))
     assert len(load(folder, "train")) == 12
@@ -155,6 +186,8 @@ def test_one_file_is_called_what_it_is(tmp_path, oracle, detector, capsys, monke
     assert "these images were trained on: the figures say nothing of others" in printed
     page = write_page(workdir).path.read_text()
     assert "on 2 training images" in " ".join(parsed(page).one("header").text.split())
+    printed = evaluate(capsys, "--workdir", workdir, "--dataset", "coco/train.json")
+    assert "these images were trained on" in printed
     printed = evaluate(capsys, "--workdir", workdir, "--dataset", "coco/test.json")
     assert "test.json, all: 2 images" in printed
     assert "trained on" not in printed

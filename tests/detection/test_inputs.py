@@ -93,6 +93,11 @@ def test_what_makes_no_detector_is_said(options, names, message):
     assert "\n" not in str(caught.value)
 
 
+def test_one_name_is_not_several():
+    with pytest.raises(ValueError, match="different names, .* Received: class_names='cat'$"):
+        little_scenes.DETECTOR(backbone(include_top=False), "cat")
+
+
 def test_a_backbone_for_one_size_takes_one_canvas():
     fixed = little_scenes.DETECTOR(backbone(include_top=False, input_shape=(64, 64, 3)), ["a"])
     for canvas, given in ((None, "None"), ((64, 96), r"\(64, 96\)")):

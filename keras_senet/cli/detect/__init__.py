@@ -21,13 +21,14 @@ def load_detector(source: Source) -> Any:
 
 
 class Opened(NamedTuple):
-    """Images with boxes, the name of their dataset, and which of it they are: "train", "val" or
-    "test", or "all" of one file.
+    """Images with boxes, the name of their dataset, which of it they are: "train", "val" or "test",
+    or "all" of one file; and whether the run was trained on them.
     """
 
     dataset: str
     split: str
     images: Any
+    is_trained_on: bool
 
 
 def open_images(options: Any) -> Opened:
@@ -56,4 +57,4 @@ def open_images(options: Any) -> Opened:
         split = resolve_split(
             name, options.split, options.data_dir, divides=bool(division), trained_on=own
         )
-        return Opened(name, split, images)
+        return Opened(name, split, images, split == "train" and name == own)

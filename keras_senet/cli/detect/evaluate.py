@@ -38,7 +38,7 @@ def run(options: DetectEvaluateOptions) -> None:
     own = Path(source.text) if source.kind == "run" else None
     output = output_folder(options.output or own, "train")
     require("pycocotools", "detection")
-    name, split, images = open_images(options)
+    name, split, images, is_trained_on = open_images(options)
     detector = load_detector(source)
     images = images.with_classes(detector.class_names)
     with open(os.dup(2), "w") as errors, quiet():
@@ -61,7 +61,7 @@ def run(options: DetectEvaluateOptions) -> None:
     else:
         for note in images.notes:
             say(note)
-        if split == "train" and options.dataset is None:
+        if is_trained_on:
             say("these images were trained on: the figures say nothing of others")
         _print(content, images)
     if output is not None:

@@ -19,6 +19,7 @@ from keras_senet_cli import quiet
 
 COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2", "error")
 CORNERS = ("x1", "y1", "x2", "y2")
+SCORE = 0.5  # the least that is shown without --score; a detector may have a higher one
 
 
 class Found(NamedTuple):
@@ -44,12 +45,14 @@ def run(options: DetectPredictOptions) -> None:
     output = output_folder(options.output, "train")
     if images.left_out:
         console.print(describe_left_out(images.left_out))
-    detector = _find_from(options.score, load_detector(options.source))
+    detector, least = load_detector(options.source), SCORE
+    if options.score is not None:
+        detector, least = _find_from(options.score, detector), options.score
     pictures = dict(zip(images.images, name_pictures(images.images), strict=True))
     with open(os.dup(2), "w") as errors, quiet():
         rows = list(
             track(
-                _detect(detector, images.images, options.score, output, pictures),
+                _detect(detector, images.images, least, output, pictures),
                 total=len(images.images),
                 console=Console(file=errors),
                 transient=True,

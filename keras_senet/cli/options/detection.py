@@ -14,7 +14,7 @@ from keras_senet.detection.recipe import Recipe
 
 
 def _check_score(options):
-    if not 0 <= options.score < 1:
+    if options.score is not None and not 0 <= options.score < 1:
         raise ValueError(f"--score must be from 0 to below 1. Received: --score {options.score:g}")
 
 
@@ -89,8 +89,8 @@ class DetectPredictOptions(DetectorOptions, Printed):
              SavedModel folder
 
     Detections:
-    score         the least probability of a detection; an exported file has none below what its
-                  detector was exported with, 0.05 as a rule
+    score         the least probability of a detection, by default 0.5; an exported file has none
+                  below what its detector was exported with, 0.05 as a rule
     skip_corrupt  leave out images that cannot be used; otherwise each is named in its row, and the
                   exit status is 2
 
@@ -100,7 +100,7 @@ class DetectPredictOptions(DetectorOptions, Printed):
     """
 
     images: Positional[tuple[str, ...]]
-    score: float = 0.5
+    score: float | None = None
     skip_corrupt: bool = False
     csv: str | None = None
     output: str | None = None

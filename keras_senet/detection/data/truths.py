@@ -112,14 +112,25 @@ class BoxedImages:
 
     def divide(self, division: Division) -> dict[str, "BoxedImages"]:
         """The images of "train" and of "val". Of each class that is in two images or more, at least
-        one is in both, if it is the rarest class of an image. Raises as `Division.divide` does.
+        one is in both, if it is the rarest class of an image. What lists one file several times is
+        in one of both. Raises as `Division.divide` does.
         """
         count = len(self.class_names)
         there = [np.unique(truth.classes) for truth in self.truths]
         images = np.bincount(np.concatenate(there), minlength=count)  # of each class
-        rarest = [each[images[each].argmin()] if len(each) else count for each in there]
-        parts = division.divide(self.list_files(), np.array(rarest))
-        return {split: self.subset(indices) for split, indices in parts.items()}
+        rarest = np.array(
+            [each[images[each].argmin()] if len(each) else count for each in there], "int64"
+        )
+        files = self.list_files()
+        names, first = np.unique(files, return_index=True)
+        labels = rarest[first]
+        if np.bincount(labels, minlength=count + 1)[:count].max() < 2:  # none could be kept
+            labels = np.where(labels < count, 0, count)
+        parts = division.divide(names.tolist(), labels)
+        return {
+            split: self.subset(np.flatnonzero(np.isin(files, names[indices])))
+            for split, indices in parts.items()
+        }
 
     def list_files(self) -> list[str]:
         """Of each image its name in the dataset."""
