@@ -75,7 +75,7 @@ NARROWER = {
     "bn_inception": 9,  # each convolution of a branch but its last
     "inception_resnet": 9,
     "vgg": 4,
-    "mobilenet": 26,  # each but the last pointwise convolution, and the depthwise one after it
+    "mobilenet": 12,  # each but the last pointwise convolution, and the depthwise one after it
     "shufflenet": None,  # channels are shuffled between its convolutions
 }
 

@@ -41,7 +41,7 @@ def whole(tmp_path_factory):
             verbose=False,
             tensorboard=True,
             checkpoint_steps=2,
-            keep=4,
+            keep=5,
         )
         trainer.untrained = trainer.model.get_weights()[0]
         trainer.train()

@@ -139,7 +139,7 @@ def test_a_finished_run_is_not_trained_again(tmp_path):
 
 def test_as_many_checkpoints_are_kept_as_asked_for(whole):
     names = sorted(file.name for file in whole.workdir.checkpoints.glob("ckpt-*"))
-    assert names == [f"ckpt-{step}.safetensors" for step in (10, 5, 6, 8)]
+    assert names == [f"ckpt-{step}.safetensors" for step in (10, 4, 5, 6, 8)]
 
 
 def test_the_best_network_is_that_of_the_best_row(tmp_path):
