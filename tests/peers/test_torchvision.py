@@ -13,7 +13,10 @@ from oracle_weights import make_weights
 from keras_senet.detection import boxes as box
 from keras_senet.detection import load_torchvision
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+pytestmark = [
+    pytest.mark.peer,
+    pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning"),
+]
 torch = pytest.importorskip("torch")
 sample_images = pytest.importorskip("sklearn.datasets").load_sample_images
 
