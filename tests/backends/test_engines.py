@@ -56,19 +56,27 @@ def begun(tmp_path_factory):
     return folder / "tensorflow", folder / "jax"
 
 
+def check_equal_to_rounding(first, second):
+    """Weights within 1e-5 of their largest value; the optimizer's moments, sums of gradients
+    that partly cancel, within 1e-4 of theirs.
+    """
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        share = 1e-4 if name.startswith("optimizer/") else 1e-5
+        atol = share * np.abs(value).max()
+        np.testing.assert_allclose(second[name], value, rtol=0, atol=atol, err_msg=name)
+
+
 def losses(workdir):
     return [row["loss"] for row in Metrics(workdir / "metrics.csv").read()]
 
 
 def test_three_steps_have_the_same_weights(begun):
-    """Each array within 1e-5 of its largest value; and twenty the same losses."""
+    """Weights and the optimizer's state, to rounding; and twenty the same losses."""
     first, second = (
         read_tensors(workdir / "checkpoints" / "ckpt-3.safetensors")[0] for workdir in begun
     )
-    assert first.keys() == second.keys()
-    for name, value in first.items():
-        atol = 1e-5 * np.abs(value).max()
-        np.testing.assert_allclose(second[name], value, rtol=0, atol=atol, err_msg=name)
+    check_equal_to_rounding(first, second)
     assert losses(begun[1]) == pytest.approx(losses(begun[0]), rel=1e-4)
 
 
@@ -125,9 +133,7 @@ def test_two_hosts_train_as_one(begun, tmp_path):
         read_tensors(each / "checkpoints" / "ckpt-3.safetensors")[0]
         for each in (begun[1], tmp_path / "two")
     )
-    for name, value in first.items():
-        atol = 1e-5 * np.abs(value).max()
-        np.testing.assert_allclose(second[name], value, rtol=0, atol=atol, err_msg=name)
+    check_equal_to_rounding(first, second)
 
 
 @pytest.mark.slow
