@@ -12,10 +12,10 @@ os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
 if "PYTEST_XDIST_WORKER" in os.environ:
     # Each worker has a core: with more threads they would only wait for each other.
     os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-if os.environ.get("KERAS_BACKEND") == "jax":
-    # Little networks take JAX longer to compile than to run.
-    fast = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-    os.environ.setdefault("XLA_FLAGS", fast)
+# Little networks take XLA longer to compile than to run.
+os.environ.setdefault(
+    "XLA_FLAGS", "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
+)
 
 import keras
 import pytest
@@ -69,6 +69,15 @@ def keras_defaults():
     global_state.GLOBAL_STATE_TRACKER = threading.local()
     global_state.GLOBAL_SETTINGS_TRACKER = threading.local()
     next(garbage)
+
+
+@pytest.fixture
+def eagerly():
+    """See `little.eagerly`. Pipelines are traced all the same: TensorFlow then warns."""
+    import little
+
+    with little.eagerly():
+        yield
 
 
 @pytest.fixture

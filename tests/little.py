@@ -8,6 +8,7 @@ train ...`.
 import contextlib
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 
@@ -35,8 +36,8 @@ RECIPE = Recipe(
     warmup_epochs=0.5,
 )
 
-# The same as Keras' own loop can have it
-FITTED = RECIPE.override(mixup=0.0)
+# The same as Keras' own loop can have it, and with a rate that does not depend on the epochs
+FITTED = RECIPE.override(mixup=0.0, schedule="constant")
 
 
 def digits(split):
@@ -56,22 +57,50 @@ def put_in_place(set_item=dict.__setitem__, set_attribute=setattr, network=None)
     )
 
 
-@contextlib.contextmanager
 def graphs_as_traced():
     """Within, TensorFlow runs graphs without optimizing them first, which takes a fifth of a short
     run: what is equal to the last bit must be trained within, or must not.
     """
+    return optimizing_graphs(False)
+
+
+@contextlib.contextmanager
+def optimizing_graphs(wanted):
+    """Within, TensorFlow optimizes graphs before it runs them, or does not."""
     tensorflow = sys.modules.get("tensorflow")
     if tensorflow is None:
         yield
         return
     optimizer, option = tensorflow.config.optimizer, "disable_meta_optimizer"
     before = optimizer.get_experimental_options().get(option, False)
-    optimizer.set_experimental_options({option: True})
+    optimizer.set_experimental_options({option: not wanted})
     try:
         yield
     finally:
         optimizer.set_experimental_options({option: before})
+
+
+@contextlib.contextmanager
+def eagerly():
+    """Within, TensorFlow runs its functions operation by operation: one that a test calls once
+    takes several times longer to trace, and to prepare, than to run.
+    """
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+
+def skip_drawing(monkeypatch):
+    """Figures are made, and their files are there, but not drawn, which takes up to 1 s each."""
+    from matplotlib.figure import Figure
+
+    monkeypatch.setattr(
+        Figure, "savefig", lambda self, path, **options: Path(path).write_bytes(b"a figure")
+    )
 
 
 def train(workdir, recipe=RECIPE, **options):
@@ -86,10 +115,11 @@ def assert_equal_weights(a, b):
 
 
 def do_after(monkeypatch, step, action):
-    """Does `action` after so many steps of this process."""
-    calls = []
+    """Does `action` after so many steps of this process; also after others that were asked for."""
+    calls, before = [], Progress.advance
 
     def advance(self, totals):
+        before(self, totals)
         calls.append(totals)
         if len(calls) == step:
             action()

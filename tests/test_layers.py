@@ -30,8 +30,8 @@ TOLERANCE = {
 }
 EXECUTIONS = {
     "eager": lambda f: f,
-    "graph": tf.function,
-    "xla": functools.partial(tf.function, jit_compile=True),
+    "graph": functools.partial(tf.function, autograph=False),
+    "xla": functools.partial(tf.function, autograph=False, jit_compile=True),
 }
 
 

@@ -112,9 +112,8 @@ def excitations(
             no images or no such class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
-    from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import track
+    from keras_senet.evaluation.accuracy import make_batches, track
 
     _check(dataset, batch_size)
     names = dataset.class_names
@@ -123,13 +122,12 @@ def excitations(
     rows[list(kept)] = range(len(kept))
     networks.check_images(model, dataset)
     step, blocks = gates_step(model)
-    (view,) = networks.views_of(model, dataset, None)
-    batches = evaluation_batches(
-        dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
+    batches = make_batches(
+        dataset, batch_size, networks.views_of(model, dataset, None), skip_corrupt
     )
     counts = GateCounts(blocks, len(kept))
-    for images, labels in track(batches, progress, "measuring gates"):
-        counts.add(step(images).numpy(), rows[labels.numpy()])
+    for (images,), labels in track(batches, progress, "measuring gates"):
+        counts.add(step(images[:, 0]).numpy(), rows[np.asarray(labels)])
     return counts.excitations(tuple(names[i] for i in kept), tuple(batches.skipped))
 
 

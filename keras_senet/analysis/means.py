@@ -111,17 +111,16 @@ def _batches(model, images, progress) -> Iterator[Any]:
 
 def _prepare_batches(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
-    from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import track
+    from keras_senet.evaluation.accuracy import make_batches, track
 
     if not len(dataset):
         return
     networks.check_images(model, dataset)
-    (view,) = networks.views_of(model, dataset, None)
-    batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])
+    batches = make_batches(dataset, BATCH, networks.views_of(model, dataset, None))
     channels_first = keras.config.image_data_format() == "channels_first"
-    for images, _ in track(batches, progress, "measuring channels"):
+    for (shown,), _ in track(batches, progress, "measuring channels"):
+        images = shown[:, 0]
         yield model.preprocessing.normalize(
             ops.transpose(images, (0, 3, 1, 2)) if channels_first else images
         )

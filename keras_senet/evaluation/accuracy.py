@@ -14,6 +14,7 @@ from keras import ops
 from keras_senet import data
 from keras_senet.data.corrupt import find_wrong_label
 from keras_senet.evaluation import networks
+from keras_senet.evaluation.networks import View
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.imagenet import imagenet_classes
@@ -95,7 +96,7 @@ def evaluate(
     check_integer("batch_size", batch_size, 1)
     views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
     images = max(1, batch_size // max(view.count for view in views))
-    batches = _make_batches(dataset, images, views, skip_corrupt)
+    batches = make_batches(dataset, images, views, skip_corrupt)
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
         shown = dict(zip(views, shown, strict=True))
@@ -108,9 +109,15 @@ def evaluate(
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
 
 
-def _make_batches(dataset, size, views, skip_corrupt):
-    """The views of all images, and their labels. Images in memory that are taken whole need no
-    pipeline of TensorFlow, which may not be there, and takes longer to begin than a few of them.
+def make_batches(
+    dataset: "Dataset | Encoded", size: int, views: Sequence[View], skip_corrupt: bool = False
+) -> Any:
+    """The views of all images, and their labels, in batches of `size` images: ((uint8 (N, crops, H,
+    W, C) for each view), labels int64 (N,)); `skipped` lists the `Corrupt` images that were left
+    out.
+
+    Images in memory that are taken whole need no pipeline of TensorFlow, which may not be there,
+    and takes longer to begin than a few of them.
     """
     if dataset.is_in_memory and all(isinstance(view, Whole) for view in views):
         return ArrayBatches(dataset, size, skip_corrupt)

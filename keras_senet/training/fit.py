@@ -10,12 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from keras_senet import data, models
-from keras_senet.evaluation.accuracy import Counts
-from keras_senet.evaluation.networks import views_of
+from keras_senet import models
+from keras_senet.evaluation import evaluate
 from keras_senet.files import replacing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
@@ -265,12 +263,8 @@ class FitTrainer(Engine):
 
     def _evaluate(self, dataset):
         """The `Evaluation`, on every backend."""
-        (view,) = views_of(self.model, dataset, None)
-        counts = Counts(len(dataset.class_names))
-        for images, labels in data.evaluation_batches(dataset, 128, lambda image: view(image)[0]):
-            probabilities = self.model.predict_on_batch(self._normalize(images).numpy())
-            counts.add(np.asarray(probabilities, "float32"), labels.numpy())
-        return counts.evaluation((), ((view,),))
+        task: Any = self.task
+        return evaluate(self.model, dataset, step=task.prediction_step(self.model))
 
     def _save_results(self):
         """Those of `Trainer`: what is frozen is the recipe's and not the network's, and nothing of

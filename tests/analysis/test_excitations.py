@@ -116,6 +116,7 @@ def assert_equal(found, expected, labels):
     np.testing.assert_allclose(found.from_identity, np.abs(expected - 1).mean(axis=0), **close)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("se", [*(SE(gate=gate) for gate in GATES), SE(squeeze=None)], ids=str)
 def test_the_figures_are_numpys(se):
     model, data = build(SmallResNet((2, 1), se=se)), dataset()
@@ -137,6 +138,7 @@ def test_the_figures_are_numpys(se):
     assert 0 < np.concatenate([block.closed for block in result.blocks.values()]).mean() < 1
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("size", [1, 7, 100])
 def test_any_batch_size_gives_the_same(size):
     whole, parts = measured(), excitations(network(), dataset(), batch_size=size)
@@ -156,6 +158,7 @@ def test_any_batch_size_gives_the_same(size):
     assert whole.class_images.tolist() == parts.class_images.tolist()
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_some_classes_alone_are_kept():
     whole, some = measured(), excitations(network(), dataset(), classes=["d", "b"])
     assert some.class_names == ("d", "b")
@@ -167,6 +170,7 @@ def test_some_classes_alone_are_kept():
         np.testing.assert_array_equal(block.mean, whole.blocks[name].mean)
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("kind", FAMILIES)
 def test_every_family(kind):
     """Also without a classifier, and for images of another size, shown as for evaluation."""
@@ -195,6 +199,7 @@ def test_images_are_shown_as_for_evaluation():
     )
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_channels_first(channels_first):
     keras.config.set_image_data_format("channels_last")
     last, data = build(SmallResNet((1, 1), se=SE(squeeze=None))), dataset()
@@ -208,6 +213,7 @@ def test_channels_first(channels_first):
     )
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_nested_models_and_blocks_that_are_called_twice():
     inner = build(include_top=False)
     outer = keras.Sequential(
@@ -288,6 +294,7 @@ def test_specificity_by_hand():
     assert specificity(means, stds, np.array([2, 1, 1])) is None
 
 
+@pytest.mark.usefixtures("eagerly")
 def test_constant_gates():
     """With dead hidden units a gate is its bias only."""
     model = build()
@@ -500,7 +507,8 @@ def folder_of_images(folder):
 
 @pytest.fixture
 def little_network(monkeypatch):
-    """In the place of SE-ResNet-20."""
+    """In the place of SE-ResNet-20; `test_pictures` draws what commands do not here."""
+    little.skip_drawing(monkeypatch)
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
 
 

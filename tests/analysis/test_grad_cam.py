@@ -3,13 +3,19 @@
 import keras
 import numpy as np
 import pytest
+from gated import SLOW
 from keras import layers, ops
 from tiny import TINY, randomize
 
 from keras_senet.analysis import grad_cam
 from keras_senet.graphs import flat_layers
 
-POOLED = [name for name in TINY if name != "vgg"]  # those that end in pooling and one layer
+# Those that end in pooling and one layer
+POOLED = [
+    pytest.param(name, marks=pytest.mark.slow if name in SLOW else ())
+    for name in TINY
+    if name != "vgg"
+]
 
 
 def images_for(model, count=3):

@@ -19,6 +19,7 @@ def run_folder(tmp_path, monkeypatch):
     """A run of a folder without test images, which was trained on photographs as they are stored:
     on their side.
     """
+    little.skip_drawing(monkeypatch)
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -41,7 +42,7 @@ def run_folder(tmp_path, monkeypatch):
     return folder
 
 
-# 5 s on a slow machine: two commands, three networks.
+# Up to 5 s: two commands, each with its pipelines of files.
 def test_they_are_turned_as_the_network_has_it_and_called_by_their_split(
     run_folder, monkeypatch, capsys
 ):

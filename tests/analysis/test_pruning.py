@@ -80,6 +80,7 @@ NARROWER = {
 }
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family(name):
     model = network(name)
@@ -98,6 +99,7 @@ def test_every_family(name):
     assert complexity(pruned).multiply_adds < complexity(model).multiply_adds
 
 
+@pytest.mark.usefixtures("eagerly")
 @pytest.mark.parametrize(
     ("name", "position"),
     [

@@ -99,26 +99,38 @@ def test_every_kind_of_network_in_a_table_files_and_a_picture(run_folder, capfd)
     assert report["preprocessing"]["class"] == "Preprocessing"
 
 
-def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(run_folder, capfd, monkeypatch):
-    """Takes 5 s: three files of two networks, each evaluated too."""
+@pytest.mark.parametrize(
+    "formats",
+    [
+        # How each format has the operations of such networks is in tests/export.
+        {"no-se-mean": ("onnx",), "keep-0.5": ("savedmodel",)},
+        pytest.param(
+            {"no-se-mean": ("tflite", "onnx", "savedmodel"), "keep-0.5": ("tflite", "onnx")},
+            marks=pytest.mark.slow,
+        ),
+    ],
+    ids=["default", "all"],
+)
+def test_what_it_wrote_is_evaluated_and_exported_as_a_run_is(
+    run_folder, capfd, monkeypatch, formats
+):
+    """5 s on a slow machine: a file of each of two networks, each evaluated too."""
     run_files_here(monkeypatch)
+    little.skip_drawing(monkeypatch)
     output = run_folder / "pruned"
     flags = ("--remove-se", "--constant", "--keep", 0.5, "--images", 30)
     assert command("--workdir", run_folder, *flags, "--output", output) == 0
     with (output / "pruning.csv").open(newline="") as file:
         rows = {row["network"]: row for row in csv.DictReader(file)}
-    for name, formats in {
-        "no-se-mean": ("tflite", "onnx"),
-        "keep-0.5": ("savedmodel",),
-    }.items():
+    for name, those in formats.items():
         file = str(output / f"{name}.keras")
         assert cli.main(["evaluate", "--workdir", file]) == 0
         report = json.loads((output / name / "report.json").read_text())
         assert report["accuracy"] == float(rows[name]["top1"])
         assert report["networks"][0]["model"] == f"SEResNet20 {name}"
-        assert cli.main(["export", file, "--format", *formats]) == 0
+        assert cli.main(["export", file, "--format", *those]) == 0
         exports = json.loads((output / name / "exports" / "report.json").read_text())["exports"]
-        assert [each["format"] for each in exports] == list(formats)
+        assert [each["format"] for each in exports] == list(those)
         assert all(each["relative_error"] <= 1e-4 for each in exports)
     properties = onnx.load(output / "no-se-mean" / "exports" / "model.onnx").metadata_props
     assert json.loads({each.key: each.value for each in properties}["class_names"]) == list(

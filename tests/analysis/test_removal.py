@@ -30,6 +30,9 @@ from keras_senet.complexity import complexity
 from keras_senet.models.resnet import ResNet, SmallResNet
 from keras_senet.models.units import Basic
 
+# `test_pruning.py` and the command's tests trace what computes means.
+pytestmark = pytest.mark.usefixtures("eagerly")
+
 
 @pytest.mark.parametrize("name", FAMILIES)
 def test_every_family_without_its_blocks(name):

@@ -22,6 +22,18 @@ from keras_senet.models.resnet import ResNet
 from keras_senet.models.units import Basic
 
 tiny = pytest.mark.parametrize("network", TINY.values(), ids=TINY)
+# Built of the same layers as others: slow tests where networks are computed or written.
+ALIKE = (
+    *("senet", "basic", "small", "preact", "preact_bottleneck", "shake_resnext"),
+    "inception_resnet",
+)
+unlike = pytest.mark.parametrize(
+    "network",
+    [
+        pytest.param(network, id=name, marks=pytest.mark.slow if name in ALIKE else ())
+        for name, network in TINY.items()
+    ],
+)
 layouts = pytest.mark.parametrize("layout", ["channels_last", "channels_first"])
 
 
@@ -197,7 +209,7 @@ def test_any_number_of_classes_and_a_model_from_its_config(network):
     assert [w.shape for w in restored.weights] == [w.shape for w in model.weights]
 
 
-@tiny
+@unlike
 def test_weights_by_path(network, tmp_path):
     model = built(network)
     keras_senet.save_weights(model, tmp_path / "tiny.weights.h5")
@@ -213,7 +225,7 @@ def test_weights_by_path(network, tmp_path):
             np.testing.assert_array_equal(value, expected)
 
 
-@tiny
+@unlike
 def test_layouts_give_the_same_answers(network):
     """Also where the map is flattened: the tiny VGG's is 1 x 1."""
     last, expected = built(network), answers(network)

@@ -5,15 +5,18 @@ where there are several they agree. The numbers are trainable parameters, moving
 convolutions and dense layers, and rescaled elements (of which "-" is: no source).
 """
 
+import itertools
 from dataclasses import replace
 
 import pytest
 
 import keras_senet
 from keras_senet import models, networks
-from keras_senet.complexity import complexity
+from keras_senet.complexity import COUNTS, Complexity, complexity
+from keras_senet.graphs import stage_number
 from keras_senet.initializers import shapes_only
 from keras_senet.models.units import Bottleneck
+from keras_senet.models.vgg import VGG
 
 # network           se     parameters  statistics  multiply-adds   rescaled  source
 GOLDEN = """
@@ -76,6 +79,32 @@ def build(spec, constructor, size=None, **arguments):
         return constructor.variant(spec)(weights=None, input_shape=shape, **arguments)
 
 
+def count_network(spec, constructor, size=None, **arguments):
+    """The `Complexity` of a network, of which two units a stage are built: the rows of the second
+    one stand for those of all that follow, which are like it. `test_units_are_alike` counts whole
+    networks too.
+    """
+    depths = getattr(spec, "depths", ())
+    if max(depths, default=0) > 2 and type(spec) is not VGG:  # whose stages have no units
+        short = replace(spec, depths=tuple(min(depth, 2) for depth in depths))
+        return repeat_units(complexity(build(short, constructor, size, **arguments)), depths)
+    return complexity(build(spec, constructor, size, **arguments))
+
+
+def repeat_units(found, depths):
+    numbers = sorted({stage_number(row.name) for row in found.layers} - {None})
+    times = {
+        f"stage{number}_block2": depth - 1
+        for number, depth in zip(numbers[-len(depths) :], depths, strict=True)
+    }
+    rows = []
+    for unit, those in itertools.groupby(
+        found.layers, lambda row: "_".join(row.name.split("_")[:2])
+    ):
+        rows += [*those] * times.get(unit, 1)
+    return Complexity(*(sum(getattr(row, name) for row in rows) for name in COUNTS), tuple(rows))
+
+
 STAGE_SHAPES = {  # oracle's stage_shapes_CHW: widths of the stem's pooling and conv2_x .. conv5_x, or of stages 1 .. 3
     "SEResNet18": (64, 64, 128, 256, 512),
     "SEResNet34": (64, 64, 128, 256, 512),
@@ -115,7 +144,7 @@ def test_counts_equal_the_oracle(row):
     name, _, size = name.partition("@")
     constructor = getattr(keras_senet, name)
     spec = constructor.spec if kind == "se" else replace(constructor.spec, se=None)
-    found = complexity(build(spec, constructor, int(size or constructor.input_size)))
+    found = count_network(spec, constructor, int(size or constructor.input_size))
     for count, expected in zip(
         ("parameters", "statistics", "multiply_adds", "rescaled"), counts, strict=True
     ):
@@ -126,6 +155,24 @@ def test_counts_equal_the_oracle(row):
         check_less_blocks(name, found)
     if name in STAGE_SHAPES and not size:
         check_stages(name, found)
+
+
+@pytest.mark.parametrize(
+    ("name", "se"),
+    [
+        pytest.param(*row[:2], marks=() if row[:2] == ["SEResNet34", "se"] else pytest.mark.slow)
+        for row in ROWS
+        if "@" not in row[0]
+    ],
+)
+def test_units_are_alike(name, se):
+    """What `count_network` makes of two units a stage are the rows of the whole network."""
+    constructor = getattr(keras_senet, name)
+    spec = constructor.spec if se == "se" else replace(constructor.spec, se=None)
+    found, whole = count_network(spec, constructor), complexity(build(spec, constructor))
+    assert replace(found, layers=()) == replace(whole, layers=())
+    stages = [[(row.name, row.output_shape) for row in each.stages()] for each in (found, whole)]
+    assert stages[0] == stages[1]
 
 
 def check_less_blocks(name, found):
@@ -213,12 +260,8 @@ def test_ablations_equal_the_oracle(fields, unbiased, biased, multiply_adds, res
     for use_bias, parameters in ((False, unbiased), (True, biased)):
         if parameters is None:
             continue
-        found = complexity(
-            build(
-                replace(constructor.spec, se=keras_senet.SE(use_bias=use_bias, **fields)),
-                constructor,
-            )
-        )
+        se = keras_senet.SE(use_bias=use_bias, **fields)
+        found = count_network(replace(constructor.spec, se=se), constructor)
         assert found.parameters == parameters
         assert found.parameters_with_statistics == parameters + 53120
         if multiply_adds is not None:
@@ -234,9 +277,7 @@ def test_the_stride_variant_has_equal_parameters_and_other_multiply_adds():
         ("SEResNet152", 11520204800),
     ):
         constructor = getattr(keras_senet, name)
-        found = complexity(
-            build(replace(constructor.spec, unit=Bottleneck(stride_on=2)), constructor)
-        )
+        found = count_network(replace(constructor.spec, unit=Bottleneck(stride_on=2)), constructor)
         assert found.multiply_adds == multiply_adds
 
 
@@ -381,7 +422,7 @@ VARIANTS = [
 )
 def test_variants_equal_the_oracle(name, fields, classes, parameters, multiply_adds, entry):
     constructor = getattr(keras_senet, name)
-    found = complexity(build(replace(constructor.spec, **fields), constructor, classes=classes))
+    found = count_network(replace(constructor.spec, **fields), constructor, classes=classes)
     assert (found.parameters, found.multiply_adds) == (parameters, multiply_adds), entry
 
 
@@ -416,8 +457,8 @@ def test_shake_even_29_by_hand():
     parameters += 1024 * 100 + 100
     multiply_adds += 1024 * 100
     constructor = keras_senet.SEShakeEven29
-    plain = complexity(build(replace(constructor.spec, se=None), constructor))
-    gated = complexity(build(constructor.spec, constructor))
+    plain = count_network(replace(constructor.spec, se=None), constructor)
+    gated = count_network(constructor.spec, constructor)
     assert (plain.parameters, plain.multiply_adds) == (parameters, multiply_adds)
     assert (gated.parameters, gated.multiply_adds) == (
         parameters + se + se_biases,

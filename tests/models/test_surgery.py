@@ -112,7 +112,8 @@ def test_maps_also_with_a_top_and_on_an_input_tensor():
 @pytest.mark.parametrize(
     ("name", "output_stride"),
     [
-        *(("bottleneck", 16), ("bottleneck", 8), ("resnext", 8), ("senet", 8), ("basic", 8)),
+        *(("bottleneck", 16), ("resnext", 8), ("basic", 8)),
+        *(pytest.param(n, 8, marks=pytest.mark.slow) for n in ("bottleneck", "senet")),
         *(pytest.param(n, 16, marks=pytest.mark.slow) for n in ("resnext", "senet", "basic")),
     ],
 )

@@ -20,6 +20,7 @@ from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.training import RECIPES, Trainer
 from keras_senet.training.fit import FitTrainer
+from keras_senet.training.inputs import lower_batch_size
 
 COUNTS = {"blue": 12, "green": 8, "red": 5}
 KEPT = {"blue": 2, "green": 2, "red": 1}
@@ -199,11 +200,25 @@ def test_figures_of_each_class_are_written_and_shown(tmp_path, capsys, engine):
 
 
 @pytest.mark.parametrize(
+    ("fields", "images", "replicas", "batch_size"),
+    [
+        ({}, 20, 1, 20),
+        ({}, 19, 2, 18),
+        ({"accumulation": 8}, 20, 1, 16),
+        ({"mixup": 0.2, "accumulation": 2}, 21, 1, 20),
+        ({"mixup": 0.2, "accumulation": 2}, 23, 2, 16),
+    ],
+    ids=str,
+)
+def test_the_largest_batch_size_that_images_fill(fields, images, replicas, batch_size):
+    """A multiple of the replicas, micro-batches and images that are mixed with each other."""
+    lowered = lower_batch_size(recipe("photos", batch_size=64, **fields), images, replicas)
+    assert lowered == recipe("photos", batch_size=batch_size, **fields)
+
+
+@pytest.mark.parametrize(
     ("engine", "fields", "batch_size"),
     [
-        (Trainer, {}, 20),
-        (Trainer, {"accumulation": 8}, 16),
-        (Trainer, {"mixup": 0.2, "accumulation": 2}, 20),
         (Trainer, {"mixup": 0.2, "validation_fraction": 0.3}, 16),
         (FitTrainer, {"mixup": 0.2, "accumulation": 2}, 20),
     ],

@@ -6,11 +6,12 @@ Some take over 5 s on a slow machine: a step is traced for each trainer.
 import dataclasses
 import json
 import math
+import shutil
 
 import little
 import numpy as np
 import pytest
-from little import RECIPE, assert_equal_weights, do_after, kill, train
+from little import FITTED, RECIPE, assert_equal_weights, do_after, keep_after, kill, train
 
 import keras_senet
 from keras_senet.runs.history import Segment
@@ -64,23 +65,21 @@ def cosine(step, first, last, peak):
     return peak * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
 
 
-def test_a_cosine_goes_on_with_that_of_the_longer_run_or_begins_again(tmp_path):
+def test_a_cosine_goes_on_with_that_of_the_longer_run_or_begins_again(finished):
     """By the formulas: 2 epochs, then 4 and a restart to 7, whose rate is another; the best weights
-    are those of the best epoch of all.
+    are those of the best epoch of all. Half an epoch of warm-up, 2 steps, is at each beginning.
     """
-    recipe = RECIPE.override(warmup_epochs=0.0)
-    train(tmp_path, recipe)
-    longer = train(tmp_path, recipe.override(epochs=4))
-    assert "at first 0.05" in " ".join(longer.workdir.notes)
-    again = train(tmp_path, recipe.override(epochs=7, learning_rate=0.2), restart=True)
-    assert "a new schedule, at first 0.2" in " ".join(again.workdir.notes)
-    expected = [cosine(STEPS * epoch - 1, 0, 2 * STEPS, 0.1) for epoch in (1, 2)]
-    expected += [cosine(STEPS * epoch - 1, 0, 4 * STEPS, 0.1) for epoch in (3, 4)]
-    expected += [cosine(STEPS * epoch - 1, 4 * STEPS, 7 * STEPS, 0.2) for epoch in (5, 6, 7)]
+    longer = train(finished, RECIPE.override(epochs=4))
+    assert "at first 0.0587" in " ".join(longer.workdir.notes)
+    again = train(finished, RECIPE.override(epochs=7, learning_rate=0.2), restart=True)
+    assert "a new schedule, at first 0.1" in " ".join(again.workdir.notes)
+    expected = [cosine(STEPS * epoch - 1, 2, 2 * STEPS, 0.1) for epoch in (1, 2)]
+    expected += [cosine(STEPS * epoch - 1, 2, 4 * STEPS, 0.1) for epoch in (3, 4)]
+    expected += [cosine(STEPS * epoch - 1, 4 * STEPS + 2, 7 * STEPS, 0.2) for epoch in (5, 6, 7)]
     np.testing.assert_allclose(rates(again), expected, rtol=1e-5, atol=1e-8)
     rows = again.workdir.metrics.read()
     assert [(row["epoch"], row["step"]) for row in rows] == [(i, STEPS * i) for i in range(1, 8)]
-    again.model.load_weights(tmp_path / "best.weights.h5")
+    again.model.load_weights(finished / "best.weights.h5")
     predicted = again.prediction_step(again.test_set.images).numpy().argmax(axis=1)
     best = max(row["test_accuracy"] for row in rows)
     assert np.mean(predicted == again.test_set.labels) == pytest.approx(best)
@@ -91,21 +90,25 @@ def test_a_cosine_goes_on_with_that_of_the_longer_run_or_begins_again(tmp_path):
     [({"ema": 0.9, "frozen_bn_epochs": 1}, False), ({"warmup_epochs": 1.0}, True)],
     ids=str,
 )
-def test_an_extended_run_that_was_killed_ends_as_one_that_was_not(tmp_path, fields, restart):
+def test_an_extended_run_that_was_killed_ends_as_one_that_was_not(
+    tmp_path, monkeypatch, fields, restart
+):
     """Stopped in its second epoch and extended there, then killed, after which its two newest
-    checkpoints are damaged: steps of before come again by what they followed then. 8 s each, for
-    five trainers.
+    checkpoints are damaged: steps of before come again by what they followed then. 5 s on a slow
+    machine: three trainers, of which two have other graphs at the end.
     """
     recipe = RECIPE.override(**fields)
     longer = recipe.override(epochs=4)
     often = {"checkpoint_steps": 3, "keep": 9}
-    for name in ("whole", "damaged"):
-        train(tmp_path / name, recipe, max_steps=7, **often)
-    train_and_kill(tmp_path / "damaged", longer, 4, restart=restart, **often)
+    train(tmp_path / "whole", recipe, max_steps=7, **often)
+    with monkeypatch.context() as patch:
+        keep_after(patch, 4, tmp_path / "whole", tmp_path / "damaged")
+        whole = train(tmp_path / "whole", longer, restart=restart, **often)
     for file in sorted(tmp_path.glob("damaged/checkpoints/ckpt-*.safetensors"), key=_step)[-2:]:
         file.write_bytes(b"damaged")
     again = train(tmp_path / "damaged", longer, restart=restart)  # the same command again
-    assert_equal_runs(again, train(tmp_path / "whole", longer, restart=restart))
+    assert again.began_at == 7
+    assert_equal_runs(again, whole)
     about = json.loads((tmp_path / "damaged" / "recipe.json").read_text())
     origin = 2 if restart else 0
     assert about["history"][1] == {"first_epoch": 2, "schedule_from": origin}
@@ -210,23 +213,27 @@ def test_a_damaged_history_is_named(finished, history):
         Trainer(RECIPE, finished, verbose=False)
 
 
-def test_keras_own_loop_is_extended_too(tmp_path):
-    """Constant: as the longer run. Then a restart, by the formula. 8 s, for four calls of `fit`."""
+def test_keras_own_loop_is_extended_too(tmp_path, fitted):
+    """Constant: as the longer run. Then a restart, by the formula. Over 5 s on a slow machine, for
+    three calls of `fit`.
+    """
 
     def fit(name, recipe, **options):
         trainer = FitTrainer(recipe, tmp_path / name, verbose=False, **options)
         trainer.train()
         return trainer
 
-    whole = fit("whole", CONSTANT.override(epochs=3))
-    fit("run", CONSTANT)
-    extended = fit("run", CONSTANT.override(epochs=3))
+    whole = fit("whole", FITTED.override(epochs=3))
+    shutil.copytree(fitted.workdir.path, tmp_path / "run")
+    extended = fit("run", FITTED.override(epochs=3))
+    assert extended.began_at == 2 * STEPS
     for a, b in zip(extended.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-    again = CONSTANT.override(epochs=5, schedule="cosine", warmup_epochs=0.0)
+    again = FITTED.override(epochs=5, schedule="cosine", warmup_epochs=0.0)
     restarted = fit("run", again, restart=True)
-    expected = [0.1] * 3 + [cosine(STEPS * epoch, 15, 25, 0.1) for epoch in (4, 5)]
+    expected = rates(extended) + [cosine(STEPS * epoch, 15, 25, 0.1) for epoch in (4, 5)]
     np.testing.assert_allclose(rates(restarted), expected, rtol=1e-5, atol=1e-8)
+    np.testing.assert_allclose(expected[:3], [0.1] * 3, rtol=1e-5)
     assert [row["epoch"] for row in restarted.workdir.metrics.read()] == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="epochs is 5 there, 3 here"):
-        fit("run", CONSTANT.override(epochs=3))
+        fit("run", FITTED.override(epochs=3))

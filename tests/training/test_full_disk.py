@@ -52,8 +52,8 @@ def write_metrics(folder):
 
 
 @pytest.fixture(autouse=True)
-def curves_are_not_drawn():
-    """They are, here."""
+def nothing_is_drawn():
+    """Here, pictures are."""
 
 
 def draw_curves(folder):

@@ -36,15 +36,16 @@ def test_the_losses_are_those_of_a_loop_by_hand(found):
     model = make_network(RECIPE, images.train)
     variables = model.trainable_variables
     velocities = [np.zeros(v.shape, "float32") for v in variables]
+    expected = 1e-4 * 1e5 ** (np.arange(len(result.rates)) / (STEPS - 1))
+    np.testing.assert_allclose(result.rates, expected, rtol=1e-5)
     losses = []
-    for step, (batch, targets) in enumerate(batches.batches(0, len(result.losses))):
+    # The rates rise until training diverges, where rounding grows
+    for rate, (batch, targets) in zip(expected.tolist(), batches.batches(0, 25), strict=False):
         with tf.GradientTape() as tape:
             outputs = model(model.preprocessing.normalize(batch), training=True)
             smooth = 0.9 * targets + 0.1 / 10
             loss = -tf.reduce_mean(tf.reduce_sum(smooth * tf.math.log(outputs), axis=-1))
         losses.append(float(loss))
-        rate = 1e-4 * 1e5 ** (step / (STEPS - 1))
-        assert result.rates[step] == pytest.approx(rate, rel=1e-5)
         gradients = tape.gradient(loss, [v.value for v in variables])
         for i, (gradient, variable) in enumerate(zip(gradients, variables, strict=True)):
             gradient = gradient.numpy()
@@ -52,8 +53,7 @@ def test_the_losses_are_those_of_a_loop_by_hand(found):
                 gradient = gradient + 1e-4 * variable.numpy()
             velocities[i] = 0.9 * velocities[i] - rate * gradient
             variable.assign_add(0.9 * velocities[i] - rate * gradient)
-    # The rates rise until training diverges, where rounding grows
-    np.testing.assert_allclose(result.losses[:25], losses[:25], rtol=1e-3)
+    np.testing.assert_allclose(result.losses[:25], losses, rtol=1e-3)
 
 
 def test_its_files_have_what_it_found_and_no_run_is_begun(found):
@@ -72,7 +72,10 @@ def test_the_seed_decides(found):
     again = find_rate(RECIPE, steps=STEPS)
     np.testing.assert_array_equal(again.losses, found[0].losses)
     assert again.suggestion == found[0].suggestion
-    assert find_rate(RECIPE.override(seed=1), steps=STEPS).losses[0] != again.losses[0]
+    other = RECIPE.override(seed=1, optimizer="adamw", decoupled=True, learning_rate=0.01)
+    losses = find_rate(other, steps=24).losses
+    assert losses[0] != again.losses[0]  # before the first update
+    assert np.isfinite(losses).all()
 
 
 def test_the_suggestion_is_where_the_loss_falls_fastest():
@@ -106,12 +109,12 @@ def test_it_stops_when_training_diverges():
     "fields",
     [
         {"accumulation": 2, "clip_norm": 1.0, "ema": 0.9},
-        {"optimizer": "adamw", "decoupled": True, "learning_rate": 0.01},
         {"precision": "mixed_float16", "mixup": 0.0},
     ],
     ids=str,
 )
 def test_recipes_of_all_kinds(fields):
+    """And above, by AdamW."""
     result = find_rate(RECIPE.override(**fields), steps=24)
     assert np.isfinite(result.losses).all()
 

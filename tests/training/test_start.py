@@ -47,9 +47,17 @@ def assert_body(trainer, model, head):
     assert kept == [head, head or kept[1]]
 
 
-@pytest.mark.parametrize("engine", [Trainer, FitTrainer])
-@pytest.mark.parametrize("name", ["w.weights.h5", "w.safetensors"])
-@pytest.mark.parametrize("classes", [10, 7])
+@pytest.mark.parametrize(
+    ("engine", "name", "classes"),
+    [
+        # What loads is the same in both engines.
+        pytest.param(engine, name, classes, marks=pytest.mark.slow if slow else ())
+        for engine in (Trainer, FitTrainer)
+        for name in ("w.weights.h5", "w.safetensors")
+        for classes in (10, 7)
+        for slow in [engine is FitTrainer and (name, classes) != ("w.weights.h5", 7)]
+    ],
+)
 def test_a_file_with_the_same_head_or_a_new_one(tmp_path, engine, name, classes):
     model = network(classes)
     keras_senet.save_weights(model, tmp_path / name)
@@ -164,14 +172,19 @@ def test_an_earlier_run_without_these_fields_goes_on(finished, whole):
         np.testing.assert_array_equal(a, b)
 
 
-def deeper(folder):
-    """Weights of another architecture in each kind of file: with a description, and without."""
+@pytest.fixture(scope="module")
+def others(tmp_path_factory):
+    """A folder with weights of another architecture in each kind of file: with a description, and
+    without; to be read only.
+    """
+    folder = tmp_path_factory.mktemp("others")
     other = little.NETWORK.variant(dataclasses.replace(little.NETWORK.spec, depths=(2,)))
     model = other(weights=None)
     keras_senet.save_weights(model, folder / "own.weights.h5")
     keras_senet.save_weights(model, folder / "own.safetensors")
     model.save_weights(folder / "keras.weights.h5")
     model.save(folder / "network.keras")
+    (folder / "broken.keras").write_bytes(b"PK\x03\x04nothing")
     return folder
 
 
@@ -190,18 +203,16 @@ def deeper(folder):
     ],
 )
 def test_weights_that_do_not_fit_are_one_line_and_leave_nothing(
-    tmp_path, monkeypatch, capsys, name, message
+    others, monkeypatch, capsys, name, message
 ):
-    folder = deeper(tmp_path)
-    (folder / "broken.keras").write_bytes(b"PK\x03\x04nothing")
-    monkeypatch.chdir(folder)
+    monkeypatch.chdir(others)
     # Without a model it is that of the weights.
     model = ("--model", "SEResNet20")
     arguments = ["train", *ONE_EPOCH, *model, "--weights", name, "--workdir", "run"]
     assert cli.main(arguments) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert re.search(message, line), line
-    assert not (folder / "run").exists()
+    assert not (others / "run").exists()
 
 
 def test_a_run_of_another_network_says_so(tmp_path, finished):

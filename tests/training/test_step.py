@@ -1,6 +1,7 @@
 """One step against the same arithmetic written out, on one replica and on two."""
 
 import keras
+import little
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,9 +93,11 @@ def reference_steps(trainer, steps, parts):
     ids=str,
 )
 def test_steps_are_the_arithmetic_of_the_recipe(tmp_path, fields, strategy, parts):
+    """With TensorFlow's optimized graphs, as users have them, and as other tests here do not."""
     trainer = Trainer(RECIPE.override(**fields), tmp_path, verbose=False, strategy=strategy)
     expected = reference_steps(trainer, 3, parts)
-    run(trainer, 3)
+    with little.optimizing_graphs(True):
+        run(trainer, 3)
     assert_trained(trainer, expected)
 
 

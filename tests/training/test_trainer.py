@@ -62,8 +62,9 @@ def test_another_seed_gives_other_weights(tmp_path, whole):
     assert not np.array_equal(other.model.get_weights()[0], whole.untrained)
 
 
-# Two trainings each, the second from what the first had on the disk at one step: 5 s or more where
-# there are two replicas, whose steps are traced for long.
+# Two trainings each, the second from what the first had on the disk at one step: up to 5 s where
+# there are two replicas, whose steps are traced for long. That these stay frozen, too, is in
+# test_phases.py.
 @pytest.mark.parametrize(
     ("fields", "strategy"),
     [
@@ -79,7 +80,7 @@ def test_another_seed_gives_other_weights(tmp_path, whole):
             "none",
         ),
         ({"pipeline": "device", "frozen_bn_epochs": 1}, "none"),  # two graphs of the same images
-        ({"sync_bn": True, "ema": 0.9, "frozen_bn_epochs": 1}, "mirrored"),
+        ({"sync_bn": True, "ema": 0.9}, "mirrored"),
     ],
     ids=str,
 )
@@ -100,30 +101,31 @@ def test_a_killed_run_continues_to_the_same_weights(tmp_path, monkeypatch, field
     assert all(np.isfinite(w).all() for w in whole.model.get_weights())
 
 
-def test_max_steps_and_a_signal_stop_and_more_go_on(tmp_path, monkeypatch, whole):
-    """First after two steps, then, by SIGTERM, after one more; the end is that of one run."""
-    part = train(tmp_path, max_steps=2)
-    assert not np.array_equal(part.model.get_weights()[0], whole.model.get_weights()[0])
-    assert stop(monkeypatch, tmp_path, signal.SIGTERM, Terminated).code == 75
+def test_max_steps_and_signals_stop_and_more_go_on(tmp_path, monkeypatch, whole):
+    """First after two steps, then, by SIGTERM and by SIGINT, after one more each; the end, in
+    another process, is that of one run.
+    """
+    trainer = Trainer(RECIPE, tmp_path, verbose=False, max_steps=2)
+    trainer.train()
+    assert not np.array_equal(trainer.model.get_weights()[0], whole.model.get_weights()[0])
+    trainer.last = trainer.steps
+    assert stop(monkeypatch, trainer, signal.SIGTERM, Terminated).code == 75
+    assert trainer.checkpoints.restore()[0] == 3
+    stop(monkeypatch, trainer, signal.SIGINT, KeyboardInterrupt)
     continued = Trainer(RECIPE, tmp_path, verbose=False)
-    assert continued.checkpoints.restore()[0] == 3
+    assert continued.checkpoints.restore()[0] == 4
     continued.train()
     assert_equal_weights(continued, whole)
     assert continued.workdir.metrics.read() == whole.workdir.metrics.read()
 
 
-def test_an_interrupt_leaves_a_checkpoint_of_its_step(tmp_path, monkeypatch):
-    stop(monkeypatch, tmp_path, signal.SIGINT, KeyboardInterrupt)
-    assert Trainer(RECIPE, tmp_path, verbose=False).checkpoints.restore()[0] == 1
-
-
-def stop(monkeypatch, workdir, number, error):
+def stop(monkeypatch, trainer, number, error):
     """The error that ends a training to which the signal comes after one step."""
     before = signal.getsignal(number)
     with monkeypatch.context() as patch:
         do_after(patch, 1, lambda: os.kill(os.getpid(), number))
         with pytest.raises(error) as raised:
-            train(workdir)
+            trainer.train()
     assert signal.getsignal(number) == before
     return raised.value
 
