@@ -157,7 +157,7 @@ def test_accuracy_is_of_so_many_images(run_folder):
 
 
 def test_the_layers_that_lose_are_named(run_folder, capsys, monkeypatch):
-    """In a run with a hostile layer, whose file is better when that stays in float. The command does
+    """In a run with a hostile layer, whose file is better when that stays in float. The command is
     the same for each format; TFLite's files are in test_sensitive_layers.py.
     """
     model, shown = rescaled(FACTOR), random_images()
