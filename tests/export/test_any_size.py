@@ -30,6 +30,8 @@ from keras_senet.se import SE
 pytestmark = pytest.mark.usefixtures("graphs_as_traced")
 
 SIZES = ((32, 32), (45, 38))
+# Each runtime adds up float32 products in its own order; a wrong border differs by a hundredth.
+TOLERANCE = 5e-5
 SMALL = SmallResNet((1, 1))
 
 
@@ -63,7 +65,7 @@ def check_at(kind, path, model, sizes):
         assert set(found) == set(right)
         for name, value in right.items():
             assert found[name].shape == value.shape
-            assert np.abs(found[name] - value).max() <= 1e-5 * np.abs(value).max(), name
+            assert np.abs(found[name] - value).max() <= TOLERANCE * np.abs(value).max(), name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +85,7 @@ def maps():
 def test_a_classifier_of_any_size(kind, tmp_path):
     model = network()
     report = WRITERS[kind](model, tmp_path / "file")
-    assert report.relative_error <= 1e-5
+    assert report.relative_error <= TOLERANCE
     check_at(kind, tmp_path / "file", model, SIZES)
 
 
@@ -117,7 +119,7 @@ def test_the_names_of_open_sides(layout, maps, tmp_path, monkeypatch):
     )
     for level, right in expected(maps, given).items():
         value = found[level] if layout == "nhwc" else found[level].transpose(0, 2, 3, 1)
-        assert np.abs(value - right).max() <= 1e-5 * np.abs(right).max()
+        assert np.abs(value - right).max() <= TOLERANCE * np.abs(right).max()
 
 
 ERRORS = ("max_abs_error", "mean_abs_error", "relative_error", "top1_agreement")
@@ -190,7 +192,7 @@ def test_onnx_of_other_networks_of_any_size(spec, tmp_path):
         (96, 64)
     )  # Caffe's rounding up in SE-BN-Inception asks for sides that 32 divides
     found = run("onnx", tmp_path / "file", given)["predictions"]
-    np.testing.assert_allclose(found, model(given), atol=1e-5)
+    np.testing.assert_allclose(found, model(given), atol=TOLERANCE)
 
 
 WINDOWS = {
@@ -244,7 +246,7 @@ def test_pixels_of_any_size(kind, tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (2, 33, 41, 3)).astype("float32")
     right = model((pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std))
     np.testing.assert_allclose(
-        run(kind, tmp_path / "file", pixels)["predictions"], right, atol=1e-5
+        run(kind, tmp_path / "file", pixels)["predictions"], right, atol=TOLERANCE
     )
 
 
