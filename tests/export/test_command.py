@@ -79,31 +79,6 @@ def pictures(tmp_path_factory):
     return str(folder)
 
 
-def test_every_format_of_a_network(weights, pictures, tmp_path, capsys):
-    """Takes 6 s: seven files, and the first use of each converter."""
-    flags = ["--weights", weights, "--quantization", "float16", "int8", "--calibration", pictures]
-    assert cli.main(["export", "SEResNet20", *flags, "--output", str(tmp_path / "out")]) == 0
-    files = {
-        "saved_model",
-        "model.tflite",
-        "model.onnx",
-        "model.float16.tflite",
-        "model.int8.tflite",
-    }
-    files |= {"model.float16.onnx", "model.int8.onnx"}
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {*files, "report.json"}
-    reports = json.loads((tmp_path / "out" / "report.json").read_text())["exports"]
-    assert {(r["format"], r["quantization"]) for r in reports} == {
-        ("savedmodel", None),
-        ("tflite", None),
-        ("onnx", None),
-        *((kind, name) for kind in ("tflite", "onnx") for name in ("float16", "int8")),
-    }
-    assert all(r["relative_error"] <= 1e-4 for r in reports if r["quantization"] is None)
-    printed = capsys.readouterr().out
-    assert all(name in printed for name in files)
-
-
 def test_a_dataset_is_not_the_folder_of_its_name(network, tmp_path, monkeypatch):
     (tmp_path / "digits").mkdir()
     (tmp_path / "digits" / "curves.png").write_bytes(b"what training left")
@@ -113,40 +88,46 @@ def test_a_dataset_is_not_the_folder_of_its_name(network, tmp_path, monkeypatch)
     assert images_for(network, "digits").shape == (200, 8, 8, 3)
 
 
-def test_a_finished_run_with_its_classes(run_folder, images):
-    """Over 5 s on a slow machine: a SavedModel with three signatures."""
-    assert (
-        cli.main(["export", str(run_folder), "--format", "savedmodel", "--calibration", "digits"])
-        == 0
-    )
-    served = tf.saved_model.load(run_folder / "exports" / "saved_model").signatures["serve_uint8"]
-    known, labels = images["test"].images[10:], images["test"].labels[10:]
-    assert served(images=tf.constant(known))["classes"].numpy().tolist() == [
-        str(label).encode() for label in labels
-    ]
-
-
 def exports_of(folder):
     report = json.loads((folder / "exports" / "report.json").read_text())
     return {Path(each["path"]).name: each for each in report["exports"]}
 
 
-def test_a_run_is_calibrated_and_evaluated_on_its_own_images(run_folder, images, capsys):
-    flags = ["--format", "tflite", "onnx", "--quantization", "int8", "--io-dtype", "uint8"]
+def test_every_format_of_a_finished_run(run_folder, images, capsys):
+    """Calibrated and evaluated on its own images, with its classes. Over 5 s: seven files, and the
+    first use of each converter.
+    """
+    flags = ["--quantization", "float16", "int8", "--io-dtype", "uint8"]
     assert cli.main(["export", str(run_folder), *flags]) == 0
-    content = (run_folder / "exports" / "model.int8.tflite").read_bytes()
-    assert Interpreter(model_content=content).get_input_details()[0]["dtype"] == np.uint8
-    assert read_metadata(content).class_names == images["test"].class_names
-    found = exports_of(run_folder)
-    assert len(found) == 4
+    folder, found = run_folder / "exports", exports_of(run_folder)
+    assert {path.name for path in folder.iterdir()} == {*found, "report.json"}
+    assert {(name, r["format"], r["quantization"]) for name, r in found.items()} == {
+        ("saved_model", "savedmodel", None),
+        ("model.tflite", "tflite", None),
+        ("model.onnx", "onnx", None),
+        ("model.float16.tflite", "tflite", "float16"),
+        ("model.float16.onnx", "onnx", "float16"),
+        ("model.int8.tflite", "tflite", "int8"),
+        ("model.int8.onnx", "onnx", "int8"),
+    }
     for each in found.values():
+        assert each["quantization"] or each["relative_error"] <= 1e-4
         assert (each["evaluated_images"], each["evaluated_split"]) == (50, "test")
         assert each["keras_accuracy"] == 0.8  # by the labels of the fixture
         assert abs(each["accuracy"] - 0.8) <= 0.01
         assert each["sensitive_layers"] is None
     printed = capsys.readouterr().out
+    assert all(name in printed for name in found)
     assert "accuracy on test images" in printed
     assert "Layers that lose most" not in printed
+    content = (folder / "model.int8.tflite").read_bytes()
+    assert Interpreter(model_content=content).get_input_details()[0]["dtype"] == np.uint8
+    assert read_metadata(content).class_names == images["test"].class_names
+    served = tf.saved_model.load(folder / "saved_model").signatures["serve_uint8"]
+    known, labels = images["test"].images[10:], images["test"].labels[10:]
+    assert served(images=tf.constant(known))["classes"].numpy().tolist() == [
+        str(label).encode() for label in labels
+    ]
 
 
 def test_accuracy_is_of_so_many_images(run_folder):
