@@ -14,6 +14,7 @@ import keras
 import little
 import pytest
 from documents import DOCUMENTS, PAGES, ROOT, blocks, prepare_folder, read
+from eager import run_eagerly
 from run_here import run_files_here
 
 import keras_senet_cli
@@ -41,11 +42,11 @@ def is_run(block):
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """In one namespace from top to bottom, in a folder with a photograph and a finished run. Large
-    networks are built without random numbers.
+    networks are built without random numbers, and what runs once is not traced.
     """
     text, names = page.read_text(), {}
     run_files_here(monkeypatch)
-    with blank(), little.graphs_as_traced():
+    with blank(), run_eagerly():
         prepare_folder(tmp_path, monkeypatch, text)
         for block in filter(is_run, blocks(text, "python")):
             exec(compile(block, page.name, "exec"), names)
