@@ -8,9 +8,9 @@ import tensorflow as tf
 
 @contextlib.contextmanager
 def run_eagerly():
-    """Within, or in a function that it decorates, a `tf.function` runs as Python: tracing a training
-    step takes seconds, and a few steps of a little network less. What must be equal to the last bit
-    is to be trained within, or must not.
+    """Within, and in a function that it decorates, a `tf.function` runs as Python: tracing takes
+    seconds, and a few steps of a little network less. What must be equal to the last bit is to be
+    trained within, or must not.
     """
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)
