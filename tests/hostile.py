@@ -36,4 +36,4 @@ def random_images(count=100):
 
 def predictions(model, images):
     """The classes that Keras predicts."""
-    return model.predict(model.preprocessing.normalize(images), verbose=0).argmax(-1)
+    return np.argmax(model(model.preprocessing.normalize(images)), axis=-1)

@@ -11,13 +11,17 @@ import zlib
 from urllib.parse import unquote, urlsplit
 
 import keras
+import little
 import pytest
 from documents import DOCUMENTS, PAGES, ROOT, blocks, prepare_folder, read
+from eager import run_eagerly
+from run_here import run_files_here
 
 import keras_senet_cli
 from keras_senet import detection, export, models
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.options import CLASSES
+from keras_senet.initializers import blank
 from keras_senet.preprocessing import IMAGENET
 from keras_senet.recipes import Recipe
 from keras_senet.runs.workdir import WorkDir
@@ -37,28 +41,34 @@ def is_run(block):
     "page", [page for page in PAGES if blocks(page.read_text(), "python")], ids=lambda p: p.stem
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
-    """In one namespace from top to bottom, in a folder with a photograph and a finished run."""
+    """In one namespace from top to bottom, in a folder with a photograph and a finished run. Large
+    networks are built without random numbers, and what runs once is not traced.
+    """
     text, names = page.read_text(), {}
-    prepare_folder(tmp_path, monkeypatch, text)
-    for block in filter(is_run, blocks(text, "python")):
-        exec(compile(block, page.name, "exec"), names)
+    run_files_here(monkeypatch)
+    with blank(), run_eagerly():
+        prepare_folder(tmp_path, monkeypatch, text)
+        for block in filter(is_run, blocks(text, "python")):
+            exec(compile(block, page.name, "exec"), names)
 
 
 def test_the_python_of_exported_files_runs(tmp_path, monkeypatch):
     """Of networks, on files of a small one; what is said about detectors, tests/detection does."""
     text = read(ROOT / "export/README.md").partition("## Detectors")[0]
     prepare_folder(tmp_path, monkeypatch, text)
+    run_files_here(monkeypatch)
     images = keras.Input((224, 224, 3))
     x = keras.layers.Conv2D(8, 32, strides=32, activation="relu")(images)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x))
     common = {"preprocessing": IMAGENET, "class_names": ("ant", "bee", "cat")}
-    export.to_saved_model(model, "exports/saved_model", **common)
-    export.to_tflite(model, "exports/model.tflite", **common)
-    export.to_onnx(model, "exports/model.onnx", **common)
     names = {}
-    for block in blocks(text, "python"):
-        exec(compile(block, "export/README.md", "exec"), names)
+    with little.graphs_as_traced():
+        export.to_saved_model(model, "exports/saved_model", **common)
+        export.to_tflite(model, "exports/model.tflite", **common)
+        export.to_onnx(model, "exports/model.onnx", **common)
+        for block in blocks(text, "python"):
+            exec(compile(block, "export/README.md", "exec"), names)
     assert names["names"] == ["ant", "bee", "cat"]
     assert names["answer"]["predictions"].shape == (1, 3)
 

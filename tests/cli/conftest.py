@@ -2,10 +2,18 @@
 
 import subprocess
 
+import little
 import pytest
 
 import keras_senet_cli
 from keras_senet.cli import tables
+
+
+@pytest.fixture
+def graphs_as_traced():
+    """For what does not depend on TensorFlow's optimizer."""
+    with little.graphs_as_traced():
+        yield
 
 
 @pytest.fixture

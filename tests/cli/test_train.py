@@ -10,6 +10,7 @@ from types import SimpleNamespace
 
 import little
 import pytest
+from eager import run_eagerly
 
 from keras_senet import cli
 from keras_senet.cli.flags import read_options
@@ -94,8 +95,9 @@ def test_help_has_topics_choices_and_the_values_of_a_named_recipe(capsys, monkey
     assert re.search(r"--learning-rate .*\[default: 1\.0\]", printed)
 
 
+@run_eagerly()
 def test_it_trains_and_continues_with_the_recipe_that_it_began_with(tmp_path, capsys):
-    """3 s: one run in parts, as commands are given."""
+    """One run in parts, as commands are given."""
     workdir = ["--workdir", str(tmp_path / "run")]
     flags = ["train", "--recipe", "digits", *workdir, "--batch-size", "16", "--epochs", "1"]
     assert cli.main([*flags, "--max-steps", "3", "--quiet"]) == 0
@@ -242,8 +244,9 @@ def train(capsys, monkeypatch):
     return train
 
 
+@run_eagerly()
 def test_a_run_tells_what_to_do_next_and_is_extended(tmp_path, train):
-    """4 s: a run in a folder whose name a shell must have quoted, extended, and asked for again."""
+    """A run in a folder whose name a shell must have quoted, extended, and asked for again."""
     folder = tmp_path / "my run"
     quoted = shlex.quote(str(folder))
     flags = ["--recipe", "digits", "--batch-size", 16, "--warmup-epochs", 0, "--epochs", 1]
@@ -273,6 +276,7 @@ def test_a_run_tells_what_to_do_next_and_is_extended(tmp_path, train):
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGTERM, 75), (signal.SIGINT, 130)], ids=str
 )
+@run_eagerly()
 def test_a_run_that_is_interrupted_says_how_to_continue(
     tmp_path, capsys, monkeypatch, number, status
 ):
@@ -305,6 +309,7 @@ def test_a_rate_is_found_and_the_command_that_uses_it(tmp_path, train):
     assert options.recipe.batch_size == 16
 
 
+@run_eagerly()
 def test_what_was_chosen_is_said_and_recorded(tmp_path, train):
     flags = ["--dataset", "digits", "--workdir", tmp_path, "--batch-size", 16, "--max-steps", 1]
     _, out, _ = train(*flags)

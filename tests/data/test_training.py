@@ -77,13 +77,11 @@ def test_it_starts_at_any_step(numbered, varied, balanced):
     trace.
     """
     augmentation = data.Augmentation(pad_and_crop=2, mixup=0.4) if balanced else EVERYTHING
-    made = training(numbered, augmentation=augmentation, class_balanced=balanced)
-    whole = read(made, 0, 9) if balanced else varied
-    assert_equal(read(made, 5, 9), whole[5:])
-    assert_equal(
-        read(training(numbered, augmentation=augmentation, class_balanced=balanced), 7, 8),
-        whole[7:8],
+    made, again = (
+        training(numbered, augmentation=augmentation, class_balanced=balanced) for _ in range(2)
     )
+    whole = read(made, 0, 9) if balanced else varied
+    assert_equal(read(again, 5, 9), whole[5:])
     assert not np.array_equal(whole[0][0], whole[3][0])
 
 
@@ -97,9 +95,6 @@ def test_encoded_images_are_the_same_each_time(prepared):
     again = made.batches(1, 4)
     for _ in range(3):
         assert_equal(values(again), whole[1:])
-    assert not np.array_equal(
-        whole[0][0], read(training(dataset, 16, seed=1, augmentation=augmentation), 0, 1)[0][0]
-    )
 
 
 @pytest.mark.parametrize(
@@ -113,10 +108,9 @@ def test_parts_of_workers_make_the_global_batch(numbered, varied, augmentation):
     steps = [zip(*parts[i : i + 4], strict=True) for i in range(0, 12, 4)]
     joined = [[np.concatenate(both) for both in step] for step in steps]
     assert_equal(joined, whole)
-    assert_equal(
-        read(made, 2, 5, replicas=4, parts=range(1, 3)),
-        [parts[4 * i + j] for i in range(3) for j in (1, 2)],
-    )
+    if augmentation is not EVERYTHING:  # which takes long to trace
+        some = [parts[4 * i + j] for i in range(3) for j in (1, 2)]
+        assert_equal(read(made, 2, 5, replicas=4, parts=range(1, 3)), some)
 
 
 def test_pairs_are_mixed_with_their_targets(numbered):

@@ -2,9 +2,17 @@
 
 from pathlib import Path
 
+import little
 import numpy as np
 import pytest
 from oracle_weights import make_detector
+
+
+@pytest.fixture(autouse=True)
+def graphs_as_traced():
+    """In all files alike: they share the detector, whose graphs would be prepared twice."""
+    with little.graphs_as_traced():
+        yield
 
 
 @pytest.fixture(scope="session")

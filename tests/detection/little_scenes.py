@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import keras
 import numpy as np
+from eager import run_eagerly
 
 import keras_senet
 from keras_senet import models, weights
@@ -100,11 +101,12 @@ def start_recipe(run, monkeypatch, name, workdir, *flags):
     keras.utils.set_random_seed(0)
     model = NETWORK(weights=None, classes=5)
     weights.save_weights(model, workdir.with_suffix(".weights.h5"))
-    status = run(
-        *("detect", "train", "--recipe", name, "--workdir", workdir, *FLAGS, *flags),
-        *("--backbone-weights", workdir.with_suffix(".weights.h5")),
-        *("--max-steps", 1, "--evaluate-epochs", 0),
-    )
+    with run_eagerly():
+        status = run(
+            *("detect", "train", "--recipe", name, "--workdir", workdir, *FLAGS, *flags),
+            *("--backbone-weights", workdir.with_suffix(".weights.h5")),
+            *("--max-steps", 1, "--evaluate-epochs", 0),
+        )
     assert status == 0
     return json.loads((workdir / "recipe.json").read_text())["recipe"]
 

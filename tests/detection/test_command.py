@@ -8,7 +8,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from detection_runs import ROWS, leave, write_images
+from eager import run_eagerly
 from PIL import Image
+from run_here import run_files_here
 
 import keras_senet_cli
 from keras_senet import detection
@@ -57,11 +59,15 @@ def files(coco):
 
 
 def test_predictions_are_what_the_detector_finds(run, coco, workdir, detector, tmp_path):
-    status, printed, _ = run("detect", "predict", coco / "images", "--workdir", workdir, "--json")
+    with run_eagerly():
+        status, printed, _ = run(
+            "detect", "predict", coco / "images", "--workdir", workdir, "--json"
+        )
+        expected = list(detector.detect(files(coco)))
     assert status == 0
     rows = json.loads(printed)
     assert [row["image"] for row in rows] == files(coco)
-    for row, found in zip(rows, detector.detect(files(coco)), strict=True):
+    for row, found in zip(rows, expected, strict=True):
         chosen = found.scores >= 0.5
         assert chosen.any()
         assert not chosen.all()
@@ -96,11 +102,12 @@ def test_a_table_of_predictions_and_pictures(run, coco, workdir, detector, tmp_p
 
 def test_a_score_below_the_detectors_own_is_applied(run, coco, workdir, detector, monkeypatch):
     monkeypatch.setattr(detection, "load", lambda path: detector.with_score(0.6))
-    status, printed, errors = run(
-        *("detect", "predict", files(coco)[0], "--workdir", workdir, "--score", 0.4, "--json")
-    )
+    with run_eagerly():
+        status, printed, errors = run(
+            *("detect", "predict", files(coco)[0], "--workdir", workdir, "--score", 0.4, "--json")
+        )
+        (expected,) = detector.detect(files(coco)[:1])
     assert status == 0, errors
-    (expected,) = detector.detect(files(coco)[:1])
     found = [each["score"] for each in json.loads(printed)[0]["detections"]]
     assert min(found) < 0.6
     np.testing.assert_array_equal(found, expected.scores[expected.scores >= 0.4])
@@ -185,7 +192,8 @@ def test_a_run_that_has_not_ended(run, coco, detector, tmp_path):
     assert (status, errors.count("\n")) == (2, 1)
     assert "has not ended" in errors
     detection.save(detector, workdir / "best.safetensors")
-    status, _, errors = run("detect", "predict", files(coco)[0], "--workdir", workdir)
+    with run_eagerly():
+        status, _, errors = run("detect", "predict", files(coco)[0], "--workdir", workdir)
     assert status == 0
     assert "its best detector so far is taken" in errors
 
@@ -441,8 +449,9 @@ def read(command, *arguments):
     return read_options(f"detect {command}", CLASSES[f"detect {command}"], arguments)
 
 
-def test_an_exported_file_is_run_and_evaluated(run, workdir, coco, detector, tmp_path):
-    """Takes some seconds: the file is written, run in a process of its own, and compared."""
+@pytest.mark.usefixtures("loaded")
+def test_an_exported_file_is_run_and_evaluated(run, workdir, coco, detector, tmp_path, monkeypatch):
+    run_files_here(monkeypatch)
     status, printed, errors = run(
         *("detect", "export", workdir, "--format", "onnx", "--size", 128, "--output", tmp_path),
         *("--evaluate-images", 2, "--json"),

@@ -194,7 +194,7 @@ def test_one_file_is_called_what_it_is(tmp_path, oracle, detector, capsys, monke
 
 
 def test_the_recipe_for_own_images_starts_on_them(folder, monkeypatch, capsys):
-    """A folder with train.json only: one step, which takes seconds to trace."""
+    """A folder with train.json only: one step."""
     workdir = folder.with_name("run")
     recipe = little_scenes.start_recipe(
         lambda *arguments: keras_senet_cli.main([*map(str, arguments)]),

@@ -1,4 +1,7 @@
-"""The losses and their gradients equal torchvision's, with the first positives and negatives."""
+"""The losses and their gradients equal torchvision's, with the first positives and negatives.
+
+Losses have the precision of the logits that they are of, 1e-5 of the largest (test_detector.py).
+"""
 
 import dataclasses
 
@@ -44,7 +47,7 @@ def compute(detector, images, sizes, truths, sampling=SAMPLING, seeds=None):
 def test_losses(oracle, detector, empty, name):
     found = compute(detector, *load_batch(oracle, detector, empty))
     for own, theirs in NAMES.items():
-        assert float(found[own]) / 2 == pytest.approx(float(oracle[f"{name}/{theirs}"]), rel=3e-6)
+        assert float(found[own]) / 2 == pytest.approx(float(oracle[f"{name}/{theirs}"]), rel=2e-5)
 
 
 def test_gradients(oracle, detector):

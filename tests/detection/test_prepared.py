@@ -213,10 +213,16 @@ def test_only_the_beginning_of_images_is_read(data_dir):
 
 
 @pytest.mark.parametrize(
-    ("name", "batch_size"), [("coco-1x", 2), ("coco-2x", 2), ("coco-3x", 2), ("voc2007", 1)]
+    ("name", "batch_size"),
+    [
+        ("coco-1x", 2),
+        pytest.param("coco-2x", 2, marks=pytest.mark.slow),  # which is only longer
+        ("coco-3x", 2),
+        ("voc2007", 1),
+    ],
 )
 def test_a_recipe_starts_on_its_dataset(data_dir, tmp_path, monkeypatch, name, batch_size):
-    """One step, which takes seconds to trace; what else a recipe says stays as it is."""
+    """One step; what else a recipe says stays as it is."""
     recipe = little_scenes.start_recipe(
         lambda *arguments: keras_senet_cli.main([*map(str, arguments)]),
         monkeypatch,

@@ -1,7 +1,4 @@
-"""Detectors are trained by the engine: what a run leaves, exact continuation, replicas, freezing.
-
-Some take over 5 s: a training step of two stages is traced for each.
-"""
+"""Detectors are trained by the engine: what a run leaves, continuation, replicas, freezing."""
 
 import dataclasses
 import json
@@ -22,6 +19,7 @@ import little_scenes
 import numpy as np
 import pytest
 import tensorflow as tf
+from eager import run_eagerly
 from little_scenes import RECIPE, digest, train
 from runs import checkpoints, finish, make_configs, wait_for_checkpoint
 
@@ -41,8 +39,6 @@ FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 @pytest.fixture(autouse=True)
 def little_scenes_and_network(monkeypatch):
     little_scenes.put_in_place(monkeypatch.setattr)
-    with little.graphs_as_traced():
-        yield
 
 
 class Runs(NamedTuple):
@@ -57,6 +53,7 @@ class Runs(NamedTuple):
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
+    """Takes over 5 s, most of them to trace a training step of two stages."""
     folder, calls, values = tmp_path_factory.mktemp("runs"), [], []
 
     def advance(self, totals):
@@ -118,40 +115,28 @@ def test_the_file_is_the_trained_detector(runs):
         np.testing.assert_array_equal(variable.numpy(), entries[weights.names.own_name(variable)])
 
 
-def test_a_killed_run_continues_to_the_same_weights(runs):
+def test_a_run_that_was_killed_and_told_to_stop_continues_to_the_same_weights(runs, monkeypatch):
+    """Killed a step after a checkpoint, and then SIGTERM in the first step: a checkpoint of it, and
+    the status of a run to be continued. Over 5 s: two trainers' steps are traced, and a third for
+    the run itself.
+    """
     whole, _, killed = runs
     assert len(Metrics(killed / "metrics.csv").read()) == 1
+    with monkeypatch.context() as patch:
+        patch.setattr(Progress, "advance", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
+        stopped = Trainer(whole.recipe, killed, verbose=False)
+        with pytest.raises(Terminated) as status:
+            stopped.train()
+    assert (stopped.began_at, status.value.code) == (4, 75)
+    assert "ckpt-5.safetensors" in checkpoints(killed)
+    assert not (killed / "model.safetensors").exists()
     continued = train(killed, whole.recipe)
-    assert continued.began_at == 4
+    assert continued.began_at == 5
     assert digest(continued) == digest(whole)
     metrics = (killed / "metrics.csv").read_text()
     assert metrics == (whole.workdir.path / "metrics.csv").read_text()
     files = (path / "model.safetensors" for path in (killed, whole.workdir.path))
     assert len({path.read_bytes() for path in files}) == 1
-
-
-def test_a_run_that_is_told_to_stop_continues_to_the_same_weights(runs, tmp_path, monkeypatch):
-    """SIGTERM in the second step: a checkpoint of it, and the status of a run to be continued."""
-    whole, calls = runs.trainer, []
-
-    def advance(self, totals):
-        calls.append(totals)
-        if len(calls) == 2:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Progress, "advance", advance)
-        with pytest.raises(Terminated) as stopped:
-            train(tmp_path, whole.recipe, checkpoint_steps=4)
-    assert stopped.value.code == 75
-    assert checkpoints(tmp_path) == {"ckpt-2.safetensors"}
-    assert not (tmp_path / "model.safetensors").exists()
-    continued = train(tmp_path, whole.recipe)
-    assert continued.began_at == 2
-    assert digest(continued) == digest(whole)
-    assert (tmp_path / "metrics.csv").read_text() == (
-        whole.workdir.path / "metrics.csv"
-    ).read_text()
 
 
 def start(workdir, epochs, **environment):
@@ -217,8 +202,9 @@ def test_two_replicas_are_one_device(tmp_path, runs):
     images: to 1e-5 after 3 steps. Each replica draws what one device draws for its images.
     """
     trainer = Trainer(runs.trainer.recipe, tmp_path, verbose=False, strategy="mirrored")
-    for number, batch in zip(range(3), trainer._batches(0), strict=False):
-        trainer.step(batch, number)
+    with run_eagerly():
+        for number, batch in zip(range(3), trainer._batches(0), strict=False):
+            trainer.step(batch, number)
     for two, one in zip(trainer.model.weights, runs.values, strict=True):
         np.testing.assert_allclose(two.numpy(), one, rtol=1e-5, atol=1e-5, err_msg=two.path)
 
@@ -281,7 +267,8 @@ def test_a_step_is_the_arithmetic_of_the_recipe(tmp_path, backbone):
         found = losses(detector, *canvas, truths, recipe.sampling, seeds, training=False)
         loss = tf.add_n(list(found.values())) / 2
     gradients = tape.gradient(loss, [v.value for v in trained])
-    outcome = trainer.step(batch, empty[0])
+    with run_eagerly():
+        outcome = trainer.step(batch, empty[0])
     assert float(outcome.loss) == pytest.approx(float(loss), rel=1e-5)
     for variable, gradient in zip(trained, gradients, strict=True):
         kernel = variable.path.endswith("kernel")

@@ -2,6 +2,7 @@
 
 import subprocess
 
+import little
 import pytest
 from run_here import run_files_here
 
@@ -11,6 +12,15 @@ from keras_senet.export import parity
 @pytest.fixture(autouse=True)
 def files_run_here(monkeypatch):
     run_files_here(monkeypatch)
+
+
+@pytest.fixture
+def graphs_as_traced():
+    """For what does not depend on TensorFlow's optimizer, which takes longer than running a little
+    file; test_export.py and test_saved_model_folding.py have it.
+    """
+    with little.graphs_as_traced():
+        yield
 
 
 @pytest.fixture

@@ -13,6 +13,8 @@ from keras_senet.export.formats import Common
 
 COUNT = 40
 
+pytestmark = pytest.mark.usefixtures("graphs_as_traced")
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -20,12 +22,21 @@ def model():
 
 
 @pytest.fixture(scope="module")
-def labelled(model):
-    """Images uint8, and labels that Keras has right for about three quarters of them."""
-    random = np.random.default_rng(1)
-    images = random.integers(0, 256, (COUNT, 8, 8, 3), "uint8")
-    labels = model.predict(model.preprocessing.normalize(images), verbose=0).argmax(-1)
-    return images, np.where(random.random(COUNT) < 0.25, (labels + 1) % 10, labels)
+def images():
+    return np.random.default_rng(1).integers(0, 256, (COUNT, 8, 8, 3), "uint8")
+
+
+@pytest.fixture(scope="module")
+def predicted(model, images):
+    """The classes by plain Keras."""
+    return np.argmax(model(model.preprocessing.normalize(images)), axis=-1)
+
+
+@pytest.fixture(scope="module")
+def labelled(images, predicted):
+    """The images, and labels that Keras has right for about three quarters of them."""
+    is_wrong = np.random.default_rng(2).random(COUNT) < 0.25
+    return images, np.where(is_wrong, (predicted + 1) % 10, predicted)
 
 
 def written(model, labelled, path, kind, quantization):
@@ -33,7 +44,11 @@ def written(model, labelled, path, kind, quantization):
     images, labels = labelled
     options = {"quantization": quantization} if quantization else {}
     options |= {"representative_images": images.astype("float32")} if calibrates else {}
-    options |= {"preprocessing": model.preprocessing, "evaluation": (images, labels)}
+    if kind == "savedmodel":  # with preprocessing it would serve JPEGs, which takes seconds
+        images = np.asarray(model.preprocessing.normalize(images))
+    else:
+        options["preprocessing"] = model.preprocessing
+    options["evaluation"] = images, labels
     return runtimes.WRITERS[kind](model, path, **options)
 
 
@@ -42,21 +57,21 @@ def written(model, labelled, path, kind, quantization):
     [
         ("savedmodel", None),
         ("tflite", None),
-        ("tflite", "dynamic"),
+        pytest.param("tflite", "dynamic", marks=pytest.mark.slow),  # run as the one before
         ("tflite", "int8"),
-        ("tflite", "int16x8"),
+        pytest.param("tflite", "int16x8", marks=pytest.mark.slow),  # run as the one before
         ("onnx", "float16"),
         ("onnx", "int8"),
     ],
 )
 def test_accuracies_are_those_of_keras_and_of_the_runtime(
-    kind, quantization, model, labelled, tmp_path
+    kind, quantization, model, labelled, predicted, tmp_path
 ):
     images, labels = labelled
     report = written(model, labelled, tmp_path / "file", kind, quantization)
-    own = model.predict(model.preprocessing.normalize(images), verbose=0).argmax(-1)
-    assert report.keras_accuracy == np.mean(own == labels)
-    found = runtimes.run(kind, tmp_path / "file", images.astype("float32"))["predictions"]
+    assert report.keras_accuracy == np.mean(predicted == labels)
+    taken = model.preprocessing.normalize(images) if kind == "savedmodel" else images
+    found = runtimes.run(kind, tmp_path / "file", np.float32(taken))["predictions"]
     assert report.accuracy == np.mean(found.argmax(-1) == labels)
     assert report.evaluated_images == COUNT
 

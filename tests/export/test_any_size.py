@@ -7,6 +7,7 @@ runtimes here.
 
 import dataclasses
 import json
+from typing import ClassVar
 
 import keras
 import numpy as np
@@ -26,7 +27,11 @@ from keras_senet.models.resnet import ResNet, SmallResNet
 from keras_senet.models.units import Basic
 from keras_senet.se import SE
 
+pytestmark = pytest.mark.usefixtures("graphs_as_traced")
+
 SIZES = ((32, 32), (45, 38))
+# Each runtime adds up float32 products in its own order; a wrong border differs by a hundredth.
+TOLERANCE = 5e-5
 SMALL = SmallResNet((1, 1))
 
 
@@ -60,20 +65,27 @@ def check_at(kind, path, model, sizes):
         assert set(found) == set(right)
         for name, value in right.items():
             assert found[name].shape == value.shape
-            assert np.abs(found[name] - value).max() <= 1e-5 * np.abs(value).max(), name
+            assert np.abs(found[name] - value).max() <= TOLERANCE * np.abs(value).max(), name
+
+
+@dataclasses.dataclass(frozen=True)
+class Thin(ResNet):
+    """Four stages of 16 to 128 channels."""
+
+    base: ClassVar[int] = 16
 
 
 @pytest.fixture(scope="module")
 def maps():
     """A detector's view: strides 4, 8, 16 and 32."""
-    return keras_senet.features(network(ResNet((1, 1, 1, 1), Basic()), include_top=False))
+    return keras_senet.features(network(Thin((1, 1, 1, 1), Basic()), include_top=False))
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
 def test_a_classifier_of_any_size(kind, tmp_path):
     model = network()
     report = WRITERS[kind](model, tmp_path / "file")
-    assert report.relative_error <= 1e-5
+    assert report.relative_error <= TOLERANCE
     check_at(kind, tmp_path / "file", model, SIZES)
 
 
@@ -96,7 +108,7 @@ def test_the_names_of_open_sides(layout, maps, tmp_path, monkeypatch):
     inner = ["height", "width"]
     assert dims(given) == (["batch", *inner, 3] if layout == "nhwc" else ["batch", 3, *inner])
     made = {value.name: dims(value) for value in graph.output}
-    for level, channels in {"C2": 64, "C3": 128, "C4": 256, "C5": 512}.items():
+    for level, channels in {"C2": 16, "C3": 32, "C4": 64, "C5": 128}.items():
         inner = [f"{level}_height", f"{level}_width"]
         assert made[level] == (
             ["batch", *inner, channels] if layout == "nhwc" else ["batch", channels, *inner]
@@ -107,7 +119,7 @@ def test_the_names_of_open_sides(layout, maps, tmp_path, monkeypatch):
     )
     for level, right in expected(maps, given).items():
         value = found[level] if layout == "nhwc" else found[level].transpose(0, 2, 3, 1)
-        assert np.abs(value - right).max() <= 1e-5 * np.abs(right).max()
+        assert np.abs(value - right).max() <= TOLERANCE * np.abs(right).max()
 
 
 ERRORS = ("max_abs_error", "mean_abs_error", "relative_error", "top1_agreement")
@@ -180,7 +192,7 @@ def test_onnx_of_other_networks_of_any_size(spec, tmp_path):
         (96, 64)
     )  # Caffe's rounding up in SE-BN-Inception asks for sides that 32 divides
     found = run("onnx", tmp_path / "file", given)["predictions"]
-    np.testing.assert_allclose(found, model(given), atol=1e-5)
+    np.testing.assert_allclose(found, model(given), atol=TOLERANCE)
 
 
 WINDOWS = {
@@ -234,7 +246,7 @@ def test_pixels_of_any_size(kind, tmp_path):
     pixels = np.random.default_rng(1).integers(0, 256, (2, 33, 41, 3)).astype("float32")
     right = model((pixels - np.float32(preprocessing.mean)) / np.float32(preprocessing.std))
     np.testing.assert_allclose(
-        run(kind, tmp_path / "file", pixels)["predictions"], right, atol=1e-5
+        run(kind, tmp_path / "file", pixels)["predictions"], right, atol=TOLERANCE
     )
 
 

@@ -35,8 +35,10 @@ def assert_equal(folded, model, size=32, channels=3, training=False):
     images = RANDOM.normal(size=(2, size, size, channels)).astype("float32")
     expected = model(images, training=training)
     scale = np.abs(expected).max()
+    # Kernels are rounded again, layer by layer, and sums are of other products; a wrong fold is off
+    # by a hundredth.
     np.testing.assert_allclose(
-        folded(images, training=training) / scale, expected / scale, atol=1e-5
+        folded(images, training=training) / scale, expected / scale, atol=5e-5
     )
 
 
@@ -248,7 +250,7 @@ def test_an_operation_that_is_no_layer_stays():
     model = keras.Model(inputs, 2 * layers.BatchNormalization()(layers.Conv2D(4, 1)(inputs)))
     folded = export.fold(model)
     images = np.ones((1, 8, 8, 3), "float32")
-    np.testing.assert_allclose(folded(images), model(images), rtol=1e-5)
+    np.testing.assert_allclose(folded(images), model(images), rtol=1e-5, atol=1e-6)
     assert len(folded.layers) == len(model.layers) - 1
 
 

@@ -21,6 +21,8 @@ CAPTURING = [
     "gelu, LayerNormalization",  # of erfc, which ONNX lacks
 ]
 
+pytestmark = pytest.mark.usefixtures("graphs_as_traced")
+
 
 @pytest.fixture(autouse=True)
 def in_this_process(monkeypatch):
@@ -73,7 +75,7 @@ def test_several_outputs_through_tf2onnx(layout, tmp_path):
     if layout == "nchw":
         found["map"] = found["map"].transpose(0, 2, 3, 1)
     right = networks.expected(model, images)
-    assert networks.relative_error(found, right) <= 1e-5
+    assert networks.relative_error(found, right) <= 5e-5  # of sums in another order
     assert found["box"].std() > 0
 
 

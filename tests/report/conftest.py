@@ -2,6 +2,7 @@
 
 import little
 import pytest
+from eager import run_eagerly
 from report_runs import digits
 
 from keras_senet import data
@@ -17,11 +18,9 @@ def little_data_and_network(monkeypatch):
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory):
-    """The work directory of a run of two epochs, to be read only. Takes 5 s on a slow machine, most
-    of them to trace the step: the first test that asks for it has them.
-    """
+    """The work directory of a run of two epochs, to be read only."""
     workdir = tmp_path_factory.mktemp("run") / "workdir"
-    with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
+    with pytest.MonkeyPatch.context() as patch, run_eagerly():
         little.put_in_place(patch.setitem, patch.setattr, little.TWO_STAGES)
         patch.setitem(data.DATASETS, "digits", digits)
         recipe = RECIPES["digits"].override(epochs=2, batch_size=16)

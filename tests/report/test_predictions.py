@@ -5,7 +5,6 @@ import io
 import itertools
 
 import keras
-import little
 import numpy as np
 import pytest
 from PIL import Image
@@ -15,6 +14,7 @@ from keras_senet import data
 from keras_senet.analysis import gates
 from keras_senet.data import Dataset
 from keras_senet.evaluation import prediction_step
+from keras_senet.preprocessing import Preprocessing
 from keras_senet.report import predictions as module
 from keras_senet.report.pictures import confusion_picture, heat_thumbnail, render_view, thumbnail
 from keras_senet.report.predictions import (
@@ -78,25 +78,19 @@ def test_the_surest_of_each_pair_of_classes():
 
 
 def test_planted_wrong_labels_come_first():
-    """A network that was trained on right labels finds those of other images that were exchanged.
-
-    Takes 5 s, most of them to compile the training step.
-    """
-    random = np.random.default_rng(0)
+    """A network that knows the classes, which are colours, finds the labels that were exchanged."""
     # Far from each other, so that no CPU's rounding makes two of them alike
     colours = np.array([*itertools.product((40, 215), repeat=3), (128, 128, 128), (40, 128, 215)])
-
-    def draw(count):
-        labels = np.arange(count) % 10
-        noise = random.normal(0, 15, (count, 8, 8, 3))
-        return (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8"), labels
-
-    keras.utils.set_random_seed(0)
-    model = little.DEEPER(weights=None)
-    model.compile(keras.optimizers.Adam(0.01), "sparse_categorical_crossentropy")
-    training, labels = draw(320)
-    model.fit(model.preprocessing.normalize(training), labels, epochs=12, verbose=0)
-    tested, labels = draw(200)
+    labels = np.arange(200) % 10
+    noise = np.random.default_rng(0).normal(0, 15, (200, 8, 8, 3))
+    tested = (colours[labels][:, None, None] + noise).clip(0, 255).astype("uint8")
+    # The nearest colour has the largest 2 c.x - |c|^2
+    images, preprocessing = keras.Input((8, 8, 3)), Preprocessing.scaled(8)
+    nearest = keras.layers.Dense(10, activation="softmax")
+    model = keras.Model(images, nearest(keras.layers.GlobalAveragePooling2D()(images)))
+    model.preprocessing = preprocessing
+    known = np.asarray(preprocessing.normalize(colours[:, None, None].astype("float32")))[:, 0, 0]
+    nearest.set_weights([20 * known.T, -10 * (known**2).sum(axis=1)])
     # Two of the 20 of each class, so that no threshold is nearly 1
     planted = np.arange(60, 80)
     labels[planted] = (labels[planted] + 3) % 10
@@ -111,10 +105,10 @@ def test_gates_are_of_evenly_spread_images(monkeypatch, batch_size):
     found = predict_dataset(model, test_set, batch_size=batch_size)
     chosen = test_set.images[::4]
     assert found.gate_images == len(chosen) == 9
-    expected = gates(model).predict(model.preprocessing.normalize(chosen), verbose=0)
+    expected = gates(model)(model.preprocessing.normalize(chosen))
     assert [gate.block for gate in found.gates] == list(expected)
-    for gate in found.gates:
-        assert gate.mean == pytest.approx(expected[gate.block].mean(), abs=1e-6)
+    for gate in found.gates:  # a sum of float32 in another order
+        assert gate.mean == pytest.approx(expected[gate.block].numpy().mean(), abs=1e-5)
         assert gate.stage == gate.block[:6]
     assert predict_dataset(model, test_set, with_gates=False).gates == ()
 
@@ -124,12 +118,12 @@ def test_images_that_cannot_be_decoded_do_not_shift_the_others(tmp_path):
         path = tmp_path / "test" / "abcdefghij"[i % 10] / f"{i:02}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
-    for name in ("a/00", "d/13", "e/24"):
+    for name in ("a/00", "e/24"):
         (tmp_path / "test" / f"{name}.png").write_bytes(b"\x89PNG\r\n\x1a\nno more")
     model, test_set = network(), data.load(tmp_path, "test")
     found = predict_dataset(model, test_set, batch_size=5)
-    assert len(found.evaluation.skipped) == 3
-    assert found.evaluation.images.sum() == 22
+    assert len(found.evaluation.skipped) == 2
+    assert found.evaluation.images.sum() == 23
     step, seen = prediction_step(model), 0
     for pair in found.pairs:
         assert len(pair.mistakes) == min(3, pair.count)
@@ -137,7 +131,7 @@ def test_images_that_cannot_be_decoded_do_not_shift_the_others(tmp_path):
             ((raw,), (label,)) = test_set.fetch(np.array([mistake.index]))
             probabilities = step(test_set.decode(raw)[None]).numpy()[0]
             assert (label, probabilities.argmax()) == (pair.true, pair.predicted)
-            assert probabilities.max() == pytest.approx(mistake.probability, abs=1e-6)
+            assert probabilities.max() == pytest.approx(mistake.probability, abs=1e-5)
             seen += 1
     assert seen > 5
 
