@@ -111,7 +111,11 @@ def split_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    with ends_with_output():
+        return _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(arguments):
     first, second = (*arguments[:2], None, None)[:2]
     if first in HELP or (first in SUBCOMMANDS and second in HELP):
         print(help_text() if first in HELP else group_help_text(first), end="")
@@ -141,6 +145,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
         launcher.parsing = False
         if "keras_senet.layers" not in sys.modules:  # the next import is to register them
             sys.modules.pop("keras_senet", None)
+
+
+@contextlib.contextmanager
+def ends_with_output() -> Iterator[None]:
+    """Ends the program where nobody reads its output any more, as after `| head`: without a word,
+    with status 1.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except BrokenPipeError:
+        if not is_output_closed():
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what Python still writes when it ends
+        sys.exit(1)
+
+
+def is_output_closed() -> bool:
+    """Whether nobody reads what is printed."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        return True
+    return False
 
 
 def _explain(given: str | None, commands: Mapping[str, str]) -> str:

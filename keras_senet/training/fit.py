@@ -11,7 +11,6 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from keras_senet import data, models
 from keras_senet.evaluation.accuracy import Counts
@@ -243,6 +242,8 @@ class FitTrainer(Engine):
         )
         weights = weigh_classes(self.train_set) if self.recipe.class_weights else None
 
+        import tensorflow as tf
+
         def prepare(images, targets):
             if weights is None:
                 return self._normalize(images), targets
@@ -252,6 +253,8 @@ class FitTrainer(Engine):
 
     def _normalize(self, images):
         """As `Preprocessing.normalize`, by TensorFlow on every backend."""
+        import tensorflow as tf
+
         preprocessing = self.model.preprocessing
         images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
         first = keras.config.image_data_format() == "channels_first"
