@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import platform
+import select
 import subprocess
 import sys
 import tempfile
@@ -149,27 +150,36 @@ def _run(arguments):
 
 @contextlib.contextmanager
 def ends_with_output() -> Iterator[None]:
-    """Ends the program where nobody reads its output any more, as after `| head`: without a word,
-    with status 1.
+    """Ends the program where its output cannot be written: without a word and with status 1 if
+    nobody reads it any more, as after `| head`; else, as on a full disk, with a line and status 2.
     """
     try:
         yield
         sys.stdout.flush()
-    except BrokenPipeError:
-        if not is_output_closed():
+    except OSError as error:
+        if not is_output_lost():
             raise
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # for what Python still writes when it ends
-        sys.exit(1)
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
 
 
-def is_output_closed() -> bool:
-    """Whether nobody reads what is printed."""
+def is_output_lost() -> bool:
+    """Whether what is printed cannot be written: it is still in the buffer, or, without one, nobody
+    is at the other end.
+    """
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
+        output = select.poll()
+        output.register(sys.stdout, select.POLLERR)
+        return bool(output.poll(0))
+    except (AttributeError, ValueError):  # Windows has no poll, other streams have no number
+        return False
+    except OSError:
         return True
-    return False
 
 
 def _explain(given: str | None, commands: Mapping[str, str]) -> str:

@@ -5,6 +5,7 @@ that is continued.
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -217,6 +218,21 @@ def test_a_closed_output_ends_the_command_without_a_word(monkeypatch, capfd, arg
             launcher.main(arguments)
     assert ended.value.code == 1
     assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="is of Linux")
+@pytest.mark.parametrize("arguments", [["--version"], ["list"], ["list", "--json"]], ids=" ".join)
+def test_an_output_that_cannot_be_written_is_a_line(monkeypatch, capfd, arguments):
+    with open("/dev/full", "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        try:
+            status = launcher.main(arguments)
+        except SystemExit as ended:
+            status = ended.code
+    assert status == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r".*error: .*No space left on device\n", err)
 
 
 def test_other_broken_pipes_are_errors(monkeypatch, capsys):
