@@ -10,6 +10,7 @@ import difflib
 import json
 import os
 import platform
+import select
 import subprocess
 import sys
 import tempfile
@@ -111,7 +112,11 @@ def split_command(arguments: Sequence[str]) -> tuple[str, list[str]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line; returns the exit status."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+    with ends_with_output():
+        return _run(sys.argv[1:] if arguments is None else arguments)
+
+
+def _run(arguments):
     first, second = (*arguments[:2], None, None)[:2]
     if first in HELP or (first in SUBCOMMANDS and second in HELP):
         print(help_text() if first in HELP else group_help_text(first), end="")
@@ -141,6 +146,40 @@ def main(arguments: Sequence[str] | None = None) -> int:
         launcher.parsing = False
         if "keras_senet.layers" not in sys.modules:  # the next import is to register them
             sys.modules.pop("keras_senet", None)
+
+
+@contextlib.contextmanager
+def ends_with_output() -> Iterator[None]:
+    """Ends the program where its output cannot be written: without a word and with status 1 if
+    nobody reads it any more, as after `| head`; else, as on a full disk, with a line and status 2.
+    """
+    try:
+        yield
+        sys.stdout.flush()
+    except OSError as error:
+        if not is_output_lost():
+            raise
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what Python still writes when it ends
+        if isinstance(error, BrokenPipeError):
+            sys.exit(1)
+        print(f"error: the output cannot be written: {error.strerror}", file=sys.stderr)
+        sys.exit(2)
+
+
+def is_output_lost() -> bool:
+    """Whether what is printed cannot be written: it is still in the buffer, or, without one, nobody
+    is at the other end.
+    """
+    try:
+        sys.stdout.flush()
+        output = select.poll()
+        output.register(sys.stdout, select.POLLERR)
+        return bool(output.poll(0))
+    except (AttributeError, ValueError):  # Windows has no poll, other streams have no number
+        return False
+    except OSError:
+        return True
 
 
 def _explain(given: str | None, commands: Mapping[str, str]) -> str:

@@ -15,6 +15,7 @@ from benchmarks import machine, storage, tables
 from benchmarks.comparisons import COMPARISONS
 from benchmarks.pictures import draw
 from benchmarks.runner import Options, in_words, run_case
+from keras_senet_cli import ends_with_output
 
 # Variables that change what is measured
 VARIABLES = (
@@ -83,7 +84,8 @@ def show_list(names):
         print(f"{name}: {comparison.measured}")
         for case in comparison.cases():
             subjects = "; ".join(subject.name for subject in case.subjects)
-            print(f"    {case.network}, {len(case.settings)} settings: {subjects}")
+            count = len(case.settings)
+            print(f"    {case.network}, {count} setting{'s' * (count > 1)}: {subjects}")
 
 
 def run(comparison, options, common):
@@ -136,4 +138,5 @@ def main(arguments):
 
 
 if __name__ == "__main__":
-    main(sys.argv[1:])
+    with ends_with_output():
+        main(sys.argv[1:])

@@ -2,21 +2,39 @@
 
     python results/package_weights.py RUN [RUN ...] [--data-dir DIR]
 
-A run that has ended gives its last weights, another one the best so far. The kernels are rounded to
+A run on other images is refused. One that has ended gives its last weights, another one the best so
+far. The kernels are rounded to
 float16; then the accuracy on the 10,000 test images is measured, which `keras-senet list --weights`
 shows. The plain network's tag is "cifar10-plain". A file of the same network is replaced.
 """
 
 import argparse
+import json
 from pathlib import Path
 
 from keras_senet import data, load_run
 from keras_senet.evaluation import evaluate
 from keras_senet.recipes.se_text import write_se
+from keras_senet.runs import RECIPE
 from keras_senet.runs.record import read_record
 from keras_senet.weights.packaging import package_weights, round_kernels
 
 TAGS = {"default": "cifar10", "none": "cifar10-plain"}
+IMAGES = 50_000  # that CIFAR-10 has for training
+
+
+def check_dataset(run, class_names):
+    """Raises ValueError for a run whose classes and number of training images are not CIFAR-10's,
+    whatever the name of its dataset: it may be a file.
+    """
+    about = json.loads((run / RECIPE).read_text())
+    found = len(about["class_names"]), about["images"]["train"]["images"]
+    if list(about["class_names"]) != list(class_names) or found[1] != IMAGES:
+        raise ValueError(
+            f"`RUN` must be trained on CIFAR-10, {IMAGES:,} images of {len(class_names)} classes. "
+            f"Received: {str(run)!r}, on {about['recipe']['dataset']!r} with {found[1]:,} images "
+            f"of {found[0]} classes"
+        )
 
 
 def main():
@@ -26,6 +44,10 @@ def main():
     options = parser.parse_args()
     test_set = data.load("cifar10", "test", options.data_dir)
     for run in options.runs:
+        try:
+            check_dataset(run, test_set.class_names)
+        except (OSError, ValueError, KeyError) as error:
+            parser.error(str(error))
         record = read_record(run)
         recipe = record.recipe
         tag = TAGS[write_se(recipe.se)]

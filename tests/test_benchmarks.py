@@ -1,5 +1,6 @@
 """`python -m benchmarks`: interleaved rounds, rows, tables."""
 
+import re
 import threading
 from dataclasses import replace
 from pathlib import Path
@@ -331,6 +332,8 @@ def test_list(capsys):
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("training: ")
     assert "timm legacy_seresnet50, torch.compile" in lines[1]
+    main(["--list"])
+    assert set(re.findall(r", 1 settings?:", capsys.readouterr().out)) == {", 1 setting:"}
 
 
 def test_pictures(tmp_path):

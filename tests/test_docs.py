@@ -12,10 +12,12 @@ from urllib.parse import unquote, urlsplit
 
 import keras
 import little
+import onnxruntime
 import pytest
 from documents import DOCUMENTS, PAGES, ROOT, blocks, prepare_folder, read
 from eager import run_eagerly
 from run_here import run_files_here
+from tiny import TINY
 
 import keras_senet_cli
 from keras_senet import detection, export, models
@@ -53,7 +55,7 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 def test_the_python_of_exported_files_runs(tmp_path, monkeypatch):
-    """Of networks, on files of a small one; what is said about detectors, tests/detection does."""
+    """Of networks, on files of a small one; that about detectors runs in tests/detection."""
     text = read(ROOT / "export/README.md").partition("## Detectors")[0]
     prepare_folder(tmp_path, monkeypatch, text)
     run_files_here(monkeypatch)
@@ -71,6 +73,24 @@ def test_the_python_of_exported_files_runs(tmp_path, monkeypatch):
             exec(compile(block, "export/README.md", "exec"), names)
     assert names["names"] == ["ant", "bee", "cat"]
     assert names["answer"]["predictions"].shape == (1, 3)
+
+
+def test_the_python_of_the_web_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    model = TINY["small"].constructor(weights=None, classes=3)
+    for block in blocks(read(ROOT / "export/web/README.md"), "python"):
+        exec(compile(block, "export/web/README.md", "exec"), {"model": model, "names": "abc"})
+    outputs = onnxruntime.InferenceSession("network.onnx").get_outputs()
+    assert {"predictions", "stage1_block1_se"} <= {output.name for output in outputs}
+
+
+def test_no_other_document_has_python():
+    """Nor the README, which has a test of its own."""
+    own = {ROOT / name for name in ("README.md", "export/README.md", "export/web/README.md")}
+    files = [file for file in DOCUMENTS if file.suffix == ".md" and file not in PAGES]
+    assert {file for file in files if blocks(read(file), "python")} == own
+    cells = "".join(read(file) for file in DOCUMENTS if file.suffix == ".ipynb")
+    assert not blocks(cells, "python")  # of text: those of code have no fence
 
 
 def test_what_is_not_run_says_why():

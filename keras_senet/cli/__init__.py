@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 import keras_senet_cli
 from keras_senet.cli.flags import UsageError, make_complete_app, read_options, spell_flags
 from keras_senet.cli.options import CLASSES
-from keras_senet_cli import EXPECTED, quiet, split_command
+from keras_senet_cli import EXPECTED, is_output_lost, quiet, split_command
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # with which Keras writes some of its errors
 LIGHT = ("data", "list", "predict")  # commands without Keras, or that import it when they need it
@@ -29,6 +29,8 @@ def main(arguments: Sequence[str]) -> int:
         if options is not None:
             _run(command, options)
     except EXPECTED as error:
+        if isinstance(error, OSError) and is_output_lost():
+            raise
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise
         text = COLOURS.sub("", " ".join(str(error).split()))

@@ -2,7 +2,6 @@
 backend.
 """
 
-import functools
 from collections.abc import Iterator, Set
 from typing import Any
 
@@ -32,8 +31,13 @@ class DeviceImages:
         augmentation: an `Augmentation`.
         class_balanced: whether each class is equally frequent, and not each image.
 
+    Attributes:
+        images: all images, uint8 (N, H, W, C), on the device.
+        labels: all labels, integers (N,), on the device.
+
     Raises:
-        ValueError: for a batch size above the number of images, or for what `find_obstacle` finds.
+        ValueError: for a batch size above the number of images, for what `find_obstacle` finds, or
+            if the images do not fit into the memory of the device.
     """
 
     def __init__(
@@ -61,27 +65,8 @@ class DeviceImages:
             if class_balanced
             else EpochOrder(count, self.steps_per_epoch * batch_size, seed)
         )
-
-    @functools.cached_property
-    def images(self):
-        """All images, uint8 (N, H, W, C), on the device.
-
-        Raises:
-            ValueError: if they do not fit into its memory.
-        """
-        images, _ = self.dataset.fetch(np.arange(len(self.dataset)))
-        try:
-            return ops.convert_to_tensor(images)
-        except Exception as error:  # each backend has its own
-            raise ValueError(
-                f"The images, {images.nbytes / 2**20:,.0f} MiB, do not fit into the memory of the "
-                "device: `pipeline` must be 'tf.data'"
-            ) from error
-
-    @functools.cached_property
-    def labels(self):
-        """All labels, integers (N,), on the device."""
-        return ops.convert_to_tensor(self.dataset.labels.astype(INDEX))
+        self.images = _place(dataset.fetch(np.arange(count))[0])
+        self.labels = ops.convert_to_tensor(dataset.labels.astype(INDEX))
 
     def indices(self, step: int) -> np.ndarray:
         """The indices of a step's images in the dataset, (batch_size,)."""
@@ -124,6 +109,17 @@ class DeviceImages:
         """
         targets = ops.one_hot(ops.take(labels, indices), len(self.dataset.class_names))
         return self._augment(ops.take(images, indices, axis=0), targets, places)
+
+
+def _place(images):
+    """Images on the device; raises ValueError if they do not fit into its memory."""
+    try:
+        return ops.convert_to_tensor(images)
+    except Exception as error:  # each backend has its own
+        raise ValueError(
+            f"The images, {images.nbytes / 2**20:,.0f} MiB, do not fit into the memory of the "
+            "device: `pipeline` must be 'tf.data'"
+        ) from error
 
 
 def find_obstacle(dataset, image_size: int, augmentation: Augmentation) -> str | None:

@@ -84,7 +84,7 @@ def load_info(name: str, data_dir=None):
         ValueError: if it is not there.
         MissingExtraError: if tensorflow_datasets is not installed.
     """
-    require("tensorflow", "tensorflow")  # which tensorflow_datasets reads its files by
+    require("tensorflow", "train")  # which tensorflow_datasets reads its files by
     tfds = require("tensorflow_datasets", "train")
     try:
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=data_dir).info

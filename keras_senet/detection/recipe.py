@@ -30,7 +30,8 @@ class Recipe:
                       `keras-senet train`, or a `.keras` file; None is random
     frozen_stages     the stem and the stages up to this number stay as they are; 0 trains all
     frozen_bn         whether batch normalisation stays as it is: statistics, gamma and beta
-    sync_bn           whether batch normalisation sees the images of all replicas
+    sync_bn           whether batch normalisation sees the images of all replicas; on JAX it always
+                      does
 
     Detector:
     detector          a `FasterRCNN`

@@ -88,7 +88,8 @@ class Recipe:
     clip_norm         the largest norm of all gradients together; 0 is no limit
     ema               the decay of the moving average of weights and statistics that is evaluated
                       and saved; 0 is none
-    sync_bn           whether batch normalisation sees the images of all replicas
+    sync_bn           whether batch normalisation sees the images of all replicas; on JAX it always
+                      does
     frozen_bn_epochs  the last epochs in which batch normalisation (statistics, gamma and beta)
                       stays as it is
 

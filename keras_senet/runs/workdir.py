@@ -243,15 +243,15 @@ class WorkDir:
         )
 
     def _compare_environments(self, before, now):
-        known = {name: value for name, value in now.items() if name in before}
-        self.changed = _describe_differences(before, known)
-        if self.changed:
-            self.notes.append(f"the last bits may differ from the run's beginning: {self.changed}")
-        if unknown := sorted(now.keys() - before.keys()):  # to the version that began it
-            self.notes.append(
-                "the last bits may differ from the run's beginning: "
-                f"{', '.join(unknown)} not recorded then"
-            )
+        there, here = ({n: each[n] for n in before.keys() & now.keys()} for each in (before, now))
+        self.changed = _describe_differences(there, here)
+        reasons = [self.changed] if self.changed else []
+        unknown = sorted(now.keys() - before.keys())  # to the version that began it
+        if unknown and there.get("backend") == here.get("backend"):  # another one has other names
+            reasons.append(f"{', '.join(unknown)} not recorded then")
+        if reasons:
+            said = "; ".join(reasons)
+            self.notes.append(f"the last bits may differ from the run's beginning: {said}")
 
     def begin_at(self, step: int) -> None:
         """Prepares for the steps after this one: drops later rows of the metrics, and copies the

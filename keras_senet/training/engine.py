@@ -62,6 +62,7 @@ class Engine:
         if lower_batch and recipe.batch_size > len(self.train_set):
             recipe = self._lower_batch(recipe, workdir, devices.replicas, notes)
         _check_replicas(recipe, devices.replicas)
+        notes += _describe_statistics(recipe, devices.replicas)
         begun = read_pipeline(workdir)
         self.recipe = resolve_pipeline(recipe, self.train_set, begun, devices.pipelines)
         task.recipe = recipe = self.recipe
@@ -174,3 +175,12 @@ def _check_replicas(recipe, replicas):
         raise ValueError(
             f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"
         )
+
+
+def _describe_statistics(recipe, replicas):
+    """What differs from `sync_bn` of the recipe, if anything: a line of text."""
+    if recipe.sync_bn or replicas == 1 or keras.backend.backend() != "jax":
+        return []
+    return [
+        f"on JAX batch normalisation sees the images of all {replicas} devices, as with `sync_bn`"
+    ]

@@ -10,7 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import keras
+<<<<<<< HEAD
 import tensorflow as tf
+=======
+import numpy as np
+>>>>>>> front
 
 from keras_senet import models
 from keras_senet.evaluation import evaluate
@@ -241,6 +245,8 @@ class FitTrainer(Engine):
         )
         weights = weigh_classes(self.train_set) if self.recipe.class_weights else None
 
+        import tensorflow as tf
+
         def prepare(images, targets):
             if weights is None:
                 return self._normalize(images), targets
@@ -250,6 +256,8 @@ class FitTrainer(Engine):
 
     def _normalize(self, images):
         """As `Preprocessing.normalize`, by TensorFlow on every backend."""
+        import tensorflow as tf
+
         preprocessing = self.model.preprocessing
         images = (tf.cast(images, tf.float32) - preprocessing.mean) / preprocessing.std
         first = keras.config.image_data_format() == "channels_first"

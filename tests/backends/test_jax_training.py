@@ -250,6 +250,14 @@ def test_what_jax_does_not_do_is_refused(tmp_path, fields, options, message):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("sync_bn", [False, True])
+def test_it_says_that_statistics_are_of_all_devices(tmp_path, sync_bn):
+    trainer = make(tmp_path, RECIPE.override(sync_bn=sync_bn))
+    said = "on JAX batch normalisation sees the images of all 8 devices, as with `sync_bn`"
+    assert [note for note in trainer.workdir.notes if "sees" in note] == [said] * (not sync_bn)
+    assert make(tmp_path / "one", strategy="none").workdir.notes == []
+
+
 def test_tensorflows_workers_are_refused(tmp_path, monkeypatch):
     monkeypatch.setenv("TF_CONFIG", "{}")
     with pytest.raises(ValueError, match="TF_CONFIG.*jax.distributed"):

@@ -173,10 +173,18 @@ def test_predictions_are_decoded():
     assert found == ("n02123045", "tabby", 1.0)
 
 
+def fit_digits(network, path):
+    from keras_senet.training import Recipe
+    from keras_senet.training.fit import FitTrainer
+
+    FitTrainer(Recipe(batch_size=16), path.with_name("run"))
+
+
 NEED_TENSORFLOW = {
     "crop": lambda network, path: network.preprocessing.crop(TINY_IMAGES[0]),
     "batches": lambda network, path: keras_senet.data.TrainingData,
     "evaluation": lambda network, path: keras_senet.data.evaluation_batches,
+    "fit": fit_digits,
 }
 
 
@@ -186,6 +194,13 @@ def test_what_needs_tensorflow_says_so(name, network, tmp_path):
     (tmp_path / "a.jpg").write_bytes(b"")
     with pytest.raises(MissingExtraError, match=r"pip install 'keras_senet\[tensorflow\]'"):
         NEED_TENSORFLOW[name](network, tmp_path / "a.jpg")
+    assert [file.name for file in tmp_path.iterdir()] == ["a.jpg"]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow is there")
+def test_datasets_of_tensorflow_datasets_name_the_extra_that_has_all_they_need():
+    with pytest.raises(MissingExtraError, match=r"'tensorflow'.*'keras_senet\[train\]'"):
+        keras_senet.data.load("cifar10", "train")
 
 
 @pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow is there")

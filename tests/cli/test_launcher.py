@@ -5,6 +5,7 @@ that is continued.
 import importlib
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ import pytest
 import tensorflow as tf
 
 import keras_senet_cli as launcher
+from keras_senet import cli
+from keras_senet.cli import tables
 from keras_senet.runs.environment import environment
 
 # Of /proc/cpuinfo on Linux: an AMD Zen 2, an Intel Ice Lake, an ARM Neoverse V1 and a CPU from
@@ -188,3 +191,56 @@ def test_what_libraries_say_when_they_are_imported_is_held_back(
     (line,) = capfd.readouterr().err.splitlines()
     assert line.startswith(f"keras-senet {arguments[0]}: error: ")
     assert module in sys.modules
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["detect", "--help"],
+        ["predict", "--help"],
+        ["list"],
+        ["list", "--json"],
+        ["list", "--recipes"],
+        ["summary", "SEResNet20"],
+    ],
+    ids=" ".join,
+)
+def test_a_closed_output_ends_the_command_without_a_word(monkeypatch, capfd, arguments):
+    """As `| head` closes it; status 1, as of Python itself."""
+    monkeypatch.setattr(tables.console, "quiet", False)  # rich's own end of a closed output sets it
+    reader, writer = os.pipe()
+    os.close(reader)
+    with open(writer, "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        with pytest.raises(SystemExit) as ended:
+            launcher.main(arguments)
+    assert ended.value.code == 1
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="is of Linux")
+@pytest.mark.parametrize("arguments", [["--version"], ["list"], ["list", "--json"]], ids=" ".join)
+def test_an_output_that_cannot_be_written_is_a_line(monkeypatch, capfd, arguments):
+    with open("/dev/full", "w") as output:
+        monkeypatch.setattr(sys, "stdout", output)
+        try:
+            status = launcher.main(arguments)
+        except SystemExit as ended:
+            status = ended.code
+    assert status == 2
+    out, err = capfd.readouterr()
+    assert out == ""
+    assert re.fullmatch(r".*error: .*No space left on device\n", err)
+
+
+def test_other_broken_pipes_are_errors(monkeypatch, capsys):
+    """Such as of a process that a command has started."""
+
+    def fail(command, options):
+        raise BrokenPipeError("of a child")
+
+    monkeypatch.setattr(cli, "_run", fail)
+    assert launcher.main(["list"]) == 2
+    assert capsys.readouterr() == ("", "keras-senet list: error: of a child\n")

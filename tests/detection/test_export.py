@@ -3,8 +3,15 @@
 import functools
 import io
 import json
+import re
+import shutil
 import zipfile
 from dataclasses import replace
+<<<<<<< HEAD
+=======
+from functools import partial
+from pathlib import Path
+>>>>>>> front
 from types import SimpleNamespace
 
 import keras
@@ -29,6 +36,8 @@ from keras_senet.models.units import Basic
 
 WRITERS = {"savedmodel": export.to_saved_model, "tflite": export.to_tflite, "onnx": export.to_onnx}
 NAMES = {"savedmodel": "saved_model", "tflite": "detector.tflite", "onnx": "detector.onnx"}
+DOCUMENT = Path(__file__).parents[2] / "export" / "README.md"
+FLAGS = re.MULTILINE | re.DOTALL
 CANVAS = (128, 128)  # of both images of the oracle, which were one batch
 
 
@@ -318,6 +327,31 @@ def test_paths_and_arrays_are_detected_alike(write, images, tmp_path):
     a, b = loaded.detect([tmp_path / "image.png", images[0]])
     np.testing.assert_array_equal(a.boxes, b.boxes)
     assert a.names == b.names
+
+
+def test_the_python_of_the_document_runs(write, detector, images, tmp_path, monkeypatch):
+    """With small canvases; its files are those of `write`, which have the same options."""
+    (text,) = re.findall(r"^## Detectors.*?(?=^## )", DOCUMENT.read_text(), FLAGS)
+    text = text.replace("(512, 512)", "(128, 128)").replace("(512, 672)", "(96, 128)")
+
+    def exported(kind, given, path, *, canvas, images, **options):
+        assert given is detector
+        assert canvas == ([CANVAS, (96, 128)] if kind == "savedmodel" else CANVAS)
+        written, report = write(kind, **options)
+        shutil.copytree(written, path) if written.is_dir() else shutil.copy(written, path)
+        return report
+
+    for kind, writer in WRITERS.items():
+        monkeypatch.setattr(export, writer.__name__, partial(exported, kind))
+    monkeypatch.setattr(detection, "load_data", lambda *names: boxed(detector, images, CANVAS))
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(images[0]).save("street.jpg")
+    names = {"detector": detector, "images": images}
+    first, second = re.findall(r"^```python\n(.*?)^```$", text, FLAGS)
+    for block in (first, second):
+        exec(compile(block, DOCUMENT.name, "exec"), names)
+    assert {path.name for path in tmp_path.iterdir()} == {*NAMES.values(), "street.jpg"}
+    assert len(names["found"].boxes) == 40
 
 
 def test_what_is_no_exported_detector(write, tmp_path):

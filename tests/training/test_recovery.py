@@ -450,8 +450,25 @@ def test_another_environment_is_told_and_an_unknown_one_too(tmp_path):
                 "instructions, onednn not recorded then"
             ],
         ),
+        (
+            "both",
+            {"threads": 1, "onednn": True},
+            [
+                "the last bits may differ from the run's beginning: threads is 1 there, 2 here; "
+                "instructions not recorded then"
+            ],
+        ),
+        (
+            "backend",  # of names that are its own nothing is said
+            {"threads": 2, "backend": "jax", "jax": "0.7", "devices": ["cpu"]},
+            [
+                "the last bits may differ from the run's beginning: "
+                "backend is 'jax' there, 'tensorflow' here"
+            ],
+        ),
     ):
+        backend = {"backend": "tensorflow"} if "backend" in before else {}
         WorkDir(tmp_path / name, RECIPE, before)
-        workdir = WorkDir(tmp_path / name, RECIPE, now)
+        workdir = WorkDir(tmp_path / name, RECIPE, now | backend)
         assert workdir.notes == said
         assert json.loads((tmp_path / name / "recipe.json").read_text())["environment"] == before

@@ -279,6 +279,16 @@ def test_another_environment_is_told(tmp_path):
     assert WorkDir(tmp_path, RECIPE, {"threads": 4}).changed == "threads is 2 there, 4 here"
 
 
+def test_images_that_do_not_fit_on_the_device_leave_no_work_directory(tmp_path, monkeypatch):
+    def refuse(values):
+        raise RuntimeError("RESOURCE_EXHAUSTED")
+
+    monkeypatch.setattr(keras.ops, "convert_to_tensor", refuse)
+    with pytest.raises(ValueError, match="do not fit into the memory of the device"):
+        Trainer(RECIPE.override(pipeline="device"), tmp_path / "run", verbose=False)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.parametrize("content", ["", "{}", "[]", "<html>", '{"recipe": [1]}'])
 def test_a_damaged_recipe_is_named(tmp_path, content):
     (tmp_path / "recipe.json").write_text(content)

@@ -3,6 +3,8 @@
 `cifar10.npz` has the first 200 of CIFAR-10's test images, without loss, by `np.savez_compressed`.
 """
 
+import contextlib
+import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -150,3 +152,31 @@ def test_packaging_rounds_kernels_only_and_refuses_more_than_a_few_megabytes(tmp
     (tmp_path / "other.safetensors").write_bytes(bytes(LIMIT))
     with pytest.raises(ValueError, match="must have at most 4,194,304 bytes together"):
         package_weights(network, "SEResNet20", "tiny", **options)
+
+
+@pytest.fixture(scope="module")
+def script():
+    """results/package_weights.py as a module."""
+    path = Path(__file__).parents[2] / "results" / "package_weights.py"
+    spec = importlib.util.spec_from_file_location("package_weights", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("classes", "count", "said"),
+    [
+        (CLASSES, 50_000, None),
+        (CLASSES, 49_999, "49,999 images of 10 classes"),
+        (CLASSES[::-1], 50_000, "50,000 images of 10 classes"),
+        (["cat", "dog"], 50_000, "'photos' with 50,000 images of 2 classes"),
+    ],
+)
+def test_only_runs_on_cifar10_are_packaged(tmp_path, script, classes, count, said):
+    images = {"train": {"images": count, "digest": ""}}
+    about = {"recipe": {"dataset": "photos"}, "class_names": classes, "images": images}
+    (tmp_path / "recipe.json").write_text(json.dumps(about))
+    refused = pytest.raises(ValueError, match=said) if said else contextlib.nullcontext()
+    with refused:
+        script.check_dataset(tmp_path, tuple(CLASSES))
