@@ -120,9 +120,7 @@ class Reference:
         return found
 
     def _compute(self, batches, change=lambda values: values):
-        """Arrays of each batch by name, of the model with its weights and images changed by a
-        function.
-        """
+        """Arrays of each batch by name, of the model with its weights and images changed."""
         trainable, others = (
             [ops.convert_to_tensor(_change(variable, change)) for variable in variables]
             for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
@@ -172,9 +170,7 @@ def _relative_difference(values, reference):
 
 
 def last_activation(tensor: keras.KerasTensor) -> tuple[Any, Any]:
-    """(the activation that outputs a tensor (N, C), the tensor that it takes); (None, None) without
-    a known one.
-    """
+    """(the activation that outputs a tensor (N, C), what it takes); (None, None) if unknown."""
     layer: Any = operation_of(tensor)
     known = (layers.Dense, layers.Activation, layers.Softmax)
     if len(tensor.shape) != 2 or type(layer) not in known:

@@ -15,9 +15,7 @@ SIZES = ((0, 0), (13, -5), (32, 0), (0, -32), (64, 128))
 
 
 def synthetic_images(model: keras.Model, preprocessing=None) -> np.ndarray:
-    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file
-    takes them so.
-    """
+    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if need be."""
     return _synthetic(model, model.inputs[0].shape[1:], preprocessing)
 
 
@@ -31,9 +29,7 @@ def _synthetic(model, shape, preprocessing, count=SYNTHETIC_IMAGES):
 
 
 def batches_to_compare(model: keras.Model, preprocessing, images) -> list[np.ndarray]:
-    """Images to compare on, a batch of each size: two sizes at least of a model for images of any
-    size.
-    """
+    """Images to compare on, a batch of each size: at least two of a model for any size."""
     batches = [] if images is None else validate_images("images", images, model)
     if not is_of_any_size(model):
         return batches or [synthetic_images(model, preprocessing)]

@@ -68,18 +68,14 @@ def pack_table(kind: str, **fields: Any) -> dict[int, Any]:
 
 
 def build(metadata: dict[int, Any]) -> bytes:
-    """The bytes of a table ModelMetadata, of texts, integers of one byte, lists of floats, and
-    tables, also in lists.
-    """
+    """The bytes of a table ModelMetadata, of texts, bytes, lists of floats, tables and lists."""
     builder = require("flatbuffers", "export").Builder()
     builder.Finish(_write(builder, metadata), IDENTIFIER)
     return bytes(builder.Output())
 
 
 def _write(builder, value):
-    """The offset of a text, list or table. Its contents are written before it: the builder goes
-    from the back.
-    """
+    """The offset of a text, list or table, whose contents come first: it is built backwards."""
     match value:
         case str():
             return builder.CreateString(value)

@@ -245,9 +245,7 @@ def run_file(path, kind: str, batches, cut=False, evaluated=None) -> dict[str, A
 
 
 def call_file(path, kind: str, calls: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
-    """The same of a file with several inputs: `calls` are, by the signature's name, the arrays of
-    each call by the input's.
-    """
+    """The same for several inputs: `calls` are, by signature, each call's arrays by name."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = {
             f"{signature}/{number}/{name}": value

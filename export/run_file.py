@@ -265,9 +265,7 @@ def predict_top1(run, images, milliseconds):
 
 
 def peak_memory():
-    """Bytes. Linux' getrusage would count the parent's memory too, from before this program was
-    loaded.
-    """
+    """Bytes. Linux' getrusage would count the parent's memory, from before this was loaded, too."""
     if sys.platform == "linux":
         with open("/proc/self/status") as status:
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
@@ -277,9 +275,7 @@ def peak_memory():
 
 
 def run_images(kind, path, folder, *before):
-    """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last
-    activation.
-    """
+    """Runs the file on the folder's images, times it, and, if asked, runs it cut before its end."""
     runs = RUNS[kind](path)
     with np.load(f"{folder}/images.npz") as archive:
         batches = [archive[name] for name in archive.files]

@@ -63,9 +63,7 @@ class RankedLayer(NamedTuple):
 
 
 class _Unit(NamedTuple):
-    """A layer, the layer whose output is rounded for it (its ReLU, or itself), and those that take
-    that.
-    """
+    """A layer, the one whose output is rounded for it (its ReLU, or itself), and its consumers."""
 
     layer: keras.Operation
     last: keras.Operation

@@ -228,9 +228,7 @@ def _labels_file(root):
 
 
 def _normalization(description):
-    """(mean, std) inside the graph, from the description of `images`; (None, None) if it has
-    none.
-    """
+    """(mean, std) inside the graph, by the description of `images`; (None, None) without them."""
     found = IN_GRAPH_PATTERN.match(description)
     if found is None:
         return None, None
@@ -300,9 +298,7 @@ def image_properties(channels: int) -> dict[int, Any]:
 
 
 def _in_graph(preprocessing, channels):
-    """The description of the normalisation that `_normalization` reads; `repr` keeps each number
-    exact.
-    """
+    """The description that `_normalization` reads; `repr` keeps each number exact."""
     mean, std = (
         [float(value) for value in values] for values in (preprocessing.mean, preprocessing.std)
     )
@@ -350,9 +346,7 @@ def make_labels(class_names: Iterable[str]) -> str:
 
 
 def _append(file, files):
-    """Appends the zip archive: uncompressed, MediaPipe reads no other, and with offsets from the
-    file's beginning.
-    """
+    """Appends the zip archive, uncompressed for MediaPipe, offsets from the file's beginning."""
     # "w" begins at the file's position; "a" would search the weights for a zip.
     with zipfile.ZipFile(file, "w") as archive:
         for name, text in files.items():
@@ -362,9 +356,7 @@ def _append(file, files):
 
 
 def _line(argument, text):
-    """The text. Raises ValueError unless it is one line that UTF-8 can hold, also for tools that
-    split at U+2028.
-    """
+    """The text. Raises ValueError unless it is one line, also for tools that split at U+2028."""
     is_line = isinstance(text, str) and text.splitlines() == [text]
     if not is_line or text.encode("utf-8", "ignore").decode() != text:
         raise ValueError(f"`{argument}` must be text of one line, not empty. Received: {text!r}")

@@ -55,9 +55,7 @@ class Base(NamedTuple):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What makes its input of images; a network that is a layer of another model may have been
-        given another one since it was built.
-        """
+        """What makes its input of images: a layer's may have been changed since it was built."""
         _, *within = self.models
         if within and (hasattr(within[-1], "spec") or self.origin.spec is None):
             return getattr(within[-1], "preprocessing", self.origin.preprocessing)
@@ -132,9 +130,7 @@ def mark_copy(copy: keras.Model, base: Base, spec: Any) -> None:
 
 
 def find_bases(model: keras.Model) -> list[Base]:
-    """Each network of this package within a functional model, and each model within it that has
-    `preprocessing`.
-    """
+    """Each network of this package within a functional model, each model with `preprocessing`."""
     if not is_functional(model):
         return []
     origins = {id(_origin(layer)): _origin(layer) for layer in model.layers if _origin(layer)}
@@ -216,9 +212,7 @@ def preprocessing_of(model: keras.Model, *, log: bool = True) -> Preprocessing |
 
 
 def _taken_by(model, base, before):
-    """The preprocessing of the model, whose layers compute `before` of images before the base, and
-    whether it is assumed.
-    """
+    """The model's preprocessing, after whose `before` the base comes, and whether it is assumed."""
     own = _fit_to(model, base)
     channels = len(own.mean)
     if before is not None and _is_same(before, (np.ones(channels), np.zeros(channels))):
@@ -280,9 +274,7 @@ def _is_same(pair, other):
 
 
 def _affine_before(base) -> tuple[np.ndarray, np.ndarray] | None:
-    """(factor, offset), float64 (C,): what the base is given of images of one colour; None if that
-    is something else.
-    """
+    """(factor, offset), float64 (C,): what the base is given of images of one colour; or None."""
     places = base.places()
     channels = len(base.preprocessing.mean)
     changed = [(model, tensor) for model, tensor in places if tensor is not model.inputs[0]]

@@ -130,9 +130,7 @@ def model_card(
     recipe: Any = None,
     dataset: str | None = None,
 ) -> str:
-    """The text of the card of a network: how to load it, what it costs, its preprocessing, recipe
-    and accuracy.
-    """
+    """The text of a network's card: how to load it, cost, preprocessing, recipe and accuracy."""
     if not hasattr(model, "spec"):
         raise ValueError(
             "`model` must be a network that a constructor of keras_senet made. "

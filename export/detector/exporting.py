@@ -75,9 +75,7 @@ def _check_options(options, common, detector):
 
 
 def find_canvases(detector: Detector, given: Any) -> list[tuple[int, int]]:
-    """The sizes of an argument `canvas`, which is one, several, or None for a square in which every
-    image is as large as `detect` makes it.
-    """
+    """The sizes of an argument `canvas`: one, several, or None for a square for any image."""
     if given is None:
         side = -(-max(detector.spec.short, detector.spec.long) // MULTIPLE) * MULTIPLE
         given = (side, side)
@@ -95,9 +93,7 @@ def find_canvases(detector: Detector, given: Any) -> list[tuple[int, int]]:
 
 
 def find_images(detector: Detector, given: Any) -> list[np.ndarray]:
-    """The images of an argument `images`; None is parts of the photographs that scikit-learn
-    ships.
-    """
+    """The images of an argument `images`; None is parts of scikit-learn's sample photographs."""
     channels = len(detector.preprocessing.mean)
     if given is None:
         photographs = require("sklearn.datasets", "detection").load_sample_images().images
@@ -121,9 +117,7 @@ def _in_float32(detector):
 
 
 def fold_detector(detector: Detector) -> Detector:
-    """The detector with copies of its networks that have batch normalisation inside their
-    convolutions.
-    """
+    """The detector with batch normalisation inside the convolutions of both networks."""
     return detector.with_networks(fold(detector.proposer), fold(detector.head))
 
 

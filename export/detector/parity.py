@@ -34,9 +34,7 @@ LEAST_OVERLAP = 0.99  # IoU of a detection and its match
 
 
 class Tolerance(NamedTuple):
-    """How far a file may be off: pixels of the canvas, and scores; and the last bit of its
-    precision, relative to a number.
-    """
+    """How far a file may be off in canvas pixels and scores, and the last bit of its precision."""
 
     pixels: float
     score: float
@@ -219,9 +217,7 @@ def _changed(detector, change):
 def find_difference(
     found: Detections, expected: Detections, tolerance: Tolerance, scale: float = 1.0
 ) -> tuple[_Errors, str | None]:
-    """The errors of what is found by a file, and in words what disagrees with what Keras finds,
-    None if nothing does.
-    """
+    """The errors of a file, and in words what disagrees with Keras, or None."""
     pairs = match(found, expected)
     a, b = [i for i, _ in pairs], [j for _, j in pairs]
     boxes = np.abs(found.boxes[a].astype("float64") - expected.boxes[b]).reshape(-1, 4)

@@ -45,9 +45,7 @@ def write_onnx(model, target, options: "ONNX", common: "Common") -> None:
 
 
 def _check(proto, model):
-    """Raises ValueError for a graph that is not valid, as tf2onnx makes of operations that ONNX
-    lacks.
-    """
+    """Raises ValueError for an invalid graph, as tf2onnx makes of operations that ONNX lacks."""
     onnx = require("onnx", "export")
     try:
         onnx.checker.check_model(proto, full_check=True)

@@ -23,9 +23,7 @@ CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 
 def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
-    """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2":
-    0.48, ...}.
-    """
+    """The mean gate of each stage's SE blocks over images: {"stage2": 0.48, ...}."""
     found = {}
     outputs: Any = gates(model)(images, training=False)
     for name, gate in outputs.items():
@@ -209,9 +207,7 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
 
 
 class GateCounts:
-    """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels)
-    joined along channels.
-    """
+    """What is kept of the gates, those of all `blocks` (name, kind, channels) joined."""
 
     def __init__(self, blocks, classes):
         self.kinds = {name: kind for name, kind, _ in blocks}
@@ -224,9 +220,7 @@ class GateCounts:
         self.closed, self.opened, self.from_identity = np.zeros((3, channels))
 
     def add(self, gates, classes):
-        """Counts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
-        one by one.
-        """
+        """Counts a batch: gates float32 (N, channels), classes (N,), -1 where not kept."""
         if not np.isfinite(gates).all():
             name = next(
                 name

@@ -64,9 +64,7 @@ def grad_cam(
 
 
 class FeatureMap(NamedTuple):
-    """A four-dimensional output in a model's graph: its name, the operation, which of its calls,
-    and the axis of the channels.
-    """
+    """A four-dimensional output in a graph: its name, operation, which call, and channel axis."""
 
     name: str
     operation: keras.Operation
@@ -100,9 +98,7 @@ def _maps(model, view, images, targets):
 
 
 def _scores(model, view, images, change):
-    """Scores before the softmax, float32 (n, classes), where `change(map)` replaces the feature
-    map, or is called with it if it returns None.
-    """
+    """Scores (n, classes) before the softmax, where `change(map)` replaces the map, if not None."""
     own, calls = view.operation.call, 0
 
     def call(*arguments, **keywords):
@@ -173,9 +169,7 @@ def _find_map(model, layer) -> FeatureMap:
 
 
 def _feature_maps(model, calls, prefix=""):
-    """(`FeatureMap`, its height and width) of each call, in the order of computation, those in
-    nested models included.
-    """
+    """(`FeatureMap`, its height and width) of each call in order, in nested models too."""
     named, data_format = collections.Counter(), keras.config.image_data_format()
     for node in Graph(functional_of(model)).nodes:
         operation = node.operation

@@ -65,9 +65,7 @@ def _means(model, watched, images, function, progress) -> dict[Any, np.ndarray]:
 
 
 def _make_step(model, watched, function) -> Callable[[Any], Any]:
-    """A function from a batch, as the network takes it, to a mean (C,) for each layer, over its
-    calls.
-    """
+    """A function from a batch, as the network takes it, to each layer's mean (C,) over calls."""
 
     def mean_of(layer, *inputs):
         if layer not in watched:

@@ -162,9 +162,7 @@ def _read_scores(ranking, group):
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """The indices of the channels that are kept of each layer's inputs and outputs; all where there
-    is no entry.
-    """
+    """The indices of each layer's input and output channels that are kept; no entry: all."""
 
     inputs: dict = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)

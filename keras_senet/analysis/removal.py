@@ -146,9 +146,7 @@ def _constants(model, chosen, source):
 
 
 def _with_factor(graph, block, changed, gate):
-    """(a layer, what takes its place, the weights of that): the layer before the block, or the
-    block itself.
-    """
+    """(a layer, what takes its place, its weights): the layer before the block, or the block."""
     layer = _linear_before(graph, block, gate)
     if layer is None or layer in changed:
         return block, *_scale(block, gate)

@@ -29,9 +29,7 @@ EXAMPLES = 5  # groups of duplicates
 
 
 def run(options: DataOptions) -> None:
-    """Prints what was found; writes the problems of each file and pictures where they are asked
-    for.
-    """
+    """Prints what was found; writes the files' problems and pictures where they are asked for."""
     if options.csv:
         check_folder(Path(options.csv).absolute().parent, "--csv")
     if options.output:
@@ -103,9 +101,7 @@ def _progress() -> Iterator[Console]:
 
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Holds back messages of TensorFlow, and warnings of files that are left out: they are listed
-    already.
-    """
+    """Holds back TensorFlow's messages, and warnings of files left out, which are listed."""
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -127,9 +127,7 @@ def _protocol(options):
 
 
 def _protocols(protocol, changes, names):
-    """The protocol of each network; None, which takes images of the network's size whole, where
-    nothing is asked.
-    """
+    """Each network's protocol; None takes images of the network's size whole, by default."""
     if protocol == "own" and not changes:
         return None
     chosen = [_larger(*name) if protocol == "larger" else PROTOCOLS[protocol] for name in names]
@@ -190,9 +188,7 @@ def _print(report, result, class_names):
 
 
 def _write(folder, report, result, class_names):
-    """`report.json`, whose other entries stay as training wrote them, `per_class.csv` and
-    `confusion.png`.
-    """
+    """`report.json`, its other entries as training wrote them, `per_class.csv`, `confusion.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     title = (
         " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"

@@ -163,18 +163,14 @@ def _open(subject, options, dataset, split=None):
 
 
 def _lost(report: ExportReport) -> float:
-    """The accuracy that an integer file lost, or the images for which it predicts another class
-    where there are no labels.
-    """
+    """The accuracy that an integer file lost, or without labels the top-1 disagreement."""
     if report.accuracy is None or report.keras_accuracy is None:
         return 1 - report.top1_agreement
     return report.keras_accuracy - report.accuracy
 
 
 def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
-    """By the name of each quantisation that lost more than a point: its layers, the most sensitive
-    first.
-    """
+    """The layers, the most sensitive first, of each quantisation that lost more than a point."""
     if images.compared is None:
         return {}
     losing = [each.quantization for each in reports if _lost(each) > MOST_LOST]

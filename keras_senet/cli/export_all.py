@@ -223,9 +223,7 @@ class ExportTable:
         write_atomically(self.path, to_csv(self.rows, COLUMNS, newline="\n"))
 
     def markdown(self):
-        """The same for readers: a row per network and a column per file, with error, agreement,
-        size and latency.
-        """
+        """The same for readers: a row per network, a column per file."""
         names = [file.name for file in PLAN]
         lines = [_HEAD, f"| network | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
         for network in dict.fromkeys(row["network"] for row in self.rows):

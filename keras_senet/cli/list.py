@@ -74,9 +74,7 @@ def _list_figures(networks: Iterable[NetworkRow]) -> None:
 
 
 def _list_weights(as_json: bool) -> None:
-    """The published weights with the accuracy that their publishers state, and where they come
-    from.
-    """
+    """The published weights with the accuracy that their publishers state, and their sources."""
     if as_json:
         show_json([dataclasses.asdict(w) | {"source": w.source} for w in list_weights()])
         return

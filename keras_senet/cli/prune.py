@@ -61,9 +61,7 @@ class Measured:
 
 
 def run(options: PruneOptions) -> None:
-    """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
-    picture.
-    """
+    """Makes, counts and evaluates each variant; writes them, tables and a picture into a folder."""
     loaded = _load(options)
     name, weights, model = loaded[:3]
     blocks = se_blocks(model)
@@ -170,9 +168,7 @@ def _smaller(keep, ranking, baseline):
 
 
 def _save(network, folder, variant):
-    """Writes the network as a `.keras` file, unless it is the original or a baseline; returns the
-    file's name or "".
-    """
+    """Writes the network as `.keras`, unless original or baseline; returns its name or ""."""
     if folder is None or variant.kind in ("original", "random"):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,9 +178,7 @@ def _save(network, folder, variant):
 
 
 def _table(title, rows, plain):
-    """What is left and what it costs; of channels drawn at random one row, with the mean error of
-    the draws.
-    """
+    """What is left and what it costs; of randomly drawn channels the mean error of the draws."""
     table = make_table(
         title, "network", "parameters", "vs plain", "multiply-adds", "error", "change"
     )

@@ -98,9 +98,7 @@ def find_recipe(cls, arguments):
 
 
 def _find_network(arguments, flag):
-    """The fields of a recipe that say which network the weights are of, where flags name weights
-    and no network.
-    """
+    """A recipe's fields that say whose network the weights are, where flags name weights only."""
     weights = _value(flag, arguments)
     if not weights or _value("--model", arguments):
         return {}

@@ -32,9 +32,7 @@ def make_table(title: str, *columns: str) -> Table:
 
 
 def show(table: Table) -> None:
-    """Prints a table as wide as it is: a terminal that is narrower wraps it, and no name or figure
-    is cut.
-    """
+    """Prints a table at its own width: a narrower terminal wraps it, and nothing is cut."""
     own = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
     Console(width=max(own, console.width), **PLAIN).print(table)
 

@@ -118,9 +118,7 @@ def _report(trainer, last, workdir):
 
 
 def _errors(trainer, last):
-    """The error of the last epoch, that of the best one, and that of test images that were
-    evaluated at the end.
-    """
+    """The errors of the last epoch, of the best one, and of test images evaluated at the end."""
     split = trainer.split if math.isfinite(last[f"{trainer.split}_accuracy"]) else ""
     name = f"{split}_accuracy" if split else "accuracy"
     text = f"{100 * (1 - last[name]):.2f}% {WORDS[split or 'train']} error"

@@ -147,9 +147,7 @@ def find_obstacle(dataset, image_size: int, augmentation: Augmentation) -> str |
 
 
 class EpochOrder:
-    """The images at positions of the training: each epoch has another order of all images, cut to
-    its length.
-    """
+    """The images at positions of the training: each epoch has its own order, cut to its length."""
 
     def __init__(self, count: int, epoch_length: int, seed: int):
         self.count, self.epoch_length, self.seed = count, epoch_length, seed

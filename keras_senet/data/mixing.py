@@ -32,9 +32,7 @@ def _draw_beta(alpha, seed):
 
 
 def mix_pairs(images, targets, weights, boxes) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each image (b, H, W, C) mixed with its neighbour, 2k with 2k + 1: images uint8, targets (b,
-    classes).
-    """
+    """Images (b, H, W, C) mixed with neighbours, 2k with 2k + 1: uint8, targets (b, classes)."""
     size = images.shape[1]
     cast = tf.cast(images, tf.float32)
     others = _swap_pairs(cast)

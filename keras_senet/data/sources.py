@@ -71,9 +71,7 @@ class Dataset:
         return Subset(self, indices)
 
     def listing(self) -> dict[str, int]:
-        """What identifies the images: the names and sizes of their files, else a checksum of their
-        labels.
-        """
+        """What identifies the images: files' names and sizes, else a checksum of the labels."""
         return dict(self.files) or {"labels": _checksum(self.labels)}
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +83,7 @@ class Dataset:
         return raw
 
     def headers(self, raw):
-        """(height, width) of images as `fetch` returns them, int32 (n, 2), and their orientations,
-        int32 (n,): 1.
-        """
+        """(height, width) of fetched images, int32 (n, 2), and orientations, int32 (n,): 1."""
         return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
     def decode_box(self, raw, windows, choose, size, orientation):
@@ -151,9 +147,7 @@ class Encoded(abc.ABC):
         return {}
 
     def decode(self, raw, orientation=None):
-        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of
-        `headers`, if it is known.
-        """
+        """Encoded bytes, a scalar tensor -> uint8 (H, W, C); `headers`' orientation, if known."""
         import tensorflow as tf
 
         from keras_senet.images.decoding import decode, read_orientation
@@ -170,9 +164,7 @@ class Encoded(abc.ABC):
         return decoding.read_headers(raw, self.upright)
 
     def decode_box(self, raw, windows, choose, size, orientation):
-        """The box of the window of an encoded image, or the one that `choose` returns: see
-        `decoding.decode_box`.
-        """
+        """The box of an encoded image's window, or that of `choose`: see `decoding.decode_box`."""
         from keras_senet.data import decoding
 
         return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)

@@ -137,9 +137,7 @@ class TrainingData:
         return tf.ensure_shape(tf.numpy_function(replace, [indices], tf.int64), indices.shape)
 
     def _fetch_in_graph(self, positions, indices):
-        """(images as the dataset returns them, windows to decode with the boxes in them, sizes,
-        orientations, labels).
-        """
+        """(images as fetched, windows to decode with their boxes, sizes, orientations, labels)."""
         kind, (count,) = self.dataset.raw, positions.shape  # `len` would need AutoGraph
         types = (kind.dtype, tf.int32, tf.int32, tf.int32, tf.int64)
         shapes = ((count, *kind.shape), (count, 2, 4), (count, 2), (count,), (count,))
@@ -159,9 +157,7 @@ class TrainingData:
         return np.array(good, "int64")
 
     def _find_replacement(self, index, skip):
-        """The first good image of a sequence that depends only on the bad one: when other bad ones
-        are found does not matter.
-        """
+        """The first good image of a sequence that depends only on the bad one, at any time."""
         among = self._same_class(index)
         if skip.issuperset(among.tolist() if isinstance(among, np.ndarray) else among):
             raise ValueError(f"No image can replace {self.dataset.name_of(index)}: all are corrupt")

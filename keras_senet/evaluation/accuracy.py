@@ -188,9 +188,7 @@ class ArrayBatches:
 def track(
     batches: Any, progress: "bool | Console", description: str, total: int | None = None
 ) -> Iterable[Any]:
-    """The batches, or others of which `total` says how many there are, with a progress bar where
-    `progress` asks for one: see `evaluate`.
-    """
+    """The batches, with a progress bar to `total` where `progress` asks for one: see `evaluate`."""
     from rich.console import Console
     from rich.progress import track as track_on
 

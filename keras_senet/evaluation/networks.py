@@ -142,9 +142,7 @@ def input_channels(model: keras.Model) -> int:
 
 
 def _final_activation(model):
-    """The function from the model's output to probabilities: the identity after a softmax, the
-    softmax after logits.
-    """
+    """From the model's output to probabilities: a softmax after logits, else the identity."""
     layer, activation = final_activation(model)
     if activation == "softmax":
         return lambda outputs: outputs
@@ -157,9 +155,7 @@ def _final_activation(model):
 
 
 def check_classifier(model: keras.Model, dataset: Images) -> None:
-    """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
-    classes.
-    """
+    """Raises ValueError unless the model is a classifier of the dataset's images and classes."""
     check_images(model, dataset)
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         raise ValueError(

@@ -43,9 +43,7 @@ def decode(raw, channels: int, orientation=None) -> tf.Tensor:
 
 @tf.autograph.experimental.do_not_convert
 def decode_jpeg_window(raw, channels: int, window, orientation) -> tf.Tensor:
-    """The window (top, left, height, width), as stored, of a JPEG -> uint8 (h, w, channels),
-    upright.
-    """
+    """The window (top, left, height, width), as stored, of a JPEG: uint8 (h, w, C), upright."""
     image = tf.io.decode_and_crop_jpeg(
         raw, window, 3 if channels == 1 else channels, dct_method="INTEGER_ACCURATE"
     )
@@ -53,9 +51,7 @@ def decode_jpeg_window(raw, channels: int, window, orientation) -> tf.Tensor:
 
 
 def read_orientation(raw):
-    """The EXIF orientation of an encoded image, 1..8; fails as `decode` does if its header shows
-    that it cannot be decoded.
-    """
+    """The EXIF orientation of an encoded image, 1..8; fails as `decode` does, by the header."""
     if tf.executing_eagerly():
         header = headers.read_header(bytes(raw.numpy()) if tf.is_tensor(raw) else raw)
         if problem := headers.find_problem(header):

@@ -71,9 +71,7 @@ def crop(
 
 
 def _resample(image, first, count, pixel, interpolation):
-    """The rows `first` to `first + count` of an image (H, W, C) whose rows are resized; `pixel` is
-    the height of one in rows of the image.
-    """
+    """Rows `first` to `first + count` of an image (H, W, C), resized; `pixel` is a row's height."""
     kernel, radius = KERNELS[interpolation]
     width = max(pixel, 1.0)
     rows = np.empty((count, *image.shape[1:]), "float32")

@@ -10,9 +10,7 @@ from keras_senet.preprocessing import is_size, sides
 
 
 def make_input(input_tensor, input_shape, size, channels, min_size):
-    """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default
-    shape.
-    """
+    """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or default."""
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(
             f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}"
@@ -46,9 +44,7 @@ def make_input(input_tensor, input_shape, size, channels, min_size):
 
 
 def fit_preprocessing(images, preprocessing):
-    """The preprocessing for a network's input: its size, where that is known and can be prepared,
-    and its channels.
-    """
+    """The preprocessing for a network's input: its size, where known and possible, and channels."""
     shape, channels = images.shape[1:], images.shape[channel_axis()]
     own = sides(preprocessing.size)
     size = tuple(

@@ -177,17 +177,13 @@ def conv_bn_relu(x, filters, kernel, *, name, **options):
 
 
 def gated_conv_bn_relu(x, filters, kernel, gate, *, name, **options):
-    """relu(bn(conv(x))), with an SE block at one of the positions inside a branch; `gate` takes
-    `position`.
-    """
+    """relu(bn(conv(x))), with an SE block at one position in a branch; `gate` takes `position`."""
     x = gate(conv(x, filters, kernel, name=name, **options), position="conv3x3_linear")
     return gate(bn_relu(x, name=name), position="conv3x3")
 
 
 class Sampling(NamedTuple):
-    """How a unit samples: its strided convolution has `stride` and `dilation`, those after it
-    `later`.
-    """
+    """How a unit samples: the strided convolution's `stride` and `dilation`, then `later`."""
 
     stride: int = 1
     dilation: int = 1

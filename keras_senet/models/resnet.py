@@ -65,9 +65,7 @@ CADENE = Naming(
 
 @cache
 def timm(stem: int, pooled_shortcut: bool) -> Naming:
-    """The names of timm/models/resnet.py: for so many convolutions in the stem, shortcuts with or
-    without a pooling.
-    """
+    """timm's names (models/resnet.py): so many stem convolutions, shortcuts pooled or not."""
     first = 1 if pooled_shortcut else 0
     deep = [
         row

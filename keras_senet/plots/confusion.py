@@ -43,9 +43,7 @@ def _draw_counts(axes, counts):
 
 
 def _draw_fractions(axes, counts):
-    """A square for each count, darker for a larger fraction of the row; of at least three pixels,
-    as a cell may have one.
-    """
+    """A square for each count, darker for a larger fraction of the row; of three pixels or more."""
     classes = len(counts)
     pixels = max(3.0, 0.85 * axes.figure.get_figwidth() * axes.figure.dpi / classes)
     area = (72 / axes.figure.dpi * pixels) ** 2  # in square points

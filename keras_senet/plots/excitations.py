@@ -107,9 +107,7 @@ def _finish(figure, panels, path):
 
 
 def overview(rows: Sequence[Any], path: str | Path, title: str) -> None:
-    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy. Every other
-    stage is shaded.
-    """
+    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy."""
     figure = new_figure(max(7.0, 2.5 + 0.35 * len(rows)), 11.5)
     panels = figure.subplots(5, 1, sharex=True)
     means, specificities, saturation, constancy, redundancy = panels

@@ -64,9 +64,7 @@ def _round_logarithms(low, high):
 
 
 def value_axis(values: Sequence[float], *, may_be_log: bool = False) -> Axis:
-    """An axis for finite values that begins at 0, or is logarithmic where they differ by much and
-    that is allowed.
-    """
+    """An axis from 0 for finite values, or logarithmic if they differ by much and it may be."""
     low, high = min(values), max(values)
     if may_be_log and low > 0 and high / low >= DECADES:
         return Axis(low / 1.1, high * 1.1, log=True)

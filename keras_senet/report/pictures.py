@@ -40,9 +40,7 @@ def thumbnail(image: np.ndarray, most: int = THUMBNAIL) -> Picture:
 
 
 def heat_thumbnail(image: np.ndarray, heat: np.ndarray) -> Picture:
-    """The thumbnail of an image under a heat map (h, w) of 0..1: dark where it is 0, yellow where
-    it is 1.
-    """
+    """The thumbnail of an image under a heat map (h, w) of 0..1: 0 is dark, 1 is yellow."""
     image = _shrink(image)
     heat = tf.image.resize(heat[..., None], image.shape[:2]).numpy()[..., 0]
     at = np.linspace(0, 1, len(HEAT))

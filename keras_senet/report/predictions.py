@@ -23,9 +23,7 @@ SUREST = 8  # images, each of another pair of classes
 
 @dataclass(frozen=True)
 class Prediction:
-    """An image by its index in the dataset: its class there, the predicted one, and the
-    probabilities (0..1) of both.
-    """
+    """An image by its index: its class, the predicted one, and the probabilities (0..1) of both."""
 
     index: int
     true: int
@@ -36,9 +34,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Pair:
-    """A class that was mistaken for another one: how often, and the mistakes of the highest
-    probability.
-    """
+    """A class mistaken for another one: how often, and the mistakes of the highest probability."""
 
     true: int
     predicted: int
@@ -47,9 +43,7 @@ class Pair:
 
 
 class Gate(NamedTuple):
-    """The gates of one SE block, averaged over images: their mean, and the 10th and 90th percentile
-    of its channels.
-    """
+    """One SE block's gates, averaged over images: mean, 10th and 90th percentile of channels."""
 
     block: str
     channels: int
@@ -131,9 +125,7 @@ def predict_dataset(
 
 
 class Columns(NamedTuple):
-    """Of each image, arrays (N,): its class, the predicted one or -1 where the probabilities are
-    not finite, and the probabilities of both.
-    """
+    """Arrays (N,): class, prediction or -1 if it is not finite, and the probabilities of both."""
 
     true: np.ndarray
     predicted: np.ndarray
@@ -187,9 +179,7 @@ def find_suspects(used: np.ndarray, columns: Columns, classes: int) -> tuple[Pre
 
 
 def find_surest(used: np.ndarray, columns: Columns, wanted: np.ndarray) -> tuple[Prediction, ...]:
-    """Of the images that are `wanted`, bool (N,), the `SUREST` with the highest probability, one
-    for each pair of true and predicted class.
-    """
+    """The `SUREST` of `wanted` (N,) by probability, one per pair of true and predicted class."""
     (places,) = np.nonzero(wanted & (columns.predicted >= 0))
     order = places[np.argsort(-columns.probability[places], kind="stable")]
     pairs = {}
@@ -248,9 +238,7 @@ class GateMeans:
             self.step = None
 
     def _make_step(self, network):
-        """A tf.function: images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of
-        each channel (C,)}.
-        """
+        """A tf.function: images uint8 (N, H, W, C) -> {block: sum of the mean gates (C,)}."""
         channels_first = keras.config.image_data_format() == "channels_first"
         places = (2, 3) if channels_first else (1, 2)
 

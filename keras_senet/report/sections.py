@@ -30,9 +30,7 @@ class Wanted(NamedTuple):
     progress: Any
 
     def explain(self, error: Exception) -> str:
-        """Why a page lacks what needs images: in one line. An error of images that were asked for
-        is raised.
-        """
+        """Why a page lacks what needs images. An error of images that were asked for is raised."""
         if self.dataset is not None or self.data_dir is not None:
             raise error
         return " ".join(str(error).split())
@@ -129,9 +127,7 @@ def list_fields(recipe: Any) -> list[Field]:
 
 
 def _last_figures(rows):
-    """Top-1, top-5 and loss of the last evaluation in the metrics, None where there is none, and
-    its epoch.
-    """
+    """The last evaluation's top-1, top-5 and loss, None where there is none, and its epoch."""
     split = chosen_on(rows)
     if not evaluated(rows, split):
         return None
@@ -147,9 +143,7 @@ def _last_figures(rows):
 
 
 def _best(rows):
-    """The best epoch, with its error on the images that it is chosen on and, if known, on test
-    images.
-    """
+    """The best epoch's errors on the images that it is chosen on and, if known, on test images."""
     row, split = best_row(rows), chosen_on(rows)
     if row is None:
         return None

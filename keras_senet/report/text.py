@@ -46,9 +46,7 @@ def _metric(value, name):
 
 
 def _density(fraction, right):
-    """How dense the colour of a fraction of a class is, in percent: text stays readable, small
-    mistakes are visible.
-    """
+    """How dense a fraction's colour is, in percent: readable text, visible small mistakes."""
     return round(45 * fraction if right else 8 + 62 * fraction**0.5, 1)
 
 

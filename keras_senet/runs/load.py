@@ -203,9 +203,7 @@ def load_weights_file(
 
 
 def find_file_network(path: str | Path) -> dict[str, Any]:
-    """The fields of a recipe that say which network a file of weights is of; none where it does not
-    say, or cannot be read.
-    """
+    """The recipe's fields that say which network a file of weights is of; or none."""
     try:
         with open_file(Path(path)) as file:
             metadata: Any = file.metadata

@@ -74,9 +74,7 @@ def read_task(path: str | Path) -> str:
 
 
 def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
-    """The recipe of a work directory, of this class. Raises as `read_record` does, and ValueError
-    for a run of another task.
-    """
+    """The recipe of a work directory. Raises as `read_record` does, ValueError for another task."""
     file = Path(path) / RECIPE
     try:
         content = json.loads(file.read_text())
@@ -95,9 +93,7 @@ def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
 
 
 def find_network(path: str | Path) -> dict[str, Any]:
-    """The fields of a recipe that say which network a work directory, or a file in one, has; none
-    where that is not known.
-    """
+    """A recipe's fields that say which network a work directory, or a file in one, has; or none."""
     path = Path(str(path).partition("#")[0])
     for folder in (path, path.parent):
         if (folder / RECIPE).is_file():
@@ -107,9 +103,7 @@ def find_network(path: str | Path) -> dict[str, Any]:
 
 
 def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
-    """How the dataset of a run was divided into training and validation images, if it was: the
-    arguments of `data.load`.
-    """
+    """How the run's dataset was divided for validation, if it was: arguments of `data.load`."""
     file = Path(path) / SPLIT
     return {
         "validation_fraction": recipe.validation_fraction,
@@ -119,9 +113,7 @@ def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def divide_as(division: dict[str, Any], own: str | None, dataset: str) -> dict[str, Any]:
-    """The division of a run's own dataset, or how another one is divided: without the list of
-    images, which is of that one.
-    """
+    """The division of a run's own dataset, or how another one is divided: without its images."""
     is_own = dataset == own
     return {name: value for name, value in division.items() if is_own or name != "split_file"}
 

@@ -55,9 +55,7 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
 
 
 def merge_exports(report: Mapping[str, Any], exports: Iterable[Any]) -> dict[str, Any]:
-    """A report with the fields of `ExportReport`s, each in the place of an earlier one of its
-    file.
-    """
+    """A report with the fields of `ExportReport`s, each in place of an earlier one of its file."""
     report = dict(report)
     listed = [each for each in report.pop("exports", ()) if isinstance(each, dict)]
     merged = {each["path"]: each for each in listed if "path" in each}

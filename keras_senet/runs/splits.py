@@ -26,17 +26,13 @@ def evaluated(rows: Sequence[Row], split: str) -> list[Row]:
 
 
 def best_row(rows: Sequence[Row]) -> Row | None:
-    """The row with the highest accuracy on what the best epoch is chosen on, the first of equal
-    ones; or None.
-    """
+    """The first row of the highest accuracy on what the best epoch is chosen on; or None."""
     split = chosen_on(rows)
     return max(evaluated(rows, split), key=lambda row: row[f"{split}_accuracy"], default=None)
 
 
 def last_accuracy(rows: Sequence[Row]) -> float:
-    """The last accuracy on test images, where there are any, else on validation images; NaN before
-    it.
-    """
+    """The last accuracy on test images, if there are any, else on validation ones; NaN before."""
     split = "test" if any("test_accuracy" in row for row in rows) else "val"
     return evaluated(rows, split)[-1][f"{split}_accuracy"] if evaluated(rows, split) else math.nan
 

@@ -107,9 +107,7 @@ class WorkDir:
             self._claim(recipe, content)
 
     def locked(self) -> contextlib.AbstractContextManager:
-        """Within, no other process trains here; the workers of one run are one. Raises as
-        `lock.locked` does.
-        """
+        """Within, only the workers of one run train here. Raises as `lock.locked` does."""
         return locked(self.path) if self.writable else contextlib.nullcontext()
 
     def _claim(self, recipe, content):
@@ -207,9 +205,7 @@ class WorkDir:
         return ValueError(f"{str(self._recipe_file)!r} is damaged ({error}); {remedy}")
 
     def _check_empty(self):
-        """Raises ValueError for files of a run of unknown settings, which is neither continued nor
-        overwritten.
-        """
+        """Raises ValueError for files of an unknown run, neither continued nor overwritten."""
         folders = [self.path / name for name in STATES.values()]
         found = [path for path in folders if path.is_dir() and any(path.iterdir())]
         found += [path for name in (NETWORK, METRICS) if (path := self.path / name).exists()]

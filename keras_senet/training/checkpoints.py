@@ -171,9 +171,7 @@ class Checkpoints:
         ]
 
     def set_aside(self) -> None:
-        """Renames the damaged checkpoints after the restored one, whose steps come again; removes
-        unfinished ones.
-        """
+        """Renames the damaged checkpoints after the restored one; removes unfinished ones."""
         restored = self.folder / f"ckpt-{self.restored}"
         found = self._found()
         for path in found[found.index(restored) + 1 if restored in found else 0 :]:
@@ -201,9 +199,7 @@ def _files(path):
 
 
 def _name_variables(objects: Mapping[str, Any]) -> dict[str, keras.Variable]:
-    """The variables of objects, each by the object's name and its own path; a number tells equal
-    ones apart.
-    """
+    """The objects' variables by "object/path"; a number tells equal names apart."""
     named = {}
     for owner, value in objects.items():
         for path, variable in _paths(value):

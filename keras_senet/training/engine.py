@@ -98,9 +98,7 @@ class Engine:
         )
 
     def _is_begun(self, workdir: Path) -> bool:
-        """Whether a run has something that it continues from: then its network begins from random
-        weights, which that replaces.
-        """
+        """Whether a run continues from something, which replaces the network's random weights."""
         raise NotImplementedError
 
     def _count_begun(self, workdir: Path) -> int:

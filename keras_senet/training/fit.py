@@ -258,9 +258,7 @@ class FitTrainer(Engine):
         return tf.transpose(images, (0, 3, 1, 2)) if first else images
 
     def evaluate(self, dataset: Images | None = None) -> dict[str, float]:
-        """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's
-        preprocessing crops them.
-        """
+        """Loss, top-1 and top-5 accuracy on `test_set` or other images, by the preprocessing."""
         return figures_of(self._evaluate(self.test_set if dataset is None else dataset))
 
     def _evaluate(self, dataset):
@@ -273,9 +271,7 @@ class FitTrainer(Engine):
         return counts.evaluation((), ((view,),))
 
     def _save_results(self):
-        """Those of `Trainer`: what is frozen is the recipe's and not the network's, and nothing of
-        Keras' loop is in the file.
-        """
+        """Those of `Trainer`, without anything of Keras' loop and with all layers trainable."""
         for layer in self.model.layers:
             layer.trainable = True
         network = models.Network.of(self.model)  # not compiled

@@ -103,9 +103,7 @@ def frozen_epochs(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
 
 
 def make_rates(segments: Sequence[Segment], steps_per_epoch: int, is_head: bool = False) -> Any:
-    """The learning rate of a run that has these segments, in the head's phase or after it, as a
-    function of the steps of that phase.
-    """
+    """The learning rate of a run of these segments, by the steps of the head's or main phase."""
     recipes = [phase_recipe(each.recipe, is_head) for each in segments]
     schedules = [
         make_schedule(recipe, steps_per_epoch, each.origin)

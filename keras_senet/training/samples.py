@@ -16,9 +16,7 @@ Rows = list[tuple[str, list[tuple[np.ndarray, str]]]]
 
 
 def class_samples(found: Inspection) -> Rows:
-    """(class, its images with their captions) of up to 12 classes, evenly chosen; an image is uint8
-    (H, W, 3) of at most 128 pixels per side.
-    """
+    """(class, its images with captions) of up to 12 classes; an image is uint8 (H, W, 3), small."""
     by_class: dict[str, list[int]] = {}
     for number, (item, facts) in enumerate(zip(found.items, found.facts, strict=True)):
         if not facts.problem:

@@ -128,9 +128,7 @@ def read_start(recipe: Any, workdir: str | Path) -> Start | None:
 
 
 class _Opened(NamedTuple):
-    """Weights that can be read: their `source` for `Start`, their file, and the names of their
-    classes or None.
-    """
+    """Weights to read: their `source` for `Start`, their file, and their class names or None."""
 
     source: str
     file: Path

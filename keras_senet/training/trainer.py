@@ -207,9 +207,7 @@ class Trainer(Engine):
         return math.ceil(steps[-1] / self.steps_per_epoch) if steps else 0
 
     def _must_sync(self, step, interruption):
-        """Whether to wait for the device now; the same on all workers, so that all stop at the same
-        step.
-        """
+        """Whether to wait for the device now: equal on all workers, so that all stop together."""
         regular = step % SYNC_EVERY == 0 or step % self.steps_per_epoch == 0 or step == self.last
         return regular or bool(interruption.requested and not self.devices.several)
 
@@ -233,9 +231,7 @@ class Trainer(Engine):
         )
 
     def _batches(self, step) -> Iterator[Any]:
-        """The global batches of the steps after `step`; when an image turns out to be corrupt, they
-        begin again without it.
-        """
+        """The batches after `step`; if an image is corrupt, they begin again without it."""
         while step < self.last:
             skip = frozenset(self.skipped)
             iterator = give_batches(self.devices, self.data, step, self.last, skip)

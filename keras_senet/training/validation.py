@@ -74,9 +74,7 @@ class Validation:
         return figures | columns
 
     def test_best(self) -> None:
-        """Evaluates the best epoch's weights on the test images, once; the figures go into that
-        epoch's row.
-        """
+        """Evaluates the best weights on the test images, once; the figures go into their row."""
         rows = self.workdir.metrics.read()
         best = self._best_of(rows)
         if best is None or not self._best_file.exists():

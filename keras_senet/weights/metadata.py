@@ -21,9 +21,7 @@ ENDINGS = (".weights.h5", ".safetensors")
 
 
 def check_ending(path: Path, endings: tuple[str, ...] = ENDINGS, name: str = "path") -> None:
-    """Raises ValueError for a path, the argument of this name, without one of these endings, by
-    default of a file of this package.
-    """
+    """Raises ValueError for a path, the argument `name`, without one of these endings."""
     if not path.name.endswith(endings):
         raise ValueError(
             f"`{name}` must end in one of {', '.join(endings)}. Received: {name}={str(path)!r}"

@@ -17,9 +17,7 @@ LIMIT = 4 << 20  # bytes of all files
 
 
 def round_kernels(model: keras.Model) -> None:
-    """Rounds the kernels of a network to float16, as `package_weights` writes them: most of the
-    bytes. Statistics may be too small for it.
-    """
+    """Rounds a network's kernels, most of the bytes, to float16; statistics may be too small."""
     for variable in model.weights:
         if len(variable.shape) > 1:
             variable.assign(keras.ops.convert_to_numpy(variable).astype("float16"))

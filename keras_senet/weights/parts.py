@@ -47,9 +47,7 @@ class Part(NamedTuple):
     skipped: tuple[str, ...] = ()
 
     def __str__(self):
-        """What was taken and what was not; nothing for a file that is one network's weights by
-        their own names.
-        """
+        """What was taken and what was not; nothing for a file of one network with its own names."""
         taken = [f"the weights are those of its {'.'.join(self.path)!r}"] if self.path else []
         if self.prefix:
             taken.append(f"the prefix {self.prefix!r} of their names is taken off")
@@ -120,9 +118,7 @@ def choose_part(
 
 
 def _dictionaries(tree):
-    """The weights of each dictionary that has any, by its path; each is looked at once, however
-    often it is there.
-    """
+    """The weights of each dictionary that has any, by its path; each is looked at once."""
     found, seen = {}, set()
     level = [((), tree)]
     while level and len(level[0][0]) <= MAX_DEPTH:
@@ -149,9 +145,7 @@ def _dictionaries(tree):
 
 
 def _names(candidates):
-    """What each of the candidates is called: by its dictionaries, and its prefix too where that
-    tells two apart.
-    """
+    """What each candidate is called: by its dictionaries, and by prefix where that is needed."""
     counts = Counter(path for path, _ in candidates)
     return {
         (path, prefix): ".".join(path) if path and counts[path] == 1 else _full_name(path, prefix)
@@ -164,9 +158,7 @@ def _full_name(path, prefix):
 
 
 def _unknown_networks(found):
-    """The dictionaries that may be networks of which the names say nothing: those with kernels, if
-    any has them.
-    """
+    """The dictionaries that may be networks of unknown names: if possible those with kernels."""
     paths = [path for path in found if not any(map(NOT_WEIGHTS.search, path))]
     with_kernels = [
         path for path in paths if any(len(value.shape) > 1 for value in found[path].values())

@@ -87,9 +87,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str | None:
-        """The first digits of the file's SHA-256, which its publishers put into its name; None for
-        those on the Hub.
-        """
+        """The first digits of the file's SHA-256, from its name; None for those on the Hub."""
         return None if self.hub_id else Path(self.file).stem.rpartition("-")[2]
 
     @property
@@ -152,9 +150,7 @@ def list_packaged() -> tuple[PackagedWeights, ...]:
 
 
 def read_packaged(path: Path) -> dict[str, Any]:
-    """What a `.safetensors` file of this package says besides the weights, read without the library
-    of that name.
-    """
+    """What a `.safetensors` file of this package says, read without the library of that name."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return json.loads(header["__metadata__"]["keras_senet"])
@@ -262,9 +258,7 @@ def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | 
 
 
 def split_part(source: Any) -> tuple[Any, str | None]:
-    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without
-    one.
-    """
+    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without one"""
     if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).is_file():
         return source, None
     whole, _, part = str(source).rpartition("#")

@@ -85,9 +85,7 @@ def _plan(options) -> list[ExportFile]:
 
 
 def _open(options, detector) -> Opened | None:
-    """The images of --dataset or of the run; None if there are none. Those of a run that are not
-    there are no error.
-    """
+    """The images of --dataset or of the run; None without any, or where the run's are gone."""
     if options.dataset is None and options.source.kind != "run":
         return None
     if options.evaluate_images:

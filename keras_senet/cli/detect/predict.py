@@ -119,9 +119,7 @@ def draw(image: Any, found: list[Found], classes: list[int], path: Path) -> None
 
 
 def name_pictures(files: list[str]) -> list[str]:
-    """Of each file the name of its picture, below the folder that all have in common; two images
-    that differ in the ending only keep it.
-    """
+    """The name of each file's picture, below their common folder; with an ending if needed."""
     places = [Path(os.path.abspath(printable(file))) for file in files]
     common = os.path.commonpath([place.parent for place in places])
     names = [place.relative_to(common) for place in places]

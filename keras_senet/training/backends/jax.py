@@ -303,9 +303,7 @@ class TrainStep:
 
 
 def _apply_scaled(optimizer, gradients, variables):
-    """As the optimizer's own `apply`, whose assignments are within branches, where no scope sees
-    them.
-    """
+    """As the optimizer's own `apply`, which assigns within branches, where no scope sees it."""
     inner = optimizer.inner_optimizer
     finite = optimizer.check_finite(gradients)
     scale, counted = optimizer.dynamic_scale.value, optimizer.step_counter.value

@@ -217,9 +217,7 @@ class TrainStep:
                     norm.synchronized = synchronized
 
     def _differentiate(self, batch, variables, seed, optimizer):
-        """The sums over this replica's images of gradient, loss and figures, one micro-batch after
-        another.
-        """
+        """The sums of gradient, loss and figures over this replica's images, by micro-batches."""
         count = self.recipe.accumulation
         if count == 1:
             return self._differentiate_micro_batch(batch, variables, seed, optimizer)

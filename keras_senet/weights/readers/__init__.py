@@ -16,9 +16,7 @@ class DamagedFileError(ValueError):
 
 
 class UnsupportedFileError(ValueError):
-    """A file is whole as far as it was read, and holds something else than weights that this
-    package reads.
-    """
+    """A file is whole as far as it was read, and holds no weights that this package reads."""
 
 
 class Entry(NamedTuple):
@@ -56,9 +54,7 @@ class Contents(NamedTuple):
 
 
 class File(NamedTuple):
-    """The entries of an open file by their names there, this package's own metadata or None, and
-    which part it is.
-    """
+    """The entries of an open file by name, this package's own metadata or None, and which part."""
 
     kind: str
     entries: dict[str, Entry]

@@ -99,9 +99,7 @@ def _layer(file, place):
 
 
 def _layers(file):
-    """Where the layers' messages are: pairs of (start, length). The whole network is never in
-    memory.
-    """
+    """Where the layers' messages are, (start, length): the whole is never in memory."""
     places = []
     for count, (number, start, length) in enumerate(_fields(file)):
         if number == OLD_LAYERS:
@@ -116,9 +114,7 @@ def _layers(file):
 
 
 def _fields(file):
-    """The fields of the outermost message: number, start of the content, and its length or None for
-    a number.
-    """
+    """The outermost message's fields: number, content's start, and its length or None."""
     end = file.seek(0, io.SEEK_END)
     position = file.seek(0)
     while position < end:

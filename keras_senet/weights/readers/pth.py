@@ -34,9 +34,7 @@ def open_file(path):
 
 @contextlib.contextmanager
 def _zip(path):
-    """The zip format: `<name>/data.pkl`, and a file `<name>/data/<key>` for each storage, not
-    compressed.
-    """
+    """The zip format: `<name>/data.pkl`, and an uncompressed `<name>/data/<key>` per storage."""
     try:
         archive = zipfile.ZipFile(path)
     except BROKEN as error:
@@ -96,9 +94,7 @@ def _members(archive, size):
 
 
 def _stream(file):
-    """The stream format: pickles of a magic number, version, machine, content and storages' keys;
-    then the storages.
-    """
+    """The stream format: pickles of magic number, version, machine, content, keys; storages."""
     size = os.fstat(file.fileno()).st_size
     position = 0
 

@@ -62,9 +62,7 @@ class Unknown(NamedTuple):
 
 
 def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; its `metadata` says how to read the
-    numbers.
-    """
+    """torch._utils._rebuild_tensor and _v2; its `metadata` says how to read the numbers."""
     if metadata:
         return Unreadable("is a view that negates or conjugates its numbers")
     if not isinstance(storage, Storage) or not len(shape) == len(strides) <= MAX_AXES:
@@ -89,9 +87,7 @@ def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, me
 
 
 def _tensor_of_type(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
-    """torch._utils._rebuild_tensor_v3, for the types of numbers that have no kind of storage of
-    their own.
-    """
+    """torch._utils._rebuild_tensor_v3, for number types that have no storage of their own."""
     return Unreadable(f"has numbers of the type {name_of(dtype)}")
 
 
@@ -108,9 +104,7 @@ def _tensor_with_state(function, kind, arguments, *_):
 
 
 def _dictionary(*arguments):
-    """An OrderedDict. Python 2 wrote one as a list of pairs, which is used up: so no list is gone
-    through twice.
-    """
+    """An OrderedDict. Python 2 wrote a list of pairs, which is used up: no list is read twice."""
     target = {}
     for pairs in arguments:
         if type(pairs) is not list:
@@ -187,9 +181,7 @@ def call_function(function, arguments):
 
 
 def fill(target, items):
-    """Puts names and values in turn into a dictionary. Only names can be those of weights: other
-    keys are skipped.
-    """
+    """Puts names and values in turn into a dictionary; other keys cannot be weights."""
     if len(items) % 2:
         raise DamagedFileError("a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
