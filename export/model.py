@@ -16,6 +16,7 @@ from keras_senet.graphs import (
     set_weights,
     with_config,
 )
+from keras_senet.layers.data_format import arrange, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
 
 
@@ -28,14 +29,14 @@ def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) ->
             f"{len(model.inputs)} inputs"
         )
     shape = tuple(model.inputs[0].shape)
-    if len(shape) != 4 or image_shape(model)[2] is None:
+    if len(shape) != 4 or image_shape(model.inputs[0])[2] is None:
         raise ValueError(
             "`model` must take images (N, H, W, C) of a known number of channels. "
             f"Received: {model.name!r} with input shape {shape}"
         )
     _check_batch(model)
     if preprocessing is not None:
-        _check_preprocessing(preprocessing, image_shape(model)[2])
+        _check_preprocessing(preprocessing, image_shape(model.inputs[0])[2])
 
 
 def _check_batch(model):
@@ -140,7 +141,7 @@ def takes_integers(model: keras.Model) -> bool:
 
 def is_of_any_size(model: keras.Model) -> bool:
     """Whether the height or the width of the images is open."""
-    return None in image_shape(model)
+    return None in image_shape(model.inputs[0])
 
 
 def own_sides(model: keras.Model, preprocessing: Preprocessing | None) -> tuple[int, int] | None:
@@ -151,13 +152,8 @@ def own_sides(model: keras.Model, preprocessing: Preprocessing | None) -> tuple[
 
 def with_sides(model: keras.Model, missing: Sequence[int]) -> tuple[int, int, int]:
     """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
-    height, width, channels = image_shape(model)
-    size = (height or missing[0], width or missing[1])
-    return (
-        (*size, channels)
-        if keras.config.image_data_format() == "channels_last"
-        else (channels, *size)
-    )
+    height, width, channels = image_shape(model.inputs[0])
+    return arrange(height or missing[0], width or missing[1], channels)
 
 
 def is_taken(model: keras.Model, shape: Sequence[int]) -> bool:
@@ -177,12 +173,6 @@ def of_shape(model: keras.Model, shape: Sequence[int]) -> keras.Model:
     )
     set_weights(copy, model.get_weights())
     return keep_attributes(model, copy)
-
-
-def image_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
-    """(H, W, C) of the images that the model takes, in either layout."""
-    shape = tuple(model.inputs[0].shape[1:])
-    return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
 
 
 def in_float32(model: keras.Model) -> keras.Model:

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.graphs import Graph, functional_of, is_functional, operation_of
+from keras_senet.layers.data_format import channel_axis, image_shape
 from keras_senet.preprocessing import Preprocessing, is_size
 
 logger = logging.getLogger("keras_senet")
@@ -219,8 +220,7 @@ def _taken_by(model, base, before):
         return own, False
     mean, std = np.array(own.mean), np.array(own.std)
     is_own = before is not None and _is_same(before, (1 / std, -mean / std))
-    shape = model.inputs[0].shape
-    channels = shape[-1] if keras.config.image_data_format() == "channels_last" else shape[1]
+    channels = image_shape(model.inputs[0])[-1]
     return replace(own, mean=(0.0,) * channels, std=(1.0,) * channels), not is_own
 
 
@@ -238,12 +238,11 @@ def _one_or_all(values):
 def _fit_to(model, base):
     """The base's preprocessing, with the size of the model's own input where that is another."""
     preprocessing = base.preprocessing
-    shape = tuple(model.inputs[0].shape[1:])
-    if shape == tuple(base.models[-1].inputs[0].shape[1:]):
+    shape = image_shape(model.inputs[0])
+    if shape == image_shape(base.models[-1].inputs[0]):
         return preprocessing
-    sides = shape[:2] if keras.config.image_data_format() == "channels_last" else shape[1:]
     own = preprocessing.height, preprocessing.width
-    size = tuple(n or default for n, default in zip(sides, own, strict=True))
+    size = tuple(n or default for n, default in zip(shape[:2], own, strict=True))
     return replace(preprocessing, size=size) if is_size(size) else preprocessing
 
 
@@ -281,7 +280,7 @@ def _affine_before(base) -> tuple[np.ndarray, np.ndarray] | None:
     if not changed:
         return np.ones(channels), np.zeros(channels)
     outer = places[0][0].inputs[0]
-    axis = -1 if keras.config.image_data_format() == "channels_last" else 1
+    axis = channel_axis()
     if len(outer.shape) != 4 or outer.shape[axis] != channels:
         return None
     colours = np.random.default_rng(0).integers(0, 256, (PROBES, channels)).astype("float32")

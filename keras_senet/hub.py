@@ -16,6 +16,7 @@ from keras_senet import models
 from keras_senet.complexity import complexity
 from keras_senet.extras import require
 from keras_senet.fields import check_argument
+from keras_senet.layers.data_format import image_shape
 from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
 from keras_senet.weights.saving import save_weights
@@ -147,11 +148,7 @@ def model_card(
         else "none"
     )
     preprocessing = model.preprocessing
-    height, width = (
-        model.input_shape[1:3]
-        if model.input_shape[-1] == len(preprocessing.mean)
-        else model.input_shape[2:]
-    )
+    height, width, _ = image_shape(model.inputs[0])
     return CARD.format(
         licence=licence,
         front=f"datasets:\n- {dataset}\n" if dataset else "",

@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_senet import graphs
 from keras_senet.layers import ShakeShake, SqueezeExcite
-from keras_senet.models.blocks import channel_axis
+from keras_senet.layers.data_format import channel_axis
 
 # Layers that compute each channel from that channel only, and have no weights
 CHANNELWISE = (

@@ -15,6 +15,7 @@ from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.graphs import functional_of, stage_of
 from keras_senet.imagenet import readable
+from keras_senet.layers.data_format import from_channels_last, image_shape
 
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
@@ -189,16 +190,12 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
     found, preprocessing = tap_gates(model), networks.require_preprocessing(model)
     means = [mean_over_places(each.value, each.layer) for each in found]
     network = keras.Model(functional_of(model).input, means)
-    channels_first = keras.config.image_data_format() == "channels_first"
 
     def excite(images):
-        images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        excited = network(preprocessing.normalize(images), training=False)
+        excited = network(preprocessing.normalize(from_channels_last(images)), training=False)
         return tf.concat(keras.tree.flatten(excited), axis=-1)
 
-    images = tf.TensorSpec(
-        (None, *networks.input_size(model), networks.input_channels(model)), tf.uint8
-    )
+    images = tf.TensorSpec((None, *image_shape(model.inputs[0])), tf.uint8)
     step = tf.function(excite, input_signature=[images], autograph=False)
     return step, [
         (each.name, each.layer.gate, mean.shape[-1])

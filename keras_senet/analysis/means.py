@@ -9,6 +9,7 @@ from keras import ops
 
 from keras_senet.analysis.taps import gate_of, mean_over_places, tap
 from keras_senet.graphs import functional_of
+from keras_senet.layers.data_format import from_channels_last
 
 BATCH = 64  # images per step
 
@@ -118,8 +119,5 @@ def _prepare_batches(model, dataset, progress):
     networks.check_images(model, dataset)
     (view,) = networks.views_of(model, dataset, None)
     batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])
-    channels_first = keras.config.image_data_format() == "channels_first"
     for images, _ in track(batches, progress, "measuring channels"):
-        yield model.preprocessing.normalize(
-            ops.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        )
+        yield model.preprocessing.normalize(from_channels_last(images))

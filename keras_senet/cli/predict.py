@@ -110,17 +110,16 @@ def _of_model(source, model, several):
     import keras
 
     from keras_senet.graphs import has_logits
+    from keras_senet.layers.data_format import from_channels_last
 
     if not hasattr(model, "preprocessing"):
         raise ValueError(f"{source.text!r} does not say how images are prepared for it")
     if not isinstance(model.output_shape, tuple):
         raise ValueError(f"{source.text!r} must have one output. Received: {model.output_shape}")
-    is_last = keras.config.image_data_format() == "channels_last"
-    _check_input(source, model, is_last)
+    _check_input(source, model)
 
     def prepare(images):
-        images = images if is_last else images.transpose(0, 3, 1, 2)
-        return model.preprocessing.normalize(images)
+        return model.preprocessing.normalize(from_channels_last(images))
 
     takes_softmax = has_logits(model)
 
@@ -139,11 +138,12 @@ def _of_model(source, model, several):
     return Classifier(model.preprocessing, names, compute, gates)
 
 
-def _check_input(source, model, is_last):
+def _check_input(source, model):
     """Raises ValueError unless the network takes what its preprocessing makes of images."""
+    from keras_senet.layers.data_format import arrange
+
     own = model.preprocessing
-    sides, channels = (own.height, own.width), (len(own.mean),)
-    made = (*sides, *channels) if is_last else (*channels, *sides)
+    made = arrange(own.height, own.width, len(own.mean))
     taken = model.input_shape[1:] if isinstance(model.input_shape, tuple) else ()
     fits = len(taken) == 3 and all(n in (None, m) for n, m in zip(taken, made, strict=True))
     if not fits:

@@ -1,6 +1,9 @@
 """Where the channels are."""
 
+from typing import Any
+
 import keras
+from keras import ops
 
 from keras_senet.fields import check_choice
 
@@ -13,3 +16,28 @@ def resolve_data_format(data_format):
         return keras.config.image_data_format()
     check_choice("data_format", data_format, TF_FORMATS)
     return data_format
+
+
+# By Keras' own data format:
+
+
+def channel_axis() -> int:
+    """Where the channels of a batch of images are."""
+    return -1 if keras.config.image_data_format() == "channels_last" else 1
+
+
+def image_shape(images: Any) -> tuple:
+    """(H, W, C) of a batch of images or of maps."""
+    shape = tuple(images.shape[1:])
+    return shape if channel_axis() == -1 else (*shape[1:], shape[0])
+
+
+def arrange(height: int | None, width: int | None, channels: int | None) -> tuple:
+    """The shape of an image."""
+    sides = (height, width)
+    return (*sides, channels) if channel_axis() == -1 else (channels, *sides)
+
+
+def from_channels_last(images: Any) -> Any:
+    """Images (N, H, W, C) as networks take them."""
+    return images if channel_axis() == -1 else ops.transpose(images, (0, 3, 1, 2))

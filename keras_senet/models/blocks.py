@@ -12,6 +12,7 @@ from keras import layers
 
 from keras_senet.initializers import he_normal
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
+from keras_senet.layers.data_format import channel_axis
 from keras_senet.se import SE
 from keras_senet.weights.metadata import restore, subclasses
 from keras_senet.weights.names import Naming
@@ -109,11 +110,6 @@ def require_standard(se, network):
             f"{network} has SE blocks at position='standard' only. "
             f"Received: position={se.position!r}"
         )
-
-
-def channel_axis():
-    """Where the channels of a batch of images are, by Keras' own data format."""
-    return -1 if keras.config.image_data_format() == "channels_last" else 1
 
 
 def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, name):

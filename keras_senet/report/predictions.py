@@ -14,6 +14,7 @@ from keras_senet.analysis import gates
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
 from keras_senet.graphs import stage_of
+from keras_senet.layers.data_format import channel_axis, from_channels_last
 
 GATE_IMAGES = 1000
 PAIRS = 12
@@ -217,9 +218,7 @@ def find_pairs(confusion: np.ndarray, used: np.ndarray, columns: Columns) -> tup
 
 def as_input(model: keras.Model, images: Any) -> Any:
     """Images uint8 (N, H, W, C) of 0..255 as the network takes them."""
-    channels_first = keras.config.image_data_format() == "channels_first"
-    images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-    return model.preprocessing.normalize(images)
+    return model.preprocessing.normalize(from_channels_last(images))
 
 
 class GateMeans:
@@ -239,8 +238,7 @@ class GateMeans:
 
     def _make_step(self, network):
         """A tf.function: images uint8 (N, H, W, C) -> {block: sum of the mean gates (C,)}."""
-        channels_first = keras.config.image_data_format() == "channels_first"
-        places = (2, 3) if channels_first else (1, 2)
+        places = (1, 2) if channel_axis() == -1 else (2, 3)
 
         def sums(images):
             found = network(as_input(self.model, images), training=False)
