@@ -15,8 +15,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.evaluation.accuracy import track
 from keras_senet.graphs import flat_layers, functional_of, graphs, replaced_attribute
+from keras_senet.progress import track
 
 from .conditioning import last_activation
 from .folding import fold_if_possible

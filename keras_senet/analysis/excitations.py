@@ -113,7 +113,7 @@ def excitations(
     """
     from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import track
+    from keras_senet.progress import track
 
     _check(dataset, batch_size)
     names = dataset.class_names

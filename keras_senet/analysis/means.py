@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.taps import gate_of, mean_over_places, tap
+from keras_senet.data.sources import select_evenly
 from keras_senet.graphs import functional_of
 from keras_senet.layers.data_format import from_channels_last
 
@@ -18,7 +19,7 @@ def subsample(dataset: Any, most: int | None) -> Any:
     """The dataset, or `most` of its images, evenly spread over it, as a dataset."""
     if most is None or len(dataset) <= most:
         return dataset
-    return dataset.select(np.linspace(0, len(dataset) - 1, most).astype("int64"))
+    return dataset.select(select_evenly(len(dataset), most))
 
 
 def mean_gates(
@@ -112,7 +113,7 @@ def _prepare_batches(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
     from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import track
+    from keras_senet.progress import track
 
     if not len(dataset):
         return

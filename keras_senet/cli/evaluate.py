@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from keras_senet import models
 from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import EvaluateOptions
 from keras_senet.cli.results import show_classes
-from keras_senet.cli.tables import console, show, show_json
+from keras_senet.cli.tables import console, print_left_out, show, show_json
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.tables import per_class, per_class_csv
@@ -22,10 +21,10 @@ from keras_senet.extras import require
 from keras_senet.files import check_folder, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots.confusion import confusion_matrix
+from keras_senet.progress import quiet_console
 from keras_senet.runs import PER_CLASS
-from keras_senet.runs.results import read_report, write_report
+from keras_senet.runs.results import update_report
 from keras_senet.weights import Checkpoint, resolve
-from keras_senet_cli import quiet
 
 
 def run(options: EvaluateOptions) -> None:
@@ -83,19 +82,16 @@ def _result(options, models, dataset, protocols):
 
 @contextlib.contextmanager
 def working(batch_size: int) -> Iterator[Console]:
-    """A console for a progress bar, on an error stream that TensorFlow's messages are held back
-    from.
+    """A `quiet_console` for a progress bar.
 
     Raises:
         ValueError: if the batches take more memory than there is.
     """
     import tensorflow as tf
 
-    # TensorFlow writes of each image that it cannot decode; the progress bar has the error stream
-    # for itself.
-    with open(os.dup(2), "w") as errors, quiet():
+    with quiet_console() as errors:
         try:
-            yield Console(file=errors)
+            yield errors
         except tf.errors.ResourceExhaustedError as error:
             raise ValueError(
                 f"--batch-size {batch_size} takes more memory than there is"
@@ -177,10 +173,7 @@ def _print(report, result, class_names):
     show(table)
     rows = per_class(result, class_names)
     show_classes(rows, result.balanced_accuracy, report["split"])
-    if result.skipped:
-        console.print(
-            f"left out, as they cannot be used: {', '.join(each.name for each in result.skipped)}"
-        )
+    print_left_out(each.name for each in result.skipped)
     if result.not_finite:
         console.print(
             f"{result.not_finite} images have outputs that are not finite; they count as wrong"
@@ -195,5 +188,5 @@ def _write(folder, report, result, class_names):
     )
     confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / PER_CLASS, per_class_csv(result, class_names))
-    write_report(folder / "report.json", read_report(folder / "report.json") | report)
+    update_report(folder / "report.json", report)
     console.print(f"{folder}/: report.json, per_class.csv, confusion.png")

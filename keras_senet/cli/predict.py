@@ -11,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from keras_senet.cli.image_rows import check_csv, report
 from keras_senet.cli.options import PredictOptions
 from keras_senet.cli.options.sources import EXPORTED
-from keras_senet.cli.tables import console, make_table, show, status
+from keras_senet.cli.tables import collect, console, make_table, show, status
 from keras_senet.files import printable
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.images.walk import describe_left_out, list_images
@@ -65,16 +63,7 @@ def run(options: PredictOptions) -> None:
     if options.top is not None and options.top > classes:
         raise ValueError(f"--top must be 1..{classes}. Received: --top {options.top}")
     top = min(options.top or TOP, classes)
-    with open(os.dup(2), "w") as errors, quiet():
-        rows = list(
-            track(
-                _predict(classifier, found.images, top, options),
-                total=len(found.images),
-                console=Console(file=errors),
-                transient=True,
-                disable=not several,
-            )
-        )
+    rows = collect(_predict(classifier, found.images, top, options), several, len(found.images))
     report(
         options,
         rows,

@@ -5,11 +5,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.options.training import RunOptions
 from keras_senet.cli.results import show_classes
-from keras_senet.cli.tables import console
+from keras_senet.cli.tables import console, say, shell_command
 from keras_senet.evaluation import per_class
 from keras_senet.runs.load import is_run
 from keras_senet.runs.record import describe_recipe, read_engine

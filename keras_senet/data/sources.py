@@ -96,6 +96,11 @@ class Dataset:
         return decoding.crop_box(decoding.crop_box(raw, window), box)
 
 
+def select_evenly(count: int, most: int) -> np.ndarray:
+    """The indices of at most so many of `count` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype("int64"))
+
+
 def _checksum(numbers):
     return zlib.crc32(np.asarray(numbers, "<i8").tobytes())
 

@@ -3,9 +3,9 @@
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
@@ -17,6 +17,7 @@ from keras_senet.evaluation import networks
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.imagenet import imagenet_classes
+from keras_senet.progress import track
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -183,21 +184,6 @@ class ArrayBatches:
         for first in range(0, len(self.good), self.batch_size):
             images, labels = self.dataset.fetch(self.good[first : first + self.batch_size])
             yield (images[:, None],), labels
-
-
-def track(
-    batches: Any, progress: "bool | Console", description: str, total: int | None = None
-) -> Iterable[Any]:
-    """The batches, with a progress bar to `total` where `progress` asks for one: see `evaluate`."""
-    from rich.console import Console
-    from rich.progress import track as track_on
-
-    console = progress if isinstance(progress, Console) else Console(stderr=True)
-    visible = progress and console.is_terminal
-    total = len(batches) if total is None else total
-    return track_on(
-        batches, description, total, console=console, transient=True, disable=not visible
-    )
 
 
 class Counts:

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.images import headers
@@ -89,6 +90,16 @@ def orient(image, orientation) -> tf.Tensor:
     return tf.cond(
         orientation > 1, upright, lambda: tf.ensure_shape(image, (None, None, image.shape[-1]))
     )
+
+
+def shrink(image: np.ndarray, most: int) -> np.ndarray:
+    """An image uint8 (H, W, C), made smaller to at most so many pixels per side."""
+    height, width, _ = image.shape
+    factor = most / max(height, width)
+    if factor >= 1:
+        return image
+    size = [max(1, round(n * factor)) for n in (height, width)]
+    return tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8).numpy()
 
 
 def describe_error(error: Exception) -> str:

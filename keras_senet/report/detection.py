@@ -10,9 +10,9 @@ from keras_senet import detection
 from keras_senet.detection.data import resolve_split
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
-from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import check_argument
 from keras_senet.plots.detection import LOSSES, PRECISIONS, THRESHOLDS, crop_mistake
+from keras_senet.progress import track
 from keras_senet.report.charts import Axis, line_chart, make_chart
 from keras_senet.report.pictures import Picture, thumbnail
 from keras_senet.report.sections import (

@@ -3,8 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.data.sources import select_evenly
 from keras_senet.imagenet import readable
-from keras_senet.images.decoding import decode
+from keras_senet.images.decoding import decode, shrink
 from keras_senet.images.inspection import Inspection
 from keras_senet.recipes import RECIPES
 from keras_senet.training.inputs import load_images, lower_batch_size, make_batches
@@ -36,18 +37,11 @@ def _words(names):
 
 def _choose(values, most):
     """At most so many of the values, evenly spread."""
-    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))
-    return [values[place] for place in places]
+    return [values[place] for place in select_evenly(len(values), most)]
 
 
 def _small(content):
-    image = decode(tf.constant(content), 3)
-    height, width = image.shape[:2]
-    shrink = SIDE / max(height, width)
-    if shrink < 1:
-        size = [max(1, round(n * shrink)) for n in (height, width)]
-        image = tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8)
-    return image.numpy()
+    return shrink(decode(tf.constant(content), 3).numpy(), SIDE)
 
 
 def augmented_samples(recipe: str, dataset: str, data_dir: str | None = None) -> Rows:

@@ -5,17 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import track
-
 from keras_senet.cli.detect import load_detector
 from keras_senet.cli.evaluate import output_folder
 from keras_senet.cli.image_rows import check_csv, report
 from keras_senet.cli.options.detection import DetectPredictOptions
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import collect, console, make_table, show
 from keras_senet.files import printable
 from keras_senet.images.walk import describe_left_out, list_images
-from keras_senet_cli import quiet
 
 COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2", "error")
 CORNERS = ("x1", "y1", "x2", "y2")
@@ -49,16 +45,8 @@ def run(options: DetectPredictOptions) -> None:
     if options.score is not None:
         detector, least = _find_from(options.score, detector), options.score
     pictures = dict(zip(images.images, name_pictures(images.images), strict=True))
-    with open(os.dup(2), "w") as errors, quiet():
-        rows = list(
-            track(
-                _detect(detector, images.images, least, output, pictures),
-                total=len(images.images),
-                console=Console(file=errors),
-                transient=True,
-                disable=len(images.images) == 1,
-            )
-        )
+    steps = _detect(detector, images.images, least, output, pictures)
+    rows = collect(steps, len(images.images) > 1, len(images.images))
     if output is not None:
         drawn = sum(not row.error for row in rows)
         console.print(f"{output}/: {drawn:,} picture{'s' if drawn != 1 else ''}")

@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from keras_senet import detection
-from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options.detection import DetectTrainOptions
+from keras_senet.cli.tables import say, shell_command
 from keras_senet.cli.train import split_cpu, train_to_end
 from keras_senet.extras import require
 from keras_senet.runs.load import is_run
