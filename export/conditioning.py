@@ -140,7 +140,6 @@ class Reference:
         return {name: [each[name] for each in found] for name in self._tensors}
 
     def _sensitivities(self, batches):
-        """`moved`."""
         found = dict.fromkeys(self._tensors, 0.0)
         for seed in range(DRAWS):
             moved = self._compute(batches, draw_changes(seed, self.precision.unit))

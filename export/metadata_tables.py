@@ -90,7 +90,6 @@ def _write(builder, value):
 
 
 def _write_table(builder, table):
-    """The offset of a table."""
     values = {
         slot: value if isinstance(value, int) else _write(builder, value)
         for slot, value in table.items()

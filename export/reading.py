@@ -84,7 +84,6 @@ def naming_damage(path: str | Path) -> Iterator[None]:
 
 
 def _find_shape(compute, preprocessing):
-    """The shape of the output for an image."""
     size = preprocessing.height, preprocessing.width, len(preprocessing.mean)
     return tuple(compute(np.zeros((1, *size), "float32")).shape[1:])
 

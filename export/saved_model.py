@@ -32,7 +32,6 @@ def _predict_uint8(model, preprocessing, images):
 
 
 def _predict_jpeg(model, preprocessing, images):
-    """The same for `serve_jpeg`, which takes them as PNG."""
     images = images.round().clip(0, 255)
     images = images if channel_axis() == -1 else images.transpose(0, 2, 3, 1)
     cropped = np.stack([np.asarray(preprocessing.crop(each)) for each in images])

@@ -138,7 +138,6 @@ def _up_to_last_activation(model):
 
 
 def _find_units(model) -> Iterator[_Unit]:
-    """A `_Unit` for each layer that computes something, in the order of the graph."""
     seen = set()
     for graph in graphs(model):
         for node in graph.nodes:
@@ -169,7 +168,6 @@ def _is_relu(layer):
 
 
 def _outputs(model, preprocessing, batches):
-    """Arrays (N, numbers) of all outputs."""
     compute = prediction_function(model, preprocessing, range(len(model.outputs)))
     found = [predict(compute, images) for images in batches]
     return [each[name].reshape(len(each[name]), -1) for each in found for name in each]

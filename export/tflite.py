@@ -191,7 +191,6 @@ def _read_size(value):
 
 
 def _fix_size(model, input_size, preprocessing):
-    """The model, for images of one size."""
     size = _read_size(input_size)
     if not is_of_any_size(model):
         given = image_shape(model.inputs[0])[:2]

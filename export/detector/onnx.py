@@ -74,7 +74,6 @@ class _Writer:
         self.scope = ""
 
     def add(self, operator, *inputs, **attributes) -> str:
-        """A node; numbers among the inputs become constants."""
         (output,) = self.add_outputs(1, operator, *inputs, **attributes)
         return output
 

@@ -109,7 +109,6 @@ def measure(
 
 
 def _make_calls(detector, canvases, images) -> Iterator[Call]:
-    """Each image in each canvas."""
     for canvas in canvases:
         for image in images:
             spec = detector.spec
@@ -197,7 +196,6 @@ class _Comparison:
 
 
 def _disagreeing(errors, found, expected):
-    """How many detections are not in both."""
     return max(len(found.scores), len(expected.scores)) - errors.agreeing
 
 
@@ -263,7 +261,6 @@ def match(found: Detections, expected: Detections) -> list[tuple[int, int]]:
 
 
 def _summarize(errors, total):
-    """The fields of `ExportReport`."""
     boxes = np.concatenate([each.boxes.ravel() for each in errors])
     largest = max(each.largest for each in errors)
     return {

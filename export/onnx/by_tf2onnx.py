@@ -73,7 +73,6 @@ def _without_advice():
 
 
 def _set_shape(value, dims):
-    """Gives an input or output of a graph these sizes and names."""
     shape = value.type.tensor_type.shape
     del shape.dim[:]
     for dim in dims:

@@ -161,7 +161,6 @@ class Ablation:
 
     @functools.cached_property
     def _counts(self):
-        """What each variant costs."""
         train_set = data.load(self.recipe.dataset, "train", data_dir=self.data_dir)
         networks = (
             make_network(self._recipe(variant, self.seeds[0]), train_set)

@@ -129,7 +129,6 @@ def _before_softmax(model) -> Iterator[None]:
 
 
 def _gradient(score, at):
-    """The gradient of a function of a tensor, by the backend's own differentiation."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf

@@ -94,7 +94,6 @@ def _make_step(model, watched, function) -> Callable[[Any], Any]:
 
 
 def _batches(model, images, progress) -> Iterator[Any]:
-    """Batches as the network takes them."""
     if hasattr(images, "fetch"):
         yield from _prepare_batches(model, images, progress)
         return

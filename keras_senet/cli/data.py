@@ -108,7 +108,6 @@ def _find_refusal(options) -> str:
 
 
 def _describe_training(splits):
-    """What `keras-senet train` does with the splits that are there."""
     if set(splits) <= {"", "train"}:
         fraction = f"{100 * Recipe().validation_fraction:g}%"
         return (
@@ -200,7 +199,6 @@ def _counted(counts):
 
 
 def _print_problems(found):
-    """Each kind with how often it is and an example."""
     kinds: dict[str, list[Problem]] = {}
     for each in found.problems():
         kind = f"{each.kind}: {each.detail}" if each.kind == LEFT_OUT else each.kind

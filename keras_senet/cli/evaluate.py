@@ -140,7 +140,6 @@ def _larger(name, weights):
 
 
 def _figures(result):
-    """The numbers of `report.json`."""
     return {
         "accuracy": result.top1,
         "balanced_accuracy": result.balanced_accuracy,

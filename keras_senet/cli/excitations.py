@@ -106,7 +106,6 @@ def _print(title, rows, skipped):
 
 
 def _write(folder, title, result, rows, classes):
-    """Tables and pictures, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))

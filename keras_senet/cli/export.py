@@ -186,12 +186,10 @@ def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
 
 
 def _named(layers: list[RankedLayer]) -> list[RankedLayer]:
-    """The layers that are named: at most so many, of a share of the error that is not small."""
     return [each for each in layers[:NAMED_LAYERS] if each.share >= LEAST_SHARE]
 
 
 def _with_layers(report, ranked):
-    """The report with the names of sensitive layers, if its file lost more than a point."""
     if report.quantization not in ranked or _lost(report) <= MOST_LOST:
         return report
     names = tuple(each.name for each in _named(ranked[report.quantization]))
@@ -199,7 +197,6 @@ def _with_layers(report, ranked):
 
 
 def _print_layers(quantization: str, layers: list[RankedLayer], calibration) -> None:
-    """Which layers lose most, and what to do."""
     named = _named(layers)
     if named:
         show(_layers_table(quantization, named))

@@ -39,7 +39,6 @@ def _describe_networks() -> list[dict[str, Any]]:
 
 
 def _list_networks(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Size and accuracy of each network, and its latency where it was measured."""
     runtimes = [name for name in zoo.columns() if name not in zoo.COLUMNS]
     names = ("input_size", "parameters", "multiply_adds", "paper_top1", "best", *runtimes)
     columns = zoo.find_columns(names)
@@ -74,7 +73,6 @@ def _list_figures(networks: Iterable[NetworkRow]) -> None:
 
 
 def _list_weights(as_json: bool) -> None:
-    """The published weights with the accuracy that their publishers state, and their sources."""
     if as_json:
         show_json([dataclasses.asdict(w) | {"source": w.source} for w in list_weights()])
         return

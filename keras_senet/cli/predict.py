@@ -208,7 +208,6 @@ def _compute(classifier, images, batch_size):
 
 
 def _to_lines(row):
-    """The lines of a CSV file for an image."""
     if row.error:
         yield {"image": row.image, "error": row.error}
     for rank, (name, probability) in enumerate(row.found, 1):
@@ -239,7 +238,6 @@ def _print(rows):
 
 
 def _gates_table(row) -> Table:
-    """The mean gate of each stage, the most excited one marked."""
     table = make_table("", "stage", "mean", "")
     table.title = f"Gates of {row.image}, 0..1"
     for stage, mean in row.gates.items():

@@ -200,7 +200,6 @@ def _table(title, rows, plain):
 
 
 def _write(folder, title, rows, report):
-    """`pruning.csv`, `pruning.json` and `pruning.png`, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "pruning.csv", to_csv(report["variants"]))
     write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
@@ -213,7 +212,6 @@ def _write(folder, title, rows, report):
 
 
 def _drawn(row):
-    """A network of the figure."""
     counts, variant = row.cost, row.variant
     return PrunedNetwork(
         variant.kind, row.error, counts.multiply_adds, variant.keep, variant.stages
@@ -221,7 +219,6 @@ def _drawn(row):
 
 
 def _figures(row, plain):
-    """A row of `pruning.csv`."""
     return {
         "network": row.variant.name,
         "kind": row.variant.kind,

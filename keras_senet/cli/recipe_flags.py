@@ -127,7 +127,6 @@ def _pick(arguments):
 
 
 def _pick_detection(arguments):
-    """The same for images with boxes."""
     if not (dataset := _value("--dataset", arguments)):
         return None
     recipes = detection_recipes.RECIPES
@@ -179,7 +178,6 @@ def _read_begun(workdir, pattern, cls):
 
 
 def _value(flag, arguments):
-    """The last value that a flag is given, or None."""
     values = [
         following if argument == flag else argument.partition("=")[2]
         for argument, following in itertools.pairwise([*arguments, None])

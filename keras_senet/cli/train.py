@@ -136,7 +136,6 @@ def _errors(trainer, last):
 
 
 def _say_next(trainer, last, options):
-    """The commands that go on from here."""
     where = ("--data-dir", options.data_dir) if options.data_dir else ()
     workdir, epochs = options.workdir, trainer.recipe.epochs
     if last is None or last["step"] < trainer.steps:

@@ -106,7 +106,6 @@ def has_prepared(name: str, data_dir=None) -> bool:
 
 
 def _keys(info, name):
-    """The names of the features that hold the image and its class."""
     tfds = require("tensorflow_datasets", "train")
     keys = info.supervised_keys
     if keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
@@ -177,7 +176,6 @@ def open_records(info, *splits: str) -> RecordFiles:
 
 
 def _decode_all(dataset):
-    """The same in memory."""
     import tensorflow as tf
 
     images = np.empty((len(dataset), *dataset.image_shape), "uint8")

@@ -168,7 +168,6 @@ class TrainingData:
         )
 
     def _same_class(self, index):
-        """The images that can replace one."""
         if not self._balanced:
             return range(len(self.dataset))
         label = self.dataset.labels[index]
@@ -200,7 +199,6 @@ class TrainingData:
 
     @tf.autograph.experimental.do_not_convert
     def _finish(self, images, labels, *mixing):
-        """Images and targets of a micro-batch, mixed if they are to be."""
         classes = len(self.dataset.class_names)
         targets = tf.one_hot(decoding.check_labels(labels, classes), classes)
         return mix_pairs(images, targets, *mixing) if mixing else (images, targets)

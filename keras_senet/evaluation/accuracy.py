@@ -125,7 +125,6 @@ def _show(views, image):
 
 
 def _make_ensemble(model, dataset, protocol, step):
-    """The networks, each with its views."""
     models = list(model) if isinstance(model, (list, tuple)) else [model]
     protocols = list(protocol) if isinstance(protocol, (list, tuple)) else [protocol] * len(models)
     if not models or len(protocols) != len(models):

@@ -142,7 +142,6 @@ def _choose(condition, raw, then, otherwise, dtype):
 
 @functools.cache
 def _trace(function):
-    """A function of an encoded image as a graph."""
     traced = tf.function(function, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     return traced.get_concrete_function()
 
@@ -152,7 +151,6 @@ def _decode_jpeg(raw):
 
 
 def _decode_other(raw):
-    """The same for all formats but JPEG."""
     begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
     decoders = {
         b"\x89P": lambda: ensure_rgb(tf.io.decode_png(raw, 3)),
@@ -188,7 +186,6 @@ def _header(raw):
 
 
 def _plain_header(raw):
-    """That of a JPEG without EXIF."""
     height, width = tf.unstack(tf.io.extract_jpeg_shape(raw))[:2]
     return tf.stack([headers.JPEG, height, width, 1])
 

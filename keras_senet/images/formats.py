@@ -59,7 +59,6 @@ def _place(image, top, left, height, width):
 
 
 def _little_endian(number):
-    """The four bytes of an integer."""
     table = tf.constant([bytes([value]) for value in range(256)])
     return tf.strings.reduce_join(tf.gather(table, number // (1, 256, 65536, 16777216) % 256))
 

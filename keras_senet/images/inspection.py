@@ -204,7 +204,6 @@ def _describe(content, header: Header) -> Facts:
 
 
 def _decode(content, facts):
-    """Adds what decoding shows: a problem, or the pixels."""
     import tensorflow as tf
 
     from keras_senet.images.decoding import decode, describe_error

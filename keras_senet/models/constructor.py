@@ -255,7 +255,6 @@ small = partial(application, input_size=32, min_size=8, classes=10)
 
 
 def _model(images, outputs, name, spec, preprocessing):
-    """The Keras model of a network, with its spec and preprocessing."""
     sources = keras.tree.flatten(keras.utils.get_source_inputs(images))
     inputs = sources[0] if len(sources) == 1 else sources
     model = Network(inputs, outputs, name=name)
@@ -269,7 +268,6 @@ def _model(images, outputs, name, spec, preprocessing):
 
 
 def _published_tags(name):
-    """The published weights as the docstring lists them."""
     tags = checkpoints.list_tags(name)
     return "".join(f'"{tag}", ' for tag in tags) or "there are no published ones: "
 

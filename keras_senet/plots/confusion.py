@@ -35,7 +35,6 @@ def confusion_matrix(
 
 
 def _draw_counts(axes, counts):
-    """Each count in its cell."""
     axes.imshow(counts, cmap="Greys", vmax=2 * max(counts.max(), 1))
     for i, j in zip(*counts.nonzero(), strict=True):
         style = {"color": "black"} if i == j else {"color": "tab:red", "weight": "bold"}

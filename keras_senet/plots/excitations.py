@@ -65,7 +65,6 @@ def choose_blocks(names: Sequence[str]) -> list[str]:
 
 
 def _make_panels(result, title):
-    """A figure with axes for each block that is drawn."""
     names = choose_blocks(list(result.blocks))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
@@ -91,7 +90,6 @@ def _include_0_to_1(axes):
 
 
 def _sample(channels):
-    """The channels that are drawn."""
     return np.linspace(0, channels - 1, min(CHANNELS, channels)).round().astype(int)
 
 

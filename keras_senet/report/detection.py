@@ -92,8 +92,6 @@ def _last_figures(rows):
 
 
 def _charts(recipe, rows):
-    """The loss with its parts, average precision and the learning rate, where there are values."""
-
     def columns(names):
         return {
             label: lambda row, name=name: row.get(name, math.nan) for name, label in names.items()
@@ -111,7 +109,6 @@ def _charts(recipe, rows):
 
 
 def _count_parameters(detector):
-    """The parameters of each part, and of all."""
     backbone = detector.backbone.count_params()
     parts = {
         "backbone": backbone,
@@ -122,7 +119,6 @@ def _count_parameters(detector):
 
 
 def _describe_images(detector, recipe, workdir, wanted):
-    """The sections that need images."""
     name = wanted.dataset or recipe.dataset
     division = divide_as(read_division(workdir, recipe), recipe.dataset, name)
     images = detection.load_data(name, wanted.split, wanted.data_dir, **division)

@@ -70,7 +70,6 @@ def _classes(rows):
 
 
 def _pairs(found, dataset, names, thumbnails):
-    """The confused pairs with their classes' names and, if they may be shown, images."""
     ((view,),) = found.evaluation.views
     images = found.evaluation.confusion.sum(axis=1)
     pairs = []

@@ -156,7 +156,6 @@ def _best(rows):
 
 
 def _charts(recipe, rows):
-    """Loss, error and learning rate over epochs, where there are values."""
     split = chosen_on(rows)
     named = (("training", ""), (WORDS[split], f"{split}_"))
     losses = {name: lambda row, p=prefix: row.get(f"{p}loss", math.nan) for name, prefix in named}

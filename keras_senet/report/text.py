@@ -32,14 +32,12 @@ def _short(value):
 
 
 def _size(count):
-    """Bytes in KiB or MiB."""
     if count is None:
         return "–"
     return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
 
 
 def _metric(value, name):
-    """A figure of an epoch, by the name of its column."""
     if "accuracy" in name or "top" in name:
         return "–" if not math.isfinite(value) else _percent(value)
     return _number(value, ".3g" if name == "learning_rate" else ".4f")
@@ -51,7 +49,6 @@ def _density(fraction, right):
 
 
 def _value(value):
-    """A field of a recipe as text; SE blocks as `write_se` has them."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or isinstance(value, SE):

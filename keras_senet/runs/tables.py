@@ -68,7 +68,6 @@ class Metrics:
 
 
 def _format(rows: Iterable[Mapping[str, float]], header: bool = True) -> str:
-    """The rows as CSV; steps and epochs are integers."""
     whole = ("step", "epoch")
     return to_csv(
         [{name: int(v) if name in whole else v for name, v in row.items()} for row in rows],

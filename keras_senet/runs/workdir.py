@@ -274,7 +274,6 @@ def _compared(recipe, engine):
 
 
 def _differing(there, here):
-    """The names of the fields that differ."""
     names = sorted(here.keys() | there.keys())
     return [name for name in names if there.get(name) != here.get(name)]
 

@@ -75,7 +75,6 @@ class Checkpoints:
         return str(found[-1]) if found else None
 
     def _found(self):
-        """The paths of the checkpoints, without endings, by step."""
         return [self.folder / f"ckpt-{step}" for step in list_steps(self.folder)]
 
     def save(self, step: int, sums: Mapping[str, float]) -> None:
@@ -140,7 +139,6 @@ class Checkpoints:
         return 0, {}
 
     def _read(self, path):
-        """(step, sums) of a checkpoint."""
         file = path.with_name(f"{path.name}.{ENDING}")
         if not file.exists():
             return tensorflow_checkpoints.restore_checkpoint(path, self.objects)

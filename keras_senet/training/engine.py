@@ -102,7 +102,6 @@ class Engine:
         raise NotImplementedError
 
     def _count_begun(self, workdir: Path) -> int:
-        """How many epochs of the run in a work directory have begun."""
         raise NotImplementedError
 
     def _describe_rates(self):
@@ -137,13 +136,11 @@ class Engine:
         return self.task.title
 
     def _begin_at(self, step: int) -> None:
-        """Prepares the work directory for the steps after this one."""
         self.workdir.begin_at(step)
         if self.images.is_divided:
             write_atomically(self.workdir.path / SPLIT, self.task.format_division())
 
     def _record_evaluation(self, split: str, found: Any) -> None:
-        """Keeps what was found on a split in `evaluated`, and writes it."""
         self.evaluated = split, found
         self.task.record(self.workdir.path, split, found)
 
@@ -152,7 +149,6 @@ class Engine:
         self.tensorboard.write(row)
 
     def _save_results(self) -> None:
-        """Writes the trained network and, if an epoch ended, the curves."""
         self.task.save_results(self.model, self.workdir, self.workdir.metrics.read())
 
     def _last_row(self) -> Row | None:

@@ -152,7 +152,6 @@ class FitTrainer(Engine):
             return self._last_row()
 
     def _fit(self, first):
-        """The epochs after `first`: those of the head, then the others."""
         callbacks = [_Backup(self), _AtEpochEnd(self)]
         if self.max_steps:
             callbacks.append(_StopAt(self))
@@ -278,7 +277,6 @@ class FitTrainer(Engine):
         self.task.save_results(network, self.workdir, self.workdir.metrics.read())
 
     def _end_epoch(self, epoch, logs):
-        """Evaluates where it is due, and writes the row of the metrics."""
         is_last = epoch == self.recipe.epochs
         is_due = is_last or (self.evaluate_epochs and epoch % self.evaluate_epochs == 0)
         logs = dict(logs)  # an evaluation has the same metrics
@@ -295,7 +293,6 @@ class FitTrainer(Engine):
         self._write_row(row)
 
     def _figures(self, split, images, is_due):
-        """Those of a split, if it is evaluated now."""
         if not is_due:
             return {}
         result = self._evaluate(images)

@@ -112,7 +112,6 @@ def find_rate(
 
 
 def _make_task(recipe, workdir, data_dir, devices):
-    """What is trained, with a batch size and batches that these images and devices can have."""
     with tempfile.TemporaryDirectory() as empty:
         task = Classification(recipe, empty if workdir is None else workdir, data_dir)
     if recipe.batch_size > len(task.images.train):

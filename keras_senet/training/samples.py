@@ -36,7 +36,6 @@ def _words(names):
 
 
 def _choose(values, most):
-    """At most so many of the values, evenly spread."""
     return [values[place] for place in select_evenly(len(values), most)]
 
 

@@ -111,7 +111,6 @@ class Trainer(Engine):
         )
 
     def _build(self):
-        """The steps of training and prediction."""
         recipe = self.recipe
         with self.devices.scope():
             phases = self.task.make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
@@ -256,7 +255,6 @@ class Trainer(Engine):
             self.workdir.skipped.write(self.skipped)
 
     def _end_epoch(self, step, totals):
-        """Evaluates where it is due; returns the row of the metrics."""
         epoch = step // self.steps_per_epoch
         row = {
             "step": step,
@@ -278,7 +276,6 @@ class Trainer(Engine):
             self.checkpoints.save(step, totals.sums)
 
     def _finish(self):
-        """Saves the trained network and the curves; returns the last row of the metrics."""
         if self.average is not None:
             self.average.apply()
         if self.devices.is_chief:

@@ -88,7 +88,6 @@ class Validation:
         self.workdir.metrics.write(rows)
 
     def _best_of(self, rows):
-        """The row of the best epoch, the first of equal ones; None if none was evaluated."""
         name = self.task.score
         evaluated = [row for row in rows if math.isfinite(row.get(name, math.nan))]
         return max(evaluated, key=lambda row: row[name], default=None)

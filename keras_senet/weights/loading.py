@@ -179,7 +179,6 @@ class StoredWeights:
 
 
 def _valid(name, array):
-    """An array that can be a variable's."""
     if array.dtype.kind != "f":
         raise UnsupportedFileError(f"{name} has whole numbers ({array.dtype})")
     if not np.isfinite(array).all():

@@ -59,7 +59,6 @@ def _finite(value: float) -> float | None:
 
 
 def _describe(images, found, precision: AveragePrecision, mistakes) -> dict:
-    """What `report.json` has of the images and of what was found in them."""
     kinds = {kind: sum(each.kind == kind for each in mistakes) for kind in KINDS}
     return {
         "images": len(images),

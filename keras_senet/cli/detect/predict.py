@@ -119,7 +119,6 @@ def name_pictures(files: list[str]) -> list[str]:
 
 
 def _to_lines(row):
-    """The lines of a CSV file for an image."""
     if row.error or not row.found:
         yield {"image": row.image, "error": row.error}
     for each in row.found:

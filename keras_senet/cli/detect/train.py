@@ -36,7 +36,6 @@ def _say_rate(options):
 
 
 def _figures(trainer, last):
-    """AP and AP50 of the last epoch, and those of the best one if that is another."""
     if not math.isfinite(last["ap"]):
         return f"loss {last['loss']:.4f}"
     text = f"AP {last['ap']:.3f}, AP50 {last['ap50']:.3f}"
@@ -48,7 +47,6 @@ def _figures(trainer, last):
 
 
 def _say_next(trainer: Any, last: Any, options: DetectTrainOptions) -> None:
-    """The commands that go on from here."""
     where = ("--data-dir", options.data_dir) if options.data_dir else ()
     workdir, epochs = options.workdir, trainer.recipe.epochs
     train = ("detect", "train", "--workdir", workdir)

@@ -36,7 +36,6 @@ MAX_BLOBS = 3  # of a layer: batch normalisation has mean, variance and their fa
 
 @functools.cache
 def _messages():
-    """The classes of the messages, in a pool of their own."""
     descriptor_pb2 = require("google.protobuf.descriptor_pb2", "weights")
     from google.protobuf import descriptor_pool, message_factory
 
