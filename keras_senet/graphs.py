@@ -120,6 +120,8 @@ def scale_rates(optimizer: keras.Optimizer, factors: Mapping[str, float]) -> Non
     """Makes a Keras optimizer multiply its learning rate, and with it a decoupled decay, by a
     factor for each variable, by the variables' paths.
     """
+    if set(factors.values()) <= {1.0}:
+        return
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     update, decay = inner._backend_update_step, inner._apply_weight_decay
     weight_decay = inner.weight_decay

@@ -12,7 +12,8 @@ from keras_senet.cli.tables import console, say, shell_command
 from keras_senet.evaluation import per_class
 from keras_senet.runs.load import is_run
 from keras_senet.runs.record import describe_recipe, read_engine
-from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
+from keras_senet.runs.splits import WORDS, best_row, chosen_on
+from keras_senet.runs.tables import rows_with
 from keras_senet.training.signals import Terminated
 
 
@@ -129,7 +130,7 @@ def _errors(trainer, last):
             text += f"; best.weights.h5: {error:.2f}%, epoch {best['epoch']:.0f}"
         return text
     # A run that was extended may have more than one: the last one is of its network.
-    for row in evaluated(rows, "test")[-1:]:
+    for row in rows_with(rows, "test_accuracy")[-1:]:
         chosen, test = (100 * (1 - row[f"{each}_accuracy"]) for each in (trainer.split, "test"))
         text += f"; epoch {row['epoch']:.0f}: {chosen:.2f}%, and {test:.2f}% test error"
     return text

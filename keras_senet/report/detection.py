@@ -26,6 +26,7 @@ from keras_senet.report.text import FILTERS
 from keras_senet.runs import MODEL
 from keras_senet.runs.record import describe_recipe, divide_as, read_division, read_record
 from keras_senet.runs.splits import WORDS
+from keras_senet.runs.tables import best_by, rows_with
 
 OF_IMAGES = "average precision, detections and mistakes"
 NOTHING = dict.fromkeys(
@@ -63,7 +64,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
         "fields": list_fields(recipe),
         "split": WORDS[wanted.split],
         "figures": _last_figures(rows),
-        "best": max(_evaluated(rows), key=lambda row: row["ap"], default=None),
+        "best": best_by(rows, "ap"),
         "charts": _charts(recipe, rows),
         "export_columns": EXPORT_COLUMNS,
     }
@@ -78,13 +79,9 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     return PageContent("detection.html", page, OF_IMAGES)
 
 
-def _evaluated(rows):
-    return [row for row in rows if math.isfinite(row.get("ap", math.nan))]
-
-
 def _last_figures(rows):
     """AP, AP50 and AP75 of the last evaluation in the metrics, and its epoch; None without one."""
-    if not (found := _evaluated(rows)):
+    if not (found := rows_with(rows, "ap")):
         return None
     row = found[-1]
     figures = {label: row.get(name, math.nan) for name, label in PRECISIONS.items()}

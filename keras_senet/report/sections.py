@@ -12,7 +12,8 @@ from keras_senet.recipes.flat import flat_meanings
 from keras_senet.report.charts import line_chart
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.record import Record, describe_recipe
-from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
+from keras_senet.runs.splits import WORDS, best_row, chosen_on
+from keras_senet.runs.tables import rows_with
 
 EPOCHS = 300  # rows of the table of epochs, at most
 
@@ -129,9 +130,9 @@ def list_fields(recipe: Any) -> list[Field]:
 def _last_figures(rows):
     """The last evaluation's top-1, top-5 and loss, None where there is none, and its epoch."""
     split = chosen_on(rows)
-    if not evaluated(rows, split):
+    if not (found := rows_with(rows, f"{split}_accuracy")):
         return None
-    row = evaluated(rows, split)[-1]
+    row = found[-1]
     top5, loss = (row.get(f"{split}_{name}", math.nan) for name in ("top5", "loss"))
     return {
         "top1": row[f"{split}_accuracy"],

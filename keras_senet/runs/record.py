@@ -67,10 +67,15 @@ def read_run(path: str | Path, kind: Any = Recipe) -> tuple[Any, list[Row]]:
 
 def read_task(path: str | Path) -> str:
     """What a work directory's run trains: "classification" or "detection"."""
+    return str(_read_about(path).get("task", CLASSIFICATION))
+
+
+def _read_about(path) -> dict[str, Any]:
+    """What `recipe.json` has; nothing without one, or for a damaged one, which others refuse."""
     try:
-        return str(json.loads((Path(path) / RECIPE).read_text()).get("task", CLASSIFICATION))
-    except (OSError, ValueError, AttributeError):  # which reading the recipe refuses
-        return CLASSIFICATION
+        return dict(json.loads((Path(path) / RECIPE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
@@ -120,18 +125,13 @@ def divide_as(division: dict[str, Any], own: str | None, dataset: str) -> dict[s
 
 def read_engine(path: str | Path) -> str:
     """The loop that trains in a work directory: that of its run, else the package's own."""
-    try:
-        return json.loads((Path(path) / RECIPE).read_text()).get("engine", "trainer")
-    except (OSError, ValueError, AttributeError):  # which `WorkDir` refuses
-        return "trainer"
+    return _read_about(path).get("engine", "trainer")
 
 
 def read_pipeline(path: str | Path) -> str | None:
     """What makes the batches of a run in a work directory; None where there is none."""
-    try:
-        return json.loads((Path(path) / RECIPE).read_text())["recipe"].get("pipeline", "tf.data")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # `WorkDir` refuses it
-        return None
+    recipe = _read_about(path).get("recipe")
+    return recipe.get("pipeline", "tf.data") if isinstance(recipe, dict) else None
 
 
 def describe_recipe(recipe: Any) -> str:

@@ -75,6 +75,16 @@ def _format(rows: Iterable[Mapping[str, float]], header: bool = True) -> str:
     )
 
 
+def rows_with(rows: Iterable[Row], name: str) -> list[Row]:
+    """The rows that have a figure of this name."""
+    return [row for row in rows if math.isfinite(row.get(name, math.nan))]
+
+
+def best_by(rows: Iterable[Row], name: str) -> Row | None:
+    """The first row of the highest figure of this name; None if no row has it."""
+    return max(rows_with(rows, name), key=lambda row: row[name], default=None)
+
+
 class SkippedImages:
     """A `skipped.csv`: the images that training leaves out, by index, each with file and reason."""
 

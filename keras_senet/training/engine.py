@@ -24,8 +24,8 @@ class Engine:
     Args:
         recipe: a `Recipe`.
         workdir: the folder of the run.
-        data_dir: where tensorflow_datasets has its data.
         devices: where it is trained: `Devices` of a backend, or the like.
+        data_dir: where tensorflow_datasets has its data.
         tensorboard: whether to write event files for TensorBoard.
         restart: whether the learning rate's schedule begins again where `recipe` has more epochs
             than the run in the work directory, which is extended.
@@ -46,9 +46,9 @@ class Engine:
         self,
         recipe: Any,
         workdir: str | Path,
-        data_dir: str | None,
         devices: Any,
         *,
+        data_dir: str | None = None,
         tensorboard: bool = False,
         restart: bool = False,
         lower_batch: bool = False,

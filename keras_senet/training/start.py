@@ -1,7 +1,6 @@
 """The weights that a run begins from: which network they are for, and whether its head is new."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,7 +18,7 @@ from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_recipe
 from keras_senet.training.network import spec_of
 from keras_senet.weights import open_weights, resolve
-from keras_senet.weights.download import fetch
+from keras_senet.weights.download import fetch, sha256
 from keras_senet.weights.loading import StoredWeights
 from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
 from keras_senet.weights.names import own_name, to_own
@@ -60,7 +59,7 @@ class Start:
             OSError: if it is gone.
         """
         with _open(recipe, self.source) as opened:
-            if _digest(opened.file) != self.sha256:
+            if sha256(opened.file) != self.sha256:
                 raise ValueError(
                     f"{self.source!r} changed since the run began, before its first checkpoint. "
                     "Put it back, or begin a run in another directory"
@@ -119,7 +118,7 @@ def read_start(recipe: Any, workdir: str | Path) -> Start | None:
         file, stored = opened.file, opened.stored
         return Start(
             source=opened.source,
-            sha256=_digest(file),
+            sha256=sha256(file),
             spec=stored.spec,
             preprocessing=stored.preprocessing,
             classes=stored.classes(),
@@ -182,11 +181,6 @@ def _weights_of_run(folder, name, given):
             f"The run in {str(folder)!r} has no weights yet: there is no {WEIGHTS} and no {BEST}"
         )
     return str(files[0]), class_names_of(json.loads((folder / RECIPE).read_text()))
-
-
-def _digest(file):
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
 def _read_network(path, constructor, spec):

@@ -89,8 +89,8 @@ class Trainer(Engine):
         super().__init__(
             recipe,
             workdir,
-            data_dir,
             self.devices,
+            data_dir=data_dir,
             tensorboard=tensorboard,
             restart=restart,
             lower_batch=lower_batch,
@@ -98,19 +98,9 @@ class Trainer(Engine):
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
-        self._build()
-        self.checkpoints = Checkpoints(
-            self.workdir.checkpoints,
-            keep=keep,
-            every_steps=checkpoint_steps,
-            every_minutes=checkpoint_minutes,
-            recipe=self.recipe,
-            model=self.model,
-            **named_optimizers(self.step.phases),
-            **({"average": self.average.averages} if self.average else {}),
-        )
+        self._build(keep, checkpoint_steps, checkpoint_minutes)
 
-    def _build(self):
+    def _build(self, keep, every_steps, every_minutes):
         recipe = self.recipe
         with self.devices.scope():
             phases = self.task.make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
@@ -130,6 +120,16 @@ class Trainer(Engine):
             self.workdir,
             self._record_evaluation,
             skip_corrupt=self.skip_corrupt,
+        )
+        self.checkpoints = Checkpoints(
+            self.workdir.checkpoints,
+            keep=keep,
+            every_steps=every_steps,
+            every_minutes=every_minutes,
+            recipe=recipe,
+            model=self.model,
+            **named_optimizers(phases),
+            **({"average": self.average.averages} if self.average else {}),
         )
 
     @property

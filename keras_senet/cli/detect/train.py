@@ -9,6 +9,7 @@ from keras_senet.cli.tables import say, shell_command
 from keras_senet.cli.train import split_cpu, train_to_end
 from keras_senet.extras import require
 from keras_senet.runs.load import is_run
+from keras_senet.runs.tables import best_by
 
 
 def run(options: DetectTrainOptions) -> None:
@@ -39,9 +40,8 @@ def _figures(trainer, last):
     if not math.isfinite(last["ap"]):
         return f"loss {last['loss']:.4f}"
     text = f"AP {last['ap']:.3f}, AP50 {last['ap50']:.3f}"
-    rows = [row for row in trainer.workdir.metrics.read() if math.isfinite(row["ap"])]
-    best = max(rows, key=lambda row: row["ap"])
-    if best["epoch"] != last["epoch"]:
+    best = best_by(trainer.workdir.metrics.read(), "ap")
+    if best is not None and best["epoch"] != last["epoch"]:
         text += f"; best.safetensors: AP {best['ap']:.3f}, epoch {best['epoch']:.0f}"
     return text
 
