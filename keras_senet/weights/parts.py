@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from keras_senet.fields import list_some
 from keras_senet.weights.readers import Contents, UnsupportedFileError
 
 MAX_DEPTH = 6  # of dictionaries in each other
@@ -92,6 +93,22 @@ def choose_part(
             "Save the `state_dict()` of the network with torch.save"
         )
     names = _names(candidates)
+    path, prefix = _choose(candidates, asked, names)
+    weights = {
+        name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)
+    }
+    others = tuple(name for candidate, name in names.items() if candidate != (path, prefix))
+    # A single number is no weight: torch's AveragedModel has `n_averaged` there
+    skipped = tuple(
+        name
+        for name, value in found[path].items()
+        if not name.startswith(prefix) and value.shape != ()
+    )
+    return Part(path, prefix, weights, others, skipped)
+
+
+def _choose(candidates, asked, names):
+    """The best of the candidates, of those that are asked for."""
     if asked is not None:
         candidates = [c for c in candidates if f"{_full_name(*c)}.".startswith(f"{asked}.")]
         if not candidates:
@@ -103,18 +120,7 @@ def choose_part(
             f"it has the weights of {len(best)} networks: {_list(names[c] for c in best)}. "
             f"Choose one: {_how_to_choose(names[best[0]])}"
         )
-    path, prefix = best[0]
-    weights = {
-        name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)
-    }
-    others = tuple(name for candidate, name in names.items() if candidate != best[0])
-    # A single number is no weight: torch's AveragedModel has `n_averaged` there
-    skipped = tuple(
-        name
-        for name, value in found[path].items()
-        if not name.startswith(prefix) and value.shape != ()
-    )
-    return Part(path, prefix, weights, others, skipped)
+    return best[0]
 
 
 def _dictionaries(tree):
@@ -192,6 +198,4 @@ def _how_to_choose(name):
 
 
 def _list(names):
-    names = [name[:80] for name in names]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(map(repr, names[:LISTED])) + more
+    return list_some([repr(name[:80]) for name in names], LISTED)

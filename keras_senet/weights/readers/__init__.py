@@ -121,14 +121,20 @@ def open_file(
         raise ValueError(
             f"A file of weights must end in one of {', '.join(ENDINGS)}. Received: {str(path)!r}"
         )
+    with _naming(path, kind), readers[kind](path) as contents:
+        named = kind in (*TORCH, ".safetensors") and contents.metadata is None
+        chosen = choose_part(contents, part, marks) if named else whole(contents, part)
+        entries = {name: contents.entry(name, value) for name, value in chosen.weights.items()}
+        yield File(kind, entries, contents.metadata, chosen)
+
+
+@contextlib.contextmanager
+def _naming(path, kind):
+    """Within, errors name the file, and say what it is where that is known."""
     with path.open("rb") as file:
         start = file.read(512)
     try:
-        with readers[kind](path) as contents:
-            named = kind in (*TORCH, ".safetensors") and contents.metadata is None
-            chosen = choose_part(contents, part, marks) if named else whole(contents, part)
-            entries = {name: contents.entry(name, value) for name, value in chosen.weights.items()}
-            yield File(kind, entries, contents.metadata, chosen)
+        yield
     except UnsupportedFileError as error:
         raise UnsupportedFileError(
             f"The weights of {str(path)!r} cannot be loaded: {error}"

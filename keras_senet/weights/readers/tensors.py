@@ -61,9 +61,9 @@ class Unknown(NamedTuple):
     name: str
 
 
-def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
-    """torch._utils._rebuild_tensor and _v2; its `metadata` says how to read the numbers."""
-    if metadata:
+def _tensor(storage, offset, shape, strides, *others):
+    """torch._utils._rebuild_tensor and _v2; the last of the seven says how to read the numbers."""
+    if any(others[2:]):
         return Unreadable("is a view that negates or conjugates its numbers")
     if not isinstance(storage, Storage) or not len(shape) == len(strides) <= MAX_AXES:
         raise DamagedFileError(
@@ -86,9 +86,9 @@ def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, me
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _tensor_of_type(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
+def _tensor_of_type(*arguments):
     """torch._utils._rebuild_tensor_v3, for number types that have no storage of their own."""
-    return Unreadable(f"has numbers of the type {name_of(dtype)}")
+    return Unreadable(f"has numbers of the type {name_of(arguments[6])}")
 
 
 def _parameter(tensor, *_):
