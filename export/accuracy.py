@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .inputs import fits
+from keras_senet.layers.data_format import fits
+
 from .model import predict, prediction_function
 
 

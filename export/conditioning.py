@@ -15,7 +15,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.graphs import functional_of, inputs_of, operation_of, with_config
+from keras_senet.copying import with_config
+from keras_senet.graphs import functional_of, inputs_of, operation_of
 
 from .inputs import to_layout
 from .model import output_names, predict, takes_integers

@@ -5,7 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.taps import tap
-from keras_senet.graphs import flat_layers, functional_of, with_config
+from keras_senet.copying import with_config
+from keras_senet.graphs import flat_layers, functional_of
 from keras_senet.layers import SqueezeExcite
 
 from .model import copy_with, predict, prediction_function

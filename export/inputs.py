@@ -1,9 +1,9 @@
 """The images that a file and the Keras model are compared on."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
+
+from keras_senet.layers.data_format import fits
 
 from .model import is_of_any_size, is_taken, own_sides, takes_integers, with_sides
 
@@ -74,8 +74,3 @@ def validate_images(argument: str, images, model: keras.Model) -> list[np.ndarra
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError(f"`{argument}` must be finite. Received: values that are not")
     return [np.stack([array for array in arrays if array.shape == size]) for size in sizes]
-
-
-def fits(size: Sequence[int], shape: Sequence[int | None]) -> bool:
-    """Whether images of a size are of a shape, in which None is any side."""
-    return len(size) == 3 and all(a in (None, b) for a, b in zip(shape, size, strict=True))

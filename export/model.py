@@ -7,15 +7,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_senet.graphs import (
-    check_functional,
-    flat_layers,
-    functional_of,
-    keep_attributes,
-    operation_of,
-    set_weights,
-    with_config,
-)
+from keras_senet.copying import keep_attributes, set_weights, with_config
+from keras_senet.graphs import check_functional, flat_layers, functional_of, operation_of
 from keras_senet.layers.data_format import arrange, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
 

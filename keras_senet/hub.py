@@ -61,24 +61,25 @@ def push_to_hub(
     hub = require("huggingface_hub", "weights")
     constants = require("huggingface_hub.constants", "weights")
     require("safetensors", "weights")
-    card = model_card(
-        model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset
-    )
+    facts = {"licence": licence, "accuracy": accuracy, "recipe": recipe, "dataset": dataset}
+    card = model_card(model, repo_id, **facts)
     try:
         reach(constants.ENDPOINT, PATIENCE)
-        with tempfile.TemporaryDirectory() as folder:
-            save_weights(model, Path(folder) / FILE)
-            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
-            api = hub.HfApi(token=token)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}"
-            )
+        _upload(hub.HfApi(token=token), model, card, repo_id, private)
     except Exception as error:  # of the library, and of what it uses for HTTP: no common class
         raise HubError(
             f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}"
         ) from error
     return f"{constants.ENDPOINT}/{repo_id}"
+
+
+def _upload(api, model, card, repo_id, private):
+    with tempfile.TemporaryDirectory() as folder:
+        save_weights(model, Path(folder) / FILE)
+        (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        message = f"Upload {model.name}"
+        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
 
 
 CARD = """---
@@ -132,21 +133,8 @@ def model_card(
     dataset: str | None = None,
 ) -> str:
     """The text of a network's card: how to load it, cost, preprocessing, recipe and accuracy."""
-    if not hasattr(model, "spec"):
-        raise ValueError(
-            "`model` must be a network that a constructor of keras_senet made. "
-            f"Received: {model.name!r}"
-        )
-    valid = _is_name(repo_id) and repo_id.count("/") == 1
-    check_argument("repo_id", repo_id, valid, "'owner/name'")
-    check_argument("licence", licence, _is_name(licence), "the Hub's identifier of a licence")
-    valid = dataset is None or _is_name(dataset)
-    check_argument("dataset", dataset, valid, "the Hub's identifier of a dataset")
-    classes = (
-        model.output_shape[-1]
-        if any(layer.name == "predictions" for layer in model.layers)
-        else "none"
-    )
+    _check(model, repo_id, licence, dataset)
+    has_head = any(layer.name == "predictions" for layer in model.layers)
     preprocessing = model.preprocessing
     height, width, _ = image_shape(model.inputs[0])
     return CARD.format(
@@ -158,7 +146,7 @@ def model_card(
         multiply_adds=f"{complexity(model).multiply_adds:,} at {height} x {width}"
         if height and width
         else "by size",
-        classes=classes,
+        classes=model.output_shape[-1] if has_head else "none",
         accuracy=_accuracy(accuracy),
         spec=model.spec,
         covered="{} x {}".format(*sides(preprocessing.short_side)),
@@ -168,6 +156,19 @@ def model_card(
         std=preprocessing.std,
         recipe=_recipe(recipe),
     )
+
+
+def _check(model, repo_id, licence, dataset):
+    if not hasattr(model, "spec"):
+        raise ValueError(
+            "`model` must be a network that a constructor of keras_senet made. "
+            f"Received: {model.name!r}"
+        )
+    valid = _is_name(repo_id) and repo_id.count("/") == 1
+    check_argument("repo_id", repo_id, valid, "'owner/name'")
+    check_argument("licence", licence, _is_name(licence), "the Hub's identifier of a licence")
+    valid = dataset is None or _is_name(dataset)
+    check_argument("dataset", dataset, valid, "the Hub's identifier of a dataset")
 
 
 def _is_name(value):

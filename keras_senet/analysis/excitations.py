@@ -91,27 +91,21 @@ def excitations(
     evaluation.
 
     The gates of blocks without a squeeze, which differ from place to place, are averaged over an
-    image's places first. Memory does not grow with the number of images: beside a batch it is 16
-    bytes per class and channel, for SE-ResNet-50 and ImageNet's 1,000 classes 242 MB.
+    image's places first. Memory, beside a batch, is 16 bytes per class and channel.
 
     Args:
-        model: a functional Keras model with SE blocks and the attribute `preprocessing`. What
-            follows its last block does not matter: it needs no classifier, or may have one for
-            other classes than the dataset's.
+        model: a functional Keras model with SE blocks and the attribute `preprocessing`; what
+            follows its last block does not matter.
         dataset: a dataset of `keras_senet.data`.
         classes: names of the dataset's classes that are kept one by one; None is all. The figures
             over all images are of all classes' images in any case.
-        batch_size: images per step.
-        skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
-        progress: whether to show a progress bar on the error stream, if that is a terminal;
-            or the `rich` console for it.
+        batch_size, skip_corrupt, progress: as `evaluate` has them.
 
     Raises:
         ValueError: if the model has no SE blocks or does not take the dataset's images, there are
             no images or no such class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
-    from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks
     from keras_senet.progress import track
 
@@ -120,12 +114,8 @@ def excitations(
     kept = range(len(names)) if classes is None else find_classes(classes, names)
     rows = np.full(len(names), -1)
     rows[list(kept)] = range(len(kept))
-    networks.check_images(model, dataset)
+    batches = networks.batches(model, dataset, batch_size, skip_corrupt)
     step, blocks = gates_step(model)
-    (view,) = networks.views_of(model, dataset, None)
-    batches = evaluation_batches(
-        dataset, batch_size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
-    )
     counts = GateCounts(blocks, len(kept))
     for images, labels in track(batches, progress, "measuring gates"):
         counts.add(step(images).numpy(), rows[labels.numpy()])

@@ -17,6 +17,7 @@ from keras_senet.graphs import (
     functional_of,
     replaced_attribute,
 )
+from keras_senet.layers.data_format import as_images
 
 BATCH = 32  # images per step
 # Of the scores: gradients of float16 feature maps would be subnormal. The maps do not depend on it.
@@ -53,14 +54,12 @@ def grad_cam(
             it has not, or outputs that are not finite.
     """
     outputs = _check_classifier(model)
-    images = _check_images(model, images)
+    images = as_images(model, images, least=1)
     targets = _check_targets(classes, outputs, len(images))
     view = _find_map(model, layer)
     batches = [slice(i, i + BATCH) for i in range(0, len(images), BATCH)]
-    maps = [
-        _maps(model, view, images[at], None if targets is None else targets[at]) for at in batches
-    ]
-    return np.concatenate(maps)
+    parts = [(images[at], None if targets is None else targets[at]) for at in batches]
+    return np.concatenate([_maps(model, view, *part) for part in parts])
 
 
 class FeatureMap(NamedTuple):
@@ -169,14 +168,9 @@ def _find_map(model, layer) -> FeatureMap:
 
 def _feature_maps(model, calls, prefix=""):
     """(`FeatureMap`, its height and width) of each call in order, in nested models too."""
-    named, data_format = collections.Counter(), keras.config.image_data_format()
-    for node in Graph(functional_of(model)).nodes:
-        operation = node.operation
-        if node.is_input:
-            continue
-        named[operation.name] += 1
-        number = named[operation.name]
-        name = f"{prefix}{operation.name}{'' if number == 1 else f':{number}'}"
+    data_format = keras.config.image_data_format()
+    for name, node in Graph(functional_of(model)).named():
+        name, operation = f"{prefix}{name}", node.operation
         if isinstance(operation, keras.Model):
             check_functional(operation)
             yield from _feature_maps(operation, calls, f"{name}/")
@@ -202,18 +196,6 @@ def _check_classifier(model):
             f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}"
         )
     return outputs[0].shape[-1]
-
-
-def _check_images(model, images):
-    images, shape = np.asarray(ops.convert_to_numpy(images)), tuple(model.inputs[0].shape)
-    fits = images.ndim == 4 and all(
-        n in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True)
-    )
-    if not fits or not len(images):
-        raise ValueError(
-            f"`images` must be of shape {shape}. Received: images of shape {images.shape}"
-        )
-    return images.astype("float32")
 
 
 def _check_targets(classes, count, images):

@@ -10,7 +10,7 @@ from keras import ops
 from keras_senet.analysis.taps import gate_of, mean_over_places, tap
 from keras_senet.data.sources import select_evenly
 from keras_senet.graphs import functional_of
-from keras_senet.layers.data_format import from_channels_last
+from keras_senet.layers.data_format import as_images, from_channels_last
 
 BATCH = 64  # images per step
 
@@ -97,27 +97,18 @@ def _batches(model, images, progress) -> Iterator[Any]:
     if hasattr(images, "fetch"):
         yield from _prepare_batches(model, images, progress)
         return
-    images, shape = np.asarray(images), tuple(model.inputs[0].shape)
-    if images.ndim != 4 or any(
-        n not in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True)
-    ):
-        raise ValueError(
-            f"`images` must be of shape {shape}. Received: images of shape {images.shape}"
-        )
+    images = as_images(model, images)
     for first in range(0, len(images), BATCH):
-        yield ops.convert_to_tensor(images[first : first + BATCH], "float32")
+        yield ops.convert_to_tensor(images[first : first + BATCH])
 
 
 def _prepare_batches(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
-    from keras_senet.data import evaluation_batches
     from keras_senet.evaluation import networks
     from keras_senet.progress import track
 
     if not len(dataset):
         return
-    networks.check_images(model, dataset)
-    (view,) = networks.views_of(model, dataset, None)
-    batches = evaluation_batches(dataset, BATCH, lambda image: view(image)[0])
+    batches = networks.batches(model, dataset, BATCH)
     for images, _ in track(batches, progress, "measuring channels"):
         yield model.preprocessing.normalize(from_channels_last(images))

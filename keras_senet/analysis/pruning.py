@@ -1,4 +1,25 @@
-"""Networks without the channels that their gates rank lowest."""
+"""Networks without the channels that their gates rank lowest.
+
+What is removed are channels between two convolutions, with nothing but batch normalisation, ReLU,
+pooling, depthwise convolutions and SE blocks in between: the outputs of `conv1` and `conv2` of
+bottlenecks, of `conv1` of units of two convolutions (also with pre-activation), and the like in
+other networks. Both convolutions, and what is in between, keep the weights of the other channels.
+An SE block in between keeps its hidden width; for its sake the number that is kept may be the
+nearest for which a whole `reduction` yields that width. Of a grouped convolution whole groups are
+removed, with their inputs and outputs.
+
+The score of channel j, where an SE block is in between (position "conv3x3", VGG), is the mean
+magnitude of its gate over images. Else it is what the channel contributes to what gates let
+through:
+
+    mean |a_j| * sum over c of i_c * norm of kernel[:, :, j, c]
+
+where a_j is the channel as the second convolution takes it, in the mean over images and places,
+kernel is that convolution's, and i_c the importance of its output c: |gamma_c| / sqrt(variance_c +
+epsilon) of batch normalisation after it, times the mean magnitude of gate c. Where another
+convolution precedes the gate (conv3, for conv1 of a bottleneck), that sum over its outputs is the
+importance of its inputs. A group's score is the mean over its outputs.
+"""
 
 import numbers
 from collections.abc import Mapping
@@ -13,6 +34,7 @@ from keras_senet.analysis.channel_groups import ChannelGroup, Edge, find_groups,
 from keras_senet.analysis.means import mean_magnitudes
 from keras_senet.analysis.removal import se_blocks
 from keras_senet.bases import preprocessing_of
+from keras_senet.copying import rebuild, with_config
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.layers import SqueezeExcite
 
@@ -27,27 +49,7 @@ def prune(
     progress: Any = False,
 ) -> keras.Model:
     """A smaller functional model, without those channels inside its units that its gates rank
-    lowest.
-
-    What is removed are channels between two convolutions, with nothing but batch normalisation,
-    ReLU, pooling, depthwise convolutions and SE blocks in between: the outputs of `conv1` and
-    `conv2` of bottlenecks, of `conv1` of units of two convolutions (also with pre-activation), and
-    the like in other networks. Both convolutions, and what is in between, keep the weights of the
-    other channels. An SE block in between keeps its hidden width; for its sake the number that is
-    kept may be the nearest for which a whole `reduction` yields that width. Of a grouped
-    convolution whole groups are removed, with their inputs and outputs.
-
-    The score of channel j, where an SE block is in between (position "conv3x3", VGG), is the mean
-    magnitude of its gate over images. Else it is what the channel contributes to what gates let
-    through:
-
-        mean |a_j| * sum over c of i_c * norm of kernel[:, :, j, c]
-
-    where a_j is the channel as the second convolution takes it, in the mean over images and places,
-    kernel is that convolution's, and i_c the importance of its output c: |gamma_c| /
-    sqrt(variance_c + epsilon) of batch normalisation after it, times the mean magnitude of gate c.
-    Where another convolution precedes the gate (conv3, for conv1 of a bottleneck), that sum over
-    its outputs is the importance of its inputs. A group's score is the mean over its outputs.
+    lowest; Keras' `save` and `load_model` keep it.
 
     Args:
         model: a functional Keras model with SE blocks. It is not changed.
@@ -64,7 +66,7 @@ def prune(
 
     Returns:
         A model with `preprocessing` and the names of the given one, and without `spec`: no spec
-        describes it. Keras' `save` and `load_model` keep it.
+        describes it.
 
     Raises:
         ValueError: for a model that is not functional, has no SE blocks, or none that rank channels
@@ -80,7 +82,7 @@ def prune(
         best = np.argsort(-score, kind="stable")[: group.count_kept(fraction)]
         for edge in group.edges:
             kept.add(edge, group.indices(edge, best))
-    return graphs.rebuild(model, {layer: kept.shrink(layer) for layer in kept.layers})
+    return rebuild(model, {layer: kept.shrink(layer) for layer in kept.layers})
 
 
 def prunable(model: keras.Model) -> list[ChannelGroup]:
@@ -186,7 +188,7 @@ class KeptChannels:
             return _shrink_block(layer, outputs)
         # vectors, or the kernel of a depthwise convolution
         weights = [np.take(w, outputs, axis=2 if w.ndim == 4 else 0) for w in layer.get_weights()]
-        return graphs.with_config(layer), weights
+        return with_config(layer), weights
 
 
 def _shrink_convolution(conv, inputs, outputs):
@@ -194,16 +196,16 @@ def _shrink_convolution(conv, inputs, outputs):
     if inputs is not None and conv.groups == 1:  # else the group's inputs go with its outputs
         kernel = kernel[:, :, inputs]
     if outputs is None:
-        return graphs.with_config(conv), [kernel, *bias]
+        return with_config(conv), [kernel, *bias]
     groups = max(1, conv.groups * len(outputs) // conv.filters)
     weights = [weight[..., outputs] for weight in (kernel, *bias)]
-    return graphs.with_config(conv, filters=len(outputs), groups=groups), weights
+    return with_config(conv, filters=len(outputs), groups=groups), weights
 
 
 def _shrink_block(block, channels):
     """The SE block on fewer channels, with the same hidden units."""
     reduce, expand = (conv.get_weights() for conv in (block.reduce, block.expand))
-    smaller = graphs.with_config(block, reduction=reduction_for(block, len(channels)))
+    smaller = with_config(block, reduction=reduction_for(block, len(channels)))
     return smaller, [
         reduce[0][:, :, channels],
         *reduce[1:],

@@ -1,4 +1,11 @@
-"""Networks without some of their SE blocks."""
+"""Networks without some of their SE blocks.
+
+Where a gate stays as a constant, each channel keeps the mean of its gate over images. As a factor
+it goes into the batch normalisation or convolution before the block, if nothing else consumes the
+output of that; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution called
+"<block>_gate" takes the block's place: after joined branches, and in the positions "pre" and
+"post".
+"""
 
 import dataclasses
 import numbers
@@ -13,6 +20,7 @@ from keras_senet import graphs
 from keras_senet.analysis.means import mean_gates
 from keras_senet.analysis.taps import check_found
 from keras_senet.bases import find_bases, mark_copy, preprocessing_of
+from keras_senet.copying import rebuild, with_config
 from keras_senet.layers import SqueezeExcite
 
 LINEAR, RELU = keras.activations.linear, keras.activations.relu
@@ -24,14 +32,8 @@ def remove_se(
     blocks: Collection[str] | None = None,
     constant_from: Any = None,
 ) -> keras.Model:
-    """A functional model without some of the SE blocks, with a gate of 1 or a constant one in the
-    place of each.
-
-    With `constant_from` each channel keeps the mean of its gate over images. As a factor it goes
-    into the batch normalisation or convolution before the block, if nothing else consumes the
-    output of that; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution
-    called "<block>_gate" takes the block's place: after joined branches, and in the positions "pre"
-    and "post".
+    """A functional model without some of the SE blocks, with a gate of 1 or, with `constant_from`,
+    a constant one in the place of each: the mean over images, as a factor of a layer before it.
 
     All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new
     network where a spec describes it, so that `keras_senet.save_weights` writes it: without
@@ -60,7 +62,7 @@ def remove_se(
             layer, *replacement = _with_factor(graph, block, changed, gates[block])
             changed[layer] = tuple(replacement)
     scaled = [block for block in chosen if block in changed]
-    copy = graphs.rebuild(model, changed, gone=set(chosen) - set(scaled))
+    copy = rebuild(model, changed, gone=set(chosen) - set(scaled))
     if not scaled:
         _mark(copy, model, [block for block in found if block not in chosen], chosen)
     return copy
@@ -151,10 +153,10 @@ def _with_factor(graph, block, changed, gate):
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
-        return layer, graphs.with_config(layer, scale=True), _scale_normalization(layer, gate)
+        return layer, with_config(layer, scale=True), _scale_normalization(layer, gate)
     return (
         layer,
-        graphs.with_config(layer),
+        with_config(layer),
         [_times(weight, gate) for weight in layer.get_weights()],
     )
 

@@ -129,13 +129,12 @@ def _of_model(source, model, several):
 
 def _check_input(source, model):
     """Raises ValueError unless the network takes what its preprocessing makes of images."""
-    from keras_senet.layers.data_format import arrange
+    from keras_senet.layers.data_format import arrange, fits
 
     own = model.preprocessing
     made = arrange(own.height, own.width, len(own.mean))
     taken = model.input_shape[1:] if isinstance(model.input_shape, tuple) else ()
-    fits = len(taken) == 3 and all(n in (None, m) for n, m in zip(taken, made, strict=True))
-    if not fits:
+    if not fits(made, taken):
         raise ValueError(
             f"{source.text!r} must take images as it prepares them, of shape {made}. Received: a "
             f"network whose input is {model.input_shape}"

@@ -79,10 +79,8 @@ def evaluate(
         dataset: a dataset of `keras_senet.data`.
         batch_size: crops per step of a network; at least those of one image.
         protocol: a `Protocol`, or a list with one for each network. None is each network's own
-            size, crop fraction and interpolation, and images that have its size already are taken
-            whole.
-        step: `prediction_step(model)` of a single network, to be traced once for several
-            evaluations.
+            size, crop fraction and interpolation; images of its size are taken whole.
+        step: `prediction_step(model)` of a single network that is evaluated several times.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
         observe: called for each batch with its probabilities (N, classes) and labels (N,).
         progress: whether to show a progress bar on the error stream, if that is a terminal; or the
@@ -99,14 +97,16 @@ def evaluate(
     batches = _make_batches(dataset, images, views, skip_corrupt)
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
-        shown = dict(zip(views, shown, strict=True))
-        outputs = [network(shown) for network in ensemble]
-        probabilities = functools.reduce(operator.add, outputs) / len(ensemble)
-        found = ops.convert_to_numpy(probabilities), np.asarray(labels)
+        found = _predict(ensemble, dict(zip(views, shown, strict=True))), np.asarray(labels)
         counts.add(*found)
         if observe:
             observe(*found)
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
+
+
+def _predict(ensemble, shown):
+    outputs = [network(shown) for network in ensemble]
+    return ops.convert_to_numpy(functools.reduce(operator.add, outputs) / len(ensemble))
 
 
 def _make_batches(dataset, size, views, skip_corrupt):

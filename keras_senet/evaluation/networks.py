@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -15,6 +15,9 @@ from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.graphs import final_activation
 from keras_senet.layers.data_format import from_channels_last, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
+
+if TYPE_CHECKING:
+    from keras_senet.data.evaluation import EvaluationBatches
 
 Images = Dataset | Encoded
 View = Crops | Whole
@@ -179,6 +182,23 @@ def require_preprocessing(model: keras.Model) -> Preprocessing:
             f"{model.name!r} has none. Networks of keras_senet have it; for other ones set it"
         )
     return found
+
+
+def batches(
+    model: keras.Model, dataset: Images, size: int, skip_corrupt: bool = False
+) -> "EvaluationBatches":
+    """(images uint8 (size, H, W, C), labels) of a dataset, each image shown as for evaluation.
+
+    Raises:
+        ValueError: unless the model takes such images.
+    """
+    from keras_senet.data import evaluation_batches
+
+    check_images(model, dataset)
+    (view,) = views_of(model, dataset, None)
+    return evaluation_batches(
+        dataset, size, lambda image: view(image)[0], skip_corrupt=skip_corrupt
+    )
 
 
 def views_of(model: keras.Model, dataset: Images, protocol: Protocol | None) -> tuple[View, ...]:

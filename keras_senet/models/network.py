@@ -10,7 +10,8 @@ import keras
 
 from keras_senet.bases import mark
 from keras_senet.bases import preprocessing_of as preprocessing_of_model
-from keras_senet.graphs import check_functional, keep_attributes
+from keras_senet.copying import keep_attributes
+from keras_senet.graphs import check_functional
 from keras_senet.models.blocks import read_spec
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.weights.metadata import METADATA, about, class_names_of, preprocessing_of

@@ -6,7 +6,8 @@ from typing import Any
 import keras
 
 from keras_senet.bases import preprocessing_of, require_base
-from keras_senet.graphs import Graph, check_functional, functional_of, operation_of, set_weights
+from keras_senet.copying import set_weights
+from keras_senet.graphs import Graph, check_functional, functional_of, operation_of
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
 from keras_senet.layers.data_format import arrange

@@ -13,14 +13,13 @@ from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.fields import check_argument
 from keras_senet.plots.detection import LOSSES, PRECISIONS, THRESHOLDS, crop_mistake
 from keras_senet.progress import track
-from keras_senet.report.charts import Axis, line_chart, make_chart
+from keras_senet.report.charts import Axis, Style, line_chart, make_chart
 from keras_senet.report.pictures import Picture, thumbnail
 from keras_senet.report.sections import (
     ExportColumn,
     PageContent,
     Wanted,
     describe_run,
-    list_fields,
 )
 from keras_senet.report.text import FILTERS
 from keras_senet.runs import MODEL
@@ -61,11 +60,10 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     page = NOTHING | describe_run(record)
     page |= {
         "title": describe_recipe(recipe),
-        "fields": list_fields(recipe),
         "split": WORDS[wanted.split],
         "figures": _last_figures(rows),
         "best": best_by(rows, "ap"),
-        "charts": _charts(recipe, rows),
+        "charts": _charts(recipe.epochs, rows),
         "export_columns": EXPORT_COLUMNS,
     }
     if record.ended:
@@ -88,19 +86,17 @@ def _last_figures(rows):
     return {"values": figures, "epoch": int(row["epoch"]), "images": None}
 
 
-def _charts(recipe, rows):
+def _charts(epochs, rows):
     def columns(names):
         return {
             label: lambda row, name=name: row.get(name, math.nan) for name, label in names.items()
         }
 
-    rates = columns({"learning_rate": "rate"})
+    rates, precisions = columns({"learning_rate": "rate"}), columns(PRECISIONS)
     charts = (
-        line_chart("Loss", rows, columns(LOSSES), epochs=recipe.epochs, may_be_log=True),
-        line_chart(
-            "Average precision", rows, columns(PRECISIONS), epochs=recipe.epochs, form=".3f"
-        ),
-        line_chart("Learning rate", rows, rates, epochs=recipe.epochs, ticks=3),
+        line_chart("Loss", rows, columns(LOSSES), epochs=epochs, may_be_log=True),
+        line_chart("Average precision", rows, precisions, epochs=epochs, style=Style(form=".3f")),
+        line_chart("Learning rate", rows, rates, epochs=epochs, style=Style(ticks=3)),
     )
     return [chart for chart in charts if chart]
 
@@ -159,7 +155,7 @@ def _precision_charts(precision):
     axes = Axis(0.0, 1.0), Axis(0.0, 1.02)
     points = [round(float(each), 2) for each in recall]
     return [
-        make_chart(title, "recall", points, curves, axes, form=".3f", averages=True)
+        make_chart(title, "recall", points, curves, axes, Style(form=".3f", averages=True))
         for title, curves in charts.items()
     ]
 

@@ -2,6 +2,7 @@
 mistakes and hits, likely wrong labels, the gates.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -87,20 +88,16 @@ def predict_dataset(
     progress: Any = False,
 ) -> Predictions:
     """The `Predictions` of a network on all images of a dataset, each decoded once; corrupt ones
-    are left out.
-
-    Memory is that of a batch, and twelve bytes per image.
+    are left out. Memory is that of a batch, and twelve bytes per image.
 
     Raises:
         ValueError: if network and dataset do not fit together, or no image can be decoded.
     """
-    stride = math.ceil(len(dataset) / GATE_IMAGES)
-    means = GateMeans(model, stride) if with_gates else None
+    means = GateMeans(model, math.ceil(len(dataset) / GATE_IMAGES), with_gates)
     step, record = prediction_step(model), Collected()
 
     def watched_step(images):
-        if means:
-            means.add(images)
+        means.add(images)
         return step(images)
 
     result = evaluate(
@@ -120,8 +117,8 @@ def predict_dataset(
         find_surest(used, columns, columns.predicted != columns.true),
         find_surest(used, columns, columns.predicted == columns.true),
         find_suspects(used, columns, len(result.images)),
-        means.gates() if means else (),
-        means.images if means else 0,
+        means.gates(),
+        means.images,
     )
 
 
@@ -225,16 +222,14 @@ class GateMeans:
     """The mean gates of each SE block over every `stride`th image, so that all classes of a sorted
     dataset are represented.
 
-    A network without SE blocks has none.
+    A network without SE blocks has none, and one of which none are `wanted`.
     """
 
-    def __init__(self, model: keras.Model, stride: int):
+    def __init__(self, model: keras.Model, stride: int, wanted: bool = True):
         self.stride, self.seen, self.images = stride, 0, 0
-        self.model, self.sums = model, {}
-        try:
-            self.step = self._make_step(gates(model))
-        except ValueError:
-            self.step = None
+        self.model, self.sums, self.step = model, {}, None
+        with contextlib.suppress(ValueError):
+            self.step = self._make_step(gates(model)) if wanted else None
 
     def _make_step(self, network):
         """A tf.function: images uint8 (N, H, W, C) -> {block: sum of the mean gates (C,)}."""

@@ -15,8 +15,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_senet import graphs
 from keras_senet.bases import Base, require_base
+from keras_senet.copying import finalize_normalizations
 from keras_senet.fields import list_some
 from keras_senet.imagenet import class_order
 from keras_senet.preprocessing import CAFFE, Preprocessing
@@ -271,7 +271,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             stored.load_whole(model, base)
         else:
             _load_keras(model, path, stored.label)
-    graphs.finalize_normalizations(model)
+    finalize_normalizations(model)
 
 
 def _load_keras(model, path, label):
