@@ -15,7 +15,7 @@ import numpy as np
 from keras_senet.extras import require
 from keras_senet.files import printable, read_bytes
 from keras_senet.preprocessing import Preprocessing
-from keras_senet.weights.metadata import class_names_of, preprocessing_of
+from keras_senet.weights.metadata import class_names_of, stored_preprocessing
 
 from . import run_file
 from .tflite_metadata import read_about, read_metadata, read_preprocessing
@@ -54,7 +54,7 @@ def open_exported(kind: str, path: str | Path) -> Exported:
     """
     with naming_damage(path):
         about, compute = OPENERS[kind](str(path))
-        preprocessing, class_names = preprocessing_of(about), class_names_of(about)
+        preprocessing, class_names = stored_preprocessing(about), class_names_of(about)
         is_classifier = preprocessing is not None and not about.get("detector")
         shape = _find_shape(compute, preprocessing) if is_classifier else ()
     if about.get("detector"):

@@ -99,9 +99,9 @@ class TFLite(FormatOptions):
         target.write_bytes(with_metadata(content, name=model.name, logits=logits, **known))
 
     def write_detector(self, detector, canvases, about, target):
-        from .detector.tflite import write
+        from .detector.tflite import write_tflite
 
-        write(detector, canvases, self, about, target)
+        write_tflite(detector, canvases, self, about, target)
 
 
 def to_tflite(

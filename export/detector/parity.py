@@ -62,7 +62,7 @@ class Call(NamedTuple):
     scale: float = 1.0
 
 
-def measure(
+def measure_detector(
     target: Path,
     detector: Detector,
     exported: Detector,
@@ -216,7 +216,7 @@ def find_difference(
     found: Detections, expected: Detections, tolerance: Tolerance, scale: float = 1.0
 ) -> tuple[_Errors, str | None]:
     """The errors of a file, and in words what disagrees with Keras, or None."""
-    pairs = match(found, expected)
+    pairs = match_boxes(found, expected)
     a, b = [i for i, _ in pairs], [j for _, j in pairs]
     boxes = np.abs(found.boxes[a].astype("float64") - expected.boxes[b]).reshape(-1, 4)
     scores = np.abs(found.scores[a].astype("float64") - expected.scores[b])
@@ -240,7 +240,7 @@ def find_difference(
     return errors, None
 
 
-def match(found: Detections, expected: Detections) -> list[tuple[int, int]]:
+def match_boxes(found: Detections, expected: Detections) -> list[tuple[int, int]]:
     """Pairs of indices of detections of one class that overlap by more than `LEAST_OVERLAP`, each
     at most once; those that overlap most come first.
     """

@@ -12,7 +12,7 @@ from keras_senet.detection.faster_rcnn import to_detections
 from keras_senet.extras import require
 from keras_senet.files import printable, read_bytes
 from keras_senet.preprocessing import Preprocessing
-from keras_senet.weights.metadata import class_names_of, preprocessing_of
+from keras_senet.weights.metadata import class_names_of, stored_preprocessing
 
 from .. import run_file
 from ..reading import naming_damage, open_session, read_folder
@@ -34,7 +34,7 @@ class ExportedDetector:
 
     def __init__(self, kind: str, about: dict[str, Any], calls: dict[str, Any]):
         self.kind, self._calls = kind, calls
-        names, preprocessing = class_names_of(about), preprocessing_of(about)
+        names, preprocessing = class_names_of(about), stored_preprocessing(about)
         if names is None or preprocessing is None:
             raise ValueError("it does not say which classes it has, or how images are prepared")
         self.class_names: tuple[str, ...] = names

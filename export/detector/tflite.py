@@ -33,7 +33,7 @@ BOUNDARIES, PIXELS = 1, 1  # BoundingBoxType, CoordinateType
 TENSOR_VALUE_LABELS = 3  # AssociatedFileType
 
 
-def write(
+def write_tflite(
     detector: Detector,
     canvases: list[tuple[int, int]],
     options: "TFLite",

@@ -14,7 +14,7 @@ from keras_senet.models.blocks import read_spec
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_division, read_recipe
 from keras_senet.weights.download import fetch
-from keras_senet.weights.metadata import class_names_of, preprocessing_of
+from keras_senet.weights.metadata import class_names_of, stored_preprocessing
 from keras_senet.weights.readers import open_file
 from keras_senet.weights.registry import HUB
 
@@ -102,7 +102,7 @@ def _load_workdir(workdir):
 def _restore_attributes(model, file):
     """Gives a network the preprocessing that its file of weights names."""
     with open_file(file) as content:
-        preprocessing = preprocessing_of(content.metadata)
+        preprocessing = stored_preprocessing(content.metadata)
     if preprocessing is None:
         raise ValueError(f"The run of {str(file)!r} does not say how images are prepared for it")
     model.preprocessing = preprocessing
@@ -134,7 +134,7 @@ def _load_file(path):
         raise FileNotFoundError(f"There is no file {str(path)!r}")
     model, report = _load_model(path), _read_pruning(path)
     if not hasattr(model, "preprocessing"):
-        preprocessing = None if report is None else preprocessing_of(report)
+        preprocessing = None if report is None else stored_preprocessing(report)
         if preprocessing is None:
             raise ValueError(f"{str(path)!r} does not say how images are prepared for it")
         model.preprocessing = preprocessing

@@ -20,7 +20,7 @@ from keras_senet.training.network import spec_of
 from keras_senet.weights import open_weights, resolve
 from keras_senet.weights.download import fetch, sha256
 from keras_senet.weights.loading import StoredWeights
-from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
+from keras_senet.weights.metadata import choose_spec, class_names_of, describe, stored_preprocessing
 from keras_senet.weights.names import own_name, to_own
 from keras_senet.weights.readers import Entry, File
 from keras_senet.weights.registry import Checkpoint, list_weights, split_part
@@ -80,7 +80,7 @@ class Start:
         """What `to_json` returned, for a network of `spec`, as the recipe has it."""
         if spec.se and not record["spec"]["se"]["use_bias"]:  # as some published weights are
             spec = replace(spec, se=replace(spec.se, use_bias=False))
-        preprocessing = preprocessing_of(record)
+        preprocessing = stored_preprocessing(record)
         if preprocessing is None:
             raise ValueError("it does not say how images are prepared")
         names = record["class_names"]

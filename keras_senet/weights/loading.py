@@ -27,7 +27,7 @@ from keras_senet.weights.metadata import (
     choose_spec,
     class_names_of,
     layers_of,
-    preprocessing_of,
+    stored_preprocessing,
 )
 from keras_senet.weights.names import Entries
 from keras_senet.weights.readers import Entry, File, UnsupportedFileError, open_file
@@ -232,7 +232,7 @@ def open_weights(
                 if family in ("keras", "own")
                 else spec.published_by(family)
             )
-            stored = preprocessing_of(file.metadata)
+            stored = stored_preprocessing(file.metadata)
             class_names = class_names_of(file.metadata)
         except ValueError as error:
             raise ValueError(f"The weights of {label} cannot be loaded: {error}") from error

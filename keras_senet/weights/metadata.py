@@ -136,7 +136,7 @@ def layers_of(metadata: Any) -> dict[str, str] | None:
     return layers
 
 
-def preprocessing_of(metadata: Any) -> Preprocessing | None:
+def stored_preprocessing(metadata: Any) -> Preprocessing | None:
     """The preprocessing that the weights were trained with, or None where the file does not say.
 
     Raises:

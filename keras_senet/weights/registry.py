@@ -119,9 +119,9 @@ class PackagedWeights(Checkpoint):
     @property
     def preprocessing(self) -> Preprocessing:
         """What turns images into the network's input, as the file says."""
-        from keras_senet.weights.metadata import preprocessing_of  # which needs Keras
+        from keras_senet.weights.metadata import stored_preprocessing  # which needs Keras
 
-        found = preprocessing_of(read_packaged(self.path))
+        found = stored_preprocessing(read_packaged(self.path))
         assert found is not None
         return found
 

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.detect import load_detector, open_boxes
 from keras_senet.cli.evaluate import output_folder
 from keras_senet.cli.options.detection import DetectEvaluateOptions
 from keras_senet.cli.tables import collect, console, make_table, say, show, show_json
@@ -32,7 +32,7 @@ def run(options: DetectEvaluateOptions) -> None:
     own = Path(source.text) if source.kind == "run" else None
     output = output_folder(options.output or own, "train")
     require("pycocotools", "detection")
-    name, split, images, is_trained_on = open_images(options)
+    name, split, images, is_trained_on = open_boxes(options)
     detector = load_detector(source)
     images = images.with_classes(detector.class_names)
     found = collect(detector.detect(images.images), True, len(images), "detecting")
@@ -76,12 +76,12 @@ def _print(content, images):
     for name, value in content["figures"].items():
         table.add_row(name.replace("_", " "), _figure(value))
     show(table)
-    show_classes(content["by_class"], images)
+    _show_classes(content["by_class"], images)
     kinds = ", ".join(f"{name} {count:,}" for name, count in content["mistakes"].items())
     console.print(f"of {content['detections']:,} detections and the objects: {kinds}")
 
 
-def show_classes(by_class: dict[str, float | None], images: Any) -> None:
+def _show_classes(by_class: dict[str, float | None], images: Any) -> None:
     """Prints AP of each class, or of those with the lowest."""
     counts = count_objects(images)
     rows = list(by_class.items())

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from keras_senet.cli.detect import Opened, load_detector, open_images
+from keras_senet.cli.detect import OpenedBoxes, load_detector, open_boxes
 from keras_senet.cli.options.detection import DetectExportOptions
 from keras_senet.cli.results import check_exports, say_how_to_run, write_exports
 from keras_senet.cli.tables import collect, make_table, say, show, show_json
@@ -76,14 +76,14 @@ def _plan(options) -> list[ExportFile]:
     return plan
 
 
-def _open(options, detector) -> Opened | None:
+def _open(options, detector) -> OpenedBoxes | None:
     """The images of --dataset or of the run; None without any, or where the run's are gone."""
     if options.dataset is None and options.source.kind != "run":
         return None
     if options.evaluate_images:
         require("pycocotools", "detection")
     try:
-        opened = open_images(options)
+        opened = open_boxes(options)
         return opened._replace(images=opened.images.with_classes(detector.class_names))
     except (ValueError, OSError, ImportError) as error:
         if options.dataset is not None:

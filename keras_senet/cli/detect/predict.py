@@ -18,7 +18,7 @@ CORNERS = ("x1", "y1", "x2", "y2")
 SCORE = 0.5  # the least that is shown without --score; a detector may have a higher one
 
 
-class Found(NamedTuple):
+class FoundObject(NamedTuple):
     """A detection: its class, probability, and corners in pixels of the image."""
 
     name: str
@@ -26,11 +26,11 @@ class Found(NamedTuple):
     box: tuple[float, ...]
 
 
-class Row(NamedTuple):
+class FoundRow(NamedTuple):
     """An image with its detections, or why there are none."""
 
     image: str
-    found: list[Found]
+    found: list[FoundObject]
     error: str = ""
 
 
@@ -71,7 +71,7 @@ def _find_from(least: float, detector: Any) -> Any:
     return detector if least >= detector.spec.score else detector.with_score(least)
 
 
-def _detect(detector, files, least, output, pictures) -> Iterator[Row]:
+def _detect(detector, files, least, output, pictures) -> Iterator[FoundRow]:
     """A row for each file, whose picture is drawn if there is a folder for it."""
     import tensorflow as tf
 
@@ -84,17 +84,17 @@ def _detect(detector, files, least, output, pictures) -> Iterator[Row]:
             image = decode(read_bytes(file), 3).numpy()
             (found,) = detector.detect([image])
         except (ValueError, OSError, tf.errors.InvalidArgumentError) as error:
-            yield Row(name, [], " ".join(describe_error(error).split()))
+            yield FoundRow(name, [], " ".join(describe_error(error).split()))
             continue
         chosen = found.scores >= least
         columns = zip(found.names, found.scores.tolist(), found.boxes.tolist(), strict=True)
-        rows = [Found(n, s, tuple(b)) for n, s, b in columns if s >= least]
+        rows = [FoundObject(n, s, tuple(b)) for n, s, b in columns if s >= least]
         if output is not None:
-            draw(image, rows, found.classes[chosen].tolist(), output / pictures[file])
-        yield Row(name, rows)
+            _draw(image, rows, found.classes[chosen].tolist(), output / pictures[file])
+        yield FoundRow(name, rows)
 
 
-def draw(image: Any, found: list[Found], classes: list[int], path: Path) -> None:
+def _draw(image: Any, found: list[FoundObject], classes: list[int], path: Path) -> None:
     """Writes the picture of an image with its detections; a class has the same colour in all."""
     from keras_senet.plots.boxes import LabelledBox, boxes_on_image
 

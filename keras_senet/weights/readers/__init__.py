@@ -111,10 +111,10 @@ def open_file(
 
     path = Path(path)
     readers = {
-        ".weights.h5": hdf5.open_file,
-        ".safetensors": safetensors.open_file,
-        ".caffemodel": caffemodel.open_file,
-        **dict.fromkeys(TORCH, pth.open_file),
+        ".weights.h5": hdf5.open_hdf5,
+        ".safetensors": safetensors.open_safetensors,
+        ".caffemodel": caffemodel.open_caffemodel,
+        **dict.fromkeys(TORCH, pth.open_pth),
     }
     kind = next((ending for ending in readers if path.name.endswith(ending)), None)
     if kind is None:

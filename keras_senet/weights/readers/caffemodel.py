@@ -68,7 +68,7 @@ def _parse(message: str, content: bytes) -> Any:
 
 
 @contextlib.contextmanager
-def open_file(path):
+def open_caffemodel(path):
     """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
     with path.open("rb") as file:
         entries = {}

@@ -21,7 +21,7 @@ ADDRESSES = {0: 48, 1: 52, 2: 20, 3: 20}
 
 
 @contextlib.contextmanager
-def open_file(path):
+def open_hdf5(path):
     """Layers' variables by place, such as "layers/conv2d/vars/0", and the package's metadata."""
     _check_beginning(path)
     try:

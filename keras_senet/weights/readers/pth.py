@@ -22,7 +22,7 @@ BROKEN = (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, struc
 
 
 @contextlib.contextmanager
-def open_file(path):
+def open_pth(path):
     """What was saved: tensors and the dictionaries around them."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":

@@ -15,7 +15,7 @@ MAX_MAPPED = 64 << 20  # bytes
 
 
 @contextlib.contextmanager
-def open_file(path):
+def open_safetensors(path):
     """The tensors by name, and this package's own metadata. Whole numbers are refused when read."""
     tensors = _Tensors(path)
     try:
