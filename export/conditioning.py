@@ -20,6 +20,7 @@ from keras_senet.graphs import functional_of, inputs_of, operation_of
 
 from .inputs import to_layout
 from .model import output_names, predict, takes_integers
+from .reading import softmax
 
 DRAWS = 2  # of the changes; the worst counts
 # Relative: a file further off cannot be told from a wrong one, whatever the network.
@@ -58,16 +59,11 @@ FLOAT16 = Precision(1e-2, unit=2.0**-11, factor=4)
 INTEGERS = Precision(math.inf)  # without a bound of its own
 
 
-def _softmax(values):
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
 def _sigmoid(values):
     return np.exp(-np.logaddexp(0, -values))
 
 
-ACTIVATIONS = {keras.activations.softmax: _softmax, keras.activations.sigmoid: _sigmoid}
+ACTIVATIONS = {keras.activations.softmax: softmax, keras.activations.sigmoid: _sigmoid}
 
 
 class Reference:

@@ -65,7 +65,7 @@ def open_exported(kind: str, path: str | Path) -> Exported:
             "`preprocessing`, as `keras-senet export` does"
         )
     if about.get("logits"):
-        return Exported(preprocessing, class_names, shape, lambda images: _softmax(compute(images)))
+        return Exported(preprocessing, class_names, shape, lambda images: softmax(compute(images)))
     return Exported(preprocessing, class_names, shape, compute)
 
 
@@ -153,7 +153,8 @@ def _open_saved_model(path):
 OPENERS = {"onnx": _open_onnx, "tflite": _open_tflite, "savedmodel": _open_saved_model}
 
 
-def _softmax(logits):
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, classes)."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 

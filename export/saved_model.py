@@ -77,9 +77,9 @@ class SavedModel(FormatOptions):
         write_about(about, target)
 
     def write_detector(self, detector, canvases, about, target):
-        from .detector.saved_model import write_saved_model
+        from .detector.saved_model import write_folder
 
-        write_saved_model(detector, canvases, target)
+        write_folder(detector, canvases, target)
         write_about(about, target)
 
 
@@ -118,7 +118,7 @@ def to_saved_model(
                      resized and cropped as `Preprocessing.crop` does
 
     Those of a `Detector` return `boxes`, `scores`, `classes` and `count`, and are described in
-    `keras_senet.export.detector.saved_model.write_saved_model`.
+    `keras_senet.export.detector.saved_model.write_folder`.
 
     Args:
         model: a functional Keras model with one input, for images, or a `Detector`.

@@ -15,6 +15,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from keras_senet.fields import check_argument
 from keras_senet.graphs import flat_layers, functional_of, graphs, replaced_attribute
 from keras_senet.progress import track
 
@@ -92,17 +93,13 @@ def rank_layers(
         quantization: "int8", "int16x8" (activations of 16 bits) or "dynamic" (only weights).
         representative_images: those that the activations' ranges are from; None takes `images`.
         preprocessing: the `Preprocessing` of the exported model, or None.
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
-            `rich` console for it.
+        progress: as `keras_senet.evaluate` has it.
 
     Raises:
         ValueError: for a wrong argument.
     """
-    if quantization not in ACTIVATION_BITS:
-        raise ValueError(
-            f"`quantization` must be one of {tuple(ACTIVATION_BITS)}. "
-            f"Received: quantization={quantization!r}"
-        )
+    kinds = tuple(ACTIVATION_BITS)
+    check_argument("quantization", quantization, quantization in kinds, f"one of {kinds}")
     check_exportable(model, preprocessing)
     model = with_plain_ends(in_float32(model))
     batches = validate_images("images", images, model)

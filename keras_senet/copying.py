@@ -61,15 +61,14 @@ def rebuild(
     gone: Collection[Any] = (),
 ) -> keras.Model:
     """A functional model of the same graph, weights, `preprocessing` and `class_names` with other
-    layers, in nested models too: a layer that several of these call has one copy, which they call.
+    layers, in nested models too: a layer that several of them call has one copy.
 
     Args:
         model: a functional, or a built sequential, model. It is not changed.
         changed: layer -> (the new layer in its place, its weights).
         gone: layers whose output becomes their input.
 
-    Raises:
-        ValueError: for a model of another kind, and a layer that cannot be copied.
+    Raises ValueError for a model of another kind, and a layer that cannot be copied.
     """
     weights, removed = {}, set()  # of the new layers
 
@@ -87,7 +86,7 @@ def rebuild(
     def call(layer, *arguments, **keywords):
         return arguments[0] if layer in removed else layer(*arguments, **keywords)
 
-    def copied(model) -> keras.Model:
+    def copied(model):
         check_functional(model)
         functions = {"clone_function": clone, "call_function": call}
         return keep_attributes(model, keras.models.clone_model(functional_of(model), **functions))

@@ -38,16 +38,13 @@ def push_to_hub(
     token: str | None = None,
 ) -> str:
     """Uploads a network as `model.safetensors` with a generated model card; returns the
-    repository's address.
-
-    Afterwards `SEResNet50(weights="hf://owner/name")` loads it, with its architecture checked and
-    its preprocessing.
+    repository's address. Then `SEResNet50(weights="hf://owner/name")` loads it.
 
     Args:
         model: a network that a constructor of this package made.
         repo_id: "owner/name"; the repository is made where it does not exist.
-        licence: the Hub's identifier of the weights' licence, such as "apache-2.0" or "cc-by-4.0".
-        accuracy: a mapping from a metric's name to its value (0..1), as measured by you; or None.
+        licence: the Hub's identifier of the weights' licence, such as "cc-by-4.0".
+        accuracy: of each metric's name the value (0..1), as measured by you; or None.
         recipe: the `training.Recipe` that the weights were trained with; or None.
         dataset: the Hub's identifier of the training data; or None.
         private: whether a new repository is private.
@@ -67,9 +64,8 @@ def push_to_hub(
         reach(constants.ENDPOINT, PATIENCE)
         _upload(hub.HfApi(token=token), model, card, repo_id, private)
     except Exception as error:  # of the library, and of what it uses for HTTP: no common class
-        raise HubError(
-            f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}"
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise HubError(f"{repo_id!r} cannot be uploaded: {reason}") from error
     return f"{constants.ENDPOINT}/{repo_id}"
 
 

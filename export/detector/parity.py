@@ -91,12 +91,7 @@ def measure_detector(
             "`images` must be images in which the detector finds something, to compare what is "
             f"found. It finds nothing in these {len(images)}"
         )
-    by_signature: dict[str, list] = {}
-    for call in calls:
-        by_signature.setdefault(call.signature, []).append(call.inputs)
-    measured = call_file(target, options.kind, by_signature)
-    outputs = measured.pop("outputs")
-    found = [_read_call(outputs, by_signature, call, detector.class_names) for call in calls]
+    found, measured = _call_file(target, options.kind, calls, detector.class_names)
     comparison = _Comparison(exported, options.quantization, f"{options.kind} file of a detector")
     errors = [comparison.compare(*each) for each in zip(calls, found, expected, strict=True)]
     total = sum(max(len(a.scores), len(b.scores)) for a, b in zip(found, expected, strict=True))
@@ -106,6 +101,16 @@ def measure_detector(
             "in the images, so that nothing can be compared; give others by `images`"
         )
     return {"bytes": size_of(target), **_summarize(errors, total), **measured}
+
+
+def _call_file(target, kind, calls, class_names):
+    """(what the file finds in each call, the other measured fields)."""
+    by_signature: dict[str, list] = {}
+    for call in calls:
+        by_signature.setdefault(call.signature, []).append(call.inputs)
+    measured = call_file(target, kind, by_signature)
+    outputs = measured.pop("outputs")
+    return [_read_call(outputs, by_signature, call, class_names) for call in calls], measured
 
 
 def _make_calls(detector, canvases, images) -> Iterator[Call]:

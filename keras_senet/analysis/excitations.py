@@ -87,8 +87,7 @@ def excitations(
     skip_corrupt: bool = False,
     progress: Any = False,
 ) -> Excitations:
-    """The `Excitations` of a network over all images of a dataset, each shown once, as for
-    evaluation.
+    """The `Excitations` of a network over a dataset's images, each shown once, as for evaluation.
 
     The gates of blocks without a squeeze, which differ from place to place, are averaged over an
     image's places first. Memory, beside a batch, is 16 bytes per class and channel.
@@ -97,8 +96,7 @@ def excitations(
         model: a functional Keras model with SE blocks and the attribute `preprocessing`; what
             follows its last block does not matter.
         dataset: a dataset of `keras_senet.data`.
-        classes: names of the dataset's classes that are kept one by one; None is all. The figures
-            over all images are of all classes' images in any case.
+        classes: names of the dataset's classes that are kept one by one; None is all.
         batch_size, skip_corrupt, progress: as `evaluate` has them.
 
     Raises:

@@ -56,17 +56,14 @@ def prune(
         keep: the fraction of the channels that is kept, above 0 and at most 1: for all stages, or
             {stage number: fraction}, other stages being left whole.
         images: what the ranking is computed on: a dataset of `keras_senet.data`, shown as for
-            evaluation, or images (N, H, W, C) as the network takes them. A few hundred are enough
-            for means.
+            evaluation, or images (N, H, W, C) as the network takes them; a few hundred are enough.
         ranking: "gates"; "random", a baseline; or what `rank_channels` returns. Only the first
             needs images.
         seed: of the random ranking.
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
-            `rich` console for it.
+        progress: as `evaluate` has it.
 
     Returns:
-        A model with `preprocessing` and the names of the given one, and without `spec`: no spec
-        describes it.
+        A model with the given one's `preprocessing` and names, which no `spec` describes.
 
     Raises:
         ValueError: for a model that is not functional, has no SE blocks, or none that rank channels

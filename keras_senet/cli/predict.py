@@ -81,17 +81,13 @@ def _load(options, several):
 
         with status(f"loading {source.text}"), quiet():
             exported = open_exported(source.kind, source.text)
-        return _of_exported(source, exported)
+        names = _names(source, exported.class_names, exported.shape)
+        return Classifier(exported.preprocessing, names, exported.compute)
     with quiet():
         from keras_senet.cli.network import load_network  # imports Keras
 
     model = load_network(source, options.weights).model
     return _of_model(source, model, several)
-
-
-def _of_exported(source, exported):
-    names = _names(source, exported.class_names, exported.shape)
-    return Classifier(exported.preprocessing, names, exported.compute)
 
 
 def _of_model(source, model, several):

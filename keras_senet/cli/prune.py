@@ -64,11 +64,7 @@ def run(options: PruneOptions) -> None:
     """Makes, counts and evaluates each variant; writes them, tables and a picture into a folder."""
     loaded = _load(options)
     name, weights, model = loaded[:3]
-    blocks = se_blocks(model)
-    for stages in options.remove_se:
-        _check_stages(blocks, stages)
-    if options.keep:
-        prunable(model)
+    _check(options, model)
     upright = model.preprocessing.upright
     dataset_name, split, dataset = None, options.split, None
     if not options.count_only:
@@ -105,11 +101,16 @@ def run(options: PruneOptions) -> None:
         _write(output, title, rows, about)
 
 
-def _check_stages(blocks, stages):
+def _check(options, model):
+    """Raises ValueError for a network without what is to be removed."""
+    blocks = se_blocks(model)
     try:
-        choose(blocks, stages or None)
+        for stages in options.remove_se:
+            choose(blocks, stages or None)
     except ValueError as error:
         raise ValueError(f"--remove-se: {error}") from error
+    if options.keep:
+        prunable(model)
 
 
 def _load(options):

@@ -2,6 +2,7 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +32,9 @@ def _train(options, choice):
         say(choice)
     last = train_to_end(trainer, options)
     _report(trainer, last, options.workdir)
-    if not options.quiet:
-        _say_next(trainer, last, options)
+    predict = ("predict", "IMAGE.jpg", "--workdir", options.workdir)
+    report = ("report", options.workdir, *options.where)
+    say_next(trainer, last, options, predict, report, ("export", options.workdir))
 
 
 def train_to_end(trainer: Any, options: RunOptions) -> Any:
@@ -41,15 +43,10 @@ def train_to_end(trainer: Any, options: RunOptions) -> Any:
         return trainer.train()
     except (Terminated, KeyboardInterrupt) as error:
         if isinstance(error, Terminated):
-            print(f"keras-senet {_command(options)}: {error}", file=sys.stderr)
+            print(f"keras-senet {' '.join(options.COMMAND)}: {error}", file=sys.stderr)
         if not options.quiet:
             print(f"to continue: {shell_command(*_words(options))}", file=sys.stderr)
         raise
-
-
-def _command(options):
-    """The words that name the command."""
-    return "detect train" if options.arguments[:1] == ("detect",) else "train"
 
 
 def _words(options):
@@ -136,18 +133,15 @@ def _errors(trainer, last):
     return text
 
 
-def _say_next(trainer, last, options):
-    where = ("--data-dir", options.data_dir) if options.data_dir else ()
-    workdir, epochs = options.workdir, trainer.recipe.epochs
+def say_next(trainer: Any, last: Any, options: RunOptions, *commands: Sequence[str]) -> None:
+    """Prints the commands that go on from here: to train on, or those that follow training."""
+    if options.quiet:
+        return
+    train, epochs = (*options.COMMAND, "--workdir", options.workdir), trainer.recipe.epochs
     if last is None or last["step"] < trainer.steps:
-        say(f"to continue: {shell_command('train', '--workdir', workdir, *where)}")
+        say(f"to continue: {shell_command(*train, *options.where)}")
         return
     if trainer.began_at == trainer.steps:
-        more = shell_command("train", "--workdir", workdir, "--epochs", 2 * epochs, *where)
+        more = shell_command(*train, "--epochs", 2 * epochs, *options.where)
         say(f"this run had all of its {epochs} epochs before; to extend it: {more}")
-    commands = (
-        shell_command("predict", "IMAGE.jpg", "--workdir", workdir),
-        shell_command("report", workdir, *where),
-        shell_command("export", workdir),
-    )
-    say(f"next: {'; '.join(commands)}")
+    say(f"next: {'; '.join(shell_command(*each) for each in commands)}")

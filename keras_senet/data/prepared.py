@@ -32,7 +32,6 @@ class RecordDataset(Encoded):
         return self.records.read_integers(self.label_key)
 
     def listing(self) -> dict[str, int]:
-        """The names and sizes of the files: {name: bytes}."""
         return self.records.listing()
 
     def name_of(self, index: int) -> str:
@@ -41,7 +40,6 @@ class RecordDataset(Encoded):
         return f"{path}, record {number}"
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
         images, labels = np.empty(len(indices), object), np.empty(len(indices), "int64")
         for place, record in enumerate(self.records.read(indices)):
             images[place], labels[place] = read_image_and_label(

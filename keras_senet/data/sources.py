@@ -16,8 +16,23 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+class _Images(abc.ABC):
+    """Labelled images; those of a subclass have a length."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    def names(self) -> list[str]:
+        """What tells the images apart, wherever the dataset is."""
+        return [str(index) for index in range(len(self))]
+
+    def select(self, indices: np.ndarray) -> Encoded:
+        """The images of these indices (n,), as a dataset."""
+        return Subset(self, indices)
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(_Images):
     """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
     class names.
 
@@ -62,14 +77,6 @@ class Dataset:
         """The name of an image in messages."""
         return f"image {index}"
 
-    def names(self) -> list[str]:
-        """What tells the images apart, wherever the dataset is."""
-        return [str(index) for index in range(len(self))]
-
-    def select(self, indices: np.ndarray) -> Subset:
-        """The images of these indices (n,), as a dataset."""
-        return Subset(self, indices)
-
     def listing(self) -> dict[str, int]:
         """What identifies the images: files' names and sizes, else a checksum of the labels."""
         return dict(self.files) or {"labels": _checksum(self.labels)}
@@ -105,7 +112,7 @@ def _checksum(numbers):
     return zlib.crc32(np.asarray(numbers, "<i8").tobytes())
 
 
-class Encoded(abc.ABC):
+class Encoded(_Images):
     """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where
     they differ.
 
@@ -129,23 +136,12 @@ class Encoded(abc.ABC):
         return tf.TensorSpec((), tf.string)
 
     @abc.abstractmethod
-    def __len__(self) -> int: ...
-
-    @abc.abstractmethod
     def name_of(self, index: int) -> str:
         """The name of an image in messages."""
 
     @abc.abstractmethod
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
-
-    def names(self) -> list[str]:
-        """What tells the images apart, wherever the dataset is."""
-        return [str(index) for index in range(len(self))]
-
-    def select(self, indices: np.ndarray) -> Encoded:
-        """The images of these indices (n,), as a dataset."""
-        return Subset(self, indices)
 
     def listing(self) -> dict[str, int]:
         """The names and sizes of the files: {name: bytes}."""
@@ -190,7 +186,6 @@ class Subset(Encoded):
 
     @property
     def raw(self) -> tf.TensorSpec:
-        """That of the dataset."""
         return self.dataset.raw
 
     @property
@@ -199,7 +194,6 @@ class Subset(Encoded):
         return self.dataset.labels[self.indices]
 
     def name_of(self, index: int) -> str:
-        """What the dataset calls the image."""
         return self.dataset.name_of(int(self.indices[index]))
 
     def listing(self) -> dict[str, int]:
@@ -207,5 +201,4 @@ class Subset(Encoded):
         return dict(self.dataset.listing(), selected=_checksum(self.indices))
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As the dataset's own, of indices within the subset."""
         return self.dataset.fetch(self.indices[indices])

@@ -93,8 +93,8 @@ class TrainingData:
     ) -> tf.data.Dataset:
         """A `tf.data.Dataset` of (images, targets) for the steps first_step .. last_step - 1.
 
-        Each element is one micro-batch, step by step: images uint8 (batch_size / replicas, size,
-        size, C), targets float32 (batch_size / replicas, classes).
+        An element is one micro-batch: images uint8 (batch_size / replicas, size, size, C), targets
+        float32 (batch_size / replicas, classes).
 
         Args:
             replicas: how many micro-batches a batch has.
@@ -108,13 +108,10 @@ class TrainingData:
         parts = range(replicas) if parts is None else parts
         starts = tf.constant(list(parts), tf.int64) * size
 
-        def positions(count):
-            start = count // len(parts) * self.batch_size + starts[count % len(parts)]
-            return start + tf.range(size, dtype=tf.int64)
-
         @tf.autograph.experimental.do_not_convert
         def fetch(count):
-            at = positions(count)
+            start = count // len(parts) * self.batch_size + starts[count % len(parts)]
+            at = start + tf.range(size, dtype=tf.int64)
             return at, *self._fetch_in_graph(at, self._find_indices(at, skip))
 
         counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))

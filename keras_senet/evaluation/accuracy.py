@@ -71,8 +71,7 @@ def evaluate(
     """The `Evaluation` of a network, or of the average of several, on a dataset.
 
     An image is decoded once; each network sees the crops that its own `preprocessing` and the
-    protocol say. Probabilities are averaged. Memory is that of a batch, and of the counts of
-    classes by classes.
+    protocol say. Probabilities are averaged.
 
     Args:
         model: a classifier with the attribute `preprocessing`, or a list of them.
@@ -83,8 +82,7 @@ def evaluate(
         step: `prediction_step(model)` of a single network that is evaluated several times.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
         observe: called for each batch with its probabilities (N, classes) and labels (N,).
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
-            `rich` console for it.
+        progress: whether to show a progress bar on a terminal; or the `rich` console for it.
 
     Raises:
         ValueError: if networks, protocol and dataset do not fit together, or there are no images.
@@ -93,8 +91,7 @@ def evaluate(
     ensemble = _make_ensemble(model, dataset, protocol, step)
     check_integer("batch_size", batch_size, 1)
     views = tuple(dict.fromkeys(view for network in ensemble for view in network.views))
-    images = max(1, batch_size // max(view.count for view in views))
-    batches = _make_batches(dataset, images, views, skip_corrupt)
+    batches = _make_batches(dataset, batch_size, views, skip_corrupt)
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
         found = _predict(ensemble, dict(zip(views, shown, strict=True))), np.asarray(labels)
@@ -109,19 +106,18 @@ def _predict(ensemble, shown):
     return ops.convert_to_numpy(functools.reduce(operator.add, outputs) / len(ensemble))
 
 
-def _make_batches(dataset, size, views, skip_corrupt):
+def _make_batches(dataset, batch_size, views, skip_corrupt):
     """The views of all images, and their labels. Images in memory that are taken whole need no
     pipeline of TensorFlow, which may not be there, and takes longer to begin than a few of them.
     """
+    size = max(1, batch_size // max(view.count for view in views))
     if dataset.is_in_memory and all(isinstance(view, Whole) for view in views):
         return ArrayBatches(dataset, size, skip_corrupt)
-    return data.evaluation_batches(
-        dataset, size, lambda image: _show(views, image), skip_corrupt=skip_corrupt
-    )
 
+    def show(image):
+        return tuple(view(image) for view in views)
 
-def _show(views, image):
-    return tuple(view(image) for view in views)
+    return data.evaluation_batches(dataset, size, show, skip_corrupt=skip_corrupt)
 
 
 def _make_ensemble(model, dataset, protocol, step):

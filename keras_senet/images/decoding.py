@@ -36,7 +36,8 @@ def decode(raw, channels: int, orientation=None) -> tf.Tensor:
     if orientation is None:
         orientation = read_orientation(raw)
     if channels in (1, 3):
-        image = _with_channels(_decode_rgb(raw), channels)
+        stored = ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
+        image = _with_channels(stored, channels)
     else:
         image = tf.io.decode_image(raw, channels, expand_animations=False)
     return tf.ensure_shape(orient(image, orientation), (None, None, channels))
@@ -121,11 +122,6 @@ def _with_channels(image, channels):
         return image
     weighted = tf.reduce_sum(tf.cast(image, tf.int32) * LUMINANCE, axis=-1, keepdims=True)
     return tf.cast((weighted + 32768) // 65536, tf.uint8)
-
-
-def _decode_rgb(raw):
-    """An encoded image -> uint8 (H, W, 3) as it is stored."""
-    return ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
 
 
 def _choose(condition, raw, then, otherwise, dtype):

@@ -119,7 +119,6 @@ class ResidualNetwork(Spec):
         return self.base * self.unit.expansion
 
     def levels(self, x) -> Iterator:
-        """The feature map at the end of each stage."""
         x = self.stem(x)
         for stage, block, scale, sampling in stages(
             self.depths, self.first_stage, self.stem_stride, self.output_stride

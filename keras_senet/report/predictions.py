@@ -87,8 +87,7 @@ def predict_dataset(
     batch_size: int = 128,
     progress: Any = False,
 ) -> Predictions:
-    """The `Predictions` of a network on all images of a dataset, each decoded once; corrupt ones
-    are left out. Memory is that of a batch, and twelve bytes per image.
+    """The `Predictions` of a network on all images of a dataset but corrupt ones.
 
     Raises:
         ValueError: if network and dataset do not fit together, or no image can be decoded.

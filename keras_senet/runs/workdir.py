@@ -85,8 +85,7 @@ class WorkDir:
         self.metrics = Metrics(self.path / METRICS)
         self.skipped = SkippedImages(self.path / "skipped.csv")
         self.checkpoints = self.path / STATES["trainer"]
-        self._recipe_file = self.path / RECIPE
-        self._spare = self.path / STATES[engine] / RECIPE
+        self._recipe_file, self._spare = self.path / RECIPE, self.path / STATES[engine] / RECIPE
         self._listing_file = self._spare.with_name(listing.NAME)
         self._listings = {split: dataset.listing() for split, dataset in (images or {}).items()}
         content = {
@@ -95,9 +94,9 @@ class WorkDir:
             "environment": dict(environment),
             "class_names": list(class_names),
             "images": listing.fingerprint(images or {}, self._listings),
-        } | ({"start": dict(start)} if start else {})
-        if task != CLASSIFICATION:
-            content["task"] = task
+            **({"start": dict(start)} if start else {}),
+            **({"task": task} if task != CLASSIFICATION else {}),
+        }
         if restart and not self._recipe_file.exists():
             raise ValueError(
                 f"`restart` is for a run with fewer epochs, and {str(self.path)!r} holds none. "

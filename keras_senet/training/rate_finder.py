@@ -93,12 +93,11 @@ def find_rate(
     """
     if steps < 24:
         raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
-    backend = load_backend()
-    devices = backend.Devices("none")
+    devices = load_backend().Devices("none")
     task = _make_task(recipe, workdir, data_dir, devices)
     batches, rate = task.make_batches(), task.recipe.learning_rate
     schedule = Rising(BELOW * rate, ABOVE * rate, steps)
-    step = _make_step(task, backend, devices, schedule, batches)
+    step = _make_step(task, devices, schedule, batches)
     window = max(round(WINDOW * steps), 3)
     given = give_batches(devices, batches, 0, steps)
     with Progress(steps, 0, task.recipe.batch_size, verbose) as bar:
@@ -119,7 +118,7 @@ def _make_task(recipe, workdir, data_dir, devices):
     return task
 
 
-def _make_step(task, backend, devices, schedule, batches):
+def _make_step(task, devices, schedule, batches):
     """A step that trains the network from its beginning at the rates of a schedule."""
     recipe = task.recipe
     keras.utils.set_random_seed(recipe.seed)
@@ -128,7 +127,7 @@ def _make_step(task, backend, devices, schedule, batches):
     untrained = untrained_layers(recipe, model, is_head=False)
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
     source = batches if isinstance(batches, DeviceImages) else None
-    return backend.TrainStep(task, model, [phase], None, devices, source)
+    return load_backend().TrainStep(task, model, [phase], None, devices, source)
 
 
 def _measure(step, batches, window, bar):

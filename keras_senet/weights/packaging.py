@@ -38,8 +38,7 @@ def package_weights(
 
     Args:
         model: the network, with `spec`, `preprocessing` and `class_names`.
-        name: the constructor's.
-        tag: what `weights=` takes.
+        name, tag: the constructor's, and what `weights=` takes.
         top1, top5: its accuracy on the dataset's test images, in percent.
         trained: how the weights came about, in a line.
         folder: where the file is put.
@@ -58,8 +57,8 @@ def package_weights(
         _describe(model) | {"model": name, "tag": tag, "trained": trained} | figures
     )
     small = {k: a.astype("float16") if a.ndim > 1 else a for k, a in arrays.items()}
-    library = require("safetensors.numpy", "weights")
-    content = library.save(small, {METADATA: json.dumps(about)})
+    save = require("safetensors.numpy", "weights").save
+    content = save(small, {METADATA: json.dumps(about)})
     path = folder / f"{name}-{tag}.safetensors"
     _check_limit(path, len(content))
     with replacing(path) as partial:

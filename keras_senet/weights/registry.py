@@ -108,7 +108,6 @@ class PackagedWeights(Checkpoint):
 
     @property
     def se(self) -> bool:
-        """Whether the file's network has SE blocks."""
         return read_packaged(self.path)["spec"]["se"] is not None
 
     @property
@@ -118,7 +117,6 @@ class PackagedWeights(Checkpoint):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What turns images into the network's input, as the file says."""
         from keras_senet.weights.metadata import stored_preprocessing  # which needs Keras
 
         found = stored_preprocessing(read_packaged(self.path))
@@ -127,7 +125,6 @@ class PackagedWeights(Checkpoint):
 
     @property
     def url(self) -> str:
-        """Where the file is."""
         return str(self.path)
 
     @property

@@ -48,6 +48,7 @@ class DetectorOptions(Options):
 class DetectTrainOptions(RunOptions):
     """A run, with the recipe of a detector."""
 
+    COMMAND: ClassVar[tuple[str, ...]] = ("detect", "train")
     recipe: Recipe
 
 

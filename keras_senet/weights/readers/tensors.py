@@ -115,10 +115,6 @@ def _dictionary(*arguments):
     return target
 
 
-def _default_dictionary(*_):
-    return {}
-
-
 def _unreadable(reason):
     return lambda *_: Unreadable(reason)
 
@@ -126,7 +122,7 @@ def _unreadable(reason):
 # The functions that a pickle may call, each in place of its namesake: all others give an `Unknown`.
 FUNCTIONS = {
     "collections OrderedDict": _dictionary,
-    "collections defaultdict": _default_dictionary,
+    "collections defaultdict": lambda *_: {},
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_tensor_v3": _tensor_of_type,
