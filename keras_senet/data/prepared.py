@@ -48,7 +48,7 @@ class RecordDataset(Encoded):
         return images, labels
 
 
-def load_prepared(
+def load_labelled(
     name: str, split: str, data_dir=None, upright: bool = True
 ) -> Dataset | RecordDataset:
     """The "train", "val" or "test" split of a dataset of tensorflow_datasets.

@@ -83,7 +83,7 @@ def load_run(path: str | Path) -> models.Network:
 def _load_workdir(workdir):
     recipe = read_recipe(workdir)
     if (workdir / NETWORK).is_file():
-        model = _load_model(workdir / NETWORK)
+        model = load_model_file(workdir / NETWORK)
         if not hasattr(model, "preprocessing"):  # written by an earlier version
             _require(workdir / WEIGHTS, "holds a run that has not ended")
             _restore_attributes(model, workdir / WEIGHTS)
@@ -132,7 +132,7 @@ def _name_classes(model, dataset):
 def _load_file(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}")
-    model, report = _load_model(path), _read_pruning(path)
+    model, report = load_model_file(path), _read_pruning(path)
     if not hasattr(model, "preprocessing"):
         preprocessing = None if report is None else stored_preprocessing(report)
         if preprocessing is None:
@@ -158,7 +158,8 @@ def _read_pruning(path):
         raise ValueError(f"{str(file)!r} is damaged ({error!r})") from error
 
 
-def _load_model(path) -> Any:
+def load_model_file(path: Path) -> Any:
+    """The functional model of a `.keras` file. Raises ValueError if it holds none."""
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises errors of every kind: of zip, JSON, HDF5, its graphs

@@ -15,6 +15,7 @@ from keras_senet import models
 from keras_senet.initializers import shapes_only
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs.load import load_model_file
 from keras_senet.runs.record import read_recipe
 from keras_senet.training.network import spec_of
 from keras_senet.weights import open_weights, resolve
@@ -189,11 +190,7 @@ def _read_network(path, constructor, spec):
     Raises:
         ValueError: if it is damaged, or of another network than `spec` in a published form.
     """
-    try:
-        model: Any = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ValueError(f"{str(path)!r} is damaged ({reason})") from error
+    model = load_model_file(path)
     forms = tuple(spec.forms.values())
     candidates = (spec, *(forms if spec in forms else ()))
     found = [(each, _difference(model, constructor.variant(each))) for each in candidates]
