@@ -48,7 +48,6 @@ def check_identifier(content: Any, identifier: bytes) -> None:
 
 
 def _read_model(content):
-    """The root, a `Model` of the generated schema."""
     check_identifier(content, IDENTIFIER)
     return _schema().Model.GetRootAs(content)
 

@@ -93,7 +93,6 @@ class Base(NamedTuple):
         return found
 
     def _first_inputs(self, graph):
-        """The tensors that the network's layers take from others."""
         tensors = [
             tensor
             for node in graph.nodes

@@ -103,7 +103,6 @@ def _batches(model, images, progress) -> Iterator[Any]:
 
 
 def _prepare_batches(model, dataset, progress):
-    """The images of a dataset, each shown as for evaluation."""
     from keras_senet.evaluation import networks
     from keras_senet.progress import track
 

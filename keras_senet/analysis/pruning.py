@@ -111,7 +111,6 @@ def rank_channels(
 
 
 def _read_fractions(keep, found):
-    """The fraction of each group that is kept."""
     if not isinstance(keep, Mapping):
         return [_check_fraction(keep)] * len(found)
     stages = [graphs.stage_number(group.last.producer.name) for group in found]
@@ -133,7 +132,6 @@ def _check_fraction(fraction):
 
 
 def _scores(model, found, images, ranking, seed, progress):
-    """The score of each unit of each group."""
     is_known = isinstance(ranking, Mapping) or str(ranking) in ("gates", "random")
     check_argument("ranking", ranking, is_known, "'gates', 'random' or a dict of scores")
     if ranking == "random":

@@ -113,7 +113,6 @@ def choose(
 
 
 def _select(argument, wanted, names):
-    """The blocks, by their names or stages, that are wanted."""
     known = sorted({name for name in names.values() if name is not None})
     known_all = isinstance(wanted, (list, tuple, set, range)) and all(
         isinstance(each, (str, numbers.Integral)) and each in known for each in wanted
@@ -203,7 +202,6 @@ def _times(weight, gate):
 
 
 def _scale(block, gate):
-    """A layer that multiplies each channel by its gate, and its weights."""
     layer = layers.DepthwiseConv2D(
         1,
         use_bias=False,
@@ -215,7 +213,6 @@ def _scale(block, gate):
 
 
 def _spec(spec, kept, removed):
-    """The spec of the network without the removed blocks; None if there is none."""
     stages = {graphs.stage_number(block.name) for block in kept}
     if (
         spec is None

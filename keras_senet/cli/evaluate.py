@@ -59,7 +59,6 @@ def run(options: EvaluateOptions) -> None:
 
 
 def _upright(models):
-    """Whether the networks were trained with upright images."""
     found = {model.preprocessing.upright for model in models}
     if len(found) > 1:
         raise ValueError(
@@ -113,7 +112,6 @@ def output_folder(path: str | Path | None, extra: str) -> Path | None:
 
 
 def _protocol(options):
-    """The name of the protocol, and the fields of it that other flags change."""
     changes = {
         "sizes": tuple(options.size),
         "short_sides": tuple(options.short_side),

@@ -30,7 +30,6 @@ def run(options: ListOptions) -> None:
 
 
 def _describe_networks() -> list[dict[str, Any]]:
-    """All that is known of each network, with its plain counterpart as "plain"."""
     rows = zoo.rows()
     return [
         network._asdict() | row | {"plain": plain}
@@ -87,7 +86,6 @@ def _list_weights(as_json: bool) -> None:
 
 
 def _list_recipes(recipes: Mapping[str, Any], command: str, as_json: bool) -> None:
-    """Named recipes: what they train, where the protocol is stated, what it gave."""
     if as_json:
         show_json({name: dataclasses.asdict(recipe) for name, recipe in recipes.items()})
         return

@@ -50,7 +50,6 @@ def train_to_end(trainer: Any, options: RunOptions) -> Any:
 
 
 def _words(options):
-    """The words of the same command."""
     return options.arguments or ("train", "--workdir", options.workdir)
 
 

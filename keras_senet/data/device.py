@@ -194,7 +194,6 @@ class BalancedOrder:
         )
 
     def _find_member(self, label, number):
-        """The image of a class in a round."""
         members = self.members[label]
         time, place = divmod(number, len(members))
         if self._last.get(label, (-1,))[0] != time:

@@ -26,7 +26,6 @@ def draw_mixing(mixup: float, cutmix: float, size: int, seed) -> tuple[tf.Tensor
 
 
 def _draw_beta(alpha, seed):
-    """A draw from Beta(alpha, alpha)."""
     gammas = tf.random.stateless_gamma((2,), seed, max(alpha, 1e-3), dtype=tf.float64)
     return tf.cast((gammas[0] + 1e-300) / (tf.reduce_sum(gammas) + 2e-300), tf.float32)
 

@@ -100,7 +100,6 @@ def _load_workdir(workdir):
 
 
 def _restore_attributes(model, file):
-    """Gives a network the preprocessing that its file of weights names."""
     with open_file(file) as content:
         preprocessing = stored_preprocessing(content.metadata)
     if preprocessing is None:

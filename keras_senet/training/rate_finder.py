@@ -119,7 +119,6 @@ def _make_task(recipe, workdir, data_dir, devices):
 
 
 def _make_step(task, devices, schedule, batches):
-    """A step that trains the network from its beginning at the rates of a schedule."""
     recipe = task.recipe
     keras.utils.set_random_seed(recipe.seed)
     model = task.make_network()

@@ -30,7 +30,6 @@ def class_samples(found: Inspection) -> Rows:
 
 
 def _words(names):
-    """The names of classes, ImageNet's by words only."""
     pairs = zip(names, readable(names), strict=True)
     return [_shorten(shown.removeprefix(f"{name} "), 22) for name, shown in pairs]
 

@@ -96,7 +96,6 @@ def _open(options, detector) -> OpenedBoxes | None:
 
 
 def _write(each: ExportFile, detector, images, folder, options):
-    """The `ExportReport` of a file, compared on a few images with objects."""
     compared = None
     if images is not None:
         filled = [i for i, truth in enumerate(images.truths) if len(truth.boxes)]
