@@ -192,9 +192,7 @@ def _explain(given: str | None, commands: Mapping[str, str]) -> str:
 
 
 def choose_onednn(arguments: Sequence[str]) -> None:
-    """Says in the environment, which workers inherit, whether TensorFlow is to use oneDNN, unless
-    the user has.
-    """
+    """Says in the environment, for workers too, whether to use oneDNN, unless the user has."""
     value = onednn_for(arguments)
     if value is not None and "tensorflow" not in sys.modules:
         os.environ.setdefault(ONEDNN, value)
@@ -216,9 +214,7 @@ def onednn_for(arguments: Sequence[str]) -> str | None:
 
 
 def _workdir(arguments):
-    """The work directory of a command that trains, else None; the command itself says what is wrong
-    with it.
-    """
+    """The work directory of a command that trains, or None; the command says what is wrong."""
     command, rest = split_command(arguments)
     if command not in DEFAULT_WORKDIRS:
         return None
@@ -231,9 +227,7 @@ def _workdir(arguments):
 
 
 def _environment_of(workdir):
-    """What the run in a work directory, or the first one of an ablation, recorded; None without
-    one.
-    """
+    """What the run in a work directory, or an ablation's first one, recorded; None without one."""
     if not workdir:
         return None
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
@@ -244,9 +238,7 @@ def _environment_of(workdir):
 
 
 def instruction_set() -> str:
-    """The kind of this CPU and those of its extensions that results can depend on: "x86_64 avx fma
-    avx2".
-    """
+    """The kind of this CPU and its extensions that results can depend on: "x86_64 avx fma avx2"."""
     with contextlib.suppress(OSError, subprocess.SubprocessError):
         has = _cpu_flags()
         return " ".join((platform.machine(), *(name for name in INSTRUCTIONS if name in has)))

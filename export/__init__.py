@@ -2,8 +2,9 @@
 it is kept.
 """
 
-import importlib
 from typing import TYPE_CHECKING
+
+from keras_senet.extras import load_names
 
 if __name__ != "keras_senet.export":
     raise ImportError(
@@ -11,13 +12,19 @@ if __name__ != "keras_senet.export":
     )
 
 if TYPE_CHECKING:  # what editors and type checkers see of `HOMES`
-    from .folding import fold
-    from .formats import Common, export_model
-    from .onnx import ONNX, to_onnx
-    from .parity import ExportReport, ParityError
-    from .saved_model import SavedModel, to_saved_model
-    from .sensitive_layers import RankedLayer, rank_layers
-    from .tflite import TFLite, to_tflite
+    from .folding import fold as fold
+    from .formats import Common as Common
+    from .formats import export_model as export_model
+    from .onnx import ONNX as ONNX
+    from .onnx import to_onnx as to_onnx
+    from .parity import ExportReport as ExportReport
+    from .parity import ParityError as ParityError
+    from .saved_model import SavedModel as SavedModel
+    from .saved_model import to_saved_model as to_saved_model
+    from .sensitive_layers import RankedLayer as RankedLayer
+    from .sensitive_layers import rank_layers as rank_layers
+    from .tflite import TFLite as TFLite
+    from .tflite import to_tflite as to_tflite
 
 # Where the names are: exported files are read without what writing them needs.
 HOMES = {
@@ -35,25 +42,5 @@ HOMES = {
     "to_saved_model": "saved_model",
     "to_tflite": "tflite",
 }
-__all__ = [
-    "ONNX",
-    "Common",
-    "ExportReport",
-    "ParityError",
-    "RankedLayer",
-    "SavedModel",
-    "TFLite",
-    "export_model",
-    "fold",
-    "rank_layers",
-    "to_onnx",
-    "to_saved_model",
-    "to_tflite",
-]
-
-
-def __getattr__(name):
-    if name not in HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{HOMES[name]}"), name)
-    return value
+__all__ = [*HOMES]
+__getattr__ = load_names(__name__, HOMES)

@@ -5,7 +5,8 @@ from typing import Any
 import keras
 import numpy as np
 
-from .inputs import fits
+from keras_senet.layers.data_format import fits
+
 from .model import predict, prediction_function
 
 
@@ -53,9 +54,7 @@ class LabelledImages:
             )
 
     def accuracies(self, model: keras.Model, preprocessing, predicted, at) -> dict[str, Any]:
-        """The accuracies of `ExportReport`, of what a file predicts for the images at some
-        indices.
-        """
+        """The accuracies of `ExportReport`, of the classes predicted for the images at `at`."""
         if self._predicted is None:
             self._predicted = self._predict(model, preprocessing)
         labels = self.labels[at]

@@ -15,10 +15,12 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.graphs import functional_of, inputs_of, operation_of, with_config
+from keras_senet.copying import with_config
+from keras_senet.graphs import functional_of, inputs_of, operation_of
 
 from .inputs import to_layout
 from .model import output_names, predict, takes_integers
+from .reading import softmax
 
 DRAWS = 2  # of the changes; the worst counts
 # Relative: a file further off cannot be told from a wrong one, whatever the network.
@@ -57,16 +59,11 @@ FLOAT16 = Precision(1e-2, unit=2.0**-11, factor=4)
 INTEGERS = Precision(math.inf)  # without a bound of its own
 
 
-def _softmax(values):
-    powers = np.exp(values - values.max(axis=-1, keepdims=True))
-    return powers / powers.sum(axis=-1, keepdims=True)
-
-
 def _sigmoid(values):
     return np.exp(-np.logaddexp(0, -values))
 
 
-ACTIVATIONS = {keras.activations.softmax: _softmax, keras.activations.sigmoid: _sigmoid}
+ACTIVATIONS = {keras.activations.softmax: softmax, keras.activations.sigmoid: _sigmoid}
 
 
 class Reference:
@@ -120,9 +117,7 @@ class Reference:
         return found
 
     def _compute(self, batches, change=lambda values: values):
-        """Arrays of each batch by name, of the model with its weights and images changed by a
-        function.
-        """
+        """Arrays of each batch by name, of the model with its weights and images changed."""
         trainable, others = (
             [ops.convert_to_tensor(_change(variable, change)) for variable in variables]
             for variables in (self._model.trainable_variables, self._model.non_trainable_variables)
@@ -142,7 +137,6 @@ class Reference:
         return {name: [each[name] for each in found] for name in self._tensors}
 
     def _sensitivities(self, batches):
-        """`moved`."""
         found = dict.fromkeys(self._tensors, 0.0)
         for seed in range(DRAWS):
             moved = self._compute(batches, draw_changes(seed, self.precision.unit))
@@ -172,9 +166,7 @@ def _relative_difference(values, reference):
 
 
 def last_activation(tensor: keras.KerasTensor) -> tuple[Any, Any]:
-    """(the activation that outputs a tensor (N, C), the tensor that it takes); (None, None) without
-    a known one.
-    """
+    """(the activation that outputs a tensor (N, C), what it takes); (None, None) if unknown."""
     layer: Any = operation_of(tensor)
     known = (layers.Dense, layers.Activation, layers.Softmax)
     if len(tensor.shape) != 2 or type(layer) not in known:

@@ -1,6 +1,7 @@
 """The files that a network is exported to: every format with every quantisation that it has."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -8,8 +9,9 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
+from keras_senet.data.sources import select_evenly
+
 from .formats import Common, FormatOptions, export_model
-from .images import select_evenly
 from .onnx import ONNX
 from .parity import ExportReport
 from .saved_model import SavedModel
@@ -55,21 +57,15 @@ class ExportFile(NamedTuple):
         self,
         model: keras.Model,
         folder,
-        *,
-        images,
-        calibration,
-        class_names,
-        overwrite: bool,
-        evaluation=None,
+        common: Common,
         int8: Mapping[str, Any] = MappingProxyType({}),
     ) -> ExportReport:
-        """Writes it into a folder with the model's own preprocessing. `images` None is synthetic
-        ones; `int8` are options of int8 files, of which each format takes those that it has.
+        """Writes it into a folder with the model's own preprocessing, calibrated if it needs that.
+        `int8` are options of int8 files, of which each format takes those that it has.
         """
-        calibration = calibration if self.calibrates else None
-        common = Common(
-            images, model.preprocessing, class_names, overwrite, calibration, evaluation
-        )
+        calibration = common.representative_images if self.calibrates else None
+        own = {"preprocessing": model.preprocessing, "representative_images": calibration}
+        common = replace(common, **own)
         kind, chosen = FORMATS[self.kind], {}
         if self.quantization is not None:
             chosen["quantization"] = self.quantization

@@ -8,6 +8,7 @@ from keras import layers, ops
 
 from keras_senet import graphs
 from keras_senet.bases import preprocessing_of
+from keras_senet.copying import rebuild, with_config
 
 FOLDING = (*graphs.CONVOLUTIONS, layers.DepthwiseConv2D, layers.Dense)
 
@@ -30,10 +31,10 @@ def fold(model: keras.Model) -> keras.Model:
     kept = _find_other_calls(found)
     folded = {norm: conv for graph in found for norm, conv in _foldable(graph) if norm not in kept}
     changed = {
-        conv: (graphs.with_config(conv, use_bias=True), _fold_weights(conv, norm))
+        conv: (with_config(conv, use_bias=True), _fold_weights(conv, norm))
         for norm, conv in folded.items()
     }
-    copy: Any = graphs.rebuild(model, changed, gone=folded)
+    copy: Any = rebuild(model, changed, gone=folded)
     preprocessing = preprocessing_of(model, log=False)
     if preprocessing is not None:
         copy.preprocessing = preprocessing

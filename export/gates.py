@@ -5,7 +5,8 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.taps import tap
-from keras_senet.graphs import flat_layers, functional_of, with_config
+from keras_senet.copying import with_config
+from keras_senet.graphs import flat_layers, functional_of
 from keras_senet.layers import SqueezeExcite
 
 from .model import copy_with, predict, prediction_function
@@ -17,9 +18,7 @@ NARROWEST = 2.0**-14
 
 
 class FixedGate(SqueezeExcite):
-    """An SE block whose hidden units are dead: its gate is constant, that of the expansion's
-    biases.
-    """
+    """An SE block with dead hidden units: its gate is constant, that of the expansion's biases."""
 
     def excitation(self, x):
         dead = ops.zeros((1, 1, 1, self.reduce.filters), self.reduce.compute_dtype)
@@ -68,9 +67,7 @@ def _find_constant(model, preprocessing, images):
 
 
 def _magnitudes(layer, *inputs):
-    """The largest magnitudes (N, 2) of what an SE block squeezes and of its hidden units, symbolic;
-    None for another layer.
-    """
+    """The largest magnitudes (N, 2) of an SE block's squeeze and hidden units; None for others."""
     if not isinstance(layer, SqueezeExcite):
         return None
     squeezed = layer.pool(*inputs)

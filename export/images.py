@@ -9,6 +9,7 @@ import numpy as np
 
 from keras_senet import data
 from keras_senet.data.decoding import find_corrupt
+from keras_senet.data.sources import select_evenly
 from keras_senet.evaluation.networks import views_of
 from keras_senet.images.walk import describe_left_out, find_images
 
@@ -64,8 +65,3 @@ def _image_files(folder):
     if found.left_out:
         warnings.warn(describe_left_out(found.left_out), stacklevel=3)
     return found.images
-
-
-def select_evenly(count: int, most: int) -> np.ndarray:
-    """The indices of at most so many of `count` things, evenly spread."""
-    return np.unique(np.linspace(0, count - 1, min(count, most)).astype("int64"))

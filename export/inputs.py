@@ -1,9 +1,9 @@
 """The images that a file and the Keras model are compared on."""
 
-from collections.abc import Sequence
-
 import keras
 import numpy as np
+
+from keras_senet.layers.data_format import fits
 
 from .model import is_of_any_size, is_taken, own_sides, takes_integers, with_sides
 
@@ -15,9 +15,7 @@ SIZES = ((0, 0), (13, -5), (32, 0), (0, -32), (64, 128))
 
 
 def synthetic_images(model: keras.Model, preprocessing=None) -> np.ndarray:
-    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if the file
-    takes them so.
-    """
+    """Seeded images (8, H, W, C): smooth colours and noise of 0..255 RGB, normalised if need be."""
     return _synthetic(model, model.inputs[0].shape[1:], preprocessing)
 
 
@@ -31,9 +29,7 @@ def _synthetic(model, shape, preprocessing, count=SYNTHETIC_IMAGES):
 
 
 def batches_to_compare(model: keras.Model, preprocessing, images) -> list[np.ndarray]:
-    """Images to compare on, a batch of each size: two sizes at least of a model for images of any
-    size.
-    """
+    """Images to compare on, a batch of each size: at least two of a model for any size."""
     batches = [] if images is None else validate_images("images", images, model)
     if not is_of_any_size(model):
         return batches or [synthetic_images(model, preprocessing)]
@@ -78,8 +74,3 @@ def validate_images(argument: str, images, model: keras.Model) -> list[np.ndarra
     if not all(np.isfinite(array).all() for array in arrays):
         raise ValueError(f"`{argument}` must be finite. Received: values that are not")
     return [np.stack([array for array in arrays if array.shape == size]) for size in sizes]
-
-
-def fits(size: Sequence[int], shape: Sequence[int | None]) -> bool:
-    """Whether images of a size are of a shape, in which None is any side."""
-    return len(size) == 3 and all(a in (None, b) for a, b in zip(shape, size, strict=True))

@@ -1,5 +1,6 @@
 """Tables of a TFLite file's metadata: read and written by their names, with flatbuffers."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from keras_senet.extras import require
@@ -7,6 +8,10 @@ from keras_senet.extras import require
 from .tflite_file import check_identifier, write_vector
 
 IDENTIFIER = b"M001"
+LABELS = "labels.txt"
+COLOR_SPACES = {3: 1, 1: 2}  # channels -> ColorSpaceType: RGB, GRAYSCALE
+FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2  # ContentProperties
+NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions
 # The fields of a table in the order of their slots, "-" where one is not used here; a union has
 # two. From MediaPipe's metadata_schema.fbs 1.5.0, the successor of TFLite Support's: it is
 # generated in MediaPipe's package only.
@@ -67,19 +72,51 @@ def pack_table(kind: str, **fields: Any) -> dict[int, Any]:
     }
 
 
-def build(metadata: dict[int, Any]) -> bytes:
-    """The bytes of a table ModelMetadata, of texts, integers of one byte, lists of floats, and
-    tables, also in lists.
+def tensor(
+    name: str, description: str, properties: tuple[int, dict] | None = None, **fields: Any
+) -> dict[int, Any]:
+    """The table TensorMetadata; of (the kind of properties, their table), those of a feature
+    without.
     """
+    kind, table = properties or (FEATURE_PROPERTIES, pack_table("FeatureProperties"))
+    content = pack_table("Content", content_properties_type=kind, content_properties=table)
+    return pack_table(
+        "TensorMetadata", name=name, description=description, content=content, **fields
+    )
+
+
+def image_properties(channels: int) -> tuple[int, dict]:
+    """The properties of a tensor of images."""
+    return IMAGE_PROPERTIES, pack_table("ImageProperties", color_space=COLOR_SPACES.get(channels))
+
+
+def normalization(mean: Sequence[float], std: Sequence[float]) -> dict[int, Any]:
+    """The table ProcessUnit of (x - mean) / std."""
+    options = pack_table("NormalizationOptions", mean=list(mean), std=list(std))
+    return pack_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
+
+
+def labels_file(kind: int) -> dict[int, Any]:
+    """The table AssociatedFile of the names of classes; `kind` is its AssociatedFileType."""
+    return pack_table("AssociatedFile", name=LABELS, description="The classes' names", type=kind)
+
+
+def graph(inputs: list[dict], outputs: list[dict]) -> dict[int, Any]:
+    """The table SubGraphMetadata."""
+    return pack_table(
+        "SubGraphMetadata", input_tensor_metadata=inputs, output_tensor_metadata=outputs
+    )
+
+
+def build(metadata: dict[int, Any]) -> bytes:
+    """The bytes of a table ModelMetadata, of texts, bytes, lists of floats, tables and lists."""
     builder = require("flatbuffers", "export").Builder()
     builder.Finish(_write(builder, metadata), IDENTIFIER)
     return bytes(builder.Output())
 
 
 def _write(builder, value):
-    """The offset of a text, list or table. Its contents are written before it: the builder goes
-    from the back.
-    """
+    """The offset of a text, list or table, whose contents come first: it is built backwards."""
     match value:
         case str():
             return builder.CreateString(value)
@@ -94,7 +131,6 @@ def _write(builder, value):
 
 
 def _write_table(builder, table):
-    """The offset of a table."""
     values = {
         slot: value if isinstance(value, int) else _write(builder, value)
         for slot, value in table.items()

@@ -7,22 +7,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_senet.graphs import (
-    check_functional,
-    flat_layers,
-    functional_of,
-    keep_attributes,
-    operation_of,
-    set_weights,
-    with_config,
-)
+from keras_senet.copying import keep_attributes, set_weights, with_config
+from keras_senet.graphs import check_functional, flat_layers, functional_of, operation_of
+from keras_senet.layers.data_format import arrange, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
 
 
 def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) -> None:
-    """Raises ValueError unless the model maps one batch of images, of a fixed size or any, to
-    tensors.
-    """
+    """Raises ValueError unless the model maps a batch of images, of one size or any, to tensors."""
     check_functional(model)
     if len(model.inputs) != 1:
         raise ValueError(
@@ -30,20 +22,18 @@ def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) ->
             f"{len(model.inputs)} inputs"
         )
     shape = tuple(model.inputs[0].shape)
-    if len(shape) != 4 or image_shape(model)[2] is None:
+    if len(shape) != 4 or image_shape(model.inputs[0])[2] is None:
         raise ValueError(
             "`model` must take images (N, H, W, C) of a known number of channels. "
             f"Received: {model.name!r} with input shape {shape}"
         )
     _check_batch(model)
     if preprocessing is not None:
-        _check_preprocessing(preprocessing, image_shape(model)[2])
+        _check_preprocessing(preprocessing, image_shape(model.inputs[0])[2])
 
 
 def _check_batch(model):
-    """Raises ValueError for a model that takes one number of images only, as by
-    `ops.reshape(x, (4, -1))`.
-    """
+    """Raises ValueError for a model of one number of images, as by `ops.reshape(x, (4, -1))`."""
     batch, *shape = model.inputs[0].shape
     if batch is None:
         return
@@ -105,9 +95,7 @@ def check_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] |
 
 
 def with_plain_ends(model: keras.Model) -> keras.Model:
-    """The model itself, or one with a tensor for an input or output that is a list or a dict of a
-    single one.
-    """
+    """The model, or one with a tensor for an input or output that is a list or dict of one."""
     # The ends of a sequential model are tensors, and not known before it was called.
     if isinstance(model, keras.Sequential):
         return model
@@ -146,26 +134,19 @@ def takes_integers(model: keras.Model) -> bool:
 
 def is_of_any_size(model: keras.Model) -> bool:
     """Whether the height or the width of the images is open."""
-    return None in image_shape(model)
+    return None in image_shape(model.inputs[0])
 
 
 def own_sides(model: keras.Model, preprocessing: Preprocessing | None) -> tuple[int, int] | None:
-    """(H, W) of the images that a network for any size was made for, by its preprocessing; None if
-    nothing tells.
-    """
+    """(H, W) of the images that a network for any size was made for, or None."""
     size = getattr(preprocessing or getattr(model, "preprocessing", None), "size", None)
     return None if size is None else sides(size)
 
 
 def with_sides(model: keras.Model, missing: Sequence[int]) -> tuple[int, int, int]:
     """The shape of an image in the model's layout, of (H, W) where the model leaves them open."""
-    height, width, channels = image_shape(model)
-    size = (height or missing[0], width or missing[1])
-    return (
-        (*size, channels)
-        if keras.config.image_data_format() == "channels_last"
-        else (channels, *size)
-    )
+    height, width, channels = image_shape(model.inputs[0])
+    return arrange(height or missing[0], width or missing[1], channels)
 
 
 def is_taken(model: keras.Model, shape: Sequence[int]) -> bool:
@@ -187,16 +168,8 @@ def of_shape(model: keras.Model, shape: Sequence[int]) -> keras.Model:
     return keep_attributes(model, copy)
 
 
-def image_shape(model: keras.Model) -> tuple[int | None, int | None, int]:
-    """(H, W, C) of the images that the model takes, in either layout."""
-    shape = tuple(model.inputs[0].shape[1:])
-    return shape if keras.config.image_data_format() == "channels_last" else (*shape[1:], shape[0])
-
-
 def in_float32(model: keras.Model) -> keras.Model:
-    """The model itself, or with layers of mixed precision a copy that computes in float32, the
-    variables' dtype.
-    """
+    """The model, or of one in mixed precision a copy that computes in float32."""
     if all(layer.compute_dtype == "float32" for layer in flat_layers(model)):
         return model
 
@@ -218,9 +191,7 @@ def copy_with(model: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
 def prediction_function(
     model: keras.Model, preprocessing: Preprocessing | None, names: Iterable | None = None
 ) -> Callable[[Any], dict]:
-    """The outputs by name of a batch of images: 0..255 RGB with `preprocessing`, else as the model
-    takes them.
-    """
+    """The outputs by name of images: 0..255 RGB with `preprocessing`, else as trained on."""
     names = names or output_names(model)
 
     def predictions(images):
@@ -234,9 +205,7 @@ def prediction_function(
 def predict(
     function: Callable[[Any], dict], images: np.ndarray, batch_size: int = 16
 ) -> dict[Any, np.ndarray]:
-    """What a function like `prediction_function` computes of all images, a batch at a time: float32
-    by name.
-    """
+    """What a function like `prediction_function` computes of all images: float32 by name."""
     batches = np.split(images, range(batch_size, len(images), batch_size))
     outputs = [function(batch) for batch in batches]
     found = {}

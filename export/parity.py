@@ -153,7 +153,6 @@ def check_parity(found: dict, before: dict, reference: Reference, what: str) -> 
 
 
 def _compare_batches(found, reference, name, accepted, label):
-    """The errors of each batch."""
     moved = reference.moved.get(name)
     pairs = zip(found, reference.outputs[name], strict=True)
     return [compare_arrays(values, expected, accepted, label, moved) for values, expected in pairs]
@@ -180,8 +179,6 @@ def _check_activation(found, before, reference, name, label):
 
 
 def _summarize(errors, arrays):
-    """The errors of all arrays: the largest, or the mean by numbers or by images."""
-
     def mean(field, weights):
         return float(np.average([each[field] for each in errors], weights=weights))
 
@@ -245,9 +242,7 @@ def run_file(path, kind: str, batches, cut=False, evaluated=None) -> dict[str, A
 
 
 def call_file(path, kind: str, calls: dict[str, list[dict[str, np.ndarray]]]) -> dict[str, Any]:
-    """The same of a file with several inputs: `calls` are, by the signature's name, the arrays of
-    each call by the input's.
-    """
+    """The same for several inputs: `calls` are, by signature, each call's arrays by name."""
     with tempfile.TemporaryDirectory() as folder:
         inputs = {
             f"{signature}/{number}/{name}": value

@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from keras_senet.graphs import with_config
+from keras_senet.copying import with_config
 from keras_senet.layers import SqueezeExcite
 
 from .model import copy_with

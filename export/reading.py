@@ -3,22 +3,24 @@
 Neither Keras nor TensorFlow is imported here, but for a SavedModel.
 """
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from keras_senet.extras import require
+from keras_senet.files import printable, read_bytes
 from keras_senet.preprocessing import Preprocessing
-from keras_senet.weights.metadata import class_names_of, preprocessing_of
+from keras_senet.weights.metadata import class_names_of, stored_preprocessing
 
 from . import run_file
 from .tflite_metadata import read_about, read_metadata, read_preprocessing
 
-SAID = ("preprocessing", "class_names", "logits", "detector")
+SAID = ("preprocessing", "class_names", "logits", "detector", "score")
 ABOUT = "assets.extra/keras_senet.json"  # in a SavedModel: a folder for whatever others add
 
 
@@ -50,16 +52,11 @@ def open_exported(kind: str, path: str | Path) -> Exported:
         MissingExtraError: if its runtime is not installed.
         OSError: if it cannot be read.
     """
-    try:
+    with naming_damage(path):
         about, compute = OPENERS[kind](str(path))
-        preprocessing, class_names = preprocessing_of(about), class_names_of(about)
+        preprocessing, class_names = stored_preprocessing(about), class_names_of(about)
         is_classifier = preprocessing is not None and not about.get("detector")
         shape = _find_shape(compute, preprocessing) if is_classifier else ()
-    except (ImportError, FileNotFoundError):
-        raise
-    except Exception as error:  # each runtime has errors of its own; TensorFlow's is an OSError
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise ValueError(f"{str(path)!r} is damaged, or is not of its kind ({reason})") from error
     if about.get("detector"):
         raise ValueError(f"{str(path)!r} is of a detector: `keras-senet detect` runs it")
     if preprocessing is None:
@@ -68,26 +65,51 @@ def open_exported(kind: str, path: str | Path) -> Exported:
             "`preprocessing`, as `keras-senet export` does"
         )
     if about.get("logits"):
-        return Exported(preprocessing, class_names, shape, lambda images: _softmax(compute(images)))
+        return Exported(preprocessing, class_names, shape, lambda images: softmax(compute(images)))
     return Exported(preprocessing, class_names, shape, compute)
 
 
+@contextlib.contextmanager
+def naming_damage(path: str | Path) -> Iterator[None]:
+    """Within, what a runtime raises for a damaged file becomes a ValueError that names it."""
+    try:
+        yield
+    except (ImportError, FileNotFoundError, PermissionError, IsADirectoryError):
+        raise
+    except Exception as error:  # each runtime has errors of its own; TensorFlow's is an OSError
+        reason = str(error).strip().partition("\n")[0][:300]
+        raise ValueError(
+            f"{printable(path)!r} is damaged, or is not of its kind ({reason})"
+        ) from error
+
+
 def _find_shape(compute, preprocessing):
-    """The shape of the output for an image."""
     size = preprocessing.height, preprocessing.width, len(preprocessing.mean)
     return tuple(compute(np.zeros((1, *size), "float32")).shape[1:])
+
+
+def open_session(path: str | Path) -> tuple[Any, dict[str, Any]]:
+    """(ONNX Runtime's session of a file, what the file says, as data)."""
+    runtime = require("onnxruntime", "export")
+    options = runtime.SessionOptions()
+    options.log_severity_level = 4
+    read_bytes(path, 1)  # which says what is there in place of a file
+    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    texts = session.get_modelmeta().custom_metadata_map
+    return session, {key: json.loads(texts[key]) for key in SAID if key in texts}
+
+
+def read_folder(path: str | Path) -> dict[str, Any]:
+    """What a SavedModel says, as data."""
+    file = Path(path, ABOUT)
+    return json.loads(read_bytes(file)) if file.is_file() else {}
 
 
 # A function for each kind: the path -> (what the file says, as data; what runs it).
 
 
 def _open_onnx(path):
-    runtime = require("onnxruntime", "export")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    session = runtime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    properties = session.get_modelmeta().custom_metadata_map
-    about = {key: json.loads(properties.get(key, "null")) for key in SAID}
+    session, about = open_session(path)
     shape = session.get_inputs()[0].shape
 
     def compute(images):
@@ -116,9 +138,7 @@ def _open_tflite(path):
 
 def _open_saved_model(path):
     tf = require("tensorflow", "export")
-    file = Path(path, ABOUT)
-    about = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
-    loaded: Any = tf.saved_model.load(path)
+    about, loaded = read_folder(path), tf.saved_model.load(path)
     signature = loaded.signatures["serving_default"]
     _, given = signature.structured_input_signature
     shape = given["images"].shape
@@ -133,7 +153,8 @@ def _open_saved_model(path):
 OPENERS = {"onnx": _open_onnx, "tflite": _open_tflite, "savedmodel": _open_saved_model}
 
 
-def _softmax(logits):
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Probabilities (N, classes)."""
     powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return powers / powers.sum(axis=-1, keepdims=True)
 

@@ -23,36 +23,84 @@ BATCH = 16  # images
 EVALUATION_SECONDS = 120
 
 
-def saved_model(path):
-    """images -> outputs by name, by the SavedModel in a folder; a function per signature."""
+# Functions of each kind: the path -> by the signature's name, what is called with arrays by the
+# input's name and returns arrays by the output's.
+
+
+def call_saved_model(path):
     import tensorflow as tf
 
     loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
 
+    def caller(signature):
+        def call(**inputs):
+            tensors = {name: tf.constant(value) for name, value in inputs.items()}
+            return (loaded, _to_numpy(signature(**tensors)))[1]
+
+        return call
+
+    return {name: caller(signature) for name, signature in loaded.signatures.items()}
+
+
+def _to_numpy(outputs):
+    return {name: each.numpy() for name, each in outputs.items()}
+
+
+def call_tflite(path):
+    interpreter = _load_interpreter(model_path=path)
+    runner = interpreter.get_signature_runner()
+    return {"serving_default": lambda **inputs: (interpreter, runner(**inputs))[1]}
+
+
+def _load_interpreter(**content):
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(**content, num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    return interpreter
+
+
+def call_onnx(path_or_bytes):
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path_or_bytes, providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    run = lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))  # noqa: E731
+    return {"serving_default": run}
+
+
+# Functions of each kind: the path -> by the signature's name, what maps images to outputs by name.
+
+
+def saved_model(path):
+    """By the SavedModel in a folder: as it is, and from images as uint8 and as encoded ones."""
+    calls = call_saved_model(path)
+
     def runner(name, prepare):
-        signature = loaded.signatures[name]
-        return lambda images: (loaded, _arrays(signature(images=tf.constant(prepare(images)))))[1]
+        def run(images):
+            outputs = calls[name](images=prepare(images))
+            return {name: each for name, each in outputs.items() if each.dtype.kind == "f"}
 
-    def as_uint8(images):
-        return np.clip(np.round(images), 0, 255).astype("uint8")
+        return run
 
-    def as_png(images):
-        (_, spec) = loaded.signatures["serve_uint8"].structured_input_signature
-        channels_last = spec["images"].shape[-1] in (1, 3)
-        pixels = as_uint8(images if channels_last else images.transpose(0, 2, 3, 1))
-        return [tf.io.encode_png(image).numpy() for image in pixels]
-
-    ways = {"serving_default": np.asarray, "serve_uint8": as_uint8, "serve_jpeg": as_png}
-    runs = {
-        name: runner(name, prepare) for name, prepare in ways.items() if name in loaded.signatures
-    }
+    ways = {"serving_default": np.asarray, "serve_uint8": _as_uint8, "serve_jpeg": _as_png}
+    runs = {name: runner(name, prepare) for name, prepare in ways.items() if name in calls}
     return {"savedmodel": runs.pop("serving_default"), **runs}
 
 
+def _as_uint8(images):
+    return np.clip(np.round(images), 0, 255).astype("uint8")
+
+
+def _as_png(images):
+    import tensorflow as tf
+
+    images = images if images.shape[-1] in (1, 3) else images.transpose(0, 2, 3, 1)
+    return [tf.io.encode_png(image).numpy() for image in _as_uint8(images)]
+
+
 def before_saved_model(path):
-    """The same, up to the last activation: the signature's graph with constants for variables, cut
-    there.
-    """
+    """The same, up to the last activation, where the signature's frozen graph is cut."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -73,20 +121,12 @@ def before_saved_model(path):
     found = {name: tensor for name, tensor in found.items() if tensor is not None}
     given = next(each.name for each in frozen.inputs if each.dtype == tf.float32)
     cut = whole.prune([given], found)
-    return lambda images: _arrays(cut(tf.constant(images)))
-
-
-def _arrays(outputs):
-    """Those tensors of a dictionary that are numbers."""
-    return {name: each.numpy() for name, each in outputs.items() if each.dtype.is_floating}
+    return lambda images: _to_numpy(cut(tf.constant(images)))
 
 
 def tflite(path):
-    """images -> outputs by name, by LiteRT, one image at a time, in float32 at both ends."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(path, num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
+    """By LiteRT, one image at a time, in float32 at both ends."""
+    interpreter = _load_interpreter(model_path=path)
     runner = interpreter.get_signature_runner()
     (given,), made = interpreter.get_input_details(), runner.get_output_details()
 
@@ -105,7 +145,6 @@ def before_tflite(path):
     operations.
     """
     from ai_edge_litert import schema_py_generated as schema
-    from ai_edge_litert.interpreter import Interpreter
 
     with open(path, "rb") as file:
         content = bytearray(file.read())
@@ -122,8 +161,7 @@ def before_tflite(path):
     assert isinstance(results, np.ndarray)
     found = {names[tensor]: before[tensor] for tensor in results if tensor in before}
     results[:] = [before.get(tensor, tensor) for tensor in results]
-    interpreter = Interpreter(model_content=bytes(content), num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
+    interpreter = _load_interpreter(model_content=bytes(content))
     (given,) = interpreter.get_input_details()
 
     def run(images):
@@ -154,8 +192,9 @@ def _dequantize(outputs, details):
 
 
 def onnx(path):
-    """images -> outputs by name, by ONNX Runtime on the CPU."""
-    return {"onnx": _onnx_runner(path)}
+    """By ONNX Runtime on the CPU."""
+    call = call_onnx(path)["serving_default"]
+    return {"onnx": lambda images: call(images=images)}
 
 
 def before_onnx(path):
@@ -185,54 +224,10 @@ def before_onnx(path):
             )
     if not proto.graph.output:
         return lambda _: {}
-    run = _onnx_runner(proto.SerializeToString())
+    call = call_onnx(proto.SerializeToString())["serving_default"]
     return lambda images: {
-        name.removeprefix("before: "): value for name, value in run(images).items()
+        name.removeprefix("before: "): value for name, value in call(images=images).items()
     }
-
-
-def _onnx_runner(path_or_bytes):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path_or_bytes, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    return lambda images: dict(zip(names, session.run(names, {"images": images}), strict=True))
-
-
-# Functions of each kind: the path -> by the signature's name, what is called with arrays by the
-# input's name and returns arrays by the output's.
-
-
-def call_saved_model(path):
-    import tensorflow as tf
-
-    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
-
-    def caller(signature):
-        def call(**inputs):
-            tensors = {name: tf.constant(value) for name, value in inputs.items()}
-            return (loaded, {name: each.numpy() for name, each in signature(**tensors).items()})[1]
-
-        return call
-
-    return {name: caller(signature) for name, signature in loaded.signatures.items()}
-
-
-def call_tflite(path):
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(path, num_threads=os.cpu_count())
-    runner = interpreter.get_signature_runner()
-    return {"serving_default": lambda **inputs: (interpreter, runner(**inputs))[1]}
-
-
-def call_onnx(path):
-    import onnxruntime
-
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    names = [output.name for output in session.get_outputs()]
-    run = lambda **inputs: dict(zip(names, session.run(names, inputs), strict=True))  # noqa: E731
-    return {"serving_default": run}
 
 
 CALLS = {"savedmodel": call_saved_model, "tflite": call_tflite, "onnx": call_onnx}
@@ -265,9 +260,7 @@ def predict_top1(run, images, milliseconds):
 
 
 def peak_memory():
-    """Bytes. Linux' getrusage would count the parent's memory too, from before this program was
-    loaded.
-    """
+    """Bytes. Linux' getrusage would count the parent's memory, from before this was loaded, too."""
     if sys.platform == "linux":
         with open("/proc/self/status") as status:
             return next(1024 * int(line.split()[1]) for line in status if line.startswith("VmHWM:"))
@@ -277,9 +270,7 @@ def peak_memory():
 
 
 def run_images(kind, path, folder, *before):
-    """Runs the file on the folder's images, times it on one, and, if asked, runs it up to the last
-    activation.
-    """
+    """Runs the file on the folder's images, times it, and, if asked, runs it cut before its end."""
     runs = RUNS[kind](path)
     with np.load(f"{folder}/images.npz") as archive:
         batches = [archive[name] for name in archive.files]

@@ -11,12 +11,12 @@ import numpy as np
 
 from keras_senet.fields import check_field
 from keras_senet.graphs import has_logits, inputs_of, operation_of
+from keras_senet.layers.data_format import channel_axis, from_channels_last, image_shape
 
 from .folding import fold_if_possible
 from .formats import Common, FormatOptions, export_model
 from .model import (
     check_tensorflow,
-    image_shape,
     output_names,
     predict,
     prediction_function,
@@ -32,12 +32,10 @@ def _predict_uint8(model, preprocessing, images):
 
 
 def _predict_jpeg(model, preprocessing, images):
-    """The same for `serve_jpeg`, which takes them as PNG."""
-    is_last = keras.config.image_data_format() == "channels_last"
     images = images.round().clip(0, 255)
-    images = images if is_last else images.transpose(0, 2, 3, 1)
+    images = images if channel_axis() == -1 else images.transpose(0, 2, 3, 1)
     cropped = np.stack([np.asarray(preprocessing.crop(each)) for each in images])
-    cropped = cropped if is_last else cropped.transpose(0, 3, 1, 2)
+    cropped = np.asarray(from_channels_last(cropped))
     return predict(prediction_function(model, preprocessing), cropped)
 
 
@@ -79,9 +77,9 @@ class SavedModel(FormatOptions):
         write_about(about, target)
 
     def write_detector(self, detector, canvases, about, target):
-        from .detector.saved_model import write
+        from .detector.saved_model import write_folder
 
-        write(detector, canvases, target)
+        write_folder(detector, canvases, target)
         write_about(about, target)
 
 
@@ -120,7 +118,7 @@ def to_saved_model(
                      resized and cropped as `Preprocessing.crop` does
 
     Those of a `Detector` return `boxes`, `scores`, `classes` and `count`, and are described in
-    `keras_senet.export.detector.saved_model.write`.
+    `keras_senet.export.detector.saved_model.write_folder`.
 
     Args:
         model: a functional Keras model with one input, for images, or a `Detector`.
@@ -152,7 +150,7 @@ def _check_size(model, preprocessing):
     """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
     if preprocessing is None:
         return
-    height, width, _ = image_shape(model)
+    height, width, _ = image_shape(model.inputs[0])
     if height not in (None, preprocessing.height) or width not in (None, preprocessing.width):
         raise ValueError(
             f"`preprocessing` must be for images of the model's size, {height} x {width}. "
@@ -166,7 +164,7 @@ class _Endpoints:
     def __init__(self, model, common, features):
         self.preprocessing, self.class_names = common.preprocessing, common.class_names
         self.input_shape = tuple(model.inputs[0].shape[1:])
-        self.channels = image_shape(model)[2]
+        self.channels = image_shape(model.inputs[0])[2]
         outputs = dict(zip(output_names(model), model.outputs, strict=True))
         if features:
             (outputs[unused_name("features", outputs)],) = _last_inputs(model)
@@ -213,5 +211,4 @@ class _Endpoints:
             return tf.ensure_shape(self.preprocessing.crop(image), shape)
 
         images = tf.map_fn(prepare, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-        is_last = keras.config.image_data_format() == "channels_last"
-        return images if is_last else tf.transpose(images, (0, 3, 1, 2))
+        return from_channels_last(images)

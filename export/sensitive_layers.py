@@ -15,8 +15,9 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from keras_senet.evaluation.accuracy import track
+from keras_senet.fields import check_argument
 from keras_senet.graphs import flat_layers, functional_of, graphs, replaced_attribute
+from keras_senet.progress import track
 
 from .conditioning import last_activation
 from .folding import fold_if_possible
@@ -63,9 +64,7 @@ class RankedLayer(NamedTuple):
 
 
 class _Unit(NamedTuple):
-    """A layer, the layer whose output is rounded for it (its ReLU, or itself), and those that take
-    that.
-    """
+    """A layer, the one whose output is rounded for it (its ReLU, or itself), and its consumers."""
 
     layer: keras.Operation
     last: keras.Operation
@@ -94,17 +93,13 @@ def rank_layers(
         quantization: "int8", "int16x8" (activations of 16 bits) or "dynamic" (only weights).
         representative_images: those that the activations' ranges are from; None takes `images`.
         preprocessing: the `Preprocessing` of the exported model, or None.
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
-            `rich` console for it.
+        progress: as `keras_senet.evaluate` has it.
 
     Raises:
         ValueError: for a wrong argument.
     """
-    if quantization not in ACTIVATION_BITS:
-        raise ValueError(
-            f"`quantization` must be one of {tuple(ACTIVATION_BITS)}. "
-            f"Received: quantization={quantization!r}"
-        )
+    kinds = tuple(ACTIVATION_BITS)
+    check_argument("quantization", quantization, quantization in kinds, f"one of {kinds}")
     check_exportable(model, preprocessing)
     model = with_plain_ends(in_float32(model))
     batches = validate_images("images", images, model)
@@ -140,7 +135,6 @@ def _up_to_last_activation(model):
 
 
 def _find_units(model) -> Iterator[_Unit]:
-    """A `_Unit` for each layer that computes something, in the order of the graph."""
     seen = set()
     for graph in graphs(model):
         for node in graph.nodes:
@@ -171,7 +165,6 @@ def _is_relu(layer):
 
 
 def _outputs(model, preprocessing, batches):
-    """Arrays (N, numbers) of all outputs."""
     compute = prediction_function(model, preprocessing, range(len(model.outputs)))
     found = [predict(compute, images) for images in batches]
     return [each[name].reshape(len(each[name]), -1) for each in found for name in each]

@@ -9,9 +9,7 @@ from .model import prediction_function
 
 
 def serving_function(model: keras.Model, preprocessing: Any, batch: int | None = None) -> Any:
-    """A tf.function from `images` (batch, H, W, C) float32 to float32 outputs by name; None is a
-    dynamic batch.
-    """
+    """A tf.function: `images` (batch, H, W, C) float32 -> float32 by name; None: any batch."""
     predictions = prediction_function(model, preprocessing)
     images = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name="images")
 
@@ -45,9 +43,7 @@ def trace(function: Any) -> Any:
 
 
 def _calls_xla(concrete):
-    """Whether it calls a function that XLA must compile; of a 3D convolution with groups TensorFlow
-    has no other.
-    """
+    """Whether it calls a function that XLA must compile; 3D grouped convolutions have no other."""
     compiled = [
         each
         for each in concrete.graph.as_graph_def().library.function

@@ -65,9 +65,7 @@ def _remove(folders):
 
 
 def check_replaceable(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> None:
-    """Raises FileExistsError unless `path` is free, or, with `overwrite`, holds what an export of
-    its kind wrote.
-    """
+    """Raises FileExistsError unless `path` is free, or, with `overwrite`, an export of its kind."""
     given, path = str(path), Path(os.path.realpath(path))
     if not path.exists():
         return

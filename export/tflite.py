@@ -9,6 +9,7 @@ import numpy as np
 from keras_senet.extras import require
 from keras_senet.fields import check_choice, is_integer
 from keras_senet.graphs import has_logits
+from keras_senet.layers.data_format import image_shape
 
 from .conditioning import FLOAT16, FLOAT32, INTEGERS
 from .formats import (
@@ -22,7 +23,6 @@ from .formats import (
 from .gates import fix_constant_gates
 from .model import (
     check_tensorflow,
-    image_shape,
     is_of_any_size,
     is_taken,
     of_shape,
@@ -99,9 +99,9 @@ class TFLite(FormatOptions):
         target.write_bytes(with_metadata(content, name=model.name, logits=logits, **known))
 
     def write_detector(self, detector, canvases, about, target):
-        from .detector.tflite import write
+        from .detector.tflite import write_tflite
 
-        write(detector, canvases, self, about, target)
+        write_tflite(detector, canvases, self, about, target)
 
 
 def to_tflite(
@@ -191,10 +191,9 @@ def _read_size(value):
 
 
 def _fix_size(model, input_size, preprocessing):
-    """The model, for images of one size."""
     size = _read_size(input_size)
     if not is_of_any_size(model):
-        given = image_shape(model)[:2]
+        given = image_shape(model.inputs[0])[:2]
         if size not in (None, given):
             raise ValueError(
                 f"`input_size` is for models that take images of any size; {model.name!r} takes "

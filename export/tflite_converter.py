@@ -69,9 +69,7 @@ def _with_float_layers(converter, operations):
 
 @contextlib.contextmanager
 def _short_errors(model):
-    """Raises ValueError with the names of operations that TFLite lacks, for which the converter has
-    a page.
-    """
+    """Raises ValueError with the operations that TFLite lacks, in place of the converter's page."""
     from tensorflow.lite.python.convert_phase import ConverterError
 
     try:

@@ -48,7 +48,6 @@ def check_identifier(content: Any, identifier: bytes) -> None:
 
 
 def _read_model(content):
-    """The root, a `Model` of the generated schema."""
     check_identifier(content, IDENTIFIER)
     return _schema().Model.GetRootAs(content)
 
@@ -95,7 +94,6 @@ def read_ends(content: Any) -> tuple[End, list[End]]:
 
 
 def _names_of_outputs(model):
-    """The names of tensors by their indices, of all signatures."""
     signatures = [model.SignatureDefs(i) for i in range(model.SignatureDefsLength())]
     maps = [each.Outputs(i) for each in signatures for i in range(each.OutputsLength())]
     return {each.TensorIndex(): each.Name().decode() for each in maps}
@@ -171,14 +169,12 @@ def prepend_metadata(content: Any, packed: bytes) -> bytes:
 
 
 def _count_slots(table):
-    """How many fields a table may have."""
     number_types = require("flatbuffers.number_types", "export")
     vtable = table.Pos - table.Get(number_types.SOffsetTFlags, table.Pos)
     return (table.Get(number_types.VOffsetTFlags, vtable) - 4) // 2
 
 
 def _write_buffer(builder, data):
-    """The offset of a buffer with these bytes."""
     schema = _schema()
     builder.StartVector(1, len(data), ALIGNMENT)
     for byte in reversed(data):
@@ -190,7 +186,6 @@ def _write_buffer(builder, data):
 
 
 def _write_entry(builder, index):
-    """The offset of the model's entry for the metadata, which are in the buffer `index`."""
     schema, name = _schema(), builder.CreateString(ENTRY)
     schema.MetadataStart(builder)
     schema.MetadataAddName(builder, name)

@@ -17,12 +17,18 @@ from typing import Any, NamedTuple
 from keras_senet.preprocessing import Preprocessing
 
 from .metadata_tables import (
+    LABELS,
     build,
+    graph,
+    image_properties,
+    labels_file,
+    normalization,
     pack_table,
     read_byte,
     read_root,
     read_tables,
     read_text,
+    tensor,
 )
 from .tflite_file import (
     ENTRY,
@@ -34,12 +40,8 @@ from .tflite_file import (
     strip_metadata,
 )
 
-LABELS = "labels.txt"
 ABOUT = "keras_senet.json"  # what the file of a detector says of itself
 FLOAT32, UINT8 = 0, 3  # TensorType
-COLOR_SPACES = {3: 1, 1: 2}  # channels -> ColorSpaceType: RGB, GRAYSCALE
-FEATURE_PROPERTIES, IMAGE_PROPERTIES = 1, 2  # ContentProperties
-NORMALIZATION_OPTIONS = 1  # ProcessUnitOptions
 TENSOR_AXIS_LABELS = 2  # AssociatedFileType
 
 # All fields that are written are of the schema's first version.
@@ -110,20 +112,18 @@ def with_metadata(
         text = LOGITS if logits else SCORES
         given = _images_metadata(images, preprocessing)
         made = [_result_metadata(result, class_names, text) for result in results]
-        graph = pack_table(
-            "SubGraphMetadata", input_tensor_metadata=[given], output_tensor_metadata=made
-        )
-        return assemble(model, name, graph, {} if labels is None else {LABELS: labels})
+        files = {} if labels is None else {LABELS: labels}
+        return assemble(model, name, graph([given], made), files)
 
 
-def assemble(content: Any, name: str, graph: dict[int, Any], files: Mapping[str, str]) -> bytes:
+def assemble(content: Any, name: str, table: dict[int, Any], files: Mapping[str, str]) -> bytes:
     """The bytes of a TFLite file without metadata, with those of a model of this name and with a
     table SubGraphMetadata, and with files, texts by name, after it.
     """
     metadata = pack_table(
         "ModelMetadata",
         name=_line("name", name),
-        subgraph_metadata=[graph],
+        subgraph_metadata=[table],
         min_parser_version=MIN_PARSER_VERSION,
     )
     file = io.BytesIO()
@@ -147,10 +147,10 @@ def read_metadata(content: bytes) -> Metadata:
             raise ValueError(
                 f"`content` must have metadata. Received: a TFLite file without {ENTRY}"
             )
-        mean, std = _normalization(read_text(_images_of(root), "TensorMetadata", "description"))
+        mean, std = _normalization(_description(root, "input_tensor_metadata"))
         name = read_text(root, "ModelMetadata", "name")
-        result = read_text(_predictions_of(root), "TensorMetadata", "description")
-        return Metadata(name, mean, std, _class_names(content, root), result == LOGITS)
+        logits = _description(root, "output_tensor_metadata") == LOGITS
+        return Metadata(name, mean, std, _class_names(content, root), logits)
 
 
 def read_about(content: bytes) -> dict[str, Any]:
@@ -184,7 +184,7 @@ def read_preprocessing(content: bytes) -> Preprocessing | None:
         root = _read_root(content)
         if root is None:
             return None
-        description = read_text(_images_of(root), "TensorMetadata", "description")
+        description = _description(root, "input_tensor_metadata")
         mean, std = _normalization(description)
         if mean is None or std is None:
             return None
@@ -209,28 +209,27 @@ def _read_root(content):
     return None if packed is None else read_root(packed)
 
 
-def _images_of(root):
-    graph = read_tables(root, "ModelMetadata", "subgraph_metadata")[0]
-    return read_tables(graph, "SubGraphMetadata", "input_tensor_metadata")[0]
+def _first_tensor(root, field):
+    """The table of the graph's first input or output."""
+    table = read_tables(root, "ModelMetadata", "subgraph_metadata")[0]
+    return read_tables(table, "SubGraphMetadata", field)[0]
 
 
-def _predictions_of(root):
-    graph = read_tables(root, "ModelMetadata", "subgraph_metadata")[0]
-    return read_tables(graph, "SubGraphMetadata", "output_tensor_metadata")[0]
+def _description(root, field):
+    return read_text(_first_tensor(root, field), "TensorMetadata", "description")
 
 
 def _labels_file(root):
     """The name of the file of labels of the first output, None if there is none."""
-    for file in read_tables(_predictions_of(root), "TensorMetadata", "associated_files"):
+    result = _first_tensor(root, "output_tensor_metadata")
+    for file in read_tables(result, "TensorMetadata", "associated_files"):
         if read_byte(file, "AssociatedFile", "type") == TENSOR_AXIS_LABELS:
             return read_text(file, "AssociatedFile", "name")
     return None
 
 
 def _normalization(description):
-    """(mean, std) inside the graph, from the description of `images`; (None, None) if it has
-    none.
-    """
+    """(mean, std) inside the graph, by the description of `images`; (None, None) without them."""
     found = IN_GRAPH_PATTERN.match(description)
     if found is None:
         return None, None
@@ -278,31 +277,21 @@ def _images_metadata(images: End, preprocessing):
         raise ValueError(
             f"`content` must be a TFLite file whose input is (1, H, W, C). Received: one of {shape}"
         )
-    properties = image_properties(shape[3])
     # Stats are of the tensor's own values, integers where it is quantised; MediaPipe's writer knows
     # the same two.
     is_of_pixels = dtype == UINT8 or (preprocessing is not None and dtype == FLOAT32)
-    return pack_table(
-        "TensorMetadata",
-        name="images",
-        description=AS_TRAINED if preprocessing is None else _in_graph(preprocessing, shape[3]),
-        content=pack_table(
-            "Content", content_properties_type=IMAGE_PROPERTIES, content_properties=properties
-        ),
-        process_units=None if preprocessing is None else [_pixels_as_they_are()],
+    # A normalisation by mean 0 and std 1 is for any number of channels.
+    return tensor(
+        "images",
+        AS_TRAINED if preprocessing is None else _in_graph(preprocessing, shape[3]),
+        image_properties(shape[3]),
+        process_units=None if preprocessing is None else [normalization([0.0], [1.0])],
         stats=pack_table("Stats", max=[255.0], min=[0.0]) if is_of_pixels else None,
     )
 
 
-def image_properties(channels: int) -> dict[int, Any]:
-    """The table ImageProperties."""
-    return pack_table("ImageProperties", color_space=COLOR_SPACES.get(channels))
-
-
 def _in_graph(preprocessing, channels):
-    """The description of the normalisation that `_normalization` reads; `repr` keeps each number
-    exact.
-    """
+    """The description that `_normalization` reads; `repr` keeps each number exact."""
     mean, std = (
         [float(value) for value in values] for values in (preprocessing.mean, preprocessing.std)
     )
@@ -315,12 +304,6 @@ def _in_graph(preprocessing, channels):
     return IN_GRAPH.format(mean, std) + CROPPED.format(*how)
 
 
-def _pixels_as_they_are():
-    """The table ProcessUnit of a normalisation by mean 0 and std 1, of any number of channels."""
-    options = pack_table("NormalizationOptions", mean=[0.0], std=[1.0])
-    return pack_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
-
-
 def _result_metadata(result: End, class_names, text):
     """The table TensorMetadata of an output."""
     shape = result.shape
@@ -329,18 +312,10 @@ def _result_metadata(result: End, class_names, text):
             "`class_names` must be a name for each output of the file, whose shape is "
             f"{shape[1:]}. Received: {len(class_names)} names"
         )
-    labels = pack_table(
-        "AssociatedFile", name=LABELS, description="The classes' names", type=TENSOR_AXIS_LABELS
-    )
-    properties = pack_table("FeatureProperties")
-    return pack_table(
-        "TensorMetadata",
-        name=result.name,
-        description=text if len(shape) == 2 else "A feature map",
-        content=pack_table(
-            "Content", content_properties_type=FEATURE_PROPERTIES, content_properties=properties
-        ),
-        associated_files=None if class_names is None else [labels],
+    return tensor(
+        result.name,
+        text if len(shape) == 2 else "A feature map",
+        associated_files=None if class_names is None else [labels_file(TENSOR_AXIS_LABELS)],
     )
 
 
@@ -350,9 +325,7 @@ def make_labels(class_names: Iterable[str]) -> str:
 
 
 def _append(file, files):
-    """Appends the zip archive: uncompressed, MediaPipe reads no other, and with offsets from the
-    file's beginning.
-    """
+    """Appends the zip archive, uncompressed for MediaPipe, offsets from the file's beginning."""
     # "w" begins at the file's position; "a" would search the weights for a zip.
     with zipfile.ZipFile(file, "w") as archive:
         for name, text in files.items():
@@ -362,9 +335,7 @@ def _append(file, files):
 
 
 def _line(argument, text):
-    """The text. Raises ValueError unless it is one line that UTF-8 can hold, also for tools that
-    split at U+2028.
-    """
+    """The text. Raises ValueError unless it is one line, also for tools that split at U+2028."""
     is_line = isinstance(text, str) and text.splitlines() == [text]
     if not is_line or text.encode("utf-8", "ignore").decode() != text:
         raise ValueError(f"`{argument}` must be text of one line, not empty. Received: {text!r}")

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.graphs import Graph, functional_of, is_functional, operation_of
+from keras_senet.layers.data_format import channel_axis, image_shape
 from keras_senet.preprocessing import Preprocessing, is_size
 
 logger = logging.getLogger("keras_senet")
@@ -55,9 +56,7 @@ class Base(NamedTuple):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What makes its input of images; a network that is a layer of another model may have been
-        given another one since it was built.
-        """
+        """What makes its input of images: a layer's may have been changed since it was built."""
         _, *within = self.models
         if within and (hasattr(within[-1], "spec") or self.origin.spec is None):
             return getattr(within[-1], "preprocessing", self.origin.preprocessing)
@@ -94,7 +93,6 @@ class Base(NamedTuple):
         return found
 
     def _first_inputs(self, graph):
-        """The tensors that the network's layers take from others."""
         tensors = [
             tensor
             for node in graph.nodes
@@ -132,9 +130,7 @@ def mark_copy(copy: keras.Model, base: Base, spec: Any) -> None:
 
 
 def find_bases(model: keras.Model) -> list[Base]:
-    """Each network of this package within a functional model, and each model within it that has
-    `preprocessing`.
-    """
+    """Each network of this package within a functional model, each model with `preprocessing`."""
     if not is_functional(model):
         return []
     origins = {id(_origin(layer)): _origin(layer) for layer in model.layers if _origin(layer)}
@@ -216,17 +212,14 @@ def preprocessing_of(model: keras.Model, *, log: bool = True) -> Preprocessing |
 
 
 def _taken_by(model, base, before):
-    """The preprocessing of the model, whose layers compute `before` of images before the base, and
-    whether it is assumed.
-    """
+    """The model's preprocessing, after whose `before` the base comes, and whether it is assumed."""
     own = _fit_to(model, base)
     channels = len(own.mean)
     if before is not None and _is_same(before, (np.ones(channels), np.zeros(channels))):
         return own, False
     mean, std = np.array(own.mean), np.array(own.std)
     is_own = before is not None and _is_same(before, (1 / std, -mean / std))
-    shape = model.inputs[0].shape
-    channels = shape[-1] if keras.config.image_data_format() == "channels_last" else shape[1]
+    channels = image_shape(model.inputs[0])[-1]
     return replace(own, mean=(0.0,) * channels, std=(1.0,) * channels), not is_own
 
 
@@ -244,12 +237,11 @@ def _one_or_all(values):
 def _fit_to(model, base):
     """The base's preprocessing, with the size of the model's own input where that is another."""
     preprocessing = base.preprocessing
-    shape = tuple(model.inputs[0].shape[1:])
-    if shape == tuple(base.models[-1].inputs[0].shape[1:]):
+    shape = image_shape(model.inputs[0])
+    if shape == image_shape(base.models[-1].inputs[0]):
         return preprocessing
-    sides = shape[:2] if keras.config.image_data_format() == "channels_last" else shape[1:]
     own = preprocessing.height, preprocessing.width
-    size = tuple(n or default for n, default in zip(sides, own, strict=True))
+    size = tuple(n or default for n, default in zip(shape[:2], own, strict=True))
     return replace(preprocessing, size=size) if is_size(size) else preprocessing
 
 
@@ -280,16 +272,14 @@ def _is_same(pair, other):
 
 
 def _affine_before(base) -> tuple[np.ndarray, np.ndarray] | None:
-    """(factor, offset), float64 (C,): what the base is given of images of one colour; None if that
-    is something else.
-    """
+    """(factor, offset), float64 (C,): what the base is given of images of one colour; or None."""
     places = base.places()
     channels = len(base.preprocessing.mean)
     changed = [(model, tensor) for model, tensor in places if tensor is not model.inputs[0]]
     if not changed:
         return np.ones(channels), np.zeros(channels)
     outer = places[0][0].inputs[0]
-    axis = -1 if keras.config.image_data_format() == "channels_last" else 1
+    axis = channel_axis()
     if len(outer.shape) != 4 or outer.shape[axis] != channels:
         return None
     colours = np.random.default_rng(0).integers(0, 256, (PROBES, channels)).astype("float32")

@@ -54,9 +54,7 @@ class Complexity:
         return self.multiply_adds + self.rescaled
 
     def stages(self) -> Iterator[LayerComplexity]:
-        """One row per stage ("stem", "stage2", ..., "predictions"): its name, last output shape and
-        summed counts.
-        """
+        """A row per stage ("stem", "stage2", ...): name, last output shape and summed counts."""
         for stage, rows in itertools.groupby(self.layers, key=lambda row: stage_of(row.name)):
             rows = list(rows)
             yield LayerComplexity(stage, rows[-1].output_shape, *_sums(rows))

@@ -8,9 +8,7 @@ from keras_senet_cli import instruction_set
 
 
 def uses_onednn():
-    """Whether TensorFlow computes with oneDNN: what the user, the CPU and the launcher have
-    decided.
-    """
+    """Whether TensorFlow computes with oneDNN, by the user, the CPU and the launcher."""
     from tensorflow.python.util import _pywrap_util_port  # pyright: ignore[reportMissingImports]
 
     return bool(_pywrap_util_port.IsMklEnabled())
@@ -26,9 +24,7 @@ def has_avx512():
 
 
 def finds_gpu():
-    """Whether the system has a GPU of NVIDIA that this process may use: without TensorFlow, which
-    may still not know how to use it.
-    """
+    """Whether there is a GPU of NVIDIA for this process, which TensorFlow may still not use."""
     if os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1"):
         return False
     return any(glob.glob(place) for place in ("/dev/nvidia[0-9]*", "/dev/dxg"))

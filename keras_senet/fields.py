@@ -4,7 +4,7 @@ value and what is accepted, and what a class' docstring says of each field.
 
 import dataclasses
 import numbers
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from types import NoneType, UnionType
 from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -29,6 +29,12 @@ def check_integer(name: str, value: Any, least: int) -> None:
     """Raises ValueError unless the value is an integer, and not below `least`."""
     holds = is_integer(value) and value >= least
     check_argument(name, value, holds, f"an integer of at least {least}")
+
+
+def list_some(texts: Sequence[str], most: int) -> str:
+    """The first texts, and how many more there are."""
+    more = f" and {len(texts) - most:,} more" if len(texts) > most else ""
+    return ", ".join(texts[:most]) + more
 
 
 def is_integer(value: object) -> bool:

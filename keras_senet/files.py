@@ -36,9 +36,7 @@ def printable(path: str | os.PathLike) -> str:
 
 
 def check_folder(folder: Path, argument: str) -> None:
-    """Raises OSError unless files can be written to a folder, which need not exist: for a check
-    before long work; it creates nothing.
-    """
+    """Raises OSError unless files can be written to a folder; creates nothing."""
     there = next(each for each in (folder, *folder.parents) if os.path.exists(each))
     if there.is_dir() and os.access(there, os.W_OK | os.X_OK):
         return

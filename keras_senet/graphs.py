@@ -5,13 +5,11 @@ Keras' private attributes are read and set in this module only.
 
 import collections
 import contextlib
-import functools
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
-import numpy as np
 from keras import layers
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D
@@ -120,6 +118,8 @@ def scale_rates(optimizer: keras.Optimizer, factors: Mapping[str, float]) -> Non
     """Makes a Keras optimizer multiply its learning rate, and with it a decoupled decay, by a
     factor for each variable, by the variables' paths.
     """
+    if set(factors.values()) <= {1.0}:
+        return
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     update, decay = inner._backend_update_step, inner._apply_weight_decay
     weight_decay = inner.weight_decay
@@ -210,6 +210,15 @@ class Graph:
         self._inputs = functional.inputs
         self._results = {id(tensor) for tensor in functional.outputs}
 
+    def named(self) -> Iterator[tuple[str, Node]]:
+        """Each call of a layer with its name; the second one of "conv" is "conv:2"."""
+        calls = collections.Counter()
+        for node in self.nodes:
+            if not node.is_input:
+                name = node.operation.name
+                calls[name] += 1
+                yield name if calls[name] == 1 else f"{name}:{calls[name]}", node
+
     def consumer(self, node: Node) -> Node | None:
         """The only node that consumes the output of this one; None if there are several, or it is
         an output of the model.
@@ -270,96 +279,3 @@ def over_channels(
     """Whether a batch normalisation is one over the channels of such a tensor."""
     rank = len(tensor.shape)
     return norm.axis % rank == (1 if data_format == "channels_first" else rank - 1)
-
-
-def with_config(layer: keras.Operation, **changes: Any) -> Any:
-    """A new layer of the same configuration, but for these entries.
-
-    Raises:
-        ValueError: for a layer whose `get_config` lacks what its constructor needs.
-    """
-    try:
-        return type(layer).from_config(layer.get_config() | changes)
-    except (NotImplementedError, TypeError) as error:
-        raise ValueError(
-            f"{layer.name!r} of {type(layer).__name__} cannot be copied: its `get_config` must "
-            "return all that its constructor takes"
-        ) from error
-
-
-def set_weights(layer: keras.Layer, values: list[np.ndarray]) -> None:
-    """Sets the weights of a layer or model, and what its `Normalization`s compute from theirs.
-
-    Without the second, such a layer keeps the constants of its former weights.
-    """
-    layer.set_weights(values)
-    finalize_normalizations(layer)
-
-
-def finalize_normalizations(layer: keras.Layer) -> None:
-    """Has each `Normalization` of a layer or model compute its constants from its weights again."""
-    for each in flat_layers(layer):
-        if isinstance(each, layers.Normalization):
-            each.finalize_state()
-
-
-def _weights(layer):
-    """Those of a layer; operations of `keras.ops` have none."""
-    return layer.get_weights() if isinstance(layer, keras.Layer) else []
-
-
-def keep_attributes(model: keras.Model, copy: keras.Model) -> keras.Model:
-    """The copy, with the model's `preprocessing` and `class_names` if it has them."""
-    for name in ("preprocessing", "class_names"):
-        if hasattr(model, name):
-            setattr(copy, name, getattr(model, name))
-    return copy
-
-
-def rebuild(
-    model: keras.Model,
-    changed: Mapping[Any, tuple[keras.Layer, list[np.ndarray]]],
-    gone: Collection[Any] = (),
-) -> keras.Model:
-    """A functional model of the same graph and weights with other layers, in nested models too.
-
-    A layer that several of these models call has one copy, which they call.
-
-    Args:
-        model: a functional, or a built sequential, model. It is not changed.
-        changed: layer -> (the new layer in its place, its weights).
-        gone: layers whose output becomes their input.
-
-    The new model has the `preprocessing` and the `class_names` of the old one.
-
-    Raises:
-        ValueError: for a model of another kind, and a layer that cannot be copied.
-    """
-    weights, removed = {}, set()  # of the new layers
-
-    @functools.cache
-    def clone(layer):
-        if isinstance(layer, keras.Model):
-            return copied(layer)
-        new, values = changed.get(layer) or (with_config(layer), _weights(layer))
-        if layer in gone:
-            removed.add(new)
-        else:
-            weights[new] = values
-        return new
-
-    def call(layer, *arguments, **keywords):
-        return arguments[0] if layer in removed else layer(*arguments, **keywords)
-
-    def copied(model) -> keras.Model:
-        check_functional(model)
-        copy = keras.models.clone_model(
-            functional_of(model), clone_function=clone, call_function=call
-        )
-        return keep_attributes(model, copy)
-
-    copy = copied(model)
-    for layer, values in weights.items():
-        if values:
-            set_weights(layer, values)
-    return copy

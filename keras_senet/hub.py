@@ -16,6 +16,7 @@ from keras_senet import models
 from keras_senet.complexity import complexity
 from keras_senet.extras import require
 from keras_senet.fields import check_argument
+from keras_senet.layers.data_format import image_shape
 from keras_senet.preprocessing import sides
 from keras_senet.weights.download import FILE, PATIENCE, reach
 from keras_senet.weights.saving import save_weights
@@ -37,16 +38,13 @@ def push_to_hub(
     token: str | None = None,
 ) -> str:
     """Uploads a network as `model.safetensors` with a generated model card; returns the
-    repository's address.
-
-    Afterwards `SEResNet50(weights="hf://owner/name")` loads it, with its architecture checked and
-    its preprocessing.
+    repository's address. Then `SEResNet50(weights="hf://owner/name")` loads it.
 
     Args:
         model: a network that a constructor of this package made.
         repo_id: "owner/name"; the repository is made where it does not exist.
-        licence: the Hub's identifier of the weights' licence, such as "apache-2.0" or "cc-by-4.0".
-        accuracy: a mapping from a metric's name to its value (0..1), as measured by you; or None.
+        licence: the Hub's identifier of the weights' licence, such as "cc-by-4.0".
+        accuracy: of each metric's name the value (0..1), as measured by you; or None.
         recipe: the `training.Recipe` that the weights were trained with; or None.
         dataset: the Hub's identifier of the training data; or None.
         private: whether a new repository is private.
@@ -60,24 +58,24 @@ def push_to_hub(
     hub = require("huggingface_hub", "weights")
     constants = require("huggingface_hub.constants", "weights")
     require("safetensors", "weights")
-    card = model_card(
-        model, repo_id, licence=licence, accuracy=accuracy, recipe=recipe, dataset=dataset
-    )
+    facts = {"licence": licence, "accuracy": accuracy, "recipe": recipe, "dataset": dataset}
+    card = model_card(model, repo_id, **facts)
     try:
         reach(constants.ENDPOINT, PATIENCE)
-        with tempfile.TemporaryDirectory() as folder:
-            save_weights(model, Path(folder) / FILE)
-            (Path(folder) / "README.md").write_text(card, encoding="utf-8")
-            api = hub.HfApi(token=token)
-            api.create_repo(repo_id, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo_id, folder_path=folder, commit_message=f"Upload {model.name}"
-            )
+        _upload(hub.HfApi(token=token), model, card, repo_id, private)
     except Exception as error:  # of the library, and of what it uses for HTTP: no common class
-        raise HubError(
-            f"{repo_id!r} cannot be uploaded: {' '.join(str(error).split())[:300]}"
-        ) from error
+        reason = " ".join(str(error).split())[:300]
+        raise HubError(f"{repo_id!r} cannot be uploaded: {reason}") from error
     return f"{constants.ENDPOINT}/{repo_id}"
+
+
+def _upload(api, model, card, repo_id, private):
+    with tempfile.TemporaryDirectory() as folder:
+        save_weights(model, Path(folder) / FILE)
+        (Path(folder) / "README.md").write_text(card, encoding="utf-8")
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        message = f"Upload {model.name}"
+        api.upload_folder(repo_id=repo_id, folder_path=folder, commit_message=message)
 
 
 CARD = """---
@@ -130,9 +128,33 @@ def model_card(
     recipe: Any = None,
     dataset: str | None = None,
 ) -> str:
-    """The text of the card of a network: how to load it, what it costs, its preprocessing, recipe
-    and accuracy.
-    """
+    """The text of a network's card: how to load it, cost, preprocessing, recipe and accuracy."""
+    _check(model, repo_id, licence, dataset)
+    has_head = any(layer.name == "predictions" for layer in model.layers)
+    preprocessing = model.preprocessing
+    height, width, _ = image_shape(model.inputs[0])
+    return CARD.format(
+        licence=licence,
+        front=f"datasets:\n- {dataset}\n" if dataset else "",
+        name=repo_id.split("/")[1],
+        code=loading_code(model, repo_id),
+        parameters=sum(math.prod(weight.shape) for weight in model.trainable_weights),
+        multiply_adds=f"{complexity(model).multiply_adds:,} at {height} x {width}"
+        if height and width
+        else "by size",
+        classes=model.output_shape[-1] if has_head else "none",
+        accuracy=_accuracy(accuracy),
+        spec=model.spec,
+        covered="{} x {}".format(*sides(preprocessing.short_side)),
+        interpolation=preprocessing.interpolation,
+        crop="{} x {}".format(*sides(preprocessing.size)),
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        recipe=_recipe(recipe),
+    )
+
+
+def _check(model, repo_id, licence, dataset):
     if not hasattr(model, "spec"):
         raise ValueError(
             "`model` must be a network that a constructor of keras_senet made. "
@@ -143,36 +165,6 @@ def model_card(
     check_argument("licence", licence, _is_name(licence), "the Hub's identifier of a licence")
     valid = dataset is None or _is_name(dataset)
     check_argument("dataset", dataset, valid, "the Hub's identifier of a dataset")
-    classes = (
-        model.output_shape[-1]
-        if any(layer.name == "predictions" for layer in model.layers)
-        else "none"
-    )
-    preprocessing = model.preprocessing
-    height, width = (
-        model.input_shape[1:3]
-        if model.input_shape[-1] == len(preprocessing.mean)
-        else model.input_shape[2:]
-    )
-    return CARD.format(
-        licence=licence,
-        front=f"datasets:\n- {dataset}\n" if dataset else "",
-        name=repo_id.split("/")[1],
-        code=loading_code(model, repo_id),
-        parameters=sum(math.prod(weight.shape) for weight in model.trainable_weights),
-        multiply_adds=f"{complexity(model).multiply_adds:,} at {height} x {width}"
-        if height and width
-        else "by size",
-        classes=classes,
-        accuracy=_accuracy(accuracy),
-        spec=model.spec,
-        covered="{} x {}".format(*sides(preprocessing.short_side)),
-        interpolation=preprocessing.interpolation,
-        crop="{} x {}".format(*sides(preprocessing.size)),
-        mean=preprocessing.mean,
-        std=preprocessing.std,
-        recipe=_recipe(recipe),
-    )
 
 
 def _is_name(value):

@@ -30,9 +30,7 @@ def imagenet_classes() -> tuple[ImageNetClass, ...]:
 
 @cache
 def class_order() -> np.ndarray:
-    """For each class in the standard order, its index in the authors' outputs:
-    `caffe_outputs[..., class_order()]`.
-    """
+    """Each class's index in the authors' outputs: `caffe_outputs[..., class_order()]`."""
     return np.array([imagenet_class.caffe_index for imagenet_class in imagenet_classes()])
 
 

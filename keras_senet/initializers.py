@@ -34,9 +34,7 @@ def shapes_only() -> keras.StatelessScope:
 
 @keras.utils.register_keras_serializable("keras_senet")
 class HeNormal(keras.initializers.HeNormal):
-    """He et al., 1502.01852, as `keras.initializers.HeNormal` has it (the paper's Section 6.1 and
-    Caffe's "msra").
-    """
+    """He et al., 1502.01852, as `keras.initializers.HeNormal` (Section 6.1; Caffe's "msra")."""
 
     def __call__(self, shape, dtype=None):
         return ops.zeros(shape, dtype) if _blank.get() else super().__call__(shape, dtype)

@@ -80,9 +80,7 @@ class Preprocessing:
         return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), size, crop_fraction=1.0)
 
     def for_channels(self, channels: int) -> "Preprocessing":
-        """The same for images of another number of channels: each gets the average of mean and of
-        std.
-        """
+        """The same for another number of channels: each gets the average of mean and of std."""
         if channels == len(self.mean):
             return self
         mean, std = (sum(values) / len(values) for values in (self.mean, self.std))
@@ -236,9 +234,7 @@ def resize(image, short: int | tuple[int, int], interpolation: str):
 
 
 def crop_center(image, size: int | tuple[int, int]):
-    """The centre (height, width, C) of one image (H, W, C), which is at least as large; `size` as
-    in `Preprocessing`.
-    """
+    """The centre (height, width, C) of an image at least as large; `size` as in `Preprocessing`."""
     tf = require("tensorflow", "tensorflow")
     (top, left), (height, width) = locate_center(image, size), sides(size)
     return tf.ensure_shape(image[top : top + height, left : left + width], (height, width, None))

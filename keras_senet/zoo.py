@@ -126,9 +126,7 @@ def markdown(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> str:
 
 
 def describe_conditions(rows: Iterable[Mapping[str, Any]], columns: Iterable[str]) -> list[str]:
-    """A sentence for each set of conditions under which the latencies in these columns were
-    measured.
-    """
+    """A sentence for each set of conditions that these latencies were measured under."""
     measured: dict[str, dict[str, None]] = {}
     for row in rows:
         for each in row["latency"]:

@@ -18,7 +18,7 @@ from ..model import check_tensorflow, in_float32
 from ..parity import ExportReport
 from ..staging import stage_file
 from .onnx import OPSET
-from .parity import measure
+from .parity import measure_detector
 
 # Fields of options that a detector's file has.
 OPTIONS = ("quantization", "opset")
@@ -42,14 +42,14 @@ def export_detector(
             f"`canvas` must be one (H, W) for a {options.kind} file, which takes images of one "
             f"size. Received: {common.canvas!r}"
         )
-    images = find_images(detector, common.images)
+    images = choose_images(detector, common.images)
     about = describe_file(detector, canvases)
     detector = _in_float32(detector)
     exported = fold_detector(detector)
     is_folder = options.kind == "savedmodel"
     with stage_file(path, common.overwrite, is_folder) as target:
         options.write_detector(exported, canvases, about, target)
-        measured = measure(target, detector, exported, options, canvases, images)
+        measured = measure_detector(target, detector, exported, options, canvases, images)
     return ExportReport(str(path), options.kind, options.quantization, **measured)
 
 
@@ -75,9 +75,7 @@ def _check_options(options, common, detector):
 
 
 def find_canvases(detector: Detector, given: Any) -> list[tuple[int, int]]:
-    """The sizes of an argument `canvas`, which is one, several, or None for a square in which every
-    image is as large as `detect` makes it.
-    """
+    """The sizes of an argument `canvas`: one, several, or None for a square for any image."""
     if given is None:
         side = -(-max(detector.spec.short, detector.spec.long) // MULTIPLE) * MULTIPLE
         given = (side, side)
@@ -94,10 +92,8 @@ def find_canvases(detector: Detector, given: Any) -> list[tuple[int, int]]:
     return canvases
 
 
-def find_images(detector: Detector, given: Any) -> list[np.ndarray]:
-    """The images of an argument `images`; None is parts of the photographs that scikit-learn
-    ships.
-    """
+def choose_images(detector: Detector, given: Any) -> list[np.ndarray]:
+    """The images of an argument `images`; None is parts of scikit-learn's sample photographs."""
     channels = len(detector.preprocessing.mean)
     if given is None:
         photographs = require("sklearn.datasets", "detection").load_sample_images().images
@@ -121,9 +117,7 @@ def _in_float32(detector):
 
 
 def fold_detector(detector: Detector) -> Detector:
-    """The detector with copies of its networks that have batch normalisation inside their
-    convolutions.
-    """
+    """The detector with batch normalisation inside the convolutions of both networks."""
     return detector.with_networks(fold(detector.proposer), fold(detector.head))
 
 

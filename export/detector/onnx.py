@@ -29,7 +29,7 @@ OPSET = 18  # whose reductions and shapes are written
 RESULTS = ("boxes", "scores", "classes", "count")
 
 
-def write(
+def write_onnx(
     detector: Detector, canvases: list[tuple[int, int]], about: dict[str, Any], target: Any
 ) -> None:
     """Writes the file; `about` goes into its metadata, as JSON.
@@ -74,7 +74,6 @@ class _Writer:
         self.scope = ""
 
     def add(self, operator, *inputs, **attributes) -> str:
-        """A node; numbers among the inputs become constants."""
         (output,) = self.add_outputs(1, operator, *inputs, **attributes)
         return output
 

@@ -34,9 +34,7 @@ LEAST_OVERLAP = 0.99  # IoU of a detection and its match
 
 
 class Tolerance(NamedTuple):
-    """How far a file may be off: pixels of the canvas, and scores; and the last bit of its
-    precision, relative to a number.
-    """
+    """How far a file may be off in canvas pixels and scores, and the last bit of its precision."""
 
     pixels: float
     score: float
@@ -64,7 +62,7 @@ class Call(NamedTuple):
     scale: float = 1.0
 
 
-def measure(
+def measure_detector(
     target: Path,
     detector: Detector,
     exported: Detector,
@@ -93,12 +91,7 @@ def measure(
             "`images` must be images in which the detector finds something, to compare what is "
             f"found. It finds nothing in these {len(images)}"
         )
-    by_signature: dict[str, list] = {}
-    for call in calls:
-        by_signature.setdefault(call.signature, []).append(call.inputs)
-    measured = call_file(target, options.kind, by_signature)
-    outputs = measured.pop("outputs")
-    found = [_read_call(outputs, by_signature, call, detector.class_names) for call in calls]
+    found, measured = _call_file(target, options.kind, calls, detector.class_names)
     comparison = _Comparison(exported, options.quantization, f"{options.kind} file of a detector")
     errors = [comparison.compare(*each) for each in zip(calls, found, expected, strict=True)]
     total = sum(max(len(a.scores), len(b.scores)) for a, b in zip(found, expected, strict=True))
@@ -110,8 +103,17 @@ def measure(
     return {"bytes": size_of(target), **_summarize(errors, total), **measured}
 
 
+def _call_file(target, kind, calls, class_names):
+    """(what the file finds in each call, the other measured fields)."""
+    by_signature: dict[str, list] = {}
+    for call in calls:
+        by_signature.setdefault(call.signature, []).append(call.inputs)
+    measured = call_file(target, kind, by_signature)
+    outputs = measured.pop("outputs")
+    return [_read_call(outputs, by_signature, call, class_names) for call in calls], measured
+
+
 def _make_calls(detector, canvases, images) -> Iterator[Call]:
-    """Each image in each canvas."""
     for canvas in canvases:
         for image in images:
             spec = detector.spec
@@ -199,7 +201,6 @@ class _Comparison:
 
 
 def _disagreeing(errors, found, expected):
-    """How many detections are not in both."""
     return max(len(found.scores), len(expected.scores)) - errors.agreeing
 
 
@@ -219,10 +220,8 @@ def _changed(detector, change):
 def find_difference(
     found: Detections, expected: Detections, tolerance: Tolerance, scale: float = 1.0
 ) -> tuple[_Errors, str | None]:
-    """The errors of what is found by a file, and in words what disagrees with what Keras finds,
-    None if nothing does.
-    """
-    pairs = match(found, expected)
+    """The errors of a file, and in words what disagrees with Keras, or None."""
+    pairs = match_boxes(found, expected)
     a, b = [i for i, _ in pairs], [j for _, j in pairs]
     boxes = np.abs(found.boxes[a].astype("float64") - expected.boxes[b]).reshape(-1, 4)
     scores = np.abs(found.scores[a].astype("float64") - expected.scores[b])
@@ -246,7 +245,7 @@ def find_difference(
     return errors, None
 
 
-def match(found: Detections, expected: Detections) -> list[tuple[int, int]]:
+def match_boxes(found: Detections, expected: Detections) -> list[tuple[int, int]]:
     """Pairs of indices of detections of one class that overlap by more than `LEAST_OVERLAP`, each
     at most once; those that overlap most come first.
     """
@@ -267,7 +266,6 @@ def match(found: Detections, expected: Detections) -> list[tuple[int, int]]:
 
 
 def _summarize(errors, total):
-    """The fields of `ExportReport`."""
     boxes = np.concatenate([each.boxes.ravel() for each in errors])
     largest = max(each.largest for each in errors)
     return {

@@ -1,6 +1,5 @@
 """Exported detectors that are run again: a file that detects."""
 
-import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,10 +12,10 @@ from keras_senet.detection.faster_rcnn import to_detections
 from keras_senet.extras import require
 from keras_senet.files import printable, read_bytes
 from keras_senet.preprocessing import Preprocessing
-from keras_senet.weights.metadata import class_names_of, preprocessing_of
+from keras_senet.weights.metadata import class_names_of, stored_preprocessing
 
 from .. import run_file
-from ..reading import ABOUT
+from ..reading import naming_damage, open_session, read_folder
 from ..tflite_metadata import read_about
 
 KINDS = {".onnx": "onnx", ".tflite": "tflite"}
@@ -35,7 +34,7 @@ class ExportedDetector:
 
     def __init__(self, kind: str, about: dict[str, Any], calls: dict[str, Any]):
         self.kind, self._calls = kind, calls
-        names, preprocessing = class_names_of(about), preprocessing_of(about)
+        names, preprocessing = class_names_of(about), stored_preprocessing(about)
         if names is None or preprocessing is None:
             raise ValueError("it does not say which classes it has, or how images are prepared")
         self.class_names: tuple[str, ...] = names
@@ -87,32 +86,14 @@ def load_exported(path: str | Path) -> ExportedDetector:
             "An exported detector is a SavedModel's folder, or a file that ends in one of "
             f"{', '.join(KINDS)}. Received: {printable(path)!r}"
         )
-    try:
+    with naming_damage(path):
         about = READERS[kind](path)
         if "detector" in about:
             return ExportedDetector(kind, about, run_file.CALLS[kind](str(path)))
-    except (ImportError, FileNotFoundError, PermissionError, IsADirectoryError):
-        raise
-    except Exception as error:  # each runtime has errors of its own; TensorFlow's is an OSError
-        reason = str(error).strip().partition("\n")[0][:300]
-        raise ValueError(
-            f"{printable(path)!r} is damaged, or is not of its kind ({reason})"
-        ) from error
     raise ValueError(f"{printable(path)!r} is not an exported detector: it does not say that it is")
 
 
 # A function for each kind: the path -> what the file says, as data.
-
-
-def _read_onnx(path):
-    runtime = require("onnxruntime", "export")
-    options = runtime.SessionOptions()
-    options.log_severity_level = 4
-    read_bytes(path, 1)  # which says what is there in place of a file
-    session = runtime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    texts = session.get_modelmeta().custom_metadata_map
-    names = {"detector", "preprocessing", "class_names", "score"}
-    return {name: json.loads(texts[name]) for name in names & texts.keys()}
 
 
 def _read_tflite(path):
@@ -122,8 +103,11 @@ def _read_tflite(path):
 
 def _read_saved_model(path):
     require("tensorflow", "export")
-    file = path / ABOUT
-    return json.loads(read_bytes(file)) if file.is_file() else {}
+    return read_folder(path)
 
 
-READERS = {"onnx": _read_onnx, "tflite": _read_tflite, "savedmodel": _read_saved_model}
+READERS = {
+    "onnx": lambda path: open_session(path)[1],
+    "tflite": _read_tflite,
+    "savedmodel": _read_saved_model,
+}

@@ -12,7 +12,7 @@ from keras_senet.images.decoding import decode
 from ..serving import write_saved_model
 
 
-def write(detector: Detector, canvases: list[tuple[int, int]], folder: Any) -> None:
+def write_folder(detector: Detector, canvases: list[tuple[int, int]], folder: Any) -> None:
     """Writes the folder.
 
     Its signatures return `boxes` (most, 4), x1, y1, x2, y2, `scores` (most,), `classes` (most,) and

@@ -10,18 +10,17 @@ from keras_senet.detection import Detector
 from keras_senet.extras import require
 
 from ..formats import Common
-from ..metadata_tables import pack_table
-from ..tflite_converter import convert
-from ..tflite_metadata import (
-    ABOUT,
-    FEATURE_PROPERTIES,
-    IMAGE_PROPERTIES,
+from ..metadata_tables import (
     LABELS,
-    NORMALIZATION_OPTIONS,
-    assemble,
+    graph,
     image_properties,
-    make_labels,
+    labels_file,
+    normalization,
+    pack_table,
+    tensor,
 )
+from ..tflite_converter import convert
+from ..tflite_metadata import ABOUT, assemble, make_labels
 
 if TYPE_CHECKING:
     from ..tflite import TFLite
@@ -34,7 +33,7 @@ BOUNDARIES, PIXELS = 1, 1  # BoundingBoxType, CoordinateType
 TENSOR_VALUE_LABELS = 3  # AssociatedFileType
 
 
-def write(
+def write_tflite(
     detector: Detector,
     canvases: list[tuple[int, int]],
     options: "TFLite",
@@ -69,45 +68,22 @@ def _in_order(content):
 
 def _graph_metadata(detector):
     """The table SubGraphMetadata."""
-    preprocessing = detector.preprocessing
-    options = pack_table(
-        "NormalizationOptions", mean=list(preprocessing.mean), std=list(preprocessing.std)
+    mean, std = detector.preprocessing.mean, detector.preprocessing.std
+    images = tensor(
+        "images",
+        "RGB (pixel - mean) / std, with zeros at the right and at the bottom",
+        image_properties(len(mean)),
+        process_units=[normalization(mean, std)],
     )
-    normalization = pack_table("ProcessUnit", options_type=NORMALIZATION_OPTIONS, options=options)
-    images = pack_table(
-        "TensorMetadata",
-        name="images",
-        description="RGB (pixel - mean) / std, with zeros at the right and at the bottom",
-        content=_content(IMAGE_PROPERTIES, image_properties(len(preprocessing.mean))),
-        process_units=[normalization],
-    )
-    size = _tensor("size", "The height and width of `images` without the zeros")
-    labels = pack_table(
-        "AssociatedFile", name=LABELS, description="The classes' names", type=TENSOR_VALUE_LABELS
-    )
+    size = tensor("size", "The height and width of `images` without the zeros")
     corners = pack_table("BoundingBoxProperties", type=BOUNDARIES, coordinate_type=PIXELS)
-    boxes = pack_table(
-        "TensorMetadata",
-        name="boxes",
-        description="x1, y1, x2, y2 in pixels of `images`; zeros after `count` of them",
-        content=_content(BOX_PROPERTIES, corners),
+    boxes = tensor(
+        "boxes",
+        "x1, y1, x2, y2 in pixels of `images`; zeros after `count` of them",
+        (BOX_PROPERTIES, corners),
     )
-    classes = _tensor("classes", "Numbers of the classes, from 0", associated_files=[labels])
-    scores = _tensor("scores", "Probabilities, the largest first")
-    count = _tensor("count", "How many boxes were found")
-    return pack_table(
-        "SubGraphMetadata",
-        input_tensor_metadata=[images, size],
-        output_tensor_metadata=[boxes, classes, scores, count],
-    )
-
-
-def _tensor(name, description, **fields):
-    content = _content(FEATURE_PROPERTIES, pack_table("FeatureProperties"))
-    return pack_table(
-        "TensorMetadata", name=name, description=description, content=content, **fields
-    )
-
-
-def _content(kind, properties):
-    return pack_table("Content", content_properties_type=kind, content_properties=properties)
+    labels = labels_file(TENSOR_VALUE_LABELS)
+    classes = tensor("classes", "Numbers of the classes, from 0", associated_files=[labels])
+    scores = tensor("scores", "Probabilities, the largest first")
+    count = tensor("count", "How many boxes were found")
+    return graph([images, size], [boxes, classes, scores, count])

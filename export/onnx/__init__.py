@@ -62,9 +62,9 @@ class ONNX(FormatOptions):
         write_onnx(model, target, self, common)
 
     def write_detector(self, detector, canvases, about, target):
-        from ..detector.onnx import write
+        from ..detector.onnx import write_onnx
 
-        write(detector, canvases, about, target)
+        write_onnx(detector, canvases, about, target)
 
 
 def to_onnx(

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from keras_senet.extras import require
+from keras_senet.layers.data_format import image_shape
 
-from ..model import check_tensorflow, image_shape, output_names
+from ..model import check_tensorflow, output_names
 from .graph import name_sides
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ def convert_by_tf2onnx(model, options: "ONNX", preprocessing=None) -> Any:
             custom_op_handlers={"Erfc": (_convert_erfc, [])},
             **channels_first if options.layout == "nchw" else {},
         )
-    ends = {"images": (None, *image_shape(model))}
+    ends = {"images": (None, *image_shape(model.inputs[0]))}
     ends |= {name: output.shape for name, output in zip(names, model.outputs, strict=True)}
     for value in (*proto.graph.input, *proto.graph.output):
         prefix = "" if value.name == "images" else f"{value.name}_"
@@ -72,7 +73,6 @@ def _without_advice():
 
 
 def _set_shape(value, dims):
-    """Gives an input or output of a graph these sizes and names."""
     shape = value.type.tensor_type.shape
     del shape.dim[:]
     for dim in dims:

@@ -46,9 +46,7 @@ def _bias(layer):
 
 
 def _convolve(graph, source, kernel, bias, name, **attributes):
-    """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as ONNX has
-    them.
-    """
+    """The name of a value by a kernel (O, I / groups, k, k) and a bias (O,) or None, as in ONNX."""
     inputs = [graph.shared_constant(kernel, f"{name}/kernel")]
     if bias is not None:
         inputs.append(graph.constant(bias, f"{name}/bias"))

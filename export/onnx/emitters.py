@@ -55,9 +55,7 @@ def emits(*kinds: type):
 
 
 def check_supported(model: keras.Model) -> None:
-    """Raises UnsupportedLayerError if a layer has no emitter, or is called as none expects; also in
-    nested models.
-    """
+    """Raises UnsupportedLayerError for a layer, nested too, without an emitter for its call."""
     for node in graphs.Graph(graphs.functional_of(model)).nodes:
         layer = node.operation
         if node.is_input:

@@ -17,9 +17,7 @@ class UnsupportedLayerError(Exception):
 
 
 class Pointwise(NamedTuple):
-    """A 1x1 convolution with a stride of 1: the name of its input, its kernel (O, I) and bias (O,)
-    or None.
-    """
+    """A 1x1 convolution of stride 1: its input's name, kernel (O, I), and bias (O,) or None."""
 
     source: str
     kernel: np.ndarray
@@ -133,9 +131,7 @@ class OnnxGraph:
                 self.nodes.remove(node)
 
     def to_proto(self, name: str, inputs: dict, outputs: dict, integers=()) -> Any:
-        """The ModelProto; `inputs` and `outputs` are shapes by name, `integers` the names of those
-        that are int32.
-        """
+        """The ModelProto; `inputs` and `outputs` are shapes by name, `integers` the int32 names."""
         self._drop_identities(outputs)
         helper, kinds = self.onnx.helper, self.onnx.TensorProto
 

@@ -96,7 +96,6 @@ def _reshape(graph, layer, x):
 
 @emits(layers.UpSampling2D)
 def _upsampling(graph, layer, x):
-    """Each pixel several times."""
     if layer.interpolation != "nearest":
         raise UnsupportedLayerError(f"{layer.name} with interpolation={layer.interpolation!r}")
     scales = graph.constant((1, 1, *layer.size), f"{layer.name}/scales")
@@ -170,7 +169,6 @@ def _rescaling(graph, layer, x):
 
 @emits(layers.Normalization)
 def _normalization(graph, layer, x):
-    """(x - mean) / std"""
     if layer.invert or len(x.shape) != 4:
         raise UnsupportedLayerError(f"{layer.name} of a tensor of shape {x.shape}")
     std = np.maximum(np.sqrt(as_float32(layer.variance)), keras.config.epsilon())

@@ -8,11 +8,12 @@ import numpy as np
 
 from keras_senet.extras import require
 from keras_senet.graphs import has_logits
+from keras_senet.layers.data_format import image_shape
 from keras_senet_cli import __version__
 
 from ..folding import fold
 from ..formats import names_within
-from ..model import image_shape, output_names, takes_integers
+from ..model import output_names, takes_integers
 from . import activations, convolutions, layers  # noqa: F401 -- these register emitters
 from .by_tf2onnx import convert_by_tf2onnx
 from .emitters import check_supported, emit_model
@@ -45,9 +46,7 @@ def write_onnx(model, target, options: "ONNX", common: "Common") -> None:
 
 
 def _check(proto, model):
-    """Raises ValueError for a graph that is not valid, as tf2onnx makes of operations that ONNX
-    lacks.
-    """
+    """Raises ValueError for an invalid graph, as tf2onnx makes of operations that ONNX lacks."""
     onnx = require("onnx", "export")
     try:
         onnx.checker.check_model(proto, full_check=True)
@@ -86,7 +85,7 @@ def convert_by_layers(model, options: "ONNX", preprocessing=None) -> Any:
     check_supported(model)  # before `fold`, which copies layers: those of others may not allow it
     names = output_names(model)
     graph = OnnxGraph(options.opset, names)
-    given = (None, *image_shape(model))
+    given = (None, *image_shape(model.inputs[0]))
     images = _prepare_images(graph, model, options.layout, preprocessing)
     shapes = {}
     outputs = emit_model(graph, fold(model), Value(images, given))

@@ -30,9 +30,7 @@ from keras_senet.training.trainer import Trainer
 
 
 class SeedResult(NamedTuple):
-    """A finished run: its seed, and its errors (%) on the test and training images at the last
-    epoch.
-    """
+    """A finished run: its seed, and its last epoch's errors (%) on test and training images."""
 
     seed: int
     test_error: float
@@ -55,15 +53,11 @@ class VariantResult:
 
     @property
     def deviation(self) -> float | None:
-        """The standard deviation of the test errors (% points) over seeds, or None with fewer than
-        two.
-        """
+        """The standard deviation of the test errors (% points); None with fewer than two seeds."""
         return statistics.stdev(run.test_error for run in self.runs) if len(self.runs) > 1 else None
 
     def difference_to(self, base: "VariantResult | None") -> float | None:
-        """The mean difference (% points) to another row's test errors, seed by seed, or None
-        without a common seed.
-        """
+        """The mean difference (% points) to another row's test errors by seed; None without any."""
         theirs = {run.seed: run.test_error for run in base.runs} if base else {}
         pairs = [run.test_error - theirs[run.seed] for run in self.runs if run.seed in theirs]
         return statistics.mean(pairs) if pairs else None
@@ -142,9 +136,7 @@ class Ablation:
                 return
 
     def _read_finished(self, variant, seed):
-        """The `SeedResult` if its metrics go to the last epoch and the test, else None: its
-        weights may be deleted.
-        """
+        """The `SeedResult` if its metrics reach the last epoch and test: weights may be deleted."""
         recipe, folder = self._recipe(variant, seed), self.folder(variant, seed)
         if not is_run(folder):
             return None
@@ -169,7 +161,6 @@ class Ablation:
 
     @functools.cached_property
     def _counts(self):
-        """What each variant costs."""
         train_set = data.load(self.recipe.dataset, "train", data_dir=self.data_dir)
         networks = (
             make_network(self._recipe(variant, self.seeds[0]), train_set)

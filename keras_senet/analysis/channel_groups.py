@@ -9,7 +9,7 @@ from keras import layers, ops
 
 from keras_senet import graphs
 from keras_senet.layers import ShakeShake, SqueezeExcite
-from keras_senet.models.blocks import channel_axis
+from keras_senet.layers.data_format import channel_axis
 
 # Layers that compute each channel from that channel only, and have no weights
 CHANNELWISE = (
@@ -98,9 +98,7 @@ class ChannelGroup(NamedTuple):
 
 
 def reduction_for(block: SqueezeExcite, channels: int) -> int | None:
-    """The reduction for which this many channels have the block's hidden width; None if there is
-    none.
-    """
+    """The reduction for which this many channels have the block's hidden width, or None."""
     width = block.reduce.filters
     reduction = channels // width
     return reduction if reduction and channels // reduction == width else None
@@ -134,9 +132,7 @@ def _is_channelwise_activation(layer):
 
 
 def _keeps_channels(node):
-    """Whether a layer computes each channel from that channel only, but for the gates of an SE
-    block.
-    """
+    """Whether each channel is computed from that channel only, but for an SE block's gates."""
     layer = node.operation
     if type(layer) in graphs.NORMALIZATIONS:
         return graphs.over_channels(layer, node.outputs[0], keras.config.image_data_format())
@@ -167,9 +163,7 @@ def _edge_importance(graph, edge):
 
 
 def _output_importance(graph, node):
-    """How much of each channel that a node outputs goes through gates: a function as
-    `ChannelGroup.importance`, or None.
-    """
+    """How much of a node's output goes through gates: as `ChannelGroup.importance`, or None."""
     consumer = graph.consumer(node)
     if consumer is None:
         return None
@@ -189,9 +183,7 @@ def _output_importance(graph, node):
 
 
 def _factor(node):
-    """What a layer multiplies each channel by, in magnitude: a number or (C,); None for one that
-    mixes channels.
-    """
+    """What a layer multiplies each channel by: magnitudes, a number or (C,); None if it mixes."""
     layer = node.operation
     if type(layer) in graphs.NORMALIZATIONS:
         gamma = 1.0 if layer.gamma is None else np.abs(_as_float64(layer.gamma))
@@ -225,9 +217,7 @@ def _as_float64(variable):
 
 
 def _place(node, before):
-    """Where in the channels of a concatenation those of one of its inputs are; None if it joins
-    another axis.
-    """
+    """Where one input's channels are in a concatenation; None if it joins another axis."""
     axis = channel_axis()
     if node.operation.axis % 4 != axis % 4:
         return None

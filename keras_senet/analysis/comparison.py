@@ -78,7 +78,5 @@ def cost(model: keras.Model, dataset: Any = None, **options: Any) -> Cost:
 def compare(
     before: keras.Model, after: keras.Model, dataset: Any = None, **options: Any
 ) -> Comparison:
-    """The `Comparison` of two networks, on a dataset of `keras_senet.data` if there is one; see
-    `cost`.
-    """
+    """The `Comparison` of two networks, on a dataset of `keras_senet.data` or None; see `cost`."""
     return Comparison(*(cost(model, dataset, **options) for model in (before, after)))

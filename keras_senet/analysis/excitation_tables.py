@@ -116,9 +116,7 @@ def statistics_csv(rows: list[BlockStatistics]) -> str:
 
 
 def class_csv(result: Excitations, classes: Iterable[int]) -> str:
-    """block, channel, class, mean, std for each gate over all images (class "") and in some
-    classes, by their rows.
-    """
+    """block, channel, class, mean, std for each gate over all images (class "") and by class."""
     names = readable(result.class_names)
     columns = ("block", "channel", "class", "mean", "std")
     rows = (
@@ -134,9 +132,7 @@ def class_csv(result: Excitations, classes: Iterable[int]) -> str:
 
 
 def arrays(result: Excitations) -> dict[str, np.ndarray]:
-    """All figures as arrays by name, for `np.savez`: "<block>/class_means" and so on in float32,
-    classes and images.
-    """
+    """All figures by name, for `np.savez`: "<block>/class_means" and so on, float32."""
     found = {"class_names": np.array(result.class_names), "class_images": result.class_images}
     for name, block in result.blocks.items():
         for field, value in vars(block).items():

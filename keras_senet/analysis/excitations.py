@@ -15,6 +15,7 @@ from keras_senet.analysis.taps import gates, mean_over_places, tap_gates
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.graphs import functional_of, stage_of
 from keras_senet.imagenet import readable
+from keras_senet.layers.data_format import from_channels_last, image_shape
 
 if TYPE_CHECKING:
     from keras_senet.data import Corrupt
@@ -23,9 +24,7 @@ CLOSED, OPEN = 0.1, 0.9  # magnitudes of gates
 
 
 def gates_by_stage(model: keras.Model, images) -> dict[str, float]:
-    """The mean gate of each stage's SE blocks over images as the network takes them: {"stage2":
-    0.48, ...}.
-    """
+    """The mean gate of each stage's SE blocks over images: {"stage2": 0.48, ...}."""
     found = {}
     outputs: Any = gates(model)(images, training=False)
     for name, gate in outputs.items():
@@ -88,43 +87,33 @@ def excitations(
     skip_corrupt: bool = False,
     progress: Any = False,
 ) -> Excitations:
-    """The `Excitations` of a network over all images of a dataset, each shown once, as for
-    evaluation.
+    """The `Excitations` of a network over a dataset's images, each shown once, as for evaluation.
 
     The gates of blocks without a squeeze, which differ from place to place, are averaged over an
-    image's places first. Memory does not grow with the number of images: beside a batch it is 16
-    bytes per class and channel, for SE-ResNet-50 and ImageNet's 1,000 classes 242 MB.
+    image's places first. Memory, beside a batch, is 16 bytes per class and channel.
 
     Args:
-        model: a functional Keras model with SE blocks and the attribute `preprocessing`. What
-            follows its last block does not matter: it needs no classifier, or may have one for
-            other classes than the dataset's.
+        model: a functional Keras model with SE blocks and the attribute `preprocessing`; what
+            follows its last block does not matter.
         dataset: a dataset of `keras_senet.data`.
-        classes: names of the dataset's classes that are kept one by one; None is all. The figures
-            over all images are of all classes' images in any case.
-        batch_size: images per step.
-        skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
-        progress: whether to show a progress bar on the error stream, if that is a terminal;
-            or the `rich` console for it.
+        classes: names of the dataset's classes that are kept one by one; None is all.
+        batch_size, skip_corrupt, progress: as `evaluate` has them.
 
     Raises:
         ValueError: if the model has no SE blocks or does not take the dataset's images, there are
             no images or no such class, or gates are not finite.
         CorruptImageError: for an image that cannot be decoded, without `skip_corrupt`.
     """
-    from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import make_batches, track
+    from keras_senet.evaluation.batches import batches_of
+    from keras_senet.progress import track
 
     _check(dataset, batch_size)
     names = dataset.class_names
     kept = range(len(names)) if classes is None else find_classes(classes, names)
     rows = np.full(len(names), -1)
     rows[list(kept)] = range(len(kept))
-    networks.check_images(model, dataset)
+    batches = batches_of(model, dataset, batch_size, skip_corrupt)
     step, blocks = gates_step(model)
-    batches = make_batches(
-        dataset, batch_size, networks.views_of(model, dataset, None), skip_corrupt
-    )
     counts = GateCounts(blocks, len(kept))
     for (images,), labels in track(batches, progress, "measuring gates"):
         counts.add(step(images[:, 0]).numpy(), rows[np.asarray(labels)])
@@ -189,16 +178,12 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
     found, preprocessing = tap_gates(model), networks.require_preprocessing(model)
     means = [mean_over_places(each.value, each.layer) for each in found]
     network = keras.Model(functional_of(model).input, means)
-    channels_first = keras.config.image_data_format() == "channels_first"
 
     def excite(images):
-        images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        excited = network(preprocessing.normalize(images), training=False)
+        excited = network(preprocessing.normalize(from_channels_last(images)), training=False)
         return tf.concat(keras.tree.flatten(excited), axis=-1)
 
-    images = tf.TensorSpec(
-        (None, *networks.input_size(model), networks.input_channels(model)), tf.uint8
-    )
+    images = tf.TensorSpec((None, *image_shape(model.inputs[0])), tf.uint8)
     step = tf.function(excite, input_signature=[images], autograph=False)
     return step, [
         (each.name, each.layer.gate, mean.shape[-1])
@@ -207,9 +192,7 @@ def gates_step(model: keras.Model) -> tuple[Callable, list[tuple[str, str, int]]
 
 
 class GateCounts:
-    """What is kept of the gates so far, those of all `blocks` (name, kind of gate, channels)
-    joined along channels.
-    """
+    """What is kept of the gates, those of all `blocks` (name, kind, channels) joined."""
 
     def __init__(self, blocks, classes):
         self.kinds = {name: kind for name, kind, _ in blocks}
@@ -222,9 +205,7 @@ class GateCounts:
         self.closed, self.opened, self.from_identity = np.zeros((3, channels))
 
     def add(self, gates, classes):
-        """Counts a batch: gates float32 (N, channels), classes (N,), -1 for those that are not kept
-        one by one.
-        """
+        """Counts a batch: gates float32 (N, channels), classes (N,), -1 where not kept."""
         if not np.isfinite(gates).all():
             name = next(
                 name

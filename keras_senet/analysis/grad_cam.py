@@ -17,6 +17,7 @@ from keras_senet.graphs import (
     functional_of,
     replaced_attribute,
 )
+from keras_senet.layers.data_format import as_images
 
 BATCH = 32  # images per step
 # Of the scores: gradients of float16 feature maps would be subnormal. The maps do not depend on it.
@@ -53,20 +54,16 @@ def grad_cam(
             it has not, or outputs that are not finite.
     """
     outputs = _check_classifier(model)
-    images = _check_images(model, images)
+    images = as_images(model, images, least=1)
     targets = _check_targets(classes, outputs, len(images))
     view = _find_map(model, layer)
     batches = [slice(i, i + BATCH) for i in range(0, len(images), BATCH)]
-    maps = [
-        _maps(model, view, images[at], None if targets is None else targets[at]) for at in batches
-    ]
-    return np.concatenate(maps)
+    parts = [(images[at], None if targets is None else targets[at]) for at in batches]
+    return np.concatenate([_maps(model, view, *part) for part in parts])
 
 
 class FeatureMap(NamedTuple):
-    """A four-dimensional output in a model's graph: its name, the operation, which of its calls,
-    and the axis of the channels.
-    """
+    """A four-dimensional output in a graph: its name, operation, which call, and channel axis."""
 
     name: str
     operation: keras.Operation
@@ -100,9 +97,7 @@ def _maps(model, view, images, targets):
 
 
 def _scores(model, view, images, change):
-    """Scores before the softmax, float32 (n, classes), where `change(map)` replaces the feature
-    map, or is called with it if it returns None.
-    """
+    """Scores (n, classes) before the softmax, where `change(map)` replaces the map, if not None."""
     own, calls = view.operation.call, 0
 
     def call(*arguments, **keywords):
@@ -133,7 +128,6 @@ def _before_softmax(model) -> Iterator[None]:
 
 
 def _gradient(score, at):
-    """The gradient of a function of a tensor, by the backend's own differentiation."""
     backend = keras.backend.backend()
     if backend == "tensorflow":
         import tensorflow as tf
@@ -173,17 +167,10 @@ def _find_map(model, layer) -> FeatureMap:
 
 
 def _feature_maps(model, calls, prefix=""):
-    """(`FeatureMap`, its height and width) of each call, in the order of computation, those in
-    nested models included.
-    """
-    named, data_format = collections.Counter(), keras.config.image_data_format()
-    for node in Graph(functional_of(model)).nodes:
-        operation = node.operation
-        if node.is_input:
-            continue
-        named[operation.name] += 1
-        number = named[operation.name]
-        name = f"{prefix}{operation.name}{'' if number == 1 else f':{number}'}"
+    """(`FeatureMap`, its height and width) of each call in order, in nested models too."""
+    data_format = keras.config.image_data_format()
+    for name, node in Graph(functional_of(model)).named():
+        name, operation = f"{prefix}{name}", node.operation
         if isinstance(operation, keras.Model):
             check_functional(operation)
             yield from _feature_maps(operation, calls, f"{name}/")
@@ -209,18 +196,6 @@ def _check_classifier(model):
             f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}"
         )
     return outputs[0].shape[-1]
-
-
-def _check_images(model, images):
-    images, shape = np.asarray(ops.convert_to_numpy(images)), tuple(model.inputs[0].shape)
-    fits = images.ndim == 4 and all(
-        n in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True)
-    )
-    if not fits or not len(images):
-        raise ValueError(
-            f"`images` must be of shape {shape}. Received: images of shape {images.shape}"
-        )
-    return images.astype("float32")
 
 
 def _check_targets(classes, count, images):

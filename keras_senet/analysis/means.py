@@ -8,7 +8,9 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.taps import gate_of, mean_over_places, tap
+from keras_senet.data.sources import select_evenly
 from keras_senet.graphs import functional_of
+from keras_senet.layers.data_format import as_images, from_channels_last
 
 BATCH = 64  # images per step
 
@@ -17,7 +19,7 @@ def subsample(dataset: Any, most: int | None) -> Any:
     """The dataset, or `most` of its images, evenly spread over it, as a dataset."""
     if most is None or len(dataset) <= most:
         return dataset
-    return dataset.select(np.linspace(0, len(dataset) - 1, most).astype("int64"))
+    return dataset.select(select_evenly(len(dataset), most))
 
 
 def mean_gates(
@@ -65,9 +67,7 @@ def _means(model, watched, images, function, progress) -> dict[Any, np.ndarray]:
 
 
 def _make_step(model, watched, function) -> Callable[[Any], Any]:
-    """A function from a batch, as the network takes it, to a mean (C,) for each layer, over its
-    calls.
-    """
+    """A function from a batch, as the network takes it, to each layer's mean (C,) over calls."""
 
     def mean_of(layer, *inputs):
         if layer not in watched:
@@ -94,33 +94,20 @@ def _make_step(model, watched, function) -> Callable[[Any], Any]:
 
 
 def _batches(model, images, progress) -> Iterator[Any]:
-    """Batches as the network takes them."""
     if hasattr(images, "fetch"):
         yield from _prepare_batches(model, images, progress)
         return
-    images, shape = np.asarray(images), tuple(model.inputs[0].shape)
-    if images.ndim != 4 or any(
-        n not in (None, m) for n, m in zip(shape[1:], images.shape[1:], strict=True)
-    ):
-        raise ValueError(
-            f"`images` must be of shape {shape}. Received: images of shape {images.shape}"
-        )
+    images = as_images(model, images)
     for first in range(0, len(images), BATCH):
-        yield ops.convert_to_tensor(images[first : first + BATCH], "float32")
+        yield ops.convert_to_tensor(images[first : first + BATCH])
 
 
 def _prepare_batches(model, dataset, progress):
     """The images of a dataset, each shown as for evaluation."""
-    from keras_senet.evaluation import networks
-    from keras_senet.evaluation.accuracy import make_batches, track
+    from keras_senet.evaluation.batches import batches_of
+    from keras_senet.progress import track
 
     if not len(dataset):
         return
-    networks.check_images(model, dataset)
-    batches = make_batches(dataset, BATCH, networks.views_of(model, dataset, None))
-    channels_first = keras.config.image_data_format() == "channels_first"
-    for (shown,), _ in track(batches, progress, "measuring channels"):
-        images = shown[:, 0]
-        yield model.preprocessing.normalize(
-            ops.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        )
+    for (shown,), _ in track(batches_of(model, dataset, BATCH), progress, "measuring channels"):
+        yield model.preprocessing.normalize(from_channels_last(shown[:, 0]))

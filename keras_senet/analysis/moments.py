@@ -40,9 +40,7 @@ class Moments:
         self.counts[rows] = total
 
     def finish(self):
-        """(means, standard deviations as `np.std`), NaN for a class that did not arrive; the arrays
-        become these.
-        """
+        """(means, standard deviations as `np.std`), NaN for an empty class, in the same arrays."""
         self.means[self.counts == 0] = np.nan
         with np.errstate(invalid="ignore"):
             self.squares /= self.counts[:, None]

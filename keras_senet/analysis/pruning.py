@@ -1,4 +1,25 @@
-"""Networks without the channels that their gates rank lowest."""
+"""Networks without the channels that their gates rank lowest.
+
+What is removed are channels between two convolutions, with nothing but batch normalisation, ReLU,
+pooling, depthwise convolutions and SE blocks in between: the outputs of `conv1` and `conv2` of
+bottlenecks, of `conv1` of units of two convolutions (also with pre-activation), and the like in
+other networks. Both convolutions, and what is in between, keep the weights of the other channels.
+An SE block in between keeps its hidden width; for its sake the number that is kept may be the
+nearest for which a whole `reduction` yields that width. Of a grouped convolution whole groups are
+removed, with their inputs and outputs.
+
+The score of channel j, where an SE block is in between (position "conv3x3", VGG), is the mean
+magnitude of its gate over images. Else it is what the channel contributes to what gates let
+through:
+
+    mean |a_j| * sum over c of i_c * norm of kernel[:, :, j, c]
+
+where a_j is the channel as the second convolution takes it, in the mean over images and places,
+kernel is that convolution's, and i_c the importance of its output c: |gamma_c| / sqrt(variance_c +
+epsilon) of batch normalisation after it, times the mean magnitude of gate c. Where another
+convolution precedes the gate (conv3, for conv1 of a bottleneck), that sum over its outputs is the
+importance of its inputs. A group's score is the mean over its outputs.
+"""
 
 import numbers
 from collections.abc import Mapping
@@ -13,6 +34,7 @@ from keras_senet.analysis.channel_groups import ChannelGroup, Edge, find_groups,
 from keras_senet.analysis.means import mean_magnitudes
 from keras_senet.analysis.removal import se_blocks
 from keras_senet.bases import preprocessing_of
+from keras_senet.copying import rebuild, with_config
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.layers import SqueezeExcite
 
@@ -27,44 +49,21 @@ def prune(
     progress: Any = False,
 ) -> keras.Model:
     """A smaller functional model, without those channels inside its units that its gates rank
-    lowest.
-
-    What is removed are channels between two convolutions, with nothing but batch normalisation,
-    ReLU, pooling, depthwise convolutions and SE blocks in between: the outputs of `conv1` and
-    `conv2` of bottlenecks, of `conv1` of units of two convolutions (also with pre-activation), and
-    the like in other networks. Both convolutions, and what is in between, keep the weights of the
-    other channels. An SE block in between keeps its hidden width; for its sake the number that is
-    kept may be the nearest for which a whole `reduction` yields that width. Of a grouped
-    convolution whole groups are removed, with their inputs and outputs.
-
-    The score of channel j, where an SE block is in between (position "conv3x3", VGG), is the mean
-    magnitude of its gate over images. Else it is what the channel contributes to what gates let
-    through:
-
-        mean |a_j| * sum over c of i_c * norm of kernel[:, :, j, c]
-
-    where a_j is the channel as the second convolution takes it, in the mean over images and places,
-    kernel is that convolution's, and i_c the importance of its output c: |gamma_c| /
-    sqrt(variance_c + epsilon) of batch normalisation after it, times the mean magnitude of gate c.
-    Where another convolution precedes the gate (conv3, for conv1 of a bottleneck), that sum over
-    its outputs is the importance of its inputs. A group's score is the mean over its outputs.
+    lowest; Keras' `save` and `load_model` keep it.
 
     Args:
         model: a functional Keras model with SE blocks. It is not changed.
         keep: the fraction of the channels that is kept, above 0 and at most 1: for all stages, or
             {stage number: fraction}, other stages being left whole.
         images: what the ranking is computed on: a dataset of `keras_senet.data`, shown as for
-            evaluation, or images (N, H, W, C) as the network takes them. A few hundred are enough
-            for means.
+            evaluation, or images (N, H, W, C) as the network takes them; a few hundred are enough.
         ranking: "gates"; "random", a baseline; or what `rank_channels` returns. Only the first
             needs images.
         seed: of the random ranking.
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
-            `rich` console for it.
+        progress: as `evaluate` has it.
 
     Returns:
-        A model with `preprocessing` and the names of the given one, and without `spec`: no spec
-        describes it. Keras' `save` and `load_model` keep it.
+        A model with the given one's `preprocessing` and names, which no `spec` describes.
 
     Raises:
         ValueError: for a model that is not functional, has no SE blocks, or none that rank channels
@@ -80,7 +79,7 @@ def prune(
         best = np.argsort(-score, kind="stable")[: group.count_kept(fraction)]
         for edge in group.edges:
             kept.add(edge, group.indices(edge, best))
-    return graphs.rebuild(model, {layer: kept.shrink(layer) for layer in kept.layers})
+    return rebuild(model, {layer: kept.shrink(layer) for layer in kept.layers})
 
 
 def prunable(model: keras.Model) -> list[ChannelGroup]:
@@ -112,7 +111,6 @@ def rank_channels(
 
 
 def _read_fractions(keep, found):
-    """The fraction of each group that is kept."""
     if not isinstance(keep, Mapping):
         return [_check_fraction(keep)] * len(found)
     stages = [graphs.stage_number(group.last.producer.name) for group in found]
@@ -134,7 +132,6 @@ def _check_fraction(fraction):
 
 
 def _scores(model, found, images, ranking, seed, progress):
-    """The score of each unit of each group."""
     is_known = isinstance(ranking, Mapping) or str(ranking) in ("gates", "random")
     check_argument("ranking", ranking, is_known, "'gates', 'random' or a dict of scores")
     if ranking == "random":
@@ -162,9 +159,7 @@ def _read_scores(ranking, group):
 
 @dataclass(frozen=True)
 class KeptChannels:
-    """The indices of the channels that are kept of each layer's inputs and outputs; all where there
-    is no entry.
-    """
+    """The indices of each layer's input and output channels that are kept; no entry: all."""
 
     inputs: dict = field(default_factory=dict)
     outputs: dict = field(default_factory=dict)
@@ -188,7 +183,7 @@ class KeptChannels:
             return _shrink_block(layer, outputs)
         # vectors, or the kernel of a depthwise convolution
         weights = [np.take(w, outputs, axis=2 if w.ndim == 4 else 0) for w in layer.get_weights()]
-        return graphs.with_config(layer), weights
+        return with_config(layer), weights
 
 
 def _shrink_convolution(conv, inputs, outputs):
@@ -196,16 +191,16 @@ def _shrink_convolution(conv, inputs, outputs):
     if inputs is not None and conv.groups == 1:  # else the group's inputs go with its outputs
         kernel = kernel[:, :, inputs]
     if outputs is None:
-        return graphs.with_config(conv), [kernel, *bias]
+        return with_config(conv), [kernel, *bias]
     groups = max(1, conv.groups * len(outputs) // conv.filters)
     weights = [weight[..., outputs] for weight in (kernel, *bias)]
-    return graphs.with_config(conv, filters=len(outputs), groups=groups), weights
+    return with_config(conv, filters=len(outputs), groups=groups), weights
 
 
 def _shrink_block(block, channels):
     """The SE block on fewer channels, with the same hidden units."""
     reduce, expand = (conv.get_weights() for conv in (block.reduce, block.expand))
-    smaller = graphs.with_config(block, reduction=reduction_for(block, len(channels)))
+    smaller = with_config(block, reduction=reduction_for(block, len(channels)))
     return smaller, [
         reduce[0][:, :, channels],
         *reduce[1:],

@@ -1,4 +1,11 @@
-"""Networks without some of their SE blocks."""
+"""Networks without some of their SE blocks.
+
+Where a gate stays as a constant, each channel keeps the mean of its gate over images. As a factor
+it goes into the batch normalisation or convolution before the block, if nothing else consumes the
+output of that; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution called
+"<block>_gate" takes the block's place: after joined branches, and in the positions "pre" and
+"post".
+"""
 
 import dataclasses
 import numbers
@@ -13,6 +20,7 @@ from keras_senet import graphs
 from keras_senet.analysis.means import mean_gates
 from keras_senet.analysis.taps import check_found
 from keras_senet.bases import find_bases, mark_copy, preprocessing_of
+from keras_senet.copying import rebuild, with_config
 from keras_senet.layers import SqueezeExcite
 
 LINEAR, RELU = keras.activations.linear, keras.activations.relu
@@ -24,14 +32,8 @@ def remove_se(
     blocks: Collection[str] | None = None,
     constant_from: Any = None,
 ) -> keras.Model:
-    """A functional model without some of the SE blocks, with a gate of 1 or a constant one in the
-    place of each.
-
-    With `constant_from` each channel keeps the mean of its gate over images. As a factor it goes
-    into the batch normalisation or convolution before the block, if nothing else consumes the
-    output of that; also through a ReLU, if no gate is negative. Else a 1x1 depthwise convolution
-    called "<block>_gate" takes the block's place: after joined branches, and in the positions "pre"
-    and "post".
+    """A functional model without some of the SE blocks, with a gate of 1 or, with `constant_from`,
+    a constant one in the place of each: the mean over images, as a factor of a layer before it.
 
     All other weights and names, and `preprocessing`, are the model's. `spec` is that of the new
     network where a spec describes it, so that `keras_senet.save_weights` writes it: without
@@ -60,7 +62,7 @@ def remove_se(
             layer, *replacement = _with_factor(graph, block, changed, gates[block])
             changed[layer] = tuple(replacement)
     scaled = [block for block in chosen if block in changed]
-    copy = graphs.rebuild(model, changed, gone=set(chosen) - set(scaled))
+    copy = rebuild(model, changed, gone=set(chosen) - set(scaled))
     if not scaled:
         _mark(copy, model, [block for block in found if block not in chosen], chosen)
     return copy
@@ -111,7 +113,6 @@ def choose(
 
 
 def _select(argument, wanted, names):
-    """The blocks, by their names or stages, that are wanted."""
     known = sorted({name for name in names.values() if name is not None})
     known_all = isinstance(wanted, (list, tuple, set, range)) and all(
         isinstance(each, (str, numbers.Integral)) and each in known for each in wanted
@@ -146,17 +147,15 @@ def _constants(model, chosen, source):
 
 
 def _with_factor(graph, block, changed, gate):
-    """(a layer, what takes its place, the weights of that): the layer before the block, or the
-    block itself.
-    """
+    """(a layer, what takes its place, its weights): the layer before the block, or the block."""
     layer = _linear_before(graph, block, gate)
     if layer is None or layer in changed:
         return block, *_scale(block, gate)
     if isinstance(layer, graphs.NORMALIZATIONS):
-        return layer, graphs.with_config(layer, scale=True), _scale_normalization(layer, gate)
+        return layer, with_config(layer, scale=True), _scale_normalization(layer, gate)
     return (
         layer,
-        graphs.with_config(layer),
+        with_config(layer),
         [_times(weight, gate) for weight in layer.get_weights()],
     )
 
@@ -203,7 +202,6 @@ def _times(weight, gate):
 
 
 def _scale(block, gate):
-    """A layer that multiplies each channel by its gate, and its weights."""
     layer = layers.DepthwiseConv2D(
         1,
         use_bias=False,
@@ -215,7 +213,6 @@ def _scale(block, gate):
 
 
 def _spec(spec, kept, removed):
-    """The spec of the network without the removed blocks; None if there is none."""
     stages = {graphs.stage_number(block.name) for block in kept}
     if (
         spec is None

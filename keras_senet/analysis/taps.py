@@ -1,6 +1,5 @@
 """Models that output what is inside another one: the gates of its SE blocks above all."""
 
-import collections
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
@@ -82,13 +81,8 @@ def mean_over_places(value: Any, layer: Any) -> Any:
 
 
 def _tap_calls(model, value_of) -> Iterator[Tap]:
-    calls = collections.Counter()
-    for node in Graph(functional_of(model)).nodes:
+    for name, node in Graph(functional_of(model)).named():
         layer = node.operation
-        if node.is_input:
-            continue
-        calls[layer.name] += 1
-        name = layer.name if calls[layer.name] == 1 else f"{layer.name}:{calls[layer.name]}"
         value = value_of(layer, *node.input_tensors)
         if value is not None:
             yield Tap(name, layer, value)

@@ -20,9 +20,7 @@ LIGHT = ("data", "list", "predict")  # commands without Keras, or that import it
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Runs a command; returns the exit status. Bad input ends with one line on the error stream and
-    status 2.
-    """
+    """Runs a command; returns the exit status, 2 after one line about bad input."""
     command, rest = split_command(arguments)
     try:
         options = read_options(command, CLASSES[command], rest)
@@ -44,9 +42,7 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def install_completion(shell: str | None = None) -> int:
-    """Installs the completion of commands and flags in a shell, by default the one that runs this;
-    returns the exit status.
-    """
+    """Installs a shell's completion, by default of the one that runs this; returns the status."""
     from cyclopts.completion import ShellDetectionError
 
     try:
@@ -78,9 +74,7 @@ def _import(command):
 
 @contextlib.contextmanager
 def _messages(command: str) -> Iterator[None]:
-    """What the package logs, as lines on the error stream: which weights of a file it has taken,
-    for example.
-    """
+    """What the package logs, as lines on the error stream: which weights it took, for example."""
     logger, handler = logging.getLogger("keras_senet"), logging.StreamHandler()
     handler.setFormatter(logging.Formatter(f"keras-senet {command}: %(message)s"))
     logger.addHandler(handler)

@@ -43,7 +43,6 @@ def run(options: AblateOptions) -> None:
 
 
 def _figures(row):
-    """A row of the table for other programs, errors in %."""
     return {
         "variant": row.variant.name,
         "parameters": row.parameters,

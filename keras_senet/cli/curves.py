@@ -6,9 +6,7 @@ from keras_senet.runs.record import describe_recipe, read_run
 
 
 def run(options: CurvesOptions) -> None:
-    """Draws the error of each run, epoch by epoch; runs that differ only in the seed have one
-    colour.
-    """
+    """Draws each run's error by epoch; runs that differ only in the seed have one colour."""
     runs = {}
     for workdir in options.workdirs:
         recipe, rows = read_run(workdir)

@@ -8,17 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
-from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import DataOptions
-from keras_senet.cli.tables import make_table, show, show_json, status
+from keras_senet.cli.tables import make_table, say, show, show_json, status
 from keras_senet.files import check_folder, printable, to_csv, write_atomically
 from keras_senet.images.facts import Item
 from keras_senet.images.inspection import LEFT_OUT, Inspection, Problem, inspect, list_items
 from keras_senet.images.layout import read_layout
 from keras_senet.images.summary import summarize
+from keras_senet.progress import quiet_console, track
 from keras_senet.recipes import Recipe
 from keras_senet_cli import quiet
 
@@ -29,9 +26,7 @@ EXAMPLES = 5  # groups of duplicates
 
 
 def run(options: DataOptions) -> None:
-    """Prints what was found; writes the problems of each file and pictures where they are asked
-    for.
-    """
+    """Prints what was found; writes the files' problems and pictures where they are asked for."""
     if options.csv:
         check_folder(Path(options.csv).absolute().parent, "--csv")
     if options.output:
@@ -83,29 +78,18 @@ def _first_reason(left_out):
 
 
 def _inspect(items, left_out, options) -> Inspection:
-    # TensorFlow writes of each image that it cannot decode.
-    with _progress() as errors, quiet():
+    text = "reading headers" if options.headers_only else "decoding"
+    with quiet_console() as errors:
 
         def track_on(steps: Iterable, count: int) -> Iterable:
-            hidden = not errors.is_terminal
-            text = "reading headers" if options.headers_only else "decoding"
-            return track(steps, text, count, console=errors, transient=True, disable=hidden)
+            return track(steps, errors, text, count)
 
         return inspect(items, left_out, decode=not options.headers_only, track=track_on)
 
 
 @contextlib.contextmanager
-def _progress() -> Iterator[Console]:
-    """A console on the error stream, also while that is held back from others."""
-    with open(os.dup(2), "w") as errors:
-        yield Console(file=errors)
-
-
-@contextlib.contextmanager
 def _silent() -> Iterator[None]:
-    """Holds back messages of TensorFlow, and warnings of files that are left out: they are listed
-    already.
-    """
+    """Holds back TensorFlow's messages, and warnings of files left out, which are listed."""
     with quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -124,7 +108,6 @@ def _find_refusal(options) -> str:
 
 
 def _describe_training(splits):
-    """What `keras-senet train` does with the splits that are there."""
     if set(splits) <= {"", "train"}:
         fraction = f"{100 * Recipe().validation_fraction:g}%"
         return (
@@ -216,7 +199,6 @@ def _counted(counts):
 
 
 def _print_problems(found):
-    """Each kind with how often it is and an example."""
     kinds: dict[str, list[Problem]] = {}
     for each in found.problems():
         kind = f"{each.kind}: {each.detail}" if each.kind == LEFT_OUT else each.kind

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import math
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,7 +13,7 @@ from keras_senet import models
 from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import EvaluateOptions
 from keras_senet.cli.results import show_classes
-from keras_senet.cli.tables import console, show, show_json
+from keras_senet.cli.tables import console, print_left_out, show, show_json
 from keras_senet.evaluation.accuracy import evaluate
 from keras_senet.evaluation.protocols import PROTOCOLS, larger
 from keras_senet.evaluation.tables import per_class, per_class_csv
@@ -22,10 +21,10 @@ from keras_senet.extras import require
 from keras_senet.files import check_folder, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots.confusion import confusion_matrix
+from keras_senet.progress import quiet_console
 from keras_senet.runs import PER_CLASS
-from keras_senet.runs.results import read_report, write_report
+from keras_senet.runs.results import update_report
 from keras_senet.weights import Checkpoint, resolve
-from keras_senet_cli import quiet
 
 
 def run(options: EvaluateOptions) -> None:
@@ -60,7 +59,6 @@ def run(options: EvaluateOptions) -> None:
 
 
 def _upright(models):
-    """Whether the networks were trained with upright images."""
     found = {model.preprocessing.upright for model in models}
     if len(found) > 1:
         raise ValueError(
@@ -83,19 +81,16 @@ def _result(options, models, dataset, protocols):
 
 @contextlib.contextmanager
 def working(batch_size: int) -> Iterator[Console]:
-    """A console for a progress bar, on an error stream that TensorFlow's messages are held back
-    from.
+    """A `quiet_console` for a progress bar.
 
     Raises:
         ValueError: if the batches take more memory than there is.
     """
     import tensorflow as tf
 
-    # TensorFlow writes of each image that it cannot decode; the progress bar has the error stream
-    # for itself.
-    with open(os.dup(2), "w") as errors, quiet():
+    with quiet_console() as errors:
         try:
-            yield Console(file=errors)
+            yield errors
         except tf.errors.ResourceExhaustedError as error:
             raise ValueError(
                 f"--batch-size {batch_size} takes more memory than there is"
@@ -117,7 +112,6 @@ def output_folder(path: str | Path | None, extra: str) -> Path | None:
 
 
 def _protocol(options):
-    """The name of the protocol, and the fields of it that other flags change."""
     changes = {
         "sizes": tuple(options.size),
         "short_sides": tuple(options.short_side),
@@ -127,9 +121,7 @@ def _protocol(options):
 
 
 def _protocols(protocol, changes, names):
-    """The protocol of each network; None, which takes images of the network's size whole, where
-    nothing is asked.
-    """
+    """Each network's protocol; None takes images of the network's size whole, by default."""
     if protocol == "own" and not changes:
         return None
     chosen = [_larger(*name) if protocol == "larger" else PROTOCOLS[protocol] for name in names]
@@ -146,7 +138,6 @@ def _larger(name, weights):
 
 
 def _figures(result):
-    """The numbers of `report.json`."""
     return {
         "accuracy": result.top1,
         "balanced_accuracy": result.balanced_accuracy,
@@ -179,10 +170,7 @@ def _print(report, result, class_names):
     show(table)
     rows = per_class(result, class_names)
     show_classes(rows, result.balanced_accuracy, report["split"])
-    if result.skipped:
-        console.print(
-            f"left out, as they cannot be used: {', '.join(each.name for each in result.skipped)}"
-        )
+    print_left_out(each.name for each in result.skipped)
     if result.not_finite:
         console.print(
             f"{result.not_finite} images have outputs that are not finite; they count as wrong"
@@ -190,14 +178,12 @@ def _print(report, result, class_names):
 
 
 def _write(folder, report, result, class_names):
-    """`report.json`, whose other entries stay as training wrote them, `per_class.csv` and
-    `confusion.png`.
-    """
+    """`report.json`, its other entries as training wrote them, `per_class.csv`, `confusion.png`."""
     folder.mkdir(parents=True, exist_ok=True)
     title = (
         " + ".join(network["model"] for network in report["networks"]) + f" on {report['dataset']}"
     )
     confusion_matrix(result.confusion, readable(class_names), folder / "confusion.png", title)
     write_atomically(folder / PER_CLASS, per_class_csv(result, class_names))
-    write_report(folder / "report.json", read_report(folder / "report.json") | report)
+    update_report(folder / "report.json", report)
     console.print(f"{folder}/: report.json, per_class.csv, confusion.png")

@@ -8,10 +8,12 @@ from keras_senet.analysis.excitations import excitations, find_classes
 from keras_senet.cli.evaluate import output_folder, working
 from keras_senet.cli.network import load_networks, open_images, results_folder
 from keras_senet.cli.options import ExcitationsOptions
-from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.cli.tables import console, make_table, print_left_out, show, show_json
+from keras_senet.data.sources import select_evenly
 from keras_senet.files import replacing, write_atomically
 from keras_senet.imagenet import readable
 from keras_senet.plots import excitations as plots
+from keras_senet.training.inputs import count_classes
 
 SHOWN = 4  # classes by default: as many as in the paper
 
@@ -25,7 +27,7 @@ def run(options: ExcitationsOptions) -> None:
     upright = model.preprocessing.upright
     dataset_name, split, dataset = open_images(options, loaded, upright=upright)
     if options.classes:  # before long work; labels are another reading of large datasets
-        _shown(options.classes, dataset.class_names, _class_images(dataset))
+        _shown(options.classes, dataset.class_names, count_classes(dataset))
     with working(options.batch_size) as progress:
         result = excitations(
             model,
@@ -45,12 +47,6 @@ def run(options: ExcitationsOptions) -> None:
         _write(output, title, result, rows, shown)
 
 
-def _class_images(dataset):
-    """How many images of each class there are, also of those that cannot be decoded."""
-    labels, classes = dataset.labels, len(dataset.class_names)
-    return np.bincount(labels[(labels >= 0) & (labels < classes)], minlength=classes)
-
-
 def _shown(names, class_names, images):
     """The classes that pictures show: those that are named or, without names, four of those that
     have images.
@@ -60,7 +56,7 @@ def _shown(names, class_names, images):
     """
     if names is None:
         there = np.flatnonzero(images)
-        return there[np.linspace(0, len(there) - 1, min(SHOWN, len(there))).astype(int)].tolist()
+        return there[select_evenly(len(there), SHOWN)].tolist()
     try:
         classes = find_classes(names, class_names)
     except ValueError as error:
@@ -106,14 +102,10 @@ def _print(title, rows, skipped):
     )
     if any(row.specificity is None for row in rows):
         console.print("-: not known, as it takes two images each of two classes or more")
-    if skipped:
-        console.print(
-            f"left out, as they cannot be used: {', '.join(each.name for each in skipped)}"
-        )
+    print_left_out(each.name for each in skipped)
 
 
 def _write(folder, title, result, rows, classes):
-    """Tables and pictures, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "statistics.csv", excitation_tables.statistics_csv(rows))
     write_atomically(folder / "gates.csv", excitation_tables.class_csv(result, classes))

@@ -8,23 +8,29 @@ import keras
 import numpy as np
 from rich.table import Table
 
-from keras_senet import data, export
+from keras_senet import data
 from keras_senet.cli import export_all
 from keras_senet.cli.network import load_network, results_folder
-from keras_senet.cli.next_steps import say
 from keras_senet.cli.options import ExportOptions
-from keras_senet.cli.results import export_table
-from keras_senet.cli.tables import console, make_table, show, show_json, status
+from keras_senet.cli.results import (
+    check_exports,
+    export_table,
+    say_how_to_run,
+    write_exports,
+)
+from keras_senet.cli.tables import console, make_table, say, show, show_json, status
+from keras_senet.data.sources import select_evenly
 from keras_senet.evaluation.networks import check_classifier
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
-from keras_senet.export.formats import check_layer_names
-from keras_senet.export.images import MOST_IMAGES, images_for, images_of, select_evenly
+from keras_senet.export.formats import Common, check_layer_names
+from keras_senet.export.images import MOST_IMAGES, images_for, images_of
 from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
+from keras_senet.runs import REPORT
 from keras_senet.runs.record import divide_as
-from keras_senet.runs.results import merge_exports, read_report, write_report
+from keras_senet.runs.results import add_exports
 from keras_senet_cli import quiet
 
 MOST_LOST = 0.01  # of accuracy, before the layers are looked for that lose it
@@ -72,43 +78,34 @@ def run(options: ExportOptions) -> None:
     division = loaded.division or {"validation_fraction": Recipe().validation_fraction}
     names = getattr(model, "class_names", None)
     subject = _Subject(model, names, folder, loaded.dataset, division)
-    report = folder / "report.json"
-    earlier = read_report(report)
-    check_layer_names(subject.model, options.float_layers)
-    for each in plan:
-        each.check_free(subject.folder, options.overwrite)
+    check_layer_names(model, options.float_layers)
+    check_exports(plan, folder, options.overwrite)
     with status("reading images"), quiet():
         images = _read_images(subject, options, any(each.calibrates for each in plan))
-    reports = []
-    for each in plan:
-        number = f"{len(reports) + 1} of {len(plan)}"
-        with status(f"exporting {each.name}, {number}"), quiet():
-            reports.append(_write(each, subject, images, options))
-        write_report(report, merge_exports(earlier, reports))
+    reports = write_exports(plan, folder, lambda each: _write(each, subject, images, options))
     ranked = _rank(subject, images, reports)
     reports = [_with_layers(each, ranked) for each in reports]
-    write_report(report, merge_exports(earlier, reports))
+    add_exports(folder / REPORT, reports)
     if options.json:
         show_json([dataclasses.asdict(each) for each in reports])
         return
     show(export_table(reports))
     for quantization, layers in ranked.items():
         _print_layers(quantization, layers, images.calibration)
-    say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
+    say_how_to_run()
 
 
 def _write(file, subject, images, options) -> ExportReport:
     compared = images.compared
-    report = file.write(
-        subject.model,
-        subject.folder,
+    common = Common(
         images=None if compared is None else file.compared(compared),
-        calibration=images.calibration,
         class_names=subject.class_names,
         overwrite=options.overwrite,
+        representative_images=images.calibration,
         evaluation=images.evaluation,
-        int8={name: getattr(options, name) for name in ("io_dtype", "float_gates", "float_layers")},
     )
+    int8 = {name: getattr(options, name) for name in ("io_dtype", "float_gates", "float_layers")}
+    report = file.write(subject.model, subject.folder, common, int8)
     return dataclasses.replace(report, evaluated_split=images.split)
 
 
@@ -144,10 +141,9 @@ def _read_images(subject, options, calibrates) -> _Images:
                 f"the run's images, {dataset!r}, cannot be used: give others by --dataset or "
                 f"--calibration ({error})"
             ) from error
-        console.print(
+        say(
             f"Accuracy is not measured, as the run's images, {dataset!r}, cannot be used: give "
-            f"others by --dataset ({error})",
-            soft_wrap=True,
+            f"others by --dataset ({error})"
         )
         return _Images(calibration)
 
@@ -163,18 +159,14 @@ def _open(subject, options, dataset, split=None):
 
 
 def _lost(report: ExportReport) -> float:
-    """The accuracy that an integer file lost, or the images for which it predicts another class
-    where there are no labels.
-    """
+    """The accuracy that an integer file lost, or without labels the top-1 disagreement."""
     if report.accuracy is None or report.keras_accuracy is None:
         return 1 - report.top1_agreement
     return report.keras_accuracy - report.accuracy
 
 
 def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
-    """By the name of each quantisation that lost more than a point: its layers, the most sensitive
-    first.
-    """
+    """The layers, the most sensitive first, of each quantisation that lost more than a point."""
     if images.compared is None:
         return {}
     losing = [each.quantization for each in reports if _lost(each) > MOST_LOST]
@@ -194,12 +186,10 @@ def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
 
 
 def _named(layers: list[RankedLayer]) -> list[RankedLayer]:
-    """The layers that are named: at most so many, of a share of the error that is not small."""
     return [each for each in layers[:NAMED_LAYERS] if each.share >= LEAST_SHARE]
 
 
 def _with_layers(report, ranked):
-    """The report with the names of sensitive layers, if its file lost more than a point."""
     if report.quantization not in ranked or _lost(report) <= MOST_LOST:
         return report
     names = tuple(each.name for each in _named(ranked[report.quantization]))
@@ -207,7 +197,6 @@ def _with_layers(report, ranked):
 
 
 def _print_layers(quantization: str, layers: list[RankedLayer], calibration) -> None:
-    """Which layers lose most, and what to do."""
     named = _named(layers)
     if named:
         show(_layers_table(quantization, named))
@@ -219,7 +208,7 @@ def _print_layers(quantization: str, layers: list[RankedLayer], calibration) -> 
     if calibration is not None and len(calibration) < MOST_IMAGES:
         advice.append(f"more images to calibrate on (up to {MOST_IMAGES})")
     advice += [name for name in ("int16x8", "float16") if name != quantization]
-    console.print(f"To lose less: {'; '.join(advice)}.", soft_wrap=True)
+    say(f"To lose less: {'; '.join(advice)}.")
 
 
 def _layers_table(quantization, layers) -> Table:

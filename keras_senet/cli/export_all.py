@@ -19,6 +19,7 @@ from keras_senet.cli.options import ExportOptions
 from keras_senet.cli.tables import console, status
 from keras_senet.export.accuracy import LabelledImages
 from keras_senet.export.files import FORMATS, plan_files
+from keras_senet.export.formats import Common
 from keras_senet.export.images import images_of
 from keras_senet.export.inputs import synthetic_images
 from keras_senet.export.parity import ParityError
@@ -80,15 +81,13 @@ class Subject:
         row = {"network": self.model.name, "weights": self.weights, "file": file.name}
         try:
             with tempfile.TemporaryDirectory() as folder:
-                report = file.write(
-                    self.model,
-                    folder,
+                common = Common(
                     images=images,
-                    calibration=self.calibration,
                     class_names=self.class_names,
-                    overwrite=False,
+                    representative_images=self.calibration,
                     evaluation=None if file.is_slow else self.evaluation,
                 )
+                report = file.write(self.model, folder, common)
             if report.accuracy is not None:
                 row["accuracy_change"] = report.accuracy - report.keras_accuracy
             row |= {
@@ -223,9 +222,7 @@ class ExportTable:
         write_atomically(self.path, to_csv(self.rows, COLUMNS, newline="\n"))
 
     def markdown(self):
-        """The same for readers: a row per network and a column per file, with error, agreement,
-        size and latency.
-        """
+        """The same for readers: a row per network, a column per file."""
         names = [file.name for file in PLAN]
         lines = [_HEAD, f"| network | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
         for network in dict.fromkeys(row["network"] for row in self.rows):

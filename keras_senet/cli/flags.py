@@ -186,7 +186,6 @@ def _explain(error):
 
 
 def _fill(cls, given, base):
-    """The options with the values that were given."""
     fields, others = {field.name: field for field in dataclasses.fields(cls)}, {}
     for name, hint in get_type_hints(cls, include_extras=True).items():
         if hint in KINDS:

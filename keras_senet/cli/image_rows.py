@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_senet.cli.tables import console, show_json
+from keras_senet.cli.tables import console, print_left_out, show_json
 from keras_senet.files import check_folder, to_csv, write_atomically
 
 
@@ -29,12 +29,11 @@ def report(
     to_json: Callable[[Any], Any],
     show: Callable[[Sequence[Any]], None],
 ) -> None:
-    """Prints or writes rows, which have an `image` and an `error`, its reason or ""; what was left
-    out is named.
+    """Prints or writes rows; what was left out is named.
 
     Args:
         options: with `csv`, `json` and `skip_corrupt`.
-        rows: of all images, each with its name, and why it cannot be used.
+        rows: of all images, each with its name `image`, and why it cannot be used: `error`, or "".
         columns: of the CSV file.
         to_lines: a row -> the lines of the CSV file.
         to_json: a row -> what JSON has of it.
@@ -46,17 +45,13 @@ def report(
     bad = [row for row in rows if row.error]
     if options.skip_corrupt:
         rows = [row for row in rows if not row.error]
-        if bad:
-            names = ", ".join(row.image for row in bad)
-            text = f"left out, as they cannot be used: {names}"
-            console.print(text)
+        print_left_out(row.image for row in bad)
     elif bad and len(bad) == len(rows):
         raise ValueError(_describe(bad))
     if options.csv:
         lines = itertools.chain.from_iterable(map(to_lines, rows))
         write_atomically(options.csv, to_csv(list(lines), columns))
-        text = f"{options.csv}: {len(rows):,} images"
-        console.print(text)
+        console.print(f"{options.csv}: {len(rows):,} images")
     if options.json:
         show_json([to_json(row) for row in rows])
     elif not options.csv:

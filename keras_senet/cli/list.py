@@ -30,7 +30,6 @@ def run(options: ListOptions) -> None:
 
 
 def _describe_networks() -> list[dict[str, Any]]:
-    """All that is known of each network, with its plain counterpart as "plain"."""
     rows = zoo.rows()
     return [
         network._asdict() | row | {"plain": plain}
@@ -39,7 +38,6 @@ def _describe_networks() -> list[dict[str, Any]]:
 
 
 def _list_networks(rows: Sequence[Mapping[str, Any]]) -> None:
-    """Size and accuracy of each network, and its latency where it was measured."""
     runtimes = [name for name in zoo.columns() if name not in zoo.COLUMNS]
     names = ("input_size", "parameters", "multiply_adds", "paper_top1", "best", *runtimes)
     columns = zoo.find_columns(names)
@@ -74,9 +72,6 @@ def _list_figures(networks: Iterable[NetworkRow]) -> None:
 
 
 def _list_weights(as_json: bool) -> None:
-    """The published weights with the accuracy that their publishers state, and where they come
-    from.
-    """
     if as_json:
         show_json([dataclasses.asdict(w) | {"source": w.source} for w in list_weights()])
         return
@@ -91,7 +86,6 @@ def _list_weights(as_json: bool) -> None:
 
 
 def _list_recipes(recipes: Mapping[str, Any], command: str, as_json: bool) -> None:
-    """Named recipes: what they train, where the protocol is stated, what it gave."""
     if as_json:
         show_json({name: dataclasses.asdict(recipe) for name, recipe in recipes.items()})
         return

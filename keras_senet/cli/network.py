@@ -18,9 +18,7 @@ Size = tuple[int | None, int | None]
 
 
 class Loaded(NamedTuple):
-    """A network with its name, what its weights are, and the dataset of its run, if it has one,
-    with how that was divided.
-    """
+    """A network with its name, what its weights are, its run's dataset and that one's division."""
 
     name: str
     weights: str | None
@@ -82,9 +80,7 @@ def open_images(
 
 
 def results_folder(sources: Sequence[Source]) -> Path | None:
-    """The folder for results about a run: its work directory, or one with the name of its `.keras`
-    file; None for anything else.
-    """
+    """The folder for a run's results: its work directory, or one named as its `.keras`; or None."""
     runs = [Path(source.text) for source in sources if source.kind == "run"]
     if not runs or len(sources) > 1:
         return None

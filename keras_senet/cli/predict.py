@@ -11,14 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 from rich.table import Table
 
 from keras_senet.cli.image_rows import check_csv, report
 from keras_senet.cli.options import PredictOptions
 from keras_senet.cli.options.sources import EXPORTED
-from keras_senet.cli.tables import console, make_table, show, status
+from keras_senet.cli.tables import collect, console, make_table, show, status
 from keras_senet.files import printable
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.images.walk import describe_left_out, list_images
@@ -65,16 +63,7 @@ def run(options: PredictOptions) -> None:
     if options.top is not None and options.top > classes:
         raise ValueError(f"--top must be 1..{classes}. Received: --top {options.top}")
     top = min(options.top or TOP, classes)
-    with open(os.dup(2), "w") as errors, quiet():
-        rows = list(
-            track(
-                _predict(classifier, found.images, top, options),
-                total=len(found.images),
-                console=Console(file=errors),
-                transient=True,
-                disable=not several,
-            )
-        )
+    rows = collect(_predict(classifier, found.images, top, options), several, len(found.images))
     report(
         options,
         rows,
@@ -92,7 +81,8 @@ def _load(options, several):
 
         with status(f"loading {source.text}"), quiet():
             exported = open_exported(source.kind, source.text)
-        return _of_exported(source, exported)
+        names = _names(source, exported.class_names, exported.shape)
+        return Classifier(exported.preprocessing, names, exported.compute)
     with quiet():
         from keras_senet.cli.network import load_network  # imports Keras
 
@@ -100,27 +90,21 @@ def _load(options, several):
     return _of_model(source, model, several)
 
 
-def _of_exported(source, exported):
-    names = _names(source, exported.class_names, exported.shape)
-    return Classifier(exported.preprocessing, names, exported.compute)
-
-
 def _of_model(source, model, several):
     """`several` batches are worth the seconds that it takes to compile the model."""
     import keras
 
     from keras_senet.graphs import has_logits
+    from keras_senet.layers.data_format import from_channels_last
 
     if not hasattr(model, "preprocessing"):
         raise ValueError(f"{source.text!r} does not say how images are prepared for it")
     if not isinstance(model.output_shape, tuple):
         raise ValueError(f"{source.text!r} must have one output. Received: {model.output_shape}")
-    is_last = keras.config.image_data_format() == "channels_last"
-    _check_input(source, model, is_last)
+    _check_input(source, model)
 
     def prepare(images):
-        images = images if is_last else images.transpose(0, 3, 1, 2)
-        return model.preprocessing.normalize(images)
+        return model.preprocessing.normalize(from_channels_last(images))
 
     takes_softmax = has_logits(model)
 
@@ -139,14 +123,14 @@ def _of_model(source, model, several):
     return Classifier(model.preprocessing, names, compute, gates)
 
 
-def _check_input(source, model, is_last):
+def _check_input(source, model):
     """Raises ValueError unless the network takes what its preprocessing makes of images."""
+    from keras_senet.layers.data_format import arrange, fits
+
     own = model.preprocessing
-    sides, channels = (own.height, own.width), (len(own.mean),)
-    made = (*sides, *channels) if is_last else (*channels, *sides)
+    made = arrange(own.height, own.width, len(own.mean))
     taken = model.input_shape[1:] if isinstance(model.input_shape, tuple) else ()
-    fits = len(taken) == 3 and all(n in (None, m) for n, m in zip(taken, made, strict=True))
-    if not fits:
+    if not fits(made, taken):
         raise ValueError(
             f"{source.text!r} must take images as it prepares them, of shape {made}. Received: a "
             f"network whose input is {model.input_shape}"
@@ -219,7 +203,6 @@ def _compute(classifier, images, batch_size):
 
 
 def _to_lines(row):
-    """The lines of a CSV file for an image."""
     if row.error:
         yield {"image": row.image, "error": row.error}
     for rank, (name, probability) in enumerate(row.found, 1):
@@ -250,7 +233,6 @@ def _print(rows):
 
 
 def _gates_table(row) -> Table:
-    """The mean gate of each stage, the most excited one marked."""
     table = make_table("", "stage", "mean", "")
     table.title = f"Gates of {row.image}, 0..1"
     for stage, mean in row.gates.items():

@@ -61,16 +61,10 @@ class Measured:
 
 
 def run(options: PruneOptions) -> None:
-    """Makes, counts and evaluates each variant; with a folder for them writes them, tables and a
-    picture.
-    """
+    """Makes, counts and evaluates each variant; writes them, tables and a picture into a folder."""
     loaded = _load(options)
     name, weights, model = loaded[:3]
-    blocks = se_blocks(model)
-    for stages in options.remove_se:
-        _check_stages(blocks, stages)
-    if options.keep:
-        prunable(model)
+    _check(options, model)
     upright = model.preprocessing.upright
     dataset_name, split, dataset = None, options.split, None
     if not options.count_only:
@@ -107,11 +101,16 @@ def run(options: PruneOptions) -> None:
         _write(output, title, rows, about)
 
 
-def _check_stages(blocks, stages):
+def _check(options, model):
+    """Raises ValueError for a network without what is to be removed."""
+    blocks = se_blocks(model)
     try:
-        choose(blocks, stages or None)
+        for stages in options.remove_se:
+            choose(blocks, stages or None)
     except ValueError as error:
         raise ValueError(f"--remove-se: {error}") from error
+    if options.keep:
+        prunable(model)
 
 
 def _load(options):
@@ -170,9 +169,7 @@ def _smaller(keep, ranking, baseline):
 
 
 def _save(network, folder, variant):
-    """Writes the network as a `.keras` file, unless it is the original or a baseline; returns the
-    file's name or "".
-    """
+    """Writes the network as `.keras`, unless original or baseline; returns its name or ""."""
     if folder is None or variant.kind in ("original", "random"):
         return ""
     folder.mkdir(parents=True, exist_ok=True)
@@ -182,9 +179,7 @@ def _save(network, folder, variant):
 
 
 def _table(title, rows, plain):
-    """What is left and what it costs; of channels drawn at random one row, with the mean error of
-    the draws.
-    """
+    """What is left and what it costs; of randomly drawn channels the mean error of the draws."""
     table = make_table(
         title, "network", "parameters", "vs plain", "multiply-adds", "error", "change"
     )
@@ -206,7 +201,6 @@ def _table(title, rows, plain):
 
 
 def _write(folder, title, rows, report):
-    """`pruning.csv`, `pruning.json` and `pruning.png`, each replaced whole."""
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / "pruning.csv", to_csv(report["variants"]))
     write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
@@ -219,7 +213,6 @@ def _write(folder, title, rows, report):
 
 
 def _drawn(row):
-    """A network of the figure."""
     counts, variant = row.cost, row.variant
     return PrunedNetwork(
         variant.kind, row.error, counts.multiply_adds, variant.keep, variant.stages
@@ -227,7 +220,6 @@ def _drawn(row):
 
 
 def _figures(row, plain):
-    """A row of `pruning.csv`."""
     return {
         "network": row.variant.name,
         "kind": row.variant.kind,

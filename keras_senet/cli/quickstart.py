@@ -11,7 +11,7 @@ from keras_senet.evaluation import evaluate
 from keras_senet.extras import require
 from keras_senet.plots.confusion import confusion_matrix
 from keras_senet.recipes import RECIPES
-from keras_senet.runs.results import merge_exports, write_report
+from keras_senet.runs.results import add_exports, write_report
 from keras_senet.training import Trainer
 from keras_senet_cli import quiet
 
@@ -40,7 +40,8 @@ def run(options: QuickstartOptions) -> None:
     console.print(f"accuracy on the {len(test_set)} test digits: {100 * result.top1:.2f}%")
     reports = _export(trainer, workdir / "exports")
     figures = {"accuracy": float(result.top1), "loss": result.loss}
-    write_report(workdir / "report.json", merge_exports(figures, reports))
+    write_report(workdir / "report.json", figures)
+    add_exports(workdir / "report.json", reports)
     show(export_table(reports))
 
 

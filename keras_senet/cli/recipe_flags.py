@@ -98,9 +98,7 @@ def find_recipe(cls, arguments):
 
 
 def _find_network(arguments, flag):
-    """The fields of a recipe that say which network the weights are of, where flags name weights
-    and no network.
-    """
+    """A recipe's fields that say whose network the weights are, where flags name weights only."""
     weights = _value(flag, arguments)
     if not weights or _value("--model", arguments):
         return {}
@@ -129,7 +127,6 @@ def _pick(arguments):
 
 
 def _pick_detection(arguments):
-    """The same for images with boxes."""
     if not (dataset := _value("--dataset", arguments)):
         return None
     recipes = detection_recipes.RECIPES
@@ -181,7 +178,6 @@ def _read_begun(workdir, pattern, cls):
 
 
 def _value(flag, arguments):
-    """The last value that a flag is given, or None."""
     values = [
         following if argument == flag else argument.partition("=")[2]
         for argument, following in itertools.pairwise([*arguments, None])

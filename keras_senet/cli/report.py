@@ -2,7 +2,7 @@
 
 from keras_senet.cli.evaluate import working
 from keras_senet.cli.options import ReportOptions
-from keras_senet.cli.tables import console
+from keras_senet.cli.tables import console, say
 from keras_senet.report import write_page
 from keras_senet.report.classification import SUSPECTS
 
@@ -23,11 +23,8 @@ def run(options: ReportOptions) -> None:
             progress=progress,
         )
     if page.missing:
-        text = f"without {page.lacking}: {page.missing}"
-        console.print(text)
+        console.print(f"without {page.lacking}: {page.missing}")
     if page.suspects:
-        text = f"likely wrong labels: {page.suspects:,}, listed in {page.path.with_name(SUSPECTS)}"
-        console.print(text, soft_wrap=True)
-    size = page.path.stat().st_size
-    text = f"{page.path}: {size / 1024:,.0f} KiB"
-    console.print(text, soft_wrap=True)
+        listed = page.path.with_name(SUSPECTS)
+        say(f"likely wrong labels: {page.suspects:,}, listed in {listed}")
+    say(f"{page.path}: {page.path.stat().st_size / 1024:,.0f} KiB")

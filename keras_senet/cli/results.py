@@ -1,15 +1,17 @@
 """Exported files, and the figures of classes, as tables."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import console, make_table, say, show, status
 from keras_senet.evaluation.tables import ClassRow
-from keras_senet.runs import PER_CLASS
+from keras_senet.runs import PER_CLASS, REPORT
+from keras_senet.runs.results import add_exports, read_report
 from keras_senet.runs.splits import WORDS
+from keras_senet_cli import quiet
 
 MOST_CLASSES = 20  # with more, so many of the lowest accuracies are shown
 
@@ -36,6 +38,37 @@ def export_table(reports: Iterable[Any]) -> Table:
             f"{report.latency_ms:.2f}",
         )
     return table
+
+
+def check_exports(plan: Iterable[Any], folder: Path, overwrite: bool) -> None:
+    """Raises OSError or ValueError unless the files and their report can be written: before the
+    long work.
+    """
+    read_report(folder / REPORT)
+    for each in plan:
+        each.check_free(folder, overwrite)
+
+
+def write_exports(
+    plan: Sequence[Any], folder: Path, write: Callable, measure: Callable | None = None
+) -> list[Any]:
+    """The reports of `write(file)`, completed by `measure(file, report)`, of each file of a plan,
+    which are added to the folder's `report.json` one by one.
+    """
+    reports = []
+    for number, each in enumerate(plan, 1):
+        with status(f"exporting {each.name}, {number} of {len(plan)}"), quiet():
+            report = write(each)
+        reports.append(measure(each, report) if measure else report)
+        add_exports(folder / REPORT, reports[-1:])
+    return reports
+
+
+def say_how_to_run() -> None:
+    """Says where exported files' README is."""
+    from keras_senet import export
+
+    say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
 
 
 def _title(evaluated):

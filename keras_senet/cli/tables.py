@@ -2,7 +2,8 @@
 
 import contextlib
 import json
-from collections.abc import Iterator
+import shlex
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from keras_senet.files import printable
+from keras_senet.progress import quiet_console, track
 
 # Names of files and of classes are printed as they are, and not read as rich's markup.
 PLAIN: Any = {"markup": False, "emoji": False, "highlight": False}
@@ -23,6 +25,28 @@ def status(text: str) -> Status:
     return console.status(Text(printable(text)))
 
 
+def shell_command(*words: object) -> str:
+    """A `keras-senet` command, quoted for a shell."""
+    return shlex.join(["keras-senet", *map(str, words)])
+
+
+def say(text: str) -> None:
+    """Prints a line that is neither wrapped nor coloured."""
+    console.print(text, soft_wrap=True)
+
+
+def collect(steps: Iterable, is_shown: bool, total: int, text: str = "Working...") -> list[Any]:
+    """What the steps make, with a progress bar on a terminal, if it is to be shown."""
+    with quiet_console() as errors:
+        return list(track(steps, is_shown and errors, text, total))
+
+
+def print_left_out(names: Iterable[str]) -> None:
+    """Prints the names of images that are left out, if there are any."""
+    if names := ", ".join(names):
+        console.print(f"left out, as they cannot be used: {names}")
+
+
 def make_table(title: str, *columns: str) -> Table:
     """A table whose columns after the first are numbers."""
     table = Table(*columns, title=title)
@@ -32,9 +56,7 @@ def make_table(title: str, *columns: str) -> Table:
 
 
 def show(table: Table) -> None:
-    """Prints a table as wide as it is: a terminal that is narrower wraps it, and no name or figure
-    is cut.
-    """
+    """Prints a table at its own width: a narrower terminal wraps it, and nothing is cut."""
     own = console.measure(table, options=console.options.update(max_width=WIDEST)).maximum
     Console(width=max(own, console.width), **PLAIN).print(table)
 

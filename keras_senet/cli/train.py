@@ -2,18 +2,19 @@
 
 import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.options.training import RunOptions
 from keras_senet.cli.results import show_classes
-from keras_senet.cli.tables import console
+from keras_senet.cli.tables import console, say, shell_command
 from keras_senet.evaluation import per_class
 from keras_senet.runs.load import is_run
 from keras_senet.runs.record import describe_recipe, read_engine
-from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
+from keras_senet.runs.splits import WORDS, best_row, chosen_on
+from keras_senet.runs.tables import rows_with
 from keras_senet.training.signals import Terminated
 
 
@@ -31,8 +32,9 @@ def _train(options, choice):
         say(choice)
     last = train_to_end(trainer, options)
     _report(trainer, last, options.workdir)
-    if not options.quiet:
-        _say_next(trainer, last, options)
+    predict = ("predict", "IMAGE.jpg", "--workdir", options.workdir)
+    report = ("report", options.workdir, *options.where)
+    say_next(trainer, last, options, predict, report, ("export", options.workdir))
 
 
 def train_to_end(trainer: Any, options: RunOptions) -> Any:
@@ -41,19 +43,13 @@ def train_to_end(trainer: Any, options: RunOptions) -> Any:
         return trainer.train()
     except (Terminated, KeyboardInterrupt) as error:
         if isinstance(error, Terminated):
-            print(f"keras-senet {_command(options)}: {error}", file=sys.stderr)
+            print(f"keras-senet {' '.join(options.COMMAND)}: {error}", file=sys.stderr)
         if not options.quiet:
             print(f"to continue: {shell_command(*_words(options))}", file=sys.stderr)
         raise
 
 
-def _command(options):
-    """The words that name the command."""
-    return "detect train" if options.arguments[:1] == ("detect",) else "train"
-
-
 def _words(options):
-    """The words of the same command."""
     return options.arguments or ("train", "--workdir", options.workdir)
 
 
@@ -118,9 +114,7 @@ def _report(trainer, last, workdir):
 
 
 def _errors(trainer, last):
-    """The error of the last epoch, that of the best one, and that of test images that were
-    evaluated at the end.
-    """
+    """The errors of the last epoch, of the best one, and of test images evaluated at the end."""
     split = trainer.split if math.isfinite(last[f"{trainer.split}_accuracy"]) else ""
     name = f"{split}_accuracy" if split else "accuracy"
     text = f"{100 * (1 - last[name]):.2f}% {WORDS[split or 'train']} error"
@@ -132,25 +126,21 @@ def _errors(trainer, last):
             text += f"; best.weights.h5: {error:.2f}%, epoch {best['epoch']:.0f}"
         return text
     # A run that was extended may have more than one: the last one is of its network.
-    for row in evaluated(rows, "test")[-1:]:
+    for row in rows_with(rows, "test_accuracy")[-1:]:
         chosen, test = (100 * (1 - row[f"{each}_accuracy"]) for each in (trainer.split, "test"))
         text += f"; epoch {row['epoch']:.0f}: {chosen:.2f}%, and {test:.2f}% test error"
     return text
 
 
-def _say_next(trainer, last, options):
-    """The commands that go on from here."""
-    where = ("--data-dir", options.data_dir) if options.data_dir else ()
-    workdir, epochs = options.workdir, trainer.recipe.epochs
+def say_next(trainer: Any, last: Any, options: RunOptions, *commands: Sequence[str]) -> None:
+    """Prints the commands that go on from here: to train on, or those that follow training."""
+    if options.quiet:
+        return
+    train, epochs = (*options.COMMAND, "--workdir", options.workdir), trainer.recipe.epochs
     if last is None or last["step"] < trainer.steps:
-        say(f"to continue: {shell_command('train', '--workdir', workdir, *where)}")
+        say(f"to continue: {shell_command(*train, *options.where)}")
         return
     if trainer.began_at == trainer.steps:
-        more = shell_command("train", "--workdir", workdir, "--epochs", 2 * epochs, *where)
+        more = shell_command(*train, "--epochs", 2 * epochs, *options.where)
         say(f"this run had all of its {epochs} epochs before; to extend it: {more}")
-    commands = (
-        shell_command("predict", "IMAGE.jpg", "--workdir", workdir),
-        shell_command("report", workdir, *where),
-        shell_command("export", workdir),
-    )
-    say(f"next: {'; '.join(commands)}")
+    say(f"next: {'; '.join(shell_command(*each) for each in commands)}")

@@ -47,9 +47,7 @@ def make_random_boxes(
 
 
 def draw_uniform(seed: int, positions: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Independent draws from [0, 1) for each position (n,), a function of (seed, position): float64
-    (n, *shape).
-    """
+    """Draws from [0, 1) for each position (n,), by (seed, position): float64 (n, *shape)."""
     offsets = np.asarray(positions).astype("uint64") * np.uint64(POSITION)
     states = mix_bits(offsets + np.uint64(seed * SEED % 2**64))[:, None]
     numbers = mix_bits(states + np.arange(np.prod(shape), dtype="uint64") * np.uint64(STEP))

@@ -12,7 +12,7 @@ import numpy as np
 from keras_senet.data import arrays
 from keras_senet.data.division import Division
 from keras_senet.data.folders import load_folder
-from keras_senet.data.prepared import has_prepared, has_prepared_split, load_prepared
+from keras_senet.data.prepared import has_prepared, has_prepared_split, load_labelled
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.data.tables import load_table
 from keras_senet.extras import require
@@ -178,7 +178,7 @@ def _open(name, data_dir=None, upright=True) -> DatasetSource:
     return DatasetSource(
         name,
         lambda split: has_prepared_split(name, split, data_dir),
-        lambda split: load_prepared(name, split, data_dir, upright),
+        lambda split: load_labelled(name, split, data_dir, upright),
     )
 
 

@@ -143,9 +143,7 @@ def find_obstacle(dataset, image_size: int, augmentation: Augmentation) -> str |
 
 
 class EpochOrder:
-    """The images at positions of the training: each epoch has another order of all images, cut to
-    its length.
-    """
+    """The images at positions of the training: each epoch has its own order, cut to its length."""
 
     def __init__(self, count: int, epoch_length: int, seed: int):
         self.count, self.epoch_length, self.seed = count, epoch_length, seed
@@ -192,7 +190,6 @@ class BalancedOrder:
         )
 
     def _find_member(self, label, number):
-        """The image of a class in a round."""
         members = self.members[label]
         time, place = divmod(number, len(members))
         if self._last.get(label, (-1,))[0] != time:

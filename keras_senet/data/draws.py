@@ -30,9 +30,7 @@ def draw(places, keys: np.ndarray):
 
 
 def below(draws, bound: int):
-    """Draws as integers of `INDEX` of 0..bound - 1, by their upper 16 bits; `bound` is at most
-    2**16.
-    """
+    """Draws as integers of 0..bound - 1 by their upper 16 bits; `bound` is at most 2**16."""
     upper = ops.right_shift(draws, as_words(16))
     return ops.cast(ops.right_shift(upper * as_words(bound), as_words(16)), INDEX)
 

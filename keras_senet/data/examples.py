@@ -42,9 +42,7 @@ class Pages:
         return self.page[at - self.first : at - self.first + count]
 
     def entries(self) -> Iterator[tuple[int, int]]:
-        """Where the entry of each feature of a `tf.train.Example` begins and ends. Nothing of an
-        entry is read that is not asked for.
-        """
+        """Where each feature's entry in a `tf.train.Example` begins and ends; reads no others."""
         at = self.at + _read_length(self.get(self.at, HEAD))[1]  # of the Features in the Example
         while at < self.end:
             length, value = _read_length(self.get(at, HEAD))

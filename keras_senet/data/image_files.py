@@ -41,15 +41,12 @@ class ImageFiles(Encoded):
         return len(self._files)
 
     def name_of(self, index: int) -> str:
-        """The file."""
         return printable(self._files[index])
 
     def names(self) -> list[str]:
-        """What tells the images apart, wherever the dataset is."""
         return self._names
 
     def select(self, indices: np.ndarray) -> "ImageFiles":
-        """The images of these indices (n,), as a dataset."""
         selected = copy.copy(self)
         selected._files, selected._names = (
             [each[i] for i in indices] for each in (self._files, self._names)
@@ -58,14 +55,12 @@ class ImageFiles(Encoded):
         return selected
 
     def listing(self) -> dict[str, int]:
-        """The names of the files and their sizes: {name: bytes}."""
         with ThreadPoolExecutor(THREADS) as pool:
             chunks = [self._files[i : i + CHUNK] for i in range(0, len(self), CHUNK)]
             sizes = pool.map(lambda files: list(map(os.path.getsize, files)), chunks)
             return dict(zip(self._names, itertools.chain.from_iterable(sizes), strict=True))
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
         images = np.empty(len(indices), object)
         for place, index in enumerate(indices):
             images[place] = read_bytes(self._files[index])

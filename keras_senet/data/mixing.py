@@ -26,15 +26,12 @@ def draw_mixing(mixup: float, cutmix: float, size: int, seed) -> tuple[tf.Tensor
 
 
 def _draw_beta(alpha, seed):
-    """A draw from Beta(alpha, alpha)."""
     gammas = tf.random.stateless_gamma((2,), seed, max(alpha, 1e-3), dtype=tf.float64)
     return tf.cast((gammas[0] + 1e-300) / (tf.reduce_sum(gammas) + 2e-300), tf.float32)
 
 
 def mix_pairs(images, targets, weights, boxes) -> tuple[tf.Tensor, tf.Tensor]:
-    """Each image (b, H, W, C) mixed with its neighbour, 2k with 2k + 1: images uint8, targets (b,
-    classes).
-    """
+    """Images (b, H, W, C) mixed with neighbours, 2k with 2k + 1: uint8, targets (b, classes)."""
     size = images.shape[1]
     cast = tf.cast(images, tf.float32)
     others = _swap_pairs(cast)

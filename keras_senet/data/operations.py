@@ -134,9 +134,7 @@ def rotate(degrees: float) -> Operation:
 
 
 def jitter_pixels(amount: float) -> Operation:
-    """A random number within +-amount added to each of the H*W*C values. Source: the authors'
-    README, amount 20.
-    """
+    """A random number within +-amount added to each value. Source: the authors' README, 20."""
 
     def operation(image, seed):
         noise = tf.random.stateless_uniform(tf.shape(image), seed, -amount, amount)
@@ -216,9 +214,7 @@ def rand_augment(count: int, magnitude: float) -> Operation:
 
 
 def erase_randomly(probability: float) -> Operation:
-    """A rectangle of noise with this probability, sides of 0.14 to 0.57 of the image's (arXiv
-    1708.04896).
-    """
+    """With this probability a rectangle of noise, sides of 0.14 to 0.57 (arXiv 1708.04896)."""
     return from_layer(
         keras.layers.RandomErasing(
             (probability, probability), dtype="float32", data_format="channels_last"

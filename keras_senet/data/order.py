@@ -12,9 +12,7 @@ CLASSES, MEMBERS = 1, 2  # what is shuffled, part of the seed
 
 
 def shuffle(positions: tf.Tensor, epoch_length: int, seed: int, count: int) -> tf.Tensor:
-    """The images at int64 `positions` (n,) of one epoch: each epoch is another order of all images,
-    cut to `epoch_length`.
-    """
+    """The images at `positions` (n,) of an epoch: its order of all, cut to `epoch_length`."""
     epoch_seed = tf.stack([tf.constant(seed, tf.int64), positions[0] // epoch_length])
     last = tf.constant(count - 1, tf.int64)
     return tf.random.experimental.index_shuffle(positions % epoch_length, epoch_seed, last)

@@ -32,7 +32,6 @@ class RecordDataset(Encoded):
         return self.records.read_integers(self.label_key)
 
     def listing(self) -> dict[str, int]:
-        """The names and sizes of the files: {name: bytes}."""
         return self.records.listing()
 
     def name_of(self, index: int) -> str:
@@ -41,7 +40,6 @@ class RecordDataset(Encoded):
         return f"{path}, record {number}"
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
         images, labels = np.empty(len(indices), object), np.empty(len(indices), "int64")
         for place, record in enumerate(self.records.read(indices)):
             images[place], labels[place] = read_image_and_label(
@@ -50,7 +48,7 @@ class RecordDataset(Encoded):
         return images, labels
 
 
-def load_prepared(
+def load_labelled(
     name: str, split: str, data_dir=None, upright: bool = True
 ) -> Dataset | RecordDataset:
     """The "train", "val" or "test" split of a dataset of tensorflow_datasets.
@@ -106,7 +104,6 @@ def has_prepared(name: str, data_dir=None) -> bool:
 
 
 def _keys(info, name):
-    """The names of the features that hold the image and its class."""
     tfds = require("tensorflow_datasets", "train")
     keys = info.supervised_keys
     if keys is None or len(keys) != 2 or not all(isinstance(key, str) for key in keys):
@@ -177,7 +174,6 @@ def open_records(info, *splits: str) -> RecordFiles:
 
 
 def _decode_all(dataset):
-    """The same in memory."""
     import tensorflow as tf
 
     images = np.empty((len(dataset), *dataset.image_shape), "uint8")

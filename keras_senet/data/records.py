@@ -55,9 +55,7 @@ class RecordFiles:
         return {path.name: size for path, size in zip(self.paths, self._sizes, strict=True)}
 
     def _find_starts(self):
-        """Where the records of each shard begin, in bytes, and the size of the shard: int64 (its
-        records + 1,).
-        """
+        """Where each shard's records begin, in bytes, and its size: int64 (its records + 1,)."""
         with ThreadPoolExecutor(THREADS) as pool:
             found = pool.map(find_record_starts, self.paths)
             for path, count, starts in zip(self.paths, np.diff(self.firsts), found, strict=True):
@@ -111,9 +109,7 @@ class RecordFiles:
         return framed[HEADER:-FOOTER]
 
     def read_integers(self, key: str) -> np.ndarray:
-        """An integer feature of all records: int64 (N,), memory-mapped from the cache. Does not
-        read the images.
-        """
+        """An integer feature of all records, int64 (N,), memory-mapped, without the images."""
 
         def pieces():
             for some in self.map(lambda *record: read_integer(*record, key)):

@@ -16,8 +16,23 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+class _Images(abc.ABC):
+    """Labelled images; those of a subclass have a length."""
+
+    @abc.abstractmethod
+    def __len__(self) -> int: ...
+
+    def names(self) -> list[str]:
+        """What tells the images apart, wherever the dataset is."""
+        return [str(index) for index in range(len(self))]
+
+    def select(self, indices: np.ndarray) -> Encoded:
+        """The images of these indices (n,), as a dataset."""
+        return Subset(self, indices)
+
+
 @dataclass(frozen=True, eq=False)
-class Dataset:
+class Dataset(_Images):
     """Labelled images in memory: `images` uint8 (N, H, W, C) of 0..255 RGB, `labels` int64 (N,),
     class names.
 
@@ -62,18 +77,8 @@ class Dataset:
         """The name of an image in messages."""
         return f"image {index}"
 
-    def names(self) -> list[str]:
-        """What tells the images apart, wherever the dataset is."""
-        return [str(index) for index in range(len(self))]
-
-    def select(self, indices: np.ndarray) -> Subset:
-        """The images of these indices (n,), as a dataset."""
-        return Subset(self, indices)
-
     def listing(self) -> dict[str, int]:
-        """What identifies the images: the names and sizes of their files, else a checksum of their
-        labels.
-        """
+        """What identifies the images: files' names and sizes, else a checksum of the labels."""
         return dict(self.files) or {"labels": _checksum(self.labels)}
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -85,9 +90,7 @@ class Dataset:
         return raw
 
     def headers(self, raw):
-        """(height, width) of images as `fetch` returns them, int32 (n, 2), and their orientations,
-        int32 (n,): 1.
-        """
+        """(height, width) of fetched images, int32 (n, 2), and orientations, int32 (n,): 1."""
         return np.tile(np.int32(self.image_shape[:2]), (len(raw), 1)), np.ones(len(raw), "int32")
 
     def decode_box(self, raw, windows, choose, size, orientation):
@@ -100,11 +103,16 @@ class Dataset:
         return decoding.crop_box(decoding.crop_box(raw, window), box)
 
 
+def select_evenly(count: int, most: int) -> np.ndarray:
+    """The indices of at most so many of `count` things, evenly spread."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype("int64"))
+
+
 def _checksum(numbers):
     return zlib.crc32(np.asarray(numbers, "<i8").tobytes())
 
 
-class Encoded(abc.ABC):
+class Encoded(_Images):
     """Labelled images as encoded bytes with random access; H and W of `image_shape` are None where
     they differ.
 
@@ -128,9 +136,6 @@ class Encoded(abc.ABC):
         return tf.TensorSpec((), tf.string)
 
     @abc.abstractmethod
-    def __len__(self) -> int: ...
-
-    @abc.abstractmethod
     def name_of(self, index: int) -> str:
         """The name of an image in messages."""
 
@@ -138,22 +143,12 @@ class Encoded(abc.ABC):
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """(encoded images, object (n,) of bytes; labels int64 (n,)) of int64 indices (n,)."""
 
-    def names(self) -> list[str]:
-        """What tells the images apart, wherever the dataset is."""
-        return [str(index) for index in range(len(self))]
-
-    def select(self, indices: np.ndarray) -> Encoded:
-        """The images of these indices (n,), as a dataset."""
-        return Subset(self, indices)
-
     def listing(self) -> dict[str, int]:
         """The names and sizes of the files: {name: bytes}."""
         return {}
 
     def decode(self, raw, orientation=None):
-        """Encoded bytes, a scalar tensor -> uint8 (H, W, C) of 0..255; the orientation of
-        `headers`, if it is known.
-        """
+        """Encoded bytes, a scalar tensor -> uint8 (H, W, C); `headers`' orientation, if known."""
         import tensorflow as tf
 
         from keras_senet.images.decoding import decode, read_orientation
@@ -170,9 +165,7 @@ class Encoded(abc.ABC):
         return decoding.read_headers(raw, self.upright)
 
     def decode_box(self, raw, windows, choose, size, orientation):
-        """The box of the window of an encoded image, or the one that `choose` returns: see
-        `decoding.decode_box`.
-        """
+        """The box of an encoded image's window, or that of `choose`: see `decoding.decode_box`."""
         from keras_senet.data import decoding
 
         return decoding.decode_box(raw, self.image_shape[-1], windows, choose, size, orientation)
@@ -193,7 +186,6 @@ class Subset(Encoded):
 
     @property
     def raw(self) -> tf.TensorSpec:
-        """That of the dataset."""
         return self.dataset.raw
 
     @property
@@ -202,7 +194,6 @@ class Subset(Encoded):
         return self.dataset.labels[self.indices]
 
     def name_of(self, index: int) -> str:
-        """What the dataset calls the image."""
         return self.dataset.name_of(int(self.indices[index]))
 
     def listing(self) -> dict[str, int]:
@@ -210,5 +201,4 @@ class Subset(Encoded):
         return dict(self.dataset.listing(), selected=_checksum(self.indices))
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """As the dataset's own, of indices within the subset."""
         return self.dataset.fetch(self.indices[indices])

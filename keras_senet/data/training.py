@@ -93,8 +93,8 @@ class TrainingData:
     ) -> tf.data.Dataset:
         """A `tf.data.Dataset` of (images, targets) for the steps first_step .. last_step - 1.
 
-        Each element is one micro-batch, step by step: images uint8 (batch_size / replicas, size,
-        size, C), targets float32 (batch_size / replicas, classes).
+        An element is one micro-batch: images uint8 (batch_size / replicas, size, size, C), targets
+        float32 (batch_size / replicas, classes).
 
         Args:
             replicas: how many micro-batches a batch has.
@@ -108,13 +108,10 @@ class TrainingData:
         parts = range(replicas) if parts is None else parts
         starts = tf.constant(list(parts), tf.int64) * size
 
-        def positions(count):
-            start = count // len(parts) * self.batch_size + starts[count % len(parts)]
-            return start + tf.range(size, dtype=tf.int64)
-
         @tf.autograph.experimental.do_not_convert
         def fetch(count):
-            at = positions(count)
+            start = count // len(parts) * self.batch_size + starts[count % len(parts)]
+            at = start + tf.range(size, dtype=tf.int64)
             return at, *self._fetch_in_graph(at, self._find_indices(at, skip))
 
         counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
@@ -137,9 +134,7 @@ class TrainingData:
         return tf.ensure_shape(tf.numpy_function(replace, [indices], tf.int64), indices.shape)
 
     def _fetch_in_graph(self, positions, indices):
-        """(images as the dataset returns them, windows to decode with the boxes in them, sizes,
-        orientations, labels).
-        """
+        """(images as fetched, windows to decode with their boxes, sizes, orientations, labels)."""
         kind, (count,) = self.dataset.raw, positions.shape  # `len` would need AutoGraph
         types = (kind.dtype, tf.int32, tf.int32, tf.int32, tf.int64)
         shapes = ((count, *kind.shape), (count, 2, 4), (count, 2), (count,), (count,))
@@ -159,9 +154,7 @@ class TrainingData:
         return np.array(good, "int64")
 
     def _find_replacement(self, index, skip):
-        """The first good image of a sequence that depends only on the bad one: when other bad ones
-        are found does not matter.
-        """
+        """The first good image of a sequence that depends only on the bad one, at any time."""
         among = self._same_class(index)
         if skip.issuperset(among.tolist() if isinstance(among, np.ndarray) else among):
             raise ValueError(f"No image can replace {self.dataset.name_of(index)}: all are corrupt")
@@ -172,7 +165,6 @@ class TrainingData:
         )
 
     def _same_class(self, index):
-        """The images that can replace one."""
         if not self._balanced:
             return range(len(self.dataset))
         label = self.dataset.labels[index]
@@ -204,7 +196,6 @@ class TrainingData:
 
     @tf.autograph.experimental.do_not_convert
     def _finish(self, images, labels, *mixing):
-        """Images and targets of a micro-batch, mixed if they are to be."""
         classes = len(self.dataset.class_names)
         targets = tf.one_hot(decoding.check_labels(labels, classes), classes)
         return mix_pairs(images, targets, *mixing) if mixing else (images, targets)

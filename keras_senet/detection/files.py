@@ -16,8 +16,8 @@ from keras_senet.weights.metadata import (
     check_ending,
     class_names_of,
     describe,
-    preprocessing_of,
     restore,
+    stored_preprocessing,
 )
 from keras_senet.weights.names import from_own, own_name, to_own
 from keras_senet.weights.readers import TORCH, open_file
@@ -91,5 +91,5 @@ def _build(metadata):
         raise ValueError("it does not say which")
     constructor = models.find(read_spec(metadata["backbone"]))
     backbone = constructor(include_top=False, weights=None, input_shape=(None, None, 3))
-    backbone.preprocessing = preprocessing_of(metadata)
+    backbone.preprocessing = stored_preprocessing(metadata)
     return restore(metadata["detector"], FasterRCNN)(backbone, class_names_of(metadata))

@@ -1,23 +1,20 @@
 """evaluate(): counts correct predictions, batch by batch."""
 
 import functools
-import math
 import operator
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import keras
 import numpy as np
 from keras import ops
 
-from keras_senet import data
-from keras_senet.data.corrupt import find_wrong_label
 from keras_senet.evaluation import networks
-from keras_senet.evaluation.networks import View
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.imagenet import imagenet_classes
+from keras_senet.progress import track
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -71,22 +68,18 @@ def evaluate(
     """The `Evaluation` of a network, or of the average of several, on a dataset.
 
     An image is decoded once; each network sees the crops that its own `preprocessing` and the
-    protocol say. Probabilities are averaged. Memory is that of a batch, and of the counts of
-    classes by classes.
+    protocol say. Probabilities are averaged.
 
     Args:
         model: a classifier with the attribute `preprocessing`, or a list of them.
         dataset: a dataset of `keras_senet.data`.
         batch_size: crops per step of a network; at least those of one image.
         protocol: a `Protocol`, or a list with one for each network. None is each network's own
-            size, crop fraction and interpolation, and images that have its size already are taken
-            whole.
-        step: `prediction_step(model)` of a single network, to be traced once for several
-            evaluations.
+            size, crop fraction and interpolation; images of its size are taken whole.
+        step: `prediction_step(model)` of a single network that is evaluated several times.
         skip_corrupt: whether to leave out images that cannot be decoded rather than raise.
         observe: called for each batch with its probabilities (N, classes) and labels (N,).
-        progress: whether to show a progress bar on the error stream, if that is a terminal; or the
-            `rich` console for it.
+        progress: whether to show a progress bar on a terminal; or the `rich` console for it.
 
     Raises:
         ValueError: if networks, protocol and dataset do not fit together, or there are no images.
@@ -99,39 +92,19 @@ def evaluate(
     batches = make_batches(dataset, images, views, skip_corrupt)
     counts = Counts(len(dataset.class_names))
     for shown, labels in track(batches, progress, "evaluating"):
-        shown = dict(zip(views, shown, strict=True))
-        outputs = [network(shown) for network in ensemble]
-        probabilities = functools.reduce(operator.add, outputs) / len(ensemble)
-        found = ops.convert_to_numpy(probabilities), np.asarray(labels)
+        found = _predict(ensemble, dict(zip(views, shown, strict=True))), np.asarray(labels)
         counts.add(*found)
         if observe:
             observe(*found)
     return counts.evaluation(tuple(batches.skipped), tuple(network.views for network in ensemble))
 
 
-def make_batches(
-    dataset: "Dataset | Encoded", size: int, views: Sequence[View], skip_corrupt: bool = False
-) -> Any:
-    """The views of all images, and their labels, in batches of `size` images: ((uint8 (N, crops, H,
-    W, C) for each view), labels int64 (N,)); `skipped` lists the `Corrupt` images that were left
-    out.
-
-    Images in memory that are taken whole need no pipeline of TensorFlow, which may not be there,
-    and takes longer to begin than a few of them.
-    """
-    if dataset.is_in_memory and all(isinstance(view, Whole) for view in views):
-        return ArrayBatches(dataset, size, skip_corrupt)
-    return data.evaluation_batches(
-        dataset, size, lambda image: _show(views, image), skip_corrupt=skip_corrupt
-    )
-
-
-def _show(views, image):
-    return tuple(view(image) for view in views)
+def _predict(ensemble, shown):
+    outputs = [network(shown) for network in ensemble]
+    return ops.convert_to_numpy(functools.reduce(operator.add, outputs) / len(ensemble))
 
 
 def _make_ensemble(model, dataset, protocol, step):
-    """The networks, each with its views."""
     models = list(model) if isinstance(model, (list, tuple)) else [model]
     protocols = list(protocol) if isinstance(protocol, (list, tuple)) else [protocol] * len(models)
     if not models or len(protocols) != len(models):
@@ -161,52 +134,6 @@ def _check_dataset(dataset):
             "The dataset's classes are ImageNet's in another order than the networks', that of the "
             f"WordNet ids: class {place} is {names[place]}, not {standard[place]}"
         )
-
-
-class ArrayBatches:
-    """Batches of images in memory: ((images uint8 (N, 1, H, W, C),), labels int64 (N,)). `skipped`
-    lists the `Corrupt` images that are left out, those whose label is not a class.
-
-    Raises:
-        ValueError: if there are no images.
-        CorruptImageError: for a label that is not a class, without `skip_corrupt`.
-    """
-
-    def __init__(self, dataset, batch_size, skip_corrupt):
-        self.dataset, self.batch_size = dataset, batch_size
-        labels = np.asarray(dataset.labels)
-        found = (find_wrong_label(dataset, at, label) for at, label in enumerate(labels))
-        self.skipped = [each for each in found if each]
-        if self.skipped and not skip_corrupt:
-            raise data.CorruptImageError(str(self.skipped[0]))
-        self.good = np.delete(np.arange(len(labels)), [each.index for each in self.skipped])
-        if not len(self.good):
-            raise ValueError("The dataset has no images with valid labels")
-
-    def __len__(self) -> int:
-        return math.ceil(len(self.good) / self.batch_size)
-
-    def __iter__(self):
-        for first in range(0, len(self.good), self.batch_size):
-            images, labels = self.dataset.fetch(self.good[first : first + self.batch_size])
-            yield (images[:, None],), labels
-
-
-def track(
-    batches: Any, progress: "bool | Console", description: str, total: int | None = None
-) -> Iterable[Any]:
-    """The batches, or others of which `total` says how many there are, with a progress bar where
-    `progress` asks for one: see `evaluate`.
-    """
-    from rich.console import Console
-    from rich.progress import track as track_on
-
-    console = progress if isinstance(progress, Console) else Console(stderr=True)
-    visible = progress and console.is_terminal
-    total = len(batches) if total is None else total
-    return track_on(
-        batches, description, total, console=console, transient=True, disable=not visible
-    )
 
 
 class Counts:

@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import keras
 import numpy as np
@@ -13,7 +13,11 @@ from keras_senet.bases import preprocessing_of
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.graphs import final_activation
+from keras_senet.layers.data_format import from_channels_last, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
+
+if TYPE_CHECKING:
+    pass
 
 Images = Dataset | Encoded
 View = Crops | Whole
@@ -33,7 +37,7 @@ class Predictor:
 
     def __init__(self, model: keras.Model, views: Sequence[View], step: Callable | None = None):
         self.views = views
-        own = input_size(model)
+        own = image_shape(model.inputs[0])[:2]
         self.steps = {
             size: prediction_step(model, size) if step is None or _differ(size, own) else step
             for size in dict.fromkeys(view.shape for view in views)
@@ -69,20 +73,18 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
         return _make_keras_step(model, size)
     import tensorflow as tf
 
-    own, preprocessing = input_size(model), require_preprocessing(model)
-    shape = size or own
+    *own, channels = image_shape(model.inputs[0])
+    preprocessing, shape = require_preprocessing(model), size or own
     activate = _final_activation(model)
     # Only what a Keras model does around `call` depends on the size that it was built for: the
     # layers need not.
     network = model.call if _differ(shape, own) else model
-    channels_first = keras.config.image_data_format() == "channels_first"
 
     def predict(images):
-        images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-        outputs = network(preprocessing.normalize(images), training=False)
+        outputs = network(preprocessing.normalize(from_channels_last(images)), training=False)
         return activate(tf.cast(outputs, tf.float32))
 
-    images = tf.TensorSpec((None, *shape, input_channels(model)), tf.uint8)
+    images = tf.TensorSpec((None, *shape, channels), tf.uint8)
     step = tf.function(predict, input_signature=[images], autograph=False)
     if _differ(shape, own):
         _check_runs(step, model, shape, own)
@@ -91,7 +93,7 @@ def prediction_step(model: keras.Model, size: tuple[int, int] | None = None) -> 
 
 def _make_keras_step(model, size):
     """The step by Keras' own compiled prediction, at the model's own size."""
-    own, preprocessing = input_size(model), require_preprocessing(model)
+    own, preprocessing = image_shape(model.inputs[0])[:2], require_preprocessing(model)
     if _differ(size or own, own):
         raise ValueError(
             f"{model.name!r} was built for {own[0]} x {own[1]}, and predicts at other sizes on "
@@ -104,9 +106,7 @@ def _make_keras_step(model, size):
         # The last batch, which is smaller, would be compiled once more
         most = max(most, len(images))
         padded = np.pad(images, [(0, most - len(images)), *[(0, 0)] * 3])
-        if keras.config.image_data_format() == "channels_first":
-            padded = padded.transpose(0, 3, 1, 2)
-        inputs = ops.convert_to_numpy(preprocessing.normalize(padded))
+        inputs = ops.convert_to_numpy(preprocessing.normalize(from_channels_last(padded)))
         outputs = model.predict_on_batch(inputs)[: len(images)]
         return activate(ops.cast(outputs, "float32"))
 
@@ -130,21 +130,8 @@ def _check_runs(step, model, size, own):
         ) from error
 
 
-def input_size(model: keras.Model) -> tuple[int | None, int | None]:
-    """Height and width of the images that a model was built for; None where any will do."""
-    shape = model.inputs[0].shape
-    return tuple(shape[2:] if keras.config.image_data_format() == "channels_first" else shape[1:3])
-
-
-def input_channels(model: keras.Model) -> int:
-    """How many channels the images of a model have."""
-    return model.inputs[0].shape[1 if keras.config.image_data_format() == "channels_first" else -1]
-
-
 def _final_activation(model):
-    """The function from the model's output to probabilities: the identity after a softmax, the
-    softmax after logits.
-    """
+    """From the model's output to probabilities: a softmax after logits, else the identity."""
     layer, activation = final_activation(model)
     if activation == "softmax":
         return lambda outputs: outputs
@@ -157,9 +144,7 @@ def _final_activation(model):
 
 
 def check_classifier(model: keras.Model, dataset: Images) -> None:
-    """Raises ValueError unless the model is a classifier of the dataset's images into the dataset's
-    classes.
-    """
+    """Raises ValueError unless the model is a classifier of the dataset's images and classes."""
     check_images(model, dataset)
     if len(model.outputs) != 1 or len(model.outputs[0].shape) != 2:
         raise ValueError(
@@ -177,11 +162,10 @@ def check_images(model: keras.Model, dataset: Images) -> None:
             f"`model` must be a functional Keras model with one input. Received: {model!r}"
         )
     require_preprocessing(model)
-    channels = dataset.image_shape[-1]
-    if channels != input_channels(model):
+    channels, taken = dataset.image_shape[-1], image_shape(model.inputs[0])[-1]
+    if channels != taken:
         raise ValueError(
-            f"{model.name!r} takes {input_channels(model)} channels, "
-            f"the dataset's images have {channels}"
+            f"{model.name!r} takes {taken} channels, the dataset's images have {channels}"
         )
 
 
@@ -210,7 +194,7 @@ def views_of(model: keras.Model, dataset: Images, protocol: Protocol | None) -> 
     Raises:
         ValueError: if the protocol does not fit the network.
     """
-    own, preprocessing = input_size(model), require_preprocessing(model)
+    own, preprocessing = image_shape(model.inputs[0])[:2], require_preprocessing(model)
     height, width = (
         n or default for n, default in zip(own, sides(preprocessing.size), strict=True)
     )

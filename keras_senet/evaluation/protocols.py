@@ -142,9 +142,7 @@ class Crops:
 
 @dataclass(frozen=True)
 class Whole:
-    """One image uint8 (H, W, C) -> the same (1, H, W, C): images that have the network's size
-    already.
-    """
+    """uint8 (H, W, C) -> the same (1, H, W, C): an image of the network's size already."""
 
     height: int
     width: int

@@ -40,9 +40,7 @@ def per_class(result: Evaluation, class_names: Sequence[str]) -> list[ClassRow]:
 
 
 def per_class_csv(result: Evaluation, class_names: Sequence[str]) -> str:
-    """The rows of `per_class` as the text of a CSV file: class, images, correct, top1, top5,
-    most_confused_with.
-    """
+    """`per_class` as CSV text: class, images, correct, top1, top5, most_confused_with."""
     columns = ("class", *ClassRow._fields[1:])
     rows = per_class(result, class_names)
     return to_csv([dict(zip(columns, row, strict=True)) for row in rows], columns)

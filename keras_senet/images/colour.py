@@ -44,9 +44,7 @@ def _png_colour(content):
 
 
 def _gif_colour(content):
-    """By the extension before the first picture, and whether there is a second one. Source: GIF89a,
-    18 to 23.
-    """
+    """By the extension before the first picture, and whether there is a second. Source: GIF89a."""
     content, at, pictures, alpha = content + bytes(16), 13, 0, False
     at += _colours_length(content[10])
     for _ in range(MAX_STEPS):

@@ -2,6 +2,7 @@
 
 import functools
 
+import numpy as np
 import tensorflow as tf
 
 from keras_senet.images import headers
@@ -35,7 +36,8 @@ def decode(raw, channels: int, orientation=None) -> tf.Tensor:
     if orientation is None:
         orientation = read_orientation(raw)
     if channels in (1, 3):
-        image = _with_channels(_decode_rgb(raw), channels)
+        stored = ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
+        image = _with_channels(stored, channels)
     else:
         image = tf.io.decode_image(raw, channels, expand_animations=False)
     return tf.ensure_shape(orient(image, orientation), (None, None, channels))
@@ -43,9 +45,7 @@ def decode(raw, channels: int, orientation=None) -> tf.Tensor:
 
 @tf.autograph.experimental.do_not_convert
 def decode_jpeg_window(raw, channels: int, window, orientation) -> tf.Tensor:
-    """The window (top, left, height, width), as stored, of a JPEG -> uint8 (h, w, channels),
-    upright.
-    """
+    """The window (top, left, height, width), as stored, of a JPEG: uint8 (h, w, C), upright."""
     image = tf.io.decode_and_crop_jpeg(
         raw, window, 3 if channels == 1 else channels, dct_method="INTEGER_ACCURATE"
     )
@@ -53,9 +53,7 @@ def decode_jpeg_window(raw, channels: int, window, orientation) -> tf.Tensor:
 
 
 def read_orientation(raw):
-    """The EXIF orientation of an encoded image, 1..8; fails as `decode` does if its header shows
-    that it cannot be decoded.
-    """
+    """The EXIF orientation of an encoded image, 1..8; fails as `decode` does, by the header."""
     if tf.executing_eagerly():
         header = headers.read_header(bytes(raw.numpy()) if tf.is_tensor(raw) else raw)
         if problem := headers.find_problem(header):
@@ -95,6 +93,16 @@ def orient(image, orientation) -> tf.Tensor:
     )
 
 
+def shrink(image: np.ndarray, most: int) -> np.ndarray:
+    """An image uint8 (H, W, C), made smaller to at most so many pixels per side."""
+    height, width, _ = image.shape
+    factor = most / max(height, width)
+    if factor >= 1:
+        return image
+    size = [max(1, round(n * factor)) for n in (height, width)]
+    return tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8).numpy()
+
+
 def describe_error(error: Exception) -> str:
     """One line of an error, without TensorFlow's internals."""
     if not isinstance(error, tf.errors.OpError):
@@ -116,11 +124,6 @@ def _with_channels(image, channels):
     return tf.cast((weighted + 32768) // 65536, tf.uint8)
 
 
-def _decode_rgb(raw):
-    """An encoded image -> uint8 (H, W, 3) as it is stored."""
-    return ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
-
-
 def _choose(condition, raw, then, otherwise, dtype):
     """As `tf.cond` of two functions of the image; each is traced once.
 
@@ -135,7 +138,6 @@ def _choose(condition, raw, then, otherwise, dtype):
 
 @functools.cache
 def _trace(function):
-    """A function of an encoded image as a graph."""
     traced = tf.function(function, input_signature=[tf.TensorSpec((), tf.string)], autograph=False)
     return traced.get_concrete_function()
 
@@ -145,7 +147,6 @@ def _decode_jpeg(raw):
 
 
 def _decode_other(raw):
-    """The same for all formats but JPEG."""
     begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
     decoders = {
         b"\x89P": lambda: ensure_rgb(tf.io.decode_png(raw, 3)),
@@ -181,7 +182,6 @@ def _header(raw):
 
 
 def _plain_header(raw):
-    """That of a JPEG without EXIF."""
     height, width = tf.unstack(tf.io.extract_jpeg_shape(raw))[:2]
     return tf.stack([headers.JPEG, height, width, 1])
 

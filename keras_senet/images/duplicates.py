@@ -32,9 +32,7 @@ class Duplicates:
 def find_duplicates(
     items: Sequence[Item], facts: Sequence[Facts], near: bool
 ) -> tuple[Duplicates, ...]:
-    """The groups of images with equal content or pixels or, with `near`, nearly equal ones; those
-    across splits and classes first.
-    """
+    """Groups of equal or, with `near`, nearly equal images; across splits and classes first."""
     same = defaultdict(list)
     for number, each in enumerate(facts):
         if not each.problem and (key := each.pixels or each.digest):
@@ -65,9 +63,7 @@ def _find(root, number):
 
 
 def _near_pairs(reduced) -> Iterator[tuple[int, int]]:
-    """Pairs of places whose reductions, uint8 (192,), differ by less than `NEAR`, root mean
-    square.
-    """
+    """Pairs of places whose reductions, uint8 (192,), differ by less than `NEAR` (RMS)."""
     if not reduced:
         return
     values = np.stack(reduced).astype("float32") - 128

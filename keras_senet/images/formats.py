@@ -22,9 +22,7 @@ def _still_webp(raw):
 
 
 def _first_of_webp(raw, number):
-    """Its first frame as a file of its own, on its canvas: TensorFlow fails for animations without
-    alpha.
-    """
+    """Its first frame as a file of its own: TensorFlow fails for animations without alpha."""
     length = tf.strings.length(raw)
 
     def step(at):
@@ -61,7 +59,6 @@ def _place(image, top, left, height, width):
 
 
 def _little_endian(number):
-    """The four bytes of an integer."""
     table = tf.constant([bytes([value]) for value in range(256)])
     return tf.strings.reduce_join(tf.gather(table, number // (1, 256, 65536, 16777216) % 256))
 
@@ -104,9 +101,7 @@ def decode_gif(raw: tf.Tensor) -> tf.Tensor:
 
 
 def _skip_extensions(content, at):
-    """(where the first picture of a GIF begins, its transparent colour or -1); `at` is the first
-    extension.
-    """
+    """(where a GIF's first picture begins, its transparent colour or -1); `at`: first extension."""
     last = tf.shape(content)[0] - 1
 
     def is_extension(at, transparent):

@@ -17,9 +17,7 @@ LARGEST = 2**31 - 1  # larger numbers of four bytes are clipped to it
 
 
 class Header(NamedTuple):
-    """Format, an index into `FORMATS` or `UNKNOWN`; height and width as stored, 0 if not found;
-    orientation 1..8.
-    """
+    """Format, an index into `FORMATS` or `UNKNOWN`; stored height, width or 0; orientation."""
 
     format: int
     height: int
@@ -116,9 +114,7 @@ def _jpeg(file):
 
 
 def _png_exif(file):
-    """(where EXIF begins, where it ends) of a PNG, zeros without it. Source: PNG, third edition,
-    11.3.4.5.
-    """
+    """(where EXIF begins, where it ends) of a PNG, else zeros. Source: PNG, 11.3.4.5."""
     at, begin, end, left = 33, 0, 0, MAX_STEPS
     while left > 0 and at + 12 <= file.length:
         kind, length = file.number(at + 4, 4), file.number(at, 4)

@@ -74,9 +74,7 @@ class Inspection:
             yield Problem(printable(path), "", "", LEFT_OUT, reason)
 
     def _describe_twin(self, number, group):
-        """The kind of a duplicate, and which image it is the same as: if there is one, of another
-        split or class.
-        """
+        """The kind of a duplicate, and which image it equals: if there is one, of another part."""
         own = self.items[number]
         others = [self.items[other] for other in group.images if other != number]
         other = max(others, key=lambda item: (item.split != own.split, item.label != own.label))
@@ -206,7 +204,6 @@ def _describe(content, header: Header) -> Facts:
 
 
 def _decode(content, facts):
-    """Adds what decoding shows: a problem, or the pixels."""
     import tensorflow as tf
 
     from keras_senet.images.decoding import decode, describe_error

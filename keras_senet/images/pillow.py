@@ -37,10 +37,10 @@ def decode(content: bytes, channels: int, upright: bool = True) -> np.ndarray:
     if channels == 1:
         weighted = (image.astype("int32") * np.array(LUMINANCE, "int32")).sum(-1, keepdims=True)
         image = ((weighted + 32768) // 65536).astype("uint8")
-    return orient(image, header.orientation) if upright else image
+    return turn(image, header.orientation) if upright else image
 
 
-def orient(image: np.ndarray, orientation: int) -> np.ndarray:
+def turn(image: np.ndarray, orientation: int) -> np.ndarray:
     """An image (H, W, C) as stored -> upright, by its EXIF orientation 1..8."""
     image = image.transpose(1, 0, 2) if orientation > 4 else image
     rows = -1 if orientation in (3, 4, 7, 8) else 1
@@ -71,9 +71,7 @@ def crop(
 
 
 def _resample(image, first, count, pixel, interpolation):
-    """The rows `first` to `first + count` of an image (H, W, C) whose rows are resized; `pixel` is
-    the height of one in rows of the image.
-    """
+    """Rows `first` to `first + count` of an image (H, W, C), resized; `pixel` is a row's height."""
     kernel, radius = KERNELS[interpolation]
     width = max(pixel, 1.0)
     rows = np.empty((count, *image.shape[1:]), "float32")

@@ -93,7 +93,6 @@ def _find_prepared(name: str, data_dir: str | None) -> Path | None:
 
 
 def _survey_prepared(folder: Path) -> Survey:
-    """What tensorflow_datasets has written about a dataset."""
     try:
         splits = json.loads((folder / "dataset_info.json").read_text())["splits"]
         (train,) = (split for split in splits if split["name"] == "train")

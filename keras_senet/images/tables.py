@@ -21,9 +21,7 @@ COLUMNS = {
 
 
 class Row(NamedTuple):
-    """An image: its path as written, the file, its label, and "train", "val", "test" or, without a
-    column of splits, "all".
-    """
+    """An image: its path as written, file, label, and "train", "val", "test" or else "all"."""
 
     path: str
     file: str

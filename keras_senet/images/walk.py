@@ -152,7 +152,6 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def _add_file(entry, found):
-    """Adds a file that is an image, or the reason why it is left out."""
     ending = os.path.splitext(entry.name)[1].lower()
     is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
     if not is_file:

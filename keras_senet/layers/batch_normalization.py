@@ -147,9 +147,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         return ops.reshape(values, (1, -1, 1, 1) if self.axis == 1 else (1, 1, 1, -1))
 
     def _biased_variance(self, variance, inputs):
-        """The variance that Keras averages, from that of the fused operation, which is
-        Bessel-corrected.
-        """
+        """The variance that Keras averages, of the fused operation's Bessel-corrected one."""
         import tensorflow as tf
 
         count = tf.cast(tf.size(inputs, out_type=tf.int64) // self.moving_mean.shape[0], "float32")

@@ -63,7 +63,7 @@ def _values_per_mean(x, mean):
     return tf.cast(tf.size(x, tf.int64) // tf.size(mean, tf.int64), mean.dtype)
 
 
-def scale(x, gates, origin):
+def scale_by(x, gates, origin):
     """x * gates, for gates of size 1 along some axes; `origin` is x itself, or the tensor that x is
     identical to.
 

@@ -106,10 +106,12 @@ class SqueezeExcite(keras.layers.Layer):
 
     def _call_to_train(self, x):
         """The same with gradients that take less memory and time."""
-        from keras_senet.layers.recompute import scale, split_mean
+        from keras_senet.layers.recompute import scale_by, split_mean
 
         same, mean = split_mean(x, self._spatial_axes, self.reduce.compute_dtype)
-        return scale(same, ops.cast(self.expand(self.reduce(mean)), self.compute_dtype), origin=x)
+        return scale_by(
+            same, ops.cast(self.expand(self.reduce(mean)), self.compute_dtype), origin=x
+        )
 
     def compute_output_shape(self, input_shape):
         return input_shape

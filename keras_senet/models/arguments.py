@@ -5,20 +5,17 @@ from dataclasses import replace
 import keras
 
 from keras_senet.fields import is_integer, plain
-from keras_senet.models.blocks import channel_axis
+from keras_senet.layers.data_format import arrange, channel_axis, image_shape
 from keras_senet.preprocessing import is_size, sides
 
 
 def make_input(input_tensor, input_shape, size, channels, min_size):
-    """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or the default
-    shape.
-    """
+    """The Keras tensor to build on: `input_tensor`, or a new input of `input_shape` or default."""
     if input_tensor is not None and not keras.backend.is_keras_tensor(input_tensor):
         raise ValueError(
             f"`input_tensor` must be a Keras tensor. Received: input_tensor of {type(input_tensor)}"
         )
-    channels_last = channel_axis() == -1
-    default = (*sides(size), channels) if channels_last else (channels, *sides(size))
+    default = arrange(*sides(size), channels)
     given = default if input_tensor is None else tuple(input_tensor.shape[1:])
     shape = given if input_shape is None else input_shape
     valid = (
@@ -26,7 +23,7 @@ def make_input(input_tensor, input_shape, size, channels, min_size):
         and len(shape) == 3
         and all(n is None or (is_integer(n) and n > 0) for n in shape)
     )
-    if not valid or shape[-1 if channels_last else 0] is None:
+    if not valid or shape[-1 if channel_axis() == -1 else 0] is None:
         raise ValueError(
             "`input_shape` must be three positive integers, of which the sizes may be None, in the "
             f"layout {keras.config.image_data_format()!r}. Received: input_shape={shape}"
@@ -37,7 +34,7 @@ def make_input(input_tensor, input_shape, size, channels, min_size):
             "`input_shape` must be that of `input_tensor`, or None. "
             f"Received: input_shape={shape}, input_tensor of shape {tuple(input_tensor.shape)}"
         )
-    sizes = shape[:2] if channels_last else shape[1:]
+    sizes = shape[:2] if channel_axis() == -1 else shape[1:]
     if any(n is not None and n < min_size for n in sizes):
         raise ValueError(
             f"Images must be at least {min_size} x {min_size}. Received: input_shape={shape}"
@@ -46,15 +43,10 @@ def make_input(input_tensor, input_shape, size, channels, min_size):
 
 
 def fit_preprocessing(images, preprocessing):
-    """The preprocessing for a network's input: its size, where that is known and can be prepared,
-    and its channels.
-    """
-    shape, channels = images.shape[1:], images.shape[channel_axis()]
+    """The preprocessing for a network's input: its size, where known and possible, and channels."""
+    *shape, channels = image_shape(images)
     own = sides(preprocessing.size)
-    size = tuple(
-        n or default
-        for n, default in zip(shape[:2] if channel_axis() == -1 else shape[1:], own, strict=True)
-    )
+    size = tuple(n or default for n, default in zip(shape, own, strict=True))
     size = size if is_size(size) else preprocessing.size
     return replace(preprocessing, size=size).for_channels(channels)
 

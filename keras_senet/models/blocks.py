@@ -12,6 +12,7 @@ from keras import layers
 
 from keras_senet.initializers import he_normal
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
+from keras_senet.layers.data_format import channel_axis
 from keras_senet.se import SE
 from keras_senet.weights.metadata import restore, subclasses
 from keras_senet.weights.names import Naming
@@ -111,11 +112,6 @@ def require_standard(se, network):
         )
 
 
-def channel_axis():
-    """Where the channels of a batch of images are, by Keras' own data format."""
-    return -1 if keras.config.image_data_format() == "channels_last" else 1
-
-
 def conv(x, filters, kernel, *, stride=1, dilation=1, groups=1, use_bias=False, name):
     """kernel x kernel convolution, padded by (kernel - 1) / 2 on each side as Caffe and PyTorch do.
 
@@ -177,17 +173,13 @@ def conv_bn_relu(x, filters, kernel, *, name, **options):
 
 
 def gated_conv_bn_relu(x, filters, kernel, gate, *, name, **options):
-    """relu(bn(conv(x))), with an SE block at one of the positions inside a branch; `gate` takes
-    `position`.
-    """
+    """relu(bn(conv(x))), with an SE block at one position in a branch; `gate` takes `position`."""
     x = gate(conv(x, filters, kernel, name=name, **options), position="conv3x3_linear")
     return gate(bn_relu(x, name=name), position="conv3x3")
 
 
 class Sampling(NamedTuple):
-    """How a unit samples: its strided convolution has `stride` and `dilation`, those after it
-    `later`.
-    """
+    """How a unit samples: the strided convolution's `stride` and `dilation`, then `later`."""
 
     stride: int = 1
     dilation: int = 1

@@ -9,6 +9,7 @@ from typing import NamedTuple, Self
 
 from keras import layers
 
+from keras_senet.layers.data_format import image_shape
 from keras_senet.models.blocks import (
     CAFFE_LAYERS,
     Spec,
@@ -152,7 +153,7 @@ class BNInception(Spec):
 
 
 def _check_even(x):
-    sizes = x.shape[1:3] if channel_axis() == -1 else x.shape[2:4]
+    sizes = image_shape(x)[:2]
     if any(size is not None and size % 2 for size in sizes):
         raise ValueError(
             "`input_shape` must have sizes at which BN-Inception halves even maps only: "

@@ -18,8 +18,9 @@ from keras_senet.fields import check_choice, check_integer
 from keras_senet.graphs import stage_number, stage_of
 from keras_senet.initializers import blank
 from keras_senet.layers import SqueezeExcite
+from keras_senet.layers.data_format import arrange
 from keras_senet.models.arguments import check_activation, fit_preprocessing, make_input
-from keras_senet.models.blocks import channel_axis, global_pool
+from keras_senet.models.blocks import global_pool
 from keras_senet.models.network import Network
 from keras_senet.preprocessing import IMAGENET, Preprocessing
 from keras_senet.weights.metadata import describe, differences
@@ -203,8 +204,7 @@ class Constructor:
             classes, channels = stored.classes(), stored.channels()
         options: dict[str, Any] = {} if classes is None else {"classes": classes}
         if size is not None:
-            is_last = channel_axis() == -1
-            options["input_shape"] = (*size, channels) if is_last else (channels, *size)
+            options["input_shape"] = arrange(*size, channels)
         return self(weights=weights, include_top=classes is not None, **options)
 
     def check_published(self, spec: Any) -> None:
@@ -255,7 +255,6 @@ small = partial(application, input_size=32, min_size=8, classes=10)
 
 
 def _model(images, outputs, name, spec, preprocessing):
-    """The Keras model of a network, with its spec and preprocessing."""
     sources = keras.tree.flatten(keras.utils.get_source_inputs(images))
     inputs = sources[0] if len(sources) == 1 else sources
     model = Network(inputs, outputs, name=name)
@@ -269,7 +268,6 @@ def _model(images, outputs, name, spec, preprocessing):
 
 
 def _published_tags(name):
-    """The published weights as the docstring lists them."""
     tags = checkpoints.list_tags(name)
     return "".join(f'"{tag}", ' for tag in tags) or "there are no published ones: "
 

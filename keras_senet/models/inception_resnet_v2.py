@@ -27,9 +27,7 @@ Path = tuple[tuple, ...]
 
 
 class Block(NamedTuple):
-    """Residual blocks of a stage: branches that are joined, projected to `width`, scaled, and
-    added.
-    """
+    """Residual blocks of a stage: branches are joined, projected to `width`, scaled, and added."""
 
     paths: tuple[Path, ...]
     width: int

@@ -8,12 +8,12 @@ from typing import Any
 
 import keras
 
-from keras_senet.bases import mark
-from keras_senet.bases import preprocessing_of as preprocessing_of_model
-from keras_senet.graphs import check_functional, keep_attributes
+from keras_senet.bases import mark, preprocessing_of
+from keras_senet.copying import keep_attributes
+from keras_senet.graphs import check_functional
 from keras_senet.models.blocks import read_spec
 from keras_senet.preprocessing import Preprocessing
-from keras_senet.weights.metadata import METADATA, about, class_names_of, preprocessing_of
+from keras_senet.weights.metadata import METADATA, about, class_names_of, stored_preprocessing
 
 # Last in the error of a Keras that does not know the class, and so of a process without this
 # package: it ends with the whole configuration.
@@ -57,7 +57,7 @@ class Network(keras.Model):
         check_functional(model)
         network = cls(model.input, model.output, name=model.name)
         keep_attributes(model, network)
-        if preprocessing := preprocessing_of_model(model):
+        if preprocessing := preprocessing_of(model):
             network.preprocessing = preprocessing
         if hasattr(model, "spec"):
             network.spec = model.spec
@@ -72,7 +72,7 @@ class Network(keras.Model):
         stored = config.get(METADATA)
         rest = {name: value for name, value in config.items() if name != METADATA}
         network = super().from_config(rest, custom_objects)
-        if preprocessing := preprocessing_of(stored):
+        if preprocessing := stored_preprocessing(stored):
             network.preprocessing = preprocessing
         network.class_names = class_names_of(stored)
         with contextlib.suppress(ValueError):  # an architecture of the user's own

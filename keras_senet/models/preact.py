@@ -54,9 +54,7 @@ class PreActResNet(Spec):
         check_choice("shortcut", self.shortcut, SHORTCUTS)
 
     def levels(self, x):
-        """The feature map at the end of each stage, the last one after the final batch
-        normalisation and ReLU.
-        """
+        """Each stage's last feature map, the last after the final batch normalisation and ReLU."""
         x = conv(x, 16, 3, name="stem_conv1")
         for stage, block, scale, sampling in stages(self.depths, first_stage=1):
             x = self.unit(x, stage, block, 16 * self.widen * scale, sampling.stride)
@@ -64,9 +62,7 @@ class PreActResNet(Spec):
                 yield bn_relu(x, name="final") if stage == len(self.depths) else x
 
     def unit(self, x, stage, block, width, stride):
-        """F(relu(bn(x))) + shortcut; the first unit of a stage shares the pre-activation with its
-        shortcut.
-        """
+        """F(relu(bn(x))) + shortcut; a stage's first unit shares the pre-activation with it."""
         name = f"stage{stage}_block{block}"
         gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
         activated = bn_relu(x, name=f"{name}_preact")

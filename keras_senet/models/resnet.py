@@ -65,9 +65,7 @@ CADENE = Naming(
 
 @cache
 def timm(stem: int, pooled_shortcut: bool) -> Naming:
-    """The names of timm/models/resnet.py: for so many convolutions in the stem, shortcuts with or
-    without a pooling.
-    """
+    """timm's names (models/resnet.py): so many stem convolutions, shortcuts pooled or not."""
     first = 1 if pooled_shortcut else 0
     deep = [
         row
@@ -121,7 +119,6 @@ class ResidualNetwork(Spec):
         return self.base * self.unit.expansion
 
     def levels(self, x) -> Iterator:
-        """The feature map at the end of each stage."""
         x = self.stem(x)
         for stage, block, scale, sampling in stages(
             self.depths, self.first_stage, self.stem_stride, self.output_stride

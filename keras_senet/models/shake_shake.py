@@ -56,9 +56,7 @@ class ShakeShakeResNet(Spec):
                 yield layers.ReLU(name="final_relu")(x) if stage == len(self.depths) else x
 
     def unit(self, x, stage, block, width, stride):
-        """mix(F1(x), F2(x)) + shortcut(x): no ReLU after the sum, which the next unit's branches
-        begin with.
-        """
+        """mix(F1(x), F2(x)) + shortcut(x): the ReLU after it begins the next unit's branches."""
         name = f"stage{stage}_block{block}"
         gate = partial(squeeze_excite, self.se, stage=stage)
         shared = partial(gate, name=f"{name}_se")
@@ -86,9 +84,7 @@ class ShakeShakeResNet(Spec):
         return x if self.mixed_se else gate(x)
 
     def shortcut(self, x, width, stride, name):
-        """x, or bn of two halves: 1x1 convolutions of every second pixel, and of those one down and
-        to the right.
-        """
+        """x, or bn of two halves: 1x1 convolutions of every second pixel, and of the next ones."""
         if stride == 1 and x.shape[channel_axis()] == width:
             return x
         x = layers.ReLU(name=f"{name}_shortcut_relu")(x)

@@ -6,10 +6,11 @@ from typing import Any
 import keras
 
 from keras_senet.bases import preprocessing_of, require_base
-from keras_senet.graphs import Graph, check_functional, functional_of, operation_of, set_weights
+from keras_senet.copying import set_weights
+from keras_senet.graphs import Graph, check_functional, functional_of, operation_of
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
-from keras_senet.models.blocks import channel_axis
+from keras_senet.layers.data_format import arrange
 
 LEVELS = ("C2", "C3", "C4", "C5")
 
@@ -28,7 +29,8 @@ def features(model: keras.Model) -> keras.Model:
     base = require_base(model, "Its feature maps are not known")
     spec: Any = base.origin.spec
     with shapes_only():
-        names = [operation_of(level).name for level in spec.levels(_any_image())][-len(LEVELS) :]
+        levels = spec.levels(keras.Input(arrange(None, None, 3)))
+        names = [operation_of(level).name for level in levels][-len(LEVELS) :]
     if len(names) < len(LEVELS):
         raise ValueError(
             "`model` must have feature maps at strides 4, 8, 16 and 32. "
@@ -45,10 +47,6 @@ def features(model: keras.Model) -> keras.Model:
     view: Any = keras.Model(inputs, outputs, name=f"{model.name}_features")
     view.spec, view.preprocessing = spec, preprocessing_of(model)
     return view
-
-
-def _any_image():
-    return keras.Input((None, None, 3) if channel_axis() == -1 else (3, None, None))
 
 
 def add_se(model: keras.Model, after: str, **options: Any) -> keras.Model:

@@ -51,9 +51,7 @@ class VGG(Spec):
 
 
 def dense_head(x, classes, activation, width=4096):
-    """(N, H, W, C) -> (N, classes): two dense layers with ReLU and dropout of 0.5, then the
-    classifier.
-    """
+    """(N, H, W, C) -> (N, classes): two dense layers with ReLU, dropout of 0.5, the classifier."""
     if None in x.shape[1:]:
         raise ValueError(
             "VGG's dense layers need a fixed size: pass an `input_shape` without None, or "

@@ -8,9 +8,7 @@ from keras_senet.plots.figures import new_figure, save
 
 
 class VariantErrors(NamedTuple):
-    """One variant: its test errors (%), one per run, their mean and the paper's, or None; and
-    whether the others are compared with it.
-    """
+    """A variant: its test errors (%) by run, mean, the paper's or None; whether it is the base."""
 
     name: str
     errors: Sequence[float]

@@ -51,9 +51,7 @@ def boxes_on_image(image: np.ndarray, boxes: Sequence[LabelledBox], path: str | 
 
 
 def _draw(axes, renderer, each: LabelledBox):
-    """A line that has a dark and a light edge, and a label at the upper left corner, within the
-    image.
-    """
+    """A line with a dark and a light edge, and a label at its upper left corner."""
     patches, effects = (require(f"matplotlib.{n}", "train") for n in ("patches", "patheffects"))
     x1, y1, x2, y2 = map(float, each.box)
     colour = COLOURS[each.colour % len(COLOURS)]
@@ -115,9 +113,7 @@ def paint_box(image: np.ndarray, box: Any, colour: tuple[int, int, int]) -> np.n
 def crop_around(
     image: np.ndarray, boxes: Sequence[Any], margin: float = 0.6
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The part of an image (H, W, C) around boxes, with a margin in sides of their hull, and where
-    its upper left corner (x, y) is.
-    """
+    """The part of an image (H, W, C) around boxes, with a margin, and its corner (x, y)."""
     hull = np.array(boxes, "float32").reshape(-1, 4)
     x1, y1, x2, y2 = *hull[:, :2].min(axis=0), *hull[:, 2:].max(axis=0)
     height, width = image.shape[:2]

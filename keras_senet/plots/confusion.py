@@ -35,7 +35,6 @@ def confusion_matrix(
 
 
 def _draw_counts(axes, counts):
-    """Each count in its cell."""
     axes.imshow(counts, cmap="Greys", vmax=2 * max(counts.max(), 1))
     for i, j in zip(*counts.nonzero(), strict=True):
         style = {"color": "black"} if i == j else {"color": "tab:red", "weight": "bold"}
@@ -43,9 +42,7 @@ def _draw_counts(axes, counts):
 
 
 def _draw_fractions(axes, counts):
-    """A square for each count, darker for a larger fraction of the row; of at least three pixels,
-    as a cell may have one.
-    """
+    """A square for each count, darker for a larger fraction of the row; of three pixels or more."""
     classes = len(counts)
     pixels = max(3.0, 0.85 * axes.figure.get_figwidth() * axes.figure.dpi / classes)
     area = (72 / axes.figure.dpi * pixels) ** 2  # in square points

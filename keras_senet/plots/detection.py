@@ -29,9 +29,7 @@ ENLARGED = 180  # pixels of a cropped mistake at least, so that lines do not cov
 
 
 def detection_curves(rows: Sequence[Row], path: str | Path, title: str) -> None:
-    """The loss with its four parts, and the average precision (0..1), of one run, given the rows
-    of its metrics.
-    """
+    """The loss with its four parts and the average precision (0..1), of a run's metrics."""
     figure = new_figure(9, 3.8)
     losses, precisions = figure.subplots(1, 2)
     for axes, columns, marker in ((losses, LOSSES, ""), (precisions, PRECISIONS, "o")):

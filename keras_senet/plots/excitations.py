@@ -65,7 +65,6 @@ def choose_blocks(names: Sequence[str]) -> list[str]:
 
 
 def _make_panels(result, title):
-    """A figure with axes for each block that is drawn."""
     names = choose_blocks(list(result.blocks))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
@@ -91,7 +90,6 @@ def _include_0_to_1(axes):
 
 
 def _sample(channels):
-    """The channels that are drawn."""
     return np.linspace(0, channels - 1, min(CHANNELS, channels)).round().astype(int)
 
 
@@ -107,9 +105,7 @@ def _finish(figure, panels, path):
 
 
 def overview(rows: Sequence[Any], path: str | Path, title: str) -> None:
-    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy. Every other
-    stage is shaded.
-    """
+    """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy."""
     figure = new_figure(max(7.0, 2.5 + 0.35 * len(rows)), 11.5)
     panels = figure.subplots(5, 1, sharex=True)
     means, specificities, saturation, constancy, redundancy = panels

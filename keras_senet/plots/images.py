@@ -38,9 +38,7 @@ def image_grid(
 
 
 def image_sizes(sizes: Sequence[tuple[int, int]], path: str | Path, title: str) -> None:
-    """How often each (width, height) occurs, and the distribution of short sides and of width over
-    height.
-    """
+    """How often each (width, height) occurs; the distribution of short sides and aspect ratios."""
     pairs, counts = np.unique(np.array(sizes), axis=0, return_counts=True)
     width, height = np.array(sizes).T
     figure = new_figure(11, 3.8)

@@ -60,7 +60,6 @@ def pruned_networks(rows: Sequence[PrunedNetwork], path: str | Path, title: str)
 
 
 def _draw_curves(axes, rows, kinds):
-    """Error by multiply-adds; the fractions that are kept next to the points."""
     end = rows[0].point
     axes.plot(*end, "*", color="black", markersize=13, zorder=4)
     for kind in kinds:
@@ -81,7 +80,6 @@ def _draw_curves(axes, rows, kinds):
 
 
 def _draw_stages(axes, rows, kinds):
-    """Error by the stages that have no SE blocks."""
     stages = list(dict.fromkeys(row.stages for row in rows if row.kind in kinds))
     for kind, aside in zip(kinds, (-0.08, 0.08), strict=True):
         label, style = STYLES[kind]

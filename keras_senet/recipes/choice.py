@@ -120,7 +120,5 @@ def _choose_large(dataset, images, size, seen):
 
 
 def _batch_size(images, most):
-    """A power of two of which an epoch has at least sixteen batches, where there are as many
-    images.
-    """
+    """A power of two of which an epoch has at least sixteen batches, with enough images."""
     return min(max(2 ** int(math.log2(max(images / 16, 1))), 8), most)

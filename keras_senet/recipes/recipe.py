@@ -218,9 +218,7 @@ class Recipe:
         return cls(**own)
 
     def override(self, **fields: Any) -> "Recipe":
-        """The same recipe with some of the flat fields changed; `result` becomes "not run" if any
-        does.
-        """
+        """The recipe with some flat fields changed; `result` becomes "not run" if any does."""
         names = vars(self.augmentation)
         augmentation = dataclasses.replace(
             self.augmentation, **{n: v for n, v in fields.items() if n in names}

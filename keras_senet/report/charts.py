@@ -64,9 +64,7 @@ def _round_logarithms(low, high):
 
 
 def value_axis(values: Sequence[float], *, may_be_log: bool = False) -> Axis:
-    """An axis for finite values that begins at 0, or is logarithmic where they differ by much and
-    that is allowed.
-    """
+    """An axis from 0 for finite values, or logarithmic if they differ by much and it may be."""
     low, high = min(values), max(values)
     if may_be_log and low > 0 and high / low >= DECADES:
         return Axis(low / 1.1, high * 1.1, log=True)
@@ -143,16 +141,38 @@ class Chart:
         )
 
 
+class Style(NamedTuple):
+    """How a chart's numbers are shown.
+
+    unit      after them
+    form      their format
+    ticks     at most so many of values
+    averages  whether each curve is summed up by its mean, in place of its last value
+    """
+
+    unit: str = ""
+    form: str = ".3g"
+    ticks: int = 6
+    averages: bool = False
+
+
+PLAIN = Style()
+
+
+def thin(rows: Sequence[Row], most: int) -> tuple[list[Row], int]:
+    """(at most so many of the rows, evenly, the last one among them; one of how many each is)."""
+    every = math.ceil(len(rows) / most) if rows else 1
+    return [row for i, row in enumerate(reversed(rows)) if i % every == 0][::-1], every
+
+
 def line_chart(
     title: str,
     rows: Sequence[Row],
     curves: Mapping[str, Callable[[Row], float]],
     *,
     epochs: int,
-    unit: str = "",
-    form: str = ".3g",
+    style: Style = PLAIN,
     may_be_log: bool = False,
-    ticks: int = 6,
 ) -> Chart | None:
     """The `Chart` of rows of metrics, or None if none of its curves has a value.
 
@@ -161,13 +181,10 @@ def line_chart(
         rows: with "epoch".
         curves: name -> a function from a row to a number, NaN where there is none.
         epochs: the end of the axis.
-        unit: after numbers.
-        form: the format of numbers.
+        style: of its numbers.
         may_be_log: whether the axis may be logarithmic.
-        ticks: at most so many of values.
     """
-    every = math.ceil(len(rows) / DRAWN) if rows else 1
-    rows = [row for i, row in enumerate(reversed(rows)) if i % every == 0][::-1]
+    rows, every = thin(rows, DRAWN)
     values = {name: [of(row) for row in rows] for name, of in curves.items()}
     values = {name: found for name, found in values.items() if any(map(math.isfinite, found))}
     if not values:
@@ -177,7 +194,7 @@ def line_chart(
         [v for found in values.values() for v in found if math.isfinite(v)], may_be_log=may_be_log
     )
     points = [int(row["epoch"]) for row in rows]
-    chart = make_chart(title, "epoch", points, values, (x, y), unit=unit, form=form, ticks=ticks)
+    chart = make_chart(title, "epoch", points, values, (x, y), style)
     whole = [tick for tick in chart.x_ticks if tick.text.isdigit()]
     return dataclasses.replace(chart, x_ticks=whole, every=every)
 
@@ -188,42 +205,38 @@ def make_chart(
     points: Sequence[float],
     values: Mapping[str, Sequence[float]],
     axes: tuple[Axis, Axis],
-    *,
-    unit: str = "",
-    form: str = ".3g",
-    ticks: int = 6,
-    averages: bool = False,
+    style: Style = PLAIN,
 ) -> Chart:
     """The `Chart` of curves, of which each has a value, NaN where there is none, at each point of
-    the horizontal axis. `axes` are the horizontal and the vertical one; `averages` says whether
-    each curve is summed up by its mean, in place of its last value.
+    the horizontal axis. `axes` are the horizontal and the vertical one.
     """
     x, y = axes
     at = tuple(round(x.place(point), 2) for point in points)
     return Chart(
         title=title,
         axis=axis,
-        summary="Average" if averages else "At the end",
-        unit=unit,
+        summary="Average" if style.averages else "At the end",
+        unit=style.unit,
         x_ticks=x.ticks(),
-        y_ticks=y.ticks(ticks),
+        y_ticks=y.ticks(style.ticks),
         log=y.log,
         at=at,
         points=tuple(points),
         every=1,
         curves=tuple(
-            _make_curve(name, i, at, found, y, form, averages)
+            _make_curve(name if name == "training" else f"curve{i}", name, at, found, y, style)
             for i, (name, found) in enumerate(values.items())
         ),
     )
 
 
-def _make_curve(name, index, at, values, axis, form, averages):
+def _make_curve(kind, name, at, values, axis, style):
     """A straight line crosses epochs without a value, such as those that were not evaluated."""
+    form = style.form
     points = [(x, value) for x, value in zip(at, values, strict=True) if math.isfinite(value)]
     places = [(x, round(100 - axis.place(value), 2)) for x, value in points]
     path = "M" + "L".join(f"{x:g} {y:g}" for x, y in places)
     texts = tuple(f"{value:{form}}" if math.isfinite(value) else "–" for value in values)
-    style = name if name == "training" else f"curve{index}"
-    last = sum(value for _, value in points) / len(points) if averages else points[-1][1]
-    return Curve(name, style, path, places[-1], f"{last:{form}}", texts)
+    mean = sum(value for _, value in points) / len(points)
+    last = mean if style.averages else points[-1][1]
+    return Curve(name, kind, path, places[-1], f"{last:{form}}", texts)

@@ -10,22 +10,22 @@ from keras_senet import detection
 from keras_senet.detection.data import resolve_split
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
-from keras_senet.evaluation.accuracy import track
 from keras_senet.fields import check_argument
 from keras_senet.plots.detection import LOSSES, PRECISIONS, THRESHOLDS, crop_mistake
-from keras_senet.report.charts import Axis, line_chart, make_chart
+from keras_senet.progress import track
+from keras_senet.report.charts import Axis, Style, line_chart, make_chart
 from keras_senet.report.pictures import Picture, thumbnail
 from keras_senet.report.sections import (
     ExportColumn,
     PageContent,
     Wanted,
     describe_run,
-    list_fields,
 )
 from keras_senet.report.text import FILTERS
 from keras_senet.runs import MODEL
 from keras_senet.runs.record import describe_recipe, divide_as, read_division, read_record
 from keras_senet.runs.splits import WORDS
+from keras_senet.runs.tables import best_by, rows_with
 
 OF_IMAGES = "average precision, detections and mistakes"
 NOTHING = dict.fromkeys(
@@ -60,11 +60,10 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     page = NOTHING | describe_run(record)
     page |= {
         "title": describe_recipe(recipe),
-        "fields": list_fields(recipe),
         "split": WORDS[wanted.split],
         "figures": _last_figures(rows),
-        "best": max(_evaluated(rows), key=lambda row: row["ap"], default=None),
-        "charts": _charts(recipe, rows),
+        "best": best_by(rows, "ap"),
+        "charts": _charts(recipe.epochs, rows),
         "export_columns": EXPORT_COLUMNS,
     }
     if record.ended:
@@ -78,40 +77,31 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     return PageContent("detection.html", page, OF_IMAGES)
 
 
-def _evaluated(rows):
-    return [row for row in rows if math.isfinite(row.get("ap", math.nan))]
-
-
 def _last_figures(rows):
     """AP, AP50 and AP75 of the last evaluation in the metrics, and its epoch; None without one."""
-    if not (found := _evaluated(rows)):
+    if not (found := rows_with(rows, "ap")):
         return None
     row = found[-1]
     figures = {label: row.get(name, math.nan) for name, label in PRECISIONS.items()}
     return {"values": figures, "epoch": int(row["epoch"]), "images": None}
 
 
-def _charts(recipe, rows):
-    """The loss with its parts, average precision and the learning rate, where there are values."""
-
+def _charts(epochs, rows):
     def columns(names):
         return {
             label: lambda row, name=name: row.get(name, math.nan) for name, label in names.items()
         }
 
-    rates = columns({"learning_rate": "rate"})
+    rates, precisions = columns({"learning_rate": "rate"}), columns(PRECISIONS)
     charts = (
-        line_chart("Loss", rows, columns(LOSSES), epochs=recipe.epochs, may_be_log=True),
-        line_chart(
-            "Average precision", rows, columns(PRECISIONS), epochs=recipe.epochs, form=".3f"
-        ),
-        line_chart("Learning rate", rows, rates, epochs=recipe.epochs, ticks=3),
+        line_chart("Loss", rows, columns(LOSSES), epochs=epochs, may_be_log=True),
+        line_chart("Average precision", rows, precisions, epochs=epochs, style=Style(form=".3f")),
+        line_chart("Learning rate", rows, rates, epochs=epochs, style=Style(ticks=3)),
     )
     return [chart for chart in charts if chart]
 
 
 def _count_parameters(detector):
-    """The parameters of each part, and of all."""
     backbone = detector.backbone.count_params()
     parts = {
         "backbone": backbone,
@@ -122,7 +112,6 @@ def _count_parameters(detector):
 
 
 def _describe_images(detector, recipe, workdir, wanted):
-    """The sections that need images."""
     name = wanted.dataset or recipe.dataset
     division = divide_as(read_division(workdir, recipe), recipe.dataset, name)
     images = detection.load_data(name, wanted.split, wanted.data_dir, **division)
@@ -166,7 +155,7 @@ def _precision_charts(precision):
     axes = Axis(0.0, 1.0), Axis(0.0, 1.02)
     points = [round(float(each), 2) for each in recall]
     return [
-        make_chart(title, "recall", points, curves, axes, form=".3f", averages=True)
+        make_chart(title, "recall", points, curves, axes, Style(form=".3f", averages=True))
         for title, curves in charts.items()
     ]
 

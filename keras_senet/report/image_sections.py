@@ -70,7 +70,6 @@ def _classes(rows):
 
 
 def _pairs(found, dataset, names, thumbnails):
-    """The confused pairs with their classes' names and, if they may be shown, images."""
     ((view,),) = found.evaluation.views
     images = found.evaluation.confusion.sum(axis=1)
     pairs = []
@@ -137,9 +136,7 @@ def _name(each: Prediction, dataset, names):
 
 
 def _suspects(found, dataset, names, thumbnails):
-    """The likely wrong labels that the page shows, with pictures if it may, and how many there
-    are.
-    """
+    """The likely wrong labels on the page, with pictures if it may, and how many there are."""
     ((view,),) = found.evaluation.views
     rows = []
     for each in found.suspects[:SUSPECTS]:
@@ -164,9 +161,7 @@ def suspect_rows(found: Predictions, dataset: Dataset | Encoded) -> list[dict[st
 
 
 def _gates(blocks):
-    """Stages of blocks with their places on an axis that is 0..1, or wider for gates that are not
-    sigmoids.
-    """
+    """Stages of blocks with their places on an axis of 0..1, or wider for other gates."""
     if not blocks:
         return None
     # A few large gates move the mean above `high`.

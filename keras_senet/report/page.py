@@ -75,6 +75,18 @@ def write_page(
     _check_output(output)
     wanted = Wanted(dataset, split, data_dir, evaluation, gates, thumbnails, batch_size, progress)
     content = TASKS[read_task(workdir)].describe_run_page(workdir, wanted)
+    _write(output, content)
+    return Written(output, content.page["missing"], content.suspects, content.of_images)
+
+
+def _check_output(path):
+    """Raises OSError unless the file can probably be written: before the long work."""
+    if path.is_dir():
+        raise OSError(f"`output` must be a file, and is a folder: {str(path)!r}")
+    check_folder(path.parent, "The folder of `output`")
+
+
+def _write(output, content):
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(output, _render(content))
@@ -84,14 +96,6 @@ def write_page(
         raise OSError(
             f"`output` cannot be written: {str(output)!r} ({error.strerror or error})"
         ) from error
-    return Written(output, content.page["missing"], content.suspects, content.of_images)
-
-
-def _check_output(path):
-    """Raises OSError unless the file can probably be written: before the long work."""
-    if path.is_dir():
-        raise OSError(f"`output` must be a file, and is a folder: {str(path)!r}")
-    check_folder(path.parent, "The folder of `output`")
 
 
 def _render(content):

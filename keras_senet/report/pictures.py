@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Whole
+from keras_senet.images.decoding import shrink
 
 THUMBNAIL = 96  # pixels per side at most
 SMALL = 64  # pixels per side: up to here PNG takes less than JPEG, and is exact
@@ -36,29 +37,17 @@ def render_view(dataset: Dataset | Encoded, index: int, view: Crops | Whole) -> 
 
 def thumbnail(image: np.ndarray, most: int = THUMBNAIL) -> Picture:
     """An image uint8 (H, W, C) as a small `Picture`, of at most so many pixels per side."""
-    return _encode(_shrink(image, most))
+    return _encode(shrink(image, most))
 
 
 def heat_thumbnail(image: np.ndarray, heat: np.ndarray) -> Picture:
-    """The thumbnail of an image under a heat map (h, w) of 0..1: dark where it is 0, yellow where
-    it is 1.
-    """
-    image = _shrink(image)
+    """The thumbnail of an image under a heat map (h, w) of 0..1: 0 is dark, 1 is yellow."""
+    image = shrink(image, THUMBNAIL)
     heat = tf.image.resize(heat[..., None], image.shape[:2]).numpy()[..., 0]
     at = np.linspace(0, 1, len(HEAT))
     colours = np.stack([np.interp(heat, at, channel) for channel in zip(*HEAT, strict=True)], -1)
     mixed = (1 - OPACITY) * image.mean(axis=-1, keepdims=True) + OPACITY * colours
     return _encode(mixed.round().astype("uint8"))
-
-
-def _shrink(image, most=THUMBNAIL):
-    """The image of at most so many pixels per side."""
-    height, width, _ = image.shape
-    shrink = most / max(height, width)
-    if shrink >= 1:
-        return image
-    size = [max(1, round(n * shrink)) for n in (height, width)]
-    return tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8).numpy()
 
 
 def _encode(image):

@@ -2,6 +2,7 @@
 mistakes and hits, likely wrong labels, the gates.
 """
 
+import contextlib
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -14,6 +15,7 @@ from keras_senet.analysis import gates
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
 from keras_senet.graphs import stage_of
+from keras_senet.layers.data_format import channel_axis, from_channels_last
 
 GATE_IMAGES = 1000
 PAIRS = 12
@@ -23,9 +25,7 @@ SUREST = 8  # images, each of another pair of classes
 
 @dataclass(frozen=True)
 class Prediction:
-    """An image by its index in the dataset: its class there, the predicted one, and the
-    probabilities (0..1) of both.
-    """
+    """An image by its index: its class, the predicted one, and the probabilities (0..1) of both."""
 
     index: int
     true: int
@@ -36,9 +36,7 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Pair:
-    """A class that was mistaken for another one: how often, and the mistakes of the highest
-    probability.
-    """
+    """A class mistaken for another one: how often, and the mistakes of the highest probability."""
 
     true: int
     predicted: int
@@ -47,9 +45,7 @@ class Pair:
 
 
 class Gate(NamedTuple):
-    """The gates of one SE block, averaged over images: their mean, and the 10th and 90th percentile
-    of its channels.
-    """
+    """One SE block's gates, averaged over images: mean, 10th and 90th percentile of channels."""
 
     block: str
     channels: int
@@ -91,21 +87,16 @@ def predict_dataset(
     batch_size: int = 128,
     progress: Any = False,
 ) -> Predictions:
-    """The `Predictions` of a network on all images of a dataset, each decoded once; corrupt ones
-    are left out.
-
-    Memory is that of a batch, and twelve bytes per image.
+    """The `Predictions` of a network on all images of a dataset but corrupt ones.
 
     Raises:
         ValueError: if network and dataset do not fit together, or no image can be decoded.
     """
-    stride = math.ceil(len(dataset) / GATE_IMAGES)
-    means = GateMeans(model, stride) if with_gates else None
+    means = GateMeans(model, math.ceil(len(dataset) / GATE_IMAGES), with_gates)
     step, record = prediction_step(model), Collected()
 
     def watched_step(images):
-        if means:
-            means.add(images)
+        means.add(images)
         return step(images)
 
     result = evaluate(
@@ -125,15 +116,13 @@ def predict_dataset(
         find_surest(used, columns, columns.predicted != columns.true),
         find_surest(used, columns, columns.predicted == columns.true),
         find_suspects(used, columns, len(result.images)),
-        means.gates() if means else (),
-        means.images if means else 0,
+        means.gates(),
+        means.images,
     )
 
 
 class Columns(NamedTuple):
-    """Of each image, arrays (N,): its class, the predicted one or -1 where the probabilities are
-    not finite, and the probabilities of both.
-    """
+    """Arrays (N,): class, prediction or -1 if it is not finite, and the probabilities of both."""
 
     true: np.ndarray
     predicted: np.ndarray
@@ -187,9 +176,7 @@ def find_suspects(used: np.ndarray, columns: Columns, classes: int) -> tuple[Pre
 
 
 def find_surest(used: np.ndarray, columns: Columns, wanted: np.ndarray) -> tuple[Prediction, ...]:
-    """Of the images that are `wanted`, bool (N,), the `SUREST` with the highest probability, one
-    for each pair of true and predicted class.
-    """
+    """The `SUREST` of `wanted` (N,) by probability, one per pair of true and predicted class."""
     (places,) = np.nonzero(wanted & (columns.predicted >= 0))
     order = places[np.argsort(-columns.probability[places], kind="stable")]
     pairs = {}
@@ -227,32 +214,25 @@ def find_pairs(confusion: np.ndarray, used: np.ndarray, columns: Columns) -> tup
 
 def as_input(model: keras.Model, images: Any) -> Any:
     """Images uint8 (N, H, W, C) of 0..255 as the network takes them."""
-    channels_first = keras.config.image_data_format() == "channels_first"
-    images = tf.transpose(images, (0, 3, 1, 2)) if channels_first else images
-    return model.preprocessing.normalize(images)
+    return model.preprocessing.normalize(from_channels_last(images))
 
 
 class GateMeans:
     """The mean gates of each SE block over every `stride`th image, so that all classes of a sorted
     dataset are represented.
 
-    A network without SE blocks has none.
+    A network without SE blocks has none, and one of which none are `wanted`.
     """
 
-    def __init__(self, model: keras.Model, stride: int):
+    def __init__(self, model: keras.Model, stride: int, wanted: bool = True):
         self.stride, self.seen, self.images = stride, 0, 0
-        self.model, self.sums = model, {}
-        try:
-            self.step = self._make_step(gates(model))
-        except ValueError:
-            self.step = None
+        self.model, self.sums, self.step = model, {}, None
+        with contextlib.suppress(ValueError):
+            self.step = self._make_step(gates(model)) if wanted else None
 
     def _make_step(self, network):
-        """A tf.function: images uint8 (N, H, W, C) -> {block: sum over images of the mean gate of
-        each channel (C,)}.
-        """
-        channels_first = keras.config.image_data_format() == "channels_first"
-        places = (2, 3) if channels_first else (1, 2)
+        """A tf.function: images uint8 (N, H, W, C) -> {block: sum of the mean gates (C,)}."""
+        places = (1, 2) if channel_axis() == -1 else (2, 3)
 
         def sums(images):
             found = network(as_input(self.model, images), training=False)

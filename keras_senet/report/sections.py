@@ -9,10 +9,11 @@ import keras
 
 from keras_senet.complexity import complexity
 from keras_senet.recipes.flat import flat_meanings
-from keras_senet.report.charts import line_chart
+from keras_senet.report.charts import Style, line_chart, thin
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.record import Record, describe_recipe
-from keras_senet.runs.splits import WORDS, best_row, chosen_on, evaluated
+from keras_senet.runs.splits import WORDS, best_row, chosen_on
+from keras_senet.runs.tables import rows_with
 
 EPOCHS = 300  # rows of the table of epochs, at most
 
@@ -30,9 +31,7 @@ class Wanted(NamedTuple):
     progress: Any
 
     def explain(self, error: Exception) -> str:
-        """Why a page lacks what needs images: in one line. An error of images that were asked for
-        is raised.
-        """
+        """Why a page lacks what needs images. An error of images that were asked for is raised."""
         if self.dataset is not None or self.data_dir is not None:
             raise error
         return " ".join(str(error).split())
@@ -60,11 +59,10 @@ def describe_record(record: Record) -> dict[str, Any]:
     recipe, rows = record.recipe, record.rows
     return describe_run(record) | {
         "title": describe_recipe(recipe),
-        "fields": list_fields(recipe),
         "figures": _last_figures(rows),
         "best": _best(rows),
         "chosen_on": WORDS[chosen_on(rows)],
-        "charts": _charts(recipe, rows),
+        "charts": _charts(recipe.epochs, rows),
         "export_columns": EXPORT_COLUMNS,
     }
 
@@ -75,10 +73,11 @@ def describe_run(record: Record) -> dict[str, Any]:
     last = rows[-1] if rows else {}
     return {
         "recipe": record.recipe,
+        "fields": list_fields(record.recipe),
         "record": record,
         "epochs": int(last.get("epoch", 0)),
         "steps": int(last.get("step", 0)),
-        "table": _sample(rows, EPOCHS),
+        "table": thin(rows, EPOCHS)[0],
         "columns": [name for name in (rows[0] if rows else ()) if name not in ("step", "epoch")],
     }
 
@@ -129,13 +128,11 @@ def list_fields(recipe: Any) -> list[Field]:
 
 
 def _last_figures(rows):
-    """Top-1, top-5 and loss of the last evaluation in the metrics, None where there is none, and
-    its epoch.
-    """
+    """The last evaluation's top-1, top-5 and loss, None where there is none, and its epoch."""
     split = chosen_on(rows)
-    if not evaluated(rows, split):
+    if not (found := rows_with(rows, f"{split}_accuracy")):
         return None
-    row = evaluated(rows, split)[-1]
+    row = found[-1]
     top5, loss = (row.get(f"{split}_{name}", math.nan) for name in ("top5", "loss"))
     return {
         "top1": row[f"{split}_accuracy"],
@@ -147,9 +144,7 @@ def _last_figures(rows):
 
 
 def _best(rows):
-    """The best epoch, with its error on the images that it is chosen on and, if known, on test
-    images.
-    """
+    """The best epoch's errors on the images that it is chosen on and, if known, on test images."""
     row, split = best_row(rows), chosen_on(rows)
     if row is None:
         return None
@@ -161,8 +156,7 @@ def _best(rows):
     }
 
 
-def _charts(recipe, rows):
-    """Loss, error and learning rate over epochs, where there are values."""
+def _charts(epochs, rows):
     split = chosen_on(rows)
     named = (("training", ""), (WORDS[split], f"{split}_"))
     losses = {name: lambda row, p=prefix: row.get(f"{p}loss", math.nan) for name, prefix in named}
@@ -172,17 +166,11 @@ def _charts(recipe, rows):
     }
     rates = {"rate": lambda row: row.get("learning_rate", math.nan)}
     charts = (
-        line_chart("Loss", rows, losses, epochs=recipe.epochs, form=".4f", may_be_log=True),
-        line_chart("Top-1 error", rows, errors, epochs=recipe.epochs, unit="%", form=".2f"),
-        line_chart("Learning rate", rows, rates, epochs=recipe.epochs, ticks=3),
+        line_chart("Loss", rows, losses, epochs=epochs, style=Style(form=".4f"), may_be_log=True),
+        line_chart("Top-1 error", rows, errors, epochs=epochs, style=Style("%", ".2f")),
+        line_chart("Learning rate", rows, rates, epochs=epochs, style=Style(ticks=3)),
     )
     return [chart for chart in charts if chart]
-
-
-def _sample(rows, most):
-    """At most so many of the rows, evenly, the last one among them."""
-    every = math.ceil(len(rows) / most) if rows else 1
-    return [row for i, row in enumerate(reversed(rows)) if i % every == 0][::-1]
 
 
 def describe_network(model: keras.Model) -> dict[str, Any]:

@@ -32,28 +32,23 @@ def _short(value):
 
 
 def _size(count):
-    """Bytes in KiB or MiB."""
     if count is None:
         return "–"
     return f"{count / 2**20:,.1f} MiB" if count >= 2**20 else f"{count / 2**10:,.0f} KiB"
 
 
 def _metric(value, name):
-    """A figure of an epoch, by the name of its column."""
     if "accuracy" in name or "top" in name:
         return "–" if not math.isfinite(value) else _percent(value)
     return _number(value, ".3g" if name == "learning_rate" else ".4f")
 
 
 def _density(fraction, right):
-    """How dense the colour of a fraction of a class is, in percent: text stays readable, small
-    mistakes are visible.
-    """
+    """How dense a fraction's colour is, in percent: readable text, visible small mistakes."""
     return round(45 * fraction if right else 8 + 62 * fraction**0.5, 1)
 
 
 def _value(value):
-    """A field of a recipe as text; SE blocks as `write_se` has them."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if value is None or isinstance(value, SE):

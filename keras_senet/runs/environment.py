@@ -11,9 +11,7 @@ from keras_senet_cli import instruction_set
 
 
 def environment() -> dict[str, Any]:
-    """Threads, versions, oneDNN and the CPU's instructions, by name: each decides in which order
-    numbers are added.
-    """
+    """Threads, versions, oneDNN and CPU instructions, by name: they decide the order of sums."""
     backend = keras.backend.backend()
     return {
         "threads": os.cpu_count(),

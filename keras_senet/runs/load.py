@@ -14,7 +14,7 @@ from keras_senet.models.blocks import read_spec
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_division, read_recipe
 from keras_senet.weights.download import fetch
-from keras_senet.weights.metadata import class_names_of, preprocessing_of
+from keras_senet.weights.metadata import class_names_of, stored_preprocessing
 from keras_senet.weights.readers import open_file
 from keras_senet.weights.registry import HUB
 
@@ -83,7 +83,7 @@ def load_run(path: str | Path) -> models.Network:
 def _load_workdir(workdir):
     recipe = read_recipe(workdir)
     if (workdir / NETWORK).is_file():
-        model = _load_model(workdir / NETWORK)
+        model = load_model_file(workdir / NETWORK)
         if not hasattr(model, "preprocessing"):  # written by an earlier version
             _require(workdir / WEIGHTS, "holds a run that has not ended")
             _restore_attributes(model, workdir / WEIGHTS)
@@ -100,9 +100,8 @@ def _load_workdir(workdir):
 
 
 def _restore_attributes(model, file):
-    """Gives a network the preprocessing that its file of weights names."""
     with open_file(file) as content:
-        preprocessing = preprocessing_of(content.metadata)
+        preprocessing = stored_preprocessing(content.metadata)
     if preprocessing is None:
         raise ValueError(f"The run of {str(file)!r} does not say how images are prepared for it")
     model.preprocessing = preprocessing
@@ -132,9 +131,9 @@ def _name_classes(model, dataset):
 def _load_file(path):
     if not path.is_file():
         raise FileNotFoundError(f"There is no file {str(path)!r}")
-    model, report = _load_model(path), _read_pruning(path)
+    model, report = load_model_file(path), _read_pruning(path)
     if not hasattr(model, "preprocessing"):
-        preprocessing = None if report is None else preprocessing_of(report)
+        preprocessing = None if report is None else stored_preprocessing(report)
         if preprocessing is None:
             raise ValueError(f"{str(path)!r} does not say how images are prepared for it")
         model.preprocessing = preprocessing
@@ -158,7 +157,8 @@ def _read_pruning(path):
         raise ValueError(f"{str(file)!r} is damaged ({error!r})") from error
 
 
-def _load_model(path) -> Any:
+def load_model_file(path: Path) -> Any:
+    """The functional model of a `.keras` file. Raises ValueError if it holds none."""
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises errors of every kind: of zip, JSON, HDF5, its graphs
@@ -203,9 +203,7 @@ def load_weights_file(
 
 
 def find_file_network(path: str | Path) -> dict[str, Any]:
-    """The fields of a recipe that say which network a file of weights is of; none where it does not
-    say, or cannot be read.
-    """
+    """The recipe's fields that say which network a file of weights is of; or none."""
     try:
         with open_file(Path(path)) as file:
             metadata: Any = file.metadata

@@ -67,16 +67,19 @@ def read_run(path: str | Path, kind: Any = Recipe) -> tuple[Any, list[Row]]:
 
 def read_task(path: str | Path) -> str:
     """What a work directory's run trains: "classification" or "detection"."""
+    return str(_read_about(path).get("task", CLASSIFICATION))
+
+
+def _read_about(path) -> dict[str, Any]:
+    """What `recipe.json` has; nothing without one, or for a damaged one, which others refuse."""
     try:
-        return str(json.loads((Path(path) / RECIPE).read_text()).get("task", CLASSIFICATION))
-    except (OSError, ValueError, AttributeError):  # which reading the recipe refuses
-        return CLASSIFICATION
+        return dict(json.loads((Path(path) / RECIPE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
-    """The recipe of a work directory, of this class. Raises as `read_record` does, and ValueError
-    for a run of another task.
-    """
+    """The recipe of a work directory. Raises as `read_record` does, ValueError for another task."""
     file = Path(path) / RECIPE
     try:
         content = json.loads(file.read_text())
@@ -95,9 +98,7 @@ def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
 
 
 def find_network(path: str | Path) -> dict[str, Any]:
-    """The fields of a recipe that say which network a work directory, or a file in one, has; none
-    where that is not known.
-    """
+    """A recipe's fields that say which network a work directory, or a file in one, has; or none."""
     path = Path(str(path).partition("#")[0])
     for folder in (path, path.parent):
         if (folder / RECIPE).is_file():
@@ -107,9 +108,7 @@ def find_network(path: str | Path) -> dict[str, Any]:
 
 
 def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
-    """How the dataset of a run was divided into training and validation images, if it was: the
-    arguments of `data.load`.
-    """
+    """How the run's dataset was divided for validation, if it was: arguments of `data.load`."""
     file = Path(path) / SPLIT
     return {
         "validation_fraction": recipe.validation_fraction,
@@ -119,27 +118,20 @@ def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
 
 
 def divide_as(division: dict[str, Any], own: str | None, dataset: str) -> dict[str, Any]:
-    """The division of a run's own dataset, or how another one is divided: without the list of
-    images, which is of that one.
-    """
+    """The division of a run's own dataset, or how another one is divided: without its images."""
     is_own = dataset == own
     return {name: value for name, value in division.items() if is_own or name != "split_file"}
 
 
 def read_engine(path: str | Path) -> str:
     """The loop that trains in a work directory: that of its run, else the package's own."""
-    try:
-        return json.loads((Path(path) / RECIPE).read_text()).get("engine", "trainer")
-    except (OSError, ValueError, AttributeError):  # which `WorkDir` refuses
-        return "trainer"
+    return _read_about(path).get("engine", "trainer")
 
 
 def read_pipeline(path: str | Path) -> str | None:
     """What makes the batches of a run in a work directory; None where there is none."""
-    try:
-        return json.loads((Path(path) / RECIPE).read_text())["recipe"].get("pipeline", "tf.data")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # `WorkDir` refuses it
-        return None
+    recipe = _read_about(path).get("recipe")
+    return recipe.get("pipeline", "tf.data") if isinstance(recipe, dict) else None
 
 
 def describe_recipe(recipe: Any) -> str:

@@ -54,15 +54,18 @@ def write_report(path: Path, report: Mapping[str, Any]) -> None:
     write_atomically(path, json.dumps(report, indent=2) + "\n")
 
 
-def merge_exports(report: Mapping[str, Any], exports: Iterable[Any]) -> dict[str, Any]:
-    """A report with the fields of `ExportReport`s, each in the place of an earlier one of its
-    file.
-    """
-    report = dict(report)
+def update_report(path: Path, content: Mapping[str, Any]) -> None:
+    """Adds fields to a `report.json`, in place of earlier ones of their names."""
+    write_report(path, read_report(path) | content)
+
+
+def add_exports(path: Path, exports: Iterable[Any]) -> None:
+    """Adds the fields of `ExportReport`s to a `report.json`, in place of earlier ones of a file."""
+    report = read_report(path)
     listed = [each for each in report.pop("exports", ()) if isinstance(each, dict)]
     merged = {each["path"]: each for each in listed if "path" in each}
     merged |= {export.path: dataclasses.asdict(export) for export in exports}
-    return report | {"exports": list(merged.values())}
+    write_report(path, report | {"exports": list(merged.values())})
 
 
 def list_exports(folder: Path) -> list[Export]:

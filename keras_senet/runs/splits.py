@@ -9,7 +9,7 @@ evaluated on them.
 import math
 from collections.abc import Mapping, Sequence
 
-from keras_senet.runs.tables import Row
+from keras_senet.runs.tables import Row, best_by, rows_with
 
 WORDS = {"train": "training", "val": "validation", "test": "test", "all": "all"}
 FIGURES = ("loss", "accuracy", "top5")
@@ -20,25 +20,15 @@ def chosen_on(rows: Sequence[Row]) -> str:
     return "val" if any("val_accuracy" in row for row in rows) else "test"
 
 
-def evaluated(rows: Sequence[Row], split: str) -> list[Row]:
-    """The rows that have an accuracy on a split."""
-    return [row for row in rows if math.isfinite(row.get(f"{split}_accuracy", math.nan))]
-
-
 def best_row(rows: Sequence[Row]) -> Row | None:
-    """The row with the highest accuracy on what the best epoch is chosen on, the first of equal
-    ones; or None.
-    """
-    split = chosen_on(rows)
-    return max(evaluated(rows, split), key=lambda row: row[f"{split}_accuracy"], default=None)
+    """The first row of the highest accuracy on what the best epoch is chosen on; or None."""
+    return best_by(rows, f"{chosen_on(rows)}_accuracy")
 
 
 def last_accuracy(rows: Sequence[Row]) -> float:
-    """The last accuracy on test images, where there are any, else on validation images; NaN before
-    it.
-    """
-    split = "test" if any("test_accuracy" in row for row in rows) else "val"
-    return evaluated(rows, split)[-1][f"{split}_accuracy"] if evaluated(rows, split) else math.nan
+    """The last accuracy on test images, if there are any, else on validation ones; NaN before."""
+    name = "test_accuracy" if any("test_accuracy" in row for row in rows) else "val_accuracy"
+    return next((row[name] for row in reversed(rows_with(rows, name))), math.nan)
 
 
 def name_figures(split: str, figures: Mapping[str, float]) -> dict[str, float]:

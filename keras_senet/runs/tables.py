@@ -68,12 +68,21 @@ class Metrics:
 
 
 def _format(rows: Iterable[Mapping[str, float]], header: bool = True) -> str:
-    """The rows as CSV; steps and epochs are integers."""
     whole = ("step", "epoch")
     return to_csv(
         [{name: int(v) if name in whole else v for name, v in row.items()} for row in rows],
         header=header,
     )
+
+
+def rows_with(rows: Iterable[Row], name: str) -> list[Row]:
+    """The rows that have a figure of this name."""
+    return [row for row in rows if math.isfinite(row.get(name, math.nan))]
+
+
+def best_by(rows: Iterable[Row], name: str) -> Row | None:
+    """The first row of the highest figure of this name; None if no row has it."""
+    return max(rows_with(rows, name), key=lambda row: row[name], default=None)
 
 
 class SkippedImages:

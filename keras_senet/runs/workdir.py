@@ -85,8 +85,7 @@ class WorkDir:
         self.metrics = Metrics(self.path / METRICS)
         self.skipped = SkippedImages(self.path / "skipped.csv")
         self.checkpoints = self.path / STATES["trainer"]
-        self._recipe_file = self.path / RECIPE
-        self._spare = self.path / STATES[engine] / RECIPE
+        self._recipe_file, self._spare = self.path / RECIPE, self.path / STATES[engine] / RECIPE
         self._listing_file = self._spare.with_name(listing.NAME)
         self._listings = {split: dataset.listing() for split, dataset in (images or {}).items()}
         content = {
@@ -95,9 +94,9 @@ class WorkDir:
             "environment": dict(environment),
             "class_names": list(class_names),
             "images": listing.fingerprint(images or {}, self._listings),
-        } | ({"start": dict(start)} if start else {})
-        if task != CLASSIFICATION:
-            content["task"] = task
+            **({"start": dict(start)} if start else {}),
+            **({"task": task} if task != CLASSIFICATION else {}),
+        }
         if restart and not self._recipe_file.exists():
             raise ValueError(
                 f"`restart` is for a run with fewer epochs, and {str(self.path)!r} holds none. "
@@ -107,9 +106,7 @@ class WorkDir:
             self._claim(recipe, content)
 
     def locked(self) -> contextlib.AbstractContextManager:
-        """Within, no other process trains here; the workers of one run are one. Raises as
-        `lock.locked` does.
-        """
+        """Within, only the workers of one run train here. Raises as `lock.locked` does."""
         return locked(self.path) if self.writable else contextlib.nullcontext()
 
     def _claim(self, recipe, content):
@@ -207,9 +204,7 @@ class WorkDir:
         return ValueError(f"{str(self._recipe_file)!r} is damaged ({error}); {remedy}")
 
     def _check_empty(self):
-        """Raises ValueError for files of a run of unknown settings, which is neither continued nor
-        overwritten.
-        """
+        """Raises ValueError for files of an unknown run, neither continued nor overwritten."""
         folders = [self.path / name for name in STATES.values()]
         found = [path for path in folders if path.is_dir() and any(path.iterdir())]
         found += [path for name in (NETWORK, METRICS) if (path := self.path / name).exists()]
@@ -278,7 +273,6 @@ def _compared(recipe, engine):
 
 
 def _differing(there, here):
-    """The names of the fields that differ."""
     names = sorted(here.keys() | there.keys())
     return [name for name in names if there.get(name) != here.get(name)]
 

@@ -75,7 +75,6 @@ class Checkpoints:
         return str(found[-1]) if found else None
 
     def _found(self):
-        """The paths of the checkpoints, without endings, by step."""
         return [self.folder / f"ckpt-{step}" for step in list_steps(self.folder)]
 
     def save(self, step: int, sums: Mapping[str, float]) -> None:
@@ -140,7 +139,6 @@ class Checkpoints:
         return 0, {}
 
     def _read(self, path):
-        """(step, sums) of a checkpoint."""
         file = path.with_name(f"{path.name}.{ENDING}")
         if not file.exists():
             return tensorflow_checkpoints.restore_checkpoint(path, self.objects)
@@ -171,9 +169,7 @@ class Checkpoints:
         ]
 
     def set_aside(self) -> None:
-        """Renames the damaged checkpoints after the restored one, whose steps come again; removes
-        unfinished ones.
-        """
+        """Renames the damaged checkpoints after the restored one; removes unfinished ones."""
         restored = self.folder / f"ckpt-{self.restored}"
         found = self._found()
         for path in found[found.index(restored) + 1 if restored in found else 0 :]:
@@ -201,9 +197,7 @@ def _files(path):
 
 
 def _name_variables(objects: Mapping[str, Any]) -> dict[str, keras.Variable]:
-    """The variables of objects, each by the object's name and its own path; a number tells equal
-    ones apart.
-    """
+    """The objects' variables by "object/path"; a number tells equal names apart."""
     named = {}
     for owner, value in objects.items():
         for path, variable in _paths(value):

@@ -24,8 +24,8 @@ class Engine:
     Args:
         recipe: a `Recipe`.
         workdir: the folder of the run.
-        data_dir: where tensorflow_datasets has its data.
         devices: where it is trained: `Devices` of a backend, or the like.
+        data_dir: where tensorflow_datasets has its data.
         tensorboard: whether to write event files for TensorBoard.
         restart: whether the learning rate's schedule begins again where `recipe` has more epochs
             than the run in the work directory, which is extended.
@@ -46,9 +46,9 @@ class Engine:
         self,
         recipe: Any,
         workdir: str | Path,
-        data_dir: str | None,
         devices: Any,
         *,
+        data_dir: str | None = None,
         tensorboard: bool = False,
         restart: bool = False,
         lower_batch: bool = False,
@@ -99,13 +99,10 @@ class Engine:
         )
 
     def _is_begun(self, workdir: Path) -> bool:
-        """Whether a run has something that it continues from: then its network begins from random
-        weights, which that replaces.
-        """
+        """Whether a run continues from something, which replaces the network's random weights."""
         raise NotImplementedError
 
     def _count_begun(self, workdir: Path) -> int:
-        """How many epochs of the run in a work directory have begun."""
         raise NotImplementedError
 
     def _describe_rates(self):
@@ -140,13 +137,11 @@ class Engine:
         return self.task.title
 
     def _begin_at(self, step: int) -> None:
-        """Prepares the work directory for the steps after this one."""
         self.workdir.begin_at(step)
         if self.images.is_divided:
             write_atomically(self.workdir.path / SPLIT, self.task.format_division())
 
     def _record_evaluation(self, split: str, found: Any) -> None:
-        """Keeps what was found on a split in `evaluated`, and writes it."""
         self.evaluated = split, found
         self.task.record(self.workdir.path, split, found)
 
@@ -155,7 +150,6 @@ class Engine:
         self.tensorboard.write(row)
 
     def _save_results(self) -> None:
-        """Writes the trained network and, if an epoch ended, the curves."""
         self.task.save_results(self.model, self.workdir, self.workdir.metrics.read())
 
     def _last_row(self) -> Row | None:

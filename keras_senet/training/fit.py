@@ -10,24 +10,21 @@ from pathlib import Path
 from typing import Any
 
 import keras
-<<<<<<< HEAD
-import tensorflow as tf
-=======
-import numpy as np
->>>>>>> front
 
 from keras_senet import models
 from keras_senet.evaluation import evaluate
 from keras_senet.files import replacing
+from keras_senet.graphs import scale_rates
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
 from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
+from keras_senet.training.callbacks import AtEpochEnd, Backup, StopAt
 from keras_senet.training.classification import figures_of
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images, weigh_classes
 from keras_senet.training.optimizer import is_decayed, make_optimizer
-from keras_senet.training.phases import make_rates, scale_recipe_rates, untrained_layers
+from keras_senet.training.phases import make_rates, rate_factors, untrained_layers
 
 BACKUP = ("latest.weights.h5", "training_metadata.json")  # of Keras' BackupAndRestore
 
@@ -54,8 +51,8 @@ class FitTrainer(Engine):
     training includes L2 regularisation.
 
     Args:
-        recipe, workdir, verbose, data_dir, max_steps, evaluate_epochs, tensorboard, restart,
-            lower_batch: as for `Trainer`.
+        recipe, workdir, verbose, max_steps, evaluate_epochs: as for `Trainer`.
+        options: `data_dir`, `tensorboard`, `restart` and `lower_batch`, as for `Trainer`.
 
     Attributes:
         model: the network, trained after `train()`.
@@ -75,27 +72,16 @@ class FitTrainer(Engine):
         workdir: str | Path,
         *,
         verbose: bool = True,
-        data_dir: str | None = None,
         max_steps: int | None = None,
         evaluate_epochs: int = 1,
-        tensorboard: bool = False,
-        restart: bool = False,
-        lower_batch: bool = False,
+        **options: Any,
     ):
         for name in ("sync_bn", "frozen_bn_epochs"):
             if getattr(recipe, name):
                 raise ValueError(
                     f"`{name}` is not for --engine fit. Received: {name}={getattr(recipe, name)!r}"
                 )
-        super().__init__(
-            recipe,
-            workdir,
-            data_dir,
-            OneDevice(),
-            tensorboard=tensorboard,
-            restart=restart,
-            lower_batch=lower_batch,
-        )
+        super().__init__(recipe, workdir, OneDevice(), **options)
         recipe = self.recipe
         self.verbose, self.max_steps, self.evaluate_epochs = verbose, max_steps, evaluate_epochs
         self.skipped = {}
@@ -113,7 +99,7 @@ class FitTrainer(Engine):
         self.first_epoch = 0 if is_head else recipe.head_epochs
         rates = make_rates(self.workdir.segments, self.updates, is_head)
         optimizer = make_optimizer(recipe, self.updates, rates)
-        scale_recipe_rates(optimizer, recipe, self.model)
+        scale_rates(optimizer, rate_factors(recipe, self.model))
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None
         inner.gradient_accumulation_steps = recipe.accumulation if recipe.accumulation > 1 else None
@@ -154,10 +140,9 @@ class FitTrainer(Engine):
             return self._last_row()
 
     def _fit(self, first):
-        """The epochs after `first`: those of the head, then the others."""
-        callbacks = [_Backup(self), _AtEpochEnd(self)]
+        callbacks = [Backup(self), AtEpochEnd(self)]
         if self.max_steps:
-            callbacks.append(_StopAt(self))
+            callbacks.append(StopAt(self))
         self.model.stop_training = False
         for last in (self.recipe.head_epochs, self.recipe.epochs):
             if first >= last or self.model.stop_training:
@@ -186,7 +171,8 @@ class FitTrainer(Engine):
         return 0
 
     @property
-    def _backup(self):
+    def backup(self) -> Path:
+        """Where Keras keeps its own checkpoints."""
         return self.workdir.path / STATES["fit"]
 
     def _restore(self):
@@ -195,7 +181,7 @@ class FitTrainer(Engine):
         callback does not write its two files together.
         """
         newest, older = (
-            [self._backup / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp")
+            [self.backup / f"{name}{ending}" for name in BACKUP] for ending in ("", ".bkp")
         )
         reasons = []
         for files in (newest, older):
@@ -210,13 +196,13 @@ class FitTrainer(Engine):
                 for file, place in zip(older, newest, strict=True):
                     with replacing(place) as partial:
                         shutil.copyfile(file, partial)
-            what = f"the newest backup in {str(self._backup)!r}"
+            what = f"the newest backup in {str(self.backup)!r}"
             return epoch, [
                 f"{what} is damaged ({why}); continuing from epoch {epoch}" for why in reasons
             ]
         if reasons:
             raise ValueError(
-                f"{str(self._backup)!r} is damaged ({reasons[0]}); remove it to begin again"
+                f"{str(self.backup)!r} is damaged ({reasons[0]}); remove it to begin again"
             )
         return 0, []
 
@@ -264,9 +250,7 @@ class FitTrainer(Engine):
         return tf.transpose(images, (0, 3, 1, 2)) if first else images
 
     def evaluate(self, dataset: Images | None = None) -> dict[str, float]:
-        """Loss, top-1 and top-5 accuracy on `test_set`, or other images, as the network's
-        preprocessing crops them.
-        """
+        """Loss, top-1 and top-5 accuracy on `test_set` or other images, by the preprocessing."""
         return figures_of(self._evaluate(self.test_set if dataset is None else dataset))
 
     def _evaluate(self, dataset):
@@ -275,15 +259,13 @@ class FitTrainer(Engine):
         return evaluate(self.model, dataset, step=task.prediction_step(self.model))
 
     def _save_results(self):
-        """Those of `Trainer`: what is frozen is the recipe's and not the network's, and nothing of
-        Keras' loop is in the file.
-        """
+        """Those of `Trainer`, without anything of Keras' loop and with all layers trainable."""
         for layer in self.model.layers:
             layer.trainable = True
         network = models.Network.of(self.model)  # not compiled
         self.task.save_results(network, self.workdir, self.workdir.metrics.read())
 
-    def _end_epoch(self, epoch, logs):
+    def end_epoch(self, epoch: int, logs: Any) -> None:
         """Evaluates where it is due, and writes the row of the metrics."""
         is_last = epoch == self.recipe.epochs
         is_due = is_last or (self.evaluate_epochs and epoch % self.evaluate_epochs == 0)
@@ -301,52 +283,8 @@ class FitTrainer(Engine):
         self._write_row(row)
 
     def _figures(self, split, images, is_due):
-        """Those of a split, if it is evaluated now."""
         if not is_due:
             return {}
         result = self._evaluate(images)
         self._record_evaluation(split, result)
         return figures_of(result)
-
-
-class _Backup(keras.callbacks.BackupAndRestore):
-    """Keras' own, of the last two epochs that ended; `FitTrainer` restores them."""
-
-    def __init__(self, trainer):
-        super().__init__(str(trainer._backup), double_checkpoint=True, delete_checkpoint=False)
-        self.trainer = trainer
-
-    def on_train_begin(self, logs=None):
-        pass
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self.trainer.is_cut:
-            super().on_epoch_end(epoch, logs)
-
-
-class _AtEpochEnd(keras.callbacks.Callback):
-    """Ends an epoch whose steps have all been done."""
-
-    def __init__(self, trainer):
-        super().__init__()
-        self.trainer = trainer
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self.trainer.is_cut:
-            self.trainer._end_epoch(epoch + 1, logs)
-
-
-class _StopAt(keras.callbacks.Callback):
-    """Stops after a step of the run; Keras then ends the epoch as if all its steps were done."""
-
-    def __init__(self, trainer):
-        super().__init__()
-        self.trainer = trainer
-
-    def on_train_batch_end(self, batch, logs=None):
-        model: Any = self.model  # on JAX, this property first gives the variables their values
-        before = self.trainer.first_epoch * self.trainer.updates
-        last = self.trainer.max_steps * self.trainer.recipe.accumulation
-        if before + int(model.optimizer.iterations) >= last:
-            model.stop_training = True
-            self.trainer.is_cut = batch + 1 < self.trainer.updates

@@ -9,6 +9,7 @@ import numpy as np
 from keras_senet import data, models
 from keras_senet.data.device import find_obstacle
 from keras_senet.evaluation.networks import Images
+from keras_senet.fields import list_some
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import SPLIT
@@ -46,9 +47,7 @@ class RunImages(NamedTuple):
         lines = self.describe_division()
         for split, images in self.by_split().items():
             if split != "train" and (missing := find_empty_classes(images)):
-                named = ", ".join(missing[:5])
-                more = f" and {len(missing) - 5:,} more" if len(missing) > 5 else ""
-                lines.append(f"classes without {WORDS[split]} images: {named}{more}")
+                lines.append(f"classes without {WORDS[split]} images: {list_some(missing, 5)}")
         return lines
 
     def describe_division(self) -> list[str]:

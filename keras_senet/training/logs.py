@@ -9,9 +9,7 @@ from keras_senet.runs.tables import Row
 
 
 class TensorBoard(contextlib.AbstractContextManager):
-    """Writes rows of metrics to event files in `folder`, one curve per metric; nothing if `folder`
-    is None.
-    """
+    """Writes rows of metrics to event files in `folder`, a curve per metric; None: nothing."""
 
     def __init__(self, folder: Path | None):
         self.writer: Any = None

@@ -9,6 +9,7 @@ import keras
 
 from keras_senet import models
 from keras_senet.bases import mark
+from keras_senet.layers.data_format import arrange
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.training.inputs import Images, image_size
@@ -47,11 +48,9 @@ def make_network(
     if spec != constructor.spec:
         constructor = constructor.variant(spec)
     size, channels = image_size(recipe, dataset, preprocessing), dataset.image_shape[-1]
-    shape = (size, size, channels)
-    if keras.config.image_data_format() == "channels_first":
-        shape = (channels, size, size)
     with precision(recipe.precision):
-        model = constructor(weights=None, classes=len(dataset.class_names), input_shape=shape)
+        shape, classes = arrange(size, size, channels), len(dataset.class_names)
+        model = constructor(weights=None, classes=classes, input_shape=shape)
     own = model.preprocessing if preprocessing is None else preprocessing.for_channels(channels)
     preprocessing = dataclasses.replace(own, size=size, upright=recipe.upright)
     if recipe.normalization == "mean":

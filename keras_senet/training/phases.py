@@ -84,8 +84,7 @@ def make_phase(
     rates of the variables over the schedule's, by their paths.
     """
     optimizer = make_optimizer(recipe, 0, schedule)
-    if set(factors.values()) != {1.0}:
-        scale_rates(optimizer, factors)
+    scale_rates(optimizer, factors)
     with fixed(untrained):
         optimizer.build(model.trainable_variables)
     return Phase(first, first, optimizer, schedule, untrained)
@@ -103,22 +102,15 @@ def frozen_epochs(segments: Sequence[Segment]) -> Iterator[tuple[int, int]]:
 
 
 def make_rates(segments: Sequence[Segment], steps_per_epoch: int, is_head: bool = False) -> Any:
-    """The learning rate of a run that has these segments, in the head's phase or after it, as a
-    function of the steps of that phase.
-    """
-    recipes = [phase_recipe(each.recipe, is_head) for each in segments]
+    """The learning rate of a run of these segments, by the steps of the head's or main phase."""
+    of_head = {"schedule": "constant", "warmup_epochs": 0.0} if is_head else {}
     schedules = [
-        make_schedule(recipe, steps_per_epoch, each.origin)
-        for recipe, each in zip(recipes, segments, strict=True)
+        make_schedule(replace(each.recipe, **of_head), steps_per_epoch, each.origin)
+        for each in segments
     ]
-    before = 0 if is_head else recipes[-1].head_epochs
+    before = 0 if is_head else segments[-1].recipe.head_epochs
     firsts = [max(each.first - before, 0) * steps_per_epoch for each in segments]
     return Chain(schedules, firsts) if len(schedules) > 1 else schedules[0]
-
-
-def phase_recipe(recipe: Any, is_head: bool) -> Any:
-    """The recipe with the schedule of the head's phase, or of the one after it."""
-    return replace(recipe, schedule="constant", warmup_epochs=0.0) if is_head else recipe
 
 
 def untrained_layers(recipe: Recipe, model: keras.Model, is_head: bool) -> tuple[keras.Layer, ...]:
@@ -134,13 +126,6 @@ def named_optimizers(phases: Sequence[Phase]) -> dict[str, keras.Optimizer]:
     """The optimizers by the names that checkpoints have them under."""
     last, first = phases[-1].optimizer, phases[0].optimizer
     return {"optimizer": last} | ({} if first is last else {"head_optimizer": first})
-
-
-def scale_recipe_rates(optimizer: keras.Optimizer, recipe: Recipe, model: keras.Model) -> None:
-    """Gives an optimizer the rates of a recipe's `head_rate` and `layer_decay`."""
-    factors = rate_factors(recipe, model)
-    if set(factors.values()) != {1.0}:
-        scale_rates(optimizer, factors)
 
 
 def rate_factors(recipe: Recipe, model: keras.Model) -> dict[str, float]:

@@ -1,5 +1,12 @@
 """A range test of the learning rate: the loss while the rate rises, and a rate to train with.
 
+A line is fitted through the losses of each window of an eighth of the steps, over the logarithm of
+the rate: its middle is the smoothed loss. The suggestion is the rate in the middle of the window
+whose line falls most, of those up to the lowest smoothed loss; where none falls by more than four
+times the standard error of its slope, as in networks that are trained already, the windows are
+twice and then four times as wide. The test ends when the loss is not finite, or four times the
+lowest smoothed one.
+
 Source: Smith, arXiv 1506.01186, Section 3.3.
 """
 
@@ -73,13 +80,6 @@ def find_rate(
     that are frozen stay so, and the rates of the head and of the stages keep their ratios; the
     `head_epochs` are left out.
 
-    A line is fitted through the losses of each window of an eighth of the steps, over the logarithm
-    of the rate: its middle is the smoothed loss. The suggestion is the rate in the middle of the
-    window whose line falls most, of those up to the lowest smoothed loss; where none falls by more
-    than four times the standard error of its slope, as in networks that are trained already, the
-    windows are twice and then four times as wide. The test ends when the loss is not finite, or
-    four times the lowest smoothed one.
-
     Args:
         recipe: a `Recipe`; its schedule, epochs and `ema` do not count.
         workdir: a folder for `rates.csv` and `rates.png`, in which no run is begun; None writes
@@ -93,13 +93,11 @@ def find_rate(
     """
     if steps < 24:
         raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
-    backend = load_backend()
-    devices = backend.Devices("none")
+    devices = load_backend().Devices("none")
     task = _make_task(recipe, workdir, data_dir, devices)
-    batches = task.make_batches()
-    rate = task.recipe.learning_rate
+    batches, rate = task.make_batches(), task.recipe.learning_rate
     schedule = Rising(BELOW * rate, ABOVE * rate, steps)
-    step = _make_step(task, backend, devices, schedule, batches)
+    step = _make_step(task, devices, schedule, batches)
     window = max(round(WINDOW * steps), 3)
     given = give_batches(devices, batches, 0, steps)
     with Progress(steps, 0, task.recipe.batch_size, verbose) as bar:
@@ -112,7 +110,6 @@ def find_rate(
 
 
 def _make_task(recipe, workdir, data_dir, devices):
-    """What is trained, with a batch size and batches that these images and devices can have."""
     with tempfile.TemporaryDirectory() as empty:
         task = Classification(recipe, empty if workdir is None else workdir, data_dir)
     if recipe.batch_size > len(task.images.train):
@@ -121,8 +118,7 @@ def _make_task(recipe, workdir, data_dir, devices):
     return task
 
 
-def _make_step(task, backend, devices, schedule, batches):
-    """A step that trains the network from its beginning at the rates of a schedule."""
+def _make_step(task, devices, schedule, batches):
     recipe = task.recipe
     keras.utils.set_random_seed(recipe.seed)
     model = task.make_network()
@@ -130,7 +126,7 @@ def _make_step(task, backend, devices, schedule, batches):
     untrained = untrained_layers(recipe, model, is_head=False)
     phase = make_phase(recipe, model, 0, schedule, untrained, rate_factors(recipe, model))
     source = batches if isinstance(batches, DeviceImages) else None
-    return backend.TrainStep(task, model, [phase], None, devices, source)
+    return load_backend().TrainStep(task, model, [phase], None, devices, source)
 
 
 def _measure(step, batches, window, bar):
@@ -159,7 +155,7 @@ def _has_diverged(losses, window):
 def analyse_losses(
     rates: np.ndarray, losses: np.ndarray, window: int
 ) -> tuple[np.ndarray, float | None]:
-    """(smoothed losses, the suggestion), as `find_rate` describes them."""
+    """(smoothed losses, the suggestion) by lines through windows of losses."""
     smoothed, *_ = _fit_lines(rates, losses, window)
     if np.isnan(smoothed).all():
         return smoothed, None

@@ -3,8 +3,9 @@
 import numpy as np
 import tensorflow as tf
 
+from keras_senet.data.sources import select_evenly
 from keras_senet.imagenet import readable
-from keras_senet.images.decoding import decode
+from keras_senet.images.decoding import decode, shrink
 from keras_senet.images.inspection import Inspection
 from keras_senet.recipes import RECIPES
 from keras_senet.training.inputs import load_images, lower_batch_size, make_batches
@@ -16,9 +17,7 @@ Rows = list[tuple[str, list[tuple[np.ndarray, str]]]]
 
 
 def class_samples(found: Inspection) -> Rows:
-    """(class, its images with their captions) of up to 12 classes, evenly chosen; an image is uint8
-    (H, W, 3) of at most 128 pixels per side.
-    """
+    """(class, its images with captions) of up to 12 classes; an image is uint8 (H, W, 3), small."""
     by_class: dict[str, list[int]] = {}
     for number, (item, facts) in enumerate(zip(found.items, found.facts, strict=True)):
         if not facts.problem:
@@ -31,25 +30,16 @@ def class_samples(found: Inspection) -> Rows:
 
 
 def _words(names):
-    """The names of classes, ImageNet's by words only."""
     pairs = zip(names, readable(names), strict=True)
     return [_shorten(shown.removeprefix(f"{name} "), 22) for name, shown in pairs]
 
 
 def _choose(values, most):
-    """At most so many of the values, evenly spread."""
-    places = np.unique(np.linspace(0, len(values) - 1, min(len(values), most)).astype(int))
-    return [values[place] for place in places]
+    return [values[place] for place in select_evenly(len(values), most)]
 
 
 def _small(content):
-    image = decode(tf.constant(content), 3)
-    height, width = image.shape[:2]
-    shrink = SIDE / max(height, width)
-    if shrink < 1:
-        size = [max(1, round(n * shrink)) for n in (height, width)]
-        image = tf.cast(tf.round(tf.image.resize(image, size, "area")), tf.uint8)
-    return image.numpy()
+    return shrink(decode(tf.constant(content), 3).numpy(), SIDE)
 
 
 def augmented_samples(recipe: str, dataset: str, data_dir: str | None = None) -> Rows:

@@ -8,9 +8,7 @@ TRY_AGAIN = 75  # EX_TEMPFAIL of sysexits.h: the same command continues the run
 
 
 class Terminated(SystemExit):
-    """The run was told to stop and saved a checkpoint; ends the process with status 75 if nobody
-    catches it.
-    """
+    """The run was told to stop and saved a checkpoint; uncaught, it ends with status 75."""
 
     def __init__(self):
         super().__init__(TRY_AGAIN)

@@ -1,7 +1,6 @@
 """The weights that a run begins from: which network they are for, and whether its head is new."""
 
 import contextlib
-import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,12 +15,13 @@ from keras_senet import models
 from keras_senet.initializers import shapes_only
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
+from keras_senet.runs.load import load_model_file
 from keras_senet.runs.record import read_recipe
 from keras_senet.training.network import spec_of
 from keras_senet.weights import open_weights, resolve
-from keras_senet.weights.download import fetch
+from keras_senet.weights.download import fetch, sha256
 from keras_senet.weights.loading import StoredWeights
-from keras_senet.weights.metadata import choose_spec, class_names_of, describe, preprocessing_of
+from keras_senet.weights.metadata import choose_spec, class_names_of, describe, stored_preprocessing
 from keras_senet.weights.names import own_name, to_own
 from keras_senet.weights.readers import Entry, File
 from keras_senet.weights.registry import Checkpoint, list_weights, split_part
@@ -60,7 +60,7 @@ class Start:
             OSError: if it is gone.
         """
         with _open(recipe, self.source) as opened:
-            if _digest(opened.file) != self.sha256:
+            if sha256(opened.file) != self.sha256:
                 raise ValueError(
                     f"{self.source!r} changed since the run began, before its first checkpoint. "
                     "Put it back, or begin a run in another directory"
@@ -81,7 +81,7 @@ class Start:
         """What `to_json` returned, for a network of `spec`, as the recipe has it."""
         if spec.se and not record["spec"]["se"]["use_bias"]:  # as some published weights are
             spec = replace(spec, se=replace(spec.se, use_bias=False))
-        preprocessing = preprocessing_of(record)
+        preprocessing = stored_preprocessing(record)
         if preprocessing is None:
             raise ValueError("it does not say how images are prepared")
         names = record["class_names"]
@@ -119,7 +119,7 @@ def read_start(recipe: Any, workdir: str | Path) -> Start | None:
         file, stored = opened.file, opened.stored
         return Start(
             source=opened.source,
-            sha256=_digest(file),
+            sha256=sha256(file),
             spec=stored.spec,
             preprocessing=stored.preprocessing,
             classes=stored.classes(),
@@ -128,9 +128,7 @@ def read_start(recipe: Any, workdir: str | Path) -> Start | None:
 
 
 class _Opened(NamedTuple):
-    """Weights that can be read: their `source` for `Start`, their file, and the names of their
-    classes or None.
-    """
+    """Weights to read: their `source` for `Start`, their file, and their class names or None."""
 
     source: str
     file: Path
@@ -186,22 +184,13 @@ def _weights_of_run(folder, name, given):
     return str(files[0]), class_names_of(json.loads((folder / RECIPE).read_text()))
 
 
-def _digest(file):
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
-
-
 def _read_network(path, constructor, spec):
     """The `StoredWeights` of a `.keras` file.
 
     Raises:
         ValueError: if it is damaged, or of another network than `spec` in a published form.
     """
-    try:
-        model: Any = keras.models.load_model(path, compile=False)
-    except (ValueError, TypeError, KeyError, OSError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise ValueError(f"{str(path)!r} is damaged ({reason})") from error
+    model = load_model_file(path)
     forms = tuple(spec.forms.values())
     candidates = (spec, *(forms if spec in forms else ()))
     found = [(each, _difference(model, constructor.variant(each))) for each in candidates]

@@ -65,9 +65,7 @@ class Task(Protocol):
         ...
 
     def load_start(self, model: keras.Model) -> str | None:
-        """Gives the network the weights that a new run begins from; returns what they are, in a few
-        words.
-        """
+        """Gives the network the weights that a new run begins from; returns what they are."""
         ...
 
     def make_objective(self, model: keras.Model) -> Objective: ...

@@ -44,9 +44,7 @@ class Outcome:
 
 
 class Totals:
-    """Sums of the epoch so far, by name: "loss" and an objective's figures; waits for the device
-    only in `read`.
-    """
+    """Sums of the epoch so far, "loss" and figures by name; only `read` waits for the device."""
 
     def __init__(self, sums: Mapping[str, float]):
         self.sums, self.last_loss, self.stop = dict(sums), 0.0, False

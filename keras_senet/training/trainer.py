@@ -89,8 +89,8 @@ class Trainer(Engine):
         super().__init__(
             recipe,
             workdir,
-            data_dir,
             self.devices,
+            data_dir=data_dir,
             tensorboard=tensorboard,
             restart=restart,
             lower_batch=lower_batch,
@@ -98,20 +98,9 @@ class Trainer(Engine):
         )
         self.last = self.steps if max_steps is None else min(max_steps, self.steps)
         self.skipped = self.workdir.skipped.read()
-        self._build()
-        self.checkpoints = Checkpoints(
-            self.workdir.checkpoints,
-            keep=keep,
-            every_steps=checkpoint_steps,
-            every_minutes=checkpoint_minutes,
-            recipe=self.recipe,
-            model=self.model,
-            **named_optimizers(self.step.phases),
-            **({"average": self.average.averages} if self.average else {}),
-        )
+        self._build(keep, checkpoint_steps, checkpoint_minutes)
 
-    def _build(self):
-        """The steps of training and prediction."""
+    def _build(self, keep, every_steps, every_minutes):
         recipe = self.recipe
         with self.devices.scope():
             phases = self.task.make_phases(self.workdir.segments, self.model, self.steps_per_epoch)
@@ -131,6 +120,16 @@ class Trainer(Engine):
             self.workdir,
             self._record_evaluation,
             skip_corrupt=self.skip_corrupt,
+        )
+        self.checkpoints = Checkpoints(
+            self.workdir.checkpoints,
+            keep=keep,
+            every_steps=every_steps,
+            every_minutes=every_minutes,
+            recipe=recipe,
+            model=self.model,
+            **named_optimizers(phases),
+            **({"average": self.average.averages} if self.average else {}),
         )
 
     @property
@@ -207,9 +206,7 @@ class Trainer(Engine):
         return math.ceil(steps[-1] / self.steps_per_epoch) if steps else 0
 
     def _must_sync(self, step, interruption):
-        """Whether to wait for the device now; the same on all workers, so that all stop at the same
-        step.
-        """
+        """Whether to wait for the device now: equal on all workers, so that all stop together."""
         regular = step % SYNC_EVERY == 0 or step % self.steps_per_epoch == 0 or step == self.last
         return regular or bool(interruption.requested and not self.devices.several)
 
@@ -233,9 +230,7 @@ class Trainer(Engine):
         )
 
     def _batches(self, step) -> Iterator[Any]:
-        """The global batches of the steps after `step`; when an image turns out to be corrupt, they
-        begin again without it.
-        """
+        """The batches after `step`; if an image is corrupt, they begin again without it."""
         while step < self.last:
             skip = frozenset(self.skipped)
             iterator = give_batches(self.devices, self.data, step, self.last, skip)
@@ -260,7 +255,6 @@ class Trainer(Engine):
             self.workdir.skipped.write(self.skipped)
 
     def _end_epoch(self, step, totals):
-        """Evaluates where it is due; returns the row of the metrics."""
         epoch = step // self.steps_per_epoch
         row = {
             "step": step,
@@ -282,7 +276,6 @@ class Trainer(Engine):
             self.checkpoints.save(step, totals.sums)
 
     def _finish(self):
-        """Saves the trained network and the curves; returns the last row of the metrics."""
         if self.average is not None:
             self.average.apply()
         if self.devices.is_chief:

@@ -1,7 +1,6 @@
 """Evaluations in training: of each epoch, and of the best one at the end."""
 
 import contextlib
-import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +8,7 @@ from typing import Any
 import keras
 
 from keras_senet.runs.splits import WORDS
-from keras_senet.runs.tables import Row
+from keras_senet.runs.tables import Row, best_by, rows_with
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.average import Average
 from keras_senet.training.task import Task
@@ -66,7 +65,7 @@ class Validation:
         columns = self.task.missing("test") if self.images.test is not None else {}
         if not is_due:
             return self.task.missing(split) | columns
-        best = self._best_of(self.workdir.metrics.read())
+        best = best_by(self.workdir.metrics.read(), self.task.score)
         with self.average.applied() if self.average else contextlib.nullcontext():
             figures = self._evaluate(split)
             if best is None or not best[self.task.score] >= figures[self.task.score]:
@@ -74,26 +73,18 @@ class Validation:
         return figures | columns
 
     def test_best(self) -> None:
-        """Evaluates the best epoch's weights on the test images, once; the figures go into that
-        epoch's row.
-        """
+        """Evaluates the best weights on the test images, once; the figures go into their row."""
         rows = self.workdir.metrics.read()
-        best = self._best_of(rows)
+        best = best_by(rows, self.task.score)
         if best is None or not self._best_file.exists():
             return
-        if any(math.isfinite(best.get(name, math.nan)) for name in self.task.missing("test")):
+        if any(rows_with([best], name) for name in self.task.missing("test")):
             return
         trained = self.model.get_weights()
         self.model.load_weights(self._best_file)
         best |= self._evaluate("test")
         self.model.set_weights(trained)
         self.workdir.metrics.write(rows)
-
-    def _best_of(self, rows):
-        """The row of the best epoch, the first of equal ones; None if none was evaluated."""
-        name = self.task.score
-        evaluated = [row for row in rows if math.isfinite(row.get(name, math.nan))]
-        return max(evaluated, key=lambda row: row[name], default=None)
 
     def _evaluate(self, split):
         figures, found = self.task.evaluate(self.model, split, skip_corrupt=self.skip_corrupt)

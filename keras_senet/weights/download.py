@@ -26,9 +26,7 @@ _lock = threading.Lock()
 
 
 class DownloadError(OSError):
-    """Published weights are neither cached nor to be had; the message says which file to fetch and
-    where to put it.
-    """
+    """Published weights are not to be had; the message says which file to fetch, and where to."""
 
 
 def fetch(source: Checkpoint | Path | str) -> Path:
@@ -161,9 +159,7 @@ def _by_hand(url, kept, error):
 
 @contextlib.contextmanager
 def _timeout(seconds):
-    """For the sockets that are opened in the block; get_file takes no such argument. One block at a
-    time.
-    """
+    """For sockets opened in the block; get_file takes no such argument. One block at a time."""
     with _lock:
         before = socket.getdefaulttimeout()
         socket.setdefaulttimeout(seconds)

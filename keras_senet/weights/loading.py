@@ -15,8 +15,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_senet import graphs
 from keras_senet.bases import Base, require_base
+from keras_senet.copying import finalize_normalizations
+from keras_senet.fields import list_some
 from keras_senet.imagenet import class_order
 from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
@@ -26,7 +27,7 @@ from keras_senet.weights.metadata import (
     choose_spec,
     class_names_of,
     layers_of,
-    preprocessing_of,
+    stored_preprocessing,
 )
 from keras_senet.weights.names import Entries
 from keras_senet.weights.readers import Entry, File, UnsupportedFileError, open_file
@@ -82,14 +83,9 @@ class StoredWeights:
         if self.layers is not None:
             return None
         if self.family == "keras":
-            heads = [
-                name
-                for name, entry in self.file.entries.items()
-                if "/dense" in name and len(entry.shape) == 2
-            ]
-            head = (
-                self.file.entries[max(heads, key=lambda name: (len(name), name))] if heads else None
-            )
+            entries = self.file.entries
+            heads = [n for n, entry in entries.items() if "/dense" in n and len(entry.shape) == 2]
+            head = entries[max(heads, key=lambda n: (len(n), n))] if heads else None
         else:
             head = self.named().get("predictions/kernel")
         return head.shape[-1] if head and len(head.shape) == 2 else None
@@ -151,7 +147,9 @@ class StoredWeights:
             shapes = names.describe_shapes(found["of another shape"], variables, entries)
             found["of another shape"] = shapes
             differences = "; ".join(
-                f"{kind}: {_list(items)}" for kind, items in found.items() if items
+                f"{kind}: {list_some([each[:80] for each in items], LISTED)}"
+                for kind, items in found.items()
+                if items
             )
             problem = (
                 f"the file has {len(entries)} variables, the network {len(variables)}; "
@@ -179,7 +177,6 @@ class StoredWeights:
 
 
 def _valid(name, array):
-    """An array that can be a variable's."""
     if array.dtype.kind != "f":
         raise UnsupportedFileError(f"{name} has whole numbers ({array.dtype})")
     if not np.isfinite(array).all():
@@ -187,11 +184,6 @@ def _valid(name, array):
     if name.endswith("moving_variance") and (array < 0).any():
         raise UnsupportedFileError(f"{name} has variances below 0")
     return array
-
-
-def _list(items):
-    more = f" and {len(items) - LISTED} more" if len(items) > LISTED else ""
-    return ", ".join(item[:80] for item in items[:LISTED]) + more
 
 
 def adapt_stem(entry: Entry, channels: int) -> Entry:
@@ -240,7 +232,7 @@ def open_weights(
                 if family in ("keras", "own")
                 else spec.published_by(family)
             )
-            stored = preprocessing_of(file.metadata)
+            stored = stored_preprocessing(file.metadata)
             class_names = class_names_of(file.metadata)
         except ValueError as error:
             raise ValueError(f"The weights of {label} cannot be loaded: {error}") from error
@@ -279,7 +271,7 @@ def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
             stored.load_whole(model, base)
         else:
             _load_keras(model, path, stored.label)
-    graphs.finalize_normalizations(model)
+    finalize_normalizations(model)
 
 
 def _load_keras(model, path, label):

@@ -21,9 +21,7 @@ ENDINGS = (".weights.h5", ".safetensors")
 
 
 def check_ending(path: Path, endings: tuple[str, ...] = ENDINGS, name: str = "path") -> None:
-    """Raises ValueError for a path, the argument of this name, without one of these endings, by
-    default of a file of this package.
-    """
+    """Raises ValueError for a path, the argument `name`, without one of these endings."""
     if not path.name.endswith(endings):
         raise ValueError(
             f"`{name}` must end in one of {', '.join(endings)}. Received: {name}={str(path)!r}"
@@ -138,7 +136,7 @@ def layers_of(metadata: Any) -> dict[str, str] | None:
     return layers
 
 
-def preprocessing_of(metadata: Any) -> Preprocessing | None:
+def stored_preprocessing(metadata: Any) -> Preprocessing | None:
     """The preprocessing that the weights were trained with, or None where the file does not say.
 
     Raises:

@@ -62,9 +62,7 @@ def own_name(variable: keras.Variable) -> str:
 
 
 def compare(variables: Mapping[str, keras.Variable], entries: Entries) -> dict[str, list[str]]:
-    """The names that are missing in a file, left over, and of another shape, by these words; empty
-    lists where names and shapes are equal.
-    """
+    """The names missing in a file, left over, and of another shape, by these words."""
     return {
         "missing": [name for name in variables if name not in entries],
         "left over": [name for name in entries if name not in variables],
@@ -121,9 +119,7 @@ def lacks_se_biases(names: Iterable[str]) -> bool:
 
 
 def keras_layout(entry: Entry) -> Entry:
-    """(out, in, height, width) -> (height, width, in, out); (out, in) -> (in, out); anything else
-    as it is.
-    """
+    """(out, in, H, W) -> (H, W, in, out); (out, in) -> (in, out); anything else as it is."""
     axes = {4: (2, 3, 1, 0), 2: (1, 0)}.get(len(entry.shape))
     return entry.transpose(axes) if axes else entry
 

@@ -17,9 +17,7 @@ LIMIT = 4 << 20  # bytes of all files
 
 
 def round_kernels(model: keras.Model) -> None:
-    """Rounds the kernels of a network to float16, as `package_weights` writes them: most of the
-    bytes. Statistics may be too small for it.
-    """
+    """Rounds a network's kernels, most of the bytes, to float16; statistics may be too small."""
     for variable in model.weights:
         if len(variable.shape) > 1:
             variable.assign(keras.ops.convert_to_numpy(variable).astype("float16"))
@@ -40,8 +38,7 @@ def package_weights(
 
     Args:
         model: the network, with `spec`, `preprocessing` and `class_names`.
-        name: the constructor's.
-        tag: what `weights=` takes.
+        name, tag: the constructor's, and what `weights=` takes.
         top1, top5: its accuracy on the dataset's test images, in percent.
         trained: how the weights came about, in a line.
         folder: where the file is put.
@@ -55,30 +52,37 @@ def package_weights(
         with require("safetensors", "weights").safe_open(whole, framework="np") as file:
             about = json.loads(file.metadata()[METADATA])
             arrays = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  not a dict
-    network: Any = model
-    about["checkpoint"] = {
-        "model": name,
-        "tag": tag,
-        "input_size": network.preprocessing.height,
-        "crop_fraction": network.preprocessing.crop_fraction,
-        "interpolation": network.preprocessing.interpolation,
-        "top1": round(top1, 2),
-        "top5": round(top5, 2),
-        **dict.fromkeys(("test_size", "test_crop_fraction", "test_top1", "test_top5")),
-        "parameters": round(model.count_params() / 1e6, 2),
-        "trained": trained,
-    }
+    figures = {"top1": round(top1, 2), "top5": round(top5, 2)}
+    about["checkpoint"] = (
+        _describe(model) | {"model": name, "tag": tag, "trained": trained} | figures
+    )
     small = {k: a.astype("float16") if a.ndim > 1 else a for k, a in arrays.items()}
-    library = require("safetensors.numpy", "weights")
-    content = library.save(small, {METADATA: json.dumps(about)})
+    save = require("safetensors.numpy", "weights").save
+    content = save(small, {METADATA: json.dumps(about)})
     path = folder / f"{name}-{tag}.safetensors"
-    others = sum(file.stat().st_size for file in folder.glob("*.safetensors") if file != path)
-    if others + len(content) > LIMIT:
-        raise ValueError(
-            f"The files of weights must have at most {LIMIT:,} bytes together. "
-            f"Received: {len(content):,} with {others:,} of the others"
-        )
+    _check_limit(path, len(content))
     with replacing(path) as partial:
         partial.write_bytes(content)
     list_packaged.cache_clear()
     return path
+
+
+def _describe(model: Any) -> dict[str, Any]:
+    """The fields of a `Checkpoint` that a network knows, and those that its tests lack."""
+    preprocessing = model.preprocessing
+    return {
+        "input_size": preprocessing.height,
+        "crop_fraction": preprocessing.crop_fraction,
+        "interpolation": preprocessing.interpolation,
+        **dict.fromkeys(("test_size", "test_crop_fraction", "test_top1", "test_top5")),
+        "parameters": round(model.count_params() / 1e6, 2),
+    }
+
+
+def _check_limit(path, count):
+    others = sum(file.stat().st_size for file in path.parent.glob("*.safetensors") if file != path)
+    if others + count > LIMIT:
+        raise ValueError(
+            f"The files of weights must have at most {LIMIT:,} bytes together. "
+            f"Received: {count:,} with {others:,} of the others"
+        )

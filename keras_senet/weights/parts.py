@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from keras_senet.fields import list_some
 from keras_senet.weights.readers import Contents, UnsupportedFileError
 
 MAX_DEPTH = 6  # of dictionaries in each other
@@ -47,9 +48,7 @@ class Part(NamedTuple):
     skipped: tuple[str, ...] = ()
 
     def __str__(self):
-        """What was taken and what was not; nothing for a file that is one network's weights by
-        their own names.
-        """
+        """What was taken and what was not; nothing for a file of one network with its own names."""
         taken = [f"the weights are those of its {'.'.join(self.path)!r}"] if self.path else []
         if self.prefix:
             taken.append(f"the prefix {self.prefix!r} of their names is taken off")
@@ -94,6 +93,22 @@ def choose_part(
             "Save the `state_dict()` of the network with torch.save"
         )
     names = _names(candidates)
+    path, prefix = _choose(candidates, asked, names)
+    weights = {
+        name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)
+    }
+    others = tuple(name for candidate, name in names.items() if candidate != (path, prefix))
+    # A single number is no weight: torch's AveragedModel has `n_averaged` there
+    skipped = tuple(
+        name
+        for name, value in found[path].items()
+        if not name.startswith(prefix) and value.shape != ()
+    )
+    return Part(path, prefix, weights, others, skipped)
+
+
+def _choose(candidates, asked, names):
+    """The best of the candidates, of those that are asked for."""
     if asked is not None:
         candidates = [c for c in candidates if f"{_full_name(*c)}.".startswith(f"{asked}.")]
         if not candidates:
@@ -105,24 +120,11 @@ def choose_part(
             f"it has the weights of {len(best)} networks: {_list(names[c] for c in best)}. "
             f"Choose one: {_how_to_choose(names[best[0]])}"
         )
-    path, prefix = best[0]
-    weights = {
-        name[len(prefix) :]: value for name, value in found[path].items() if name.startswith(prefix)
-    }
-    others = tuple(name for candidate, name in names.items() if candidate != best[0])
-    # A single number is no weight: torch's AveragedModel has `n_averaged` there
-    skipped = tuple(
-        name
-        for name, value in found[path].items()
-        if not name.startswith(prefix) and value.shape != ()
-    )
-    return Part(path, prefix, weights, others, skipped)
+    return best[0]
 
 
 def _dictionaries(tree):
-    """The weights of each dictionary that has any, by its path; each is looked at once, however
-    often it is there.
-    """
+    """The weights of each dictionary that has any, by its path; each is looked at once."""
     found, seen = {}, set()
     level = [((), tree)]
     while level and len(level[0][0]) <= MAX_DEPTH:
@@ -149,9 +151,7 @@ def _dictionaries(tree):
 
 
 def _names(candidates):
-    """What each of the candidates is called: by its dictionaries, and its prefix too where that
-    tells two apart.
-    """
+    """What each candidate is called: by its dictionaries, and by prefix where that is needed."""
     counts = Counter(path for path, _ in candidates)
     return {
         (path, prefix): ".".join(path) if path and counts[path] == 1 else _full_name(path, prefix)
@@ -164,9 +164,7 @@ def _full_name(path, prefix):
 
 
 def _unknown_networks(found):
-    """The dictionaries that may be networks of which the names say nothing: those with kernels, if
-    any has them.
-    """
+    """The dictionaries that may be networks of unknown names: if possible those with kernels."""
     paths = [path for path in found if not any(map(NOT_WEIGHTS.search, path))]
     with_kernels = [
         path for path in paths if any(len(value.shape) > 1 for value in found[path].values())
@@ -200,6 +198,4 @@ def _how_to_choose(name):
 
 
 def _list(names):
-    names = [name[:80] for name in names]
-    more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
-    return ", ".join(map(repr, names[:LISTED])) + more
+    return list_some([repr(name[:80]) for name in names], LISTED)

@@ -87,9 +87,7 @@ class Checkpoint:
 
     @property
     def sha256(self) -> str | None:
-        """The first digits of the file's SHA-256, which its publishers put into its name; None for
-        those on the Hub.
-        """
+        """The first digits of the file's SHA-256, from its name; None for those on the Hub."""
         return None if self.hub_id else Path(self.file).stem.rpartition("-")[2]
 
     @property
@@ -110,7 +108,6 @@ class PackagedWeights(Checkpoint):
 
     @property
     def se(self) -> bool:
-        """Whether the file's network has SE blocks."""
         return read_packaged(self.path)["spec"]["se"] is not None
 
     @property
@@ -120,16 +117,14 @@ class PackagedWeights(Checkpoint):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        """What turns images into the network's input, as the file says."""
-        from keras_senet.weights.metadata import preprocessing_of  # which needs Keras
+        from keras_senet.weights.metadata import stored_preprocessing  # which needs Keras
 
-        found = preprocessing_of(read_packaged(self.path))
+        found = stored_preprocessing(read_packaged(self.path))
         assert found is not None
         return found
 
     @property
     def url(self) -> str:
-        """Where the file is."""
         return str(self.path)
 
     @property
@@ -152,9 +147,7 @@ def list_packaged() -> tuple[PackagedWeights, ...]:
 
 
 def read_packaged(path: Path) -> dict[str, Any]:
-    """What a `.safetensors` file of this package says besides the weights, read without the library
-    of that name.
-    """
+    """What a `.safetensors` file of this package says, read without the library of that name."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return json.loads(header["__metadata__"]["keras_senet"])
@@ -262,9 +255,7 @@ def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | 
 
 
 def split_part(source: Any) -> tuple[Any, str | None]:
-    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without
-    one.
-    """
+    """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without one"""
     if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).is_file():
         return source, None
     whole, _, part = str(source).rpartition("#")

@@ -55,9 +55,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def _reserve(file, model):
-    """Raises OSError unless there is space for a model's weights: on a full disk HDF5 ends the
-    process.
-    """
+    """Raises OSError unless there is space for the weights: a full disk makes HDF5 crash."""
     needed = OVERHEAD + sum(OVERHEAD + 4 * math.prod(variable.shape) for variable in model.weights)
     try:
         with file.open("wb") as empty:
@@ -100,9 +98,7 @@ def _as_floats(variable):
 
 
 def _metadata(model, base, places):
-    """The text about the network in a model; with the places of its layers if others have weights
-    too.
-    """
+    """The text about the network in a model; with its layers' places if others have weights too."""
     found = about(model) | {
         "spec": describe(base.origin.spec),
         "preprocessing": describe(base_preprocessing(model, base)),

@@ -9,7 +9,7 @@ import pytest
 
 from keras_senet import data
 from keras_senet.data import arrays
-from keras_senet.evaluation.accuracy import ArrayBatches
+from keras_senet.evaluation.batches import ArrayBatches
 from keras_senet.extras import MissingExtraError
 
 RANDOM = np.random.default_rng(0)

@@ -7,11 +7,8 @@ import re
 import shutil
 import zipfile
 from dataclasses import replace
-<<<<<<< HEAD
-=======
 from functools import partial
 from pathlib import Path
->>>>>>> front
 from types import SimpleNamespace
 
 import keras

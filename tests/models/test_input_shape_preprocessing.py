@@ -14,7 +14,7 @@ from keras_senet import SE, Preprocessing, data, evaluation
 from keras_senet.layers import SqueezeExcite
 from keras_senet.preprocessing import IMAGENET
 from keras_senet.training import Recipe
-from keras_senet.weights.metadata import describe, preprocessing_of
+from keras_senet.weights.metadata import describe, stored_preprocessing
 
 TINY_NETWORK = TINY["basic"].constructor
 
@@ -76,9 +76,9 @@ def test_evaluation_shows_such_a_network_its_size(tmp_path):
 
 def test_metadata_of_a_pair_and_of_older_files():
     pair = replace(IMAGENET, size=(40, 64), upright=False)
-    assert preprocessing_of({"preprocessing": json.loads(json.dumps(describe(pair)))}) == pair
+    assert stored_preprocessing({"preprocessing": json.loads(json.dumps(describe(pair)))}) == pair
     old = {name: value for name, value in describe(IMAGENET).items() if name != "upright"}
-    assert preprocessing_of({"preprocessing": old}) == IMAGENET
+    assert stored_preprocessing({"preprocessing": old}) == IMAGENET
     assert replace(IMAGENET, size=(224, 224)) == IMAGENET
     for size in ((0, 5), (5, 5, 5), (5, 2.5), True, (5, True)):
         with pytest.raises(ValueError, match="`size` must be"):
@@ -90,7 +90,7 @@ def test_numpy_s_arrays_are_numbers():
         np.float32((1, 2, 3)), np.ones(3), np.array([40, 64]), np.float32(0.5), upright=np.bool_(0)
     )
     assert ours == Preprocessing((1.0, 2.0, 3.0), (1.0, 1.0, 1.0), (40, 64), 0.5, upright=False)
-    assert preprocessing_of({"preprocessing": json.loads(json.dumps(describe(ours)))}) == ours
+    assert stored_preprocessing({"preprocessing": json.loads(json.dumps(describe(ours)))}) == ours
     for name, wrong in (
         ("mean", 5),
         ("mean", "abc"),

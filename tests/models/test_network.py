@@ -13,7 +13,7 @@ from tiny import TINY, randomize
 import keras_senet
 from keras_senet import models
 from keras_senet.bases import find_bases
-from keras_senet.graphs import rebuild
+from keras_senet.copying import rebuild
 from keras_senet.models.blocks import Spec, conv_bn_relu, read_spec
 from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import SmallResNet

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from keras_senet.report.charts import Axis, line_chart, make_chart, value_axis
+from keras_senet.report.charts import Axis, Style, line_chart, make_chart, value_axis
 
 
 @pytest.mark.parametrize(
@@ -91,8 +91,8 @@ def test_no_values_no_chart():
 def test_a_chart_over_something_else_is_summed_up_by_averages():
     values = {"a": [1.0, 0.5, 0.0], "b": [0.5, 0.5, math.nan]}
     axes = Axis(0.0, 1.0), Axis(0.0, 1.0)
-    options = {"form": ".2f", "averages": True}
-    found = make_chart("Precision", "recall", [0, 0.5, 1], values, axes, **options)
+    style = Style(form=".2f", averages=True)
+    found = make_chart("Precision", "recall", [0, 0.5, 1], values, axes, style)
     assert found.description == "Precision by recall. Average: a 0.50, b 0.50."
     assert [curve.style for curve in found.curves] == ["curve0", "curve1"]
     assert json.loads(found.readout)["points"] == [0, 0.5, 1]

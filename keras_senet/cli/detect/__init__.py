@@ -20,7 +20,7 @@ def load_detector(source: Source) -> Any:
         return detection.load(source.text)
 
 
-class Opened(NamedTuple):
+class OpenedBoxes(NamedTuple):
     """Images with boxes, the name of their dataset, which of it they are: "train", "val" or "test",
     or "all" of one file; and whether the run was trained on them.
     """
@@ -31,7 +31,7 @@ class Opened(NamedTuple):
     is_trained_on: bool
 
 
-def open_images(options: Any) -> Opened:
+def open_boxes(options: Any) -> OpenedBoxes:
     """The images that `--dataset` and `--split` ask for, by default of the run's own dataset,
     which is divided as the run did.
 
@@ -57,4 +57,4 @@ def open_images(options: Any) -> Opened:
         split = resolve_split(
             name, options.split, options.data_dir, divides=bool(division), trained_on=own
         )
-        return Opened(name, split, images, split == "train" and name == own)
+        return OpenedBoxes(name, split, images, split == "train" and name == own)

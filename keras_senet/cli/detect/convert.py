@@ -4,9 +4,9 @@ from pathlib import Path
 
 from keras_senet import detection
 from keras_senet.cli.detect import load_detector
-from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options.detection import DetectConvertOptions
 from keras_senet.cli.options.sources import find_detector
+from keras_senet.cli.tables import say, shell_command
 from keras_senet.files import check_folder
 from keras_senet.weights.metadata import check_ending
 

@@ -2,18 +2,13 @@
 
 import json
 import math
-import os
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.progress import track
-
-from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.detect import load_detector, open_boxes
 from keras_senet.cli.evaluate import output_folder
-from keras_senet.cli.next_steps import say
 from keras_senet.cli.options.detection import DetectEvaluateOptions
-from keras_senet.cli.tables import console, make_table, show, show_json
+from keras_senet.cli.tables import collect, console, make_table, say, show, show_json
 from keras_senet.detection.evaluation import (
     AveragePrecision,
     compute,
@@ -25,8 +20,7 @@ from keras_senet.extras import require
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.detection import confident_mistakes, precision_recall
 from keras_senet.runs import PER_CLASS, REPORT, RESULTS
-from keras_senet.runs.results import read_report, write_report
-from keras_senet_cli import quiet
+from keras_senet.runs.results import update_report
 
 MOST_CLASSES = 20  # with more, so many of the lowest precisions are shown
 FILES = (REPORT, PER_CLASS, RESULTS, "precision_recall.png", "mistakes.png")
@@ -38,19 +32,10 @@ def run(options: DetectEvaluateOptions) -> None:
     own = Path(source.text) if source.kind == "run" else None
     output = output_folder(options.output or own, "train")
     require("pycocotools", "detection")
-    name, split, images, is_trained_on = open_images(options)
+    name, split, images, is_trained_on = open_boxes(options)
     detector = load_detector(source)
     images = images.with_classes(detector.class_names)
-    with open(os.dup(2), "w") as errors, quiet():
-        found = list(
-            track(
-                detector.detect(images.images),
-                "detecting",
-                total=len(images),
-                console=Console(file=errors),
-                transient=True,
-            )
-        )
+    found = collect(detector.detect(images.images), True, len(images), "detecting")
     results = to_results(found, images.ids, images.categories)
     precision = compute(images.to_coco(), results)
     mistakes = find_mistakes(found, images.truths)
@@ -74,7 +59,6 @@ def _finite(value: float) -> float | None:
 
 
 def _describe(images, found, precision: AveragePrecision, mistakes) -> dict:
-    """What `report.json` has of the images and of what was found in them."""
     kinds = {kind: sum(each.kind == kind for each in mistakes) for kind in KINDS}
     return {
         "images": len(images),
@@ -92,12 +76,12 @@ def _print(content, images):
     for name, value in content["figures"].items():
         table.add_row(name.replace("_", " "), _figure(value))
     show(table)
-    show_classes(content["by_class"], images)
+    _show_classes(content["by_class"], images)
     kinds = ", ".join(f"{name} {count:,}" for name, count in content["mistakes"].items())
     console.print(f"of {content['detections']:,} detections and the objects: {kinds}")
 
 
-def show_classes(by_class: dict[str, float | None], images: Any) -> None:
+def _show_classes(by_class: dict[str, float | None], images: Any) -> None:
     """Prints AP of each class, or of those with the lowest."""
     counts = count_objects(images)
     rows = list(by_class.items())
@@ -121,7 +105,7 @@ def _write(
 ) -> None:
     """`FILES`; what else training wrote in `report.json` stays."""
     folder.mkdir(parents=True, exist_ok=True)
-    write_report(folder / REPORT, read_report(folder / REPORT) | content)
+    update_report(folder / REPORT, content)
     counts = count_objects(images)
     rows = [
         {"class": name, "objects": counts[name], "ap": value}

@@ -2,29 +2,22 @@
 
 import dataclasses
 import functools
-import os
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
-from keras_senet import export
-from keras_senet.cli.detect import Opened, load_detector, open_images
-from keras_senet.cli.next_steps import say
+from keras_senet.cli.detect import OpenedBoxes, load_detector, open_boxes
 from keras_senet.cli.options.detection import DetectExportOptions
-from keras_senet.cli.tables import console, make_table, show, show_json, status
+from keras_senet.cli.results import check_exports, say_how_to_run, write_exports
+from keras_senet.cli.tables import collect, make_table, say, show, show_json
+from keras_senet.data.sources import select_evenly
 from keras_senet.detection.evaluation import compute, to_results
-from keras_senet.evaluation.accuracy import track
 from keras_senet.export.detector import load_exported
 from keras_senet.export.files import FORMATS, ExportFile, plan_files
 from keras_senet.export.formats import Common, export_model
-from keras_senet.export.images import select_evenly
 from keras_senet.extras import require
-from keras_senet.runs import REPORT
-from keras_senet.runs.results import merge_exports, read_report, write_report
-from keras_senet_cli import quiet
 
 COMPARED = 4  # images
 
@@ -34,37 +27,36 @@ def run(options: DetectExportOptions) -> None:
     source, plan = options.source, _plan(options)
     is_run = source.kind == "run"
     folder = Path(options.output or (Path(source.text, "exports") if is_run else "exports"))
-    earlier = read_report(folder / REPORT)
-    for each in plan:
-        each.check_free(folder, options.overwrite)
+    check_exports(plan, folder, options.overwrite)
     detector = load_detector(source)
     opened = _open(options, detector)
     images = opened and opened.images
     measure_keras = functools.cache(functools.partial(_measure, detector, images, options))
-    reports = []
-    for each in plan:
-        number = f"{len(reports) + 1} of {len(plan)}"
-        with status(f"exporting {each.name}, {number}"), quiet():
-            report = _write(each, detector, images, folder, options)
-        if opened is not None and options.evaluate_images:
-            file = load_exported(report.path)
-            # Others than a SavedModel have one canvas, which Keras then has, too: what a canvas
-            # changes is not the file's error.
-            canvas = options.canvas if each.kind == "savedmodel" else file.canvases[0]
-            report = dataclasses.replace(
-                report,
-                accuracy=_measure(file, images, options),
-                keras_accuracy=measure_keras(canvas),
-                evaluated_images=min(options.evaluate_images, len(images)),
-                evaluated_split=opened.split,
-            )
-        reports.append(report)
-        write_report(folder / REPORT, merge_exports(earlier, reports))
+
+    def measure(each, report):
+        if opened is None or not options.evaluate_images:
+            return report
+        file = load_exported(report.path)
+        # Others than a SavedModel have one canvas, which Keras then has, too: what a canvas
+        # changes is not the file's error.
+        canvas = options.canvas if each.kind == "savedmodel" else file.canvases[0]
+        return dataclasses.replace(
+            report,
+            accuracy=_measure(file, images, options),
+            keras_accuracy=measure_keras(canvas),
+            evaluated_images=min(options.evaluate_images, len(images)),
+            evaluated_split=opened.split,
+        )
+
+    def write(each):
+        return _write(each, detector, images, folder, options)
+
+    reports = write_exports(plan, folder, write, measure)
     if options.json:
         show_json([dataclasses.asdict(each) for each in reports])
         return
     show(make_export_table(reports))
-    say(f"how to run them: {Path(export.__file__).with_name('README.md')}")
+    say_how_to_run()
 
 
 def _plan(options) -> list[ExportFile]:
@@ -84,30 +76,26 @@ def _plan(options) -> list[ExportFile]:
     return plan
 
 
-def _open(options, detector) -> Opened | None:
-    """The images of --dataset or of the run; None if there are none. Those of a run that are not
-    there are no error.
-    """
+def _open(options, detector) -> OpenedBoxes | None:
+    """The images of --dataset or of the run; None without any, or where the run's are gone."""
     if options.dataset is None and options.source.kind != "run":
         return None
     if options.evaluate_images:
         require("pycocotools", "detection")
     try:
-        opened = open_images(options)
+        opened = open_boxes(options)
         return opened._replace(images=opened.images.with_classes(detector.class_names))
     except (ValueError, OSError, ImportError) as error:
         if options.dataset is not None:
             raise
-        console.print(
-            f"Average precision is not measured, as the run's images cannot be used: give others "
-            f"by --dataset ({error})",
-            soft_wrap=True,
+        say(
+            "Average precision is not measured, as the run's images cannot be used: give others by "
+            f"--dataset ({error})"
         )
         return None
 
 
 def _write(each: ExportFile, detector, images, folder, options):
-    """The `ExportReport` of a file, compared on a few images with objects."""
     compared = None
     if images is not None:
         filled = [i for i, truth in enumerate(images.truths) if len(truth.boxes)]
@@ -123,15 +111,8 @@ def _measure(detector: Any, images: Any, options: Any, *canvas: Any) -> float | 
     if not options.evaluate_images:
         return None
     chosen = images.subset(select_evenly(len(images), options.evaluate_images))
-    with open(os.dup(2), "w") as errors, quiet():
-        found = list(
-            track(
-                detector.detect(chosen.images, *canvas),
-                Console(file=errors),
-                "measuring average precision",
-                len(chosen),
-            )
-        )
+    steps = detector.detect(chosen.images, *canvas)
+    found = collect(steps, True, len(chosen), "measuring average precision")
     results = to_results(found, chosen.ids, chosen.categories)
     ap = compute(chosen.to_coco(), results).figures["AP"]
     return None if np.isnan(ap) else ap

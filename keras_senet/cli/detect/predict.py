@@ -5,24 +5,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from rich.console import Console
-from rich.progress import track
-
 from keras_senet.cli.detect import load_detector
 from keras_senet.cli.evaluate import output_folder
 from keras_senet.cli.image_rows import check_csv, report
 from keras_senet.cli.options.detection import DetectPredictOptions
-from keras_senet.cli.tables import console, make_table, show
+from keras_senet.cli.tables import collect, console, make_table, show
 from keras_senet.files import printable
 from keras_senet.images.walk import describe_left_out, list_images
-from keras_senet_cli import quiet
 
 COLUMNS = ("image", "class", "score", "x1", "y1", "x2", "y2", "error")
 CORNERS = ("x1", "y1", "x2", "y2")
 SCORE = 0.5  # the least that is shown without --score; a detector may have a higher one
 
 
-class Found(NamedTuple):
+class FoundObject(NamedTuple):
     """A detection: its class, probability, and corners in pixels of the image."""
 
     name: str
@@ -30,11 +26,11 @@ class Found(NamedTuple):
     box: tuple[float, ...]
 
 
-class Row(NamedTuple):
+class FoundRow(NamedTuple):
     """An image with its detections, or why there are none."""
 
     image: str
-    found: list[Found]
+    found: list[FoundObject]
     error: str = ""
 
 
@@ -49,16 +45,8 @@ def run(options: DetectPredictOptions) -> None:
     if options.score is not None:
         detector, least = _find_from(options.score, detector), options.score
     pictures = dict(zip(images.images, name_pictures(images.images), strict=True))
-    with open(os.dup(2), "w") as errors, quiet():
-        rows = list(
-            track(
-                _detect(detector, images.images, least, output, pictures),
-                total=len(images.images),
-                console=Console(file=errors),
-                transient=True,
-                disable=len(images.images) == 1,
-            )
-        )
+    steps = _detect(detector, images.images, least, output, pictures)
+    rows = collect(steps, len(images.images) > 1, len(images.images))
     if output is not None:
         drawn = sum(not row.error for row in rows)
         console.print(f"{output}/: {drawn:,} picture{'s' if drawn != 1 else ''}")
@@ -83,7 +71,7 @@ def _find_from(least: float, detector: Any) -> Any:
     return detector if least >= detector.spec.score else detector.with_score(least)
 
 
-def _detect(detector, files, least, output, pictures) -> Iterator[Row]:
+def _detect(detector, files, least, output, pictures) -> Iterator[FoundRow]:
     """A row for each file, whose picture is drawn if there is a folder for it."""
     import tensorflow as tf
 
@@ -96,17 +84,17 @@ def _detect(detector, files, least, output, pictures) -> Iterator[Row]:
             image = decode(read_bytes(file), 3).numpy()
             (found,) = detector.detect([image])
         except (ValueError, OSError, tf.errors.InvalidArgumentError) as error:
-            yield Row(name, [], " ".join(describe_error(error).split()))
+            yield FoundRow(name, [], " ".join(describe_error(error).split()))
             continue
         chosen = found.scores >= least
         columns = zip(found.names, found.scores.tolist(), found.boxes.tolist(), strict=True)
-        rows = [Found(n, s, tuple(b)) for n, s, b in columns if s >= least]
+        rows = [FoundObject(n, s, tuple(b)) for n, s, b in columns if s >= least]
         if output is not None:
-            draw(image, rows, found.classes[chosen].tolist(), output / pictures[file])
-        yield Row(name, rows)
+            _draw(image, rows, found.classes[chosen].tolist(), output / pictures[file])
+        yield FoundRow(name, rows)
 
 
-def draw(image: Any, found: list[Found], classes: list[int], path: Path) -> None:
+def _draw(image: Any, found: list[FoundObject], classes: list[int], path: Path) -> None:
     """Writes the picture of an image with its detections; a class has the same colour in all."""
     from keras_senet.plots.boxes import LabelledBox, boxes_on_image
 
@@ -119,9 +107,7 @@ def draw(image: Any, found: list[Found], classes: list[int], path: Path) -> None
 
 
 def name_pictures(files: list[str]) -> list[str]:
-    """Of each file the name of its picture, below the folder that all have in common; two images
-    that differ in the ending only keep it.
-    """
+    """The name of each file's picture, below their common folder; with an ending if needed."""
     places = [Path(os.path.abspath(printable(file))) for file in files]
     common = os.path.commonpath([place.parent for place in places])
     names = [place.relative_to(common) for place in places]
@@ -133,7 +119,6 @@ def name_pictures(files: list[str]) -> list[str]:
 
 
 def _to_lines(row):
-    """The lines of a CSV file for an image."""
     if row.error or not row.found:
         yield {"image": row.image, "error": row.error}
     for each in row.found:

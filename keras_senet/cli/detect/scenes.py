@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options.detection import ScenesOptions
-from keras_senet.cli.tables import status
+from keras_senet.cli.tables import say, shell_command, status
 from keras_senet.detection.data.scenes import COUNTS, write_scenes
 from keras_senet.files import check_folder
 from keras_senet_cli import quiet

@@ -1,14 +1,14 @@
 """`keras-senet detect train`: a recipe on images with boxes; the same command continues it."""
 
 import math
-from typing import Any
 
 from keras_senet import detection
-from keras_senet.cli.next_steps import say, shell_command
 from keras_senet.cli.options.detection import DetectTrainOptions
-from keras_senet.cli.train import split_cpu, train_to_end
+from keras_senet.cli.tables import say
+from keras_senet.cli.train import say_next, split_cpu, train_to_end
 from keras_senet.extras import require
 from keras_senet.runs.load import is_run
+from keras_senet.runs.tables import best_by
 
 
 def run(options: DetectTrainOptions) -> None:
@@ -23,8 +23,11 @@ def run(options: DetectTrainOptions) -> None:
     last = train_to_end(trainer, options)
     state = _figures(trainer, last) if last else "stopped before the end of an epoch"
     say(f"{trainer.title}: {state}; results in {options.workdir}/")
-    if not options.quiet:
-        _say_next(trainer, last, options)
+    run, where = options.workdir, options.where
+    evaluate = ("detect", "evaluate", "--workdir", run, *where)
+    predict = ("detect", "predict", "IMAGE.jpg", "--workdir", run)
+    export, report = ("detect", "export", run), ("report", run, *where)
+    say_next(trainer, last, options, evaluate, predict, export, report)
 
 
 def _say_rate(options):
@@ -36,32 +39,10 @@ def _say_rate(options):
 
 
 def _figures(trainer, last):
-    """AP and AP50 of the last epoch, and those of the best one if that is another."""
     if not math.isfinite(last["ap"]):
         return f"loss {last['loss']:.4f}"
     text = f"AP {last['ap']:.3f}, AP50 {last['ap50']:.3f}"
-    rows = [row for row in trainer.workdir.metrics.read() if math.isfinite(row["ap"])]
-    best = max(rows, key=lambda row: row["ap"])
-    if best["epoch"] != last["epoch"]:
+    best = best_by(trainer.workdir.metrics.read(), "ap")
+    if best is not None and best["epoch"] != last["epoch"]:
         text += f"; best.safetensors: AP {best['ap']:.3f}, epoch {best['epoch']:.0f}"
     return text
-
-
-def _say_next(trainer: Any, last: Any, options: DetectTrainOptions) -> None:
-    """The commands that go on from here."""
-    where = ("--data-dir", options.data_dir) if options.data_dir else ()
-    workdir, epochs = options.workdir, trainer.recipe.epochs
-    train = ("detect", "train", "--workdir", workdir)
-    if last is None or last["step"] < trainer.steps:
-        say(f"to continue: {shell_command(*train, *where)}")
-        return
-    if trainer.began_at == trainer.steps:
-        more = shell_command(*train, "--epochs", 2 * epochs, *where)
-        say(f"this run had all of its {epochs} epochs before; to extend it: {more}")
-    commands = (
-        shell_command("detect", "evaluate", "--workdir", workdir, *where),
-        shell_command("detect", "predict", "IMAGE.jpg", "--workdir", workdir),
-        shell_command("detect", "export", workdir),
-        shell_command("report", workdir, *where),
-    )
-    say(f"next: {'; '.join(commands)}")

@@ -13,11 +13,6 @@ from keras_senet.cli.parameters import Positional
 from keras_senet.detection.recipe import Recipe
 
 
-def _check_score(options):
-    if options.score is not None and not 0 <= options.score < 1:
-        raise ValueError(f"--score must be from 0 to below 1. Received: --score {options.score:g}")
-
-
 @dataclass(frozen=True, kw_only=True)
 class DetectorOptions(Options):
     """
@@ -48,6 +43,7 @@ class DetectorOptions(Options):
 class DetectTrainOptions(RunOptions):
     """A run, with the recipe of a detector."""
 
+    COMMAND: ClassVar[tuple[str, ...]] = ("detect", "train")
     recipe: Recipe
 
 
@@ -109,7 +105,8 @@ class DetectPredictOptions(DetectorOptions, Printed):
 
     def __post_init__(self):
         super().__post_init__()
-        _check_score(self)
+        if self.score is not None and not 0 <= self.score < 1:
+            raise ValueError(f"--score must be from 0 to below 1. Received: --score {self.score:g}")
 
 
 @dataclass(frozen=True, kw_only=True)

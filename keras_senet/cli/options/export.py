@@ -20,7 +20,6 @@ QUANTIZED = {  # the quantisations that each format has
 # What goes with --all
 FOR_ALL = ("all", "model", "data_dir", "output", "json", "traceback")
 CALIBRATED = ("int8", "int16x8")
-FILE_OPTIONS = ("format", "quantization", "calibration", "overwrite")
 Size = tuple[int | None, int | None]
 
 

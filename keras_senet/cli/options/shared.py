@@ -14,9 +14,7 @@ NetworkName = Annotated[str, Flag(choices=read_table)]
 
 
 def check(options: object, **least: float) -> None:
-    """Raises ValueError for an option, or one of its numbers, that is less than what is given for
-    it, or infinite.
-    """
+    """Raises ValueError for an option, or one of its numbers, below its limit, or infinite."""
     for name, minimum in least.items():
         given = getattr(options, name)
         for value in given if isinstance(given, tuple) else (given,):

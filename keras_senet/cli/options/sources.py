@@ -101,9 +101,7 @@ def find_detector(argument: str, text: str, *, exported: bool = False) -> Source
 
 
 def find_run(text: str, *, exported: bool = False) -> Source:
-    """The same for --workdir: a file that it may be, or else a work directory, which need not be
-    there.
-    """
+    """The same for --workdir: a file, or else a work directory, which need not be there."""
     kind, files = _kind_of(text), ("weights", *(EXPORTED if exported else ()))
     return Source(kind if kind in files else "run", text)
 
@@ -122,9 +120,7 @@ def _kind_of(text):
 
 
 def _suggest(text):
-    """That a file does not exist, and the name of a constructor, or of something that is there,
-    that is nearly this one.
-    """
+    """That a file does not exist, and what there is, or which constructor, of nearly this name."""
     path = Path(text)
     if path.exists():
         return ""

@@ -94,12 +94,18 @@ class RunOptions(Options):
     evaluate_epochs: int = 1
     tensorboard: bool = False
     quiet: bool = False
+    COMMAND: ClassVar[tuple[str, ...]] = ("train",)
     changed: ClassVar[frozenset[str]] = frozenset()
     base: ClassVar[Any] = None
 
     def __post_init__(self):
         check(self, max_steps=1, checkpoint_steps=0, keep=1, evaluate_epochs=0, logical_cpus=1)
         check(self, checkpoint_minutes=0)
+
+    @property
+    def where(self) -> tuple[str, ...]:
+        """The words of a command that say where datasets are."""
+        return ("--data-dir", self.data_dir) if self.data_dir else ()
 
     @property
     def trainer(self) -> dict[str, Any]:

@@ -2,12 +2,22 @@
 
 Each module has
 
-    Devices(strategy)  where training runs: `replicas`, `several` processes, `is_chief`,
-                       `pipelines`, `scope()`, `distribute(...)`, `check_equal(...)`, `barrier()`,
-                       and `lost`, the errors that tell of a lost process
-    TrainStep(...)     one compiled step of a recipe: called with a batch it returns an `Outcome`;
-                       after `publish()` the Keras variables have their values
-    split_cpu(count)   makes devices of a CPU, to try several
+    Devices(strategy)  where training runs
+        replicas       how many share a batch
+        several        whether several processes train together
+        is_chief       whether this one writes the work directory
+        pipelines      what can make its batches, as `Recipe.pipeline` names it, the preferred one
+                       first
+        lost           the errors that tell of a lost process
+        scope()        within, the network is built
+        distribute(data, first, last, skip)
+                       the batches of the steps from `first` to `last`, as a step takes them
+        check_equal(number, message)
+                       raises ValueError unless all processes pass the same number
+        barrier()      waits for all processes
+    TrainStep(...)     one compiled `Step` of a recipe; after `publish()` the Keras variables have
+                       their values
+    split_cpu(count)   makes devices of a CPU, to try several, before the backend starts
 """
 
 import importlib

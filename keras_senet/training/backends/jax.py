@@ -4,7 +4,7 @@ import contextlib
 import functools
 import importlib.util
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from typing import Any
 
 import jax
@@ -15,11 +15,8 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from keras_senet.fields import check_argument
-from keras_senet.training.average import Average
-from keras_senet.training.optimizer import is_decayed
-from keras_senet.training.phases import Phase, find_phase, fixed, named_optimizers
-from keras_senet.training.seeds import StepSeeds
-from keras_senet.training.task import Task
+from keras_senet.training.phases import find_phase, fixed, named_optimizers
+from keras_senet.training.step import Step
 from keras_senet.training.totals import Outcome
 
 AXIS = "batch"  # of the mesh: along it batches are divided, and everything else is the same
@@ -27,11 +24,6 @@ AXIS = "batch"  # of the mesh: along it batches are divided, and everything else
 
 class Devices:
     """The devices that train together: all of them, of every host that `jax.distributed` joins.
-
-    replicas   how many
-    several    whether they belong to several processes
-    is_chief   whether this process writes the work directory
-    pipelines  what can make its batches, as `Recipe.pipeline` names it, the preferred one first
 
     Raises:
         ValueError: for a strategy that is TensorFlow's.
@@ -57,21 +49,17 @@ class Devices:
         self.within = NamedSharding(mesh, PartitionSpec(None, AXIS))  # micro-batches
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """Within, the network is built."""
         return contextlib.nullcontext()
 
     def check_equal(self, number: int, message: str) -> None:
-        """Raises ValueError with the message unless all processes pass the same number."""
         if self.several and len(set(multihost_utils.process_allgather(number).tolist())) > 1:
             raise ValueError(message)
 
     def barrier(self) -> None:
-        """Waits for all processes."""
         if self.several:
             multihost_utils.sync_global_devices("keras_senet")
 
     def distribute(self, data: Any, first: int, last: int, skip: Set[int]) -> Iterable[Any]:
-        """The batches of the steps from `first` to `last`, of each this process' part."""
         parts = [jax.process_index()] if self.several else [0]
         batches = data.batches(first, last, replicas=self.processes, parts=parts, skip=skip)
         return batches.as_numpy_iterator()
@@ -128,8 +116,8 @@ def _hide_gpus():
         tf.config.set_visible_devices([], "GPU")
 
 
-class TrainStep:
-    """A step of a recipe: see `keras_senet.training.backends.tensorflow.TrainStep`.
+class TrainStep(Step):
+    """A step of a recipe.
 
     All values that a step changes (weights, statistics, optimizers, averages) are one list of
     arrays, which the compiled step takes and returns. From the first step on the Keras variables
@@ -139,31 +127,19 @@ class TrainStep:
     it: as many devices as there are give the numbers of one.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        model: keras.Model,
-        phases: Sequence[Phase],
-        average: Average | None,
-        devices: Devices,
-        source: Any = None,
-    ):
-        self.recipe, self.objective = task.recipe, task.make_objective(model)
-        self.model, self.phases, self.average = model, phases, average
-        self.devices, self.source = devices, source
-        self.seeds = StepSeeds(model, jax.random.fold_in)
-        optimizers = named_optimizers(phases).values()
-        self.variables = [*model.weights, *(v for each in optimizers for v in each.variables)]
+    fold_in = staticmethod(jax.random.fold_in)
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        devices, source, average = self.devices, self.source, self.average
+        optimizers = named_optimizers(self.phases).values()
+        self.variables = [*self.model.weights, *(v for each in optimizers for v in each.variables)]
         self.variables += average.averages if average else []
         self._state: list[jax.Array] | None = None
         self._images: tuple = ()
         if source is not None:
             self._images = devices.place((source.images, source.labels), devices.everywhere)
         self._compiled = functools.cache(self._compile)
-
-    def rate(self, number: int) -> float:
-        """The learning rate of the step after `number` steps, before the factors of layers."""
-        return self.phases[find_phase(self.phases, number)].rate(number)
 
     def __call__(self, batch: Any, number: int, stop: bool = False) -> Outcome:
         if self._state is None:
@@ -191,12 +167,9 @@ class TrainStep:
         return jax.tree.map(put, batch)
 
     def _place_scalars(self, number, stop):
-        flags = np.full(self.devices.replicas, stop, "float32")  # of each device's process
-        number = np.asarray(number, "int32")
-        return (
-            self.devices.feed(number, self.devices.everywhere),
-            self.devices.feed(flags, self.devices.divided),
-        )
+        devices, number = self.devices, np.asarray(number, "int32")
+        flags = np.full(devices.replicas, stop, "float32")  # of each device's process
+        return devices.feed(number, devices.everywhere), devices.feed(flags, devices.divided)
 
     def _compile(self, index):
         everywhere, divided = self.devices.everywhere, self.devices.divided
@@ -232,9 +205,6 @@ class TrainStep:
         places = number * self.recipe.batch_size + jnp.arange(self.recipe.batch_size)
         return jnp.stack([jnp.full_like(places, self.recipe.seed), places], 1)
 
-    def _call(self, images):
-        return self.model(images, training=True)
-
     def _scope(self, state, variables=(), values=()):
         """Within, the variables have the values of the state, but for those that are given."""
         pairs = [*zip(self.variables, state, strict=True), *zip(variables, values, strict=True)]
@@ -260,10 +230,13 @@ class TrainStep:
         differentiate = jax.grad(compute, has_aux=True)
         with self._scope(state):
             values, statistics = ([v.value for v in each] for each in (trained, others))
+        if self.recipe.accumulation > 1:
+            return self._accumulate(differentiate, values, statistics, batch, key)
+        gradients, (figures, statistics) = differentiate(values, statistics, batch, key)
+        return gradients, figures, statistics
+
+    def _accumulate(self, differentiate, values, statistics, batch, key):
         count = self.recipe.accumulation
-        if count == 1:
-            gradients, (figures, statistics) = differentiate(values, statistics, batch, key)
-            return gradients, figures, statistics
 
         def add(sums, part):
             i, micro_batch = part
@@ -284,16 +257,10 @@ class TrainStep:
 
     def _update(self, optimizer, gradients, variables):
         """Adds L2 regularisation, clips, applies; returns whether the gradients were not finite."""
-        recipe, scale = self.recipe, optimizer.scale_loss  # float16's gradients are scaled
-        if recipe.weight_decay and not recipe.decoupled:
-            decay = scale(jnp.float32(recipe.weight_decay))
-            gradients = [
-                g + decay * v.value if is_decayed(v, recipe) else g
-                for g, v in zip(gradients, variables, strict=True)
-            ]
+        gradients = self._add_decay(gradients, variables, optimizer.scale_loss)
         norm = jnp.sqrt(sum(jnp.sum(jnp.square(g)) for g in gradients))
-        if recipe.clip_norm:
-            limit = scale(jnp.float32(recipe.clip_norm))
+        if self.recipe.clip_norm:
+            limit = optimizer.scale_loss(jnp.float32(self.recipe.clip_norm))
             gradients = [g * (limit / jnp.maximum(norm, limit)) for g in gradients]
         if isinstance(optimizer, keras.optimizers.LossScaleOptimizer):
             _apply_scaled(optimizer, gradients, variables)
@@ -303,9 +270,7 @@ class TrainStep:
 
 
 def _apply_scaled(optimizer, gradients, variables):
-    """As the optimizer's own `apply`, whose assignments are within branches, where no scope sees
-    them.
-    """
+    """As the optimizer's own `apply`, which assigns within branches, where no scope sees it."""
     inner = optimizer.inner_optimizer
     finite = optimizer.check_finite(gradients)
     scale, counted = optimizer.dynamic_scale.value, optimizer.step_counter.value

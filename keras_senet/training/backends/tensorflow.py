@@ -3,7 +3,7 @@
 import contextlib
 import functools
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Iterable, Set
 from typing import Any
 
 import keras
@@ -11,11 +11,8 @@ import tensorflow as tf
 
 from keras_senet.fields import check_choice
 from keras_senet.graphs import flat_layers, keep_gradients_local
-from keras_senet.training.average import Average
-from keras_senet.training.optimizer import is_decayed
-from keras_senet.training.phases import Phase, find_phase, fixed
-from keras_senet.training.seeds import StepSeeds
-from keras_senet.training.task import Task
+from keras_senet.training.phases import find_phase, fixed
+from keras_senet.training.step import Step
 from keras_senet.training.totals import Outcome
 
 fold_in = tf.random.experimental.stateless_fold_in
@@ -26,10 +23,6 @@ class Devices:
 
     strategy   a `tf.distribute.Strategy`, or the name of one: "auto" is several workers if
                TF_CONFIG names them, all GPUs if there are several
-    replicas   how many replicas share a batch
-    several    whether several processes train together
-    is_chief   whether this one writes the work directory
-    pipelines  what can make its batches, as `Recipe.pipeline` names it, the preferred one first
     """
 
     lost: tuple[type[BaseException], ...] = (tf.errors.OpError,)
@@ -43,27 +36,22 @@ class Devices:
         self.pipelines = ("tf.data", "device") if self.replicas == 1 else ("tf.data",)
 
     def scope(self) -> contextlib.AbstractContextManager:
-        """Within, the network is built."""
         return self.strategy.scope()
 
     def check_equal(self, number: int, message: str) -> None:
-        """Raises ValueError with the message unless all workers pass the same number."""
         if self.several:
             total = self._add(lambda: tf.constant(number, tf.int64))
             if int(total) != number * self.replicas:
                 raise ValueError(message)
 
     def barrier(self) -> None:
-        """Waits for all workers: one that ends before the others would end them."""
-        if self.several:
+        if self.several:  # one that ends before the others would end them
             self._add(lambda: tf.constant(1.0))
 
     def _add(self, make_number):
         return self.strategy.reduce("SUM", self.strategy.run(make_number), axis=None)
 
     def distribute(self, data: Any, first: int, last: int, skip: Set[int]) -> Iterable[Any]:
-        """The batches of the steps from `first` to `last`, as a step takes them."""
-
         def batches(context=None):
             parts = None
             if context:
@@ -109,51 +97,29 @@ def _mirror(devices):
     return tf.distribute.MirroredStrategy(devices)
 
 
-class TrainStep:
-    """A step of a recipe: `step(batch, number, stop=...)` changes the weights and returns an
-    `Outcome`. `number` is that of the steps before it, and says which phase it belongs to.
+class TrainStep(Step):
+    """A step of a recipe.
 
     Gradients and the statistics of batch normalisation are summed over the replicas at once. So all
     replicas have equal weights and statistics at every step: evaluation, checkpoints and freezing
     need no care.
-
-    Args:
-        task: its recipe, and what is minimised, of a batch: tensors with one row per image,
-            nested as the objective takes them.
-        model: what is trained.
-        phases: as of `make_phases`.
-        average: the moving average of the model's weights, or None.
-        devices: where the step runs.
-        source: `DeviceImages`, whose indices and places are then the batches; or None.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        model: keras.Model,
-        phases: Sequence[Phase],
-        average: Average | None,
-        devices: Devices,
-        source: Any = None,
-    ):
-        self.recipe, self.objective = task.recipe, task.make_objective(model)
-        self.model, self.phases, self.source = model, phases, source
-        self.average, self.strategy, self.replicas = average, devices.strategy, devices.replicas
+    fold_in = staticmethod(fold_in)
+
+    def __init__(self, *args: Any):
+        super().__init__(*args)
+        self.strategy, self.replicas = self.devices.strategy, self.devices.replicas
         # On the device before a graph is traced, whose constants they would be
-        self._images = () if source is None else (source.images, source.labels)
-        layers = flat_layers(model)
+        self._images = () if self.source is None else (self.source.images, self.source.labels)
+        layers = flat_layers(self.model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
-        for phase in phases:
+        for phase in self.phases:
             keep_gradients_local(phase.optimizer)  # summed here, before clipping and decay
-        self.seeds = StepSeeds(model, fold_in)
         # Batches of images of other sizes have one more graph, and not one for each size.
         self._compiled = tf.function(
             self._run, autograph=False, jit_compile=self.recipe.xla or None, reduce_retracing=True
         )
-
-    def rate(self, number: int) -> float:
-        """The learning rate of the step after `number` steps, before the factors of layers."""
-        return self.phases[find_phase(self.phases, number)].rate(number)
 
     def publish(self) -> None:
         """The model, the optimizers and the average have their values at any time."""
@@ -217,9 +183,7 @@ class TrainStep:
                     norm.synchronized = synchronized
 
     def _differentiate(self, batch, variables, seed, optimizer):
-        """The sums over this replica's images of gradient, loss and figures, one micro-batch after
-        another.
-        """
+        """The sums of gradient, loss and figures over this replica's images, by micro-batches."""
         count = self.recipe.accumulation
         if count == 1:
             return self._differentiate_micro_batch(batch, variables, seed, optimizer)
@@ -250,9 +214,6 @@ class TrainStep:
         gradients = tape.gradient(scaled, watched)
         return gradients, [loss, *(figures[name] for name in self.objective.figures)]
 
-    def _call(self, images):
-        return self.model(images, training=True)
-
     def _reduce(self, context, gradients, figures, statistics):
         """Sums gradients and figures over the replicas, and makes the statistics their mean."""
         if self.replicas == 1:
@@ -266,16 +227,11 @@ class TrainStep:
 
     def _update(self, gradients, variables, optimizer):
         """Adds L2 regularisation, clips, applies; returns whether the gradients were not finite."""
-        recipe, scale = self.recipe, optimizer.scale_loss  # float16's gradients are scaled
-        if recipe.weight_decay and not recipe.decoupled:
-            decay = scale(tf.constant(recipe.weight_decay))
-            gradients = [
-                g + decay * v if is_decayed(v, recipe) else g
-                for g, v in zip(gradients, variables, strict=True)
-            ]
+        recipe = self.recipe
+        gradients = self._add_decay(gradients, variables, optimizer.scale_loss)
         norm = tf.linalg.global_norm(gradients)
         if recipe.clip_norm:
-            limit = scale(tf.constant(recipe.clip_norm))
+            limit = optimizer.scale_loss(tf.constant(recipe.clip_norm))
             gradients, _ = tf.clip_by_global_norm(gradients, limit, use_norm=norm)
         optimizer.apply(gradients, variables)
         if recipe.precision == "mixed_float16":

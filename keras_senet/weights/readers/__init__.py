@@ -16,9 +16,7 @@ class DamagedFileError(ValueError):
 
 
 class UnsupportedFileError(ValueError):
-    """A file is whole as far as it was read, and holds something else than weights that this
-    package reads.
-    """
+    """A file is whole as far as it was read, and holds no weights that this package reads."""
 
 
 class Entry(NamedTuple):
@@ -56,9 +54,7 @@ class Contents(NamedTuple):
 
 
 class File(NamedTuple):
-    """The entries of an open file by their names there, this package's own metadata or None, and
-    which part it is.
-    """
+    """The entries of an open file by name, this package's own metadata or None, and which part."""
 
     kind: str
     entries: dict[str, Entry]
@@ -115,24 +111,30 @@ def open_file(
 
     path = Path(path)
     readers = {
-        ".weights.h5": hdf5.open_file,
-        ".safetensors": safetensors.open_file,
-        ".caffemodel": caffemodel.open_file,
-        **dict.fromkeys(TORCH, pth.open_file),
+        ".weights.h5": hdf5.open_hdf5,
+        ".safetensors": safetensors.open_safetensors,
+        ".caffemodel": caffemodel.open_caffemodel,
+        **dict.fromkeys(TORCH, pth.open_pth),
     }
     kind = next((ending for ending in readers if path.name.endswith(ending)), None)
     if kind is None:
         raise ValueError(
             f"A file of weights must end in one of {', '.join(ENDINGS)}. Received: {str(path)!r}"
         )
+    with _naming(path, kind), readers[kind](path) as contents:
+        named = kind in (*TORCH, ".safetensors") and contents.metadata is None
+        chosen = choose_part(contents, part, marks) if named else whole(contents, part)
+        entries = {name: contents.entry(name, value) for name, value in chosen.weights.items()}
+        yield File(kind, entries, contents.metadata, chosen)
+
+
+@contextlib.contextmanager
+def _naming(path, kind):
+    """Within, errors name the file, and say what it is where that is known."""
     with path.open("rb") as file:
         start = file.read(512)
     try:
-        with readers[kind](path) as contents:
-            named = kind in (*TORCH, ".safetensors") and contents.metadata is None
-            chosen = choose_part(contents, part, marks) if named else whole(contents, part)
-            entries = {name: contents.entry(name, value) for name, value in chosen.weights.items()}
-            yield File(kind, entries, contents.metadata, chosen)
+        yield
     except UnsupportedFileError as error:
         raise UnsupportedFileError(
             f"The weights of {str(path)!r} cannot be loaded: {error}"

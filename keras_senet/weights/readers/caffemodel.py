@@ -36,7 +36,6 @@ MAX_BLOBS = 3  # of a layer: batch normalisation has mean, variance and their fa
 
 @functools.cache
 def _messages():
-    """The classes of the messages, in a pool of their own."""
     descriptor_pb2 = require("google.protobuf.descriptor_pb2", "weights")
     from google.protobuf import descriptor_pool, message_factory
 
@@ -69,7 +68,7 @@ def _parse(message: str, content: bytes) -> Any:
 
 
 @contextlib.contextmanager
-def open_file(path):
+def open_caffemodel(path):
     """The blobs of layers by name and number: "conv1:0" is the first of the layer conv1."""
     with path.open("rb") as file:
         entries = {}
@@ -99,9 +98,7 @@ def _layer(file, place):
 
 
 def _layers(file):
-    """Where the layers' messages are: pairs of (start, length). The whole network is never in
-    memory.
-    """
+    """Where the layers' messages are, (start, length): the whole is never in memory."""
     places = []
     for count, (number, start, length) in enumerate(_fields(file)):
         if number == OLD_LAYERS:
@@ -116,9 +113,7 @@ def _layers(file):
 
 
 def _fields(file):
-    """The fields of the outermost message: number, start of the content, and its length or None for
-    a number.
-    """
+    """The outermost message's fields: number, content's start, and its length or None."""
     end = file.seek(0, io.SEEK_END)
     position = file.seek(0)
     while position < end:

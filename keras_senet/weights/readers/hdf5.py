@@ -21,10 +21,8 @@ ADDRESSES = {0: 48, 1: 52, 2: 20, 3: 20}
 
 
 @contextlib.contextmanager
-def open_file(path):
-    """The variables of layers by their place, such as "layers/conv2d/vars/0", and this package's
-    metadata.
-    """
+def open_hdf5(path):
+    """Layers' variables by place, such as "layers/conv2d/vars/0", and the package's metadata."""
     _check_beginning(path)
     try:
         file = h5py.File(path, "r")
@@ -40,9 +38,7 @@ def open_file(path):
 
 
 def _check_beginning(path):
-    """The superblock: HDF5 would take as much memory as a driver's or an extension's length there
-    says.
-    """
+    """The superblock: HDF5 would take as much memory as a driver's or extension's length says."""
     with path.open("rb") as file:
         beginning = file.read(64)
     at = ADDRESSES.get(beginning[8]) if len(beginning) == 64 else None
@@ -51,9 +47,7 @@ def _check_beginning(path):
 
 
 def _metadata(file):
-    """The package's attribute: bytes of a fixed length, as HDF5 can loop for ever over damaged
-    strings of another.
-    """
+    """The package's attribute, of a fixed length: HDF5 can loop for ever over damaged others."""
     if METADATA not in file.attrs:
         return None
     attribute = file.attrs.get_id(METADATA)
@@ -86,9 +80,7 @@ def _entries(file, size):
 
 
 def _check_plain(dataset, size):
-    """Keras writes whole arrays; a compressed, virtual or external one could be larger than the
-    file, or another.
-    """
+    """Keras writes whole arrays; a compressed, virtual or external one could be of any size."""
     plain = isinstance(dataset, h5py.Dataset) and dataset.chunks is None and not dataset.is_virtual
     if (
         not plain

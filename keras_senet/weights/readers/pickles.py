@@ -116,9 +116,7 @@ class _Machine:
         self.push(call_function(function, arguments))
 
     def persistent(self, _):
-        """('storage', kind, key, location, count) and, in the stream format, a sixth: None. Or a
-        class's source.
-        """
+        """('storage', kind, key, location, count), in streams then None. Or a class's source."""
         (item,) = self.pop(1)
         if type(item) is tuple and item and item[0] == "module" and isinstance(item[1], Unknown):
             self.push(item[1])

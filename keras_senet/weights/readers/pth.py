@@ -22,7 +22,7 @@ BROKEN = (zipfile.BadZipFile, EOFError, OSError, ValueError, RuntimeError, struc
 
 
 @contextlib.contextmanager
-def open_file(path):
+def open_pth(path):
     """What was saved: tensors and the dictionaries around them."""
     with path.open("rb") as file:
         if file.read(4) == b"PK\x03\x04":
@@ -34,9 +34,7 @@ def open_file(path):
 
 @contextlib.contextmanager
 def _zip(path):
-    """The zip format: `<name>/data.pkl`, and a file `<name>/data/<key>` for each storage, not
-    compressed.
-    """
+    """The zip format: `<name>/data.pkl`, and an uncompressed `<name>/data/<key>` per storage."""
     try:
         archive = zipfile.ZipFile(path)
     except BROKEN as error:
@@ -96,11 +94,8 @@ def _members(archive, size):
 
 
 def _stream(file):
-    """The stream format: pickles of a magic number, version, machine, content and storages' keys;
-    then the storages.
-    """
-    size = os.fstat(file.fileno()).st_size
-    position = 0
+    """The stream format: pickles of magic number, version, machine, content, keys; storages."""
+    size, position = os.fstat(file.fileno()).st_size, 0
 
     def read(start, count):
         file.seek(start)
@@ -131,15 +126,23 @@ def _stream(file):
     )
     if not valid or sorted(keys) != sorted(storages):
         raise DamagedFileError("its storages are not those that its tensors name")
+    starts = _find_storages([storages[key] for key in keys], read, position, size)
+    return _contents(content, lambda storage: read(starts[storage.key], storage.bytes))
+
+
+def _find_storages(storages, read, position, size):
+    """Where the numbers of each storage begin, by its key, in a file that ends with them."""
     starts = {}
-    for key in keys:
-        if read(position, 8) != struct.pack("<Q", storages[key].length):
-            raise DamagedFileError(f"the storage {key!r} has another length than its tensors say")
-        starts[key] = position + 8
-        position += 8 + storages[key].bytes
+    for storage in storages:
+        if read(position, 8) != struct.pack("<Q", storage.length):
+            raise DamagedFileError(
+                f"the storage {storage.key!r} has another length than its tensors say"
+            )
+        starts[storage.key] = position + 8
+        position += 8 + storage.bytes
     if position != size:
         raise DamagedFileError(f"it has {size} bytes, its tensors {position}")
-    return _contents(content, lambda storage: read(starts[storage.key], storage.bytes))
+    return starts
 
 
 def _contents(content, read):

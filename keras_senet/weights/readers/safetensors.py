@@ -15,10 +15,8 @@ MAX_MAPPED = 64 << 20  # bytes
 
 
 @contextlib.contextmanager
-def open_file(path):
-    """The tensors by name, and this package's own metadata. Whole numbers are refused when they are
-    read.
-    """
+def open_safetensors(path):
+    """The tensors by name, and this package's own metadata. Whole numbers are refused when read."""
     tensors = _Tensors(path)
     try:
         slices = {name: tensors.file.get_slice(name) for name in tensors.file.keys()}  # noqa: SIM118  not a dict
@@ -37,9 +35,7 @@ def open_file(path):
 
 
 class _Tensors:
-    """An open file. It is mapped into memory, and what was read counts until it is closed: now and
-    then it is.
-    """
+    """An open file, mapped into memory: what was read counts until it is closed, now and then."""
 
     def __init__(self, path):
         library = require("safetensors", "weights")

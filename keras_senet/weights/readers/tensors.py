@@ -61,11 +61,9 @@ class Unknown(NamedTuple):
     name: str
 
 
-def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, metadata=None):
-    """torch._utils._rebuild_tensor and _rebuild_tensor_v2; its `metadata` says how to read the
-    numbers.
-    """
-    if metadata:
+def _tensor(storage, offset, shape, strides, *others):
+    """torch._utils._rebuild_tensor and _v2; the last of the seven says how to read the numbers."""
+    if any(others[2:]):
         return Unreadable("is a view that negates or conjugates its numbers")
     if not isinstance(storage, Storage) or not len(shape) == len(strides) <= MAX_AXES:
         raise DamagedFileError(
@@ -88,11 +86,9 @@ def _tensor(storage, offset, shape, strides, requires_grad=False, hooks=None, me
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _tensor_of_type(storage, offset, shape, strides, requires_grad, hooks, dtype, *_):
-    """torch._utils._rebuild_tensor_v3, for the types of numbers that have no kind of storage of
-    their own.
-    """
-    return Unreadable(f"has numbers of the type {name_of(dtype)}")
+def _tensor_of_type(*arguments):
+    """torch._utils._rebuild_tensor_v3, for number types that have no storage of their own."""
+    return Unreadable(f"has numbers of the type {name_of(arguments[6])}")
 
 
 def _parameter(tensor, *_):
@@ -108,9 +104,7 @@ def _tensor_with_state(function, kind, arguments, *_):
 
 
 def _dictionary(*arguments):
-    """An OrderedDict. Python 2 wrote one as a list of pairs, which is used up: so no list is gone
-    through twice.
-    """
+    """An OrderedDict. Python 2 wrote a list of pairs, which is used up: no list is read twice."""
     target = {}
     for pairs in arguments:
         if type(pairs) is not list:
@@ -121,10 +115,6 @@ def _dictionary(*arguments):
     return target
 
 
-def _default_dictionary(*_):
-    return {}
-
-
 def _unreadable(reason):
     return lambda *_: Unreadable(reason)
 
@@ -132,7 +122,7 @@ def _unreadable(reason):
 # The functions that a pickle may call, each in place of its namesake: all others give an `Unknown`.
 FUNCTIONS = {
     "collections OrderedDict": _dictionary,
-    "collections defaultdict": _default_dictionary,
+    "collections defaultdict": lambda *_: {},
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
     "torch._utils _rebuild_tensor_v3": _tensor_of_type,
@@ -187,9 +177,7 @@ def call_function(function, arguments):
 
 
 def fill(target, items):
-    """Puts names and values in turn into a dictionary. Only names can be those of weights: other
-    keys are skipped.
-    """
+    """Puts names and values in turn into a dictionary; other keys cannot be weights."""
     if len(items) % 2:
         raise DamagedFileError("a dictionary has a key without a value")
     for key, value in zip(items[::2], items[1::2], strict=True):
