@@ -1,12 +1,18 @@
 """timm's networks with random weights and statistics, saved as they are published."""
 
+from importlib.util import find_spec
+from pathlib import Path
+
 import torch
 
-# timm needs torchvision's Python part; the package without its binary lacks two operators that
-# nothing here runs.
-_OPERATORS = torch.library.Library("torchvision", "DEF")
-_OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-_OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+# timm needs torchvision's Python part, which needs two operators of its binary, and nothing here
+# runs them: where the binary does not load, as beside a PyTorch for CPUs, they are only declared.
+try:
+    torch.ops.load_library(next(Path(find_spec("torchvision").origin).parent.glob("_C.*")))
+except (OSError, StopIteration):
+    _OPERATORS = torch.library.Library("torchvision", "DEF")
+    _OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    _OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
 import timm  # noqa: E402
 
