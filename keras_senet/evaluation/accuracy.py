@@ -11,6 +11,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.evaluation import networks
+from keras_senet.evaluation.batches import make_batches
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.fields import check_argument, check_integer
 from keras_senet.imagenet import imagenet_classes

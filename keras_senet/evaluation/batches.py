@@ -1,5 +1,6 @@
 """A dataset's images in batches, each shown as for evaluation."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 

@@ -14,7 +14,7 @@ except (OSError, StopIteration):
     _OPERATORS.define("nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
     _OPERATORS.define("qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
 
-import timm  # noqa: E402
+import timm
 
 torch.set_num_threads(2)
 
