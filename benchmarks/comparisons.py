@@ -214,7 +214,8 @@ def by_batch(mode, batches):
 
 
 def by_depth():
-    subjects = ours("SEResNet{}"), ours("SEResNet{}", plain=True), torch_peer("legacy_seresnet{}")
+    peer = torch_peer("legacy_seresnet{}").renamed("timm legacy_seresnet, channels_last")
+    subjects = ours("SEResNet{}"), ours("SEResNet{}", plain=True), peer
     settings = tuple({"batch": 1, "size": 224, "depth": n} for n in (18, 34, 50, 101, 152))
     quick = ({**QUICK, "depth": 18},)
     return [Case("SEResNet", with_mode(subjects, "inference"), settings, quick)]
