@@ -543,6 +543,7 @@ def little_network(monkeypatch):
 
 
 def test_the_command_line(tmp_path, weights, little_network, capfd, monkeypatch):
+    """Up to 5 s: files are decoded, and shown in twenty views, by a pipeline of each evaluation."""
     monkeypatch.setattr(tables.console, "width", 200)
     images, output = tree(tmp_path / "images", corrupt=1), tmp_path / "out"
     options = (

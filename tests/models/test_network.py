@@ -79,7 +79,7 @@ def test_a_file_of_keras_has_what_prediction_needs(tmp_path):
 
 def test_after_training_and_as_h5(tmp_path):
     model = network()
-    model.compile("sgd", "sparse_categorical_crossentropy")
+    model.compile("sgd", "sparse_categorical_crossentropy", run_eagerly=True)
     model.fit(images(), np.array([0, 1]), verbose=0)
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")

@@ -184,7 +184,7 @@ def test_phases_are_the_arithmetic_of_the_recipe(tmp_path, weights, fields):
 )
 def test_what_is_frozen_stays_to_the_last_bit(tmp_path, weights, fields, strategy):
     """In the first phase all but the head, in the second the frozen stages: weights, statistics,
-    and their averages.
+    and their averages. 5 s for two replicas: each phase is traced for both.
     """
     recipe = RECIPE.override(weights=weights, **fields)
     trainer = Trainer(recipe, tmp_path, verbose=False, strategy=strategy)
