@@ -1,7 +1,8 @@
 """Headers of encoded images, read without decoding them: format, size, and EXIF orientation.
 
 The functions read a file only through `number(at, count)` and are written so that TensorFlow's
-AutoGraph converts them: the same code reads bytes in Python and strings in a graph.
+AutoGraph converts them: the same code reads bytes in Python and strings in a graph. There an `and`
+or an `or` would be a branch of two graphs, which `&` and `|` are not.
 """
 
 from typing import NamedTuple
@@ -41,6 +42,8 @@ class Content:
         part = self.data[at : at + count].ljust(count, b"\0")
         return min(int.from_bytes(part, "little" if little else "big"), LARGEST)
 
+    least = staticmethod(min)
+
 
 def read_header(data: bytes) -> Header:
     """The `Header` of an encoded image, `bytes`."""
@@ -66,7 +69,7 @@ def parse(file):
     if first == 0xFFD8FF:
         kind = JPEG
         height, width, begin, end = _jpeg(file)
-    elif first == 0x89504E and third == 13:
+    elif (first == 0x89504E) & (third == 13):
         kind, height, width = PNG, file.number(20, 4), file.number(16, 4)
         begin, end = _png_exif(file)
     elif first == 0x474946:  # GIF
@@ -74,7 +77,7 @@ def parse(file):
     elif first // 256 == 0x424D:  # BM
         kind = BMP
         height, width = _bmp_size(file)
-    elif first == 0x524946 and third == 0x57454250:  # RIF(F), WEBP
+    elif (first == 0x524946) & (third == 0x57454250):  # RIF(F), WEBP
         kind = WEBP
         height, width, begin, end = _webp(file)
     if begin > 0:
@@ -88,24 +91,26 @@ def _jpeg(file):
     Steps from segment to segment up to the data. Source: ITU-T T.81, Annex B; EXIF 2.3, 4.7.2.
     """
     at, height, width, begin, end, left = 2, 0, 0, 0, 0, MAX_STEPS
-    while left > 0 and at + 4 <= file.length:
+    while (left > 0) & (at + 4 <= file.length):
         marker, length = file.number(at, 2) - 0xFF00, file.number(at + 2, 2)
         # A length below its own two bytes is an error that decoders overlook.
         step = 2 + (length if length > 2 else 2)
         if marker == 0xFF:
             step = 1  # a fill byte
-        elif marker < 0 or marker == 0xD9 or marker == 0xDA:
+        elif (marker < 0) | (marker == 0xD9) | (marker == 0xDA):
             left = 0  # the end, or the data
-        elif marker < 2 or (marker > 0xCF and marker < 0xD9):
+        elif (marker < 2) | ((marker > 0xCF) & (marker < 0xD9)):
             step = 2  # a marker without a length
         elif marker == 0xE1:
-            is_exif = (
-                file.number(at + 4, 4) == 0x45786966 and file.number(at + 8, 2) == 0 and length > 8
-            )
-            if begin == 0 and is_exif:
+            is_exif = (file.number(at + 4, 4) == 0x45786966) & (file.number(at + 8, 2) == 0)
+            if (begin == 0) & is_exif & (length > 8):
                 begin, end = at + 10, at + step
         elif (
-            marker > 0xBF and marker < 0xD0 and marker != 0xC4 and marker != 0xC8 and marker != 0xCC
+            (marker > 0xBF)
+            & (marker < 0xD0)
+            & (marker != 0xC4)
+            & (marker != 0xC8)
+            & (marker != 0xCC)
         ):
             height, width = file.number(at + 5, 2), file.number(at + 7, 2)
         at += step
@@ -116,13 +121,13 @@ def _jpeg(file):
 def _png_exif(file):
     """(where EXIF begins, where it ends) of a PNG, else zeros. Source: PNG, 11.3.4.5."""
     at, begin, end, left = 33, 0, 0, MAX_STEPS
-    while left > 0 and at + 12 <= file.length:
+    while (left > 0) & (at + 12 <= file.length):
         kind, length = file.number(at + 4, 4), file.number(at, 4)
         if kind == 0x65584966:  # eXIf
-            begin, end = at + 8, at + 8 + _least(length, file.length)
-        more = begin == 0 and kind != 0x49454E44 and length < file.length  # IEND
+            begin, end = at + 8, at + 8 + file.least(length, file.length)
+        more = (begin == 0) & (kind != 0x49454E44) & (length < file.length)  # IEND
         left = left - 1 if more else 0
-        at += 12 + _least(length, file.length)
+        at += 12 + file.least(length, file.length)
     return begin, end
 
 
@@ -149,10 +154,10 @@ def _webp(file):
         height, width = 1 + high * 4 + low // 16384, 1 + low % 16384
     elif kind == 0x56503820:  # VP8
         height, width = file.number(28, 2, True) % 16384, file.number(26, 2, True) % 16384
-    has_exif = kind == 0x56503858 and file.number(20, 1) // 8 % 2 == 1
+    has_exif = (kind == 0x56503858) & (file.number(20, 1) // 8 % 2 == 1)
     left = MAX_STEPS if has_exif else 0
-    while left > 0 and begin == 0 and at + 8 <= file.length:
-        length = _least(file.number(at + 4, 4, True), file.length)
+    while (left > 0) & (begin == 0) & (at + 8 <= file.length):
+        length = file.least(file.number(at + 4, 4, True), file.length)
         if file.number(at, 4) == 0x45584946:  # EXIF
             begin, end = at + 8, at + 8 + length
         at += 8 + length + length % 2
@@ -165,28 +170,24 @@ def _exif_orientation(file, begin, end):
 
     Source: TIFF 6.0, section 2; EXIF 2.3, 4.6.4.
     """
-    found, end = 1, _least(end, file.length)
-    if file.number(begin, 4) == 0x45786966 and file.number(begin + 4, 2) == 0:
+    found, end = 1, file.least(end, file.length)
+    if (file.number(begin, 4) == 0x45786966) & (file.number(begin + 4, 2) == 0):
         begin += 6  # JPEG's Exif\\0\\0, which some write into PNG and WebP
     order, mark = file.number(begin, 2), file.number(begin + 2, 2)
     little = order == 0x4949
-    if begin + 8 <= end and (little or order == 0x4D4D) and (mark == 0x2A or mark == 0x2A00):
-        entry = begin + 2 + _least(file.number(begin + 4, 4, little), end)
-        last = _least(entry + 12 * file.number(entry - 2, 2, little), end)
+    is_tiff = (little | (order == 0x4D4D)) & ((mark == 0x2A) | (mark == 0x2A00))
+    if is_tiff & (begin + 8 <= end):
+        entry = begin + 2 + file.least(file.number(begin + 4, 4, little), end)
+        last = file.least(entry + 12 * file.number(entry - 2, 2, little), end)
         while entry + 12 <= last:
             tag, kind = file.number(entry, 2, little), file.number(entry + 2, 2, little)
             if tag == 0x112:
                 value, count = 0, file.number(entry + 4, 4, little)
                 # A short, unsigned or signed; two fit in.
-                if (kind == 3 or kind == 8) and (count == 1 or count == 2):
+                if ((kind == 3) | (kind == 8)) & ((count == 1) | (count == 2)):
                     value = file.number(entry + 8, 2, little)
-                elif (kind == 4 or kind == 9) and count == 1:  # long
+                elif ((kind == 4) | (kind == 9)) & (count == 1):  # long
                     value = file.number(entry + 8, 4, little)
-                found = value if value > 0 and value < 9 else 1
+                found = value if (value > 0) & (value < 9) else 1
             entry += 12
     return found
-
-
-def _least(a, b):
-    """The smaller number; AutoGraph does not convert `min`."""
-    return a if a < b else b

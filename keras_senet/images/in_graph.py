@@ -12,6 +12,8 @@ class InGraph:
     def __init__(self, raw):
         self.raw, self.length = raw, tf.strings.length(raw)
 
+    least = staticmethod(tf.minimum)
+
     @tf.autograph.experimental.do_not_convert
     def number(self, at, count, little=False):
         """See `headers.Content.number`; int32."""
