@@ -7,7 +7,7 @@ import collections
 import contextlib
 import functools
 import re
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -83,6 +83,19 @@ def keep_gradients_local(optimizer: keras.Optimizer) -> None:
     """
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     inner._all_reduce_sum_gradients = lambda pairs: pairs
+
+
+def update_by(optimizer: keras.Optimizer, each: Callable) -> None:
+    """Makes a Keras optimizer update its variables by `each(update, gradients, variables)`, which
+    calls `update(gradient, variable)` for each of them.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    update = inner._backend_update_step
+
+    def update_each(gradients, variables, rate):
+        each(lambda gradient, v: update([gradient], [v], rate), gradients, variables)
+
+    inner._backend_update_step = update_each
 
 
 def stage_of(name: str) -> str:

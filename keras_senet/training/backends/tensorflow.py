@@ -1,16 +1,17 @@
 """Training on TensorFlow: one step on all replicas of a `tf.distribute.Strategy`."""
 
 import contextlib
+import ctypes
 import functools
 import os
-from collections.abc import Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from keras_senet.fields import check_choice
-from keras_senet.graphs import flat_layers, keep_gradients_local
+from keras_senet.graphs import flat_layers, keep_gradients_local, update_by
 from keras_senet.training.average import Average
 from keras_senet.training.optimizer import is_decayed
 from keras_senet.training.phases import Phase, find_phase, fixed
@@ -143,8 +144,10 @@ class TrainStep:
         self._images = () if source is None else (source.images, source.labels)
         layers = flat_layers(model)
         self.norms = [each for each in layers if isinstance(each, keras.layers.BatchNormalization)]
-        for phase in phases:
-            keep_gradients_local(phase.optimizer)  # summed here, before clipping and decay
+        for optimizer in {id(phase.optimizer): phase.optimizer for phase in phases}.values():
+            keep_gradients_local(optimizer)  # summed here, before clipping and decay
+            if self.replicas == 1:  # several meet in an update
+                update_by(optimizer, compute_in_turn)
         self.seeds = StepSeeds(model, fold_in)
         # Batches of images of other sizes have one more graph, and not one for each size.
         self._compiled = tf.function(
@@ -160,7 +163,7 @@ class TrainStep:
 
     def __call__(self, batch: Any, number: int, stop: bool = False) -> Outcome:
         scalars = tf.constant(number, tf.int64), tf.constant(float(stop))
-        values = self._compiled(batch, *scalars, find_phase(self.phases, number))
+        values = call_compiled(self._compiled, batch, *scalars, find_phase(self.phases, number))
         return Outcome(self.objective.figures, values)
 
     def _run(self, batch, number, stop, index):
@@ -185,8 +188,7 @@ class TrainStep:
         pairs = ((norm.moving_mean, norm.moving_variance) for norm in trained)
         statistics = [variable for pair in pairs for variable in pair]
         gradients, figures = self._reduce(context, gradients, [*figures, stop], statistics)
-        # After the last gradient: the update of a large layer needs memory several times its own,
-        # which activations occupy until then.
+        # After the last gradient: until then activations occupy the memory that an update needs.
         with tf.control_dependencies([tf.group(*gradients)]):
             failed = self._update(gradients, variables, optimizer)
         if self.average is not None:
@@ -269,10 +271,11 @@ class TrainStep:
         recipe, scale = self.recipe, optimizer.scale_loss  # float16's gradients are scaled
         if recipe.weight_decay and not recipe.decoupled:
             decay = scale(tf.constant(recipe.weight_decay))
-            gradients = [
-                g + decay * v if is_decayed(v, recipe) else g
-                for g, v in zip(gradients, variables, strict=True)
-            ]
+            gradients = compute_in_turn(
+                lambda g, v: g + decay * v if is_decayed(v, recipe) else tf.identity(g),
+                gradients,
+                variables,
+            )
         norm = tf.linalg.global_norm(gradients)
         if recipe.clip_norm:
             limit = scale(tf.constant(recipe.clip_norm))
@@ -281,6 +284,32 @@ class TrainStep:
         if recipe.precision == "mixed_float16":
             return tf.constant(False)  # loss scaling skips the step: nothing went wrong
         return ~tf.math.is_finite(norm)
+
+
+def call_compiled(function: Any, *arguments: Any) -> Any:
+    """What a `tf.function` returns. After a call that has compiled it, the system gets back the
+    memory that this took, which the C library would keep: for the step of a detector 160 MiB.
+    """
+    count = function.experimental_get_tracing_count()
+    found = function(*arguments)
+    if function.experimental_get_tracing_count() > count:
+        with contextlib.suppress(OSError, AttributeError):  # glibc only
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
+    return found
+
+
+def compute_in_turn(function: Callable, *lists: Sequence) -> list:
+    """What a function returns for each row of lists, in a graph, one after another: together, their
+    temporary tensors take as much memory as all weights, several times.
+    """
+    graph = tf.compat.v1.get_default_graph()
+    found, before = [], []
+    for row in zip(*lists, strict=True):
+        count = len(graph.get_operations())
+        with tf.control_dependencies(before):
+            found.append(function(*row))
+        before = graph.get_operations()[count:]
+    return found
 
 
 def _divide(tensor, count):
