@@ -89,11 +89,18 @@ def prepare_keras(mode, threads, weights, layout):
     from keras_senet.detection import Sampling, Truths, load_torchvision, losses
     from keras_senet.detection.canvas import prepare
     from keras_senet.graphs import flat_layers, update_by
-    from keras_senet.training.backends.tensorflow import call_compiled, compute_in_turn
+    from keras_senet.training.backends.tensorflow import (
+        call_compiled,
+        compute_in_turn,
+        run_in_turn,
+    )
     from keras_senet.weights.names import own_name
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if mode == "training":
+        run_in_turn()  # as `keras-senet detect train` does
+    else:
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     detector = load_torchvision(weights)
     detector.spec = replace(detector.spec, short=SIZE, long=SIZE)
     for layer in flat_layers(detector.backbone):

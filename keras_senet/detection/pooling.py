@@ -145,7 +145,8 @@ def _sum_weighted(table, places, weights) -> Any:
             for sample in range(count):
                 with tf.control_dependencies([spread]):
                     each = upstream[some] * tf.identity(weights[sample, some])
-                spread = tf.tensor_scatter_nd_add(spread, places[sample, some, ..., None], each)
+                rows = tf.expand_dims(places[sample, some], -1)
+                spread = tf.tensor_scatter_nd_add(spread, rows, each)
         return spread, None, None
 
     return total, gradient
