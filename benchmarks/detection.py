@@ -88,11 +88,19 @@ def prepare_keras(mode, threads, weights, layout):
 
     from keras_senet.detection import Sampling, Truths, load_torchvision, losses
     from keras_senet.detection.canvas import prepare
-    from keras_senet.graphs import flat_layers
+    from keras_senet.graphs import flat_layers, update_by
+    from keras_senet.training.backends.tensorflow import (
+        call_compiled,
+        compute_in_turn,
+        run_in_turn,
+    )
     from keras_senet.weights.names import own_name
 
     tf.config.threading.set_intra_op_parallelism_threads(threads)
-    tf.config.threading.set_inter_op_parallelism_threads(threads)
+    if mode == "training":
+        run_in_turn()  # as `keras-senet detect train` does
+    else:
+        tf.config.threading.set_inter_op_parallelism_threads(threads)
     detector = load_torchvision(weights)
     detector.spec = replace(detector.spec, short=SIZE, long=SIZE)
     for layer in flat_layers(detector.backbone):
@@ -119,6 +127,7 @@ def prepare_keras(mode, threads, weights, layout):
     ]
     optimizer = keras.optimizers.SGD(RATE, momentum=0.9)
     optimizer.build(variables)
+    update_by(optimizer, compute_in_turn)
 
     @tf.function(
         autograph=False,
@@ -137,12 +146,17 @@ def prepare_keras(mode, threads, weights, layout):
             loss = tf.add_n(list(parts.values())) / BATCH
         gradients = tape.gradient(loss, values)
         with tf.control_dependencies([tf.group(*gradients)]):
-            decayed = [g + 1e-4 * value for g, value in zip(gradients, values, strict=True)]
+            decayed = compute_in_turn(lambda g, v: g + 1e-4 * v, gradients, variables)
             optimizer.apply(decayed, variables)
         return loss
 
     seeds = iter(range(10**9))
-    return lambda: float(step(*canvas, truths, tf.constant([[next(seeds), i] for i in range(2)])))
+
+    def train():
+        drawn = tf.constant([[next(seeds), i] for i in range(BATCH)])
+        return float(call_compiled(step, *canvas, truths, drawn))
+
+    return train
 
 
 def write_weights(path):

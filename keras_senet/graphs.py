@@ -6,7 +6,7 @@ Keras' private attributes are read and set in this module only.
 import collections
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
@@ -81,6 +81,19 @@ def keep_gradients_local(optimizer: keras.Optimizer) -> None:
     """
     inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
     inner._all_reduce_sum_gradients = lambda pairs: pairs
+
+
+def update_by(optimizer: keras.Optimizer, each: Callable) -> None:
+    """Makes a Keras optimizer update its variables by `each(update, gradients, variables)`, which
+    calls `update(gradient, variable)` for each of them.
+    """
+    inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
+    update = inner._backend_update_step
+
+    def update_each(gradients, variables, rate):
+        each(lambda gradient, v: update([gradient], [v], rate), gradients, variables)
+
+    inner._backend_update_step = update_each
 
 
 def stage_of(name: str) -> str:

@@ -18,7 +18,7 @@ import numpy as np
 from keras_senet.detection import Detections, Detector
 from keras_senet.detection import boxes as box
 from keras_senet.detection.canvas import prepare, resized_size
-from keras_senet.detection.faster_rcnn import to_detections
+from keras_senet.detection.detections import to_detections
 from keras_senet.extras import require
 
 from ..conditioning import FLOAT16, FLOAT32, draw_changes

@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_senet.detection import Detections
 from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
-from keras_senet.detection.faster_rcnn import to_detections
+from keras_senet.detection.detections import to_detections
 from keras_senet.extras import require
 from keras_senet.files import printable, read_bytes
 from keras_senet.preprocessing import Preprocessing

@@ -17,9 +17,9 @@ if TYPE_CHECKING:
     from keras_senet.detection.data import load_data as load_data
     from keras_senet.detection.data import load_scenes as load_scenes
     from keras_senet.detection.data import write_scenes as write_scenes
+    from keras_senet.detection.detections import Detections as Detections
     from keras_senet.detection.evaluation import AveragePrecision as AveragePrecision
     from keras_senet.detection.evaluation import evaluate as evaluate
-    from keras_senet.detection.faster_rcnn import Detections as Detections
     from keras_senet.detection.faster_rcnn import Detector as Detector
     from keras_senet.detection.files import load as load
     from keras_senet.detection.files import save as save
@@ -37,7 +37,7 @@ HOMES = {
     "AveragePrecision": "evaluation",
     "BoxedImages": "data",
     "DetectionBatches": "data",
-    "Detections": "faster_rcnn",
+    "Detections": "detections",
     "Detector": "faster_rcnn",
     "FasterRCNN": "spec",
     "Recipe": "recipe",

@@ -14,6 +14,8 @@ from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import Preprocessing
 
 MULTIPLE = 32  # of the sides of a canvas: the largest stride of a backbone's maps
+# How far outside of 0..255 the values of an image may be: cubic and Lanczos filters overshoot edges
+MARGIN = 32
 
 
 class Canvas(NamedTuple):
@@ -39,7 +41,8 @@ def check_images(images) -> None:
 
 
 def read_image(image, channels: int = 3) -> np.ndarray:
-    """An image (H, W, C) of 0..255, upright: the path of a file is decoded, an array is returned.
+    """An image (H, W, C) of 0..255, upright: the path of a file is decoded, an array is returned,
+    with what is up to `MARGIN` outside of 0..255 clipped.
 
     Raises:
         ValueError: for a file that cannot be decoded, an array of another shape or with other
@@ -57,12 +60,12 @@ def read_image(image, channels: int = 3) -> np.ndarray:
     if pixels.ndim != 3 or pixels.shape[-1] != channels:
         raise ValueError(f"{accepted}. Received: an array of shape {pixels.shape}")
     check_size(pixels.shape)
-    if problem := find_problem(pixels):
+    if problem := _find_problem(pixels):
         raise ValueError(f"{accepted}. Received: an array {problem}")
-    return pixels
+    return pixels if pixels.dtype == "uint8" else pixels.clip(0, 255)
 
 
-def find_problem(pixels: np.ndarray) -> str:
+def _find_problem(pixels: np.ndarray) -> str:
     """Why an array does not hold 0..255, or "": what was scaled to 0..1 or normalised would be
     seen as black.
     """
@@ -73,7 +76,8 @@ def find_problem(pixels: np.ndarray) -> str:
     least, largest = float(pixels.min()), float(pixels.max())  # NaN if any is
     if not math.isfinite(least) or not math.isfinite(largest):
         return "with values that are not finite"
-    if least < 0 or largest > 255:
+    is_outside = least < -MARGIN or largest > 255 + MARGIN
+    if is_outside or (least < 0 and largest <= MARGIN):  # normalised, or centred
         return f"of {least:g}..{largest:g}"
     if pixels.dtype.kind == "f" and largest <= 1 and (pixels % 1).any():
         return f"of {least:g}..{largest:g}, which look like 0..1"

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from keras_senet.detection.data.truths import BoxedImages
-from keras_senet.detection.faster_rcnn import Detections, Detector
+from keras_senet.detection.detections import Detections
+from keras_senet.detection.faster_rcnn import Detector
 from keras_senet.extras import require
 
 # The 12 figures in the order of pycocotools

@@ -4,7 +4,7 @@ import copy
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from keras_senet.detection import boxes as box
 from keras_senet.detection.canvas import check_canvas, check_images, prepare, read_image
+from keras_senet.detection.detections import Detections, to_detections
 from keras_senet.detection.network import PYRAMID, make_head, make_proposer
-from keras_senet.detection.pooling import levels_of, pool, sides
+from keras_senet.detection.pooling import MapTable, levels_of, map_sides, pool, tabulate
 from keras_senet.detection.spec import FasterRCNN
 from keras_senet.detection.suppression import NONE, select_best, take
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
@@ -21,21 +22,6 @@ from keras_senet.weights.names import Entries, compare, describe_shapes, own_nam
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
 HEAD_WEIGHTS = (10.0, 10.0, 5.0, 5.0)
 LEAST_PROPOSAL, LEAST_DETECTION = 1e-3, 1e-2  # pixels of a side
-
-
-class Detections(NamedTuple):
-    """What was found in an image, the most certain first.
-
-    boxes    float32 (N, 4): x1, y1, x2, y2 in pixels of the image
-    scores   float32 (N,): probabilities
-    classes  int64 (N,): 0, 1, ...
-    names    the classes' names
-    """
-
-    boxes: np.ndarray
-    scores: np.ndarray
-    classes: np.ndarray
-    names: list[str]
 
 
 class Detector:
@@ -195,11 +181,10 @@ class Detector:
         (most, 4) in its pixels, scores (most,), classes int32 (most,), and how many there are;
         after the last come zeros.
         """
-        outputs, padded = self.propose_maps(image[None], training=False), sides(image[None])
+        outputs, padded = self.propose_maps(image[None], training=False), map_sides(image[None])
         proposals, _, _ = self.propose(outputs, 0, padded, size, self.spec.proposals)
-        classes, deltas = self.classify(
-            outputs, tf.zeros_like(proposals[:, 0], tf.int32), proposals
-        )
+        table = tabulate([outputs[level] for level in PYRAMID[:4]])
+        classes, deltas = self.classify(table, tf.zeros_like(proposals[:, 0], tf.int32), proposals)
         return self.choose(classes, deltas, proposals, padded, size)
 
     def propose_maps(self, images, training: bool):
@@ -214,7 +199,7 @@ class Detector:
 
         `limits` is how many boxes are taken per level before suppression, and how many are left.
         """
-        grids = [sides(outputs[level]) for level in PYRAMID]
+        grids = [map_sides(outputs[level]) for level in PYRAMID]
         counts = [grid[0] * grid[1] * len(self.spec.anchors.ratios) for grid in grids]
         logits = tf.split(outputs["objectness"][index], counts)
         deltas = tf.split(outputs["deltas"][index], counts)
@@ -245,12 +230,12 @@ class Detector:
         boxes = box.decode(tf.gather(deltas, indices), anchors, PROPOSAL_WEIGHTS)
         return boxes, scores, tf.fill(tf.shape(indices), level)
 
-    def classify(self, outputs, images, rois):
+    def classify(self, table: MapTable, images, rois):
         """Logits (n, 1 + classes) and deltas (n, 1 + classes, 4) of boxes (n, 4) in the images of a
-        batch, int32 (n,).
+        batch, int32 (n,), from the table of its maps.
         """
         pooled = pool(
-            [outputs[level] for level in PYRAMID[:4]],
+            table,
             images,
             rois,
             levels_of(rois, self.spec.canonical),
@@ -309,17 +294,3 @@ def _check_headless(backbone):
             "`backbone` must be a network without a classifier or pooling, by include_top=False. "
             f"Received: {backbone.name!r}, whose output has the shape {shapes[0]}"
         )
-
-
-def to_detections(outputs, factor, class_names: Sequence[str]) -> Detections:
-    """The `Detections` of the arrays that `Detector.function` returns; `factor` is how much larger
-    the image is than in the canvas, (vertically, horizontally).
-    """
-    found = int(outputs["count"])
-    classes = outputs["classes"][:found].astype("int64")
-    return Detections(
-        box.scale(outputs["boxes"][:found], factor).numpy(),
-        outputs["scores"][:found],
-        classes,
-        [class_names[each] for each in classes],
-    )

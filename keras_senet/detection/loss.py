@@ -8,7 +8,8 @@ from keras_senet.detection import boxes as box
 from keras_senet.detection.data.truths import Truths
 from keras_senet.detection.faster_rcnn import HEAD_WEIGHTS, PROPOSAL_WEIGHTS, Detector
 from keras_senet.detection.matching import BACKGROUND, IGNORED, match, sample
-from keras_senet.detection.network import PYRAMID
+from keras_senet.detection.network import PYRAMID, predict_anchors
+from keras_senet.detection.pooling import tabulate, take_around
 from keras_senet.detection.spec import Sampling
 
 ANCHORS_BETA = 1 / 9  # of the proposals' boxes, in torchvision and Detectron
@@ -41,22 +42,30 @@ def losses(
     anchors, rois = _sample(
         detector, outputs, tf.shape(images)[1:3], sizes, truths, sampling, seeds
     )
-    number = images.shape[0]
-    logits = tf.gather(outputs["objectness"], anchors.places, batch_dims=1)
-    deltas = tf.gather(outputs["deltas"], anchors.places, batch_dims=1)
-    is_box = tf.cast(anchors.rows > 0, tf.float32)
-    objectness = tf.nn.sigmoid_cross_entropy_with_logits(is_box, logits)
+    table, logits, deltas = propose_at(detector, outputs, anchors.places)
+    found = _lose_on_anchors(anchors, logits, deltas, sampling)
+    images_of_rois = tf.repeat(tf.range(images.shape[0]), sampling.rois)
+    logits, deltas = detector.classify(table, images_of_rois, tf.reshape(rois.places, (-1, 4)))
+    return found | _lose_on_rois(rois, logits, deltas, sampling)
+
+
+def _lose_on_anchors(anchors, logits, deltas, sampling):
+    is_box = anchors.rows > 0
+    objectness = tf.nn.sigmoid_cross_entropy_with_logits(tf.cast(is_box, tf.float32), logits)
     proposals = _distance(deltas, anchors, ANCHORS_BETA)
-    images_of_rois = tf.repeat(tf.range(number), sampling.rois)
-    logits, deltas = detector.classify(outputs, images_of_rois, tf.reshape(rois.places, (-1, 4)))
+    return {
+        "objectness": _sum_where(anchors.valid, objectness) / sampling.anchors,
+        "proposals": _sum_where(anchors.valid & is_box, proposals) / sampling.anchors,
+    }
+
+
+def _lose_on_rois(rois, logits, deltas, sampling):
     logits, deltas = (
-        tf.reshape(each, (number, sampling.rois, *each.shape[1:])) for each in (logits, deltas)
+        tf.reshape(each, (-1, sampling.rois, *each.shape[1:])) for each in (logits, deltas)
     )
     classes = tf.nn.sparse_softmax_cross_entropy_with_logits(rois.rows, logits)
     boxes = _distance(tf.gather(deltas, rois.rows, batch_dims=2), rois, sampling.beta)
     return {
-        "objectness": _sum_where(anchors.valid, objectness) / sampling.anchors,
-        "proposals": _sum_where(anchors.valid & (anchors.rows > 0), proposals) / sampling.anchors,
         "classes": _sum_where(rois.valid, classes) / sampling.rois,
         "boxes": _sum_where(rois.valid & (rois.rows > 0), boxes) / sampling.rois,
     }
@@ -97,6 +106,24 @@ def _sample(detector, outputs, padded, sizes, truths, sampling, seeds):
     # In a loop: the graph does not grow with the batch.
     found = tf.map_fn(sample_image, tf.range(sizes.shape[0]), fn_output_signature=kinds)
     return tf.nest.map_structure(tf.stop_gradient, found)
+
+
+def propose_at(detector: Detector, outputs, numbers) -> tuple:
+    """The table of the maps, and the logits (N, n) and deltas (N, n, 4) of the anchors of each
+    image with these numbers (N, n).
+
+    They are those of `outputs`. But the gradient by way of these, zero nearly everywhere, would be
+    computed for all places of all maps, and keep what training needs nowhere else.
+    """
+    ratios = len(detector.spec.anchors.ratios)
+    count, each = numbers.shape
+    numbers = tf.reshape(numbers, (-1,))
+    table = tabulate([outputs[level] for level in PYRAMID])
+    images = tf.repeat(tf.range(count), each)
+    table, around = take_around(table, images, numbers // ratios)
+    found = predict_anchors(detector.proposer, around)
+    logits, deltas = (tf.gather(kind, numbers % ratios, batch_dims=1) for kind in found)
+    return table, tf.reshape(logits, (count, each)), tf.reshape(deltas, (count, each, 4))
 
 
 def _all_anchors(detector, outputs, padded):

@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from keras_senet.detection import boxes as box
-from keras_senet.detection.faster_rcnn import Detections
+from keras_senet.detection.detections import Detections
 
 FOUND, TOUCHED = 0.5, 0.1  # IoU from which a box is right, and from which it is of an object at all
 # The kinds of mistakes, and what they mean

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import partial
 
 import keras
-from keras import initializers, layers
+from keras import initializers, layers, ops
 
 from keras_senet.models.blocks import channel_axis
 from keras_senet.models.surgery import LEVELS, features
@@ -47,6 +47,24 @@ def make_proposer(backbone: keras.Model, channels: int, ratios: int) -> keras.Mo
     outputs["objectness"] = layers.Concatenate(1, name="objectness", dtype="float32")(logits)
     outputs["deltas"] = layers.Concatenate(1, name="deltas", dtype="float32")(changes)
     return keras.Model(view.inputs[0], outputs, name=f"{backbone.name}_proposer")
+
+
+def predict_anchors(proposer: keras.Model, around) -> tuple:
+    """The logits (N, ratios) and deltas (N, ratios, 4) of all anchors of N places, as `proposer`
+    has them, from the features (N, 9 * channels) of the 3 x 3 places around each.
+    """
+    hidden = ops.relu(_multiply(proposer.get_layer("rpn_conv"), around))
+    logits, deltas = (
+        ops.cast(_multiply(proposer.get_layer(f"rpn_{name}"), hidden), "float32")
+        for name in ("objectness", "deltas")
+    )
+    return logits, ops.reshape(deltas, (-1, logits.shape[-1], 4))
+
+
+def _multiply(convolution, x):
+    """What a convolution outputs at places of which x (N, n) is what it sees."""
+    kernel, bias = (ops.cast(each, x.dtype) for each in (convolution.kernel, convolution.bias))
+    return ops.matmul(x, ops.reshape(kernel, (-1, convolution.filters))) + bias
 
 
 def _make_pyramid(maps, channels):

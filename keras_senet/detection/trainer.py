@@ -73,7 +73,7 @@ class Trainer(training.Trainer):
         return self.model.detector
 
 
-class Network(keras.Model):
+class DetectorNetwork(keras.Model):
     """The parts of a detector as one model: what is trained, averaged and saved in checkpoints."""
 
     def __init__(self, detector: Detector):
@@ -190,7 +190,7 @@ class Detection:
     def count_steps(self) -> int:
         return self.make_batches().steps_per_epoch
 
-    def make_network(self) -> Network:
+    def make_network(self) -> DetectorNetwork:
         recipe = self.recipe
         spec = self._start.spec if self._start else spec_of(recipe)
         constructor = models.get(recipe.model)
@@ -202,7 +202,7 @@ class Detection:
         with precision(recipe.precision):
             backbone: Any = constructor(include_top=False, weights=None, input_shape=shape)
             backbone.preprocessing = self._preprocessing
-            return Network(recipe.detector(backbone, self.class_names))
+            return DetectorNetwork(recipe.detector(backbone, self.class_names))
 
     def load_start(self, model: Any) -> str | None:
         if self._start is None:

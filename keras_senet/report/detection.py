@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
-from keras_senet.detection.data import resolve_split
+from keras_senet.detection.data.loading import divide_as_run, resolve_split
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.fields import check_argument
@@ -23,7 +23,7 @@ from keras_senet.report.sections import (
 )
 from keras_senet.report.text import FILTERS
 from keras_senet.runs import MODEL
-from keras_senet.runs.record import describe_recipe, divide_as, read_division, read_record
+from keras_senet.runs.record import describe_recipe, read_division, read_record
 from keras_senet.runs.splits import WORDS
 from keras_senet.runs.tables import best_by, rows_with
 
@@ -112,12 +112,10 @@ def _count_parameters(detector):
 
 
 def _describe_images(detector, recipe, workdir, wanted):
-    name = wanted.dataset or recipe.dataset
-    division = divide_as(read_division(workdir, recipe), recipe.dataset, name)
-    images = detection.load_data(name, wanted.split, wanted.data_dir, **division)
-    split = resolve_split(
-        name, wanted.split, wanted.data_dir, divides=True, trained_on=recipe.dataset
-    )
+    name, own, data_dir = wanted.dataset or recipe.dataset, recipe.dataset, wanted.data_dir
+    division = divide_as_run(name, own, read_division(workdir, recipe), data_dir)
+    images = detection.load_data(name, wanted.split, data_dir, **division)
+    split = resolve_split(name, wanted.split, data_dir, divides=bool(division), trained_on=own)
     images = images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))

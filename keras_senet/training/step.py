@@ -55,7 +55,12 @@ class Step:
         if not self.recipe.weight_decay or self.recipe.decoupled:
             return gradients
         decay = scale(ops.convert_to_tensor(self.recipe.weight_decay, "float32"))
-        return [
-            g + decay * v.value if is_decayed(v, self.recipe) else g
-            for g, v in zip(gradients, variables, strict=True)
-        ]
+        return self._map(
+            lambda g, v: g + decay * v.value if is_decayed(v, self.recipe) else g,
+            gradients,
+            variables,
+        )
+
+    def _map(self, function, *lists):
+        """What a function returns for each row of lists."""
+        return [function(*row) for row in zip(*lists, strict=True)]

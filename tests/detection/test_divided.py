@@ -121,6 +121,9 @@ def test_other_images_are_not_divided(folder):
     [
         (("train",), "test", {"divides": True}, "val"),
         (("train",), "train", {"divides": True}, "train"),
+        (("train",), "test", {}, "all"),
+        (("train",), "test", {"trained_on": "FILE"}, "train"),
+        (("train",), "train", {}, "train"),
         (("train", "val"), "test", {}, "val"),
         (("train", "val", "test"), "test", {"divides": True}, "test"),
         (("FILE",), "test", {}, "all"),
@@ -173,6 +176,37 @@ def test_evaluation_is_of_the_runs_part_and_says_which(
     assert "coco, val: 1 images" in printed
     page = write_page(workdir).path.read_text()
     assert "on 1 validation images" in " ".join(parsed(page).one("header").text.split())
+
+
+def test_all_of_another_dataset_is_evaluated(tmp_path, oracle, detector, capsys, monkeypatch):
+    """Nothing of it was trained on: where it has training images only, none are left out."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(detection, "load", lambda path: detector)
+    for name in ("coco", "other"):
+        (write_images(tmp_path / name, oracle) / "test.json").unlink()
+    other = (tmp_path / "other" / "train.json").read_text()
+    (tmp_path / "other" / "train.json").write_text(other.replace('"1.png"', '"new.png"'))
+    (tmp_path / "other" / "images" / "1.png").rename(tmp_path / "other" / "images" / "new.png")
+    workdir = leave(tmp_path / "run", "coco", detector)
+    (workdir / "split.csv").write_text("path,class,split\r\n1.png,a,val\r\n0.png,a,train\r\n")
+    weights = ("--model", workdir / "model.safetensors")
+    for given in (("--workdir", workdir), weights):
+        printed = evaluate(capsys, *given, "--dataset", "other")
+        assert "other, all: 2 images" in printed
+        assert "trained on" not in printed
+    assert "other, train: 2 images" in evaluate(
+        capsys, "--workdir", workdir, "--dataset", "other", "--split", "train"
+    )
+    # The run's own by another name, by its file, and in another place
+    printed = evaluate(capsys, "--workdir", workdir, "--dataset", "./coco/")
+    assert "./coco/, val: 1 images" in printed
+    printed = evaluate(capsys, "--workdir", workdir, "--dataset", "coco/train.json")
+    assert "train: 2 images" in printed
+    assert "these images were trained on" in printed
+    (tmp_path / "coco").rename("moved")
+    assert "moved, val: 1 images" in evaluate(capsys, "--workdir", workdir, "--dataset", "moved")
+    page = write_page(workdir, dataset="other").path.read_text()
+    assert "on 2 images" in " ".join(parsed(page).one("header").text.split())
 
 
 def test_one_file_is_called_what_it_is(tmp_path, oracle, detector, capsys, monkeypatch):

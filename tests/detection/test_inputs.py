@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 from eager import run_eagerly
 
+from keras_senet.detection.canvas import MARGIN, read_image
 from keras_senet.export.detector import ExportedDetector
 
 NOISE = np.random.default_rng(0).integers(0, 256, (40, 48, 3), "uint8")
@@ -33,6 +34,9 @@ def any_detector(request, detector, exported):
     [
         (NOISE / np.float32(255), ACCEPTED + "an array of 0..1, which look like 0..1$"),
         (NOISE / 127.5 - 1, ACCEPTED + "an array of -1..1$"),
+        (NOISE / 50 - 0.2, ACCEPTED + "an array of -0.2..4.9$"),
+        (NOISE - 110.0, ACCEPTED + "an array of -110..145$"),
+        (NOISE * 1.2, ACCEPTED + "an array of 0..306$"),
         (np.full((40, 48, 3), np.nan), ACCEPTED + "an array with values that are not finite"),
         (np.full((40, 48, 3), np.inf, "float16"), ACCEPTED + "an array with values that are not"),
         (NOISE.astype("uint16") * 257, ACCEPTED + "an array of 0..65535$"),
@@ -126,6 +130,19 @@ def test_0_to_255_is_taken_in_any_dtype(detector, oracle, same):
     assert len(expected.scores)
     for one, other in zip(expected[:3], found[:3], strict=True):
         np.testing.assert_array_equal(one, other)
+
+
+def test_what_a_cubic_filter_overshoots_is_clipped(detector, oracle):
+    """As a conversion to uint8 does, and the values of a file are."""
+    image = tf.image.resize(oracle["image0"], (96, 120), "bicubic").numpy()
+    assert -MARGIN < image.min() < 0
+    assert 255 < image.max() < 255 + MARGIN
+    expected, found = detector.detect([np.clip(image, 0, 255), image])
+    assert len(expected.scores)
+    for one, other in zip(expected[:3], found[:3], strict=True):
+        np.testing.assert_array_equal(one, other)
+    whole = np.int16([[[-4, 0, 258]]])
+    np.testing.assert_array_equal(read_image(np.tile(whole, (32, 32, 1)))[0, 0], [0, 0, 255])
 
 
 @pytest.mark.parametrize("value", [0.0, 1.0])

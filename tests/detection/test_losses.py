@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from keras_senet.detection import boxes as box
+from keras_senet.detection import loss
 from keras_senet.detection.canvas import prepare
 from keras_senet.detection.loss import Truths, losses
 from keras_senet.detection.spec import Sampling
@@ -79,6 +80,34 @@ def test_gradients(oracle, detector):
             )
         checked += 1
     assert checked == sum(key.startswith("gradient") for key in oracle) > 40
+
+
+def test_anchors_are_predicted_as_in_the_maps(oracle, detector):
+    images, *_ = load_batch(oracle, detector, empty=False)
+    outputs = detector.propose_maps(images, training=False)
+    numbers = tf.tile(tf.range(outputs["objectness"].shape[1])[None], (2, 1))
+    _, logits, deltas = loss.propose_at(detector, outputs, numbers)
+    np.testing.assert_allclose(logits, outputs["objectness"], atol=1e-5)
+    np.testing.assert_allclose(deltas, outputs["deltas"], atol=1e-5)
+
+
+def test_training_goes_through_the_anchors_that_are_trained_on_only(oracle, detector):
+    """The backward pass has no gradient of the maps' convolution that proposes boxes, which is a
+    fifth of the work; nor is its output kept.
+    """
+    images, sizes, truths = load_batch(oracle, detector, empty=False)
+    kernel = detector.proposer.get_layer("rpn_conv").kernel.value
+
+    def differentiate():
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(kernel)
+            total = tf.add_n(list(compute(detector, images, sizes, truths).values()))
+        return tape.gradient(total, kernel)
+
+    graph = tf.function(differentiate, autograph=False).get_concrete_function().graph
+    kinds = [op.type for op in graph.get_operations()]
+    assert "Conv2D" in kinds
+    assert not [kind for kind in kinds if kind.startswith("Conv2DBackprop")]
 
 
 def test_parts_of_a_batch_add_up(oracle, detector):

@@ -117,7 +117,7 @@ def test_roi_align(oracle):
     rois = oracle["roi_align/rois"]
     # One map in the place of P2, whose scale is 1/4, as the oracle's
     found = pooling.pool(
-        [tf.constant(maps)],
+        pooling.tabulate([tf.constant(maps)]),
         rois[:, 0].astype("int32"),
         tf.constant(rois[:, 1:]),
         tf.fill((len(rois),), 2),
@@ -126,6 +126,59 @@ def test_roi_align(oracle):
     )
     expected = oracle["roi_align/aligned_False_ratio_2"].transpose(0, 2, 3, 1)
     np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_the_gradient_of_pooling_in_parts_is_that_of_the_whole(monkeypatch):
+    """And of what is taken of the same table, as by differences of a float64 sum."""
+    random = np.random.default_rng(0)
+    maps = [random.normal(size=(2, side, side + 1, 3)).astype("float32") for side in (8, 4)]
+    corners = random.uniform(0, 20, (7, 2))
+    rois = np.concatenate([corners, corners + random.uniform(1, 12, (7, 2))], 1).astype("float32")
+    images, levels = np.int32([0, 1, 1, 0, 1, 0, 0]), np.int32([2, 3, 2, 2, 3, 3, 2])
+    places = np.int32([0, 71, 72, 91, 40, 80])
+    weights = random.normal(size=(7, 2, 2, 3)), random.normal(size=(6, 27))
+
+    def compute(*maps):
+        table = pooling.tabulate(maps)
+        table, around = pooling.take_around(table, images[:6], places)
+        pooled = pooling.pool(table, images, rois, levels, side=2, points=2)
+        return pooled, around
+
+    def total(*maps):
+        found = compute(*map(tf.constant, maps))
+        return sum((np.float64(each) * w).sum() for each, w in zip(found, weights, strict=True))
+
+    gradients = []
+    for count in (256, 3):
+        monkeypatch.setattr(pooling, "BOXES", count)
+        variables = [tf.Variable(each) for each in maps]
+        with tf.GradientTape() as tape:
+            found = compute(*variables)
+        gradients.append(tape.gradient(found, variables, [np.float32(w) for w in weights]))
+    for whole, parts in zip(*gradients, strict=True):
+        np.testing.assert_allclose(whole, parts, atol=1e-5)
+    # It is linear: a difference of any size is exact.
+    steps = [random.normal(size=each.shape).astype("float32") for each in maps]
+    difference = total(*(m + s for m, s in zip(maps, steps, strict=True))) - total(*maps)
+    expected = sum((np.float64(g) * s).sum() for g, s in zip(gradients[0], steps, strict=True))
+    assert difference == pytest.approx(expected, rel=1e-4)
+
+
+def test_what_is_around_a_place_is_what_a_convolution_sees():
+    random = np.random.default_rng(1)
+    maps = [random.normal(size=(2, side, 3, 5)).astype("float32") for side in (4, 2, 1)]
+    table = pooling.tabulate(list(map(tf.constant, maps)))
+    count = sum(each.shape[1] * 3 for each in maps)
+    images = np.repeat(np.int32([0, 1]), count)
+    _, found = pooling.take_around(table, images, np.tile(np.arange(count, dtype="int32"), 2))
+    windows = [
+        np.lib.stride_tricks.sliding_window_view(
+            np.pad(each, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), axis=(1, 2)
+        ).transpose(0, 1, 2, 4, 5, 3)
+        for each in maps
+    ]
+    expected = np.concatenate([each.reshape(2, -1, 45) for each in windows], axis=1)
+    np.testing.assert_array_equal(found, expected.reshape(-1, 45))
 
 
 @pytest.mark.parametrize("size", [(128, 192), (160, 224)])

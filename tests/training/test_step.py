@@ -1,5 +1,8 @@
 """One step against the same arithmetic written out, on one replica and on two."""
 
+import ctypes
+from types import SimpleNamespace
+
 import keras
 import little
 import numpy as np
@@ -12,6 +15,7 @@ from keras_senet.data import Augmentation
 from keras_senet.models.shake_shake import ShakeShakeResNet
 from keras_senet.training import Recipe, Trainer
 from keras_senet.training.average import Average
+from keras_senet.training.backends.tensorflow import call_compiled
 from keras_senet.training.optimizer import make_schedule
 
 RECIPE = Recipe(
@@ -123,19 +127,35 @@ def all_before(operation):
     return names
 
 
-def test_weights_are_updated_after_the_last_gradient(tmp_path):
+def test_weights_are_updated_after_the_last_gradient_one_by_one(tmp_path):
     """What an update needs in memory, several times its variable, is then not added to what the
-    backward pass needs.
+    backward pass needs, nor to what the other updates do.
     """
     trainer = Trainer(RECIPE, tmp_path, verbose=False)
     batch, scalars = next(iter(trainer._batches(0))), (tf.constant(0, tf.int64), tf.constant(0.0))
     graph = trainer.step._compiled.get_concrete_function(batch, *scalars, 0).graph
     operations = graph.get_operations()
     kernels = {op.name for op in operations if op.type == "Conv2DBackpropFilter"}
-    waited_for = [all_before(op) for op in operations if op.type.startswith("Assign")]
-    updates = [names for names in waited_for if names & kernels]
-    assert len(updates) >= 2 * len(trainer.model.trainable_variables)  # and their momentum
-    assert all(kernels <= names for names in updates)
+    waited_for = {op: all_before(op) for op in operations if op.type.startswith("Assign")}
+    updates = {op: names for op, names in waited_for.items() if names & kernels}
+    assert all(kernels <= names for names in updates.values())
+    of_floats = {op.name: updates[op] for op in updates if op.get_attr("dtype") == tf.float32}
+    assert len(of_floats) == 2 * len(trainer.model.trainable_variables)  # and their momentum
+    before = sorted(len(names & of_floats.keys()) for names in of_floats.values())
+    assert before == list(range(len(of_floats)))
+
+
+def test_what_compiling_left_is_given_back(monkeypatch):
+    trimmed = []
+    library = SimpleNamespace(malloc_trim=trimmed.append)
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: library)
+    function = tf.function(lambda x: x + 1)
+    assert [int(call_compiled(function, tf.constant(i))) for i in range(3)] == [1, 2, 3]
+    assert trimmed == [0]
+    assert float(call_compiled(function, tf.constant(2.5))) == 3.5
+    assert trimmed == [0, 0]
+    monkeypatch.setattr(ctypes, "CDLL", lambda name: object())  # another C library
+    assert call_compiled(function, tf.constant([1])).numpy().tolist() == [2]
 
 
 @pytest.fixture

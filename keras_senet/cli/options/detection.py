@@ -57,7 +57,8 @@ class DetectEvaluateOptions(DetectorOptions, Printed):
 
     Images:
     dataset   scenes, a folder or a JSON file of COCO, coco/2017 or voc/2007; default: the run's own
-    split     train, val or test
+    split     train, val or test (where the dataset has none: val, or all images of one with
+              training images only, but for the run's own, which the run divided)
     data_dir  where tfds datasets are
 
     Output:

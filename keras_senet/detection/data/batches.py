@@ -22,6 +22,8 @@ from keras_senet.preprocessing import Preprocessing
 AHEAD = 2  # micro-batches that wait for the network
 PER_CORE = 2  # images that are decoded at the same time: of 800 x 1333 pixels, each takes 13 MB
 ORDER, BATCHES, FLIP, SIDE = range(4)  # what is drawn
+# What `DetectionBatches._plan` returns
+PLANNED = (tf.int64, tf.int32, tf.int32, tf.bool, tf.float32, tf.int32, tf.int32)
 
 
 class DetectionBatches:
@@ -121,17 +123,12 @@ class DetectionBatches:
             places = parts[part] * size + np.arange(size)
             return self._plan(step, places, skip)
 
-        counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
-        kinds = (tf.int64, tf.int32, tf.int32, tf.bool, tf.float32, tf.int32, tf.int32)
-        shapes = ((), (2,), (2,), (), (self.most, 4), (self.most,), ())
-
         def plan_in_graph(count):
-            found = tf.numpy_function(plan, [count], kinds)
-            return tuple(
-                tf.ensure_shape(value, (size, *shape))
-                for value, shape in zip(found, shapes, strict=True)
-            )
+            shapes = ((), (2,), (2,), (), (self.most, 4), (self.most,), ())
+            found = tf.numpy_function(plan, [count], PLANNED)
+            return tuple(map(tf.ensure_shape, found, [(size, *shape) for shape in shapes]))
 
+        counts = tf.data.Dataset.range(first_step * len(parts), last_step * len(parts))
         plans = counts.map(plan_in_graph).unbatch()
         examples = map_decoding(plans, self._make_example, PER_CORE)
         return set_options(examples.batch(size, drop_remainder=True).prefetch(AHEAD))
@@ -207,11 +204,11 @@ class DetectionBatches:
         return indices, sizes, canvases, flips, boxes, classes, counts
 
     @tf.autograph.experimental.do_not_convert
-    def _make_example(self, index, size, canvas, flip, boxes, classes, count):
+    def _make_example(self, index, size, canvas, flip, *truths):
         """An image in its canvas, its size, and its truths."""
         image = tf.numpy_function(
             lambda index: np.float32(self.images.read(int(index))), [index], tf.float32
         )
         image = tf.ensure_shape(image, (None, None, 3))
         placed = place(image, self.preprocessing, size, canvas, flip)
-        return Canvas(placed, size), Truths(boxes, classes, count)
+        return Canvas(placed, size), Truths(*truths)

@@ -78,25 +78,12 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
     folder = _find_folder(file, next(iter(names.values()))) if images is None else Path(images)
     paths = [folder / name for name in names.values()]
     sizes = dict(zip(names, read_sizes(file, paths), strict=True))
-    left, rows = Counter(), {number: [] for number in names}
+    left = Counter()
     for entry in content["images"]:
         stated = entry.get("height"), entry.get("width")
         if all(stated) and stated != sizes[entry["id"]]:
             left["images of another size than the file says, whose boxes may be misplaced"] += 1
-    classes = {number: index for index, number in enumerate(categories)}
-    for entry in content["annotations"]:
-        image, category = entry["image_id"], entry["category_id"]
-        for what, number, listed in (("image", image, names), ("category", category, classes)):
-            if isinstance(number, bool) or number not in listed:
-                raise ValueError(
-                    f"{printable(file)!r} has a box of {what} {number!r}, which is not listed"
-                )
-        (x, y, width, height), area, is_crowd = _read_box(file, entry)
-        box = clip((x, y, x + width, y + height), sizes[image], left)
-        if box is not None:
-            if area is None:
-                area = (box[2] - box[0]) * (box[3] - box[1])
-            rows[image].append((box, classes[category], area, is_crowd))
+    rows = _read_rows(file, content["annotations"], sizes, tuple(categories), left)
     return finish(
         paths,
         list(sizes.values()),
@@ -108,6 +95,26 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
         categories=tuple(categories),
         files=list(names.values()),
     )
+
+
+def _read_rows(file, annotations, sizes, categories, left):
+    """The rows of each image, as `make_truth` takes them; `sizes` are by the number of an image."""
+    rows = {number: [] for number in sizes}
+    classes = {number: index for index, number in enumerate(categories)}
+    for entry in annotations:
+        image, category = entry["image_id"], entry["category_id"]
+        for what, number, listed in (("image", image, rows), ("category", category, classes)):
+            if isinstance(number, bool) or number not in listed:
+                raise ValueError(
+                    f"{printable(file)!r} has a box of {what} {number!r}, which is not listed"
+                )
+        (x, y, width, height), area, is_crowd = _read_box(file, entry)
+        box = clip_box((x, y, x + width, y + height), sizes[image], left)
+        if box is not None:
+            if area is None:
+                area = (box[2] - box[0]) * (box[3] - box[1])
+            rows[image].append((box, classes[category], area, is_crowd))
+    return rows
 
 
 def _read_content(file):
@@ -194,7 +201,7 @@ def finish(images, sizes, rows, left: Counter, *, source: str, **fields) -> Boxe
     return BoxedImages(images, sizes, list(map(make_truth, rows)), notes=notes, **fields)
 
 
-def clip(box, size, left: Counter) -> list[float] | None:
+def clip_box(box, size, left: Counter) -> list[float] | None:
     """The corners of a box within an image of (height, width); None for one without an area. `left`
     counts both.
     """

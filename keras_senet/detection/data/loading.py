@@ -3,10 +3,10 @@
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from keras_senet.data.datasets import PREPARED
-from keras_senet.data.division import Division
+from keras_senet.data.division import Division, read_splits
 from keras_senet.data.prepared import has_prepared
 from keras_senet.detection.data import prepared
 from keras_senet.detection.data.coco import PLACES, find_split, load_coco
@@ -19,7 +19,7 @@ from keras_senet.images.layout import SPLITS
 SCENES = "scenes"  # the embedded dataset
 
 
-class Source(NamedTuple):
+class _Source(NamedTuple):
     """A dataset: whether it has "train", "val" or "test", how one is loaded, where it was looked
     for, and whether it is one file, which is all of them.
     """
@@ -55,7 +55,8 @@ def load_data(
             which is loaded for every split; or a dataset of tensorflow_datasets that is prepared on
             the disk, such as "coco/2017" or "voc/2007".
         split: "train", "val" (also "validation" or "valid") or "test". Where there is no "test"
-            with boxes it is "val". For datasets of tensorflow_datasets also several, "train+val".
+            with boxes it is "val", and all images where there is no "val" either. For datasets of
+            tensorflow_datasets also several, "train+val".
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
         validation_fraction: the part of the images that is kept for validation, above 0 and below
             1; None divides nothing.
@@ -71,7 +72,8 @@ def load_data(
     """
     source = _open(name, data_dir)
     if validation_fraction is None or not source.lacks_evaluation():
-        return source.load("+".join(_resolve(name, source, each) for each in split.split("+")))
+        wanted = [_resolve(name, source, each) for each in split.split("+")]
+        return source.load("+".join("train" if each == "all" else each for each in wanted))
     wanted = _resolve(name, source, split, divides=True)
     file = None if split_file is None else Path(split_file)
     part = source.load("train").divide(Division(validation_fraction, seed, file))[wanted]
@@ -88,21 +90,55 @@ def resolve_split(
     divides: bool = False,
     trained_on: str | None = None,
 ) -> str:
-    """The split that `load_data` takes, as "train", "val" or "test", or "all" of one file.
+    """The split that `load_data` takes, as "train", "val" or "test"; of what is not divided, one
+    file or a dataset with training images only, it is "all".
 
     Args:
         name, split, data_dir: as for `load_data`.
         divides: whether it has a `validation_fraction`.
-        trained_on: the dataset of the detector's run; one file was trained on whole, and is
+        trained_on: the dataset of the detector's run; where its training images are all, that is
             "train".
 
     Raises what `load_data` raises.
     """
     source = _open(name, data_dir)
     wanted = _resolve(name, source, split, divides=divides and source.lacks_evaluation())
-    if source.is_file:
-        return "train" if str(name) == trained_on else "all"
+    if source.is_file or wanted == "all":
+        return "train" if has_same_training_images(name, trained_on) else "all"
     return wanted
+
+
+def has_same_training_images(name: str | os.PathLike, other: str | os.PathLike | None) -> bool:
+    """Whether two datasets have the same training images, by their names or files: a folder of COCO
+    has those of its JSON file.
+    """
+    return other is not None and _find_training(name) == _find_training(other)
+
+
+def _find_training(name):
+    path = Path(name)
+    file = path if path.is_file() else find_split(path, "train")
+    return str(name) if file is None else file.resolve()
+
+
+def divide_as_run(
+    name: str | os.PathLike, own: str, division: dict[str, Any], data_dir=None
+) -> dict[str, Any]:
+    """The arguments of `load_data` that divide a dataset as a run did its own, which has this
+    `division`: for that dataset, also where it is elsewhere now, and known by the names of its
+    images. None for another one, of which nothing was trained on, and where none was divided.
+
+    Raises what `load_data` raises.
+    """
+    source = _open(name, data_dir)
+    if not source.lacks_evaluation() or Path(own).is_file():
+        return {}
+    if has_same_training_images(name, own):
+        return division
+    file = division["split_file"]
+    listed = set() if file is None else set(read_splits(Path(file)))
+    is_moved = bool(listed) and listed <= set(source.load("train").list_files())
+    return division if is_moved else {}
 
 
 def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
@@ -112,14 +148,14 @@ def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
     return () if Path(name).is_file() else tuple(filter(_open(name, data_dir).has, SPLITS))
 
 
-def _open(name, data_dir) -> Source:
+def _open(name, data_dir) -> _Source:
     name, path = str(name), Path(name)
     if name == SCENES:
-        return Source(COUNTS.__contains__, load_scenes)
+        return _Source(COUNTS.__contains__, load_scenes)
     if path.is_file():
-        return Source(SPLITS.__contains__, lambda split: load_coco(path), is_file=True)
+        return _Source(SPLITS.__contains__, lambda split: load_coco(path), is_file=True)
     if path.is_dir() and any(find_split(path, split) for split in SPLITS):
-        return Source(
+        return _Source(
             lambda split: find_split(path, split) is not None,
             lambda split: load_coco(find_split(path, split)),
             _list_places(path),
@@ -131,9 +167,9 @@ def _open(name, data_dir) -> Source:
             f"There is no dataset and no folder or file {name!r}. Datasets: {SCENES}, those of "
             "tensorflow_datasets with boxes, and folders and JSON files of COCO"
         )
-    return Source(
+    return _Source(
         lambda split: prepared.has_split(name, split, data_dir),
-        lambda split: prepared.load_prepared(name, split, data_dir),
+        lambda split: prepared.load_records(name, split, data_dir),
     )
 
 
@@ -144,14 +180,16 @@ def _list_places(folder):
 
 
 def _resolve(name, source, split, divides=False):
-    """The split as "train", "val" or "test"; `divides` is whether some training images become
-    "val".
+    """The split as "train", "val" or "test", or "all" for "test" where there is "train" only;
+    `divides` is whether some training images become "val".
     """
     wanted = next((key for key, names in SPLITS.items() if split in names), split)
     check_argument("split", split, wanted in SPLITS, f"one of {', '.join(map(repr, SPLITS))}")
     has_val = divides or source.has("val")
     if wanted != "train" and not source.has(wanted) and has_val:
         return "val"
+    if wanted == "test" and source.lacks_evaluation():
+        return "all"
     if not source.has(wanted):
         there = " or ".join(repr(each) for each in SPLITS if source.has(each)) or "one with boxes"
         raise ValueError(

@@ -10,7 +10,7 @@ from keras_senet.data.examples import read_features
 from keras_senet.data.prepared import NAMES, load_info, open_records
 from keras_senet.data.records import RecordFiles
 from keras_senet.detection.canvas import check_size, decode_image
-from keras_senet.detection.data.coco import BEGINNING, clip, finish
+from keras_senet.detection.data.coco import BEGINNING, clip_box, finish
 from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages
 from keras_senet.detection.torchvision import COCO
 from keras_senet.extras import require
@@ -37,7 +37,7 @@ class RecordImages(Sequence):
         return decode_image(features[IMAGE][0], 3, self.names[index])
 
 
-def load_prepared(name: str, split: str, data_dir=None) -> BoxedImages:
+def load_records(name: str, split: str, data_dir=None) -> BoxedImages:
     """The images and boxes of a split of a dataset of tensorflow_datasets, such as "coco/2017" or
     "voc/2007"; "train+val" are two splits together.
 
@@ -145,7 +145,7 @@ def _read_rows(dataset, features, size, left):
     for number, (box, label) in enumerate(zip(boxes.tolist(), values[LABEL], strict=True)):
         is_difficult = bool(values[DIFFICULT] and values[DIFFICULT][number])
         is_crowd = bool(values[CROWD] and values[CROWD][number])
-        box = clip(box, size, left)
+        box = clip_box(box, size, left)
         if box is None:
             continue
         area = values[AREA][number] if values[AREA] else (box[2] - box[0]) * (box[3] - box[1])

@@ -18,6 +18,7 @@ Each module has
     TrainStep(...)     one compiled `Step` of a recipe; after `publish()` the Keras variables have
                        their values
     split_cpu(count)   makes devices of a CPU, to try several, before the backend starts
+    run_in_turn()      makes a CPU run one operation after another, before the backend starts
 """
 
 import importlib
