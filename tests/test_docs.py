@@ -78,11 +78,9 @@ def test_the_python_of_exported_files_runs(tmp_path, monkeypatch):
 def test_the_python_of_the_web_page_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     model = TINY["small"].constructor(weights=None, classes=3)
+    given = {"model": model, "names": ("ant", "bee", "cat")}
     for block in blocks(read(ROOT / "export/web/README.md"), "python"):
-        exec(
-            compile(block, "export/web/README.md", "exec"),
-            {"model": model, "names": ("ant", "bee", "cat")},
-        )
+        exec(compile(block, "export/web/README.md", "exec"), given)
     outputs = onnxruntime.InferenceSession("network.onnx").get_outputs()
     assert {"predictions", "gates/stage1_block1_se"} <= {output.name for output in outputs}
 
