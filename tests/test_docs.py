@@ -44,7 +44,8 @@ def is_run(block):
 )
 def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
     """In one namespace from top to bottom, in a folder with a photograph and a finished run. Large
-    networks are built without random numbers, and what runs once is not traced.
+    networks are built without random numbers, and what runs once is not traced. networks.md takes
+    over 5 s, as it builds SE-ResNet-50 five times, and export.md, as it converts SE-ResNet-20.
     """
     text, names = page.read_text(), {}
     run_files_here(monkeypatch)
@@ -55,7 +56,10 @@ def test_the_python_of_a_page_runs(page, tmp_path, monkeypatch):
 
 
 def test_the_python_of_exported_files_runs(tmp_path, monkeypatch):
-    """Of networks, on files of a small one; that about detectors runs in tests/detection."""
+    """Of networks, on files of a small one; that about detectors runs in tests/detection.
+
+    Takes 5 s: three files, of which one serves JPEGs.
+    """
     text = read(ROOT / "export/README.md").partition("## Detectors")[0]
     prepare_folder(tmp_path, monkeypatch, text)
     run_files_here(monkeypatch)

@@ -387,6 +387,7 @@ def softmax(scores):
 
 @pytest.mark.parametrize("kind", [".keras", ".onnx", ".tflite", ""])
 def test_logits_are_shown_as_probabilities(kind, photos, tmp_path, run, monkeypatch):
+    """A SavedModel takes about 5 s, as it serves JPEGs."""
     model, file = network(classifier_activation=None), tmp_path / f"model{kind}"
     if kind == ".keras":
         model.save(file)

@@ -2,7 +2,7 @@
 
 The oracle is of float64. Maps are of ten convolutions, whose sums of up to 4,608 float32 products
 each CPU adds up in its own order: they are equal to 1e-5 of the largest value, and corners, of 128
-pixels, to 5e-4. An epsilon of batch normalisation that is another moves maps by 5e-4.
+pixels, to 5e-4.
 """
 
 import numpy as np

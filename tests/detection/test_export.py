@@ -150,6 +150,9 @@ def call(kind, path, **inputs):
     ids=["savedmodel", "tflite", "float16", "onnx"],
 )
 def test_a_file_finds_torchvisions_boxes(write, detector, oracle, kind, options, pixels, score):
+    """Writes the files that the other tests share. The SavedModel takes over 10 s, as the detector
+    is traced for each of its four signatures, and TFLite's files 5 s, by TensorFlow's converter.
+    """
     path, report = write(kind, **options)
     found = call(kind, path, **inputs_of(detector, oracle["image0"]))
     size, shape = inputs_of(detector, oracle["image0"])["size"], oracle["image0"].shape[:2]
