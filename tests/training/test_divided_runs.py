@@ -9,6 +9,7 @@ import math
 import shlex
 import shutil
 
+import little
 import numpy as np
 import pytest
 from PIL import Image
@@ -38,7 +39,8 @@ def write(folder, counts=COUNTS):
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path, monkeypatch):
+    little.decode_folders(monkeypatch)
     return write(tmp_path / "photos")
 
 
@@ -174,8 +176,9 @@ def test_without_a_run_all_images_are_evaluated(photos):
 
 
 @pytest.mark.parametrize("engine", ["trainer", "fit"])
-def test_figures_of_each_class_are_written_and_shown(tmp_path, capsys, engine):
+def test_figures_of_each_class_are_written_and_shown(tmp_path, capsys, monkeypatch, engine):
     """Of test images, where there are some; a class may have none."""
+    little.decode_folders(monkeypatch)
     for split, counts in (("train", COUNTS), ("val", COUNTS), ("test", {"blue": 3, "red": 2})):
         write(tmp_path / "photos" / split, counts)
     run = ["--dataset", str(tmp_path / "photos"), "--workdir", str(tmp_path / "run")]

@@ -231,9 +231,8 @@ def test_keras_own_loop_is_extended_too(tmp_path, fitted):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
     again = FITTED.override(epochs=5, schedule="cosine", warmup_epochs=0.0)
     restarted = fit("run", again, restart=True)
-    expected = rates(extended) + [cosine(STEPS * epoch, 15, 25, 0.1) for epoch in (4, 5)]
+    expected = [0.1] * 3 + [cosine(STEPS * epoch, 15, 25, 0.1) for epoch in (4, 5)]
     np.testing.assert_allclose(rates(restarted), expected, rtol=1e-5, atol=1e-8)
-    np.testing.assert_allclose(expected[:3], [0.1] * 3, rtol=1e-5)
     assert [row["epoch"] for row in restarted.workdir.metrics.read()] == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="epochs is 5 there, 3 here"):
         fit("run", FITTED.override(epochs=3))

@@ -5,6 +5,7 @@ used once.
 import json
 import math
 
+import little
 import numpy as np
 import pytest
 from PIL import Image
@@ -20,10 +21,11 @@ COUNTS = {"train": 4, "val": 2, "test": 3}
 
 
 @pytest.fixture
-def photos(tmp_path):
+def photos(tmp_path, monkeypatch):
     """Two colours; in val/ their labels are exchanged, so that the figures show which images are
     used.
     """
+    little.decode_folders(monkeypatch)
     for split, count in COUNTS.items():
         for name, other in (("blue", "red"), ("red", "blue")):
             place = tmp_path / "photos" / split / name
@@ -35,16 +37,13 @@ def photos(tmp_path):
 
 
 def recipe(photos, monkeypatch):
-    import little
-
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
     return RECIPES["digits"].override(
         dataset=str(photos), epochs=2, warmup_epochs=0.0, batch_size=4, image_size=8, pad_and_crop=0
     )
 
 
-# Over 5 s on a slow machine: a run, both commands that say what its figures are of, and the run
-# again.
+# Over 5 s on a slow machine: a run, and three commands that say what its figures are of.
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
     photos, tmp_path, monkeypatch, capsys
 ):
