@@ -158,7 +158,7 @@ def test_a_file_finds_torchvisions_boxes(write, detector, oracle, kind, options,
     size, shape = inputs_of(detector, oracle["image0"])["size"], oracle["image0"].shape[:2]
     boxes = found["boxes"] * np.float32(shape / size)[[1, 0, 1, 0]]
     assert found["count"] == 40
-    pairs = parity.match(
+    pairs = parity.match_boxes(
         detection.Detections(boxes, found["scores"], found["classes"] + 1, []),
         detection.Detections(
             oracle["detected_boxes0"],

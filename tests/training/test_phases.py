@@ -316,7 +316,7 @@ def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights
     with another optimizer. 5 s on a slow machine: two runs, of which one traces two phases.
     """
     recipe = RECIPE.override(weights=weights, epochs=2, ema=0.5, warmup_epochs=0.0)
-    end_epoch, after_head = FitTrainer._end_epoch, []
+    end_epoch, after_head = FitTrainer.end_epoch, []
 
     def end_epoch_and_copy(trainer, epoch, logs):
         end_epoch(trainer, epoch, logs)
@@ -326,7 +326,7 @@ def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights
             shutil.copytree(trainer.workdir.path, tmp_path / "part", ignore=ignored)
 
     with monkeypatch.context() as patch:
-        patch.setattr(FitTrainer, "_end_epoch", end_epoch_and_copy)
+        patch.setattr(FitTrainer, "end_epoch", end_epoch_and_copy)
         whole = FitTrainer(recipe, tmp_path / "whole", verbose=False)
         body = in_group(whole.model, *BODY)
         whole.train()

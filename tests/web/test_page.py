@@ -27,7 +27,7 @@ from tiny import TINY
 
 from keras_senet import application, export
 from keras_senet.export.detector import exporting
-from keras_senet.export.detector.onnx import write as write_detector
+from keras_senet.export.detector.onnx import write_onnx as write_detector
 from keras_senet.imagenet import imagenet_classes
 from keras_senet.preprocessing import Preprocessing
 
