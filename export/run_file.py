@@ -23,11 +23,10 @@ BATCH = 16  # images
 EVALUATION_SECONDS = 120
 
 
-# Functions of each kind: the path -> by the signature's name, what is called with arrays by the
-# input's name and returns arrays by the output's.
-
-
 def call_saved_model(path):
+    """The calls of the SavedModel in a folder, by the signature's name: each is called with arrays
+    by the input's name and returns arrays by the output's.
+    """
     import tensorflow as tf
 
     loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
@@ -47,6 +46,7 @@ def _to_numpy(outputs):
 
 
 def call_tflite(path):
+    """The same of a TFLite file's first signature, by LiteRT."""
     interpreter = _load_interpreter(model_path=path)
     runner = interpreter.get_signature_runner()
     return {"serving_default": lambda **inputs: (interpreter, runner(**inputs))[1]}
@@ -61,6 +61,7 @@ def _load_interpreter(**content):
 
 
 def call_onnx(path_or_bytes):
+    """The same of an ONNX file or its bytes, by ONNX Runtime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path_or_bytes, providers=["CPUExecutionProvider"])
