@@ -59,10 +59,13 @@ def _number(setting, axis):
 def _bars(rows, comparison):
     """A panel for each network and setting: bars, lines from the least; plain networks are pale."""
     groups = _group(rows, "network", "setting", "cpu", "gpu")
-    heights = [len(own) + 1.5 for own in groups.values()]
-    figure = new_figure(9, 0.8 + 0.27 * sum(heights))
-    panels = figure.subplots(len(groups), squeeze=False, height_ratios=heights)
-    for (network, setting, *_), own, axes in zip(groups, groups.values(), panels.flat, strict=True):
+    columns = 2 if len(groups) > 8 else 1
+    lengths = [len(own) + 1.5 for own in groups.values()]
+    heights = [max(lengths[i : i + columns]) for i in range(0, len(lengths), columns)]
+    figure = new_figure(9 * columns, 0.8 + 0.27 * sum(heights))
+    panels = figure.subplots(len(heights), columns, squeeze=False, height_ratios=heights).flat
+    for (network, setting, *_), own in groups.items():
+        axes = next(panels)
         values = [float(row[comparison.value]) for row in own]
         least = [float(row["minimum_ms"]) for row in own]
         colours = ["tab:red" if "keras_senet" in row["subject"] else "tab:blue" for row in own]
@@ -75,5 +78,7 @@ def _bars(rows, comparison):
         axes.set(ylim=(len(own) - 0.5, -0.5), xlim=(0, None))
         axes.set_title(", ".join(filter(None, (network, setting))), fontsize="medium", loc="left")
         axes.grid(axis="x", alpha=0.3)
-    panels[-1, 0].set_xlabel(LABELS[comparison.value])
+    for axes in panels:
+        axes.set_axis_off()  # beside the last one
+    figure.supxlabel(LABELS[comparison.value], fontsize="medium")
     return figure

@@ -56,6 +56,19 @@ def create(name):
     return se_resnet20() if name == "se_resnet20" else timm.create_model(name)
 
 
+def take_statistics(model, images):
+    """Gives batch normalisation the statistics of some images. With those of a new network, the
+    activations of a deep one become so small (denormal) that PyTorch takes many times as long;
+    TensorFlow takes such numbers for 0.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = 1.0
+    with torch.no_grad():
+        model.train()(images)
+    model.eval()
+
+
 def prepare(
     folder, threads, name, mode, batch, size, depth=None, layout="channels_last", compiled=False
 ):
@@ -67,6 +80,8 @@ def prepare(
     model = create(name.format(depth)).to(**memory_format).train(mode == "training")
     run = torch.compile(model, dynamic=False) if compiled else model
     images = torch.randn(batch, 3, size, size).to(**memory_format)
+    if mode == "inference":
+        take_statistics(model, images)
 
     @torch.inference_mode()
     def infer():
