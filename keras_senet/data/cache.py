@@ -3,20 +3,15 @@
 import contextlib
 import zlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
 from keras_senet.files import replacing
 from keras_senet.weights.download import keras_home
 
-FOLDER = "datasets/keras_senet"  # below KERAS_HOME
+# Below KERAS_HOME: indices and labels of datasets; everything in it can be deleted
+FOLDER = "datasets/keras_senet"
 BLOCK = 1 << 20  # bytes read at once
-
-
-def index_folder() -> Path:
-    """Where indices and labels of datasets are kept; everything in it can be deleted."""
-    return keras_home() / FOLDER
 
 
 def load_or_make(
@@ -34,7 +29,7 @@ def load_or_make(
         make: returns the pieces of the array, int64.
         is_valid: whether a cached array can be the right one.
     """
-    path = index_folder() / f"{name}-{state}.npy"
+    path = keras_home() / FOLDER / f"{name}-{state}.npy"
     kept = _map_array(path)
     if kept is not None and is_valid(kept):
         return kept

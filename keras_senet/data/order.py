@@ -51,7 +51,9 @@ class Balanced:
         counts = tf.gather(self.counts, drawn)
         passes = rounds // counts * classes + drawn  # through all images of each class
         member = self._shuffle(rounds % counts, MEMBERS, passes, counts)
-        return self._to_images(tf.gather(self.firsts, drawn) + member)
+        ranks = tf.gather(self.firsts, drawn) + member
+        images = tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64)
+        return tf.ensure_shape(images, (None,))
 
     def _shuffle(self, positions, purpose, orders, counts):
         """Each position in an order of its own of 0..count - 1; all int64 (n,)."""
@@ -60,10 +62,6 @@ class Balanced:
         return tf.raw_ops.RandomIndexShuffle(
             index=positions, seed=tf.stack([*seeds, orders], 1), max_index=counts - 1, rounds=4
         )
-
-    def _to_images(self, ranks):
-        images = tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64)
-        return tf.ensure_shape(images, (None,))
 
 
 def mix_bits(states: np.ndarray) -> np.ndarray:

@@ -70,15 +70,13 @@ def list_images(places: Iterable[str | os.PathLike]) -> Found:
             if not inside.images:
                 reasons = describe_left_out(inside.left_out) or "It is empty"
                 raise ValueError(f"There are no images in {printable(place)!r}. {reasons}")
-            found.images += inside.images
-            found.left_out |= inside.left_out
         elif os.path.lexists(place) or not (matches := sorted(glob.glob(place, recursive=True))):
             _check_image(place)
-            found.images.append(place)
+            inside = Found([place])
         else:
             inside = list_images(matches)
-            found.images += inside.images
-            found.left_out |= inside.left_out
+        found.images += inside.images
+        found.left_out |= inside.left_out
     return found
 
 
