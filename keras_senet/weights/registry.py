@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/"
 HUB = "hf://"
-FILES = Path(__file__).with_name("files")  # trained here: see `packaging`
+FILES = Path(__file__).with_name("files")  # of results/package_weights.py
 
 
 @dataclass(frozen=True)
