@@ -56,7 +56,7 @@ class SavedModel(FormatOptions):
 
     def adapt(self, model, common):
         _check_size(model, common.preprocessing)
-        if self.features and len(_last_inputs(model)) != 1:
+        if self.features and len(inputs_of(model.outputs[-1])) != 1:
             raise ValueError(
                 "`features` are what the model's last layer takes, which must be one tensor. "
                 f"Received: {model.name!r}, whose last layer is "
@@ -141,11 +141,6 @@ def to_saved_model(
     return export_model(model, path, SavedModel(features), common)
 
 
-def _last_inputs(model):
-    """The tensors that the last layer takes; other models may call it, too."""
-    return inputs_of(model.outputs[-1])
-
-
 def _check_size(model, preprocessing):
     """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
     if preprocessing is None:
@@ -167,7 +162,7 @@ class _Endpoints:
         self.channels = image_shape(model.inputs[0])[2]
         outputs = dict(zip(output_names(model), model.outputs, strict=True))
         if features:
-            (outputs[unused_name("features", outputs)],) = _last_inputs(model)
+            (outputs[unused_name("features", outputs)],) = inputs_of(model.outputs[-1])
         self.model = fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
         self.compute = prediction_function(self.model, common.preprocessing, list(outputs))
 

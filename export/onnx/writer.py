@@ -107,9 +107,8 @@ def _prepare_images(graph, model, layout, preprocessing):
     if layout == "nhwc":
         images = graph.add("Transpose", images, perm=(0, 3, 1, 2), name="channels_first")
     if preprocessing is not None:
-        for operator, value in (("Sub", preprocessing.mean), ("Div", preprocessing.std)):
-            constant = graph.constant(np.reshape(value, (1, -1, 1, 1)), f"preprocessing/{operator}")
-            images = graph.add(operator, images, constant, name=f"preprocessing/{operator.lower()}")
+        mean, std = (np.reshape(v, (1, -1, 1, 1)) for v in (preprocessing.mean, preprocessing.std))
+        images = graph.compute(images, [("Sub", mean), ("Div", std)], "preprocessing")
     if takes_integers(model):  # as Keras does with images of float32
         for kind in (kinds.INT32, kinds.FLOAT):
             images = graph.add("Cast", images, to=kind, name="integers")

@@ -30,7 +30,8 @@ class Balanced:
     """
 
     def __init__(self, labels: np.ndarray, class_names: tuple[str, ...], seed: int):
-        self.counts = np.bincount(labels, minlength=len(class_names))[: len(class_names)]
+        counts = np.bincount(labels[labels >= 0], minlength=len(class_names))
+        self.counts = counts[: len(class_names)]
         if self.counts.sum() != len(labels) or not self.counts.all():
             pairs = zip(class_names, self.counts, strict=True)
             missing = [name for name, count in pairs if not count][:5]

@@ -174,15 +174,10 @@ class Constructor:
         if weights is None:
             return build(self.spec, self.preprocessing)
         source = checkpoints.resolve(weights, self.base.name)
-        if isinstance(source, checkpoints.Checkpoint) and not source.says_spec:
-            self.base.check_published(self.spec)
+        if isinstance(source, checkpoints.Checkpoint):
+            self._check_checkpoint(source, weights, classes if include_top else self.classes)
         if include_top:
             check_activation(classifier_activation)
-            if isinstance(source, checkpoints.Checkpoint) and classes != self.classes:
-                raise ValueError(
-                    f"With `weights={weights!r}` and `include_top=True`, `classes` must be "
-                    f"{self.classes}. Received: classes={classes}"
-                )
         with checkpoints.open_weights(source, self.spec, self.preprocessing) as stored:
             with blank():
                 model = build(stored.spec, stored.preprocessing, stored.channels())
@@ -190,6 +185,16 @@ class Constructor:
             if include_top:
                 model.class_names = stored.class_names
         return model
+
+    def _check_checkpoint(self, checkpoint, weights, classes):
+        """Raises ValueError unless a checkpoint is for this network and so many classes."""
+        if not checkpoint.says_spec:
+            self.base.check_published(self.spec)
+        if classes != self.classes:
+            raise ValueError(
+                f"With `weights={weights!r}` and `include_top=True`, `classes` must be "
+                f"{self.classes}. Received: classes={classes}"
+            )
 
     def load(
         self, weights: str | os.PathLike, size: tuple[int | None, int | None] | None = None
