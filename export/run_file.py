@@ -152,10 +152,11 @@ def before_tflite(path):
     model: Any = schema.Model.GetRootAs(content)
     graph, signature = model.Subgraphs(0), model.SignatureDefs(0)
     activations = (schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.LOGISTIC)
-    before = {}
-    for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
-        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in activations:
-            before[operator.Outputs(0)] = operator.Inputs(0)
+    before = {
+        operator.Outputs(0): operator.Inputs(0)
+        for operator in map(graph.Operators, range(graph.OperatorsLength()))
+        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in activations
+    }
     names = [signature.Outputs(i) for i in range(signature.OutputsLength())]
     names = {each.TensorIndex(): each.Name().decode() for each in names}
     results = graph.OutputsAsNumpy()  # a view: the indices are changed in the bytes

@@ -55,6 +55,10 @@ def keep_attributes(model: keras.Model, copy: keras.Model) -> keras.Model:
     return copy
 
 
+def _clone(model, **functions):
+    return keep_attributes(model, keras.models.clone_model(functional_of(model), **functions))
+
+
 def rebuild(
     model: keras.Model,
     changed: Mapping[Any, tuple[keras.Layer, list[np.ndarray]]],
@@ -89,10 +93,7 @@ def rebuild(
     def call(layer, *arguments, **keywords):
         return arguments[0] if layer in removed else layer(*arguments, **keywords)
 
-    def copied(model):
-        functions = {"clone_function": replace, "call_function": call}
-        return keep_attributes(model, keras.models.clone_model(functional_of(model), **functions))
-
+    copied = functools.partial(_clone, clone_function=replace, call_function=call)
     copy = copied(model)
     for layer, values in weights.items():
         set_weights(layer, values)

@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from keras_senet.files import printable, read_bytes
 from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
@@ -112,12 +113,8 @@ def holds_images(folder: str | os.PathLike) -> bool:
 
 def _parent_ids(folder):
     """Those of all folders that contain a folder, by its name and by its real path."""
-    ids = set()
-    for place in {os.path.abspath(folder), os.path.realpath(folder)}:
-        while place != (parent := os.path.dirname(place)):
-            place = parent
-            ids.add(_file_id(place))
-    return ids
+    names = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    return {_file_id(parent) for name in names for parent in name.parents}
 
 
 def _file_id(path):
@@ -132,13 +129,10 @@ def _visit(folder, found, linked, seen):
     seen.add(identity)
     with os.scandir(folder) as scanned:
         visible = [entry for entry in scanned if not is_hidden(entry.name)]
-    folders, files = [], []
-    for entry in sorted(visible, key=lambda entry: entry.name):
-        (folders if is_folder(entry) else files).append(entry)
-    for entry in files:
-        _add_file(entry, found)
-    for entry in folders:
-        if entry.is_symlink():
+    for entry in sorted(visible, key=lambda entry: (is_folder(entry), entry.name)):
+        if not is_folder(entry):
+            _add_file(entry, found)
+        elif entry.is_symlink():
             linked.append(entry.path)
         else:
             _visit(entry.path, found, linked, seen)
