@@ -128,9 +128,9 @@ def _visit(folder, found, linked, seen):
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        visible = [entry for entry in scanned if not is_hidden(entry.name)]
-    for entry in sorted(visible, key=lambda entry: (is_folder(entry), entry.name)):
-        if not is_folder(entry):
+        visible = [each for each in scanned if not is_hidden(each.name)]
+    for is_inner, _, entry in sorted((is_folder(each), each.name, each) for each in visible):
+        if not is_inner:
             _add_file(entry, found)
         elif entry.is_symlink():
             linked.append(entry.path)
