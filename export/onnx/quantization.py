@@ -35,7 +35,7 @@ def quantize_to_int8(proto, calibration, layout: str, target, float_layers=()) -
     given = ({"images": image[None]} for batch in batches for image in batch)
 
     class Reader(CalibrationDataReader):
-        get_next = staticmethod(functools.partial(next, given, None))
+        get_next: Any = staticmethod(functools.partial(next, given, None))
 
     # Both unsigned: with signed weights ONNX Runtime adds pairs of products in 16 bits on CPUs
     # without VNNI, and these overflow. A network trained on CIFAR-10 then agreed with itself for
