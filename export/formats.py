@@ -85,8 +85,7 @@ class FormatOptions:
 
     def check_quantization(self) -> None:
         """Raises ValueError for a quantisation that the format does not have."""
-        name, accepted = self.quantization, tuple(self.QUANTIZATIONS)
-        check_choice("quantization", name, accepted)
+        check_choice("quantization", self.quantization, self.QUANTIZATIONS)
 
     def check_installed(self) -> None:
         """Raises MissingExtraError or ValueError where the format's libraries are not there."""

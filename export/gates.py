@@ -5,11 +5,11 @@ import numpy as np
 from keras import ops
 
 from keras_senet.analysis.taps import tap
-from keras_senet.copying import with_config
+from keras_senet.copying import rebuild
 from keras_senet.graphs import flat_layers, functional_of
 from keras_senet.layers import SqueezeExcite
 
-from .model import copy_with, predict, prediction_function
+from .model import predict, prediction_function
 
 # XNNPACK refuses an int8 convolution whose input scale times kernel scale is over 2^8 of its output
 # scale. With 2^8 steps to the input's range and 2^7 to the kernel's, that is an output range below
@@ -33,14 +33,11 @@ def fix_constant_gates(model: keras.Model, preprocessing, images: np.ndarray) ->
     units, for which there is no integer scale: LiteRT refuses the file. A unit held in that range
     is a constant in any case.
     """
-    fixed = _find_constant(model, preprocessing, images)
-    if not fixed:
-        return model
-
-    def clone(layer):
-        return FixedGate.from_config(layer.get_config()) if layer in fixed else with_config(layer)
-
-    return copy_with(model, clone)
+    fixed = {
+        block: (FixedGate.from_config(block.get_config()), block.get_weights())
+        for block in _find_constant(model, preprocessing, images)
+    }
+    return rebuild(model, fixed) if fixed else model
 
 
 def gate_layers(model: keras.Model) -> list[str]:

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 
 from keras_senet import data
-from keras_senet.data.decoding import find_corrupt
 from keras_senet.data.sources import select_evenly
-from keras_senet.evaluation.networks import views_of
+from keras_senet.evaluation.batches import batches_of
 from keras_senet.images.walk import describe_left_out, find_images
 
 MOST_IMAGES = 200
+BATCH = 32  # images that are decoded at once
 
 log = logging.getLogger(__name__)
 
@@ -46,18 +46,12 @@ def images_of(
     dataset; `most` None takes all. Images that cannot be decoded are left out, and named in the
     log.
     """
-    (view,) = views_of(model, dataset, None)
-    shown, labels = [], []
-    for index in select_evenly(len(dataset), most or len(dataset)):
-        if corrupt := find_corrupt(dataset, index):
-            log.warning("left out: %s", corrupt)
-            continue
-        (raw,), (label,) = dataset.fetch(np.array([index], "int64"))
-        shown.append(view(dataset.decode(raw)))
-        labels.append(label)
-    if not shown:
-        raise ValueError("No image of the dataset could be decoded")
-    return np.concatenate(shown), np.array(labels)
+    chosen = dataset.select(select_evenly(len(dataset), most or len(dataset)))
+    batches = batches_of(model, chosen, BATCH, skip_corrupt=True)
+    images, labels = zip(*((shown[:, 0], labels) for (shown,), labels in batches), strict=True)
+    for corrupt in batches.skipped:
+        log.warning("left out: %s", corrupt)
+    return np.concatenate(images), np.concatenate(labels)
 
 
 def _image_files(folder):

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
+
 from keras_senet.extras import require
 
 from .tflite_file import check_identifier, write_vector
@@ -123,10 +125,7 @@ def _write(builder, value):
         case dict():
             return _write_table(builder, value)
         case [float(), *_]:
-            builder.StartVector(4, len(value), 4)
-            for number in reversed(value):
-                builder.PrependFloat32(number)
-            return builder.EndVector()
+            return builder.CreateNumpyVector(np.array(value, "float32"))
     return write_vector(builder, [_write(builder, each) for each in value])
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_senet.copying import keep_attributes, set_weights, with_config
+from keras_senet.copying import keep_attributes, rebuild, set_weights, with_config
 from keras_senet.graphs import check_functional, flat_layers, functional_of, operation_of
 from keras_senet.layers.data_format import arrange, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
@@ -178,14 +178,7 @@ def in_float32(model: keras.Model) -> keras.Model:
         # operations of `keras.ops` follow their inputs
         return with_config(layer, dtype="float32") if computes else with_config(layer)
 
-    return copy_with(model, clone)
-
-
-def copy_with(model: keras.Model, clone: Callable[[Any], Any]) -> keras.Model:
-    """A copy with `clone(layer)` in place of each layer, nested ones too, and equal weights."""
-    copy = keras.models.clone_model(model, clone_function=clone, recursive=True)
-    set_weights(copy, model.get_weights())
-    return keep_attributes(model, copy)
+    return rebuild(model, {}, clone=clone)
 
 
 def prediction_function(

@@ -3,10 +3,8 @@
 import keras
 from keras import ops
 
-from keras_senet.copying import with_config
+from keras_senet.copying import rebuild, with_config
 from keras_senet.layers import SqueezeExcite
-
-from .model import copy_with
 
 
 class PooledSqueezeExcite(SqueezeExcite):
@@ -41,4 +39,4 @@ def with_average_pooling(model):
             return PooledAverage.from_config(layer.get_config())
         return with_config(layer)
 
-    return copy_with(model, clone)
+    return rebuild(model, {}, clone=clone)

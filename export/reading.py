@@ -123,7 +123,7 @@ def _open_tflite(path):
     content = Path(path).read_bytes()
     if about := read_about(content):
         return about, None
-    run = run_file.tflite(path)["tflite"]
+    call = run_file.call_tflite(path)["serving_default"]
     preprocessing, about = read_preprocessing(content), {}
     if preprocessing is not None:
         found = read_metadata(content)
@@ -133,7 +133,11 @@ def _open_tflite(path):
             "class_names": names,
             "logits": found.logits,
         }
-    return about, lambda images: run(images)["predictions"]
+
+    def compute(images):
+        return np.concatenate([call(images=image[None])["predictions"] for image in images])
+
+    return about, compute
 
 
 def _open_saved_model(path):

@@ -19,8 +19,9 @@ from typing import Any
 
 import numpy as np
 
-BATCH = 16  # images
+BATCHES = {"savedmodel": 16, "tflite": 1, "onnx": 16}  # images at once
 EVALUATION_SECONDS = 120
+QUANTIZED = (np.int8, np.uint8, np.int16)  # of TFLite's tensors
 
 
 def call_saved_model(path):
@@ -46,10 +47,19 @@ def _to_numpy(outputs):
 
 
 def call_tflite(path):
-    """The same of a TFLite file's first signature, by LiteRT."""
+    """The same of a TFLite file's first signature, by LiteRT, in float32 where the file has
+    quantised numbers.
+    """
     interpreter = _load_interpreter(model_path=path)
     runner = interpreter.get_signature_runner()
-    return {"serving_default": lambda **inputs: (interpreter, runner(**inputs))[1]}
+    given, made = runner.get_input_details(), runner.get_output_details()
+
+    def call(**inputs):
+        quantized = {name: _quantize(value, given[name]) for name, value in inputs.items()}
+        outputs = (interpreter, runner(**quantized))[1]
+        return {name: _dequantize(value, made[name]) for name, value in outputs.items()}
+
+    return {"serving_default": call}
 
 
 def _load_interpreter(**content):
@@ -70,12 +80,11 @@ def call_onnx(path_or_bytes):
     return {"serving_default": run}
 
 
-# Functions of each kind: the path -> by the signature's name, what maps images to outputs by name.
-
-
-def saved_model(path):
-    """By the SavedModel in a folder: as it is, and from images as uint8 and as encoded ones."""
-    calls = call_saved_model(path)
+def image_runs(kind, path):
+    """By the signature's name, what maps images to the outputs that are floats, by name: as they
+    are, and a SavedModel from images as uint8 and as encoded ones.
+    """
+    calls = CALLS[kind](path)
 
     def runner(name, prepare):
         def run(images):
@@ -86,7 +95,7 @@ def saved_model(path):
 
     ways = {"serving_default": np.asarray, "serve_uint8": _as_uint8, "serve_jpeg": _as_png}
     runs = {name: runner(name, prepare) for name, prepare in ways.items() if name in calls}
-    return {"savedmodel": runs.pop("serving_default"), **runs}
+    return {kind: runs.pop("serving_default"), **runs}
 
 
 def _as_uint8(images):
@@ -100,8 +109,11 @@ def _as_png(images):
     return [tf.io.encode_png(image).numpy() for image in _as_uint8(images)]
 
 
+# Functions of each kind: the path -> what maps images to outputs before the last activation.
+
+
 def before_saved_model(path):
-    """The same, up to the last activation, where the signature's frozen graph is cut."""
+    """By the signature's frozen graph, cut there."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
@@ -125,26 +137,8 @@ def before_saved_model(path):
     return lambda images: _to_numpy(cut(tf.constant(images)))
 
 
-def tflite(path):
-    """By LiteRT, one image at a time, in float32 at both ends."""
-    interpreter = _load_interpreter(model_path=path)
-    runner = interpreter.get_signature_runner()
-    (given,), made = interpreter.get_input_details(), runner.get_output_details()
-
-    def run(images):
-        outputs = [runner(images=_quantize(image[None], given)) for image in images]
-        return {
-            name: _dequantize(np.concatenate([each[name] for each in outputs]), made[name])
-            for name in made
-        }
-
-    return {"tflite": run}
-
-
 def before_tflite(path):
-    """The same, up to the last activation: of a copy whose outputs are the inputs of those
-    operations.
-    """
+    """By a copy whose outputs are the inputs of those operations."""
     from ai_edge_litert import schema_py_generated as schema
 
     with open(path, "rb") as file:
@@ -152,10 +146,11 @@ def before_tflite(path):
     model: Any = schema.Model.GetRootAs(content)
     graph, signature = model.Subgraphs(0), model.SignatureDefs(0)
     activations = (schema.BuiltinOperator.SOFTMAX, schema.BuiltinOperator.LOGISTIC)
-    before = {}
-    for operator in (graph.Operators(i) for i in range(graph.OperatorsLength())):
-        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in activations:
-            before[operator.Outputs(0)] = operator.Inputs(0)
+    before = {
+        operator.Outputs(0): operator.Inputs(0)
+        for operator in map(graph.Operators, range(graph.OperatorsLength()))
+        if model.OperatorCodes(operator.OpcodeIndex()).BuiltinCode() in activations
+    }
     names = [signature.Outputs(i) for i in range(signature.OutputsLength())]
     names = {each.TensorIndex(): each.Name().decode() for each in names}
     results = graph.OutputsAsNumpy()  # a view: the indices are changed in the bytes
@@ -166,19 +161,15 @@ def before_tflite(path):
     (given,) = interpreter.get_input_details()
 
     def run(images):
-        outputs = {name: [] for name in found}
-        for image in images:
-            interpreter.set_tensor(given["index"], image[None])
-            interpreter.invoke()
-            for name, tensor in found.items():
-                outputs[name].append(interpreter.get_tensor(tensor))
-        return {name: np.concatenate(each) for name, each in outputs.items()}
+        interpreter.set_tensor(given["index"], images)
+        interpreter.invoke()
+        return {name: interpreter.get_tensor(tensor) for name, tensor in found.items()}
 
     return run
 
 
 def _quantize(images, details):
-    if details["dtype"] == np.float32:
+    if details["dtype"] not in QUANTIZED:
         return images
     scale, zero = details["quantization"]
     limits = np.iinfo(details["dtype"])
@@ -186,22 +177,14 @@ def _quantize(images, details):
 
 
 def _dequantize(outputs, details):
-    if details["dtype"] == np.float32:
+    if details["dtype"] not in QUANTIZED:
         return outputs
     scale, zero = details["quantization"]
     return (outputs.astype("float32") - zero) * np.float32(scale)
 
 
-def onnx(path):
-    """By ONNX Runtime on the CPU."""
-    call = call_onnx(path)["serving_default"]
-    return {"onnx": lambda images: call(images=images)}
-
-
 def before_onnx(path):
-    """The same, up to the last activation: of a copy whose outputs are the inputs of those
-    operations.
-    """
+    """By a copy whose outputs are the inputs of those operations."""
     import onnx
     from onnx import TensorProto, helper
 
@@ -232,7 +215,6 @@ def before_onnx(path):
 
 
 CALLS = {"savedmodel": call_saved_model, "tflite": call_tflite, "onnx": call_onnx}
-RUNS = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
 BEFORE = {"savedmodel": before_saved_model, "tflite": before_tflite, "onnx": before_onnx}
 
 
@@ -246,15 +228,15 @@ def latency_ms(run, image, seconds=1.0, least=3, most=50):
     return 1000 * statistics.median(times)
 
 
-def predict_top1(run, images, milliseconds):
+def predict_top1(run, images, milliseconds, batch=16):
     """(the top-1 classes by a file's only output, the indices of these images): of all, or as many
     as `EVALUATION_SECONDS` allow, evenly spread. The class is -1 where an output is not finite.
     """
     most = max(1, int(1000 * EVALUATION_SECONDS / milliseconds))
     indices = np.unique(np.linspace(0, len(images) - 1, min(len(images), most)).astype("int64"))
     classes = []
-    for start in range(0, len(indices), BATCH):
-        found = run(images[indices[start : start + BATCH]].astype("float32"))
+    for start in range(0, len(indices), batch):
+        found = run(images[indices[start : start + batch]].astype("float32"))
         outputs = found["predictions"]
         classes.append(np.where(np.isfinite(outputs).all(-1), outputs.argmax(-1), -1))
     return np.concatenate(classes), indices
@@ -272,14 +254,14 @@ def peak_memory():
 
 def run_images(kind, path, folder, *before):
     """Runs the file on the folder's images, times it, and, if asked, runs it cut before its end."""
-    runs = RUNS[kind](path)
+    runs, batch = image_runs(kind, path), BATCHES[kind]
     with np.load(f"{folder}/images.npz") as archive:
         batches = [archive[name] for name in archive.files]
     outputs = {}
 
     def add(signature, run):
         for i, images in enumerate(batches):
-            found = [run(images[at : at + BATCH]) for at in range(0, len(images), BATCH)]
+            found = [run(images[at : at + batch]) for at in range(0, len(images), batch)]
             for name in found[0]:
                 arrays = [each[name] for each in found]
                 outputs[f"{signature}/{name}/{i}"] = np.concatenate(arrays)
@@ -291,7 +273,7 @@ def run_images(kind, path, folder, *before):
         add("before", BEFORE[kind](path))
     if os.path.exists(f"{folder}/evaluated.npy"):
         images = np.load(f"{folder}/evaluated.npy", mmap_mode="r")
-        classes, indices = predict_top1(runs[kind], images, measured["latency_ms"])
+        classes, indices = predict_top1(runs[kind], images, measured["latency_ms"], batch)
         outputs |= {"evaluation/classes/0": classes, "evaluation/indices/0": indices}
     _save(folder, outputs, measured)
 

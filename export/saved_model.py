@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -56,7 +57,7 @@ class SavedModel(FormatOptions):
 
     def adapt(self, model, common):
         _check_size(model, common.preprocessing)
-        if self.features and len(_last_inputs(model)) != 1:
+        if self.features and len(inputs_of(model.outputs[-1])) != 1:
             raise ValueError(
                 "`features` are what the model's last layer takes, which must be one tensor. "
                 f"Received: {model.name!r}, whose last layer is "
@@ -67,8 +68,7 @@ class SavedModel(FormatOptions):
     def write(self, model, target, common):
         from .serving import write_saved_model
 
-        endpoints = _Endpoints(model, common, self.features)
-        write_saved_model(endpoints.model, endpoints.all(), target)
+        write_saved_model(*_make_endpoints(model, common, self.features), target)
         about = {
             "preprocessing": common.preprocessing and dataclasses.asdict(common.preprocessing),
             "class_names": common.class_names,
@@ -141,11 +141,6 @@ def to_saved_model(
     return export_model(model, path, SavedModel(features), common)
 
 
-def _last_inputs(model):
-    """The tensors that the last layer takes; other models may call it, too."""
-    return inputs_of(model.outputs[-1])
-
-
 def _check_size(model, preprocessing):
     """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
     if preprocessing is None:
@@ -158,57 +153,53 @@ def _check_size(model, preprocessing):
         )
 
 
-class _Endpoints:
-    """The functions of a SavedModel."""
+def _make_endpoints(model, common, features):
+    """(a model of all outputs, tf.functions of it by the names of their signatures)."""
+    import tensorflow as tf
 
-    def __init__(self, model, common, features):
-        self.preprocessing, self.class_names = common.preprocessing, common.class_names
-        self.input_shape = tuple(model.inputs[0].shape[1:])
-        self.channels = image_shape(model.inputs[0])[2]
-        outputs = dict(zip(output_names(model), model.outputs, strict=True))
-        if features:
-            (outputs[unused_name("features", outputs)],) = _last_inputs(model)
-        self.model = fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
-        self.compute = prediction_function(self.model, common.preprocessing, list(outputs))
+    outputs = dict(zip(output_names(model), model.outputs, strict=True))
+    if features:
+        (outputs[unused_name("features", outputs)],) = inputs_of(model.outputs[-1])
+    whole = fold_if_possible(keras.Model(model.inputs[0], list(outputs.values())))
+    compute = prediction_function(whole, common.preprocessing, list(outputs))
+    make = partial(_make_endpoint, compute, common.class_names)
+    shape, channels = tuple(model.inputs[0].shape[1:]), image_shape(model.inputs[0])[2]
+    found = {"serving_default": make(tf.float32, shape, lambda images: images)}
+    if common.preprocessing is not None:
+        found["serve_uint8"] = make(tf.uint8, shape, lambda images: tf.cast(images, tf.float32))
+        if channels in (1, 3):
+            decode_all = partial(_decode, common.preprocessing, channels)
+            found["serve_jpeg"] = make(tf.string, (), decode_all)
+    return whole, found
 
-    def all(self):
-        import tensorflow as tf
 
-        shape = self.input_shape
-        found = {"serving_default": self._function(tf.float32, shape, lambda images: images)}
-        if self.preprocessing is not None:
-            to_float = lambda images: tf.cast(images, tf.float32)  # noqa: E731
-            found["serve_uint8"] = self._function(tf.uint8, shape, to_float)
-            if self.channels in (1, 3):
-                found["serve_jpeg"] = self._function(tf.string, (), self._decode)
-        return found
+def _make_endpoint(compute, class_names, dtype, shape, prepare):
+    import tensorflow as tf
 
-    def _function(self, dtype, shape, prepare):
-        import tensorflow as tf
+    @tf.function(input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")])
+    def serve(images):
+        computed = compute(prepare(images))
+        outputs = {name: tf.cast(value, tf.float32) for name, value in computed.items()}
+        if class_names is not None:
+            top1 = tf.argmax(outputs["predictions"], axis=-1)
+            outputs["classes"] = tf.gather(class_names, top1)
+        return outputs
 
-        @tf.function(input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")])
-        def serve(images):
-            computed = self.compute(prepare(images))
-            outputs = {name: tf.cast(value, tf.float32) for name, value in computed.items()}
-            if self.class_names is not None:
-                top1 = tf.argmax(outputs["predictions"], axis=-1)
-                outputs["classes"] = tf.gather(self.class_names, top1)
-            return outputs
+    return serve
 
-        return serve
 
-    def _decode(self, encoded):
-        """Encoded images (batch,) -> float32 of 0..255, as the model takes them."""
-        import tensorflow as tf
+def _decode(preprocessing, channels, encoded):
+    """Encoded images (batch,) -> float32 of 0..255, as the model takes them."""
+    import tensorflow as tf
 
-        from keras_senet.images.decoding import decode, read_orientation
+    from keras_senet.images.decoding import decode, read_orientation
 
-        shape = (self.preprocessing.height, self.preprocessing.width, self.channels)
+    shape = (preprocessing.height, preprocessing.width, channels)
 
-        def prepare(raw):
-            orientation = read_orientation(raw)  # also refuses what has too many pixels
-            image = decode(raw, self.channels, orientation if self.preprocessing.upright else 1)
-            return tf.ensure_shape(self.preprocessing.crop(image), shape)
+    def prepare(raw):
+        orientation = read_orientation(raw)  # also refuses what has too many pixels
+        image = decode(raw, channels, orientation if preprocessing.upright else 1)
+        return tf.ensure_shape(preprocessing.crop(image), shape)
 
-        images = tf.map_fn(prepare, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))
-        return from_channels_last(images)
+    images = tf.map_fn(prepare, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))
+    return from_channels_last(images)

@@ -115,13 +115,7 @@ def rank_layers(
     for unit in track(units, progress, "rounding one layer at a time"):
         with _rounded(unit, ranges, bits):
             measured.append(_compare(_outputs(inner, preprocessing, batches), expected))
-    total = sum(error**2 for error, _ in measured) or 1.0
-    known = {layer.name for layer in flat_layers(model)}
-    found = [
-        _describe(unit, error, error**2 / total, agreement, known)
-        for unit, (error, agreement) in zip(units, measured, strict=True)
-    ]
-    return sorted(found, key=lambda each: -each.error)
+    return _rank(units, measured, {layer.name for layer in flat_layers(model)})
 
 
 def _up_to_last_activation(model):
@@ -178,6 +172,16 @@ def _compare(found, expected):
         errors.append(float(change / max(np.std(reference, dtype="float64"), 1e-30)))
         agreements.append(float(np.mean(values.argmax(-1) == reference.argmax(-1))))
     return max(errors), min(agreements)
+
+
+def _rank(units, measured, known):
+    """The `RankedLayer` of each unit, the most sensitive first."""
+    total = sum(error**2 for error, _ in measured) or 1.0
+    found = [
+        _describe(unit, error, error**2 / total, agreement, known)
+        for unit, (error, agreement) in zip(units, measured, strict=True)
+    ]
+    return sorted(found, key=lambda each: -each.error)
 
 
 def _describe(unit, error, share, agreement, known):

@@ -44,17 +44,15 @@ def _folders_of(path, given):
         OSError: if nothing can be written there.
     """
     made = [folder for folder in path.parents if not os.path.lexists(folder)]
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tempfile.TemporaryDirectory(dir=path.parent).cleanup()
-    except OSError as error:
-        _remove(made)
-        raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
-    try:
+    with contextlib.ExitStack() as after_error:
+        after_error.callback(_remove, made)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tempfile.TemporaryDirectory(dir=path.parent).cleanup()
+        except OSError as error:
+            raise OSError(f"{given!r} cannot be written: {error.strerror or error}") from error
         yield
-    except BaseException:
-        _remove(made)
-        raise
+        after_error.pop_all()
 
 
 def _remove(folders):

@@ -176,10 +176,8 @@ def _count_slots(table):
 
 def _write_buffer(builder, data):
     schema = _schema()
-    builder.StartVector(1, len(data), ALIGNMENT)
-    for byte in reversed(data):
-        builder.PrependByte(byte)
-    place = builder.EndVector()
+    builder.Prep(ALIGNMENT, len(data))
+    place = builder.CreateByteVector(data)
     schema.BufferStart(builder)
     schema.BufferAddData(builder, place)
     return schema.BufferEnd(builder)

@@ -222,10 +222,12 @@ def _description(root, field):
 def _labels_file(root):
     """The name of the file of labels of the first output, None if there is none."""
     result = _first_tensor(root, "output_tensor_metadata")
-    for file in read_tables(result, "TensorMetadata", "associated_files"):
-        if read_byte(file, "AssociatedFile", "type") == TENSOR_AXIS_LABELS:
-            return read_text(file, "AssociatedFile", "name")
-    return None
+    names = (
+        read_text(file, "AssociatedFile", "name")
+        for file in read_tables(result, "TensorMetadata", "associated_files")
+        if read_byte(file, "AssociatedFile", "type") == TENSOR_AXIS_LABELS
+    )
+    return next(names, None)
 
 
 def _normalization(description):

@@ -14,7 +14,7 @@ from keras import ops
 
 from keras_senet.graphs import Graph, functional_of, is_functional, operation_of
 from keras_senet.layers.data_format import channel_axis, image_shape
-from keras_senet.preprocessing import Preprocessing, is_size
+from keras_senet.preprocessing import Preprocessing
 
 logger = logging.getLogger("keras_senet")
 
@@ -236,13 +236,9 @@ def _one_or_all(values):
 
 def _fit_to(model, base):
     """The base's preprocessing, with the size of the model's own input where that is another."""
-    preprocessing = base.preprocessing
     shape = image_shape(model.inputs[0])
-    if shape == image_shape(base.models[-1].inputs[0]):
-        return preprocessing
-    own = preprocessing.height, preprocessing.width
-    size = tuple(n or default for n, default in zip(shape[:2], own, strict=True))
-    return replace(preprocessing, size=size) if is_size(size) else preprocessing
+    is_equal = shape == image_shape(base.models[-1].inputs[0])
+    return base.preprocessing if is_equal else base.preprocessing.for_sides(*shape[:2])
 
 
 def base_preprocessing(model: keras.Model, base: Base) -> Preprocessing:
@@ -284,16 +280,16 @@ def _affine_before(base) -> tuple[np.ndarray, np.ndarray] | None:
         return None
     colours = np.random.default_rng(0).integers(0, 256, (PROBES, channels)).astype("float32")
     shape = [side or OPEN_SIDE for side in outer.shape[1:]]
-    colour = colours[:, None, None, :] if axis == -1 else colours[:, :, None, None]
+    colour = np.moveaxis(colours[:, None, None, :], -1, axis)
     images: Any = np.broadcast_to(colour, (PROBES, *shape))
     for model, tensor in changed:
         images = keras.Model(model.inputs[0], tensor)(images, training=False)
     found = np.asarray(ops.convert_to_numpy(images), "float64")
     if found.ndim != 4 or found.shape[axis] != channels:
         return None
-    middle = tuple(side // 2 for side in (found.shape[1:3] if axis == -1 else found.shape[2:]))
-    given = found[:, *middle, :] if axis == -1 else found[:, :, *middle]
-    return _fit_affine(colours.astype("float64"), given)
+    found = np.moveaxis(found, axis, -1)
+    middle = found[:, found.shape[1] // 2, found.shape[2] // 2]
+    return _fit_affine(colours.astype("float64"), middle)
 
 
 def _fit_affine(x, y):

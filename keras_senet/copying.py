@@ -1,14 +1,14 @@
 """Copies of layers and models: with other settings, and with other layers."""
 
 import functools
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import keras
 import numpy as np
 from keras import layers
 
-from keras_senet.graphs import check_functional, flat_layers, functional_of
+from keras_senet.graphs import check_functional, flat_layers, functional_of, is_functional
 
 
 def with_config(layer: keras.Operation, **changes: Any) -> Any:
@@ -55,10 +55,15 @@ def keep_attributes(model: keras.Model, copy: keras.Model) -> keras.Model:
     return copy
 
 
+def _clone(model, **functions):
+    return keep_attributes(model, keras.models.clone_model(functional_of(model), **functions))
+
+
 def rebuild(
     model: keras.Model,
     changed: Mapping[Any, tuple[keras.Layer, list[np.ndarray]]],
     gone: Collection[Any] = (),
+    clone: Callable[[Any], Any] = with_config,
 ) -> keras.Model:
     """A functional model of the same graph, weights, `preprocessing` and `class_names` with other
     layers, in nested models too: a layer that several of them call has one copy.
@@ -67,16 +72,18 @@ def rebuild(
         model: a functional, or a built sequential, model. It is not changed.
         changed: layer -> (the new layer in its place, its weights).
         gone: layers whose output becomes their input.
+        clone: makes the copy of any other layer, which gets its weights.
 
     Raises ValueError for a model of another kind, and a layer that cannot be copied.
     """
+    check_functional(model)
     weights, removed = {}, set()  # of the new layers
 
     @functools.cache
-    def clone(layer):
-        if isinstance(layer, keras.Model):
+    def replace(layer):
+        if is_functional(layer):
             return copied(layer)
-        new, values = changed.get(layer) or (with_config(layer), _weights(layer))
+        new, values = changed.get(layer) or (clone(layer), _weights(layer))
         if layer in gone:
             removed.add(new)
         elif values:
@@ -86,11 +93,7 @@ def rebuild(
     def call(layer, *arguments, **keywords):
         return arguments[0] if layer in removed else layer(*arguments, **keywords)
 
-    def copied(model):
-        check_functional(model)
-        functions = {"clone_function": clone, "call_function": call}
-        return keep_attributes(model, keras.models.clone_model(functional_of(model), **functions))
-
+    copied = functools.partial(_clone, clone_function=replace, call_function=call)
     copy = copied(model)
     for layer, values in weights.items():
         set_weights(layer, values)

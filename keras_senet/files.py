@@ -73,11 +73,9 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             os.fsync(file.fileno())  # a power cut, too, leaves the old or the new one
         os.replace(partial, path)
     except OSError as error:
-        partial.unlink(missing_ok=True)
         raise OSError(f"{str(path)!r} cannot be written: {error.strerror or error}") from error
-    except BaseException:
+    finally:
         partial.unlink(missing_ok=True)
-        raise
 
 
 def to_csv(

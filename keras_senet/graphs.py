@@ -26,13 +26,9 @@ def flat_layers(layer: keras.Layer) -> list[keras.Layer]:
     return list(layer._flatten_layers())
 
 
-def _history(tensor: Any):
-    return tensor._keras_history
-
-
-def operation_of(tensor: keras.KerasTensor) -> Any:
+def operation_of(tensor: Any) -> Any:
     """The layer or operation whose output a symbolic tensor is."""
-    return _history(tensor).operation
+    return tensor._keras_history.operation
 
 
 def final_activation(model: keras.Model) -> tuple[Any, str | None]:
@@ -68,9 +64,9 @@ def replaced_attribute(operation: Any, name: str, value: Any) -> Iterator[None]:
         own.update(before)
 
 
-def inputs_of(tensor: keras.KerasTensor) -> list[keras.KerasTensor]:
+def inputs_of(tensor: Any) -> list[keras.KerasTensor]:
     """The symbolic tensors that a symbolic tensor is computed from, by `operation_of(tensor)`."""
-    history = _history(tensor)
+    history = tensor._keras_history
     return history.operation._inbound_nodes[history.node_index].input_tensors
 
 

@@ -188,13 +188,11 @@ def loading_code(model: keras.Model, repo_id: str) -> str:
 def _options(model, constructor):
     """The arguments that differ from a constructor's defaults."""
     names = {layer.name for layer in model.layers}
-    options = {}
     if "predictions" not in names:
         pools = [pool for pool in ("avg", "max") if f"{pool}_pool" in names]
         return {"include_top": False} | ({"pooling": pools[0]} if pools else {})
-    if model.output_shape[-1] != constructor.classes:
-        options["classes"] = model.output_shape[-1]
-    return options
+    classes = model.output_shape[-1]
+    return {} if classes == constructor.classes else {"classes": classes}
 
 
 def _accuracy(accuracy):
@@ -202,8 +200,7 @@ def _accuracy(accuracy):
         return "not stated"
     values = dict(accuracy)
     holds = all(isinstance(name, str) and name.isprintable() and "|" not in name for name in values)
-    accepted = "a dictionary with names of one line"
-    check_argument("accuracy", accuracy, holds, accepted)
+    check_argument("accuracy", accuracy, holds, "a dictionary with names of one line")
     holds = all(isinstance(value, (int, float)) and 0 <= value <= 1 for value in values.values())
     check_argument("accuracy", accuracy, holds, "a dictionary with numbers of 0..1")
     return ", ".join(f"{name} {100 * value:.2f}%" for name, value in values.items())

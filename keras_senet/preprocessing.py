@@ -79,6 +79,11 @@ class Preprocessing:
         """0..255 -> -1..1, for whole images of `size` x `size` pixels."""
         return cls((127.5, 127.5, 127.5), (127.5, 127.5, 127.5), size, crop_fraction=1.0)
 
+    def for_sides(self, height: int | None, width: int | None) -> "Preprocessing":
+        """The same for images of another size, if there can be such; None keeps a side."""
+        size = (height or self.height, width or self.width)
+        return replace(self, size=size) if is_size(size) else self
+
     def for_channels(self, channels: int) -> "Preprocessing":
         """The same for another number of channels: each gets the average of mean and of std."""
         if channels == len(self.mean):

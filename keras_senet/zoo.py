@@ -148,14 +148,6 @@ def find_columns(names: Sequence[str]) -> list[Column]:
     return [known[name] for name in names]
 
 
-def _name(row: Mapping[str, Any]) -> str:
-    return f"`{row['network']}`" + ("" if row["se"] else ", plain")
-
-
-def _size(row: Mapping[str, Any]) -> str:
-    return f"{row['input_size']} x {row['input_size']}"
-
-
 def _number(field: str, form: str) -> Callable[[Mapping[str, Any]], str]:
     return lambda row: "" if row[field] is None else format(row[field], form)
 
@@ -187,8 +179,8 @@ def _measured(runtime: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 COLUMNS = {
-    "name": Column("network", _name),
-    "input_size": Column("input", _size),
+    "name": Column("network", lambda row: f"`{row['network']}`" + ("" if row["se"] else ", plain")),
+    "input_size": Column("input", lambda row: f"{row['input_size']} x {row['input_size']}"),
     "parameters": Column("parameters", _number("parameters", ",")),
     "multiply_adds": Column("multiply-adds", _number("multiply_adds", ",")),
     "paper_gflops": Column("GFLOPs in\nthe paper", _number("paper_gflops", "")),

@@ -8,6 +8,7 @@ precision.
 """
 
 import contextlib
+import functools
 import io
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -92,12 +93,13 @@ def measure_detector(
             f"found. It finds nothing in these {len(images)}"
         )
     found, measured = _call_file(target, options.kind, calls, detector.class_names)
-    comparison = _Comparison(exported, options.quantization, f"{options.kind} file of a detector")
-    errors = [comparison.compare(*each) for each in zip(calls, found, expected, strict=True)]
+    what, tolerance = f"{options.kind} file of a detector", TOLERANCES[options.quantization]
+    compare = functools.partial(_compare, exported, tolerance, what)
+    errors = list(map(compare, calls, found, expected))
     total = sum(max(len(a.scores), len(b.scores)) for a, b in zip(found, expected, strict=True))
     if sum(each.agreeing for each in errors) < LEAST_AGREEMENT * total:
         raise ParityError(
-            f"The {comparison.what} was removed: rounding alone changes most of what Keras finds "
+            f"The {what} was removed: rounding alone changes most of what Keras finds "
             "in the images, so that nothing can be compared; give others by `images`"
         )
     return {"bytes": size_of(target), **_summarize(errors, total), **measured}
@@ -175,29 +177,23 @@ class _Errors(NamedTuple):
     agreeing: int
 
 
-class _Comparison:
-    """Compares what a file finds with what Keras finds."""
-
-    def __init__(self, exported, quantization, what):
-        self.exported, self.tolerance, self.what = exported, TOLERANCES[quantization], what
-
-    def compare(self, call, found, expected) -> _Errors:
-        """The errors. Raises ParityError if a file finds other boxes than rounding explains."""
-        errors, difference = find_difference(found, expected, self.tolerance, call.scale)
-        if difference is None:
-            return errors
-        own = []
-        for seed in range(DRAWS):
-            with _changed(self.exported, draw_changes(seed, self.tolerance.unit)):
-                moved = call.detect(self.exported)
-            moves, _ = find_difference(moved, expected, self.tolerance, call.scale)
-            own.append(_disagreeing(moves, moved, expected))
-        if _disagreeing(errors, found, expected) > FACTOR * max(own):
-            raise ParityError(
-                f"The {self.what} was removed: signature {call.signature} {difference}; rounding "
-                f"moves {max(own)} of Keras' own"
-            )
+def _compare(exported, tolerance, what, call, found, expected) -> _Errors:
+    """The errors. Raises ParityError if a file finds other boxes than rounding explains."""
+    errors, difference = find_difference(found, expected, tolerance, call.scale)
+    if difference is None:
         return errors
+    own = []
+    for seed in range(DRAWS):
+        with _changed(exported, draw_changes(seed, tolerance.unit)):
+            moved = call.detect(exported)
+        moves, _ = find_difference(moved, expected, tolerance, call.scale)
+        own.append(_disagreeing(moves, moved, expected))
+    if _disagreeing(errors, found, expected) > FACTOR * max(own):
+        raise ParityError(
+            f"The {what} was removed: signature {call.signature} {difference}; rounding "
+            f"moves {max(own)} of Keras' own"
+        )
+    return errors
 
 
 def _disagreeing(errors, found, expected):

@@ -2,7 +2,7 @@
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +19,9 @@ from ..metadata_tables import (
     pack_table,
     tensor,
 )
+from ..tflite import TFLite
 from ..tflite_converter import convert
 from ..tflite_metadata import ABOUT, assemble, make_labels
-
-if TYPE_CHECKING:
-    from ..tflite import TFLite
 
 # In the order of the operator for SSD, TFLite_Detection_PostProcess.
 OUTPUTS = ("boxes", "classes", "scores", "count")
@@ -36,7 +34,7 @@ TENSOR_VALUE_LABELS = 3  # AssociatedFileType
 def write_tflite(
     detector: Detector,
     canvases: list[tuple[int, int]],
-    options: "TFLite",
+    options: TFLite,
     about: dict[str, Any],
     target: Path,
 ) -> None:

@@ -18,7 +18,6 @@ from ..formats import (
     export_model,
 )
 from ..parity import ExportReport
-from .writer import write_onnx
 
 LAYOUTS = ("nhwc", "nchw")
 OPSETS = range(13, 19)
@@ -59,6 +58,8 @@ class ONNX(FormatOptions):
         require("onnxruntime", "export")
 
     def write(self, model, target, common):
+        from .writer import write_onnx
+
         write_onnx(model, target, self, common)
 
     def write_detector(self, detector, canvases, about, target):

@@ -53,10 +53,9 @@ def _swish(graph, x, name):
 
 def _gelu(graph, x, name):
     """x / 2 * (1 + erf(x / sqrt(2)))"""
-    part = x
-    for operator, value in (("Div", math.sqrt(2)), ("Erf", None), ("Add", 1), ("Mul", 0.5)):
-        inputs = [] if value is None else [graph.constant(value, f"{name}/constant")]
-        part = graph.add(operator, part, *inputs, name=f"{name}/{operator.lower()}")
+    part = graph.compute(x, [("Div", math.sqrt(2))], name)
+    part = graph.add("Erf", part, name=f"{name}/erf")
+    part = graph.compute(part, [("Add", 1), ("Mul", 0.5)], name)
     return graph.add("Mul", x, part, name=name)
 
 

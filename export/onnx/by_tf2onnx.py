@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -10,13 +10,11 @@ from keras_senet.extras import require
 from keras_senet.layers.data_format import image_shape
 
 from ..model import check_tensorflow, output_names
+from . import ONNX
 from .graph import name_sides
 
-if TYPE_CHECKING:
-    from . import ONNX
 
-
-def convert_by_tf2onnx(model, options: "ONNX", preprocessing=None) -> Any:
+def convert_by_tf2onnx(model, options: ONNX, preprocessing=None) -> Any:
     """The ModelProto of a model that TensorFlow computes."""
     check_tensorflow(f"ONNX of {model.name!r}, which has layers that tf2onnx must convert,")
     tf2onnx = require("tf2onnx", "export")

@@ -1,6 +1,7 @@
 """An ONNX graph as it grows: nodes and constants, whose values have names."""
 
 import collections
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -86,6 +87,13 @@ class OnnxGraph:
         known = self.constants.get(name)
         is_known = known is not None and np.array_equal(known, value)
         return name if is_known else self.constant(value, name)
+
+    def compute(self, x: str, steps: Iterable[tuple[str, Any]], name: str) -> str:
+        """The name of a value after steps in turn, each an operator of it and of a constant."""
+        for operator, value in steps:
+            constant = self.constant(value, f"{name}/{operator}")
+            x = self.add(operator, x, constant, name=f"{name}/{operator.lower()}")
+        return x
 
     def add_pads(self, x: Value) -> Value:
         """The same value with its zeros around it."""

@@ -154,17 +154,8 @@ def _shake_shake(graph, layer, a, b):
 def _rescaling(graph, layer, x):
     if not all(isinstance(value, (int, float)) for value in (layer.scale, layer.offset)):
         raise UnsupportedLayerError(f"{layer.name} with several scales")
-    name = graph.add(
-        "Mul", x.name, graph.constant(layer.scale, f"{layer.name}/scale"), name=layer.name
-    )
-    if layer.offset:
-        name = graph.add(
-            "Add",
-            name,
-            graph.constant(layer.offset, f"{layer.name}/offset"),
-            name=f"{layer.name}/moved",
-        )
-    return Value(name, x.shape)
+    steps = [("Mul", layer.scale), *([("Add", layer.offset)] if layer.offset else [])]
+    return Value(graph.compute(x.name, steps, layer.name), x.shape)
 
 
 @emits(layers.Normalization)
@@ -172,12 +163,11 @@ def _normalization(graph, layer, x):
     if layer.invert or len(x.shape) != 4:
         raise UnsupportedLayerError(f"{layer.name} of a tensor of shape {x.shape}")
     std = np.maximum(np.sqrt(as_float32(layer.variance)), keras.config.epsilon())
-    name = x.name
-    for operator, value in (("Sub", as_float32(layer.mean)), ("Div", std)):
-        value = value.transpose(0, 3, 1, 2) if value.ndim == 4 else value
-        constant = graph.constant(value, f"{layer.name}/{operator}")
-        name = graph.add(operator, name, constant, name=f"{layer.name}/{operator.lower()}")
-    return Value(name, x.shape)
+    steps = [
+        (operator, value.transpose(0, 3, 1, 2) if value.ndim == 4 else value)
+        for operator, value in (("Sub", as_float32(layer.mean)), ("Div", std))
+    ]
+    return Value(graph.compute(x.name, steps, layer.name), x.shape)
 
 
 @emits(*INACTIVE)

@@ -1,5 +1,6 @@
 """Smaller ONNX files, by ONNX Runtime's own tools."""
 
+import functools
 from typing import Any
 
 from ..inputs import to_layout
@@ -30,14 +31,11 @@ def quantize_to_int8(proto, calibration, layout: str, target, float_layers=()) -
     import onnx
     from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 
-    class Reader(CalibrationDataReader):
-        def __init__(self):
-            batches = [to_layout(batch, layout) for batch in calibration]
-            self.images = (image for batch in batches for image in batch)
+    batches = (to_layout(batch, layout) for batch in calibration)
+    given = ({"images": image[None]} for batch in batches for image in batch)
 
-        def get_next(self) -> Any:
-            image = next(self.images, None)
-            return None if image is None else {"images": image[None]}
+    class Reader(CalibrationDataReader):
+        get_next: Any = staticmethod(functools.partial(next, given, None))
 
     # Both unsigned: with signed weights ONNX Runtime adds pairs of products in 16 bits on CPUs
     # without VNNI, and these overflow. A network trained on CIFAR-10 then agreed with itself for

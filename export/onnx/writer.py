@@ -2,7 +2,7 @@
 
 import dataclasses
 import json
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,20 +12,16 @@ from keras_senet.layers.data_format import image_shape
 from keras_senet_cli import __version__
 
 from ..folding import fold
-from ..formats import names_within
+from ..formats import Common, names_within
 from ..model import output_names, takes_integers
-from . import activations, convolutions, layers  # noqa: F401 -- these register emitters
+from . import ONNX, activations, convolutions, layers  # noqa: F401 -- these register emitters
 from .by_tf2onnx import convert_by_tf2onnx
 from .emitters import check_supported, emit_model
 from .graph import OnnxGraph, UnsupportedLayerError, Value, name_sides
 from .quantization import quantize_to_int8, round_to_float16
 
-if TYPE_CHECKING:
-    from ..formats import Common
-    from . import ONNX
 
-
-def write_onnx(model, target, options: "ONNX", common: "Common") -> None:
+def write_onnx(model, target, options: ONNX, common: Common) -> None:
     """Writes the file; the images that it is calibrated on are in the model's layout.
 
     Raises:
@@ -66,7 +62,7 @@ def _properties(model, common):
     return found
 
 
-def make_proto(model, options: "ONNX", preprocessing=None) -> Any:
+def make_proto(model, options: ONNX, preprocessing=None) -> Any:
     """The ModelProto in float32."""
     try:
         return convert_by_layers(model, options, preprocessing)
@@ -76,7 +72,7 @@ def make_proto(model, options: "ONNX", preprocessing=None) -> Any:
         return convert_by_tf2onnx(model, options, preprocessing)
 
 
-def convert_by_layers(model, options: "ONNX", preprocessing=None) -> Any:
+def convert_by_layers(model, options: ONNX, preprocessing=None) -> Any:
     """The ModelProto of a model whose layers all have emitters.
 
     Raises:
@@ -107,9 +103,8 @@ def _prepare_images(graph, model, layout, preprocessing):
     if layout == "nhwc":
         images = graph.add("Transpose", images, perm=(0, 3, 1, 2), name="channels_first")
     if preprocessing is not None:
-        for operator, value in (("Sub", preprocessing.mean), ("Div", preprocessing.std)):
-            constant = graph.constant(np.reshape(value, (1, -1, 1, 1)), f"preprocessing/{operator}")
-            images = graph.add(operator, images, constant, name=f"preprocessing/{operator.lower()}")
+        mean, std = (np.reshape(v, (1, -1, 1, 1)) for v in (preprocessing.mean, preprocessing.std))
+        images = graph.compute(images, [("Sub", mean), ("Div", std)], "preprocessing")
     if takes_integers(model):  # as Keras does with images of float32
         for kind in (kinds.INT32, kinds.FLOAT):
             images = graph.add("Cast", images, to=kind, name="integers")

@@ -3,20 +3,14 @@
 import contextlib
 import zlib
 from collections.abc import Callable, Iterable
-from pathlib import Path
 
 import numpy as np
 
 from keras_senet.files import replacing
 from keras_senet.weights.download import keras_home
 
-FOLDER = "datasets/keras_senet"  # below KERAS_HOME
-BLOCK = 1 << 20  # bytes read at once
-
-
-def index_folder() -> Path:
-    """Where indices and labels of datasets are kept; everything in it can be deleted."""
-    return keras_home() / FOLDER
+# Below KERAS_HOME: indices and labels of datasets; everything in it can be deleted
+FOLDER = "datasets/keras_senet"
 
 
 def load_or_make(
@@ -34,7 +28,7 @@ def load_or_make(
         make: returns the pieces of the array, int64.
         is_valid: whether a cached array can be the right one.
     """
-    path = index_folder() / f"{name}-{state}.npy"
+    path = keras_home() / FOLDER / f"{name}-{state}.npy"
     kept = _map_array(path)
     if kept is not None and is_valid(kept):
         return kept
@@ -64,16 +58,7 @@ def _write_array(path, pieces):
 def _map_array(path):
     """The memory-mapped array, or None if there is no complete one."""
     try:
-        count = path.stat().st_size // 8 - 1
-        with open(path, "rb") as file:
-            crc, left = 0, 8 * count
-            while left > 0:
-                block = file.read(min(BLOCK, left))
-                crc, left = zlib.crc32(block, crc), left - len(block)
-                if not block:
-                    return None
-            if count < 0 or file.read() != crc.to_bytes(8, "little"):
-                return None
-        return np.memmap(path, "<i8", "r", shape=(count,)) if count else np.empty(0, "int64")
-    except OSError:
+        whole = np.memmap(path, "<i8", "r")
+    except (OSError, ValueError):  # the second of an empty file, and of a part of a number
         return None
+    return whole[:-1] if zlib.crc32(whole[:-1]) == whole[-1] else None

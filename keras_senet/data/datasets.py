@@ -12,9 +12,9 @@ import numpy as np
 from keras_senet.data import arrays
 from keras_senet.data.division import Division
 from keras_senet.data.folders import load_folder
+from keras_senet.data.image_files import TableDataset
 from keras_senet.data.prepared import has_prepared, has_prepared_split, load_labelled
 from keras_senet.data.sources import Dataset, Encoded
-from keras_senet.data.tables import load_table
 from keras_senet.extras import require
 from keras_senet.fields import check_argument
 from keras_senet.images.layout import SPLITS, find_splits, has_classes, has_splits, is_of_runs
@@ -162,7 +162,7 @@ def _open(name, data_dir=None, upright=True) -> DatasetSource:
     if path.is_file() and not _is_bare(name):
         table = Table(path)
         return DatasetSource(
-            name, table.splits.__contains__, lambda split: load_table(table, split, upright)
+            name, table.splits.__contains__, lambda split: TableDataset(table, split, upright)
         )
     if path.is_dir() and names_folder(name, data_dir):
         there = find_splits(path)

@@ -2,6 +2,7 @@
 backend.
 """
 
+import functools
 from collections.abc import Iterator, Set
 from typing import Any
 
@@ -146,15 +147,13 @@ class EpochOrder:
     """The images at positions of the training: each epoch has its own order, cut to its length."""
 
     def __init__(self, count: int, epoch_length: int, seed: int):
-        self.count, self.epoch_length, self.seed = count, epoch_length, seed
-        self._last: tuple[int, np.ndarray] = (-1, np.empty(0, "int64"))
+        self.count, self.epoch_length = count, epoch_length
+        self._order = functools.lru_cache(1)(functools.partial(make_order, seed, IMAGES))
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """The indices at positions (n,) of one epoch."""
-        epoch = int(positions[0]) // self.epoch_length
-        if self._last[0] != epoch:
-            self._last = epoch, make_order(self.seed, IMAGES, epoch, self.count)
-        return self._last[1][positions % self.epoch_length]
+        order = self._order(int(positions[0]) // self.epoch_length, self.count)
+        return order[positions % self.epoch_length]
 
 
 class BalancedOrder:
@@ -174,7 +173,8 @@ class BalancedOrder:
                 "`class_balanced` needs images of every class. "
                 f"There are classes without images: {', '.join(missing[:5])}"
             )
-        self._last: dict[int, tuple[int, np.ndarray]] = {}
+        # Of each class the order that it is in, and one that may begin in the same batch
+        self._order = functools.lru_cache(2 * self.classes)(functools.partial(make_order, seed))
 
     def __call__(self, positions: np.ndarray) -> np.ndarray:
         """The indices at positions (n,) that follow each other."""
@@ -192,10 +192,7 @@ class BalancedOrder:
     def _find_member(self, label, number):
         members = self.members[label]
         time, place = divmod(number, len(members))
-        if self._last.get(label, (-1,))[0] != time:
-            purpose = MEMBERS + label
-            self._last[label] = time, make_order(self.seed, purpose, time, len(members))
-        return members[self._last[label][1][place]]
+        return members[self._order(MEMBERS + label, time, len(members))[place]]
 
 
 def make_order(seed: int, purpose: int, number: int, count: int) -> np.ndarray:

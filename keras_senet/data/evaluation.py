@@ -13,13 +13,7 @@ from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.fields import check_argument
 
 
-def evaluation_batches(
-    dataset: Dataset | Encoded,
-    batch_size: int,
-    transform: Callable[[tf.Tensor], Any] | None = None,
-    *,
-    skip_corrupt: bool = False,
-) -> "EvaluationBatches":
+class EvaluationBatches:
     """All images in their order: batches (images, labels int64), the last one smaller, which can be
     iterated over several times.
 
@@ -29,7 +23,7 @@ def evaluation_batches(
         transform: applied to each image, uint8 (H, W, C) -> a tensor, in TensorFlow's graph;
             without one the images are uint8 as they are, and must have one size.
         skip_corrupt: whether to leave out images that cannot be decoded, and list them in the
-            attribute `skipped`.
+            attribute `skipped`: `Corrupt` of each so far.
 
     Raises:
         ValueError: if there are no images, or they differ in size and there is no transform; while
@@ -37,21 +31,23 @@ def evaluation_batches(
         CorruptImageError: while iterating, for an image that cannot be decoded or whose label is
             not a class.
     """
-    if not len(dataset):
-        raise ValueError("The dataset has no images")
-    if transform is None and None in dataset.image_shape:
-        raise ValueError(
-            "Images of different sizes need a `transform`. "
-            f"Received: images of shape {dataset.image_shape}"
-        )
-    check_argument("batch_size", batch_size, batch_size >= 1, "at least 1")
-    return EvaluationBatches(dataset, batch_size, transform, skip_corrupt)
 
-
-class EvaluationBatches:
-    """See `evaluation_batches`. `skipped` lists the `Corrupt` images that were left out so far."""
-
-    def __init__(self, dataset, batch_size, transform, skip_corrupt):
+    def __init__(
+        self,
+        dataset: Dataset | Encoded,
+        batch_size: int,
+        transform: Callable[[tf.Tensor], Any] | None = None,
+        *,
+        skip_corrupt: bool = False,
+    ):
+        if not len(dataset):
+            raise ValueError("The dataset has no images")
+        if transform is None and None in dataset.image_shape:
+            raise ValueError(
+                "Images of different sizes need a `transform`. "
+                f"Received: images of shape {dataset.image_shape}"
+            )
+        check_argument("batch_size", batch_size, batch_size >= 1, "at least 1")
         self.dataset, self.batch_size, self.skip_corrupt = dataset, batch_size, skip_corrupt
         self.transform = transform or (lambda image: image)
         self.skipped: list[Corrupt] = []
@@ -112,3 +108,6 @@ class EvaluationBatches:
         if not self.skip_corrupt:
             raise CorruptImageError(str(corrupt[0])) from error
         self.skipped += corrupt
+
+
+evaluation_batches = EvaluationBatches

@@ -10,6 +10,7 @@ import numpy as np
 
 from keras_senet.data.sources import Encoded
 from keras_senet.files import printable, read_bytes
+from keras_senet.images.tables import Table
 
 CHUNK, THREADS = 1000, 16  # files whose sizes a thread reads; threads, which wait for the disk
 
@@ -65,3 +66,21 @@ class ImageFiles(Encoded):
         for place, index in enumerate(indices):
             images[place] = read_bytes(self._files[index])
         return images, self.labels[indices]
+
+
+class TableDataset(ImageFiles):
+    """The image files of the rows of a split of a table. Raises as `Table.rows_of` does."""
+
+    def __init__(self, table: Table, split: str, upright: bool = True):
+        rows = table.rows_of(split)
+        files, names = [row.file for row in rows], [row.path for row in rows]
+        indices = {name: index for index, name in enumerate(table.class_names)}
+        labels = [indices[row.label] for row in rows]
+        super().__init__(files, names, labels, table.class_names, upright)
+
+    def listing(self) -> dict[str, int]:
+        """The names and classes of the files, and their sizes: {"name (class)": bytes}."""
+        classes = [self.class_names[label] for label in self.labels]
+        sizes = super().listing().values()
+        names = (f"{name} ({label})" for name, label in zip(self._names, classes, strict=True))
+        return dict(zip(names, sizes, strict=True))

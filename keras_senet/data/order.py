@@ -30,7 +30,8 @@ class Balanced:
     """
 
     def __init__(self, labels: np.ndarray, class_names: tuple[str, ...], seed: int):
-        self.counts = np.bincount(labels, minlength=len(class_names))[: len(class_names)]
+        counts = np.bincount(labels[labels >= 0], minlength=len(class_names))
+        self.counts = counts[: len(class_names)]
         if self.counts.sum() != len(labels) or not self.counts.all():
             pairs = zip(class_names, self.counts, strict=True)
             missing = [name for name, count in pairs if not count][:5]
@@ -51,7 +52,9 @@ class Balanced:
         counts = tf.gather(self.counts, drawn)
         passes = rounds // counts * classes + drawn  # through all images of each class
         member = self._shuffle(rounds % counts, MEMBERS, passes, counts)
-        return self._to_images(tf.gather(self.firsts, drawn) + member)
+        ranks = tf.gather(self.firsts, drawn) + member
+        images = tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64)
+        return tf.ensure_shape(images, (None,))
 
     def _shuffle(self, positions, purpose, orders, counts):
         """Each position in an order of its own of 0..count - 1; all int64 (n,)."""
@@ -60,10 +63,6 @@ class Balanced:
         return tf.raw_ops.RandomIndexShuffle(
             index=positions, seed=tf.stack([*seeds, orders], 1), max_index=counts - 1, rounds=4
         )
-
-    def _to_images(self, ranks):
-        images = tf.numpy_function(lambda at: self.by_class[at], [ranks], tf.int64)
-        return tf.ensure_shape(images, (None,))
 
 
 def mix_bits(states: np.ndarray) -> np.ndarray:

@@ -87,12 +87,9 @@ class RecordFiles:
         records = [b""] * len(indices)
         order = np.argsort(shards, kind="stable")
         for shard, places in itertools.groupby(order, key=lambda place: shards[place]):
-            file = os.open(self.paths[shard], os.O_RDONLY)
-            try:
+            with self.paths[shard].open("rb", buffering=0) as file:
                 for place in places:
-                    records[place] = self._read(file, shard, int(indices[place]))
-            finally:
-                os.close(file)
+                    records[place] = self._read(file.fileno(), shard, int(indices[place]))
         return records
 
     def _read(self, file, shard, index):
@@ -130,11 +127,8 @@ class RecordFiles:
 
     def _map_shard(self, shard, parse):
         first, last = self.firsts[shard : shard + 2]
-        file = os.open(self.paths[shard], os.O_RDONLY)
-        try:
-            return [self._parse(file, shard, i, parse) for i in range(first, last)]
-        finally:
-            os.close(file)
+        with self.paths[shard].open("rb", buffering=0) as file:
+            return [self._parse(file.fileno(), shard, i, parse) for i in range(first, last)]
 
     def _parse(self, file, shard, index, parse):
         start, end = self._starts[index + shard : index + shard + 2].tolist()
@@ -153,10 +147,9 @@ def find_record_starts(path: Path) -> np.ndarray:
         ValueError: if the lengths of the records do not lead to the end of the file.
     """
     starts, at, size = array("q"), 0, os.stat(path).st_size
-    file = os.open(path, os.O_RDONLY)
-    try:
+    with path.open("rb", buffering=0) as file:
         while at < size:
-            page = os.pread(file, PAGE, at)
+            page = os.pread(file.fileno(), PAGE, at)
             begin, last = at, at + len(page) - HEADER
             while at <= last:
                 (length,) = struct.unpack_from("<Q", page, at - begin)
@@ -164,8 +157,6 @@ def find_record_starts(path: Path) -> np.ndarray:
                 at += length + HEADER + FOOTER
             if at == begin:
                 break
-    finally:
-        os.close(file)
     if at != size:
         raise ValueError(
             f"{str(path)!r} is damaged: its records do not end where it ends, at byte {size}"

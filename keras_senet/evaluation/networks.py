@@ -3,7 +3,7 @@
 import functools
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +15,6 @@ from keras_senet.evaluation.protocols import Crops, Protocol, Whole
 from keras_senet.graphs import final_activation
 from keras_senet.layers.data_format import from_channels_last, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
-
-if TYPE_CHECKING:
-    pass
 
 Images = Dataset | Encoded
 View = Crops | Whole

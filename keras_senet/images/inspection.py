@@ -60,15 +60,12 @@ class Inspection:
 
     def problems(self) -> Iterator[Problem]:
         """Those of each file, in the order of the files."""
-        twins = {}
-        for group in self.duplicates:
-            for image in group.images:
-                twins[image] = group
+        twins = {image: group for group in self.duplicates for image in group.images}
         for number, (item, facts) in enumerate(zip(self.items, self.facts, strict=True)):
-            for kind, detail in _list_problems(facts):
-                yield Problem(item.name, item.split, item.label, kind, detail)
+            found = list(_list_problems(facts))
             if number in twins:
-                kind, detail = self._describe_twin(number, twins[number])
+                found.append(self._describe_twin(number, twins[number]))
+            for kind, detail in found:
                 yield Problem(item.name, item.split, item.label, kind, detail)
         for path, reason in self.left_out.items():
             yield Problem(printable(path), "", "", LEFT_OUT, reason)

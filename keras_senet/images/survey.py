@@ -4,6 +4,7 @@ headers: what a recipe is chosen by, before TensorFlow is loaded.
 
 import json
 import os
+import re
 import statistics
 from pathlib import Path
 from typing import NamedTuple
@@ -86,10 +87,12 @@ def _find_prepared(name: str, data_dir: str | None) -> Path | None:
     name, _, version = name.partition(":")
     if not name or name.startswith((".", "/", "~")):
         return None
-    folder = Path(place).expanduser() / name
-    return max(
-        (file.parent for file in folder.glob(f"{version or '*'}/dataset_info.json")), default=None
-    )
+    found = (Path(place).expanduser() / name).glob(f"{version or '*'}/dataset_info.json")
+    return max((file.parent for file in found), key=_version_of, default=None)
+
+
+def _version_of(folder):
+    return [int(number) for number in re.findall(r"\d+", folder.name)]
 
 
 def _survey_prepared(folder: Path) -> Survey:

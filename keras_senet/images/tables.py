@@ -4,7 +4,6 @@ import csv
 import io
 import math
 import os
-import stat
 from pathlib import Path
 from typing import NamedTuple
 
@@ -145,7 +144,7 @@ class Table:
             if row.file in seen:
                 raise self._error(f"must have each path once. Received: {row.path!r} again")
             seen.add(row.file)
-        missing = [row.file for row in rows if not _is_file(row.file)]
+        missing = [row.file for row in rows if not os.path.isfile(row.file)]
         if missing:
             raise self._error(
                 f"must name files that are there. Missing: {len(missing):,} of {len(rows):,}, "
@@ -162,10 +161,3 @@ def sort_labels(labels: set[str]) -> tuple[str, ...]:
     except ValueError:
         pass
     return tuple(sorted(labels))
-
-
-def _is_file(path):
-    try:
-        return stat.S_ISREG(os.stat(path).st_mode)
-    except (OSError, ValueError):  # also of names that no file can have
-        return False

@@ -4,6 +4,7 @@ import glob
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from keras_senet.files import printable, read_bytes
 from keras_senet.images.headers import FORMATS, UNKNOWN, Content, parse
@@ -70,15 +71,13 @@ def list_images(places: Iterable[str | os.PathLike]) -> Found:
             if not inside.images:
                 reasons = describe_left_out(inside.left_out) or "It is empty"
                 raise ValueError(f"There are no images in {printable(place)!r}. {reasons}")
-            found.images += inside.images
-            found.left_out |= inside.left_out
         elif os.path.lexists(place) or not (matches := sorted(glob.glob(place, recursive=True))):
             _check_image(place)
-            found.images.append(place)
+            inside = Found([place])
         else:
             inside = list_images(matches)
-            found.images += inside.images
-            found.left_out |= inside.left_out
+        found.images += inside.images
+        found.left_out |= inside.left_out
     return found
 
 
@@ -114,12 +113,8 @@ def holds_images(folder: str | os.PathLike) -> bool:
 
 def _parent_ids(folder):
     """Those of all folders that contain a folder, by its name and by its real path."""
-    ids = set()
-    for place in {os.path.abspath(folder), os.path.realpath(folder)}:
-        while place != (parent := os.path.dirname(place)):
-            place = parent
-            ids.add(_file_id(place))
-    return ids
+    names = Path(os.path.abspath(folder)), Path(os.path.realpath(folder))
+    return {_file_id(parent) for name in names for parent in name.parents}
 
 
 def _file_id(path):
@@ -133,14 +128,11 @@ def _visit(folder, found, linked, seen):
         return
     seen.add(identity)
     with os.scandir(folder) as scanned:
-        visible = [entry for entry in scanned if not is_hidden(entry.name)]
-    folders, files = [], []
-    for entry in sorted(visible, key=lambda entry: entry.name):
-        (folders if is_folder(entry) else files).append(entry)
-    for entry in files:
-        _add_file(entry, found)
-    for entry in folders:
-        if entry.is_symlink():
+        visible = [each for each in scanned if not is_hidden(each.name)]
+    for is_inner, _, entry in sorted((is_folder(each), each.name, each) for each in visible):
+        if not is_inner:
+            _add_file(entry, found)
+        elif entry.is_symlink():
             linked.append(entry.path)
         else:
             _visit(entry.path, found, linked, seen)

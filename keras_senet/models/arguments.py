@@ -1,12 +1,10 @@
 """The arguments of constructors in the style of `keras.applications`: checks, and the input."""
 
-from dataclasses import replace
-
 import keras
 
 from keras_senet.fields import is_integer, plain
 from keras_senet.layers.data_format import arrange, channel_axis, image_shape
-from keras_senet.preprocessing import is_size, sides
+from keras_senet.preprocessing import sides
 
 
 def make_input(input_tensor, input_shape, size, channels, min_size):
@@ -44,11 +42,8 @@ def make_input(input_tensor, input_shape, size, channels, min_size):
 
 def fit_preprocessing(images, preprocessing):
     """The preprocessing for a network's input: its size, where known and possible, and channels."""
-    *shape, channels = image_shape(images)
-    own = sides(preprocessing.size)
-    size = tuple(n or default for n, default in zip(shape, own, strict=True))
-    size = size if is_size(size) else preprocessing.size
-    return replace(preprocessing, size=size).for_channels(channels)
+    *own, channels = image_shape(images)
+    return preprocessing.for_sides(*own).for_channels(channels)
 
 
 def check_activation(classifier_activation):

@@ -186,9 +186,9 @@ class Sampling(NamedTuple):
     later: int = 1
 
 
-def stages(depths, first_stage, stride=1, output_stride=32):
-    """Rows of (stage, block, scale, Sampling) for units in stages, each of which halves the size
-    and doubles the width.
+def build_stages(x, build_unit, depths, first_stage=1, stride=1, output_stride=32) -> Iterator:
+    """The feature maps at the end of stages of units, each of which halves the size and doubles the
+    width; a unit is `build_unit(x, stage, block, scale, sampling)`.
 
     `stride` is that of the first stage's input. From `output_stride` on, a stage keeps the size and
     its convolutions are dilated instead: with equal weights they see what they saw, at each place
@@ -202,12 +202,9 @@ def stages(depths, first_stage, stride=1, output_stride=32):
         strided = halves and later == dilation
         for block in range(depth):
             first = block == 0
-            yield (
-                first_stage + i,
-                block + 1,
-                2**i,
-                Sampling(2 if first and strided else 1, dilation if first else later, later),
-            )
+            sampling = Sampling(2 if first and strided else 1, dilation if first else later, later)
+            x = build_unit(x, first_stage + i, block + 1, 2**i, sampling)
+        yield x
         dilation = later
 
 

@@ -2,6 +2,7 @@
 plain network.
 """
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -109,13 +110,10 @@ class BNInception(Spec):
         x = conv(x, 192, 3, name="stage2_conv2")
         yield x
         x = ceil_max_pool(x, name="stage3_pool")
-        block = 0
-        for i, module in enumerate(self.modules):
-            block += 1
-            x = self.module(x, module, f"stage{module.stage}_block{block}")
-            if i + 1 == len(self.modules) or self.modules[i + 1].stage > module.stage:
-                yield x
-                block = 0
+        for stage, modules in itertools.groupby(self.modules, lambda module: module.stage):
+            for i, module in enumerate(modules):
+                x = self.module(x, module, f"stage{stage}_block{i + 1}")
+            yield x
 
     def module(self, x, module, name):
         """se(concatenation of the branches)."""

@@ -174,15 +174,8 @@ class Constructor:
         if weights is None:
             return build(self.spec, self.preprocessing)
         source = checkpoints.resolve(weights, self.base.name)
-        if isinstance(source, checkpoints.Checkpoint) and not source.says_spec:
-            self.base.check_published(self.spec)
-        if include_top:
-            check_activation(classifier_activation)
-            if isinstance(source, checkpoints.Checkpoint) and classes != self.classes:
-                raise ValueError(
-                    f"With `weights={weights!r}` and `include_top=True`, `classes` must be "
-                    f"{self.classes}. Received: classes={classes}"
-                )
+        top = (classes, classifier_activation) if include_top else None
+        self._check_source(source, weights, top)
         with checkpoints.open_weights(source, self.spec, self.preprocessing) as stored:
             with blank():
                 model = build(stored.spec, stored.preprocessing, stored.channels())
@@ -190,6 +183,23 @@ class Constructor:
             if include_top:
                 model.class_names = stored.class_names
         return model
+
+    def _check_source(self, source, weights, top):
+        """Raises ValueError for published weights of another network, and a classifier, a pair of
+        its classes and activation or None, that they are not for.
+        """
+        is_published = isinstance(source, checkpoints.Checkpoint)
+        if is_published and not source.says_spec:
+            self.base.check_published(self.spec)
+        if top is None:
+            return
+        classes, activation = top
+        check_activation(activation)
+        if is_published and classes != self.classes:
+            raise ValueError(
+                f"With `weights={weights!r}` and `include_top=True`, `classes` must be "
+                f"{self.classes}. Received: classes={classes}"
+            )
 
     def load(
         self, weights: str | os.PathLike, size: tuple[int | None, int | None] | None = None

@@ -6,7 +6,8 @@ The authors published no file of theirs. The paper's 11.75 GFLOPs fit no variant
 """
 
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 from keras import layers
 
@@ -131,13 +132,12 @@ class InceptionResNetV2(Spec):
         residual = layers.Conv2D(row.width, 1, kernel_initializer=he_normal(), name=f"{name}_up")(
             joined
         )
-        steps: list[Any] = [lambda y: squeeze_excite(self.se, y, stage=stage, name=f"{name}_se")]
-        if scale != 1.0:
-            steps.insert(
-                0 if self.scale_first else 1, layers.Rescaling(scale, name=f"{name}_scale")
-            )
-        for step in steps:
-            residual = step(residual)
+        gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
+        if scale == 1.0:
+            residual = gate(residual)
+        else:
+            scaled = layers.Rescaling(scale, name=f"{name}_scale")
+            residual = gate(scaled(residual)) if self.scale_first else scaled(gate(residual))
         x = layers.Add(name=f"{name}_add")([x, residual])
         return x if last and scale != row.scale else layers.ReLU(name=f"{name}_relu")(x)
 

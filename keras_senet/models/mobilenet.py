@@ -70,13 +70,9 @@ class MobileNet(Spec):
         x = depthwise(x, 3, stride=stride, name=f"{name}_depthwise")
         x = bn_relu(x, name=f"{name}_depthwise")
         x = conv_bn(x, width, 1, name=f"{name}_pointwise")
-        steps = [
-            layers.ReLU(name=f"{name}_pointwise_relu"),
-            partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se"),
-        ]
-        for step in reversed(steps) if self.gate_first else steps:
-            x = step(x)
-        return x
+        relu = layers.ReLU(name=f"{name}_pointwise_relu")
+        gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
+        return relu(gate(x)) if self.gate_first else gate(relu(x))
 
 
 SEMobileNet = application(MobileNet(), name="se_mobilenet")

@@ -16,12 +16,12 @@ from keras_senet.layers import PadChannels
 from keras_senet.models.blocks import (
     Spec,
     bn_relu,
+    build_stages,
     channel_axis,
     conv,
     conv_bn_relu,
     gated_conv_bn_relu,
     squeeze_excite,
-    stages,
 )
 from keras_senet.models.constructor import small
 from keras_senet.se import SE
@@ -56,14 +56,13 @@ class PreActResNet(Spec):
     def levels(self, x):
         """Each stage's last feature map, the last after the final batch normalisation and ReLU."""
         x = conv(x, 16, 3, name="stem_conv1")
-        for stage, block, scale, sampling in stages(self.depths, first_stage=1):
-            x = self.unit(x, stage, block, 16 * self.widen * scale, sampling.stride)
-            if block == self.depths[stage - 1]:
-                yield bn_relu(x, name="final") if stage == len(self.depths) else x
+        *levels, last = build_stages(x, self.unit, self.depths)
+        yield from levels
+        yield bn_relu(last, name="final")
 
-    def unit(self, x, stage, block, width, stride):
+    def unit(self, x, stage, block, scale, sampling):
         """F(relu(bn(x))) + shortcut; a stage's first unit shares the pre-activation with it."""
-        name = f"stage{stage}_block{block}"
+        name, width, stride = f"stage{stage}_block{block}", 16 * self.widen * scale, sampling.stride
         gate = partial(squeeze_excite, self.se, stage=stage, name=f"{name}_se")
         activated = bn_relu(x, name=f"{name}_preact")
         residual = self.branch(gate(activated, position="pre"), width, stride, gate, name)

@@ -18,8 +18,8 @@ from keras_senet.models.blocks import (
     GlobalPool,
     Sampling,
     Spec,
+    build_stages,
     squeeze_excite,
-    stages,
 )
 from keras_senet.models.constructor import application, small
 from keras_senet.models.units import Basic, Bottleneck, Stem, Unit
@@ -119,13 +119,8 @@ class ResidualNetwork(Spec):
         return self.base * self.unit.expansion
 
     def levels(self, x) -> Iterator:
-        x = self.stem(x)
-        for stage, block, scale, sampling in stages(
-            self.depths, self.first_stage, self.stem_stride, self.output_stride
-        ):
-            x = self.build_unit(x, stage, block, scale, sampling)
-            if block == self.depths[stage - self.first_stage]:
-                yield x
+        where = self.first_stage, self.stem_stride, self.output_stride
+        return build_stages(self.stem(x), self.build_unit, self.depths, *where)
 
     def build_unit(self, x, stage: int, block: int, scale: int, sampling: Sampling):
         """relu(F(x) + shortcut(x)), with an SE block at one of its places."""

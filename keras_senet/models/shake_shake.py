@@ -14,12 +14,12 @@ from keras_senet.layers import ShakeShake
 from keras_senet.models.blocks import (
     Spec,
     bn,
+    build_stages,
     channel_axis,
     conv,
     conv_bn,
     gated_conv_bn_relu,
     squeeze_excite,
-    stages,
 )
 from keras_senet.models.constructor import small
 from keras_senet.models.resnet import ResidualNetwork
@@ -50,14 +50,13 @@ class ShakeShakeResNet(Spec):
     def levels(self, x):
         """The feature map at the end of each stage, the last one after the final ReLU."""
         x = conv_bn(x, 16, 3, name="stem_conv1")
-        for stage, block, scale, sampling in stages(self.depths, first_stage=1):
-            x = self.unit(x, stage, block, self.width * scale, sampling.stride)
-            if block == self.depths[stage - 1]:
-                yield layers.ReLU(name="final_relu")(x) if stage == len(self.depths) else x
+        *levels, last = build_stages(x, self.unit, self.depths)
+        yield from levels
+        yield layers.ReLU(name="final_relu")(last)
 
-    def unit(self, x, stage, block, width, stride):
+    def unit(self, x, stage, block, scale, sampling):
         """mix(F1(x), F2(x)) + shortcut(x): the ReLU after it begins the next unit's branches."""
-        name = f"stage{stage}_block{block}"
+        name, width, stride = f"stage{stage}_block{block}", self.width * scale, sampling.stride
         gate = partial(squeeze_excite, self.se, stage=stage)
         shared = partial(gate, name=f"{name}_se")
         given = shared(x, position="pre")

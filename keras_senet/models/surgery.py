@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from keras_senet.bases import preprocessing_of, require_base
-from keras_senet.copying import set_weights
+from keras_senet.copying import keep_attributes, set_weights
 from keras_senet.graphs import Graph, check_functional, functional_of, operation_of
 from keras_senet.initializers import shapes_only
 from keras_senet.layers import SqueezeExcite
@@ -82,9 +82,7 @@ def add_se(model: keras.Model, after: str, **options: Any) -> keras.Model:
     copy = keras.models.clone_model(model, inputs, call_function=call)
     for layer in model.layers:
         set_weights(copy.get_layer(layer.name), layer.get_weights())
-    if hasattr(model, "preprocessing"):
-        copy.preprocessing = model.preprocessing
-    return copy
+    return keep_attributes(model, copy)
 
 
 def _same_input(tensor):

@@ -88,12 +88,9 @@ def from_torch(entries: Entries, naming: Naming) -> Entries:
     return _unique(
         _torch_entry(name, entry, naming)
         for name, entry in entries.items()
-        if not _counts_batches(name)
+        # since PyTorch 0.4.1; Keras has no such number
+        if not name.endswith(".num_batches_tracked")
     )
-
-
-def _counts_batches(name):
-    return name.endswith(".num_batches_tracked")  # since PyTorch 0.4.1; Keras has no such number
 
 
 def _torch_entry(name, entry, naming):

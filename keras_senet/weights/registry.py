@@ -1,22 +1,19 @@
 """The published ImageNet weights, those that are in this package, and what `weights=` accepts."""
 
-from __future__ import annotations
-
 import functools
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from keras_senet.fields import check_argument
+from keras_senet.preprocessing import IMAGENET, Preprocessing
+from keras_senet.weights.metadata import METADATA, stored_preprocessing
 from keras_senet.weights.readers import ENDINGS
-
-if TYPE_CHECKING:
-    from keras_senet.preprocessing import Preprocessing
 
 RELEASES = "https://github.com/rwightman/pytorch-image-models/releases/download/"
 HUB = "hf://"
-FILES = Path(__file__).with_name("files")  # trained here: see `packaging`
+FILES = Path(__file__).with_name("files")  # of results/package_weights.py
 
 
 @dataclass(frozen=True)
@@ -59,8 +56,6 @@ class Checkpoint:
     @property
     def preprocessing(self) -> Preprocessing:
         """What turns images into the network's input, at the size of `top1` and `top5`."""
-        from keras_senet.preprocessing import IMAGENET  # which needs Keras
-
         return replace(
             IMAGENET,
             size=self.input_size,
@@ -117,8 +112,6 @@ class PackagedWeights(Checkpoint):
 
     @property
     def preprocessing(self) -> Preprocessing:
-        from keras_senet.weights.metadata import stored_preprocessing  # which needs Keras
-
         found = stored_preprocessing(read_packaged(self.path))
         assert found is not None
         return found
@@ -150,7 +143,7 @@ def read_packaged(path: Path) -> dict[str, Any]:
     """What a `.safetensors` file of this package says, read without the library of that name."""
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
-    return json.loads(header["__metadata__"]["keras_senet"])
+    return json.loads(header["__metadata__"][METADATA])
 
 
 # "imagenet" are the authors' own weights (18, 34 and X-26: timm's, in the same form); figures: timm

@@ -94,6 +94,8 @@ def test_a_prepared_dataset_has_what_its_files_say(tmp_path):
     assert survey("birds:1.0.0", str(tmp_path)) == Survey(42, None)
     assert survey("signs/small", str(tmp_path)) == Survey(42, 32)
     assert survey("birds:3.0.0", str(tmp_path)) == Survey()
+    write_prepared(tmp_path / "signs" / "small" / "10.0.0", ["64", "64", "3"])  # the newest
+    assert survey("signs/small", str(tmp_path)) == Survey(42, 64)
     (tmp_path / "birds" / "1.0.0" / "features.json").write_text("{")
     assert survey("birds", str(tmp_path)) == Survey()
 

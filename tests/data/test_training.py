@@ -168,6 +168,10 @@ def test_balanced_classes_are_equally_frequent_and_their_images_in_sequence():
     )
     with pytest.raises(ValueError, match="classes without images: d"):
         training(data.Dataset(dataset.images, labels, ("a", "b", "c", "d")), 4, class_balanced=True)
+    for label in (-1, 3):
+        wrong = data.Dataset(dataset.images, [label, *labels[1:]], ("a", "b", "c"))
+        with pytest.raises(ValueError, match="There are invalid labels"):
+            training(wrong, 4, class_balanced=True)
 
 
 @pytest.mark.parametrize("balanced", [False, True])

@@ -19,7 +19,7 @@ from keras_senet.export import onnx
 from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import ExportFile
 from keras_senet.export.formats import Quantization
-from keras_senet.export.images import images_for
+from keras_senet.export.images import images_for, images_of
 from keras_senet.export.tflite_metadata import read_metadata
 
 pytestmark = pytest.mark.usefixtures("graphs_as_traced")
@@ -86,6 +86,26 @@ def test_a_dataset_is_not_the_folder_of_its_name(network, tmp_path, monkeypatch)
     monkeypatch.setitem(data.DATASETS, "digits", lambda split: many)
     monkeypatch.chdir(tmp_path)
     assert images_for(network, "digits").shape == (200, 8, 8, 3)
+
+
+def test_images_that_cannot_be_used_are_left_out(network, tmp_path, caplog):
+    """In memory by a label that is no class; of files by what is damaged, after its header."""
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), "uint8")
+    found, labels = images_of(network, data.Dataset(images, [0, 99, 1, 2], tuple("0123456789")))
+    np.testing.assert_array_equal(found, images[[0, 2, 3]])
+    assert labels.tolist() == [0, 1, 2]
+    assert "left out: image 1 cannot be used: its label 99 is not in 0..9" in caplog.text
+    (tmp_path / "a").mkdir()
+    for i, image in enumerate(images):
+        content = tf.io.encode_png(image).numpy()
+        (tmp_path / "a" / f"{i}.png").write_bytes(content[:-40] if i == 2 else content)
+    view = network.preprocessing.crop
+    found, labels = images_of(network, data.load(tmp_path, "all"), most=3)  # of 0, 1 and 3
+    np.testing.assert_array_equal(found, [view(images[0]), view(images[1]), view(images[3])])
+    assert labels.tolist() == [0, 0, 0]
+    found, _ = images_of(network, data.load(tmp_path, "all"))
+    np.testing.assert_array_equal(found, [view(images[0]), view(images[1]), view(images[3])])
+    assert "2.png cannot be used" in caplog.text
 
 
 def exports_of(folder):

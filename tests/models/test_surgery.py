@@ -180,7 +180,9 @@ def plain_model():
 
 def test_add_se_gates_what_matches_and_keeps_the_weights():
     model = plain_model()
+    model.class_names = ("a", "b", "c")
     gated = keras_senet.add_se(model, after=r"block2_\w+", reduction=2, gate="tanh")
+    assert tuple(gated.class_names) == ("a", "b", "c")
     blocks = [layer for layer in gated.layers if isinstance(layer, keras_senet.SqueezeExcite)]
     assert [block.name for block in blocks] == ["block2_conv_se"]
     assert (blocks[0].reduction, blocks[0].gate) == (2, "tanh")

@@ -26,7 +26,6 @@ from keras_senet.recipes import Recipe
 from keras_senet.recipes.choice import pick_recipe
 from keras_senet.training.start import read_start
 from keras_senet.weights import registry
-from keras_senet.weights.packaging import LIMIT, package_weights, round_kernels
 
 IMAGES = Path(__file__).parents[1] / "cifar10.npz"
 CLASSES = "airplane automobile bird cat deer dog frog horse ship truck".split()
@@ -47,9 +46,19 @@ def model():
     return keras_senet.SEResNet20(weights="cifar10")
 
 
-def test_the_files_are_small_and_say_what_they_are():
+@pytest.fixture(scope="module")
+def script():
+    """results/package_weights.py as a module."""
+    path = Path(__file__).parents[2] / "results" / "package_weights.py"
+    spec = importlib.util.spec_from_file_location("package_weights", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_files_are_small_and_say_what_they_are(script):
     assert ("SEResNet20", "cifar10") in {(each.model, each.tag) for each in PACKAGED}
-    assert sum(each.path.stat().st_size for each in PACKAGED) <= LIMIT
+    assert sum(each.path.stat().st_size for each in PACKAGED) <= script.LIMIT
     assert set(PACKAGED) <= set(keras_senet.list_weights())
     for each in PACKAGED:
         assert each.file == f"{each.model}-{each.tag}.safetensors"
@@ -138,30 +147,20 @@ def test_the_command_predicts_by_it(pictures, tmp_path, capsys):
     assert {row["class"] for row in found["predictions"]} <= set(CLASSES)
 
 
-def test_packaging_rounds_kernels_only_and_refuses_more_than_a_few_megabytes(tmp_path):
+def test_packaging_rounds_kernels_only_and_refuses_more_than_a_few_megabytes(tmp_path, script):
     network = randomize(TINY["small"].constructor(weights=None))
     network.class_names = list("0123456789")
-    round_kernels(network)
+    script.round_kernels(network)
     options = {"top1": 12.346, "top5": 50.0, "trained": "not", "folder": tmp_path}
-    path = package_weights(network, "SEResNet20", "tiny", **options)
+    path = script.package_weights(network, "SEResNet20", "tiny", **options)
     about = registry.read_packaged(path)["checkpoint"]
     assert (about["top1"], about["top5"], about["tag"]) == (12.35, 50.0, "tiny")
     again = TINY["small"].constructor(weights=path)
     for variable, other in zip(network.weights, again.weights, strict=True):
         np.testing.assert_array_equal(*map(keras.ops.convert_to_numpy, (variable, other)))
-    (tmp_path / "other.safetensors").write_bytes(bytes(LIMIT))
+    (tmp_path / "other.safetensors").write_bytes(bytes(script.LIMIT))
     with pytest.raises(ValueError, match="must have at most 4,194,304 bytes together"):
-        package_weights(network, "SEResNet20", "tiny", **options)
-
-
-@pytest.fixture(scope="module")
-def script():
-    """results/package_weights.py as a module."""
-    path = Path(__file__).parents[2] / "results" / "package_weights.py"
-    spec = importlib.util.spec_from_file_location("package_weights", path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+        script.package_weights(network, "SEResNet20", "tiny", **options)
 
 
 @pytest.mark.parametrize(

@@ -86,21 +86,11 @@ def _tensor(storage, offset, shape, strides, *others):
     return Tensor(storage, offset, tuple(shape), tuple(strides))
 
 
-def _tensor_of_type(*arguments):
-    """torch._utils._rebuild_tensor_v3, for number types that have no storage of their own."""
-    return Unreadable(f"has numbers of the type {name_of(arguments[6])}")
-
-
 def _parameter(tensor, *_):
     """torch._utils._rebuild_parameter and _rebuild_parameter_with_state."""
     if not isinstance(tensor, (Tensor, Unreadable)):
         raise DamagedFileError("a parameter is not a tensor")
     return tensor
-
-
-def _tensor_with_state(function, kind, arguments, *_):
-    """torch._tensor._rebuild_from_type_v2: a tensor that has attributes."""
-    return call_function(function, arguments)
 
 
 def _dictionary(*arguments):
@@ -125,10 +115,16 @@ FUNCTIONS = {
     "collections defaultdict": lambda *_: {},
     "torch._utils _rebuild_tensor": _tensor,
     "torch._utils _rebuild_tensor_v2": _tensor,
-    "torch._utils _rebuild_tensor_v3": _tensor_of_type,
+    # for number types that have no storage of their own
+    "torch._utils _rebuild_tensor_v3": lambda *arguments: Unreadable(
+        f"has numbers of the type {name_of(arguments[6])}"
+    ),
     "torch._utils _rebuild_parameter": _parameter,
     "torch._utils _rebuild_parameter_with_state": _parameter,
-    "torch._tensor _rebuild_from_type_v2": _tensor_with_state,
+    # of a tensor that has attributes
+    "torch._tensor _rebuild_from_type_v2": lambda function, kind, arguments, *_: call_function(
+        function, arguments
+    ),
     "torch._utils _rebuild_qtensor": _unreadable("is quantised"),
     "torch._utils _rebuild_sparse_tensor": _unreadable("is sparse"),
     "torch._utils _rebuild_sparse_csr_tensor": _unreadable("is sparse"),
