@@ -29,7 +29,7 @@ from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
 from keras_senet.runs import REPORT
-from keras_senet.runs.record import divide_as
+from keras_senet.runs.images import open_split
 from keras_senet.runs.results import add_exports
 from keras_senet_cli import quiet
 
@@ -150,12 +150,14 @@ def _read_images(subject, options, calibrates) -> _Images:
 
 def _open(subject, options, dataset, split=None):
     """(the split, its images); None is "val", or "test" of a dataset without one."""
-    division = divide_as(subject.division, subject.dataset, dataset)
-    if split is None and "val" not in data.splits(dataset, options.data_dir):
-        divides = bool(division)
-        split = data.resolve_split(dataset, "test", options.data_dir, divides=divides)
-    split, upright = split or "val", subject.model.preprocessing.upright
-    return split, data.load(dataset, split, options.data_dir, upright=upright, **division)
+    if split is None:
+        split = "val" if "val" in data.splits(dataset, options.data_dir) else "test"
+    return open_split(
+        *(dataset, split, options.data_dir),
+        own=subject.dataset,
+        division=subject.division,
+        upright=subject.model.preprocessing.upright,
+    )
 
 
 def _lost(report: ExportReport) -> float:

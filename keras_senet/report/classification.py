@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from keras_senet import data
 from keras_senet.files import to_csv
 from keras_senet.report.image_sections import describe_predictions, suspect_rows
 from keras_senet.report.predictions import predict_dataset
@@ -12,8 +11,9 @@ from keras_senet.report.sections import (
     describe_network,
     describe_record,
 )
+from keras_senet.runs.images import open_split
 from keras_senet.runs.load import load_run
-from keras_senet.runs.record import divide_as, read_division, read_record
+from keras_senet.runs.record import read_division, read_record
 from keras_senet.runs.splits import WORDS
 
 OF_IMAGES = "confusions, classes and gates"
@@ -34,7 +34,14 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     have a wrong label. Raises as `write_page` does.
     """
     record = read_record(workdir)
-    page = NOTHING | describe_record(record) | {"asked": WORDS[wanted.split]}
+    page = (
+        NOTHING
+        | describe_record(record)
+        | {
+            "asked": WORDS[wanted.split],
+            "given_dataset": str(wanted.dataset or ""),
+        }
+    )
     files, suspects = {}, 0
     if record.ended:
         model = load_run(workdir)
@@ -42,12 +49,13 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
         if wanted.evaluation:
             try:
                 name = wanted.dataset or record.recipe.dataset
-                division = read_division(workdir, record.recipe)
-                division = divide_as(division, record.recipe.dataset, name)
-                upright = model.preprocessing.upright
-                split, data_dir = wanted.split, wanted.data_dir
-                images = data.load(name, split, data_dir, upright=upright, **division)
-                page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]
+                split, images = open_split(
+                    *(name, wanted.split, wanted.data_dir),
+                    own=record.recipe.dataset,
+                    division=read_division(workdir, record.recipe),
+                    upright=model.preprocessing.upright,
+                )
+                page["asked"] = WORDS[split]
                 found = predict_dataset(
                     model,
                     images,

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
-from keras_senet.detection.data.loading import divide_as_run, resolve_split
+from keras_senet.detection.data.loading import load_for_run
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.fields import check_argument
@@ -61,6 +61,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     page |= {
         "title": describe_recipe(recipe),
         "split": WORDS[wanted.split],
+        "given_dataset": str(wanted.dataset or ""),
         "figures": _last_figures(rows),
         "best": best_by(rows, "ap"),
         "charts": _charts(recipe.epochs, rows),
@@ -112,10 +113,8 @@ def _count_parameters(detector):
 
 
 def _describe_images(detector, recipe, workdir, wanted):
-    name, own, data_dir = wanted.dataset or recipe.dataset, recipe.dataset, wanted.data_dir
-    division = divide_as_run(name, own, read_division(workdir, recipe), data_dir)
-    images = detection.load_data(name, wanted.split, data_dir, **division)
-    split = resolve_split(name, wanted.split, data_dir, divides=bool(division), trained_on=own)
+    name, division = wanted.dataset or recipe.dataset, read_division(workdir, recipe)
+    images, split, _ = load_for_run(name, wanted.split, wanted.data_dir, recipe.dataset, division)
     images = images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))

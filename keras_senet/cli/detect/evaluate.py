@@ -32,7 +32,7 @@ def run(options: DetectEvaluateOptions) -> None:
     own = Path(source.text) if source.kind == "run" else None
     output = output_folder(options.output or own, "train")
     require("pycocotools", "detection")
-    name, split, images, is_trained_on = open_boxes(options)
+    name, images, split, is_trained_on = open_boxes(options)
     detector = load_detector(source)
     images = images.with_classes(detector.class_names)
     found = collect(detector.detect(images.images), True, len(images), "detecting")
