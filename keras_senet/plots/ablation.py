@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 
 
 class VariantErrors(NamedTuple):
@@ -26,8 +26,7 @@ def variant_errors(rows: Sequence[VariantErrors], path: str | Path, title: str) 
         path: a PNG file.
         title: of the figure.
     """
-    figure = new_figure(9.5, 1.2 + 0.34 * len(rows))
-    ours, papers = figure.subplots(1, 2)
+    figure, (ours, papers) = new_axes(9.5, 1.2 + 0.34 * len(rows), 1, 2)
     for place, row in enumerate(rows):
         colour = "tab:red" if row.is_base else "tab:blue"
         ours.plot(row.errors, [place] * len(row.errors), "o", color=colour, alpha=0.6)
@@ -44,5 +43,4 @@ def variant_errors(rows: Sequence[VariantErrors], path: str | Path, title: str) 
             axes.axvline(reference, color="tab:red", linewidth=0.8, alpha=0.6)
     ours.set(xlabel="test error (%): runs, and their mean")
     papers.set(xlabel="paper: SE-ResNet-50, ImageNet, top-1 error (%)")
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)

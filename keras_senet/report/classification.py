@@ -34,39 +34,34 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     have a wrong label. Raises as `write_page` does.
     """
     record = read_record(workdir)
-    page = (
-        NOTHING
-        | describe_record(record)
-        | {
-            "asked": WORDS[wanted.split],
-            "given_dataset": str(wanted.dataset or ""),
-        }
-    )
-    files, suspects = {}, 0
+    page = NOTHING | describe_record(record)
+    page |= {"asked": WORDS[wanted.split], "given_dataset": str(wanted.dataset or "")}
     if record.ended:
         model = load_run(workdir)
         page |= describe_network(model)
-        if wanted.evaluation:
-            try:
-                name = wanted.dataset or record.recipe.dataset
-                split, images = open_split(
-                    *(name, wanted.split, wanted.data_dir),
-                    own=record.recipe.dataset,
-                    division=read_division(workdir, record.recipe),
-                    upright=model.preprocessing.upright,
-                )
-                page["asked"] = WORDS[split]
-                found = predict_dataset(
-                    model,
-                    images,
-                    with_gates=wanted.gates,
-                    batch_size=wanted.batch_size,
-                    progress=wanted.progress,
-                )
-                page |= describe_predictions(found, model, images, wanted.thumbnails)
-                page |= {"gates_asked": wanted.gates}
-                rows = suspect_rows(found, images)
-                files[SUSPECTS], suspects = to_csv(rows, SUSPECT_COLUMNS), len(rows)
-            except (ValueError, OSError, ImportError) as error:
-                page["missing"] = wanted.explain(error)
-    return PageContent("classification.html", page, OF_IMAGES, files, suspects)
+        page |= wanted.describe_images(lambda: _describe_images(model, record, workdir, wanted))
+    files, rows = {}, page.pop("suspect_rows", None)
+    if rows is not None:
+        files[SUSPECTS] = to_csv(rows, SUSPECT_COLUMNS)
+    return PageContent("classification.html", page, OF_IMAGES, files, len(rows or ()))
+
+
+def _describe_images(model, record, workdir, wanted):
+    split, images = open_split(
+        *(wanted.dataset or record.recipe.dataset, wanted.split, wanted.data_dir),
+        own=record.recipe.dataset,
+        division=read_division(workdir, record.recipe),
+        upright=model.preprocessing.upright,
+    )
+    found = predict_dataset(
+        model,
+        images,
+        with_gates=wanted.gates,
+        batch_size=wanted.batch_size,
+        progress=wanted.progress,
+    )
+    return describe_predictions(found, model, images, wanted.thumbnails) | {
+        "asked": WORDS[split],
+        "gates_asked": wanted.gates,
+        "suspect_rows": suspect_rows(found, images),
+    }

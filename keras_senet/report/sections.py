@@ -30,11 +30,16 @@ class Wanted(NamedTuple):
     batch_size: int
     progress: Any
 
-    def explain(self, error: Exception) -> str:
-        """Why a page lacks what needs images. An error of images that were asked for is raised."""
-        if self.dataset is not None or self.data_dir is not None:
-            raise error
-        return " ".join(str(error).split())
+    def describe_images(self, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a function returns of the images, if they are wanted, or why the page lacks it. An
+        error of images that were asked for is raised.
+        """
+        try:
+            return describe() if self.evaluation else {}
+        except (ValueError, OSError, ImportError) as error:
+            if self.dataset is not None or self.data_dir is not None:
+                raise
+            return {"missing": " ".join(str(error).split())}
 
 
 class PageContent(NamedTuple):
