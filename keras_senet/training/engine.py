@@ -15,6 +15,7 @@ from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.classification import Classification
 from keras_senet.training.inputs import lower_batch_size, resolve_pipeline
 from keras_senet.training.logs import TensorBoard
+from keras_senet.training.phases import make_rates
 from keras_senet.training.task import MakeTask
 
 
@@ -92,7 +93,7 @@ class Engine:
             class_names=self.task.class_names,
             task=self.task.name,
             engine=self.name,
-            start=self.task.start,
+            start=self.task.start and self.task.start.to_json(),
             writable=writable,
             count_begun=lambda: self._count_begun(Path(workdir)),
             restart=restart,
@@ -111,7 +112,7 @@ class Engine:
         is_new = last.first and last.origin == last.first
         which = "a new schedule" if is_new else f"the schedule of {last.recipe.epochs} epochs"
         first = max(last.first, last.recipe.head_epochs)
-        schedule = self.task.make_rates(self.workdir.segments, self.steps_per_epoch)
+        schedule = make_rates(self.workdir.segments, self.steps_per_epoch)
         rate = float(schedule((first - last.recipe.head_epochs) * self.steps_per_epoch))
         return (
             f"from epoch {first + 1} on the learning rate is that of {which}, at first {rate:.3g}"

@@ -19,7 +19,7 @@ from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
 from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
-from keras_senet.training.callbacks import AtEpochEnd, Backup, StopAt
+from keras_senet.training.callbacks import Backup, StopAt
 from keras_senet.training.classification import figures_of
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images, weigh_classes
@@ -140,7 +140,7 @@ class FitTrainer(Engine):
             return self._last_row()
 
     def _fit(self, first):
-        callbacks = [Backup(self), AtEpochEnd(self)]
+        callbacks: list[keras.callbacks.Callback] = [Backup(self)]
         if self.max_steps:
             callbacks.append(StopAt(self))
         self.model.stop_training = False

@@ -29,7 +29,6 @@ from keras_senet.training.classification import Classification
 from keras_senet.training.inputs import lower_batch_size, resolve_pipeline
 from keras_senet.training.phases import make_phase, rate_factors, untrained_layers
 from keras_senet.training.progress import Progress
-from keras_senet.training.totals import Totals
 
 BELOW, ABOVE = 1e-3, 1e2  # the first and the last rate, over that of the recipe
 WINDOW = 1 / 8  # of the steps: what a line is fitted through
@@ -132,15 +131,13 @@ def _make_step(task, devices, schedule, batches):
 def _measure(step, batches, window, bar):
     """Yields the loss of each batch, until one is not finite or the losses have diverged."""
     losses: list[float] = []
-    totals = Totals({})
     for number, batch in enumerate(batches):
         outcome = step(batch, number)
-        totals.last_loss = float(outcome.loss)
-        if outcome.failed or not math.isfinite(totals.last_loss):
+        if outcome.failed or not math.isfinite(outcome.loss):
             return
-        losses.append(totals.last_loss)
-        yield totals.last_loss
-        bar.advance(totals)
+        losses.append(outcome.loss)
+        yield outcome.loss
+        bar.advance(outcome.loss)
         if _has_diverged(losses, window):
             return
 

@@ -186,7 +186,7 @@ class Trainer(Engine):
                 step += 1
                 wants_stop = bool(interruption.requested)
                 totals.add(step, self.step(batch, step - 1, wants_stop))
-                bar.advance(totals)
+                bar.advance(totals.last_loss)
                 stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 is_epoch = step % self.steps_per_epoch == 0
                 if is_epoch:
