@@ -10,7 +10,8 @@ from keras_senet import models
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.options.sources import Source
 from keras_senet.cli.tables import status
-from keras_senet.runs.images import open_split
+from keras_senet.runs import images
+from keras_senet.runs.images import OpenedImages
 from keras_senet.runs.load import load_run, load_weights_file, read_origin
 from keras_senet_cli import quiet
 
@@ -55,31 +56,21 @@ def load_networks(options: NetworkOptions) -> list[Loaded]:
     ]
 
 
-class Opened(NamedTuple):
-    """Images with the name of their dataset and of their split."""
-
-    dataset: str
-    split: str
-    images: Any
-
-
 def open_images(
     options: NetworkOptions, loaded: Loaded, *, upright: bool, split: str | None = None
-) -> Opened:
+) -> OpenedImages:
     """The images that are asked for, by default of the run's own dataset, which is divided as the
     run did. Another one is not divided: nothing of it was trained on. `split` None is the one that
     is asked for.
     """
     name = options.dataset or loaded.dataset or "imagenet2012"
-    own, division = loaded.dataset, loaded.division
     with status(f"opening {name}"):
-        opened = open_split(
+        return images.open_images(
             *(name, split or options.split, options.data_dir),
-            own=own,
-            division=division,
+            own=loaded.dataset,
+            division=loaded.division,
             upright=upright,
         )
-    return Opened(name, *opened)
 
 
 def results_folder(sources: Sequence[Source]) -> Path | None:

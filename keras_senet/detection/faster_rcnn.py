@@ -17,6 +17,7 @@ from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import MapTable, levels_of, map_sides, pool, tabulate
 from keras_senet.detection.spec import FasterRCNN
 from keras_senet.detection.suppression import NONE, select_best, take
+from keras_senet.fields import check_argument
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -283,11 +284,9 @@ def _check_names(names):
     given = tuple(names) if is_several else ()
     named = [name for name in given if name != ""]
     is_text = all(isinstance(name, str) for name in given)
-    if not named or not is_text or len(set(named)) < len(named):
-        raise ValueError(
-            "`class_names` must be different names, at least one. "
-            f"Received: class_names={list(given) if is_several else names!r}"
-        )
+    are_names = named and is_text and len(set(named)) == len(named)
+    received = list(given) if is_several else names
+    check_argument("class_names", received, are_names, "different names, at least one")
     return given
 
 

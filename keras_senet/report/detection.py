@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
-from keras_senet.detection.data.loading import load_for_run
+from keras_senet.detection.data.loading import open_boxes
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.fields import check_argument
@@ -118,13 +118,13 @@ def _count_parameters(detector):
 
 def _describe_images(detector, recipe, workdir, wanted):
     name, division = wanted.dataset or recipe.dataset, read_division(workdir, recipe)
-    images, split, _ = load_for_run(name, wanted.split, wanted.data_dir, recipe.dataset, division)
-    images = images.with_classes(detector.class_names)
+    opened = open_boxes(name, wanted.split, wanted.data_dir, recipe.dataset, division)
+    images = opened.images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))
     figures = {name: precision.figures[name] for name in PRECISIONS.values()}
     return {
-        "split": WORDS[split],
+        "split": WORDS[opened.split],
         "figures": {"values": figures, "images": len(images), "epoch": None},
         "precision": {
             "charts": _precision_charts(precision),

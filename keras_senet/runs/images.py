@@ -1,14 +1,22 @@
 """The images that a run's network is used on: its own ones, or those of another dataset."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from keras_senet import data
 from keras_senet.runs import listing
 from keras_senet.runs.record import read_about
 
 
-def open_split(
+class OpenedImages(NamedTuple):
+    """Images with the names of their dataset and of their split."""
+
+    dataset: str
+    split: str
+    images: Any
+
+
+def open_images(
     name: str | Path,
     split: str,
     data_dir: str | None = None,
@@ -16,8 +24,8 @@ def open_split(
     own: str | None,
     division: dict[str, Any],
     upright: bool,
-) -> tuple[str, Any]:
-    """(the split, its images) of a dataset of `keras_senet.data`, divided as `divide_as_run` says;
+) -> OpenedImages:
+    """The `OpenedImages` of a dataset of `keras_senet.data`, divided as `divide_as_run` says;
     where that divides nothing, "all" of one that has training images only stands for "test".
 
     Args:
@@ -31,7 +39,8 @@ def open_split(
     if split == "test" and not division and data.lacks_evaluation(name, data_dir):
         split = "all"
     split = data.resolve_split(name, split, data_dir, divides=bool(division))
-    return split, data.load(name, split, data_dir, upright=upright, **division)
+    images = data.load(name, split, data_dir, upright=upright, **division)
+    return OpenedImages(str(name), split, images)
 
 
 def divide_as_run(

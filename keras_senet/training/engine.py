@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_senet.fields import check_field
 from keras_senet.files import write_atomically
 from keras_senet.runs import SPLIT
 from keras_senet.runs.environment import environment
@@ -161,11 +162,9 @@ class Engine:
 def _check_replicas(recipe, replicas):
     """Raises ValueError for a recipe that so many replicas cannot train."""
     micro_batches = replicas * recipe.accumulation
-    if recipe.batch_size % micro_batches:
-        raise ValueError(
-            f"`batch_size` must be a multiple of {micro_batches}: {replicas} replicas times "
-            f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
-        )
+    times = f"{replicas} replicas times accumulation={recipe.accumulation}"
+    accepted = f"a multiple of {micro_batches}: {times}"
+    check_field(recipe, "batch_size", recipe.batch_size % micro_batches == 0, accepted)
     if recipe.xla and replicas > 1 and keras.backend.backend() == "tensorflow":
         raise ValueError(
             f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"

@@ -20,6 +20,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.data import DeviceImages
+from keras_senet.fields import check_argument
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.rates import rate_curve
 from keras_senet.recipes.recipe import Recipe
@@ -90,8 +91,7 @@ def find_rate(
     Raises:
         ValueError: for fewer steps, or a recipe that cannot be trained.
     """
-    if steps < 24:
-        raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
+    check_argument("steps", steps, steps >= 24, "at least 24")
     devices = load_backend().Devices("none")
     task = _make_task(recipe, workdir, data_dir, devices)
     batches, rate = task.make_batches(), task.recipe.learning_rate

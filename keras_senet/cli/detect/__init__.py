@@ -1,11 +1,16 @@
 """The commands of `keras-senet detect`, one module each, and what they share."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from keras_senet.cli.options.sources import EXPORTED, Source
 from keras_senet.cli.tables import status
 from keras_senet.runs.record import read_division, read_recipe
 from keras_senet_cli import quiet
+
+if TYPE_CHECKING:
+    from keras_senet.detection.data.loading import OpenedBoxes
 
 
 def load_detector(source: Source) -> Any:
@@ -20,18 +25,7 @@ def load_detector(source: Source) -> Any:
         return detection.load(source.text)
 
 
-class OpenedBoxes(NamedTuple):
-    """The name of a dataset, images with boxes of it, which of it they are: "train", "val" or
-    "test", or "all" of what is not divided; and whether the run was trained on them.
-    """
-
-    dataset: str
-    images: Any
-    split: str
-    is_trained_on: bool
-
-
-def open_boxes(options: Any) -> OpenedBoxes:
+def open_images(options: Any) -> OpenedBoxes:
     """The images that `--dataset` and `--split` ask for, by default of the run's own dataset,
     which is divided as the run did. Another one is not divided: nothing of it was trained on.
 
@@ -39,7 +33,7 @@ def open_boxes(options: Any) -> OpenedBoxes:
         ValueError: if there is no run, and no dataset is given.
     """
     from keras_senet.detection import Recipe
-    from keras_senet.detection.data.loading import load_for_run
+    from keras_senet.detection.data.loading import open_boxes
 
     name, own, division = options.dataset, None, {}
     if options.source.kind == "run":
@@ -52,6 +46,4 @@ def open_boxes(options: Any) -> OpenedBoxes:
             "folder or a JSON file of COCO, coco/2017 or voc/2007"
         )
     with status(f"opening {name}"), quiet():
-        return OpenedBoxes(
-            name, *load_for_run(name, options.split, options.data_dir, own, division)
-        )
+        return open_boxes(name, options.split, options.data_dir, own, division)
