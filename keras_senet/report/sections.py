@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_senet.complexity import complexity
-from keras_senet.recipes.flat import flat_meanings
+from keras_senet.recipes.flat import flat_fields
 from keras_senet.report.charts import Style, line_chart, thin
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.record import Record, describe_recipe
@@ -124,9 +124,9 @@ class Field(NamedTuple):
 
 def list_fields(recipe: Any) -> list[Field]:
     """The fields of a recipe by the names of their flags, in their order."""
-    defaults, documented = type(recipe)().flat(), flat_meanings(type(recipe))
+    defaults, documented = type(recipe)().flat(), flat_fields(type(recipe))
     return [
-        Field(name, value, defaults[name], documented[name].text)
+        Field(name, value, defaults[name], documented[name].meaning.text)
         for name, value in recipe.flat().items()
         if name in documented
     ]
