@@ -17,7 +17,6 @@ from keras_senet.files import replacing
 from keras_senet.graphs import scale_rates
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
-from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
 from keras_senet.training.callbacks import Backup, StopAt
 from keras_senet.training.classification import figures_of
@@ -251,12 +250,9 @@ class FitTrainer(Engine):
 
     def evaluate(self, dataset: Images | None = None) -> dict[str, float]:
         """Loss, top-1 and top-5 accuracy on `test_set` or other images, by the preprocessing."""
-        return figures_of(self._evaluate(self.test_set if dataset is None else dataset))
-
-    def _evaluate(self, dataset):
-        """The `Evaluation`, on every backend."""
         task: Any = self.task
-        return evaluate(self.model, dataset, step=task.prediction_step(self.model))
+        images = self.test_set if dataset is None else dataset
+        return figures_of(evaluate(self.model, images, step=task.prediction_step(self.model)))
 
     def _save_results(self):
         """Those of `Trainer`, without anything of Keras' loop and with all layers trainable."""
@@ -277,14 +273,15 @@ class FitTrainer(Engine):
             "accuracy": logs["accuracy"],
             "learning_rate": float(self.model.optimizer.learning_rate),
         }
-        row |= name_figures(self.split, self._figures(self.split, self.test_set, is_due))
+        row |= self._evaluate(self.split, is_due)
         if self.final_set is not None:
-            row |= name_figures("test", self._figures("test", self.final_set, is_last))
+            row |= self._evaluate("test", is_last)
         self._write_row(row)
 
-    def _figures(self, split, images, is_due):
+    def _evaluate(self, split, is_due):
+        """The figures of a split as columns of the metrics, NaN where it is not evaluated now."""
         if not is_due:
-            return {}
-        result = self._evaluate(images)
-        self._record_evaluation(split, result)
-        return figures_of(result)
+            return self.task.missing(split)
+        figures, found = self.task.evaluate(self.model, split, skip_corrupt=False)
+        self._record_evaluation(split, found)
+        return figures
