@@ -43,6 +43,7 @@ class Engine:
 
     name: str
     evaluated: tuple[str, Any] | None = None
+    skip_corrupt = False
 
     def __init__(
         self,
@@ -143,9 +144,12 @@ class Engine:
         if self.images.is_divided:
             write_atomically(self.workdir.path / SPLIT, self.task.format_division())
 
-    def _record_evaluation(self, split: str, found: Any) -> None:
+    def _evaluate(self, split: str) -> dict[str, float]:
+        """The figures of a split as columns of the metrics; what else is found is recorded."""
+        figures, found = self.task.evaluate(self.model, split, skip_corrupt=self.skip_corrupt)
         self.evaluated = split, found
         self.task.record(self.workdir.path, split, found)
+        return figures
 
     def _write_row(self, row: Row) -> None:
         self.workdir.metrics.append(row)

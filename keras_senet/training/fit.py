@@ -273,15 +273,7 @@ class FitTrainer(Engine):
             "accuracy": logs["accuracy"],
             "learning_rate": float(self.model.optimizer.learning_rate),
         }
-        row |= self._evaluate(self.split, is_due)
+        row |= self._evaluate(self.split) if is_due else self.task.missing(self.split)
         if self.final_set is not None:
-            row |= self._evaluate("test", is_last)
+            row |= self._evaluate("test") if is_last else self.task.missing("test")
         self._write_row(row)
-
-    def _evaluate(self, split, is_due):
-        """The figures of a split as columns of the metrics, NaN where it is not evaluated now."""
-        if not is_due:
-            return self.task.missing(split)
-        figures, found = self.task.evaluate(self.model, split, skip_corrupt=False)
-        self._record_evaluation(split, found)
-        return figures

@@ -114,12 +114,7 @@ class Trainer(Engine):
             self.data if isinstance(self.data, data.DeviceImages) else None,
         )
         self.validation = Validation(
-            self.task,
-            self.model,
-            self.average,
-            self.workdir,
-            self._record_evaluation,
-            skip_corrupt=self.skip_corrupt,
+            self.task, self.model, self.average, self.workdir, self._evaluate
         )
         self.checkpoints = Checkpoints(
             self.workdir.checkpoints,
