@@ -22,8 +22,8 @@ def map_sides(maps) -> tuple:
 
 
 def levels_of(rois, canonical: float) -> tf.Tensor:
-    """The level 2..5, int32 (N,), that each box (N, 4) is pooled from: a box with this side from P4, one
-    of twice the side from P5 (Lin et al., arXiv 1612.03144, equation 1).
+    """The level 2..5, int32 (N,), that each box (N, 4) is pooled from: a box with this side from
+    P4, one of twice the side from P5 (Lin et al., arXiv 1612.03144, equation 1).
     """
     side = tf.sqrt(box.area(rois))
     level = tf.floor(4 + tf.math.log(side / canonical) / math.log(2) + 1e-6)
