@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
+from keras_senet.data.sources import select_evenly
 from keras_senet.detection.data.loading import open_boxes
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
@@ -195,9 +196,8 @@ def _scenes(found, images):
         for i, (each, truth) in enumerate(zip(found, images.truths, strict=True))
         if len(truth.boxes) or (each.scores >= SHOWN_SCORE).any()
     ]
-    places = np.unique(np.linspace(0, len(filled) - 1, SCENES).round().astype(int))
     scenes = []
-    for index in (filled[place] for place in places if filled):
+    for index in (filled[place] for place in select_evenly(len(filled), SCENES)):
         image, each, truth = _read(images, index), found[index], images.truths[index]
         size = image.shape[:2]
         rows = zip(each.boxes, each.scores, each.names, strict=True)

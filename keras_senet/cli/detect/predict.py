@@ -1,6 +1,7 @@
 """`keras-senet detect predict`: the objects in images."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -112,8 +113,9 @@ def name_pictures(files: list[str]) -> list[str]:
     common = os.path.commonpath([place.parent for place in places])
     names = [place.relative_to(common) for place in places]
     short = [str(name.with_suffix(".png")) for name in names]
+    counts = Counter(short)
     return [
-        each if short.count(each) == 1 else f"{name}.png"
+        each if counts[each] == 1 else f"{name}.png"
         for each, name in zip(short, names, strict=True)
     ]
 
