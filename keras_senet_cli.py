@@ -171,14 +171,11 @@ def ends_with_output() -> Iterator[None]:
 
 
 def is_output_lost(error: OSError) -> bool:
-    """Whether what is printed cannot be written: it is still in the buffer, or, without one, nobody
-    is at the other end, or the error is that of a full disk. Errors of files name these.
-    """
-    is_unbuffered = isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase)
-    if is_unbuffered and error.errno in FULL and error.filename is None:
-        return True
+    """Whether an error says that what is printed cannot be written, or nobody reads it."""
+    if error.errno in FULL and isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        return error.filename is None  # of an unbuffered output; a file would be named
     try:
-        sys.stdout.flush()
+        sys.stdout.flush()  # which fails if it is still in the buffer
         output = select.poll()
         output.register(sys.stdout, select.POLLERR)
         return bool(output.poll(0))

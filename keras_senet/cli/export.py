@@ -28,7 +28,7 @@ from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
 from keras_senet.runs import REPORT
-from keras_senet.runs.images import open_images
+from keras_senet.runs.images import load_for_run
 from keras_senet.runs.results import add_exports
 from keras_senet_cli import quiet
 
@@ -138,7 +138,7 @@ def _open(loaded, options, dataset, split=None):
     """The images of a split; None is "val", or "test" of a dataset without one."""
     if split is None:
         split = "val" if "val" in data.splits(dataset, options.data_dir) else "test"
-    return open_images(
+    return load_for_run(
         *(dataset, split, options.data_dir),
         own=loaded.dataset,
         division=loaded.division,

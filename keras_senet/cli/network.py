@@ -10,8 +10,7 @@ from keras_senet import models
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.options.sources import Source
 from keras_senet.cli.tables import status
-from keras_senet.runs import images
-from keras_senet.runs.images import OpenedImages
+from keras_senet.runs.images import OpenedImages, load_for_run
 from keras_senet.runs.load import load_run, load_weights_file, read_origin
 from keras_senet_cli import quiet
 
@@ -65,7 +64,7 @@ def open_images(
     """
     name = options.dataset or loaded.dataset or "imagenet2012"
     with status(f"opening {name}"):
-        return images.open_images(
+        return load_for_run(
             *(name, split or options.split, options.data_dir),
             own=loaded.dataset,
             division=loaded.division,

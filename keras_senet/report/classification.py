@@ -11,7 +11,7 @@ from keras_senet.report.sections import (
     describe_network,
     describe_record,
 )
-from keras_senet.runs.images import open_images
+from keras_senet.runs.images import load_for_run
 from keras_senet.runs.load import load_run
 from keras_senet.runs.record import read_division, read_record
 from keras_senet.runs.splits import WORDS
@@ -47,7 +47,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
 
 
 def _describe_images(model, record, workdir, wanted):
-    _, split, images = open_images(
+    _, split, images = load_for_run(
         *(wanted.dataset or record.recipe.dataset, wanted.split, wanted.data_dir),
         own=record.recipe.dataset,
         division=read_division(workdir, record.recipe),

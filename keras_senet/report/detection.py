@@ -8,7 +8,7 @@ import numpy as np
 
 from keras_senet import detection
 from keras_senet.data.sources import select_evenly
-from keras_senet.detection.data.loading import open_boxes
+from keras_senet.detection.data.loading import load_boxes_for_run
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.fields import check_argument
@@ -119,7 +119,7 @@ def _count_parameters(detector):
 
 def _describe_images(detector, recipe, workdir, wanted):
     name, division = wanted.dataset or recipe.dataset, read_division(workdir, recipe)
-    opened = open_boxes(name, wanted.split, wanted.data_dir, recipe.dataset, division)
+    opened = load_boxes_for_run(name, wanted.split, wanted.data_dir, recipe.dataset, division)
     images = opened.images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))

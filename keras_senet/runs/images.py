@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from keras_senet import data
 from keras_senet.runs import listing
-from keras_senet.runs.record import read_about
+from keras_senet.runs.record import read_entries
 
 
 class OpenedImages(NamedTuple):
@@ -16,7 +16,7 @@ class OpenedImages(NamedTuple):
     images: Any
 
 
-def open_images(
+def load_for_run(
     name: str | Path,
     split: str,
     data_dir: str | None = None,
@@ -25,7 +25,7 @@ def open_images(
     division: dict[str, Any],
     upright: bool,
 ) -> OpenedImages:
-    """The `OpenedImages` of a dataset of `keras_senet.data`, divided as `divide_as_run` says;
+    """The `OpenedImages` of a dataset of `keras_senet.data`, divided as `choose_division` says;
     where that divides nothing, "all" of one that has training images only stands for "test".
 
     Args:
@@ -35,7 +35,7 @@ def open_images(
 
     Raises what `data.load` raises.
     """
-    division = divide_as_run(name, own, division, data_dir)
+    division = choose_division(name, own, division, data_dir)
     if split == "test" and not division and data.lacks_evaluation(name, data_dir):
         split = "all"
     split = data.resolve_split(name, split, data_dir, divides=bool(division))
@@ -43,7 +43,7 @@ def open_images(
     return OpenedImages(str(name), split, images)
 
 
-def divide_as_run(
+def choose_division(
     name: str | Path, own: str | None, division: dict[str, Any], data_dir: str | None = None
 ) -> dict[str, Any]:
     """The arguments of `data.load` that divide a dataset as a run did its `own` one, whose
@@ -60,5 +60,5 @@ def divide_as_run(
     except ValueError:  # none of its images is listed
         return {}
     found = listing.fingerprint({"val": part}, {"val": part.listing()})
-    recorded = read_about(Path(file).parent).get("images")
+    recorded = read_entries(Path(file).parent).get("images")
     return division if isinstance(recorded, dict) and recorded.get("val") == found["val"] else {}

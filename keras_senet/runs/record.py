@@ -67,10 +67,10 @@ def read_run(path: str | Path, kind: Any = Recipe) -> tuple[Any, list[Row]]:
 
 def read_task(path: str | Path) -> str:
     """What a work directory's run trains: "classification" or "detection"."""
-    return str(read_about(path).get("task", CLASSIFICATION))
+    return str(read_entries(path).get("task", CLASSIFICATION))
 
 
-def read_about(path: str | Path) -> dict[str, Any]:
+def read_entries(path: str | Path) -> dict[str, Any]:
     """What `recipe.json` has; nothing without one, or for a damaged one, which others refuse."""
     try:
         return dict(json.loads((Path(path) / RECIPE).read_text()))
@@ -119,12 +119,12 @@ def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
 
 def read_engine(path: str | Path) -> str:
     """The loop that trains in a work directory: that of its run, else the package's own."""
-    return read_about(path).get("engine", "trainer")
+    return read_entries(path).get("engine", "trainer")
 
 
 def read_pipeline(path: str | Path) -> str | None:
     """What makes the batches of a run in a work directory; None where there is none."""
-    recipe = read_about(path).get("recipe")
+    recipe = read_entries(path).get("recipe")
     return recipe.get("pipeline", "tf.data") if isinstance(recipe, dict) else None
 
 

@@ -25,7 +25,7 @@ def load_detector(source: Source) -> Any:
         return detection.load(source.text)
 
 
-def open_images(options: Any) -> OpenedBoxes:
+def open_boxes(options: Any) -> OpenedBoxes:
     """The images that `--dataset` and `--split` ask for, by default of the run's own dataset,
     which is divided as the run did. Another one is not divided: nothing of it was trained on.
 
@@ -33,7 +33,7 @@ def open_images(options: Any) -> OpenedBoxes:
         ValueError: if there is no run, and no dataset is given.
     """
     from keras_senet.detection import Recipe
-    from keras_senet.detection.data.loading import open_boxes
+    from keras_senet.detection.data.loading import load_boxes_for_run
 
     name, own, division = options.dataset, None, {}
     if options.source.kind == "run":
@@ -46,4 +46,4 @@ def open_images(options: Any) -> OpenedBoxes:
             "folder or a JSON file of COCO, coco/2017 or voc/2007"
         )
     with status(f"opening {name}"), quiet():
-        return open_boxes(name, options.split, options.data_dir, own, division)
+        return load_boxes_for_run(name, options.split, options.data_dir, own, division)

@@ -5,7 +5,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.detect import load_detector, open_boxes
 from keras_senet.cli.evaluate import output_folder
 from keras_senet.cli.options.detection import DetectEvaluateOptions
 from keras_senet.cli.results import choose_lowest
@@ -32,7 +32,7 @@ def run(options: DetectEvaluateOptions) -> None:
     own = Path(source.text) if source.kind == "run" else None
     output = output_folder(options.output or own, "train")
     require("pycocotools", "detection")
-    name, split, images, is_trained_on = open_images(options)
+    name, split, images, is_trained_on = open_boxes(options)
     detector = load_detector(source)
     images = images.with_classes(detector.class_names)
     found = collect(detector.detect(images.images), True, len(images), "detecting")

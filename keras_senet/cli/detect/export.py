@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from keras_senet.cli.detect import load_detector, open_images
+from keras_senet.cli.detect import load_detector, open_boxes
 from keras_senet.cli.options.detection import DetectExportOptions
 from keras_senet.cli.results import check_exports, say_how_to_run, write_exports
 from keras_senet.cli.tables import collect, make_table, say, show, show_json
@@ -84,7 +84,7 @@ def _open(options, detector) -> OpenedBoxes | None:
     if options.evaluate_images:
         require("pycocotools", "detection")
     try:
-        opened = open_images(options)
+        opened = open_boxes(options)
         return opened._replace(images=opened.images.with_classes(detector.class_names))
     except (ValueError, OSError, ImportError) as error:
         if options.dataset is not None:

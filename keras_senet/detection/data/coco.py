@@ -3,14 +3,13 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from keras_senet.detection.canvas import check_size
+from keras_senet.detection.canvas import find_size
 from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages, make_truth
 from keras_senet.files import printable, read_bytes
-from keras_senet.images import headers
 from keras_senet.images.layout import SPLITS
 
 LARGEST = 1e300  # an integer of JSON may be above all floats
@@ -237,22 +236,6 @@ def _read_size(file, path):
             f"{printable(file)!r} lists an image that cannot be read: {printable(path)!r} "
             f"({error.strerror or error})"
         ) from error
-
-
-def find_size(beginning: bytes, read: Callable[[], bytes], name: str) -> tuple[int, int]:
-    """The height and width, upright, of an image that begins so; `read` returns all of it, which is
-    needed of some.
-
-    Raises:
-        ValueError: if it is too small, or its header is damaged; has its name.
-    """
-    header = headers.read_header(beginning)
-    if header.format != headers.JPEG or not header.height:
-        header = headers.read_header(read())
-    if problem := headers.find_problem(header):
-        raise ValueError(f"{name!r} cannot be used: {problem}")
-    check_size(header.upright_size, f": {name!r}")
-    return header.upright_size
 
 
 def _check_unique(file, what, by, values):

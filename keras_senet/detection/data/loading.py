@@ -152,7 +152,7 @@ class OpenedBoxes(NamedTuple):
     is_trained_on: bool
 
 
-def open_boxes(
+def load_boxes_for_run(
     name: str | os.PathLike, split: str, data_dir, own: str | None, division: dict[str, Any]
 ) -> OpenedBoxes:
     """The `OpenedBoxes` of a dataset for a run with its `own` one, which has this `division`: see

@@ -11,8 +11,8 @@ import numpy as np
 from keras_senet.data.examples import read_features
 from keras_senet.data.prepared import NAMES, load_info, open_records
 from keras_senet.data.records import RecordFiles
-from keras_senet.detection.canvas import decode_image
-from keras_senet.detection.data.coco import BEGINNING, clip_box, find_size, finish
+from keras_senet.detection.canvas import decode_image, find_size
+from keras_senet.detection.data.coco import BEGINNING, clip_box, finish
 from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages
 from keras_senet.detection.torchvision import COCO
 from keras_senet.extras import require
