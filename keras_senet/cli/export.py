@@ -139,7 +139,9 @@ def _open(loaded, options, dataset, split=None):
     if split is None:
         split = "val" if "val" in data.splits(dataset, options.data_dir) else "test"
     return load_for_run(
-        *(dataset, split, options.data_dir),
+        dataset,
+        split,
+        options.data_dir,
         own=loaded.dataset,
         division=loaded.division,
         upright=loaded.model.preprocessing.upright,

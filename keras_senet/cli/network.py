@@ -65,7 +65,9 @@ def open_images(
     name = options.dataset or loaded.dataset or "imagenet2012"
     with status(f"opening {name}"):
         return load_for_run(
-            *(name, split or options.split, options.data_dir),
+            name,
+            split or options.split,
+            options.data_dir,
             own=loaded.dataset,
             division=loaded.division,
             upright=upright,

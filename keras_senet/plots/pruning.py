@@ -47,7 +47,7 @@ def pruned_networks(rows: Sequence[PrunedNetwork], path: str | Path, title: str)
     panels = [kinds for kinds in PANELS if any(row.kind in kinds for row in rows)]
     widths = [2 if kinds == PANELS[0] else 1 for kinds in panels]
     figure, (all_axes,) = new_axes(
-        *(7.2, 5), 1, len(panels), sharey=True, squeeze=False, width_ratios=widths
+        7.2, 5, 1, len(panels), sharey=True, squeeze=False, width_ratios=widths
     )
     for axes, kinds in zip(all_axes, panels, strict=True):
         (_draw_curves if kinds == PANELS[0] else _draw_stages)(axes, rows, kinds)

@@ -48,7 +48,9 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
 
 def _describe_images(model, record, workdir, wanted):
     _, split, images = load_for_run(
-        *(wanted.dataset or record.recipe.dataset, wanted.split, wanted.data_dir),
+        wanted.dataset or record.recipe.dataset,
+        wanted.split,
+        wanted.data_dir,
         own=record.recipe.dataset,
         division=read_division(workdir, record.recipe),
         upright=model.preprocessing.upright,
