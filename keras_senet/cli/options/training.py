@@ -18,6 +18,11 @@ def read_variants(given: Sequence[Sequence[str]]) -> tuple[Variant, ...]:
     return tuple(variant_of(text) for each in given for text in each)
 
 
+def recipe_names() -> tuple[str, ...]:
+    """Those of the named recipes."""
+    return tuple(RECIPES)
+
+
 @dataclass(frozen=True, kw_only=True)
 class QuickstartOptions(Options):
     """
@@ -52,7 +57,7 @@ class DataOptions(Printed):
     headers_only: bool = False
     csv: str | None = None
     output: str | None = None
-    recipe: Annotated[str | None, Flag(choices=lambda: RECIPES)] = None
+    recipe: Annotated[str | None, Flag(choices=recipe_names)] = None
 
     def __post_init__(self):
         if self.recipe and (self.headers_only or not self.output):
