@@ -97,7 +97,7 @@ class FitTrainer(Engine):
             layer.trainable = layer not in untrained
         self.first_epoch = 0 if is_head else recipe.head_epochs
         rates = make_rates(self.workdir.segments, self.updates, is_head)
-        optimizer = make_optimizer(recipe, self.updates, rates)
+        optimizer = make_optimizer(recipe, rates)
         scale_rates(optimizer, rate_factors(recipe, self.model))
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None

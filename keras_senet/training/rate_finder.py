@@ -52,7 +52,6 @@ class RateTest(NamedTuple):
     suggestion: float | None
 
 
-@keras.saving.register_keras_serializable(package="keras_senet")
 class Rising(keras.optimizers.schedules.LearningRateSchedule):
     """From `lowest` to `highest` in so many steps, by the same factor in each."""
 
@@ -62,9 +61,6 @@ class Rising(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         factor = math.log(self.highest / self.lowest) / max(self.steps - 1, 1)
         return self.lowest * ops.exp(factor * ops.cast(step, "float32"))
-
-    def get_config(self):
-        return dict(vars(self))
 
 
 def find_rate(
