@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -248,9 +248,9 @@ class Detection(Task):
     def save_weights(self, model: Any, path: Path) -> None:
         save(model.detector, path)
 
-    def save_results(self, model: Any, workdir: WorkDir, rows: Iterable[Row]) -> None:
+    def save_results(self, model: Any, workdir: WorkDir) -> None:
         save(model.detector, workdir.path / MODEL)
-        if rows := list(rows):
+        if rows := workdir.metrics.read():
             detection_curves(rows, workdir.path / "curves.png", self.title)
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -126,9 +126,9 @@ class Classification(Task):
     def save_weights(self, model: keras.Model, path: Path) -> None:
         save_weights(model, path)
 
-    def save_results(self, model: keras.Model, workdir: WorkDir, rows: Iterable[Row]) -> None:
+    def save_results(self, model: keras.Model, workdir: WorkDir) -> None:
         workdir.save_network(model)
-        if rows := list(rows):
+        if rows := workdir.metrics.read():
             try:
                 training_curves(rows, workdir.path / "curves.png", self.title)
             except MissingExtraError as error:  # the run itself is whole

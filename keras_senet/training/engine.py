@@ -156,7 +156,7 @@ class Engine:
         self.tensorboard.write(row)
 
     def _save_results(self) -> None:
-        self.task.save_results(self.model, self.workdir, self.workdir.metrics.read())
+        self.task.save_results(self.model, self.workdir)
 
     def _last_row(self) -> Row | None:
         rows = self.workdir.metrics.read()

@@ -259,7 +259,7 @@ class FitTrainer(Engine):
         for layer in self.model.layers:
             layer.trainable = True
         network = models.Network.of(self.model)  # not compiled
-        self.task.save_results(network, self.workdir, self.workdir.metrics.read())
+        self.task.save_results(network, self.workdir)
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
         """Evaluates where it is due, and writes the row of the metrics."""

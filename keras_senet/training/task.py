@@ -1,7 +1,7 @@
 """What a training engine trains: images, a network, what is minimised, how it is evaluated."""
 
 import abc
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +109,8 @@ class Task(abc.ABC):
         """Writes the weights of the best epoch."""
 
     @abc.abstractmethod
-    def save_results(self, model: Any, workdir: WorkDir, rows: Iterable[Row]) -> None:
-        """Writes the trained network and, of the rows of the metrics, the curves."""
+    def save_results(self, model: Any, workdir: WorkDir) -> None:
+        """Writes the trained network and, of the metrics, the curves."""
 
 
 MakeTask = Callable[[Any, str | Path, str | None], Task]
