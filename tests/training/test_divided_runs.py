@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import little
 import numpy as np
@@ -15,6 +16,7 @@ import pytest
 from PIL import Image
 
 from keras_senet import cli, data
+from keras_senet.cli import export
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.network import Loaded, load_networks, open_images
 from keras_senet.cli.options import TrainOptions
@@ -184,7 +186,8 @@ def test_all_of_another_dataset_is_evaluated(photos, tmp_path):
     fields, run = recipe(photos, seed=5), tmp_path / "run"
     Trainer(fields, run, verbose=False)._begin_at(0)
     before = parts(photos, seed=5)
-    loaded = Loaded("SEResNet20", None, None, str(photos), read_division(run, fields))
+    model = SimpleNamespace(preprocessing=SimpleNamespace(upright=True))
+    loaded = Loaded("SEResNet20", None, model, str(photos), read_division(run, fields))
 
     def opened(dataset, split="test"):
         options = NetworkOptions(workdir=str(run), dataset=str(dataset), split=split)
@@ -201,6 +204,9 @@ def test_all_of_another_dataset_is_evaluated(photos, tmp_path):
     for i in range(3):
         shutil.copytree(other, tmp_path / "elsewhere" / f"class{i}" / "below")
     assert opened(tmp_path / "elsewhere")[:2] == ("all", 75)
+    for split, dataset, count in (("all", other, 25), ("val", photos, 5)):
+        found = export._open(loaded, SimpleNamespace(data_dir=None), str(dataset))
+        assert (found.split, len(found.images)) == (split, count)
     moved = photos.rename(tmp_path / "moved")
     shutil.copy(moved / "red" / "0.png", moved / "red" / "new.png")
     for split in ("val", "train"):
