@@ -7,6 +7,8 @@ It also knows the CPU, because what TensorFlow is to use must be said before it 
 import argparse
 import contextlib
 import difflib
+import errno
+import io
 import json
 import os
 import platform
@@ -57,6 +59,7 @@ EVERY_COMMAND = {name: text for name, text in COMMANDS.items() if name not in SU
 
 # What bad input and a bad environment raise: one line, without a traceback.
 EXPECTED = (ValueError, OSError, ImportError, FloatingPointError)
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)  # of what cannot be written
 
 ONEDNN = "TF_ENABLE_ONEDNN_OPTS"  # "1" or "0"; TensorFlow reads it when it is imported
 CPUINFO = "/proc/cpuinfo"
@@ -157,7 +160,7 @@ def ends_with_output() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except OSError as error:
-        if not is_output_lost():
+        if not is_output_lost(error):
             raise
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, sys.stdout.fileno())  # for what Python still writes when it ends
@@ -167,12 +170,12 @@ def ends_with_output() -> Iterator[None]:
         sys.exit(2)
 
 
-def is_output_lost() -> bool:
-    """Whether what is printed cannot be written: it is still in the buffer, or, without one, nobody
-    is at the other end.
-    """
+def is_output_lost(error: OSError) -> bool:
+    """Whether an error says that what is printed cannot be written, or nobody reads it."""
+    if error.errno in FULL and isinstance(getattr(sys.stdout, "buffer", None), io.RawIOBase):
+        return error.filename is None  # of an unbuffered output; a file would be named
     try:
-        sys.stdout.flush()
+        sys.stdout.flush()  # which fails if it is still in the buffer
         output = select.poll()
         output.register(sys.stdout, select.POLLERR)
         return bool(output.poll(0))

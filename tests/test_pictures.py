@@ -5,9 +5,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_senet.plots.ablation import VariantErrors, variant_errors
+from keras_senet.analysis.ablation import SeedResult, VariantResult
+from keras_senet.plots.ablation import variant_errors
 from keras_senet.plots.curves import compared_curves, training_curves
 from keras_senet.plots.pruning import PrunedNetwork, pruned_networks
+from keras_senet.recipes import VARIANTS, Variant
+from keras_senet.se import SE
 
 ROWS = [
     {
@@ -59,10 +62,11 @@ def test_a_figure_without_an_ending_is_a_png(tmp_path):
 
 
 def test_variants_are_dots_with_their_mean_and_the_papers_error(tmp_path, drawn):
+    mine = Variant("mine", SE(reduction=3))
+    errors = ((VARIANTS["plain"], [21.0, 24.0]), (VARIANTS["se"], [20.0, 22.0]), (mine, []))
     rows = [
-        VariantErrors("plain", [21.0, 24.0], 22.5, 23.3),
-        VariantErrors("se", [20.0, 22.0], 21.0, 22.28, is_base=True),
-        VariantErrors("mine", [], None, None),
+        VariantResult(each, 1, 1, tuple(SeedResult(i, n, 0.0) for i, n in enumerate(found)))
+        for each, found in errors
     ]
     variant_errors(rows, tmp_path / "ablation.png", "a title")
     ours, papers = drawn[0].axes

@@ -15,7 +15,7 @@ from keras_senet import data
 from keras_senet.complexity import complexity
 from keras_senet.fields import check_argument
 from keras_senet.files import to_csv, write_atomically
-from keras_senet.plots.ablation import VariantErrors, variant_errors
+from keras_senet.plots.ablation import variant_errors
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
 from keras_senet.recipes.variants import BASE, DEFAULTS, VARIANTS, Variant
@@ -148,16 +148,12 @@ class Ablation:
 
     def rows(self) -> list[VariantResult]:
         """A `VariantResult` per variant, with the runs that have ended."""
-        return [
-            self._row(variant, counts)
-            for variant, counts in zip(self.variants, self._counts, strict=True)
-        ]
-
-    def _row(self, variant, counts):
-        runs = [self._read_finished(variant, seed) for seed in self.seeds]
-        return VariantResult(
-            variant, counts.parameters, counts.multiply_adds, tuple(run for run in runs if run)
-        )
+        rows = []
+        for variant, counts in zip(self.variants, self._counts, strict=True):
+            runs = (self._read_finished(variant, seed) for seed in self.seeds)
+            ended = tuple(run for run in runs if run)
+            rows.append(VariantResult(variant, counts.parameters, counts.multiply_adds, ended))
+        return rows
 
     @functools.cached_property
     def _counts(self):
@@ -245,17 +241,7 @@ def write_results(rows: Sequence[VariantResult], workdir: str | Path, title: str
     lines = [f"| {' | '.join(cells)} |" for cells in (HEADER, ("---",) * len(HEADER), *table(rows))]
     write_atomically(workdir / "ablation.md", f"# {title}\n\n{NOTE}\n\n" + "\n".join(lines) + "\n")
     if any(row.runs for row in rows):
-        variants = [
-            VariantErrors(
-                name=row.variant.name,
-                errors=[run.test_error for run in row.runs],
-                mean=row.mean,
-                paper=row.variant.paper,
-                is_base=row.variant.name == BASE,
-            )
-            for row in rows
-        ]
-        variant_errors(variants, workdir / "ablation.png", title)
+        variant_errors(rows, workdir / "ablation.png", title)
 
 
 NOTE = (

@@ -9,7 +9,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_senet.fields import is_integer
+from keras_senet.fields import check_argument, is_integer
 from keras_senet.graphs import (
     Graph,
     check_functional,
@@ -206,9 +206,7 @@ def _check_targets(classes, count, images):
     wanted = numbers.shape in ((), (images,)) and (
         is_integer(classes) or np.issubdtype(numbers.dtype, np.integer)
     )
-    if not wanted or numbers.min() < 0 or numbers.max() >= count:
-        raise ValueError(
-            f"`classes` must be a number of 0..{count - 1}, or {images} of them, one per image. "
-            f"Received: classes={classes!r}"
-        )
+    is_there = wanted and numbers.min() >= 0 and numbers.max() < count
+    accepted = f"a number of 0..{count - 1}, or {images} of them, one per image"
+    check_argument("classes", classes, is_there, accepted)
     return np.broadcast_to(numbers, (images,))

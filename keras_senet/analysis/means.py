@@ -94,20 +94,15 @@ def _make_step(model, watched, function) -> Callable[[Any], Any]:
 
 
 def _batches(model, images, progress) -> Iterator[Any]:
-    if hasattr(images, "fetch"):
-        yield from _prepare_batches(model, images, progress)
-        return
-    images = as_images(model, images)
-    for first in range(0, len(images), BATCH):
-        yield ops.convert_to_tensor(images[first : first + BATCH])
+    """Of an array, or of a dataset, whose images are shown as for evaluation."""
+    if not hasattr(images, "fetch"):
+        images = as_images(model, images)
+        for first in range(0, len(images), BATCH):
+            yield ops.convert_to_tensor(images[first : first + BATCH])
+    elif len(images):
+        from keras_senet.evaluation.batches import batches_of
+        from keras_senet.progress import track
 
-
-def _prepare_batches(model, dataset, progress):
-    """The images of a dataset, each shown as for evaluation."""
-    from keras_senet.evaluation.batches import batches_of
-    from keras_senet.progress import track
-
-    if not len(dataset):
-        return
-    for (shown,), _ in track(batches_of(model, dataset, BATCH), progress, "measuring channels"):
-        yield model.preprocessing.normalize(from_channels_last(shown[:, 0]))
+        batches = batches_of(model, images, BATCH)
+        for (shown,), _ in track(batches, progress, "measuring channels"):
+            yield model.preprocessing.normalize(from_channels_last(shown[:, 0]))

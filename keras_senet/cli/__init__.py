@@ -27,7 +27,7 @@ def main(arguments: Sequence[str]) -> int:
         if options is not None:
             _run(command, options)
     except EXPECTED as error:
-        if isinstance(error, OSError) and is_output_lost():
+        if isinstance(error, OSError) and is_output_lost(error):
             raise
         if "--traceback" in rest and not isinstance(error, UsageError):
             raise

@@ -33,10 +33,7 @@ def run(options: AblateOptions) -> None:
     if options.json:
         show_json([_figures(row) for row in rows])
         return
-    printed = make_table(title, *_narrow(HEADER))
-    for cells in table(rows):
-        printed.add_row(*_narrow(cells))
-    show(printed)
+    show(make_table(title, *_narrow(HEADER), rows=map(_narrow, table(rows))))
     console.print(
         f"errors in %; the paper's are of SE-ResNet-50 on ImageNet; results in {options.workdir}/"
     )

@@ -4,7 +4,7 @@ import contextlib
 import os
 import shlex
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,11 +80,12 @@ def _first_reason(left_out):
 def _inspect(items, left_out, options) -> Inspection:
     text = "reading headers" if options.headers_only else "decoding"
     with quiet_console() as errors:
-
-        def track_on(steps: Iterable, count: int) -> Iterable:
-            return track(steps, errors, text, count)
-
-        return inspect(items, left_out, decode=not options.headers_only, track=track_on)
+        return inspect(
+            items,
+            left_out,
+            decode=not options.headers_only,
+            track=lambda steps, count: track(steps, errors, text, count),
+        )
 
 
 @contextlib.contextmanager

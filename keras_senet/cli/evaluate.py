@@ -35,7 +35,15 @@ def run(options: EvaluateOptions) -> None:
     protocols = _protocols(protocol, changes, names)
     output = output_folder(options.output or results_folder(options.sources), "train")
     dataset_name, split, dataset = open_images(options, loaded[0], upright=_upright(models))
-    result = _result(options, models, dataset, protocols)
+    with working(options.batch_size) as progress:
+        result = evaluate(
+            models,
+            dataset,
+            batch_size=options.batch_size,
+            protocol=protocols,
+            skip_corrupt=options.skip_corrupt,
+            progress=progress,
+        )
     report = {
         **_figures(result),
         "dataset": dataset_name,
@@ -65,18 +73,6 @@ def _upright(models):
             "The networks of an ensemble must agree on whether images are turned as EXIF says"
         )
     return found.pop()
-
-
-def _result(options, models, dataset, protocols):
-    with working(options.batch_size) as progress:
-        return evaluate(
-            models,
-            dataset,
-            batch_size=options.batch_size,
-            protocol=protocols,
-            skip_corrupt=options.skip_corrupt,
-            progress=progress,
-        )
 
 
 @contextlib.contextmanager

@@ -2,9 +2,8 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import keras
 import numpy as np
 from rich.table import Table
 
@@ -29,7 +28,7 @@ from keras_senet.export.parity import ExportReport
 from keras_senet.export.sensitive_layers import ACTIVATION_BITS, RankedLayer, rank_layers
 from keras_senet.recipes import Recipe
 from keras_senet.runs import REPORT
-from keras_senet.runs.record import divide_as
+from keras_senet.runs.images import load_for_run
 from keras_senet.runs.results import add_exports
 from keras_senet_cli import quiet
 
@@ -37,18 +36,6 @@ MOST_LOST = 0.01  # of accuracy, before the layers are looked for that lose it
 RANKED_IMAGES = 32
 NAMED_LAYERS = 5
 LEAST_SHARE = 0.1  # of the error, of a layer that is named
-
-
-class _Subject(NamedTuple):
-    """What is exported, the dataset that it was trained on, if that is known, and how datasets that
-    have no validation images are divided for it: arguments of `data.load`.
-    """
-
-    model: keras.Model
-    class_names: Any
-    folder: Path
-    dataset: str | None
-    division: dict[str, Any]
 
 
 class _Images(NamedTuple):
@@ -75,15 +62,14 @@ def run(options: ExportOptions) -> None:
     loaded = load_network(options.source, options.weights, options.size)
     model, own = loaded.model, results_folder((options.source,))
     folder = Path(options.output or (own / "exports" if own else "exports"))
-    division = loaded.division or {"validation_fraction": Recipe().validation_fraction}
-    names = getattr(model, "class_names", None)
-    subject = _Subject(model, names, folder, loaded.dataset, division)
+    if not loaded.division:  # what is calibrated on is not evaluated
+        loaded = loaded._replace(division={"validation_fraction": Recipe().validation_fraction})
     check_layer_names(model, options.float_layers)
     check_exports(plan, folder, options.overwrite)
     with status("reading images"), quiet():
-        images = _read_images(subject, options, any(each.calibrates for each in plan))
-    reports = write_exports(plan, folder, lambda each: _write(each, subject, images, options))
-    ranked = _rank(subject, images, reports)
+        images = _read_images(loaded, options, any(each.calibrates for each in plan))
+    reports = write_exports(plan, folder, lambda each: _write(each, model, folder, images, options))
+    ranked = _rank(model, images, reports)
     reports = [_with_layers(each, ranked) for each in reports]
     add_exports(folder / REPORT, reports)
     if options.json:
@@ -95,27 +81,27 @@ def run(options: ExportOptions) -> None:
     say_how_to_run()
 
 
-def _write(file, subject, images, options) -> ExportReport:
+def _write(file, model, folder, images, options) -> ExportReport:
     compared = images.compared
     common = Common(
         images=None if compared is None else file.compared(compared),
-        class_names=subject.class_names,
+        class_names=getattr(model, "class_names", None),
         overwrite=options.overwrite,
         representative_images=images.calibration,
         evaluation=images.evaluation,
     )
     int8 = {name: getattr(options, name) for name in ("io_dtype", "float_gates", "float_layers")}
-    report = file.write(subject.model, subject.folder, common, int8)
+    report = file.write(model, folder, common, int8)
     return dataclasses.replace(report, evaluated_split=images.split)
 
 
-def _read_images(subject, options, calibrates) -> _Images:
+def _read_images(loaded, options, calibrates) -> _Images:
     """The images of --calibration, and of --dataset or the run's own one.
 
     Raises:
         ValueError: if there are none to calibrate on, or those that are asked for cannot be used.
     """
-    model, dataset = subject.model, options.dataset or subject.dataset
+    model, dataset = loaded.model, options.dataset or loaded.dataset
     calibration = None
     if options.calibration is not None:
         calibration = images_for(model, options.calibration, options.data_dir)
@@ -125,11 +111,11 @@ def _read_images(subject, options, calibrates) -> _Images:
         return _Images(calibration)
     try:
         if calibration is None and calibrates:
-            _, images = _open(subject, options, dataset, "train")
+            images = _open(loaded, options, dataset, "train").images
             calibration = images_of(model, images)[0].astype("float32")
         if not options.evaluate_images:
             return _Images(calibration)
-        split, images = _open(subject, options, dataset)
+        _, split, images = _open(loaded, options, dataset)
         check_classifier(model, images)
         found = images_of(model, images, options.evaluate_images)
         return _Images(calibration, LabelledImages(*found), split)
@@ -148,14 +134,18 @@ def _read_images(subject, options, calibrates) -> _Images:
         return _Images(calibration)
 
 
-def _open(subject, options, dataset, split=None):
-    """(the split, its images); None is "val", or "test" of a dataset without one."""
-    division = divide_as(subject.division, subject.dataset, dataset)
-    if split is None and "val" not in data.splits(dataset, options.data_dir):
-        divides = bool(division)
-        split = data.resolve_split(dataset, "test", options.data_dir, divides=divides)
-    split, upright = split or "val", subject.model.preprocessing.upright
-    return split, data.load(dataset, split, options.data_dir, upright=upright, **division)
+def _open(loaded, options, dataset, split=None):
+    """The images of a split; None is "val", or "test" of a dataset without one."""
+    if split is None:
+        split = "val" if "val" in data.splits(dataset, options.data_dir) else "test"
+    return load_for_run(
+        dataset,
+        split,
+        options.data_dir,
+        own=loaded.dataset,
+        division=loaded.division,
+        upright=loaded.model.preprocessing.upright,
+    )
 
 
 def _lost(report: ExportReport) -> float:
@@ -165,7 +155,7 @@ def _lost(report: ExportReport) -> float:
     return report.keras_accuracy - report.accuracy
 
 
-def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
+def _rank(model, images, reports) -> dict[str, list[RankedLayer]]:
     """The layers, the most sensitive first, of each quantisation that lost more than a point."""
     if images.compared is None:
         return {}
@@ -173,11 +163,11 @@ def _rank(subject, images, reports) -> dict[str, list[RankedLayer]]:
     chosen = images.compared[select_evenly(len(images.compared), RANKED_IMAGES)]
     return {
         name: rank_layers(
-            subject.model,
+            model,
             chosen,
             quantization=name,
             representative_images=images.calibration,
-            preprocessing=subject.model.preprocessing,
+            preprocessing=model.preprocessing,
             progress=console,
         )
         for name in dict.fromkeys(losing)

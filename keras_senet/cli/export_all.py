@@ -197,37 +197,32 @@ class ExportTable:
 
     def __init__(self, path):
         self.path = path
-        self.rows = list(csv.DictReader(io.StringIO(path.read_text()))) if path.exists() else []
+        found = csv.DictReader(io.StringIO(path.read_text())) if path.exists() else ()
+        self.rows = {(row["network"], row["file"]): row for row in found}
 
     def has(self, network, file):
         """Whether there is a row of this file that did not fail."""
-        return any(
-            (row["network"], row["file"], row["failure"]) == (network, file, "")
-            for row in self.rows
-        )
+        row = self.rows.get((network, file))
+        return row is not None and not row["failure"]
 
     @property
     def failures(self):
         """The rows of the files that are wrong."""
-        return [row for row in self.rows if row["failure"]]
+        return [row for row in self.rows.values() if row["failure"]]
 
     def add(self, row):
         """Puts a row in the place of an earlier one of the same file, or last."""
-        self.rows = [
-            each
-            for each in self.rows
-            if (each["network"], each["file"]) != (row["network"], row["file"])
-        ]
-        self.rows.append({name: _rounded(row.get(name, "")) for name in COLUMNS})
-        write_atomically(self.path, to_csv(self.rows, COLUMNS, newline="\n"))
+        cells = {name: _rounded(row.get(name, "")) for name in COLUMNS}
+        self.rows[row["network"], row["file"]] = cells
+        write_atomically(self.path, to_csv(list(self.rows.values()), COLUMNS, newline="\n"))
 
     def markdown(self):
         """The same for readers: a row per network, a column per file."""
         names = [file.name for file in PLAN]
         lines = [_HEAD, f"| network | {' | '.join(names)} |", "|---" * (1 + len(names)) + "|"]
-        for network in dict.fromkeys(row["network"] for row in self.rows):
-            own = {row["file"]: row for row in self.rows if row["network"] == network}
-            lines.append(f"| {network} | {' | '.join(_cell(own.get(name)) for name in names)} |")
+        for network in dict.fromkeys(network for network, _ in self.rows):
+            cells = (_cell(self.rows.get((network, name))) for name in names)
+            lines.append(f"| {network} | {' | '.join(cells)} |")
         return "\n".join(lines) + "\n"
 
 

@@ -41,10 +41,9 @@ def _list_networks(rows: Sequence[Mapping[str, Any]]) -> None:
     runtimes = [name for name in zoo.columns() if name not in zoo.COLUMNS]
     names = ("input_size", "parameters", "multiply_adds", "paper_top1", "best", *runtimes)
     columns = zoo.find_columns(names)
-    table = make_table("Networks of keras_senet", "model", *(each.heading for each in columns))
-    for row in rows:
-        table.add_row(row["name"], *(each.cell(row) or "-" for each in columns))
-    show(table)
+    headings = (each.heading for each in columns)
+    cells = ((row["name"], *(each.cell(row) or "-" for each in columns)) for row in rows)
+    show(make_table("Networks of keras_senet", "model", *headings, rows=cells))
     console.print(
         "Accuracy in percent on ImageNet; at 32 x 32 on CIFAR-10 (SEShakeEven29: CIFAR-100). "
         "Best: of the weights that `keras-senet list --weights` shows.",
@@ -90,11 +89,11 @@ def _list_recipes(recipes: Mapping[str, Any], command: str, as_json: bool) -> No
         show_json({name: dataclasses.asdict(recipe) for name, recipe in recipes.items()})
         return
     columns = ("recipe", "network", "dataset", "epochs", "batch", "rate")
-    table = make_table(f"Recipes of keras-senet {command}", *columns)
-    for name, recipe in recipes.items():
-        figures = (f"{recipe.epochs}", f"{recipe.batch_size}", f"{recipe.learning_rate:g}")
-        table.add_row(name, recipe.model, recipe.dataset, *figures)
-    show(table)
+    rows = (
+        (name, r.model, r.dataset, f"{r.epochs}", f"{r.batch_size}", f"{r.learning_rate:g}")
+        for name, r in recipes.items()
+    )
+    show(make_table(f"Recipes of keras-senet {command}", *columns, rows=rows))
     for name, recipe in recipes.items():
         line = f"{name}: {recipe.source}. Result: {recipe.result}"
         console.print(line, soft_wrap=True)

@@ -6,12 +6,12 @@ from typing import Any, NamedTuple
 
 import keras
 
-from keras_senet import data, models
+from keras_senet import models
 from keras_senet.cli.options.shared import NetworkOptions
 from keras_senet.cli.options.sources import Source
 from keras_senet.cli.tables import status
+from keras_senet.runs.images import OpenedImages, load_for_run
 from keras_senet.runs.load import load_run, load_weights_file, read_origin
-from keras_senet.runs.record import divide_as
 from keras_senet_cli import quiet
 
 Size = tuple[int | None, int | None]
@@ -55,28 +55,23 @@ def load_networks(options: NetworkOptions) -> list[Loaded]:
     ]
 
 
-class Opened(NamedTuple):
-    """Images with the name of their dataset and of their split."""
-
-    dataset: str
-    split: str
-    images: Any
-
-
 def open_images(
     options: NetworkOptions, loaded: Loaded, *, upright: bool, split: str | None = None
-) -> Opened:
+) -> OpenedImages:
     """The images that are asked for, by default of the run's own dataset, which is divided as the
-    run did; `split` None is the one that is asked for.
+    run did. Another one is not divided: nothing of it was trained on. `split` None is the one that
+    is asked for.
     """
     name = options.dataset or loaded.dataset or "imagenet2012"
-    division = divide_as(loaded.division, loaded.dataset, name)
     with status(f"opening {name}"):
-        wanted = data.resolve_split(
-            name, split or options.split, options.data_dir, divides=bool(division)
+        return load_for_run(
+            name,
+            split or options.split,
+            options.data_dir,
+            own=loaded.dataset,
+            division=loaded.division,
+            upright=upright,
         )
-        images = data.load(name, wanted, options.data_dir, upright=upright, **division)
-    return Opened(name, wanted, images)
 
 
 def results_folder(sources: Sequence[Source]) -> Path | None:

@@ -233,9 +233,9 @@ def _print(rows):
 
 
 def _gates_table(row) -> Table:
-    table = make_table("", "stage", "mean", "")
-    table.title = f"Gates of {row.image}, 0..1"
-    for stage, mean in row.gates.items():
-        excited = "most excited" if mean == max(row.gates.values()) else ""
-        table.add_row(stage, f"{mean:.3f}", excited)
-    return table
+    most = max(row.gates.values())
+    rows = (
+        (stage, f"{mean:.3f}", "most excited" if mean == most else "")
+        for stage, mean in row.gates.items()
+    )
+    return make_table(f"Gates of {row.image}, 0..1", "stage", "mean", "", rows=rows)

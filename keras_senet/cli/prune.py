@@ -206,17 +206,20 @@ def _write(folder, title, rows, report):
     write_atomically(folder / "pruning.json", json.dumps(report, indent=2) + "\n")
     written = ["pruning.csv", "pruning.json"]
     if rows[0].error is not None:
-        pruned_networks([_drawn(row) for row in rows], folder / "pruning.png", title)
+        networks = [
+            PrunedNetwork(
+                row.variant.kind,
+                row.error,
+                row.cost.multiply_adds,
+                row.variant.keep,
+                row.variant.stages,
+            )
+            for row in rows
+        ]
+        pruned_networks(networks, folder / "pruning.png", title)
         written.append("pruning.png")
     files = [row.file for row in rows if row.file]
     console.print(f"{folder}/: {', '.join([*written, *files])}")
-
-
-def _drawn(row):
-    counts, variant = row.cost, row.variant
-    return PrunedNetwork(
-        variant.kind, row.error, counts.multiply_adds, variant.keep, variant.stages
-    )
 
 
 def _figures(row, plain):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from rich.table import Table
 
@@ -13,7 +13,8 @@ from keras_senet.runs.results import add_exports, read_report
 from keras_senet.runs.splits import WORDS
 from keras_senet_cli import quiet
 
-MOST_CLASSES = 20  # with more, so many of the lowest accuracies are shown
+MOST_CLASSES = 20  # with more, so many of the lowest figures are shown
+T = TypeVar("T")
 
 
 def export_table(reports: Iterable[Any]) -> Table:
@@ -77,12 +78,17 @@ def _title(evaluated):
     return f"Exports, compared with Keras{words}"
 
 
+def choose_lowest(rows: Sequence[T], figure_of: Callable[[T], float | None]) -> Sequence[T]:
+    """The rows of classes that are shown: all, or of more than 20 those with the lowest figures."""
+    if len(rows) <= MOST_CLASSES:
+        return rows
+    known = [row for row in rows if figure_of(row) is not None]
+    return sorted(known, key=figure_of)[:MOST_CLASSES]
+
+
 def show_classes(rows: Sequence[ClassRow], balanced_accuracy: float, split: str) -> None:
     """Prints the accuracy of each class on a split, or of the lowest ones, and their mean."""
-    shown = rows
-    if len(rows) > MOST_CLASSES:
-        known = [row for row in rows if row.top1 is not None]
-        shown = sorted(known, key=lambda row: row.top1)[:MOST_CLASSES]
+    shown = choose_lowest(rows, lambda row: row.top1)
     table = make_table(
         f"Classes, {WORDS[split]} images", "class", "images", "top-1", "most confused with"
     )

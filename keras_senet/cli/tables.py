@@ -47,11 +47,13 @@ def print_left_out(names: Iterable[str]) -> None:
         console.print(f"left out, as they cannot be used: {names}")
 
 
-def make_table(title: str, *columns: str) -> Table:
-    """A table whose columns after the first are numbers."""
+def make_table(title: str, *columns: str, rows: Iterable[Iterable[str]] = ()) -> Table:
+    """A table of rows of cells, whose columns after the first are numbers."""
     table = Table(*columns, title=title)
     for column in table.columns[1:]:
         column.justify = "right"
+    for cells in rows:
+        table.add_row(*cells)
     return table
 
 

@@ -101,13 +101,6 @@ def split_cpu(count: int | None) -> None:
         load_backend().split_cpu(count)
 
 
-def run_in_turn() -> None:
-    """Makes the CPU run one operation after another: see `keras_senet.training.backends`."""
-    from keras_senet.training.backends import load_backend
-
-    load_backend().run_in_turn()
-
-
 def _report(trainer, last, workdir):
     if trainer.skipped:
         listed = Path(workdir) / "skipped.csv"

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from keras_senet.fields import is_integer
 from keras_senet.files import printable, read_bytes
+from keras_senet.images import headers
 from keras_senet.images.decoding import decode, describe_error
 from keras_senet.preprocessing import Preprocessing
 
@@ -107,6 +108,22 @@ def check_size(shape: Sequence[int], name: str = "") -> None:
             f"An image must have at least {MULTIPLE} pixels on each side. "
             f"Received: {width} x {height} pixels{name}"
         )
+
+
+def find_size(beginning: bytes, read: Callable[[], bytes], name: str) -> tuple[int, int]:
+    """The height and width, upright, of an image that begins so; `read` returns all of it, which is
+    needed of some.
+
+    Raises:
+        ValueError: if it is too small, or its header is damaged; has its name.
+    """
+    header = headers.read_header(beginning)
+    if header.format != headers.JPEG or not header.height:
+        header = headers.read_header(read())
+    if problem := headers.find_problem(header):
+        raise ValueError(f"{name!r} cannot be used: {problem}")
+    check_size(header.upright_size, f": {name!r}")
+    return header.upright_size
 
 
 def check_canvas(canvas) -> tuple[int, int]:

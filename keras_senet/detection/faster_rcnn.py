@@ -17,6 +17,7 @@ from keras_senet.detection.network import PYRAMID, make_head, make_proposer
 from keras_senet.detection.pooling import MapTable, levels_of, map_sides, pool, tabulate
 from keras_senet.detection.spec import FasterRCNN
 from keras_senet.detection.suppression import NONE, select_best, take
+from keras_senet.fields import check_argument
 from keras_senet.weights.names import Entries, compare, describe_shapes, own_name
 
 PROPOSAL_WEIGHTS = (1.0, 1.0, 1.0, 1.0)
@@ -184,7 +185,8 @@ class Detector:
         outputs, padded = self.propose_maps(image[None], training=False), map_sides(image[None])
         proposals, _, _ = self.propose(outputs, 0, padded, size, self.spec.proposals)
         images = tf.zeros_like(proposals[:, 0], tf.int32)
-        classes, deltas = self.classify(outputs, images, proposals)
+        table = tabulate([outputs[level] for level in PYRAMID[:4]])
+        classes, deltas = self.classify(table, images, proposals)
         return self.choose(classes, deltas, proposals, padded, size)
 
     def propose_maps(self, images, training: bool):
@@ -230,15 +232,10 @@ class Detector:
         boxes = box.decode(tf.gather(deltas, indices), anchors, PROPOSAL_WEIGHTS)
         return boxes, scores, tf.fill(tf.shape(indices), level)
 
-    def classify(self, outputs, images, rois):
+    def classify(self, table: MapTable, images, rois):
         """Logits (n, 1 + classes) and deltas (n, 1 + classes, 4) of boxes (n, 4) in the images of a
-        batch, int32 (n,).
+        batch, int32 (n,), from the table of its maps.
         """
-        table = tabulate([outputs[level] for level in PYRAMID[:4]])
-        return self.classify_from(table, images, rois)
-
-    def classify_from(self, table: MapTable, images, rois):
-        """The same from the table of the batch's maps."""
         pooled = pool(
             table,
             images,
@@ -283,11 +280,9 @@ def _check_names(names):
     given = tuple(names) if is_several else ()
     named = [name for name in given if name != ""]
     is_text = all(isinstance(name, str) for name in given)
-    if not named or not is_text or len(set(named)) < len(named):
-        raise ValueError(
-            "`class_names` must be different names, at least one. "
-            f"Received: class_names={list(given) if is_several else names!r}"
-        )
+    are_names = named and is_text and len(set(named)) == len(named)
+    received = list(given) if is_several else names
+    check_argument("class_names", received, are_names, "different names, at least one")
     return given
 
 

@@ -21,13 +21,13 @@ def map_sides(maps) -> tuple:
     return (known[0] if height is None else height, known[1] if width is None else width)
 
 
-def levels_of(rois, canonical: float, first: int = 2, last: int = 5) -> tf.Tensor:
-    """The level, int32 (N,), that each box (N, 4) is pooled from: a box with this side from P4, one
-    of twice the side from P5 (Lin et al., arXiv 1612.03144, equation 1).
+def levels_of(rois, canonical: float) -> tf.Tensor:
+    """The level 2..5, int32 (N,), that each box (N, 4) is pooled from: a box with this side from
+    P4, one of twice the side from P5 (Lin et al., arXiv 1612.03144, equation 1).
     """
     side = tf.sqrt(box.area(rois))
     level = tf.floor(4 + tf.math.log(side / canonical) / math.log(2) + 1e-6)
-    return tf.cast(tf.clip_by_value(level, first, last), tf.int32)
+    return tf.cast(tf.clip_by_value(level, 2, 5), tf.int32)
 
 
 class MapTable(NamedTuple):

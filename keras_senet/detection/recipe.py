@@ -8,7 +8,7 @@ from keras_senet import networks
 from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.spec import FasterRCNN, Sampling
 from keras_senet.fields import check_argument, check_field, require_types
-from keras_senet.recipes.recipe import ABOVE_0, AT_LEAST_0, BOUNDS
+from keras_senet.recipes.recipe import ABOVE_0, AT_LEAST_0, BOUNDS, check_common, with_tuples
 from keras_senet.se import SE
 
 NOT_FLAGS = ("detector", "source", "result")  # fields that no flag changes
@@ -144,14 +144,8 @@ class Recipe:
         if self.backbone_weights == "":
             object.__setattr__(self, "backbone_weights", None)
         require_types(self)
-        row = networks.find_row(self.model)
-        fits = not self.depths or (len(self.depths) == row.stages and min(self.depths) > 0)
-        or_numbers = f", or a number above 0 for each of its {row.stages} stages"
-        accepted = f"empty for {self.model}{or_numbers if row.stages else ''}"
-        check_field(self, "depths", fits, accepted)
-        for name, (holds, accepted) in FIELDS.items():
-            check_field(self, name, holds(getattr(self, name)), accepted)
-        last = max(row.stage_numbers)
+        check_common(self, FIELDS)
+        last = max(networks.find_row(self.model).stage_numbers)
         is_stage = 0 <= self.frozen_stages <= last
         check_field(self, "frozen_stages", is_stage, f"from 0 to {last}, the last stage")
         is_trained = not self.frozen_stages or self.backbone_weights is not None
@@ -166,13 +160,6 @@ class Recipe:
         within = all(SMALLEST <= side <= long for side in self.short_sides)
         accepted = f"pixels from {SMALLEST} to long={long}"
         check_field(self, "short_sides", within, accepted)
-        rising = list(self.milestones) == sorted(set(self.milestones))
-        in_range = all(0 < m < self.epochs for m in self.milestones)
-        accepted = f"rising, above 0 and below epochs={self.epochs}"
-        check_field(self, "milestones", rising and in_range, accepted)
-        together = not (self.sync_bn and self.accumulation > 1)
-        accepted = "1 with sync_bn=True, whose replicas cannot meet inside of a loop"
-        check_field(self, "accumulation", together, accepted)
 
     @property
     def weights(self) -> str | None:
@@ -220,12 +207,12 @@ class Recipe:
         """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have
         their defaults.
         """
-        own = _untabled(fields)
+        own = with_tuples(fields)
         if own.get("se") is not None:
             own["se"] = SE(**own["se"])
         if "detector" in own:
-            detector = _untabled(own["detector"])
-            detector["anchors"] = Anchors(**_untabled(detector["anchors"]))
+            detector = with_tuples(own["detector"])
+            detector["anchors"] = Anchors(**with_tuples(detector["anchors"]))
             own["detector"] = FasterRCNN(**detector)
         return cls(**own)
 
@@ -259,11 +246,6 @@ class Recipe:
             f"for {batch_size} the linear rule says --learning-rate {rate:.3g} "
             f"--warmup-steps {steps}"
         )
-
-
-def _untabled(fields):
-    """The fields with tuples for the lists that JSON has."""
-    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
 
 
 def _is_samples(value):

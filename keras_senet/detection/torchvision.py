@@ -30,14 +30,8 @@ COCO = (
 # Published files have the older names, without the last number.
 TORCHVISION = Naming(
     layers=(
-        (r"backbone\.fpn\.inner_blocks\.0(?:\.0)?", "lateral2"),
-        (r"backbone\.fpn\.inner_blocks\.1(?:\.0)?", "lateral3"),
-        (r"backbone\.fpn\.inner_blocks\.2(?:\.0)?", "lateral4"),
-        (r"backbone\.fpn\.inner_blocks\.3(?:\.0)?", "lateral5"),
-        (r"backbone\.fpn\.layer_blocks\.0(?:\.0)?", "pyramid2"),
-        (r"backbone\.fpn\.layer_blocks\.1(?:\.0)?", "pyramid3"),
-        (r"backbone\.fpn\.layer_blocks\.2(?:\.0)?", "pyramid4"),
-        (r"backbone\.fpn\.layer_blocks\.3(?:\.0)?", "pyramid5"),
+        *((rf"backbone\.fpn\.inner_blocks\.{i}(?:\.0)?", f"lateral{i + 2}") for i in range(4)),
+        *((rf"backbone\.fpn\.layer_blocks\.{i}(?:\.0)?", f"pyramid{i + 2}") for i in range(4)),
         (r"rpn\.head\.conv(?:\.0\.0)?", "rpn_conv"),
         (r"rpn\.head\.cls_logits", "rpn_objectness"),
         (r"rpn\.head\.bbox_pred", "rpn_deltas"),
@@ -86,22 +80,11 @@ def assign(detector: Detector, entries: Entries, *, epsilon_of_zero: bool) -> No
         ValueError: if the file has other weights than the detector.
     """
     entries = _translate(detector, entries)
-    if epsilon_of_zero:
-        entries |= {
-            name: _less(entry, _epsilon(detector, name))
-            for name, entry in entries.items()
-            if name.endswith("moving_variance")
-        }
+    for name, entry in entries.items() if epsilon_of_zero else ():
+        if name.endswith("moving_variance"):
+            epsilon = detector.proposer.get_layer(name.rpartition("/")[0]).epsilon
+            entries[name] = entry.apply(lambda array, epsilon=epsilon: array - epsilon)
     detector.assign(entries)
-
-
-def _less(entry, number):
-    """The entry with its values less a number."""
-    return entry.apply(lambda array: array - number)
-
-
-def _epsilon(detector, name):
-    return detector.proposer.get_layer(name.rpartition("/")[0]).epsilon
 
 
 def _translate(detector, entries):

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,6 +21,7 @@ from keras_senet.detection.loss import losses
 from keras_senet.detection.recipe import Recipe
 from keras_senet.detection.spec import Sampling
 from keras_senet.graphs import flat_layers, stages_of
+from keras_senet.layers.data_format import arrange
 from keras_senet.plots.detection import detection_curves
 from keras_senet.runs import BEST_MODEL, DETECTION, MODEL
 from keras_senet.runs.history import Segment
@@ -29,9 +30,10 @@ from keras_senet.runs.splits import WORDS
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import RunImages
-from keras_senet.training.network import precision, spec_of
+from keras_senet.training.network import find_constructor, precision
 from keras_senet.training.phases import Phase, make_phase, make_rates
 from keras_senet.training.start import read_start
+from keras_senet.training.task import Task
 
 CHANNELS = 3
 LOSSES = {  # the columns of the metrics, and what `losses` calls them
@@ -109,7 +111,7 @@ class Losses:
         return tf.add_n(list(figures.values())), figures
 
 
-class Detection:
+class Detection(Task):
     """Images with boxes, and a detector of their classes. See `training.task.Task`."""
 
     name, best, score = DETECTION, BEST_MODEL, "ap"
@@ -136,8 +138,7 @@ class Detection:
         self.images = RunImages(train, evaluation, split, None, is_divided)
         self.class_names = train.class_names
         # After the images: weights may have to be downloaded.
-        self._start = read_start(recipe, workdir)
-        self.start = self._start and self._start.to_json()
+        self.start = read_start(recipe, workdir)
 
     @property
     def title(self) -> str:
@@ -164,15 +165,12 @@ class Detection:
                 rows.append((file, ", ".join(names), split))
         return format_rows(rows)
 
-    def check_images(self) -> None:
-        """Nothing: reading a dataset has looked at the header of each image."""
-
     @functools.cached_property
     def _preprocessing(self):
         """What the backbone takes."""
-        if self._start is None:
+        if self.start is None:
             return models.get(self.recipe.model).preprocessing
-        return self._start.preprocessing.for_channels(CHANNELS)
+        return self.start.preprocessing.for_channels(CHANNELS)
 
     def make_batches(self) -> DetectionBatches:
         recipe = self.recipe
@@ -192,29 +190,21 @@ class Detection:
 
     def make_network(self) -> DetectorNetwork:
         recipe = self.recipe
-        spec = self._start.spec if self._start else spec_of(recipe)
-        constructor = models.get(recipe.model)
-        if spec != constructor.spec:
-            constructor = constructor.variant(spec)
-        shape = (None, None, CHANNELS)
-        if keras.config.image_data_format() == "channels_first":
-            shape = (CHANNELS, None, None)
+        constructor = find_constructor(recipe, self.start and self.start.spec)
+        shape = arrange(None, None, CHANNELS)
         with precision(recipe.precision):
             backbone: Any = constructor(include_top=False, weights=None, input_shape=shape)
             backbone.preprocessing = self._preprocessing
             return DetectorNetwork(recipe.detector(backbone, self.class_names))
 
     def load_start(self, model: Any) -> str | None:
-        if self._start is None:
+        if self.start is None:
             return None
-        self._start.load_into(model.detector.backbone, self.recipe, ())
-        return f"the backbone begins from the weights of {self._start.source!r}"
+        self.start.load_into(model.detector.backbone, self.recipe, ())
+        return f"the backbone begins from the weights of {self.start.source!r}"
 
     def make_objective(self, model: Any) -> Losses:
         return Losses(model.detector, self.recipe.sampling, self.recipe.batch_size)
-
-    def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
-        return make_rates(segments, steps_per_epoch)
 
     def make_phases(
         self, segments: Sequence[Segment], model: Any, steps_per_epoch: int
@@ -248,9 +238,6 @@ class Detection:
     def missing(self, split: str) -> dict[str, float]:
         return dict.fromkeys(FIGURES, math.nan)
 
-    def record(self, workdir: Path, split: str, result: AveragePrecision) -> None:
-        """Nothing: `keras-senet detect evaluate` writes what was found."""
-
     def describe_epoch(self, row: Row) -> str:
         text = f"epoch {row['epoch']}: loss {row['loss']:.4f}"
         if math.isfinite(row.get("ap", math.nan)):  # only the chief evaluates
@@ -261,9 +248,9 @@ class Detection:
     def save_weights(self, model: Any, path: Path) -> None:
         save(model.detector, path)
 
-    def save_results(self, model: Any, workdir: WorkDir, rows: Iterable[Row]) -> None:
+    def save_results(self, model: Any, workdir: WorkDir) -> None:
         save(model.detector, workdir.path / MODEL)
-        if rows := list(rows):
+        if rows := workdir.metrics.read():
             detection_curves(rows, workdir.path / "curves.png", self.title)
 
 

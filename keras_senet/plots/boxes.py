@@ -15,6 +15,7 @@ COLOURS = (
     *("#e6194b", "#3cb44b", "#4363d8", "#f58231", "#911eb4", "#42d4f4", "#f032e6", "#bfef45"),
     *("#fabed4", "#469990"),
 )
+MARGIN = 0.6  # around boxes, over the longer side of all of them
 FOUND, TRUE = (255, 77, 46), (0, 214, 143)  # of painted boxes: detections and objects
 
 
@@ -110,14 +111,12 @@ def paint_box(image: np.ndarray, box: Any, colour: tuple[int, int, int]) -> np.n
     return painted
 
 
-def crop_around(
-    image: np.ndarray, boxes: Sequence[Any], margin: float = 0.6
-) -> tuple[np.ndarray, np.ndarray]:
+def crop_around(image: np.ndarray, boxes: Sequence[Any]) -> tuple[np.ndarray, np.ndarray]:
     """The part of an image (H, W, C) around boxes, with a margin, and its corner (x, y)."""
     hull = np.array(boxes, "float32").reshape(-1, 4)
     x1, y1, x2, y2 = *hull[:, :2].min(axis=0), *hull[:, 2:].max(axis=0)
     height, width = image.shape[:2]
-    side = max(x2 - x1, y2 - y1) * (1 + 2 * margin)
+    side = max(x2 - x1, y2 - y1) * (1 + 2 * MARGIN)
     side = min(max(side, 48.0), max(height, width))
     left = int(np.clip((x1 + x2 - side) / 2, 0, max(width - side, 0)))
     top = int(np.clip((y1 + y2 - side) / 2, 0, max(height - side, 0)))

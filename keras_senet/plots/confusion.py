@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 
 NUMBERED = 20  # classes: with more there is no room for counts in the cells
 NAMED = 100  # classes: with more there is none for their names
@@ -21,8 +21,7 @@ def confusion_matrix(
     """
     classes = len(class_names)
     side = 6 if classes <= NUMBERED else 11
-    figure = new_figure(side, side - 0.4)
-    axes = figure.subplots()
+    figure, axes = new_axes(side, side - 0.4)
     (_draw_counts if classes <= NUMBERED else _draw_fractions)(axes, counts)
     wrong, total = counts.sum() - counts.trace(), counts.sum()
     axes.set(xlabel="predicted", ylabel="true", title=f"{title}: {wrong:,} of {total:,} wrong")

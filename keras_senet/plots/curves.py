@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 from keras_senet.runs.splits import WORDS, chosen_on
 from keras_senet.runs.tables import Row
 
@@ -14,8 +14,7 @@ from keras_senet.runs.tables import Row
 def training_curves(rows: Sequence[Row], path: str | Path, title: str) -> None:
     """Loss and top-1 error (%) of one run, given the rows of its metrics."""
     split = chosen_on(rows)
-    figure = new_figure(9, 3.6)
-    losses, errors = figure.subplots(1, 2)
+    figure, (losses, errors) = new_axes(9, 3.6, 1, 2)
     for axes, name, scale in ((losses, "loss", lambda v: v), (errors, "accuracy", _error)):
         evaluated = points(rows, f"{split}_{name}", scale)
         axes.plot(*points(rows, name, scale), "--", color="tab:blue", label="training")
@@ -24,8 +23,7 @@ def training_curves(rows: Sequence[Row], path: str | Path, title: str) -> None:
     losses.set(ylabel="cross-entropy", yscale="log")
     errors.set(ylabel="top-1 error (%)", ylim=(0, None))
     losses.legend()
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)
 
 
 def compared_curves(
@@ -38,8 +36,7 @@ def compared_curves(
         path: a PNG file.
         title: of the figure.
     """
-    figure = new_figure(6.4, 4.6)
-    axes = figure.subplots()
+    figure, axes = new_axes(6.4, 4.6)
     for i, (label, seeds) in enumerate(runs.items()):
         for j, rows in enumerate(seeds):
             split = chosen_on(rows)

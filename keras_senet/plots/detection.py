@@ -9,7 +9,7 @@ import numpy as np
 
 from keras_senet.plots.boxes import FOUND, TRUE, crop_around, paint_box
 from keras_senet.plots.curves import label_epochs, points
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 from keras_senet.plots.images import image_grid
 from keras_senet.runs.tables import Row
 
@@ -23,6 +23,7 @@ LOSSES = {
 }
 PRECISIONS = {"ap": "AP", "ap50": "AP50", "ap75": "AP75"}
 THRESHOLDS = np.arange(50, 100, 5) / 100  # of the IoU
+DRAWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)  # those with a curve
 SHOWN_CLASSES = 10  # with more, the best five and the worst five
 COLUMNS = 6  # of the page of mistakes
 ENLARGED = 180  # pixels of a cropped mistake at least, so that lines do not cover it
@@ -30,8 +31,7 @@ ENLARGED = 180  # pixels of a cropped mistake at least, so that lines do not cov
 
 def detection_curves(rows: Sequence[Row], path: str | Path, title: str) -> None:
     """The loss with its four parts and the average precision (0..1), of a run's metrics."""
-    figure = new_figure(9, 3.8)
-    losses, precisions = figure.subplots(1, 2)
+    figure, (losses, precisions) = new_axes(9, 3.8, 1, 2)
     for axes, columns, marker in ((losses, LOSSES, ""), (precisions, PRECISIONS, "o")):
         for i, (name, label) in enumerate(columns.items()):
             found = points([row for row in rows if name in row], name, float)
@@ -41,8 +41,7 @@ def detection_curves(rows: Sequence[Row], path: str | Path, title: str) -> None:
         axes.legend(fontsize="small")
     losses.set(ylabel="loss", yscale="log")
     precisions.set(ylabel="average precision", ylim=(0, 1))
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)
 
 
 def precision_recall(
@@ -57,26 +56,21 @@ def precision_recall(
         path: a PNG file.
         title: of the figure.
     """
-    figure = new_figure(10, 4.4)
-    means, classes = figure.subplots(1, 2)
+    figure, (means, classes) = new_axes(10, 4.4, 1, 2)
     recall = np.linspace(0, 1, precision.shape[1])
-    known = [i for i, value in enumerate(by_class.values()) if math.isfinite(value)]
-    for i, threshold in enumerate(THRESHOLDS):
-        if i % 2 == 0 or i == 5:  # 0.50, 0.60, 0.70, 0.75, ..., 0.90
-            mean = precision[i][:, known].mean(axis=1) if known else np.zeros_like(recall)
-            colour = figure_colour(i / (len(THRESHOLDS) - 1))
-            label = f"IoU {threshold:.2f}: {mean.mean():.3f}"
-            means.plot(recall, mean, color=colour, linewidth=1.8, label=label)
+    known = known_classes(by_class)
+    nothing = dict.fromkeys(DRAWN, np.zeros_like(recall))
+    for threshold, mean in (mean_curves(precision, known) if known else nothing).items():
+        colour = figure_colour((threshold - THRESHOLDS[0]) / (THRESHOLDS[-1] - THRESHOLDS[0]))
+        label = f"IoU {threshold:.2f}: {mean.mean():.3f}"
+        means.plot(recall, mean, color=colour, linewidth=1.8, label=label)
     means.set_title("mean over classes")
     names, averages = list(by_class), precision[0].mean(axis=0)
-    ranked = sorted(known, key=lambda i: -averages[i])
-    if len(ranked) > SHOWN_CLASSES:
-        half = SHOWN_CLASSES // 2
-        ranked = [*ranked[:half], *ranked[-half:]]
-        classes.set_title(f"the best {half} and the worst {half} classes, IoU 0.50")
-    else:
-        classes.set_title("classes, IoU 0.50")
-    for i, k in enumerate(ranked):
+    half = SHOWN_CLASSES // 2
+    is_cut = len(known) > SHOWN_CLASSES
+    which = f"the best {half} and the worst {half} classes" if is_cut else "classes"
+    classes.set_title(f"{which}, IoU 0.50")
+    for i, k in enumerate(best_and_worst(precision, known, SHOWN_CLASSES)):
         label = f"{shorten(names[k])}: {averages[k]:.3f}"
         classes.plot(recall, precision[0][:, k], color=f"C{i}", linewidth=1.3, label=label)
     for axes in (means, classes):
@@ -84,8 +78,30 @@ def precision_recall(
         axes.grid(alpha=0.3)
         if axes.lines:
             axes.legend(fontsize="small", title="average", title_fontsize="small")
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)
+
+
+def known_classes(by_class: Mapping[str, float]) -> list[int]:
+    """The indices of the classes that have objects."""
+    return [i for i, value in enumerate(by_class.values()) if math.isfinite(value)]
+
+
+def mean_curves(precision: np.ndarray, classes: Sequence[int]) -> dict[float, np.ndarray]:
+    """The mean over classes of the precision by recall, (101,), at the thresholds `DRAWN`."""
+    return {
+        threshold: precision[i][:, classes].mean(axis=1)
+        for i, threshold in enumerate(THRESHOLDS.tolist())
+        if threshold in DRAWN
+    }
+
+
+def best_and_worst(precision: np.ndarray, classes: Sequence[int], most: int) -> list[int]:
+    """Classes by their average precision at an IoU of 0.5, the best first: of more than `most` the
+    best half of so many, and the worst.
+    """
+    ranked = sorted(classes, key=lambda k: -precision[0][:, k].mean())
+    half = most // 2
+    return [*ranked[:half], *ranked[-half:]] if len(ranked) > most else ranked
 
 
 def figure_colour(part: float) -> tuple[float, ...]:

@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_senet.graphs import stage_of
 from keras_senet.imagenet import readable
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 
 CHANNELS = 50  # drawn of a block, evenly sampled, as in the paper
 PANELS = 12  # blocks that all fit into a figure
@@ -26,30 +26,30 @@ def excited_classes(result: Any, classes: Sequence[int], path: str | Path, title
         path: a PNG file.
         title: of the figure.
     """
-    figure, panels = _make_panels(result, title)
     names = readable(result.class_names)
-    for axes, block in panels:
-        shown = _sample(len(block.mean))
+
+    def draw(axes, block, shown):
         for i, k in enumerate(classes):
             axes.plot(shown, block.class_means[k][shown], color=f"C{i}", lw=1.1, label=names[k])
         axes.plot(shown, block.mean[shown], color="black", lw=1.8, label="all classes")
-    _finish(figure, panels, path)
+
+    _draw_panels(result, draw, path, title)
 
 
 def excited_instances(result: Any, classes: Sequence[int], path: str | Path, title: str) -> None:
     """The mean gates of some classes, with a standard deviation within the class to both sides: a
     panel per block. Arguments as for `excited_classes`.
     """
-    figure, panels = _make_panels(result, title)
     names = readable(result.class_names)
-    for axes, block in panels:
-        shown = _sample(len(block.mean))
+
+    def draw(axes, block, shown):
         for i, k in enumerate(classes):
             mean, std = block.class_means[k][shown], block.class_stds[k][shown]
             label = f"{names[k]}: mean ± standard deviation"
             axes.plot(shown, mean, color=f"C{i}", lw=1.3, label=label)
             axes.fill_between(shown, mean - std, mean + std, color=f"C{i}", alpha=0.2, lw=0)
-    _finish(figure, panels, path)
+
+    _draw_panels(result, draw, path, title)
 
 
 def choose_blocks(names: Sequence[str]) -> list[str]:
@@ -64,23 +64,31 @@ def choose_blocks(names: Sequence[str]) -> list[str]:
     return [*(blocks[-1] for blocks in stages[:-1]), *stages[-1][-3:]][-PANELS:]
 
 
-def _make_panels(result, title):
+def _draw_panels(result, draw, path, title):
+    """A panel per block, in which `draw(axes, block, indices of channels)` draws lines."""
     names = choose_blocks(list(result.blocks))
     columns = min(3, len(names))
     rows = math.ceil(len(names) / columns)
-    figure = new_figure(max(4.2 * columns, 5), 2.7 * rows + 1)
-    axes = figure.subplots(rows, columns, squeeze=False).flatten()
-    for empty in axes[len(names) :]:
+    size = max(4.2 * columns, 5), 2.7 * rows + 1
+    figure, grid = new_axes(*size, rows, columns, squeeze=False)
+    panels = grid.flatten()
+    for empty in panels[len(names) :]:
         empty.remove()
-    figure.suptitle(title)
-    panels = []
-    for name, each in zip(names, axes, strict=False):
+    for name, axes in zip(names, panels, strict=False):
         block = result.blocks[name]
-        each.set(title=name, xlabel="channel", ylabel="gate")
-        each.xaxis.get_major_locator().set_params(integer=True)
-        each.grid(alpha=0.3)
-        panels.append((each, block))
-    return figure, panels
+        channels = len(block.mean)
+        shown = np.linspace(0, channels - 1, min(CHANNELS, channels)).round().astype(int)
+        axes.set(title=name, xlabel="channel", ylabel="gate")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        draw(axes, block, shown)
+        _include_0_to_1(axes)
+    lines = panels[0].lines
+    # Given one by one, labels that begin with "_" are in the legend, too.
+    labels = [line.get_label() for line in lines]
+    columns = 5 if max(map(len, labels)) < 20 else 2
+    figure.legend(lines, labels, loc="outside lower center", ncols=min(columns, len(labels)))
+    save(figure, path, title)
 
 
 def _include_0_to_1(axes):
@@ -89,25 +97,9 @@ def _include_0_to_1(axes):
     axes.set_ylim(min(low, -0.03), max(high, 1.03))
 
 
-def _sample(channels):
-    return np.linspace(0, channels - 1, min(CHANNELS, channels)).round().astype(int)
-
-
-def _finish(figure, panels, path):
-    for axes, _ in panels:
-        _include_0_to_1(axes)
-    lines = panels[0][0].lines
-    # Given one by one, labels that begin with "_" are in the legend, too.
-    labels = [line.get_label() for line in lines]
-    columns = 5 if max(map(len, labels)) < 20 else 2
-    figure.legend(lines, labels, loc="outside lower center", ncols=min(columns, len(labels)))
-    save(figure, path)
-
-
 def overview(rows: Sequence[Any], path: str | Path, title: str) -> None:
     """The `BlockStatistics` by depth: mean gate, specificity, saturation, redundancy."""
-    figure = new_figure(max(7.0, 2.5 + 0.35 * len(rows)), 11.5)
-    panels = figure.subplots(5, 1, sharex=True)
+    figure, panels = new_axes(max(7.0, 2.5 + 0.35 * len(rows)), 11.5, 5, 1, sharex=True)
     means, specificities, saturation, constancy, redundancy = panels
     x = np.arange(len(rows))
     means.errorbar(
@@ -129,8 +121,7 @@ def overview(rows: Sequence[Any], path: str | Path, title: str) -> None:
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small", loc="best")
     redundancy.set_xticks(x, [row.block for row in rows], rotation="vertical", fontsize="small")
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)
 
 
 PANEL_NAMES = ("gate", "specificity", "fraction of gates", "fraction of channels", "difference")

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 
 INCHES = 1.35  # of the side of an image
 
@@ -17,8 +17,8 @@ def image_grid(
     columns = max(len(images) for _, images in rows)
     lines = max(text.count("\n") + bool(text) for _, images in rows for _, text in images)
     height = INCHES + 0.17 * lines
-    figure = new_figure(columns * INCHES + 1, len(rows) * height + 0.4)
-    grid = figure.subplots(len(rows), columns, squeeze=False)
+    size = columns * INCHES + 1, len(rows) * height + 0.4
+    figure, grid = new_axes(*size, len(rows), columns, squeeze=False)
     for axes in grid.ravel():
         axes.set_axis_off()
     for line, (name, images) in zip(grid, rows, strict=True):
@@ -33,16 +33,14 @@ def image_grid(
             ha="right",
             va="center",
         )
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)
 
 
 def image_sizes(sizes: Sequence[tuple[int, int]], path: str | Path, title: str) -> None:
     """How often each (width, height) occurs; the distribution of short sides and aspect ratios."""
     pairs, counts = np.unique(np.array(sizes), axis=0, return_counts=True)
     width, height = np.array(sizes).T
-    figure = new_figure(11, 3.8)
-    places, short, ratio = figure.subplots(1, 3)
+    figure, (places, short, ratio) = new_axes(11, 3.8, 1, 3)
     area = 12 + 150 * np.sqrt(counts / counts.max())
     places.scatter(*pairs.T, s=area, alpha=0.45, linewidths=0)
     largest = pairs.max()
@@ -59,5 +57,4 @@ def image_sizes(sizes: Sequence[tuple[int, int]], path: str | Path, title: str) 
     for axes in (places, short, ratio):
         axes.grid(alpha=0.3)
     kinds = "one size" if len(pairs) == 1 else f"{len(pairs):,} sizes"
-    figure.suptitle(f"{title}: {len(sizes):,} images of {kinds}")
-    save(figure, path)
+    save(figure, path, f"{title}: {len(sizes):,} images of {kinds}")

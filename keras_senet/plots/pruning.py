@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 
 
 class PrunedNetwork(NamedTuple):
@@ -45,9 +45,10 @@ def pruned_networks(rows: Sequence[PrunedNetwork], path: str | Path, title: str)
     the stages that have none.
     """
     panels = [kinds for kinds in PANELS if any(row.kind in kinds for row in rows)]
-    figure = new_figure(7.2, 5)
     widths = [2 if kinds == PANELS[0] else 1 for kinds in panels]
-    all_axes = figure.subplots(1, len(panels), sharey=True, squeeze=False, width_ratios=widths)[0]
+    figure, (all_axes,) = new_axes(
+        7.2, 5, 1, len(panels), sharey=True, squeeze=False, width_ratios=widths
+    )
     for axes, kinds in zip(all_axes, panels, strict=True):
         (_draw_curves if kinds == PANELS[0] else _draw_stages)(axes, rows, kinds)
         axes.axhline(rows[0].error, color="black", linestyle=":", linewidth=1, label="the network")
@@ -55,8 +56,7 @@ def pruned_networks(rows: Sequence[PrunedNetwork], path: str | Path, title: str)
         axes.grid(alpha=0.3)
         axes.legend(fontsize="small")
     all_axes[0].set(ylabel="top-1 error (%)", ylim=(0, None))
-    figure.suptitle(title)
-    save(figure, path)
+    save(figure, path, title)
 
 
 def _draw_curves(axes, rows, kinds):

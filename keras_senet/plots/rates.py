@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from keras_senet.plots.figures import new_figure, save
+from keras_senet.plots.figures import new_axes, save
 
 
 def rate_curve(
@@ -16,8 +16,7 @@ def rate_curve(
     title: str,
 ) -> None:
     """The loss of each step over its rate, the smoothed loss, and a line at the suggestion."""
-    figure = new_figure(6.4, 4)
-    axes = figure.subplots()
+    figure, axes = new_axes(6.4, 4)
     axes.plot(rates, losses, ".", color="tab:blue", alpha=0.35, label="loss of a batch")
     axes.plot(rates, smoothed, "-", color="tab:blue", label="smoothed")
     if suggestion is not None:

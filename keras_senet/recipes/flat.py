@@ -26,11 +26,6 @@ def flat_fields(cls: Any) -> dict[str, Flat]:
     return {name: found[name] for name in names if name in found}
 
 
-def flat_meanings(cls: Any) -> dict[str, Meaning]:
-    """What docstrings say of these fields."""
-    return {name: each.meaning for name, each in flat_fields(cls).items()}
-
-
 def _visit(cls, names, holder, topic):
     """(name, `Flat`) of each field; SE blocks are one."""
     hints, documented = get_type_hints(cls), meanings(cls)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -150,26 +151,13 @@ class Recipe:
     def __post_init__(self):
         require_types(self)
         object.__setattr__(self, "freeze", tuple(sorted(set(self.freeze))))
-        stages = networks.find_row(self.model).stages
-        fits = not self.depths or (len(self.depths) == stages and min(self.depths) > 0)
-        or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
-        check_field(self, "depths", fits, f"empty for {self.model}{or_numbers}")
-        for name, (holds, accepted) in BOUNDS.items():
-            check_field(self, name, holds(getattr(self, name)), accepted)
+        check_common(self, BOUNDS)
         self._check_start()
         for name in ("warmup_epochs", "frozen_bn_epochs"):
             within = getattr(self, name) <= self.epochs
             check_field(self, name, within, f"from 0 to epochs={self.epochs}")
-        rising = list(self.milestones) == sorted(set(self.milestones))
-        first = self.head_epochs
-        in_range = all(first < m < self.epochs for m in self.milestones)
-        accepted = f"rising, above {first} and below epochs={self.epochs}"
-        check_field(self, "milestones", rising and in_range, accepted)
         together = not (self.class_weights and self.class_balanced)
         check_field(self, "class_weights", together, "False with class_balanced=True")
-        together = not (self.sync_bn and self.accumulation > 1)
-        accepted = "1 with sync_bn=True, whose replicas cannot meet inside of a loop"
-        check_field(self, "accumulation", together, accepted)
 
     def _check_start(self):
         there = networks.find_row(self.model).stage_numbers
@@ -205,10 +193,7 @@ class Recipe:
         """The recipe whose `dataclasses.asdict` was written as JSON; fields that are not there have
         their defaults, but for `pipeline`: runs of earlier versions have "tf.data".
         """
-        own = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in fields.items()
-        }
+        own = with_tuples(fields)
         own.setdefault("pipeline", "tf.data")
         own["augmentation"] = Augmentation(**fields.get("augmentation", {}))
         if isinstance(own.get("se"), str):  # of earlier versions
@@ -226,6 +211,31 @@ class Recipe:
         own = {name: value for name, value in fields.items() if name not in names}
         changed = dataclasses.replace(self, augmentation=augmentation, **own)
         return self if changed == self else dataclasses.replace(changed, result="not run")
+
+
+def with_tuples(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields with tuples for the lists that JSON has."""
+    return {name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()}
+
+
+def check_common(recipe: Any, bounds: Mapping[str, tuple[Callable[[Any], Any], str]]) -> None:
+    """Raises ValueError for a field that is out of its bounds, or for another one that recipes of
+    all tasks have and that does not fit.
+    """
+    stages = networks.find_row(recipe.model).stages
+    fits = not recipe.depths or (len(recipe.depths) == stages and min(recipe.depths) > 0)
+    or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
+    check_field(recipe, "depths", fits, f"empty for {recipe.model}{or_numbers}")
+    for name, (holds, accepted) in bounds.items():
+        check_field(recipe, name, holds(getattr(recipe, name)), accepted)
+    rising = list(recipe.milestones) == sorted(set(recipe.milestones))
+    first, epochs = recipe.head_epochs, recipe.epochs
+    in_range = all(first < milestone < epochs for milestone in recipe.milestones)
+    accepted = f"rising, above {first} and below epochs={epochs}"
+    check_field(recipe, "milestones", rising and in_range, accepted)
+    together = not (recipe.sync_bn and recipe.accumulation > 1)
+    accepted = "1 with sync_bn=True, whose replicas cannot meet inside of a loop"
+    check_field(recipe, "accumulation", together, accepted)
 
 
 def _natural(largest=2**31 - 1, least=0):

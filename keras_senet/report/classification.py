@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-from keras_senet import data
 from keras_senet.files import to_csv
 from keras_senet.report.image_sections import describe_predictions, suspect_rows
 from keras_senet.report.predictions import predict_dataset
@@ -12,8 +11,9 @@ from keras_senet.report.sections import (
     describe_network,
     describe_record,
 )
+from keras_senet.runs.images import load_for_run
 from keras_senet.runs.load import load_run
-from keras_senet.runs.record import divide_as, read_division, read_record
+from keras_senet.runs.record import read_division, read_record
 from keras_senet.runs.splits import WORDS
 
 OF_IMAGES = "confusions, classes and gates"
@@ -34,31 +34,36 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     have a wrong label. Raises as `write_page` does.
     """
     record = read_record(workdir)
-    page = NOTHING | describe_record(record) | {"asked": WORDS[wanted.split]}
-    files, suspects = {}, 0
+    page = NOTHING | describe_record(record)
+    page |= {"asked": WORDS[wanted.split], "given_dataset": str(wanted.dataset or "")}
     if record.ended:
         model = load_run(workdir)
         page |= describe_network(model)
-        if wanted.evaluation:
-            try:
-                name = wanted.dataset or record.recipe.dataset
-                division = read_division(workdir, record.recipe)
-                division = divide_as(division, record.recipe.dataset, name)
-                upright = model.preprocessing.upright
-                split, data_dir = wanted.split, wanted.data_dir
-                images = data.load(name, split, data_dir, upright=upright, **division)
-                page["asked"] = WORDS[data.resolve_split(name, split, data_dir, divides=True)]
-                found = predict_dataset(
-                    model,
-                    images,
-                    with_gates=wanted.gates,
-                    batch_size=wanted.batch_size,
-                    progress=wanted.progress,
-                )
-                page |= describe_predictions(found, model, images, wanted.thumbnails)
-                page |= {"gates_asked": wanted.gates}
-                rows = suspect_rows(found, images)
-                files[SUSPECTS], suspects = to_csv(rows, SUSPECT_COLUMNS), len(rows)
-            except (ValueError, OSError, ImportError) as error:
-                page["missing"] = wanted.explain(error)
-    return PageContent("classification.html", page, OF_IMAGES, files, suspects)
+        page |= wanted.describe_images(lambda: _describe_images(model, record, workdir, wanted))
+    files, rows = {}, page.pop("suspect_rows", None)
+    if rows is not None:
+        files[SUSPECTS] = to_csv(rows, SUSPECT_COLUMNS)
+    return PageContent("classification.html", page, OF_IMAGES, files, len(rows or ()))
+
+
+def _describe_images(model, record, workdir, wanted):
+    _, split, images = load_for_run(
+        wanted.dataset or record.recipe.dataset,
+        wanted.split,
+        wanted.data_dir,
+        own=record.recipe.dataset,
+        division=read_division(workdir, record.recipe),
+        upright=model.preprocessing.upright,
+    )
+    found = predict_dataset(
+        model,
+        images,
+        with_gates=wanted.gates,
+        batch_size=wanted.batch_size,
+        progress=wanted.progress,
+    )
+    return describe_predictions(found, model, images, wanted.thumbnails) | {
+        "asked": WORDS[split],
+        "gates_asked": wanted.gates,
+        "suspect_rows": suspect_rows(found, images),
+    }

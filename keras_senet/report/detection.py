@@ -7,11 +7,19 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet import detection
-from keras_senet.detection.data.loading import divide_as_run, resolve_split
+from keras_senet.data.sources import select_evenly
+from keras_senet.detection.data.loading import load_boxes_for_run
 from keras_senet.detection.evaluation import compute, count_objects, to_results
 from keras_senet.detection.mistakes import KINDS, find_mistakes
 from keras_senet.fields import check_argument
-from keras_senet.plots.detection import LOSSES, PRECISIONS, THRESHOLDS, crop_mistake
+from keras_senet.plots.detection import (
+    LOSSES,
+    PRECISIONS,
+    best_and_worst,
+    crop_mistake,
+    known_classes,
+    mean_curves,
+)
 from keras_senet.progress import track
 from keras_senet.report.charts import Axis, Style, line_chart, make_chart
 from keras_senet.report.pictures import Picture, thumbnail
@@ -32,8 +40,7 @@ NOTHING = dict.fromkeys(
     ("figures", "missing", "precision", "classes", "scenes", "mistakes", "parts"), ""
 )
 SPLITS = ("train", "val", "test")
-DRAWN = (0.5, 0.6, 0.7, 0.75, 0.8, 0.9)  # IoU thresholds with a curve
-EXTREMES = 3  # classes with a curve: so many of the best and of the worst
+CURVES = 6  # classes with a curve: with more, half of so many of the best and of the worst
 SCENES = 12  # images that are shown with their boxes
 SHOWN_SCORE = 0.5  # of the boxes there
 MISTAKES = 6  # of each kind, with a picture
@@ -61,6 +68,7 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     page |= {
         "title": describe_recipe(recipe),
         "split": WORDS[wanted.split],
+        "given_dataset": str(wanted.dataset or ""),
         "figures": _last_figures(rows),
         "best": best_by(rows, "ap"),
         "charts": _charts(recipe.epochs, rows),
@@ -69,11 +77,9 @@ def describe_run_page(workdir: str | Path, wanted: Wanted) -> PageContent:
     if record.ended:
         detector = detection.load(workdir)
         page["parts"] = _count_parameters(detector)
-        if wanted.evaluation:
-            try:
-                page |= _describe_images(detector, recipe, Path(workdir), wanted)
-            except (ValueError, OSError, ImportError) as error:
-                page["missing"] = wanted.explain(error)
+        page |= wanted.describe_images(
+            lambda: _describe_images(detector, recipe, Path(workdir), wanted)
+        )
     return PageContent("detection.html", page, OF_IMAGES)
 
 
@@ -112,16 +118,14 @@ def _count_parameters(detector):
 
 
 def _describe_images(detector, recipe, workdir, wanted):
-    name, own, data_dir = wanted.dataset or recipe.dataset, recipe.dataset, wanted.data_dir
-    division = divide_as_run(name, own, read_division(workdir, recipe), data_dir)
-    images = detection.load_data(name, wanted.split, data_dir, **division)
-    split = resolve_split(name, wanted.split, data_dir, divides=bool(division), trained_on=own)
-    images = images.with_classes(detector.class_names)
+    name, division = wanted.dataset or recipe.dataset, read_division(workdir, recipe)
+    opened = load_boxes_for_run(name, wanted.split, wanted.data_dir, recipe.dataset, division)
+    images = opened.images.with_classes(detector.class_names)
     found = list(track(detector.detect(images.images), wanted.progress, "detecting", len(images)))
     precision = compute(images.to_coco(), to_results(found, images.ids, images.categories))
     figures = {name: precision.figures[name] for name in PRECISIONS.values()}
     return {
-        "split": WORDS[split],
+        "split": WORDS[opened.split],
         "figures": {"values": figures, "images": len(images), "epoch": None},
         "precision": {
             "charts": _precision_charts(precision),
@@ -136,19 +140,12 @@ def _describe_images(detector, recipe, workdir, wanted):
 def _precision_charts(precision):
     """Precision by recall: the mean over classes at several IoU thresholds, and some classes."""
     values, recall = precision.precision, np.linspace(0, 1, precision.precision.shape[1])
-    known = [i for i, ap in enumerate(precision.by_class.values()) if math.isfinite(ap)]
+    known, names = known_classes(precision.by_class), list(precision.by_class)
     if not known:
         return []
-    means = {
-        f"IoU {threshold:g}": values[i][:, known].mean(axis=1).tolist()
-        for i, threshold in enumerate(THRESHOLDS)
-        if any(math.isclose(threshold, each) for each in DRAWN)
-    }
-    names = list(precision.by_class)
-    ranked = sorted(known, key=lambda k: -values[0][:, k].mean())
-    if len(ranked) > 2 * EXTREMES:
-        ranked = [*ranked[:EXTREMES], *ranked[-EXTREMES:]]
-    classes = {names[k]: values[0][:, k].tolist() for k in ranked}
+    means = {f"IoU {n:g}": curve.tolist() for n, curve in mean_curves(values, known).items()}
+    shown = best_and_worst(values, known, CURVES)
+    classes = {names[k]: values[0][:, k].tolist() for k in shown}
     charts = {"Mean over classes": means, "Best and worst classes at IoU 0.5": classes}
     axes = Axis(0.0, 1.0), Axis(0.0, 1.02)
     points = [round(float(each), 2) for each in recall]
@@ -199,9 +196,8 @@ def _scenes(found, images):
         for i, (each, truth) in enumerate(zip(found, images.truths, strict=True))
         if len(truth.boxes) or (each.scores >= SHOWN_SCORE).any()
     ]
-    places = np.unique(np.linspace(0, len(filled) - 1, SCENES).round().astype(int))
     scenes = []
-    for index in (filled[place] for place in places if filled):
+    for index in (filled[place] for place in select_evenly(len(filled), SCENES)):
         image, each, truth = _read(images, index), found[index], images.truths[index]
         size = image.shape[:2]
         rows = zip(each.boxes, each.scores, each.names, strict=True)

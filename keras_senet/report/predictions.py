@@ -3,19 +3,19 @@ mistakes and hits, likely wrong labels, the gates.
 """
 
 import contextlib
+import itertools
 import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 
-from keras_senet.analysis import gates
+from keras_senet.analysis.excitations import gates_step
 from keras_senet.data import Dataset, Encoded
 from keras_senet.evaluation import Evaluation, evaluate, prediction_step
 from keras_senet.graphs import stage_of
-from keras_senet.layers.data_format import channel_axis, from_channels_last
+from keras_senet.layers.data_format import from_channels_last
 
 GATE_IMAGES = 1000
 PAIRS = 12
@@ -93,7 +93,7 @@ def predict_dataset(
         ValueError: if network and dataset do not fit together, or no image can be decoded.
     """
     means = GateMeans(model, math.ceil(len(dataset) / GATE_IMAGES), with_gates)
-    step, record = prediction_step(model), Collected()
+    step, batches = prediction_step(model), []
 
     def watched_step(images):
         means.add(images)
@@ -105,11 +105,11 @@ def predict_dataset(
         step=watched_step,
         batch_size=batch_size,
         skip_corrupt=True,
-        observe=record.add,
+        observe=lambda *found: batches.append(judge(*found)),
         progress=progress,
     )
     used = np.delete(np.arange(len(dataset)), [corrupt.index for corrupt in result.skipped])
-    columns = record.columns()
+    columns = Columns(*map(np.concatenate, zip(*batches, strict=True)))
     return Predictions(
         result,
         find_pairs(result.confusion, used, columns),
@@ -130,23 +130,12 @@ class Columns(NamedTuple):
     probability: np.ndarray
 
 
-class Collected:
-    """The `Columns` of the batches that were added."""
-
-    def __init__(self):
-        self.batches = []
-
-    def add(self, probabilities: np.ndarray, labels: np.ndarray) -> None:
-        """Adds a batch: probabilities (N, classes), labels (N,)."""
-        finite = np.isfinite(probabilities).all(axis=1)
-        predicted = np.where(finite, probabilities.argmax(axis=1), -1).astype("int32")
-        true = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
-        columns = (labels.astype("int32"), predicted, true, probabilities.max(axis=1))
-        self.batches.append(Columns(*columns))
-
-    def columns(self) -> Columns:
-        """Those of all batches."""
-        return Columns(*map(np.concatenate, zip(*self.batches, strict=True)))
+def judge(probabilities: np.ndarray, labels: np.ndarray) -> Columns:
+    """The `Columns` of a batch: probabilities (N, classes), labels (N,)."""
+    finite = np.isfinite(probabilities).all(axis=1)
+    predicted = np.where(finite, probabilities.argmax(axis=1), -1).astype("int32")
+    true = np.take_along_axis(probabilities, labels[:, None], axis=1)[:, 0]
+    return Columns(labels.astype("int32"), predicted, true, probabilities.max(axis=1))
 
 
 def find_suspects(used: np.ndarray, columns: Columns, classes: int) -> tuple[Prediction, ...]:
@@ -225,39 +214,27 @@ class GateMeans:
     """
 
     def __init__(self, model: keras.Model, stride: int, wanted: bool = True):
-        self.stride, self.seen, self.images = stride, 0, 0
-        self.model, self.sums, self.step = model, {}, None
+        self.stride, self.seen, self.images, self.total = stride, 0, 0, np.zeros(())
+        self.step, self.blocks = None, []
         with contextlib.suppress(ValueError):
-            self.step = self._make_step(gates(model)) if wanted else None
+            if wanted:
+                self.step, self.blocks = gates_step(model)
 
-    def _make_step(self, network):
-        """A tf.function: images uint8 (N, H, W, C) -> {block: sum of the mean gates (C,)}."""
-        places = (1, 2) if channel_axis() == -1 else (2, 3)
-
-        def sums(images):
-            found = network(as_input(self.model, images), training=False)
-            return {
-                block: tf.reduce_sum(tf.reduce_mean(tf.cast(gate, tf.float32), places), 0)
-                for block, gate in found.items()
-            }
-
-        return tf.function(sums, reduce_retracing=True, autograph=False)
-
-    def add(self, images: tf.Tensor) -> None:
+    def add(self, images: Any) -> None:
         """Adds the gates of the images (N, H, W, C) that come next in the dataset."""
         chosen = images[-self.seen % self.stride :: self.stride]
         self.seen += len(images)
         if self.step is None or not len(chosen):
             return
         self.images += len(chosen)
-        for block, total in self.step(chosen).items():
-            self.sums[block] = self.sums.get(block, 0) + total.numpy().astype("float64")
+        self.total = self.total + self.step(chosen).numpy().sum(axis=0, dtype="float64")
 
     def gates(self) -> tuple[Gate, ...]:
         """A `Gate` per block, in the order of the graph."""
-        means = {block: total / self.images for block, total in self.sums.items()}
-        return tuple(self._summarize(block, values) for block, values in means.items())
-
-    def _summarize(self, block, means):
-        low, high = np.percentile(means, (10, 90))
-        return Gate(block, len(means), float(means.mean()), float(low), float(high))
+        ends = list(itertools.accumulate(channels for _, _, channels in self.blocks))
+        found = []
+        for (block, _, channels), end in zip(self.blocks, ends, strict=True):
+            means = self.total[end - channels : end] / self.images
+            low, high = np.percentile(means, (10, 90))
+            found.append(Gate(block, channels, float(means.mean()), float(low), float(high)))
+        return tuple(found)

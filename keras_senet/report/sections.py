@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_senet.complexity import complexity
-from keras_senet.recipes.flat import flat_meanings
+from keras_senet.recipes.flat import flat_fields
 from keras_senet.report.charts import Style, line_chart, thin
 from keras_senet.report.text import FILTERS
 from keras_senet.runs.record import Record, describe_recipe
@@ -30,11 +30,16 @@ class Wanted(NamedTuple):
     batch_size: int
     progress: Any
 
-    def explain(self, error: Exception) -> str:
-        """Why a page lacks what needs images. An error of images that were asked for is raised."""
-        if self.dataset is not None or self.data_dir is not None:
-            raise error
-        return " ".join(str(error).split())
+    def describe_images(self, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """What a function returns of the images, if they are wanted, or why the page lacks it. An
+        error of images that were asked for is raised.
+        """
+        try:
+            return describe() if self.evaluation else {}
+        except (ValueError, OSError, ImportError) as error:
+            if self.dataset is not None or self.data_dir is not None:
+                raise
+            return {"missing": " ".join(str(error).split())}
 
 
 class PageContent(NamedTuple):
@@ -119,9 +124,9 @@ class Field(NamedTuple):
 
 def list_fields(recipe: Any) -> list[Field]:
     """The fields of a recipe by the names of their flags, in their order."""
-    defaults, documented = type(recipe)().flat(), flat_meanings(type(recipe))
+    defaults, documented = type(recipe)().flat(), flat_fields(type(recipe))
     return [
-        Field(name, value, defaults[name], documented[name].text)
+        Field(name, value, defaults[name], documented[name].meaning.text)
         for name, value in recipe.flat().items()
         if name in documented
     ]

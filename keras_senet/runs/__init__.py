@@ -14,7 +14,5 @@ REPORT = "report.json"
 SPLIT = "split.csv"  # how images were divided into training and validation images, if they were
 PER_CLASS = "per_class.csv"  # of the last evaluation
 STATES = {"trainer": "checkpoints", "fit": "backup"}  # the folder of what an engine continues from
-CLASSIFICATION, DETECTION = (
-    "classification",
-    "detection",
-)  # what a run trains, as `recipe.json` says
+CLASSIFICATION = "classification"  # what a run trains, as `recipe.json` says
+DETECTION = "detection"

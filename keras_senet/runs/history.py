@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from keras_senet.fields import check_argument
 from keras_senet.recipes.recipe import Recipe
 
 # What a run that is extended with a restart may change, besides the number of its epochs
@@ -47,11 +48,10 @@ def extend(segments: Sequence[Segment], recipe: Any, begun: int, restart: bool) 
         ValueError: for a warm-up that is longer than what is left.
     """
     origin = begun if restart else segments[-1].origin
-    if restart and recipe.warmup_epochs > recipe.epochs - origin:
-        raise ValueError(
-            f"`warmup_epochs` must be at most {recipe.epochs - origin}, the epochs after the "
-            f"restart. Received: warmup_epochs={recipe.warmup_epochs}"
-        )
+    left = recipe.epochs - origin
+    fits = not restart or recipe.warmup_epochs <= left
+    accepted = f"at most {left}, the epochs after the restart"
+    check_argument("warmup_epochs", recipe.warmup_epochs, fits, accepted)
     return [*(each for each in segments if each.first < begun), Segment(recipe, begun, origin)]
 
 

@@ -85,11 +85,11 @@ def _load_workdir(workdir):
     if (workdir / NETWORK).is_file():
         model = load_model_file(workdir / NETWORK)
         if not hasattr(model, "preprocessing"):  # written by an earlier version
-            _require(workdir / WEIGHTS, "holds a run that has not ended")
+            _require(workdir / WEIGHTS)
             _restore_attributes(model, workdir / WEIGHTS)
     else:
         if not (workdir / BEST).is_file():
-            _require(workdir / NETWORK, "holds a run that has not ended")
+            _require(workdir / NETWORK)
         logger.warning(
             "the run in %r has not ended: its best weights so far are taken", str(workdir)
         )
@@ -215,9 +215,10 @@ def find_file_network(path: str | Path) -> dict[str, Any]:
     return {"model": model, "se": spec.se, "depths": () if depths == own else depths}
 
 
-def _require(path, problem):
+def _require(path):
+    """Raises FileNotFoundError unless a file of a run that has ended is there."""
     if not path.is_file():
         raise FileNotFoundError(
-            f"{str(path.parent)!r} {problem}: there is no {path.name}. "
+            f"{str(path.parent)!r} holds a run that has not ended: there is no {path.name}. "
             f"`{shlex.join(['keras-senet', 'train', '--workdir', str(path.parent)])}` continues it"
         )

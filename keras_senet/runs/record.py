@@ -67,10 +67,10 @@ def read_run(path: str | Path, kind: Any = Recipe) -> tuple[Any, list[Row]]:
 
 def read_task(path: str | Path) -> str:
     """What a work directory's run trains: "classification" or "detection"."""
-    return str(_read_about(path).get("task", CLASSIFICATION))
+    return str(read_entries(path).get("task", CLASSIFICATION))
 
 
-def _read_about(path) -> dict[str, Any]:
+def read_entries(path: str | Path) -> dict[str, Any]:
     """What `recipe.json` has; nothing without one, or for a damaged one, which others refuse."""
     try:
         return dict(json.loads((Path(path) / RECIPE).read_text()))
@@ -117,20 +117,14 @@ def read_division(path: str | Path, recipe: Recipe) -> dict[str, Any]:
     }
 
 
-def divide_as(division: dict[str, Any], own: str | None, dataset: str) -> dict[str, Any]:
-    """The division of a run's own dataset, or how another one is divided: without its images."""
-    is_own = dataset == own
-    return {name: value for name, value in division.items() if is_own or name != "split_file"}
-
-
 def read_engine(path: str | Path) -> str:
     """The loop that trains in a work directory: that of its run, else the package's own."""
-    return _read_about(path).get("engine", "trainer")
+    return read_entries(path).get("engine", "trainer")
 
 
 def read_pipeline(path: str | Path) -> str | None:
     """What makes the batches of a run in a work directory; None where there is none."""
-    recipe = _read_about(path).get("recipe")
+    recipe = read_entries(path).get("recipe")
     return recipe.get("pipeline", "tf.data") if isinstance(recipe, dict) else None
 
 

@@ -63,6 +63,9 @@ class WorkDir:
             other images; or if it holds files of a run, but no recipe.
     """
 
+    extended = False
+    changed = ""
+
     def __init__(
         self,
         path: str | Path,
@@ -80,8 +83,7 @@ class WorkDir:
     ):
         self.path = Path(path)
         self.writable, self._count_begun, self._restart = writable, count_begun, restart
-        self.segments, self.extended = [history.Segment(recipe)], False
-        self.changed, self.notes = "", []
+        self.segments, self.notes = [history.Segment(recipe)], []
         self.metrics = Metrics(self.path / METRICS)
         self.skipped = SkippedImages(self.path / "skipped.csv")
         self.checkpoints = self.path / STATES["trainer"]
@@ -198,9 +200,7 @@ class WorkDir:
             write_atomically(self._recipe_file, json.dumps(content, indent=2) + "\n")
 
     def _damaged(self, error):
-        remedy = "remove it or choose another directory"
-        if self._spare.is_file():
-            remedy = self._describe_restoring()
+        remedy = self._find_remedy("remove it or choose another directory")
         return ValueError(f"{str(self._recipe_file)!r} is damaged ({error}); {remedy}")
 
     def _check_empty(self):
@@ -210,15 +210,16 @@ class WorkDir:
         found += [path for name in (NETWORK, METRICS) if (path := self.path / name).exists()]
         if not found:
             return
-        remedy = "put its own one back, or choose another directory"
-        if self._spare.is_file():
-            remedy = self._describe_restoring()
+        remedy = self._find_remedy("put its own one back, or choose another directory")
         raise ValueError(
             f"The work directory {str(self.path)!r} holds a run "
             f"({', '.join(path.name for path in found)}) whose {RECIPE} is missing; {remedy}"
         )
 
-    def _describe_restoring(self):
+    def _find_remedy(self, without):
+        """How to restore the recipe from its copy; without one, what is given."""
+        if not self._spare.is_file():
+            return without
         copy = shlex.join(["cp", str(self._spare), str(self._recipe_file)])
         return f"restore it with `{copy}`, or choose another directory"
 

@@ -6,7 +6,9 @@ import keras
 
 
 class Backup(keras.callbacks.BackupAndRestore):
-    """Keras' own, of the last two epochs that ended; `FitTrainer` restores them."""
+    """Keras' own, of the last two epochs that ended, which `FitTrainer` restores; and the end of an
+    epoch whose steps have all been done.
+    """
 
     def __init__(self, trainer: Any):
         super().__init__(str(trainer.backup), double_checkpoint=True, delete_checkpoint=False)
@@ -18,17 +20,6 @@ class Backup(keras.callbacks.BackupAndRestore):
     def on_epoch_end(self, epoch, logs=None):
         if not self.trainer.is_cut:
             super().on_epoch_end(epoch, logs)
-
-
-class AtEpochEnd(keras.callbacks.Callback):
-    """Ends an epoch whose steps have all been done."""
-
-    def __init__(self, trainer: Any):
-        super().__init__()
-        self.trainer = trainer
-
-    def on_epoch_end(self, epoch, logs=None):
-        if not self.trainer.is_cut:
             self.trainer.end_epoch(epoch + 1, logs)
 
 

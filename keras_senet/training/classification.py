@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +17,34 @@ from keras_senet.plots.curves import training_curves
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import BEST, CLASSIFICATION, PER_CLASS
 from keras_senet.runs.history import Segment
-from keras_senet.runs.record import describe_recipe
 from keras_senet.runs.splits import WORDS, name_figures
 from keras_senet.runs.tables import Row
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.inputs import load_images, make_batches, weigh_classes
 from keras_senet.training.network import make_network
 from keras_senet.training.objective import CrossEntropy
-from keras_senet.training.phases import Phase, make_phases, make_rates
+from keras_senet.training.phases import Phase, make_phases
 from keras_senet.training.start import read_start
+from keras_senet.training.task import Task
 from keras_senet.weights import save_weights
 
 
-class Classification:
+class Classification(Task):
     """Images of one class each, and a network with an output for each class. See `Task`."""
 
     name, best = CLASSIFICATION, BEST
 
     def __init__(self, recipe: Recipe, workdir: str | Path, data_dir: str | None = None):
         self.recipe = recipe
-        self._start = read_start(recipe, workdir)
-        self.start = self._start and self._start.to_json()
+        self.start = read_start(recipe, workdir)
         self.images = load_images(recipe, data_dir)
         self.class_names = self.images.train.class_names
         self._step = None
         self.score = f"{self.images.split}_accuracy"
 
     @property
-    def title(self) -> str:
-        """The network and the dataset."""
-        return describe_recipe(self.recipe)
-
-    @property
     def _preprocessing(self):
-        return self._start and self._start.preprocessing
+        return self.start and self.start.preprocessing
 
     def notes(self) -> list[str]:
         return self.images.notes()
@@ -68,17 +62,17 @@ class Classification:
         return len(self.images.train) // self.recipe.batch_size
 
     def make_network(self) -> keras.Model:
-        spec = self._start and self._start.spec
+        spec = self.start and self.start.spec
         model = make_network(self.recipe, self.images.train, spec, self._preprocessing)
         if self.recipe.pipeline == "device":  # whose batches are equal, too
             draw_weights(model, self.recipe.seed)
         return model
 
     def load_start(self, model: keras.Model) -> str | None:
-        if self._start is None:
+        if self.start is None:
             return None
-        self._start.load_into(model, self.recipe, self.class_names)
-        return self._start.describe(self.class_names)
+        self.start.load_into(model, self.recipe, self.class_names)
+        return self.start.describe(self.class_names)
 
     def make_objective(self, model: keras.Model) -> CrossEntropy:
         recipe = self.recipe
@@ -92,9 +86,6 @@ class Classification:
         self, segments: Sequence[Segment], model: keras.Model, steps_per_epoch: int
     ) -> tuple[Phase, ...]:
         return make_phases(segments, model, steps_per_epoch)
-
-    def make_rates(self, segments: Sequence[Segment], steps_per_epoch: int) -> Any:
-        return make_rates(segments, steps_per_epoch)
 
     def average(self, sums: Mapping[str, float], steps: int) -> dict[str, float]:
         images = steps * self.recipe.batch_size
@@ -135,9 +126,9 @@ class Classification:
     def save_weights(self, model: keras.Model, path: Path) -> None:
         save_weights(model, path)
 
-    def save_results(self, model: keras.Model, workdir: WorkDir, rows: Iterable[Row]) -> None:
+    def save_results(self, model: keras.Model, workdir: WorkDir) -> None:
         workdir.save_network(model)
-        if rows := list(rows):
+        if rows := workdir.metrics.read():
             try:
                 training_curves(rows, workdir.path / "curves.png", self.title)
             except MissingExtraError as error:  # the run itself is whole

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from keras_senet.fields import check_field
 from keras_senet.files import write_atomically
 from keras_senet.runs import SPLIT
 from keras_senet.runs.environment import environment
@@ -15,6 +16,7 @@ from keras_senet.runs.workdir import WorkDir
 from keras_senet.training.classification import Classification
 from keras_senet.training.inputs import lower_batch_size, resolve_pipeline
 from keras_senet.training.logs import TensorBoard
+from keras_senet.training.phases import make_rates
 from keras_senet.training.task import MakeTask
 
 
@@ -41,6 +43,7 @@ class Engine:
 
     name: str
     evaluated: tuple[str, Any] | None = None
+    skip_corrupt = False
 
     def __init__(
         self,
@@ -92,7 +95,7 @@ class Engine:
             class_names=self.task.class_names,
             task=self.task.name,
             engine=self.name,
-            start=self.task.start,
+            start=self.task.start and self.task.start.to_json(),
             writable=writable,
             count_begun=lambda: self._count_begun(Path(workdir)),
             restart=restart,
@@ -111,7 +114,7 @@ class Engine:
         is_new = last.first and last.origin == last.first
         which = "a new schedule" if is_new else f"the schedule of {last.recipe.epochs} epochs"
         first = max(last.first, last.recipe.head_epochs)
-        schedule = self.task.make_rates(self.workdir.segments, self.steps_per_epoch)
+        schedule = make_rates(self.workdir.segments, self.steps_per_epoch)
         rate = float(schedule((first - last.recipe.head_epochs) * self.steps_per_epoch))
         return (
             f"from epoch {first + 1} on the learning rate is that of {which}, at first {rate:.3g}"
@@ -141,16 +144,19 @@ class Engine:
         if self.images.is_divided:
             write_atomically(self.workdir.path / SPLIT, self.task.format_division())
 
-    def _record_evaluation(self, split: str, found: Any) -> None:
+    def _evaluate(self, split: str) -> dict[str, float]:
+        """The figures of a split as columns of the metrics; what else is found is recorded."""
+        figures, found = self.task.evaluate(self.model, split, skip_corrupt=self.skip_corrupt)
         self.evaluated = split, found
         self.task.record(self.workdir.path, split, found)
+        return figures
 
     def _write_row(self, row: Row) -> None:
         self.workdir.metrics.append(row)
         self.tensorboard.write(row)
 
     def _save_results(self) -> None:
-        self.task.save_results(self.model, self.workdir, self.workdir.metrics.read())
+        self.task.save_results(self.model, self.workdir)
 
     def _last_row(self) -> Row | None:
         rows = self.workdir.metrics.read()
@@ -160,11 +166,9 @@ class Engine:
 def _check_replicas(recipe, replicas):
     """Raises ValueError for a recipe that so many replicas cannot train."""
     micro_batches = replicas * recipe.accumulation
-    if recipe.batch_size % micro_batches:
-        raise ValueError(
-            f"`batch_size` must be a multiple of {micro_batches}: {replicas} replicas times "
-            f"accumulation={recipe.accumulation}. Received: batch_size={recipe.batch_size}"
-        )
+    times = f"{replicas} replicas times accumulation={recipe.accumulation}"
+    accepted = f"a multiple of {micro_batches}: {times}"
+    check_field(recipe, "batch_size", recipe.batch_size % micro_batches == 0, accepted)
     if recipe.xla and replicas > 1 and keras.backend.backend() == "tensorflow":
         raise ValueError(
             f"`xla` is for one device; there are {replicas} replicas. Received: xla=True"

@@ -17,9 +17,8 @@ from keras_senet.files import replacing
 from keras_senet.graphs import scale_rates
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import STATES
-from keras_senet.runs.splits import name_figures
 from keras_senet.runs.tables import Row
-from keras_senet.training.callbacks import AtEpochEnd, Backup, StopAt
+from keras_senet.training.callbacks import Backup, StopAt
 from keras_senet.training.classification import figures_of
 from keras_senet.training.engine import Engine
 from keras_senet.training.inputs import Images, weigh_classes
@@ -98,7 +97,7 @@ class FitTrainer(Engine):
             layer.trainable = layer not in untrained
         self.first_epoch = 0 if is_head else recipe.head_epochs
         rates = make_rates(self.workdir.segments, self.updates, is_head)
-        optimizer = make_optimizer(recipe, self.updates, rates)
+        optimizer = make_optimizer(recipe, rates)
         scale_rates(optimizer, rate_factors(recipe, self.model))
         inner: Any = getattr(optimizer, "inner_optimizer", optimizer)
         inner.global_clipnorm = recipe.clip_norm or None
@@ -140,7 +139,7 @@ class FitTrainer(Engine):
             return self._last_row()
 
     def _fit(self, first):
-        callbacks = [Backup(self), AtEpochEnd(self)]
+        callbacks: list[keras.callbacks.Callback] = [Backup(self)]
         if self.max_steps:
             callbacks.append(StopAt(self))
         self.model.stop_training = False
@@ -251,19 +250,16 @@ class FitTrainer(Engine):
 
     def evaluate(self, dataset: Images | None = None) -> dict[str, float]:
         """Loss, top-1 and top-5 accuracy on `test_set` or other images, by the preprocessing."""
-        return figures_of(self._evaluate(self.test_set if dataset is None else dataset))
-
-    def _evaluate(self, dataset):
-        """The `Evaluation`, on every backend."""
         task: Any = self.task
-        return evaluate(self.model, dataset, step=task.prediction_step(self.model))
+        images = self.test_set if dataset is None else dataset
+        return figures_of(evaluate(self.model, images, step=task.prediction_step(self.model)))
 
     def _save_results(self):
         """Those of `Trainer`, without anything of Keras' loop and with all layers trainable."""
         for layer in self.model.layers:
             layer.trainable = True
         network = models.Network.of(self.model)  # not compiled
-        self.task.save_results(network, self.workdir, self.workdir.metrics.read())
+        self.task.save_results(network, self.workdir)
 
     def end_epoch(self, epoch: int, logs: Any) -> None:
         """Evaluates where it is due, and writes the row of the metrics."""
@@ -277,14 +273,7 @@ class FitTrainer(Engine):
             "accuracy": logs["accuracy"],
             "learning_rate": float(self.model.optimizer.learning_rate),
         }
-        row |= name_figures(self.split, self._figures(self.split, self.test_set, is_due))
+        row |= self._evaluate(self.split) if is_due else self.task.missing(self.split)
         if self.final_set is not None:
-            row |= name_figures("test", self._figures("test", self.final_set, is_last))
+            row |= self._evaluate("test") if is_last else self.task.missing("test")
         self._write_row(row)
-
-    def _figures(self, split, images, is_due):
-        if not is_due:
-            return {}
-        result = self._evaluate(images)
-        self._record_evaluation(split, result)
-        return figures_of(result)

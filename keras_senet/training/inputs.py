@@ -9,7 +9,7 @@ import numpy as np
 from keras_senet import data, models
 from keras_senet.data.device import find_obstacle
 from keras_senet.evaluation.networks import Images
-from keras_senet.fields import list_some
+from keras_senet.fields import check_argument, list_some
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.runs import SPLIT
@@ -141,11 +141,9 @@ def resolve_pipeline(recipe: Any, dataset: Any, begun: str | None, pipelines: Se
     if "device" in pipelines:
         size = recipe.image_size or dataset.image_shape[0]
         obstacle = find_obstacle(dataset, size, recipe.augmentation)
-    if obstacle and wanted == "device":
-        raise ValueError(
-            f"`pipeline` must be 'tf.data' or 'auto' here: {obstacle}. Received: pipeline='device'"
-        )
     if wanted == "device":
+        accepted = f"'tf.data' or 'auto' here: {obstacle}"
+        check_argument("pipeline", wanted, not obstacle, accepted)
         return recipe
     return dataclasses.replace(recipe, pipeline="tf.data" if obstacle else pipelines[0])
 

@@ -32,6 +32,12 @@ def spec_of(recipe: Any) -> Any:
     return dataclasses.replace(models.get(recipe.model).spec, se=recipe.se, **depths)
 
 
+def find_constructor(recipe: Any, spec: Any = None) -> Any:
+    """The constructor of the recipe's architecture, or of another variant of its network."""
+    constructor, wanted = models.get(recipe.model), spec or spec_of(recipe)
+    return constructor if wanted == constructor.spec else constructor.variant(wanted)
+
+
 def make_network(
     recipe: Recipe,
     dataset: Images,
@@ -43,10 +49,7 @@ def make_network(
 
     The architecture and the preprocessing may be those of weights.
     """
-    constructor = models.get(recipe.model)
-    spec = spec_of(recipe) if spec is None else spec
-    if spec != constructor.spec:
-        constructor = constructor.variant(spec)
+    constructor = find_constructor(recipe, spec)
     size, channels = image_size(recipe, dataset, preprocessing), dataset.image_shape[-1]
     with precision(recipe.precision):
         shape, classes = arrange(size, size, channels), len(dataset.class_names)
@@ -56,5 +59,5 @@ def make_network(
     if recipe.normalization == "mean":
         preprocessing = dataclasses.replace(preprocessing, std=(1.0,) * channels)
     model.preprocessing, model.class_names = preprocessing, dataset.class_names
-    mark(model, spec, preprocessing)
+    mark(model, constructor.spec, preprocessing)
     return model

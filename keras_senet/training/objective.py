@@ -22,8 +22,7 @@ class Objective(Protocol):
     figures  the names of the figures
     """
 
-    @property
-    def figures(self) -> tuple[str, ...]: ...
+    figures: ClassVar[tuple[str, ...]]
 
     def __call__(
         self, call: Callable[[Any], Any], batch: Any, seeds: Any

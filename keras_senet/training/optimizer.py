@@ -108,14 +108,12 @@ def make_schedule(recipe: Any, steps_per_epoch: int, origin: int = 0) -> Schedul
     )
 
 
-def make_optimizer(recipe: Any, steps_per_epoch: int, schedule: Any = None) -> keras.Optimizer:
-    """The recipe's optimizer with its schedule, or another one, and decoupled decay, and loss
-    scaling under float16.
+def make_optimizer(recipe: Any, schedule: Any) -> keras.Optimizer:
+    """The recipe's optimizer with a schedule, decoupled decay, and loss scaling under float16.
 
     L2 regularisation and clipping are the step's: they are done on the sum over all replicas.
     Keras' LAMB decays the weights apart from its trust ratio, unlike the paper of LAMB.
     """
-    schedule = schedule or make_schedule(recipe, steps_per_epoch)
     decay = recipe.weight_decay if recipe.decoupled and recipe.weight_decay else None
     optimizer = {
         "sgd": lambda: keras.optimizers.SGD(

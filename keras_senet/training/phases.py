@@ -83,7 +83,7 @@ def make_phase(
     """The phase that begins with a new optimizer after `first` steps; `factors` are the learning
     rates of the variables over the schedule's, by their paths.
     """
-    optimizer = make_optimizer(recipe, 0, schedule)
+    optimizer = make_optimizer(recipe, schedule)
     scale_rates(optimizer, factors)
     with fixed(untrained):
         optimizer.build(model.trainable_variables)

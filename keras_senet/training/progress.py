@@ -14,8 +14,6 @@ from rich.progress import (
 )
 from rich.progress import Progress as RichProgress
 
-from keras_senet.training.totals import Totals
-
 REFRESH = 0.1  # seconds
 
 
@@ -49,9 +47,9 @@ class Progress(contextlib.AbstractContextManager):
         self._show()
         self.bar.stop()
 
-    def advance(self, totals: Totals) -> None:
+    def advance(self, loss: float) -> None:
         """Adds a step, with the loss that was last read: reading one would wait for the device."""
-        self.done, self.loss = self.done + 1, totals.last_loss
+        self.done, self.loss = self.done + 1, loss
         if time.monotonic() - self.shown_at > REFRESH:  # it costs more than a fast step may
             self._show()
 

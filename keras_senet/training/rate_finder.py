@@ -20,6 +20,7 @@ import numpy as np
 from keras import ops
 
 from keras_senet.data import DeviceImages
+from keras_senet.fields import check_argument
 from keras_senet.files import to_csv, write_atomically
 from keras_senet.plots.rates import rate_curve
 from keras_senet.recipes.recipe import Recipe
@@ -29,7 +30,6 @@ from keras_senet.training.classification import Classification
 from keras_senet.training.inputs import lower_batch_size, resolve_pipeline
 from keras_senet.training.phases import make_phase, rate_factors, untrained_layers
 from keras_senet.training.progress import Progress
-from keras_senet.training.totals import Totals
 
 BELOW, ABOVE = 1e-3, 1e2  # the first and the last rate, over that of the recipe
 WINDOW = 1 / 8  # of the steps: what a line is fitted through
@@ -52,7 +52,6 @@ class RateTest(NamedTuple):
     suggestion: float | None
 
 
-@keras.saving.register_keras_serializable(package="keras_senet")
 class Rising(keras.optimizers.schedules.LearningRateSchedule):
     """From `lowest` to `highest` in so many steps, by the same factor in each."""
 
@@ -62,9 +61,6 @@ class Rising(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step: Any) -> Any:
         factor = math.log(self.highest / self.lowest) / max(self.steps - 1, 1)
         return self.lowest * ops.exp(factor * ops.cast(step, "float32"))
-
-    def get_config(self):
-        return dict(vars(self))
 
 
 def find_rate(
@@ -91,8 +87,7 @@ def find_rate(
     Raises:
         ValueError: for fewer steps, or a recipe that cannot be trained.
     """
-    if steps < 24:
-        raise ValueError(f"`steps` must be at least 24. Received: steps={steps}")
+    check_argument("steps", steps, steps >= 24, "at least 24")
     devices = load_backend().Devices("none")
     task = _make_task(recipe, workdir, data_dir, devices)
     batches, rate = task.make_batches(), task.recipe.learning_rate
@@ -132,15 +127,13 @@ def _make_step(task, devices, schedule, batches):
 def _measure(step, batches, window, bar):
     """Yields the loss of each batch, until one is not finite or the losses have diverged."""
     losses: list[float] = []
-    totals = Totals({})
     for number, batch in enumerate(batches):
         outcome = step(batch, number)
-        totals.last_loss = float(outcome.loss)
-        if outcome.failed or not math.isfinite(totals.last_loss):
+        if outcome.failed or not math.isfinite(outcome.loss):
             return
-        losses.append(totals.last_loss)
-        yield totals.last_loss
-        bar.advance(totals)
+        losses.append(outcome.loss)
+        yield outcome.loss
+        bar.advance(outcome.loss)
         if _has_diverged(losses, window):
             return
 

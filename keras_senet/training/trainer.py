@@ -114,12 +114,7 @@ class Trainer(Engine):
             self.data if isinstance(self.data, data.DeviceImages) else None,
         )
         self.validation = Validation(
-            self.task,
-            self.model,
-            self.average,
-            self.workdir,
-            self._record_evaluation,
-            skip_corrupt=self.skip_corrupt,
+            self.task, self.model, self.average, self.workdir, self._evaluate
         )
         self.checkpoints = Checkpoints(
             self.workdir.checkpoints,
@@ -186,7 +181,7 @@ class Trainer(Engine):
                 step += 1
                 wants_stop = bool(interruption.requested)
                 totals.add(step, self.step(batch, step - 1, wants_stop))
-                bar.advance(totals)
+                bar.advance(totals.last_loss)
                 stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 is_epoch = step % self.steps_per_epoch == 0
                 if is_epoch:

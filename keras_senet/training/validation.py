@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import keras
 
@@ -22,8 +21,7 @@ class Validation:
         model: the network.
         average: of its weights, which is evaluated in their place; or None.
         workdir: where the metrics and the best weights are.
-        record: called with each split that is evaluated, and with what was found.
-        skip_corrupt: whether images that cannot be decoded are left out.
+        evaluate: returns the figures of a split as columns of the metrics.
     """
 
     def __init__(
@@ -32,12 +30,10 @@ class Validation:
         model: keras.Model,
         average: Average | None,
         workdir: WorkDir,
-        record: Callable[[str, Any], None],
-        *,
-        skip_corrupt: bool = False,
+        evaluate: Callable[[str], Row],
     ):
         self.task, self.model, self.average, self.workdir = task, model, average, workdir
-        self.images, self.record, self.skip_corrupt = task.images, record, skip_corrupt
+        self.images, self.evaluate = task.images, evaluate
 
     @property
     def _best_file(self) -> Path:
@@ -67,7 +63,7 @@ class Validation:
             return self.task.missing(split) | columns
         best = best_by(self.workdir.metrics.read(), self.task.score)
         with self.average.applied() if self.average else contextlib.nullcontext():
-            figures = self._evaluate(split)
+            figures = self.evaluate(split)
             if best is None or not best[self.task.score] >= figures[self.task.score]:
                 self.task.save_weights(self.model, self._best_file)
         return figures | columns
@@ -82,11 +78,6 @@ class Validation:
             return
         trained = self.model.get_weights()
         self.model.load_weights(self._best_file)
-        best |= self._evaluate("test")
+        best |= self.evaluate("test")
         self.model.set_weights(trained)
         self.workdir.metrics.write(rows)
-
-    def _evaluate(self, split):
-        figures, found = self.task.evaluate(self.model, split, skip_corrupt=self.skip_corrupt)
-        self.record(split, found)
-        return figures

@@ -3,6 +3,7 @@ that is continued.
 """
 
 import importlib
+import io
 import json
 import os
 import re
@@ -221,9 +222,25 @@ def test_a_closed_output_ends_the_command_without_a_word(monkeypatch, capfd, arg
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="is of Linux")
-@pytest.mark.parametrize("arguments", [["--version"], ["list"], ["list", "--json"]], ids=" ".join)
-def test_an_output_that_cannot_be_written_is_a_line(monkeypatch, capfd, arguments):
-    with open("/dev/full", "w") as output:
+@pytest.mark.parametrize("is_buffered", [True, False])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["detect", "--help"],
+        ["predict", "--help"],
+        ["list"],
+        ["list", "--json"],
+    ],
+    ids=" ".join,
+)
+def test_an_output_that_cannot_be_written_is_a_line(monkeypatch, capfd, arguments, is_buffered):
+    """Also with PYTHONUNBUFFERED, where each print fails at once."""
+    with (
+        open("/dev/full", "wb", buffering=-1 if is_buffered else 0) as file,
+        io.TextIOWrapper(file, write_through=not is_buffered) as output,
+    ):
         monkeypatch.setattr(sys, "stdout", output)
         try:
             status = launcher.main(arguments)

@@ -127,6 +127,8 @@ def test_a_score_that_a_file_does_not_have_is_refused(run, coco, workdir, monkey
 def test_pictures_keep_their_folders_and_do_not_meet():
     names = predict_command.name_pictures(["a/x.png", "a/b/x.png", "a/x.jpg", "a/y.jpg"])
     assert names == ["x.png.png", "b/x.png", "x.jpg.png", "y.png"]
+    names = predict_command.name_pictures(["x.jpg", "x.png", "x.jpg.png"])
+    assert names == ["x.jpg.png", "x.png.png", "x.jpg.png.png"]
 
 
 @pytest.mark.usefixtures("loaded")

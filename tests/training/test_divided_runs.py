@@ -8,6 +8,7 @@ import json
 import math
 import shlex
 import shutil
+from types import SimpleNamespace
 
 import little
 import numpy as np
@@ -15,10 +16,12 @@ import pytest
 from PIL import Image
 
 from keras_senet import cli, data
+from keras_senet.cli import export
 from keras_senet.cli.flags import read_options
 from keras_senet.cli.network import Loaded, load_networks, open_images
 from keras_senet.cli.options import TrainOptions
 from keras_senet.cli.options.shared import NetworkOptions
+from keras_senet.runs.record import read_division
 from keras_senet.training import RECIPES, Trainer
 from keras_senet.training.fit import FitTrainer
 from keras_senet.training.inputs import lower_batch_size
@@ -166,7 +169,48 @@ def test_commands_find_the_split_of_a_run(photos, tmp_path, capsys):
     opened = open_images(NetworkOptions(workdir="w"), loaded, upright=True)
     assert set(opened.images.listing()) == before["val"]
     assert cli.main(["report", str(run), "--split", "val", "--no-gates"]) == 0
-    assert "on 5 validation images" in " ".join((run / "report.html").read_text().split())
+    assert "on 5 validation images." in " ".join((run / "report.html").read_text().split())
+    other = tmp_path / "other"
+    write(other, dict.fromkeys(COUNTS, 3))
+    assert cli.main(["evaluate", "--workdir", str(run), "--dataset", str(other)]) == 0
+    assert "other, all" in " ".join(capsys.readouterr().out.split())
+    report = json.loads((run / "report.json").read_text())
+    assert (report["split"], report["images"]) == ("all", 9)
+    assert cli.main(["report", str(run), "--dataset", str(other), "--no-gates"]) == 0
+    assert f"on all 9 images of {other}." in " ".join((run / "report.html").read_text().split())
+
+
+def test_all_of_another_dataset_is_evaluated(photos, tmp_path):
+    """Its images may be named as the run's; the run's own are known where they are now."""
+    fields, run = recipe(photos, seed=5), tmp_path / "run"
+    Trainer(fields, run, verbose=False)._begin_at(0)
+    before = parts(photos, seed=5)
+    model = SimpleNamespace(preprocessing=SimpleNamespace(upright=True))
+    loaded = Loaded("SEResNet20", None, model, str(photos), read_division(run, fields))
+
+    def opened(dataset, split="test"):
+        options = NetworkOptions(workdir=str(run), dataset=str(dataset), split=split)
+        found = open_images(options, loaded, upright=True)
+        return found.split, len(found.images), set(found.images.listing())
+
+    other = write(tmp_path / "other")
+    for file in other.rglob("*.png"):
+        Image.new("RGB", (9, 9)).save(file)
+    assert opened(other)[:2] == opened(other, "train")[:2] == ("all", 25)
+    shutil.copytree(other, tmp_path / "whole" / "train")
+    assert opened(tmp_path / "whole")[:2] == ("all", 25)
+    assert opened(tmp_path / "whole", "train")[:2] == ("train", 25)
+    for i in range(3):
+        shutil.copytree(other, tmp_path / "elsewhere" / f"class{i}" / "below")
+    assert opened(tmp_path / "elsewhere")[:2] == ("all", 75)
+    for split, dataset, count in (("all", other, 25), ("val", photos, 5)):
+        found = export._open(loaded, SimpleNamespace(data_dir=None), str(dataset))
+        assert (found.split, len(found.images)) == (split, count)
+    moved = photos.rename(tmp_path / "moved")
+    shutil.copy(moved / "red" / "0.png", moved / "red" / "new.png")
+    for split in ("val", "train"):
+        assert opened(moved, split) == (split, len(before[split]), before[split])
+    assert opened(moved, "all")[:2] == ("all", 26)
 
 
 def test_without_a_run_all_images_are_evaluated(photos):

@@ -74,16 +74,16 @@ def test_the_cifar_protocol_has_the_steps_of_its_paper():
 
 @pytest.mark.parametrize("name", ["sgd", "adamw"])  # Keras 3.15 does not find its own Lamb again
 def test_an_optimizer_can_be_saved(name):
-    optimizer = make_optimizer(
-        dataclasses.replace(RECIPE, optimizer=name, decoupled=name != "sgd"), 10
-    )
+    recipe = dataclasses.replace(RECIPE, optimizer=name, decoupled=name != "sgd")
+    optimizer = make_optimizer(recipe, make_schedule(recipe, 10))
     restored = keras.optimizers.deserialize(keras.optimizers.serialize(optimizer))
     assert restored.get_config() == optimizer.get_config()
 
 
 @pytest.mark.parametrize("name", ["sgd", "adamw", "lamb"])
 def test_an_optimizer_without_decoupled_decay(name):
-    optimizer = make_optimizer(dataclasses.replace(RECIPE, optimizer=name, decoupled=False), 10)
+    recipe = dataclasses.replace(RECIPE, optimizer=name, decoupled=False)
+    optimizer = make_optimizer(recipe, make_schedule(recipe, 10))
     assert not optimizer.weight_decay
 
 
@@ -99,7 +99,7 @@ def test_decoupled_decay_spares_all_but_kernels(name):
         schedule="constant",
         learning_rate=0.5,
     )
-    optimizer = make_optimizer(recipe, 10)
+    optimizer = make_optimizer(recipe, make_schedule(recipe, 10))
     for variable in layer.trainable_variables:
         variable.assign(keras.ops.ones_like(variable))
     optimizer.apply(

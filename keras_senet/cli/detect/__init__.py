@@ -1,11 +1,16 @@
 """The commands of `keras-senet detect`, one module each, and what they share."""
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
 
 from keras_senet.cli.options.sources import EXPORTED, Source
 from keras_senet.cli.tables import status
 from keras_senet.runs.record import read_division, read_recipe
 from keras_senet_cli import quiet
+
+if TYPE_CHECKING:
+    from keras_senet.detection.data.loading import OpenedBoxes
 
 
 def load_detector(source: Source) -> Any:
@@ -20,17 +25,6 @@ def load_detector(source: Source) -> Any:
         return detection.load(source.text)
 
 
-class OpenedBoxes(NamedTuple):
-    """Images with boxes, the name of their dataset, which of it they are: "train", "val" or "test",
-    or "all" of what is not divided; and whether the run was trained on them.
-    """
-
-    dataset: str
-    split: str
-    images: Any
-    is_trained_on: bool
-
-
 def open_boxes(options: Any) -> OpenedBoxes:
     """The images that `--dataset` and `--split` ask for, by default of the run's own dataset,
     which is divided as the run did. Another one is not divided: nothing of it was trained on.
@@ -38,26 +32,18 @@ def open_boxes(options: Any) -> OpenedBoxes:
     Raises:
         ValueError: if there is no run, and no dataset is given.
     """
-    from keras_senet import detection
-    from keras_senet.detection.data.loading import (
-        divide_as_run,
-        has_same_training_images,
-        resolve_split,
-    )
+    from keras_senet.detection import Recipe
+    from keras_senet.detection.data.loading import load_boxes_for_run
 
-    name, own, division, data_dir = options.dataset, None, {}, options.data_dir
+    name, own, division = options.dataset, None, {}
     if options.source.kind == "run":
-        recipe = read_recipe(options.source.text, detection.Recipe)
-        own = recipe.dataset
+        recipe = read_recipe(options.source.text, Recipe)
+        own, division = recipe.dataset, read_division(options.source.text, recipe)
         name = name or own
-        division = divide_as_run(name, own, read_division(options.source.text, recipe), data_dir)
     if name is None:
         raise ValueError(
             f"--dataset must be given, as {options.source.text!r} is no training run: scenes, a "
             "folder or a JSON file of COCO, coco/2017 or voc/2007"
         )
     with status(f"opening {name}"), quiet():
-        images = detection.load_data(name, options.split, data_dir, **division)
-        split = resolve_split(name, options.split, data_dir, divides=bool(division), trained_on=own)
-        is_own = bool(division) or has_same_training_images(name, own)
-        return OpenedBoxes(name, split, images, split == "train" and is_own)
+        return load_boxes_for_run(name, options.split, options.data_dir, own, division)

@@ -8,6 +8,7 @@ from typing import Any
 from keras_senet.cli.detect import load_detector, open_boxes
 from keras_senet.cli.evaluate import output_folder
 from keras_senet.cli.options.detection import DetectEvaluateOptions
+from keras_senet.cli.results import choose_lowest
 from keras_senet.cli.tables import collect, console, make_table, say, show, show_json
 from keras_senet.detection.evaluation import (
     AveragePrecision,
@@ -22,7 +23,6 @@ from keras_senet.plots.detection import confident_mistakes, precision_recall
 from keras_senet.runs import PER_CLASS, REPORT, RESULTS
 from keras_senet.runs.results import update_report
 
-MOST_CLASSES = 20  # with more, so many of the lowest precisions are shown
 FILES = (REPORT, PER_CLASS, RESULTS, "precision_recall.png", "mistakes.png")
 
 
@@ -72,10 +72,9 @@ def _describe(images, found, precision: AveragePrecision, mistakes) -> dict:
 
 def _print(content, images):
     title = f"{content['dataset']}, {content['split']}: {content['images']:,} images, "
-    table = make_table(f"{title}{content['objects']:,} objects", "figure", "value")
-    for name, value in content["figures"].items():
-        table.add_row(name.replace("_", " "), _figure(value))
-    show(table)
+    title += f"{content['objects']:,} objects"
+    rows = ((name.replace("_", " "), _figure(n)) for name, n in content["figures"].items())
+    show(make_table(title, "figure", "value", rows=rows))
     _show_classes(content["by_class"], images)
     kinds = ", ".join(f"{name} {count:,}" for name, count in content["mistakes"].items())
     console.print(f"of {content['detections']:,} detections and the objects: {kinds}")
@@ -84,15 +83,10 @@ def _print(content, images):
 def _show_classes(by_class: dict[str, float | None], images: Any) -> None:
     """Prints AP of each class, or of those with the lowest."""
     counts = count_objects(images)
-    rows = list(by_class.items())
-    if len(rows) > MOST_CLASSES:
-        known = [row for row in rows if row[1] is not None]
-        rows = sorted(known, key=lambda row: row[1])[:MOST_CLASSES]
-    table = make_table("Classes", "class", "objects", "AP")
-    for name, value in rows:
-        table.add_row(name, f"{counts[name]:,}", _figure(value))
-    show(table)
-    if rest := len(by_class) - len(rows):
+    shown = choose_lowest(list(by_class.items()), lambda row: row[1])
+    rows = ((name, f"{counts[name]:,}", _figure(value)) for name, value in shown)
+    show(make_table("Classes", "class", "objects", "AP", rows=rows))
+    if rest := len(by_class) - len(shown):
         console.print(f"classes that are not shown: {rest:,}, all are in {PER_CLASS}")
 
 

@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from keras_senet.cli.detect import OpenedBoxes, load_detector, open_boxes
+from keras_senet.cli.detect import load_detector, open_boxes
 from keras_senet.cli.options.detection import DetectExportOptions
 from keras_senet.cli.results import check_exports, say_how_to_run, write_exports
 from keras_senet.cli.tables import collect, make_table, say, show, show_json
 from keras_senet.data.sources import select_evenly
+from keras_senet.detection.data.loading import OpenedBoxes
 from keras_senet.detection.evaluation import compute, to_results
 from keras_senet.export.detector import load_exported
 from keras_senet.export.files import FORMATS, ExportFile, plan_files

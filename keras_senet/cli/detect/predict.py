@@ -1,6 +1,7 @@
 """`keras-senet detect predict`: the objects in images."""
 
 import os
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -107,15 +108,17 @@ def _draw(image: Any, found: list[FoundObject], classes: list[int], path: Path) 
 
 
 def name_pictures(files: list[str]) -> list[str]:
-    """The name of each file's picture, below their common folder; with an ending if needed."""
+    """The name of each file's picture, below their common folder; with the file's ending where
+    that tells it apart.
+    """
     places = [Path(os.path.abspath(printable(file))) for file in files]
     common = os.path.commonpath([place.parent for place in places])
     names = [place.relative_to(common) for place in places]
     short = [str(name.with_suffix(".png")) for name in names]
-    return [
-        each if short.count(each) == 1 else f"{name}.png"
-        for each, name in zip(short, names, strict=True)
-    ]
+    counts = Counter(short)
+    long = [f"{name}.png" for name in names]
+    found = [s if counts[s] == 1 else n for s, n in zip(short, long, strict=True)]
+    return found if len(set(found)) == len(found) else long
 
 
 def _to_lines(row):

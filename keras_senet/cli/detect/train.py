@@ -6,18 +6,19 @@ import os
 from keras_senet import detection
 from keras_senet.cli.options.detection import DetectTrainOptions
 from keras_senet.cli.tables import say
-from keras_senet.cli.train import run_in_turn, say_next, split_cpu, train_to_end
+from keras_senet.cli.train import say_next, split_cpu, train_to_end
 from keras_senet.cpu import finds_gpu
 from keras_senet.extras import require
 from keras_senet.runs.load import is_run
 from keras_senet.runs.tables import best_by
+from keras_senet.training.backends import load_backend
 
 
 def run(options: DetectTrainOptions) -> None:
     """Trains, continues or extends a run."""
     split_cpu(options.logical_cpus)
     if options.logical_cpus is None and "TF_CONFIG" not in os.environ and not finds_gpu():
-        run_in_turn()
+        load_backend().run_in_turn()
     require("pycocotools", "detection")  # before training: each epoch is evaluated
     if not is_run(options.workdir):
         _say_rate(options)

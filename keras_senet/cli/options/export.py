@@ -62,7 +62,8 @@ class ExportOptions(WeightsOptions, Printed):
     Images:
     dataset          digits, a tfds name or a folder of class folders: the accuracy of Keras and of
                      each file is measured on its validation images, or on its test images if it has
-                     none, and its training images are what is calibrated on; default: the run's own
+                     none, and its training images are what is calibrated on; of one without splits
+                     that a run was not trained on, all images are both; default: the run's own
     calibration      images that int8 and int16x8 are calibrated on, 200 at most: a folder of them,
                      or a dataset, whose training images are taken; files are compared on 64 of them
     evaluate_images  how many images accuracy is measured on, evenly spread; all if there are fewer;

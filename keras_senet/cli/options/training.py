@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from keras_senet.cli.options.shared import ImageOptions, Options, Printed, check
 from keras_senet.cli.parameters import Flag, Positional
 from keras_senet.recipes import RECIPES, Recipe
-from keras_senet.recipes.variants import DEFAULTS, VARIANTS, Variant, variant_of
+from keras_senet.recipes.variants import Variant, variant_of
 
 
 def read_variants(given: Sequence[Sequence[str]]) -> tuple[Variant, ...]:
@@ -165,8 +165,6 @@ class AblateOptions(Printed):
 
     def __post_init__(self):
         check(self, seeds=0)
-        chosen = self.variants or tuple(VARIANTS[name] for name in DEFAULTS)
-        object.__setattr__(self, "variants", chosen)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,16 +7,16 @@ from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from keras_senet.detection.canvas import check_size
+from keras_senet.detection.canvas import find_size
 from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages, make_truth
 from keras_senet.files import printable, read_bytes
-from keras_senet.images import headers
 from keras_senet.images.layout import SPLITS
 
 LARGEST = 1e300  # an integer of JSON may be above all floats
 LEAST = 1e-3  # pixels of a side: a smaller box is none
 BEGINNING = 2**16  # bytes of a file that mostly have its size
 THREADS = 16  # they wait for the disk
+MISPLACED = "images of another size than the file says, whose boxes may be misplaced"
 NO_AREA = "boxes without an area in their image, left out"
 # The lists of a file, and what is needed of each entry
 NEEDED = {
@@ -78,11 +78,7 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
     folder = _find_folder(file, next(iter(names.values()))) if images is None else Path(images)
     paths = [folder / name for name in names.values()]
     sizes = dict(zip(names, read_sizes(file, paths), strict=True))
-    left = Counter()
-    for entry in content["images"]:
-        stated = entry.get("height"), entry.get("width")
-        if all(stated) and stated != sizes[entry["id"]]:
-            left["images of another size than the file says, whose boxes may be misplaced"] += 1
+    left = Counter({MISPLACED: _count_other_sizes(content["images"], sizes)})
     rows = _read_rows(file, content["annotations"], sizes, tuple(categories), left)
     return finish(
         paths,
@@ -95,6 +91,12 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
         categories=tuple(categories),
         files=list(names.values()),
     )
+
+
+def _count_other_sizes(entries, sizes):
+    """How many images are of another size than their entries say."""
+    stated = {entry["id"]: (entry.get("height"), entry.get("width")) for entry in entries}
+    return sum(all(said) and said != sizes[number] for number, said in stated.items())
 
 
 def _read_rows(file, annotations, sizes, categories, left):
@@ -227,18 +229,13 @@ def read_sizes(file: Path, paths: Iterable[Path]) -> list[tuple[int, int]]:
 
 def _read_size(file, path):
     try:
-        header = headers.read_header(read_bytes(path, BEGINNING))
-        if header.format != headers.JPEG or not header.height:
-            header = headers.read_header(read_bytes(path))
+        beginning = read_bytes(path, BEGINNING)
+        return find_size(beginning, lambda: read_bytes(path), printable(path))
     except OSError as error:
         raise ValueError(
             f"{printable(file)!r} lists an image that cannot be read: {printable(path)!r} "
             f"({error.strerror or error})"
         ) from error
-    if problem := headers.find_problem(header):
-        raise ValueError(f"{printable(path)!r} cannot be used: {problem}")
-    check_size(header.upright_size, f": {printable(path)!r}")
-    return header.upright_size
 
 
 def _check_unique(file, what, by, values):

@@ -141,6 +141,30 @@ def divide_as_run(
     return division if is_moved else {}
 
 
+class OpenedBoxes(NamedTuple):
+    """The name of a dataset, which of its images these are, as `resolve_split` says it, the images,
+    and whether a run was trained on them.
+    """
+
+    dataset: str
+    split: str
+    images: BoxedImages
+    is_trained_on: bool
+
+
+def load_boxes_for_run(
+    name: str | os.PathLike, split: str, data_dir, own: str | None, division: dict[str, Any]
+) -> OpenedBoxes:
+    """The `OpenedBoxes` of a dataset for a run with its `own` one, which has this `division`: see
+    `divide_as_run`; `own` is None without a run. Raises as `load_data` does.
+    """
+    division = divide_as_run(name, own, division, data_dir) if own is not None else {}
+    images = load_data(name, split, data_dir, **division)
+    split = resolve_split(name, split, data_dir, divides=bool(division), trained_on=own)
+    is_own = bool(division) or has_same_training_images(name, own)
+    return OpenedBoxes(str(name), split, images, split == "train" and is_own)
+
+
 def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
     """Which of "train", "val" and "test" a dataset has, with boxes; none if it is one file. Raises
     as `load_data` does.

@@ -1,5 +1,7 @@
 """Images with boxes that tensorflow_datasets has prepared on the disk."""
 
+import functools
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -9,12 +11,11 @@ import numpy as np
 from keras_senet.data.examples import read_features
 from keras_senet.data.prepared import NAMES, load_info, open_records
 from keras_senet.data.records import RecordFiles
-from keras_senet.detection.canvas import check_size, decode_image
+from keras_senet.detection.canvas import decode_image, find_size
 from keras_senet.detection.data.coco import BEGINNING, clip_box, finish
 from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages
 from keras_senet.detection.torchvision import COCO
 from keras_senet.extras import require
-from keras_senet.images import headers
 
 # What the features are called: image, its number and file, and what is known of each object.
 IMAGE, ID, FILE, OBJECTS = "image", "image/id", "image/filename", "objects"
@@ -32,9 +33,19 @@ class RecordImages(Sequence):
         return len(self.records)
 
     def __getitem__(self, index: Any) -> Any:
-        (record,) = self.records.read(np.array([range(len(self))[index]]))
-        features = read_features(lambda count, at: record[at : at + count], 0, len(record), {})
-        return decode_image(features[IMAGE][0], 3, self.names[index])
+        number = range(len(self))[index]
+        return decode_image(_read_image(self.records, number), 3, self.names[number])
+
+
+def _read_whole(record):
+    """All features of a record."""
+    return read_features(lambda count, at: record[at : at + count], 0, len(record), {})
+
+
+def _read_image(records, index):
+    """The file of an image."""
+    (record,) = records.read(np.array([index]))
+    return _read_whole(record)[IMAGE][0]
 
 
 def load_records(name: str, split: str, data_dir=None) -> BoxedImages:
@@ -57,29 +68,32 @@ def load_records(name: str, split: str, data_dir=None) -> BoxedImages:
             f"boxes. Splits: {list(info.splits)}"
         )
     records = open_records(info, *splits)
-    left, images, sizes, rows, ids, names = Counter(), [], [], [], [], []
-    for shard in records.map(lambda *record: read_features(*record, {IMAGE: BEGINNING})):
-        for features in shard:
-            index = len(ids)
-            ids.append(features[ID][0] if ID in features else index + 1)
-            file = features[FILE][0].decode() if FILE in features else f"image {ids[-1]}"
-            names.append(file)
-            sizes.append(_read_size(records, index, features[IMAGE][0], file))
-            rows.append(_read_rows(info.name, features, sizes[-1], left))
-    images = RecordImages(records, names)
-    numbers = [number for number, name in enumerate(COCO, 1) if name]
-    is_coco = info.name == "coco" and len(class_names) == len(numbers)
+    left, sizes, rows, ids, names = Counter(), [], [], [], []
+    shards = records.map(lambda *record: read_features(*record, {IMAGE: BEGINNING}))
+    for index, features in enumerate(itertools.chain.from_iterable(shards)):
+        ids.append(features[ID][0] if ID in features else index + 1)
+        names.append(features[FILE][0].decode() if FILE in features else f"image {ids[-1]}")
+        read = functools.partial(_read_image, records, index)
+        sizes.append(find_size(features[IMAGE][0], read, names[-1]))
+        rows.append(_read_rows(info.name, features, sizes[-1], left))
     return finish(
-        images,
+        RecordImages(records, names),
         sizes,
         rows,
         left,
         source=f"{'+'.join(splits)!r} of {info.full_name!r}",
         class_names=class_names,
         ids=ids,
-        categories=tuple(numbers if is_coco else range(1, len(class_names) + 1)),
+        categories=_number_classes(info, class_names),
         names=names,
     )
+
+
+def _number_classes(info, class_names):
+    """The numbers of the categories."""
+    numbers = [number for number, name in enumerate(COCO, 1) if name]
+    is_coco = info.name == "coco" and len(class_names) == len(numbers)
+    return tuple(numbers if is_coco else range(1, len(class_names) + 1))
 
 
 def has_split(name: str, split: str, data_dir=None) -> bool:
@@ -95,12 +109,8 @@ def _find_split(info, split):
 
 def _has_boxes(info, split):
     records = open_records(info, split)
-    return any(
-        read_features(
-            lambda count, at, record=record: record[at : at + count], 0, len(record), {}
-        ).get(f"{OBJECTS}/{BOX}")
-        for record in records.read(np.arange(min(PROBED, len(records))))
-    )
+    probed = records.read(np.arange(min(PROBED, len(records))))
+    return any(_read_whole(record).get(f"{OBJECTS}/{BOX}") for record in probed)
 
 
 def _load_info(name, data_dir):
@@ -118,19 +128,6 @@ def _load_info(name, data_dir):
             f"The dataset {name!r} is not one of images with boxes; its features: {list(kinds)}"
         )
     return info, tuple(inner[LABEL].names)
-
-
-def _read_size(records, index, beginning, name):
-    """The height and width of an image that begins so."""
-    header = headers.read_header(beginning)
-    if header.format != headers.JPEG or not header.height:
-        (record,) = records.read(np.array([index]))
-        whole = read_features(lambda count, at: record[at : at + count], 0, len(record), {})
-        header = headers.read_header(whole[IMAGE][0])
-    if problem := headers.find_problem(header):
-        raise ValueError(f"{name!r} cannot be used: {problem}")
-    check_size(header.upright_size, f": {name!r}")
-    return header.upright_size
 
 
 def _read_rows(dataset, features, size, left):

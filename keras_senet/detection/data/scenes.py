@@ -12,6 +12,7 @@ import numpy as np
 from keras_senet.data.datasets import read_digits
 from keras_senet.detection.data.truths import BoxedImages, make_truth
 from keras_senet.extras import require
+from keras_senet.fields import check_argument
 from keras_senet.files import write_atomically
 
 COUNTS = {"train": 600, "test": 100}
@@ -39,8 +40,7 @@ def load_scenes(split: str, count: int | None = None, seed: int = 0) -> BoxedIma
         ValueError: for another split.
         MissingExtraError: without scikit-learn.
     """
-    if split not in COUNTS:
-        raise ValueError(f"`split` must be 'train' or 'test'. Received: split={split!r}")
+    check_argument("split", split, split in COUNTS, "'train' or 'test'")
     ink, labels = read_digits(split)
     digits = ink / 16
     photographs = _load_photographs(split)
