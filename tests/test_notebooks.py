@@ -2,7 +2,6 @@
 
 import ast
 import contextlib
-import dataclasses
 import io
 import logging
 import re
@@ -15,11 +14,11 @@ import matplotlib
 import matplotlib.pyplot as plt
 import nbformat
 import pytest
+import shallow
 from eager import run_eagerly
 from IPython.core.formatters import DisplayFormatter
 from run_here import run_files_here
 
-import keras_senet
 from keras_senet import data
 from keras_senet.initializers import blank
 from keras_senet.recipes import RECIPES
@@ -99,16 +98,7 @@ def test_it_runs_in_a_kernel_and_gives_what_is_saved(file, tmp_path):
 
 @pytest.fixture
 def lesson(tmp_path, monkeypatch):
-    """This process as a notebook finds its kernel, but with an eighth of the digits; exported files
-    run here too.
-    """
-    digits = data.DATASETS["digits"]
-
-    def fewer(split):
-        whole = digits(split)
-        return data.Dataset(whole.images[::8], whole.labels[::8], whole.class_names)
-
-    monkeypatch.setitem(data.DATASETS, "digits", fewer)
+    """This process as a notebook finds its kernel; exported files run here too."""
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(plt, "show", lambda: None)  # figures are shown at the end of their cell
@@ -117,6 +107,17 @@ def lesson(tmp_path, monkeypatch):
         yield
     plt.close("all")
     logging.disable(logging.NOTSET)
+
+
+def take_fewer_digits(monkeypatch, each):
+    """One of so many."""
+    digits = data.DATASETS["digits"]
+
+    def fewer(split):
+        whole = digits(split)
+        return data.Dataset(whole.images[::each], whole.labels[::each], whole.class_names)
+
+    monkeypatch.setitem(data.DATASETS, "digits", fewer)
 
 
 def execute(notebook):
@@ -165,11 +166,13 @@ def displayed(kind, value):
 # SE-ResNet-20 with fewer blocks, as a step of it is traced: 01 loads a file of it by its name, 04
 # shows block 2 of stage 2 and block 3 of stage 3.
 DEPTHS = {"01": (1, 1, 1), "04": (1, 2, 3)}
+# 05 trains its head for 40 epochs, and runs five files on each test image.
+EACH = {"05": 30}
 
 
 # What trains takes few steps, which are not traced. 02 trains three networks, 05 writes five files,
-# and 06 trains a detector: each over 5 s. 03 builds SE-ResNet-50 four times, here without random
-# numbers.
+# and 06 trains a detector: each over 5 s. 03 builds SE-ResNet-50 four times, here shallow and
+# without random numbers.
 @every_notebook
 @pytest.mark.usefixtures("lesson")
 def test_it_gives_what_is_saved(file, monkeypatch):
@@ -177,9 +180,10 @@ def test_it_gives_what_is_saved(file, monkeypatch):
     if depths := DEPTHS.get(number):
         fewer_blocks = RECIPES["digits"].override(depths=depths)
         monkeypatch.setitem(RECIPES, "digits", fewer_blocks)
-        network = keras_senet.SEResNet20
-        network = network.variant(dataclasses.replace(network.spec, depths=depths))
-        monkeypatch.setattr(keras_senet, "SEResNet20", network)
+        shallow.set_depths(monkeypatch, "SEResNet20", depths)
+    if number == "03":
+        shallow.cut_resnet50s(monkeypatch)
+    take_fewer_digits(monkeypatch, EACH.get(number, 8))
     with blank() if number == "03" else run_eagerly():
         fresh = execute(read(file))
     check_clean(fresh)
