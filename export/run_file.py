@@ -23,13 +23,22 @@ BATCH = 16  # images
 EVALUATION_SECONDS = 120
 
 
+def load_saved_model(path) -> Any:
+    """The SavedModel in a folder, which must outlive its signatures."""
+    import tensorflow as tf
+
+    return tf.saved_model.load(path)
+
+
 def call_saved_model(path):
     """The calls of the SavedModel in a folder, by the signature's name: each is called with arrays
     by the input's name and returns arrays by the output's.
     """
-    import tensorflow as tf
+    return _calls_of(load_saved_model(path))
 
-    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
+
+def _calls_of(loaded):
+    import tensorflow as tf
 
     def caller(signature):
         def call(**inputs):
@@ -70,12 +79,13 @@ def call_onnx(path_or_bytes):
     return {"serving_default": run}
 
 
-# Functions of each kind: the path -> by the signature's name, what maps images to outputs by name.
+# Functions of each kind: the path, or the loaded SavedModel -> by the signature's name, what maps
+# images to outputs by name.
 
 
-def saved_model(path):
-    """By the SavedModel in a folder: as it is, and from images as uint8 and as encoded ones."""
-    calls = call_saved_model(path)
+def saved_model(loaded):
+    """By a SavedModel: as it is, and from images as uint8 and as encoded ones."""
+    calls = _calls_of(loaded)
 
     def runner(name, prepare):
         def run(images):
@@ -100,12 +110,11 @@ def _as_png(images):
     return [tf.io.encode_png(image).numpy() for image in _as_uint8(images)]
 
 
-def before_saved_model(path):
+def before_saved_model(loaded):
     """The same, up to the last activation, where the signature's frozen graph is cut."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
     signature = loaded.signatures["serving_default"]
     frozen = convert_variables_to_constants_v2(signature)
     content = frozen.graph.as_graph_def()
@@ -231,6 +240,7 @@ def before_onnx(path):
     }
 
 
+LOADS = {"savedmodel": load_saved_model, "tflite": str, "onnx": str}
 CALLS = {"savedmodel": call_saved_model, "tflite": call_tflite, "onnx": call_onnx}
 RUNS = {"savedmodel": saved_model, "tflite": tflite, "onnx": onnx}
 BEFORE = {"savedmodel": before_saved_model, "tflite": before_tflite, "onnx": before_onnx}
@@ -272,7 +282,8 @@ def peak_memory():
 
 def run_images(kind, path, folder, *before):
     """Runs the file on the folder's images, times it, and, if asked, runs it cut before its end."""
-    runs = RUNS[kind](path)
+    loaded = LOADS[kind](path)
+    runs = RUNS[kind](loaded)
     with np.load(f"{folder}/images.npz") as archive:
         batches = [archive[name] for name in archive.files]
     outputs = {}
@@ -288,7 +299,7 @@ def run_images(kind, path, folder, *before):
         add(signature, run)
     measured = {"latency_ms": latency_ms(runs[kind], batches[0][:1]), "peak_memory": peak_memory()}
     if before:
-        add("before", BEFORE[kind](path))
+        add("before", BEFORE[kind](loaded))
     if os.path.exists(f"{folder}/evaluated.npy"):
         images = np.load(f"{folder}/evaluated.npy", mmap_mode="r")
         classes, indices = predict_top1(runs[kind], images, measured["latency_ms"])

@@ -186,7 +186,9 @@ class _Endpoints:
     def _function(self, dtype, shape, prepare):
         import tensorflow as tf
 
-        @tf.function(input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")])
+        spec = tf.TensorSpec((None, *shape), dtype, name="images")
+
+        @tf.function(input_signature=[spec], autograph=False)
         def serve(images):
             computed = self.compute(prepare(images))
             outputs = {name: tf.cast(value, tf.float32) for name, value in computed.items()}
