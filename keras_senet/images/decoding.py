@@ -147,9 +147,22 @@ def _decode_jpeg(raw):
 
 
 def _decode_other(raw):
-    begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+    """The graphs of rare formats, which are large, are prepared where one of them comes."""
+    is_png = _begin(raw) == b"\x89P"
+    return ensure_rgb(_choose(is_png, raw, _decode_png, _decode_rare, tf.uint8))
+
+
+def _begin(raw):
+    return tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+
+
+def _decode_png(raw):
+    return ensure_rgb(tf.io.decode_png(raw, 3))
+
+
+def _decode_rare(raw):
+    begins = _begin(raw)
     decoders = {
-        b"\x89P": lambda: ensure_rgb(tf.io.decode_png(raw, 3)),
         b"BM": lambda: decode_bmp(raw),
         b"GI": lambda: decode_gif(raw),
         b"RI": lambda: decode_webp(raw),
