@@ -209,7 +209,8 @@ class _Endpoints:
 
         def prepare(raw):
             orientation = read_orientation(raw)  # also refuses what has too many pixels
-            image = decode(raw, self.channels, orientation if self.preprocessing.upright else 1)
+            upright = orientation if self.preprocessing.upright else 1
+            image = decode(raw, self.channels, upright, portable=True)
             return tf.ensure_shape(self.preprocessing.crop(image), shape)
 
         images = tf.map_fn(prepare, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))

@@ -201,7 +201,8 @@ def test_a_saved_model_has_each_weight_once(exported):
 
 
 PYTHON = {"PyFunc", "PyFuncStateless", "EagerPyFunc"}  # operations that call it
-OBJECTS = {"_generic_user_object", "signature_map", "trackable_list_wrapper"}  # of TensorFlow
+WRAPPERS = {"trackable_dict_wrapper", "trackable_list_wrapper"}
+OBJECTS = {"_generic_user_object", "signature_map"} | WRAPPERS  # of TensorFlow
 
 
 def test_a_saved_model_needs_tensorflow_only(little, files):
