@@ -24,18 +24,23 @@ EVALUATION_SECONDS = 120
 QUANTIZED = (np.int8, np.uint8, np.int16)  # of TFLite's tensors
 
 
-def call_saved_model(path):
-    """The calls of the SavedModel in a folder, by the signature's name: each is called with arrays
-    by the input's name and returns arrays by the output's.
-    """
+def load_saved_model(path) -> Any:
+    """The SavedModel in a folder."""
     import tensorflow as tf
 
-    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
+    return tf.saved_model.load(path)
+
+
+def call_saved_model(loaded):
+    """The calls of a loaded SavedModel, by the signature's name: each is called with arrays by the
+    input's name and returns arrays by the output's.
+    """
+    import tensorflow as tf
 
     def caller(signature):
         def call(**inputs):
             tensors = {name: tf.constant(value) for name, value in inputs.items()}
-            return (loaded, _to_numpy(signature(**tensors)))[1]
+            return (loaded, _to_numpy(signature(**tensors)))[1]  # it must outlive its signatures
 
         return call
 
@@ -80,11 +85,11 @@ def call_onnx(path_or_bytes):
     return {"serving_default": run}
 
 
-def image_runs(kind, path):
+def image_runs(kind, loaded):
     """By the signature's name, what maps images to the outputs that are floats, by name: as they
     are, and a SavedModel from images as uint8 and as encoded ones.
     """
-    calls = CALLS[kind](path)
+    calls = CALLS[kind](loaded)
 
     def runner(name, prepare):
         def run(images):
@@ -109,15 +114,14 @@ def _as_png(images):
     return [tf.io.encode_png(image).numpy() for image in _as_uint8(images)]
 
 
-# Functions of each kind: the path -> what maps images to outputs before the last activation.
+# Functions of each kind: what is loaded -> what maps images to outputs before the last activation.
 
 
-def before_saved_model(path):
+def before_saved_model(loaded):
     """By the signature's frozen graph, cut there."""
     import tensorflow as tf
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
-    loaded: Any = tf.saved_model.load(path)  # must outlive its signatures
     signature = loaded.signatures["serving_default"]
     frozen = convert_variables_to_constants_v2(signature)
     content = frozen.graph.as_graph_def()
@@ -214,8 +218,15 @@ def before_onnx(path):
     }
 
 
+# A SavedModel is loaded once for all that it is asked; the others are their paths.
+LOADS = {"savedmodel": load_saved_model, "tflite": str, "onnx": str}
 CALLS = {"savedmodel": call_saved_model, "tflite": call_tflite, "onnx": call_onnx}
 BEFORE = {"savedmodel": before_saved_model, "tflite": before_tflite, "onnx": before_onnx}
+
+
+def open_calls(kind, path):
+    """The calls of the file at a path, by the signature's name; see `call_saved_model`."""
+    return CALLS[kind](LOADS[kind](path))
 
 
 def latency_ms(run, image, seconds=1.0, least=3, most=50):
@@ -254,7 +265,8 @@ def peak_memory():
 
 def run_images(kind, path, folder, *before):
     """Runs the file on the folder's images, times it, and, if asked, runs it cut before its end."""
-    runs, batch = image_runs(kind, path), BATCHES[kind]
+    loaded, batch = LOADS[kind](path), BATCHES[kind]
+    runs = image_runs(kind, loaded)
     with np.load(f"{folder}/images.npz") as archive:
         batches = [archive[name] for name in archive.files]
     outputs = {}
@@ -270,7 +282,7 @@ def run_images(kind, path, folder, *before):
         add(signature, run)
     measured = {"latency_ms": latency_ms(runs[kind], batches[0][:1]), "peak_memory": peak_memory()}
     if before:
-        add("before", BEFORE[kind](path))
+        add("before", BEFORE[kind](loaded))
     if os.path.exists(f"{folder}/evaluated.npy"):
         images = np.load(f"{folder}/evaluated.npy", mmap_mode="r")
         classes, indices = predict_top1(runs[kind], images, measured["latency_ms"], batch)
@@ -280,7 +292,7 @@ def run_images(kind, path, folder, *before):
 
 def run_calls(kind, path, folder):
     """Makes the calls of the folder's `inputs.npz`, and times the first."""
-    signatures, calls, outputs = CALLS[kind](path), {}, {}
+    signatures, calls, outputs = open_calls(kind, path), {}, {}
     with np.load(f"{folder}/inputs.npz") as archive:
         for key in archive.files:
             signature, number, name = key.split("/")

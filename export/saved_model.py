@@ -176,7 +176,9 @@ def _make_endpoints(model, common, features):
 def _make_endpoint(compute, class_names, dtype, shape, prepare):
     import tensorflow as tf
 
-    @tf.function(input_signature=[tf.TensorSpec((None, *shape), dtype, name="images")])
+    spec = tf.TensorSpec((None, *shape), dtype, name="images")
+
+    @tf.function(input_signature=[spec], autograph=False)
     def serve(images):
         computed = compute(prepare(images))
         outputs = {name: tf.cast(value, tf.float32) for name, value in computed.items()}
@@ -198,7 +200,8 @@ def _decode(preprocessing, channels, encoded):
 
     def prepare(raw):
         orientation = read_orientation(raw)  # also refuses what has too many pixels
-        image = decode(raw, channels, orientation if preprocessing.upright else 1)
+        upright = orientation if preprocessing.upright else 1
+        image = decode(raw, channels, upright, portable=True)
         return tf.ensure_shape(preprocessing.crop(image), shape)
 
     images = tf.map_fn(prepare, encoded, fn_output_signature=tf.TensorSpec(shape, tf.float32))

@@ -13,7 +13,7 @@ def serving_function(model: keras.Model, preprocessing: Any, batch: int | None =
     predictions = prediction_function(model, preprocessing)
     images = tf.TensorSpec((batch, *model.inputs[0].shape[1:]), tf.float32, name="images")
 
-    @tf.function(input_signature=[images])
+    @tf.function(input_signature=[images], autograph=False)
     def serve(images):
         return {name: tf.cast(value, tf.float32) for name, value in predictions(images).items()}
 
@@ -31,7 +31,9 @@ def trace(function: Any) -> Any:
     concrete = function.get_concrete_function()
     if not _calls_xla(concrete):
         return concrete
-    inlined = tf.function(function.python_function, input_signature=function.input_signature)
+    inlined = tf.function(
+        function.python_function, input_signature=function.input_signature, autograph=False
+    )
     before = tf.config.functions_run_eagerly()
     tf.config.run_functions_eagerly(True)  # a function within one that is traced becomes part of it
     try:

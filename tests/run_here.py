@@ -9,8 +9,10 @@ from keras_senet.export import parity, run_file
 
 def run_files_here(monkeypatch):
     """Calls `run_file.py` where it would be started: a SavedModel's process takes 5 s to import
-    TensorFlow. A file is timed three times, and not for a second.
+    TensorFlow. A file is timed three times, and not for a second. TensorFlow's converter does not
+    collect garbage, which takes long in the process of the tests.
     """
+    from tensorflow.lite.python import lite
 
     def run(command, **_):
         _, _, _, *arguments = command  # python -P run_file.py ...
@@ -21,4 +23,5 @@ def run_files_here(monkeypatch):
         return SimpleNamespace(returncode=0, stderr="")
 
     monkeypatch.setattr(parity, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setattr(lite, "gc", SimpleNamespace(collect=lambda: None))
     monkeypatch.setattr(run_file, "latency_ms", partial(run_file.latency_ms, seconds=0.0))

@@ -89,7 +89,7 @@ def load_exported(path: str | Path) -> ExportedDetector:
     with naming_damage(path):
         about = READERS[kind](path)
         if "detector" in about:
-            return ExportedDetector(kind, about, run_file.CALLS[kind](str(path)))
+            return ExportedDetector(kind, about, run_file.open_calls(kind, str(path)))
     raise ValueError(f"{printable(path)!r} is not an exported detector: it does not say that it is")
 
 

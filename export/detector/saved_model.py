@@ -39,7 +39,7 @@ def write_folder(detector: Detector, canvases: list[tuple[int, int]], folder: An
     functions["serve_uint8"] = _batched(pixels, detect, most)
     if channels in (1, 3):
         encoded = tf.TensorSpec((), tf.string, name="images")
-        read = lambda raw: detect(decode(raw, channels))  # noqa: E731
+        read = lambda raw: detect(decode(raw, channels, portable=True))  # noqa: E731
         functions["serve_jpeg"] = _batched(encoded, read, most)
     write_saved_model(detector, functions, folder)
 

@@ -1,6 +1,7 @@
 """Encoded images (JPEG, PNG, BMP, GIF, WebP) to uint8 tensors, in TensorFlow's graph or eagerly."""
 
 import functools
+import threading
 
 import numpy as np
 import tensorflow as tf
@@ -12,11 +13,12 @@ from keras_senet.images.in_graph import InGraph, assert_in_graph, ensure_rgb
 
 # Bytes: reading the segments of a longer JPEG costs nothing compared to decoding it.
 SEARCHED = 2**18
+_tracing = threading.Lock()  # several images are decoded at once
 LUMINANCE = (19595, 38470, 7471)  # of 65,536, ITU-R BT.601, as Pillow's
 
 
 @tf.autograph.experimental.do_not_convert
-def decode(raw, channels: int, orientation=None) -> tf.Tensor:
+def decode(raw, channels: int, orientation=None, portable: bool = False) -> tf.Tensor:
     """An encoded image -> uint8 (H, W, channels) of 0..255, upright; the first picture of an
     animation.
 
@@ -28,6 +30,8 @@ def decode(raw, channels: int, orientation=None) -> tf.Tensor:
         channels: 1 or 3; others as `tf.io.decode_image`.
         orientation: of the stored image, 1..8 as in EXIF; None is what the image says. With a
             number, `read_header` and `find_problem` must have checked the header.
+        portable: whether a graph is for another process, as a SavedModel's: with the decoders of
+            rare formats inside, whose graphs take each pipeline 0.5 s to prepare.
 
     Raises:
         tf.errors.InvalidArgumentError: if it cannot be decoded, or has more than `MAX_PIXELS`; see
@@ -36,7 +40,8 @@ def decode(raw, channels: int, orientation=None) -> tf.Tensor:
     if orientation is None:
         orientation = read_orientation(raw)
     if channels in (1, 3):
-        stored = ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, _decode_other, tf.uint8))
+        other = _decode_other if portable else _decode_other_here
+        stored = ensure_rgb(_choose(tf.io.is_jpeg(raw), raw, _decode_jpeg, other, tf.uint8))
         image = _with_channels(stored, channels)
     else:
         image = tf.io.decode_image(raw, channels, expand_animations=False)
@@ -147,9 +152,44 @@ def _decode_jpeg(raw):
 
 
 def _decode_other(raw):
-    begins = tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+    return ensure_rgb(_choose(_is_png(raw), raw, _decode_png, _decode_rare, tf.uint8))
+
+
+def _decode_other_here(raw):
+    return ensure_rgb(_choose(_is_png(raw), raw, _decode_png, _call_rare, tf.uint8))
+
+
+def _call_rare(raw):
+    """As `_decode_rare`, whose graph is made where a rare format comes, once for all pipelines."""
+    if tf.executing_eagerly():
+        return _decode_rare(raw)
+
+    def call(raw):
+        try:
+            with _tracing:
+                decode_traced = _trace(_decode_rare)
+            return decode_traced(tf.constant(raw)).numpy()
+        except tf.errors.OpError as error:
+            raise ValueError(describe_error(error)) from None
+
+    return ensure_rgb(tf.numpy_function(call, [raw], tf.uint8, stateful=False))
+
+
+def _is_png(raw):
+    return _begin(raw) == b"\x89P"
+
+
+def _begin(raw):
+    return tf.strings.substr(raw, 0, tf.minimum(2, tf.strings.length(raw)))
+
+
+def _decode_png(raw):
+    return ensure_rgb(tf.io.decode_png(raw, 3))
+
+
+def _decode_rare(raw):
+    begins = _begin(raw)
     decoders = {
-        b"\x89P": lambda: ensure_rgb(tf.io.decode_png(raw, 3)),
         b"BM": lambda: decode_bmp(raw),
         b"GI": lambda: decode_gif(raw),
         b"RI": lambda: decode_webp(raw),

@@ -12,7 +12,7 @@ class InGraph:
     def __init__(self, raw):
         self.raw, self.length = raw, tf.strings.length(raw)
 
-    least = staticmethod(tf.minimum)
+    least, choose = staticmethod(tf.minimum), staticmethod(tf.where)
 
     @tf.autograph.experimental.do_not_convert
     def number(self, at, count, little=False):

@@ -621,6 +621,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert sorted(run_folder.iterdir()) == before
 
 
+@pytest.mark.usefixtures("little_network")
 def test_the_command_on_a_file_of_prune(tmp_path):
     model, images = network(), folder_of_images(tmp_path / "images")
     model.save(tmp_path / "keep-0.5.keras")
@@ -648,8 +649,9 @@ def test_a_network_without_blocks_is_one_line_and_leaves_nothing(tmp_path, capfd
     assert not (folder / "excitations").exists()
 
 
+@pytest.mark.usefixtures("little_network")
 def test_classes_without_an_image_that_can_be_decoded(tmp_path, capfd):
-    folder = leave(tmp_path / "run", network())
+    folder = leave(tmp_path / "run", little.TWO_STAGES(weights=None, classes=3))
     for image in (tmp_path / "images" / "test" / "frog").iterdir():
         image.write_bytes(b"<html>")
     arguments = ["--workdir", folder, "--skip-corrupt"]

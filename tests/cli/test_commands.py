@@ -224,10 +224,17 @@ def check_quickstart(work, epochs):
     return report
 
 
-def saved(tmp_path, name="SEResNet20", **options):
-    model = getattr(keras_senet, name)(weights=None, **options)
+def saved(tmp_path, constructor=keras_senet.SEResNet20, **options):
+    model = constructor(weights=None, **options)
     keras_senet.save_weights(model, tmp_path / "own.safetensors")
     return model
+
+
+@pytest.fixture
+def little_network(monkeypatch):
+    """In the place of SE-ResNet-20."""
+    little.put_in_place(monkeypatch.setitem, monkeypatch.setattr, little.TWO_STAGES)
+    return little.TWO_STAGES
 
 
 @pytest.fixture(scope="module")
@@ -265,14 +272,14 @@ def test_list_weights_shows_the_registry(run):
     assert run("list", "--weights", "--paper").returncode == 2
 
 
-def test_convert_and_predict(tmp_path, run):
-    model = saved(tmp_path, classes=4)
+def test_convert_and_predict(tmp_path, run, little_network):
+    model = saved(tmp_path, little_network, classes=4)
     output = tmp_path / "out.weights.h5"
     result = run(
         "convert", tmp_path / "own.safetensors", "--model", "SEResNet20", "--output", output
     )
     assert result.returncode == 0, result.stderr
-    again = keras_senet.SEResNet20(weights=output, classes=4)
+    again = little_network(weights=output, classes=4)
     for value, expected in zip(again.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(value, expected)
     repeated = run(
@@ -312,16 +319,10 @@ def test_convert_and_predict(tmp_path, run):
     ]
 
 
-def test_predict_names_the_classes_of_imagenet(tmp_path, run):
-    model = saved(tmp_path, "SEMobileNet")
-    result = run(
-        "predict",
-        picture(tmp_path),
-        "--model",
-        "SEMobileNet",
-        "--weights",
-        tmp_path / "own.safetensors",
-    )
+def test_predict_names_the_classes_of_imagenet(tmp_path, run, little_network):
+    """Those of a network of a thousand classes."""
+    model, file = saved(tmp_path, little_network, classes=1000), tmp_path / "own.safetensors"
+    result = run("predict", picture(tmp_path), "--model", "SEResNet20", "--weights", file)
     images = model.preprocessing.normalize(model.preprocessing.read(tmp_path / "picture.png")[None])
     (expected,) = keras_senet.decode_predictions(model(images))
     assert [row[-2:] for row in cells(result.stdout)] == [
@@ -329,17 +330,15 @@ def test_predict_names_the_classes_of_imagenet(tmp_path, run):
     ]
 
 
-def test_a_headless_network_of_one_channel_converts(tmp_path, run):
-    keras_senet.save_weights(
-        keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1)),
-        tmp_path / "grey.safetensors",
-    )
+def test_a_headless_network_of_one_channel_converts(tmp_path, run, little_network):
+    grey = {"include_top": False, "input_shape": (32, 32, 1)}
+    keras_senet.save_weights(little_network(weights=None, **grey), tmp_path / "grey.safetensors")
     output = tmp_path / "out.weights.h5"
     result = run(
         "convert", tmp_path / "grey.safetensors", "--model", "SEResNet20", "--output", output
     )
     assert result.returncode == 0, result.stderr
-    assert keras_senet.SEResNet20(include_top=False, input_shape=(32, 32, 1), weights=output)
+    assert little_network(weights=output, **grey)
 
 
 @pytest.mark.parametrize(

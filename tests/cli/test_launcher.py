@@ -139,25 +139,63 @@ def test_what_is_recorded_is_in_force():
     assert environment()["instructions"] == launcher.instruction_set()
 
 
-def test_a_run_without_onednn_is_continued_without_it(tmp_path):
-    """In a process of its own, as TensorFlow reads the variable when it is imported, which takes
-    most of its 10 s. The layers have their numbers there too: the same process runs their tests.
+PROGRAM = """
+import sys
+sys.path[:0] = sys.argv[1:3]
+import keras_senet_cli as c
+
+c.choose_onednn(["train", "--workdir", sys.argv[3]])
+assert c.main(["train"]) == 2 and not {"keras", "tensorflow", "keras_senet"} & {*sys.modules}
+assert not c.parsing
+assert c.main(["summary", "SEResNet20", "--json"]) == 0
+print("---")
+import keras_senet
+import keras
+
+assert keras.saving.get_registered_object("keras_senet>SqueezeExcite") is not None
+assert c.main(["summary", "SEResNet51"]) == 2
+assert sys.modules["keras_senet"] is keras_senet
+import test_layers
+
+assert test_layers.run_without_onednn() == 0
+import test_launcher
+
+print(test_launcher.environment()["onednn"], test_launcher.has_onednn())
+"""
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory):
+    """What a process says that runs commands, the first without Keras, in which a run without
+    oneDNN is to be continued, and then the tests of layers: most of its 10 s is to import
+    TensorFlow, which then reads the variable.
     """
-    record(tmp_path / "run", onednn=False)
-    folder = os.path.dirname(__file__)
-    code = (
-        f"import sys; sys.path[:0] = {[folder, os.path.dirname(folder)]!r}\n"
-        "import keras_senet_cli as c; assert 'tensorflow' not in sys.modules\n"
-        f"c.choose_onednn(['train', '--workdir', {str(tmp_path / 'run')!r}])\n"
-        "import test_layers; assert test_layers.run_without_onednn() == 0\n"
-        "import test_launcher as t; print(t.environment()['onednn'], t.has_onednn())"
-    )
+    run, here = tmp_path_factory.mktemp("fresh") / "run", os.path.dirname(__file__)
+    record(run, onednn=False)
     without = {name: value for name, value in os.environ.items() if name != launcher.ONEDNN}
-    result = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, env=without
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, here, os.path.dirname(here), str(run)],
+        capture_output=True,
+        text=True,
+        env=without,
     )
-    assert result.stdout.endswith("\nFalse False\n"), result.stdout[-4000:] + result.stderr
-    assert " passed" in result.stdout
+
+
+def test_keras_is_ready_after_a_command_that_needed_none(fresh):
+    """Keras can load saved models of a process whose command line ended before Keras was there; and
+    nothing of TensorFlow's start is printed.
+    """
+    printed, _, _ = fresh.stdout.partition("---")
+    assert json.loads(printed)["parameters"] == 274847, fresh.stderr
+    first, last = fresh.stderr.splitlines()
+    assert first.startswith("keras-senet train: error: ")
+    assert last.startswith("keras-senet summary: error: ")
+
+
+def test_a_run_without_onednn_is_continued_without_it(fresh):
+    """The layers have their numbers there too."""
+    assert fresh.stdout.endswith("\nFalse False\n"), fresh.stdout[-4000:] + fresh.stderr
+    assert " passed" in fresh.stdout
 
 
 class NoisyImport:

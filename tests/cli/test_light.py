@@ -104,29 +104,6 @@ def test_usage_errors_are_one_line_without_keras(results):
         assert "│" not in errors
 
 
-def test_keras_is_ready_after_a_command_that_needed_none():
-    """Keras can load saved models of a process whose command line ended before Keras was there; and
-    nothing of TensorFlow's start is printed. Over 5 s, all of them to import TensorFlow and Keras.
-    """
-    code = """
-import sys, keras_senet_cli
-assert keras_senet_cli.main(["train"]) == 2 and "keras" not in sys.modules
-assert "keras_senet" not in sys.modules and not keras_senet_cli.parsing
-assert keras_senet_cli.main(["summary", "SEResNet20", "--json"]) == 0
-import keras_senet
-import keras
-assert keras.saving.get_registered_object("keras_senet>SqueezeExcite") is not None
-assert keras_senet_cli.main(["summary", "SEResNet51"]) == 2
-assert sys.modules["keras_senet"] is keras_senet
-"""
-    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert result.returncode == 0, result.stderr
-    assert json.loads(result.stdout)["parameters"] == 274847
-    first, last = result.stderr.splitlines()
-    assert first.startswith("keras-senet train: error: ")
-    assert last.startswith("keras-senet summary: error: ")
-
-
 def test_help_names_the_commands_without_any_library():
     code = "import sys, keras_senet_cli as c; c.main(['--help']); sys.exit('rich' in sys.modules)"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

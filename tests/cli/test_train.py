@@ -30,6 +30,7 @@ DIGITS = RECIPES["digits"]
 @pytest.fixture(autouse=True)
 def little_data_and_network(monkeypatch):
     little.put_in_place(monkeypatch.setitem, monkeypatch.setattr)
+    little.skip_drawing(monkeypatch)
     with little.graphs_as_traced():
         yield
 

@@ -136,7 +136,7 @@ def call(kind, path, **inputs):
         tensors = {name: tf.constant(value) for name, value in inputs.items()}
         outputs = load_saved_model(path).signatures["serving_default"](**tensors)
         return {name: value.numpy() for name, value in outputs.items()}
-    return run_file.CALLS[kind](str(path))["serving_default"](**inputs)
+    return run_file.open_calls(kind, str(path))["serving_default"](**inputs)
 
 
 @pytest.mark.parametrize(

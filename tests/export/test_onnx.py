@@ -10,8 +10,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import shallow
 from keras import layers, ops
-from keras.src.applications import resnet
 from settled import network
 from tiny import TINY
 
@@ -342,9 +342,7 @@ def test_se_blocks_in_a_network_of_keras(tmp_path, monkeypatch):
     monkeypatch.setattr(
         writer, "convert_by_tf2onnx", lambda *_: pytest.fail("a layer that is not known")
     )
-    stack = resnet.stack_residual_blocks_v1
-    one = lambda x, filters, units, **options: stack(x, filters, 1, **options)  # noqa: E731
-    monkeypatch.setattr(resnet, "stack_residual_blocks_v1", one)
+    shallow.cut_keras_resnets(monkeypatch)
     plain = keras.applications.ResNet50(
         weights=None, input_shape=(32, 32, 3), classes=5, classifier_activation=None
     )

@@ -6,10 +6,7 @@ import functools
 import io
 import re
 import struct
-import tempfile
 import zipfile
-from pathlib import Path
-from unittest import mock
 
 import flatbuffers
 import keras
@@ -22,7 +19,8 @@ from flatbuffers.table import Table
 
 import keras_senet
 from keras_senet import export
-from keras_senet.export import tflite
+from keras_senet.export.serving import serving_function
+from keras_senet.export.tflite_converter import convert
 from keras_senet.export.tflite_metadata import Metadata, read_metadata, with_metadata
 
 PREPROCESSING = keras_senet.Preprocessing(
@@ -48,11 +46,11 @@ def exported(kind="float32", channels=3):
     x = keras_senet.SqueezeExcite(reduction=2)(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     model = keras.Model(images, keras.layers.Dense(3, activation="softmax")(x), name="tiny")
-    preprocessing = PREPROCESSING if channels == 3 else GREY
-    as_converted = mock.patch.object(tflite, "with_metadata", lambda content, **_: content)
-    with tempfile.TemporaryDirectory() as folder, as_converted:
-        export.to_tflite(model, f"{folder}/file", preprocessing=preprocessing, **FILES[kind])
-        return Path(folder, "file").read_bytes()
+    options, preprocessing = dict(FILES[kind]), PREPROCESSING if channels == 3 else GREY
+    images = options.pop("representative_images", None)
+    common = export.Common(preprocessing=preprocessing, representative_images=[images])
+    serve = serving_function(model, preprocessing, batch=1)
+    return convert(model, serve, export.TFLite(**options), common)
 
 
 @pytest.fixture(params=FILES)

@@ -2,6 +2,7 @@
 or not at all.
 """
 
+import contextlib
 import dataclasses
 
 import keras
@@ -104,9 +105,8 @@ def test_the_timm_family_has_other_strides_and_pooling(tmp_path):
     )
 
 
-def test_the_file_picks_the_variant_and_never_the_user(tmp_path):
+def test_the_file_picks_the_variant_and_never_the_user(network, tmp_path):
     """A cadene file gives the authors' network also where the constructor's own form is timm's."""
-    network = random_network()
     path = written(network, ".pth", tmp_path)
     for changed in (
         {"unit": Bottleneck(stride_on=2), "stem": Stem(pool="padded")},
@@ -235,21 +235,28 @@ def test_the_stem_is_adapted_to_other_channels(network, channels, tmp_path):
     np.testing.assert_array_equal(again(images(channels)), loaded(images(channels)))
 
 
+@contextlib.contextmanager
+def of_weights(layer, weights):
+    """Within, a layer has other weights."""
+    before = layer.get_weights()
+    layer.set_weights(weights)
+    yield
+    layer.set_weights(before)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("kind", [".pth", ".safetensors", ".caffemodel", ".weights.h5"])
-def test_numbers_that_are_not_finite_are_refused(kind, value, tmp_path):
-    network = random_network()
-    layer = network.get_layer("stage2_block1_conv2")
+def test_numbers_that_are_not_finite_are_refused(network, kind, value, tmp_path):
+    path, layer = tmp_path / f"a{kind}", network.get_layer("stage2_block1_conv2")
     kernel = layer.get_weights()[0]
     kernel[0, 0, 0, 0] = value
-    layer.set_weights([kernel])
-    path = tmp_path / f"a{kind}"
-    if kind == ".caffemodel":
-        path.write_bytes(caffemodel(caffe_layers(network)))
-    elif kind == ".weights.h5":
-        keras_senet.save_weights(network, path)
-    else:
-        path = written(network, kind, tmp_path)
+    with of_weights(layer, [kernel]):
+        if kind == ".caffemodel":
+            path.write_bytes(caffemodel(caffe_layers(network)))
+        elif kind == ".weights.h5":
+            keras_senet.save_weights(network, path)
+        else:
+            path = written(network, kind, tmp_path)
     with pytest.raises(
         ValueError,
         match=f"{path.name}.* cannot be loaded: stage2_block1_conv2/kernel has values that are not",
@@ -257,12 +264,13 @@ def test_numbers_that_are_not_finite_are_refused(kind, value, tmp_path):
         constructor()(weights=path)
 
 
-def test_negative_variances_are_refused(tmp_path):
-    network = random_network()
+def test_negative_variances_are_refused(network, tmp_path):
     layer = network.get_layer("stem_conv1_bn")
-    layer.set_weights([*layer.get_weights()[:3], -layer.get_weights()[3]])
+    *others, variance = layer.get_weights()
+    with of_weights(layer, [*others, -variance]):
+        file = written(network, ".pth", tmp_path)
     with pytest.raises(ValueError, match="stem_conv1_bn/moving_variance has variances below 0"):
-        constructor()(weights=written(network, ".pth", tmp_path))
+        constructor()(weights=file)
 
 
 def test_families_without_tables_say_so(network, tmp_path):
