@@ -1,6 +1,7 @@
 """Runs of `keras-senet train` in processes of their own, which are killed and started again."""
 
 import json
+import multiprocessing
 import os
 import random
 import shlex
@@ -40,6 +41,45 @@ def start_workers(workdir, count, *flags, **options):
         start(workdir, *flags, environment={"TF_CONFIG": config}, **options)
         for config in make_configs(count)
     ]
+
+
+class Forked:
+    """A process that need not import TensorFlow, which takes 5 s: the one that it is forked from
+    has, and has not started it. It runs `run_little`, and is told and asked as those of `start`.
+    """
+
+    def __init__(self, config, workdir, *flags):
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["tensorflow", "keras_senet.cli", "keras_senet.training"])
+        arguments = ["train", "--workdir", workdir, "--quiet", *flags]
+        self.process = context.Process(
+            target=run_little, args=(config, f"{workdir}.log", *map(str, arguments)), daemon=True
+        )
+        self.process.start()
+
+    def poll(self):
+        return self.process.exitcode
+
+    def wait(self, timeout=None):
+        self.process.join(timeout)
+        return self.process.exitcode
+
+    def send_signal(self, number):
+        os.kill(self.process.pid, number)
+
+
+def run_little(config, log, *arguments):
+    """`keras-senet` with a TF_CONFIG and `little`'s dataset and network."""
+    import little
+
+    from keras_senet import cli
+
+    os.environ["TF_CONFIG"] = config
+    file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    for stream in (1, 2):
+        os.dup2(file, stream)
+    little.put_in_place()
+    sys.exit(cli.main(list(arguments)))
 
 
 def make_configs(count):

@@ -5,6 +5,7 @@ import json
 import re
 from types import SimpleNamespace
 
+import little
 import numpy as np
 import pytest
 from detection_runs import ROWS, leave, write_images
@@ -178,7 +179,8 @@ def test_an_evaluation_has_cocos_figures(run, coco, workdir, detector, tmp_path)
 
 
 @pytest.mark.usefixtures("loaded")
-def test_an_evaluation_as_json_writes_to_the_run(run, coco, detector, tmp_path):
+def test_an_evaluation_as_json_writes_to_the_run(run, coco, detector, tmp_path, monkeypatch):
+    little.skip_drawing(monkeypatch)
     workdir = leave(tmp_path / "run", coco, detector)
     (workdir / "report.json").write_text('{"exports": []}')
     status, printed, _ = run("detect", "evaluate", "--workdir", workdir, "--json")

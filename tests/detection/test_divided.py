@@ -3,6 +3,7 @@
 import csv
 import json
 
+import little
 import little_scenes
 import numpy as np
 import pytest
@@ -16,6 +17,12 @@ from keras_senet.detection.data import resolve_split
 from keras_senet.report import write_page
 
 FRACTION = {"validation_fraction": 0.25}
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_drawn(monkeypatch):
+    """What figures show is in test_pictures.py and test_command.py."""
+    little.skip_drawing(monkeypatch)
 
 
 @pytest.fixture

@@ -40,8 +40,10 @@ CANVAS = (128, 128)  # of both images of the oracle, which were one batch
 
 @pytest.fixture(scope="module", autouse=True)
 def files_run_here():
+    """And all files are of one folded detector, whose functions are traced once."""
     with pytest.MonkeyPatch.context() as patch:
         run_files_here(patch)
+        patch.setattr(exporting, "fold_detector", functools.cache(exporting.fold_detector))
         yield
 
 

@@ -38,7 +38,9 @@ FIGURES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large")
 
 @pytest.fixture(autouse=True)
 def little_scenes_and_network(monkeypatch):
+    """Curves are drawn in test_pictures.py."""
     little_scenes.put_in_place(monkeypatch.setattr)
+    little.skip_drawing(monkeypatch)
 
 
 class Runs(NamedTuple):
@@ -66,6 +68,7 @@ def runs(tmp_path_factory):
 
     with pytest.MonkeyPatch.context() as patch, little.graphs_as_traced():
         little_scenes.put_in_place(patch.setattr)
+        little.skip_drawing(patch)
         patch.setattr(Progress, "advance", advance)
         recipe = RECIPE.override(ema=0.5, clip_norm=1.0, sync_bn=True)
         trainer = Trainer(recipe, folder / "whole", verbose=False, checkpoint_steps=4)
@@ -117,20 +120,20 @@ def test_the_file_is_the_trained_detector(runs):
 
 def test_a_run_that_was_killed_and_told_to_stop_continues_to_the_same_weights(runs, monkeypatch):
     """Killed a step after a checkpoint, and then SIGTERM in the first step: a checkpoint of it, and
-    the status of a run to be continued. Over 5 s: two trainers' steps are traced, and a third for
-    the run itself.
+    the status of a run to be continued. Over 5 s: a second trainer's step is traced.
     """
     whole, _, killed = runs
     assert len(Metrics(killed / "metrics.csv").read()) == 1
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "advance", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        stopped = Trainer(whole.recipe, killed, verbose=False)
+        continued = Trainer(whole.recipe, killed, verbose=False)
         with pytest.raises(Terminated) as status:
-            stopped.train()
-    assert (stopped.began_at, status.value.code) == (4, 75)
+            continued.train()
+    assert (continued.began_at, status.value.code) == (4, 75)
     assert "ckpt-5.safetensors" in checkpoints(killed)
     assert not (killed / "model.safetensors").exists()
-    continued = train(killed, whole.recipe)
+    little.forget(continued)
+    continued.train()
     assert continued.began_at == 5
     assert digest(continued) == digest(whole)
     metrics = (killed / "metrics.csv").read_text()

@@ -6,6 +6,7 @@ import re
 import statistics
 
 import pytest
+from eager import run_eagerly
 from runs import ONE_EPOCH
 
 from keras_senet import cli
@@ -21,8 +22,9 @@ PLAIN, GATED = VARIANTS["plain"], VARIANTS["se"]
 FLAGS = ["ablate", *ONE_EPOCH]
 
 
+@run_eagerly()
 def test_it_trains_what_is_missing(tmp_path, monkeypatch):
-    """One run was interrupted; it is continued, and nothing is trained twice: over 5 s for that."""
+    """One run was interrupted; it is continued, and nothing is trained twice."""
     started = RECIPE.override(se=None, seed=3)
     Trainer(
         started, tmp_path / "plain" / "seed3", verbose=False, max_steps=3, checkpoint_steps=2

@@ -1,7 +1,4 @@
-"""Runs on images that have no validation and test images of their own, and small ones.
-
-Some take over 5 s on a slow machine: a step is traced for each run.
-"""
+"""Runs on images that have no validation and test images of their own, and small ones."""
 
 import csv
 import json
@@ -13,6 +10,7 @@ from types import SimpleNamespace
 import little
 import numpy as np
 import pytest
+from eager import run_eagerly
 from PIL import Image
 
 from keras_senet import cli, data
@@ -69,6 +67,7 @@ def parts(folder, **options):
 
 # That Keras' loop continues is in test_fit.py, and its division below.
 @pytest.mark.parametrize("engine", [Trainer, pytest.param(FitTrainer, marks=pytest.mark.slow)])
+@run_eagerly()
 def test_a_part_is_kept_and_listed_and_a_continued_run_has_the_same(
     photos, tmp_path, capsys, engine
 ):
@@ -134,7 +133,7 @@ def test_a_lowered_batch_size_of_a_run_is_for_its_number_of_replicas(photos, tmp
         Trainer(given, tmp_path / "run", strategy="mirrored", lower_batch=True)
 
 
-# Over 5 s on a slow machine: one run, and each command that evaluates it.
+@run_eagerly()
 def test_commands_find_the_split_of_a_run(photos, tmp_path, capsys):
     run = tmp_path / "run"
     last = Trainer(recipe(photos, seed=5, epochs=1), run, verbose=False).train()
@@ -220,6 +219,7 @@ def test_without_a_run_all_images_are_evaluated(photos):
 
 
 @pytest.mark.parametrize("engine", ["trainer", "fit"])
+@run_eagerly()
 def test_figures_of_each_class_are_written_and_shown(tmp_path, capsys, monkeypatch, engine):
     """Of test images, where there are some; a class may have none."""
     little.decode_folders(monkeypatch)
@@ -283,6 +283,7 @@ def test_the_batch_size_is_lowered_to_the_images(photos, tmp_path, engine, field
         assert any(f"the batch size is {batch_size} in" in note for note in trainer.workdir.notes)
 
 
+@run_eagerly()
 def test_the_command_lowers_that_of_a_recipe_and_continues_with_it(photos, tmp_path, capsys):
     run = ["--dataset", str(photos), "--workdir", str(tmp_path / "run")]
     assert train(*run, "--quiet", "--max-steps", "1") == 0
@@ -309,6 +310,7 @@ def test_a_batch_size_that_is_asked_for_is_not_lowered(photos, tmp_path, capsys)
 
 
 @pytest.mark.parametrize("engine", ["trainer", pytest.param("fit", marks=pytest.mark.slow)])
+@run_eagerly()
 def test_a_table_of_paths_and_labels(photos, tmp_path, capsys, engine):
     files = sorted(photos.rglob("*.png"))
     lines = [f"{file.relative_to(tmp_path)};{i % 3}" for i, file in enumerate(files)]

@@ -1,16 +1,17 @@
 """A run with more epochs than it had: what it follows, what is recorded, and what is refused.
 
-Some take over 5 s on a slow machine: a step is traced for each trainer.
+What compares whole runs is trained eagerly, but for one: a step is traced for each trainer.
 """
 
+import contextlib
 import dataclasses
 import json
 import math
-import shutil
 
 import little
 import numpy as np
 import pytest
+from eager import run_eagerly
 from little import FITTED, RECIPE, assert_equal_weights, do_after, keep_after, kill, train
 
 import keras_senet
@@ -42,10 +43,9 @@ def rates(trainer):
     return [row["learning_rate"] for row in trainer.workdir.metrics.read()]
 
 
+@run_eagerly()
 def test_an_extended_run_is_the_longer_run(tmp_path):
-    """For a schedule that does not depend on the end; twice. 5 s: four trainers, each of which
-    traces its step.
-    """
+    """For a schedule that does not depend on the end; twice."""
     recipe = CONSTANT.override(ema=0.9, optimizer="adamw", decoupled=True, learning_rate=0.01)
     whole = train(tmp_path / "whole", recipe.override(epochs=4))
     train(tmp_path / "run", recipe)
@@ -65,6 +65,7 @@ def cosine(step, first, last, peak):
     return peak * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
 
 
+@run_eagerly()
 def test_a_cosine_goes_on_with_that_of_the_longer_run_or_begins_again(finished):
     """By the formulas: 2 epochs, then 4 and a restart to 7, whose rate is another; the best weights
     are those of the best epoch of all. Half an epoch of warm-up, 2 steps, is at each beginning.
@@ -94,19 +95,19 @@ def test_an_extended_run_that_was_killed_ends_as_one_that_was_not(
     tmp_path, monkeypatch, fields, restart
 ):
     """Stopped in its second epoch and extended there, then killed, after which its two newest
-    checkpoints are damaged: steps of before come again by what they followed then. 5 s on a slow
-    machine: three trainers, of which two have other graphs at the end.
+    checkpoints are damaged: steps of before come again by what they followed then.
     """
     recipe = RECIPE.override(**fields)
     longer = recipe.override(epochs=4)
     often = {"checkpoint_steps": 3, "keep": 9}
-    train(tmp_path / "whole", recipe, max_steps=7, **often)
-    with monkeypatch.context() as patch:
-        keep_after(patch, 4, tmp_path / "whole", tmp_path / "damaged")
-        whole = train(tmp_path / "whole", longer, restart=restart, **often)
-    for file in sorted(tmp_path.glob("damaged/checkpoints/ckpt-*.safetensors"), key=_step)[-2:]:
-        file.write_bytes(b"damaged")
-    again = train(tmp_path / "damaged", longer, restart=restart)  # the same command again
+    with contextlib.nullcontext() if restart else run_eagerly():
+        train(tmp_path / "whole", recipe, max_steps=7, **often)
+        with monkeypatch.context() as patch:
+            keep_after(patch, 4, tmp_path / "whole", tmp_path / "damaged")
+            whole = train(tmp_path / "whole", longer, restart=restart, **often)
+        for file in sorted(tmp_path.glob("damaged/checkpoints/ckpt-*.safetensors"), key=_step)[-2:]:
+            file.write_bytes(b"damaged")
+        again = train(tmp_path / "damaged", longer, restart=restart)  # the same command again
     assert again.began_at == 7
     assert_equal_runs(again, whole)
     about = json.loads((tmp_path / "damaged" / "recipe.json").read_text())
@@ -135,6 +136,7 @@ def test_batch_normalisation_is_frozen_at_the_end_of_each_part():
     assert [*frozen_epochs([Segment(Recipe())])] == []
 
 
+@run_eagerly()
 def test_fine_tuning_is_extended_as_the_longer_run(tmp_path):
     """Stopped while its head is trained, extended, killed in its frozen last epoch; the weights
     that it began from are gone by then.
@@ -213,10 +215,9 @@ def test_a_damaged_history_is_named(finished, history):
         Trainer(RECIPE, finished, verbose=False)
 
 
-def test_keras_own_loop_is_extended_too(tmp_path, fitted):
-    """Constant: as the longer run. Then a restart, by the formula. Over 5 s on a slow machine, for
-    three calls of `fit`.
-    """
+@run_eagerly()
+def test_keras_own_loop_is_extended_too(tmp_path):
+    """Constant: as the longer run. Then a restart, by the formula."""
 
     def fit(name, recipe, **options):
         trainer = FitTrainer(recipe, tmp_path / name, verbose=False, **options)
@@ -224,7 +225,7 @@ def test_keras_own_loop_is_extended_too(tmp_path, fitted):
         return trainer
 
     whole = fit("whole", FITTED.override(epochs=3))
-    shutil.copytree(fitted.workdir.path, tmp_path / "run")
+    fit("run", FITTED)
     extended = fit("run", FITTED.override(epochs=3))
     assert extended.began_at == 2 * STEPS
     for a, b in zip(extended.model.get_weights(), whole.model.get_weights(), strict=True):

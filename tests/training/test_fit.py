@@ -7,6 +7,7 @@ import keras
 import little
 import numpy as np
 import pytest
+from eager import run_eagerly
 
 from keras_senet import data
 from keras_senet.training import Trainer
@@ -22,9 +23,9 @@ def fit(workdir, recipe=RECIPE, **options):
 
 
 def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tmp_path):
-    """Over 5 s: two trainings, one of which other tests share."""
     engine = Trainer(RECIPE, tmp_path / "engine", verbose=False)
-    engine.train()
+    with run_eagerly():
+        engine.train()
     for a, b in zip(fitted.model.get_weights(), engine.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-3, atol=1e-4)
     ours, theirs = (trainer.workdir.metrics.read() for trainer in (fitted, engine))
@@ -69,8 +70,9 @@ def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tm
     ],
     ids=str,
 )
+@run_eagerly()
 def test_what_a_recipe_can_have(tmp_path, fields):
-    """Options that do not concern each other, together: each run traces a step, up to 5 s."""
+    """Options that do not concern each other, together."""
     trainer = fit(tmp_path, RECIPE.override(**fields))
     assert all(np.isfinite(w).all() for w in trainer.model.get_weights())
     assert [row["step"] for row in trainer.workdir.metrics.read()] == [5, 10]
@@ -106,6 +108,7 @@ def unequal(monkeypatch):
     monkeypatch.setitem(data.DATASETS, "digits", load)
 
 
+@run_eagerly()
 def test_class_weights_are_those_of_the_engine(tmp_path, unequal):
     recipe = RECIPE.override(class_weights=True, label_smoothing=0.1, mixup=0.3, epochs=1)
     engine = Trainer(recipe, tmp_path / "engine", verbose=False)

@@ -7,6 +7,7 @@ import shutil
 
 import numpy as np
 import pytest
+from eager import run_eagerly
 from PIL import Image
 
 from keras_senet import cli
@@ -38,6 +39,7 @@ def command(photos, workdir, *flags):
     )
 
 
+@run_eagerly()
 def test_a_corrupt_file_stops_the_run_with_its_name(photos, tmp_path, capsys):
     assert command(photos, tmp_path / "run") == 2
     error = capsys.readouterr().err
@@ -61,8 +63,8 @@ def test_a_folder_of_few_images_is_told_of_their_damage_before_their_number(
     assert ("0.png cannot be used" if damaged else "--batch-size 4") in line
 
 
+@run_eagerly()
 def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
-    """Two trainings and an evaluation: over 5 s on a slow machine."""
     run = tmp_path / "run"
     assert command(photos, run, "--skip-corrupt", "--max-steps", "5") == 0
     assert command(photos, run, "--skip-corrupt") == 0

@@ -2,6 +2,7 @@
 the last bit where nothing may change, and after a kill in each phase.
 """
 
+import contextlib
 import dataclasses
 import math
 import re
@@ -12,6 +13,7 @@ import little
 import numpy as np
 import pytest
 import tensorflow as tf
+from eager import run_eagerly
 from little import assert_equal_weights, do_after, keep_after, kill, train
 
 import keras_senet
@@ -140,9 +142,8 @@ def reference_steps(trainer, steps):
 @pytest.mark.parametrize(
     "fields",
     [
-        {"clip_norm": 0.1},
+        {"clip_norm": 0.1},  # the others are trained eagerly: each traces two phases
         {"optimizer": "adamw", "decoupled": True},
-        # Each optimizer traces two phases.
         pytest.param(
             {"optimizer": "lamb", "decoupled": True, "clip_norm": 1.0}, marks=pytest.mark.slow
         ),
@@ -154,7 +155,8 @@ def test_phases_are_the_arithmetic_of_the_recipe(tmp_path, weights, fields):
     recipe = RECIPE.override(weights=weights, freeze=(0,), **fields)
     trainer = Trainer(recipe, tmp_path, verbose=False, strategy="none")
     expected = reference_steps(trainer, 8)
-    run(trainer, 0, 8)
+    with run_eagerly() if recipe.decoupled else contextlib.nullcontext():
+        run(trainer, 0, 8)
     moved = 0
     # AdamW divides a gradient by its size, and so the rounding of one that is nearly 0 too.
     atol = 2e-4 if recipe.optimizer == "adamw" else 2e-6
@@ -248,10 +250,11 @@ def test_a_run_that_is_killed_in_each_phase_ends_with_the_same_weights(
     assert continued.workdir.metrics.read() == whole.workdir.metrics.read()
 
 
+@run_eagerly()
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, monkeypatch, weights):
     """Killed in the head's phase, a step after a checkpoint, from which it goes on into the next
     phase; and between both, as the last checkpoint is that of the head's last step. The file of the
-    weights is gone by then. 5 s on a slow machine: three runs, five traces.
+    weights is gone by then.
     """
     copy = tmp_path / "copy.weights.h5"
     shutil.copy(weights, copy)
@@ -280,6 +283,7 @@ def test_a_frozen_layer_draws_no_random_numbers():
 
 
 @pytest.mark.parametrize("engine", [Trainer, FitTrainer])
+@run_eagerly()
 def test_both_engines_freeze_and_scale_rates(tmp_path, weights, engine):
     """One step of SGD without momentum is the rate times the gradient: its size shows the rate."""
     fields = {"head_epochs": 0, "momentum": 0.0, "weight_decay": 0.0, "warmup_epochs": 0.0}
@@ -311,9 +315,10 @@ def test_stages_are_those_of_the_names():
     assert by_name["predictions"] is None
 
 
+@run_eagerly()
 def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights, monkeypatch):
     """Continued from the backup at the end of the head's epoch, where an uninterrupted run begins
-    with another optimizer. 5 s on a slow machine: two runs, of which one traces two phases.
+    with another optimizer.
     """
     recipe = RECIPE.override(weights=weights, epochs=2, ema=0.5, warmup_epochs=0.0)
     end_epoch, after_head = FitTrainer.end_epoch, []

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 import tensorflow as tf
+from eager import run_eagerly
 from runs import ONE_EPOCH
 
 from keras_senet import cli
@@ -241,6 +242,7 @@ def test_everything_at_once_is_recovered_to_the_last_bit(tmp_path, whole, capsys
     assert (damaged / "model.keras").exists()
 
 
+@run_eagerly()
 def test_a_run_without_its_recipe_is_refused(tmp_path, capsys):
     """Also by another recipe; the copy beside the checkpoints restores it, by the command that is
     named.

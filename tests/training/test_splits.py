@@ -8,6 +8,7 @@ import math
 import little
 import numpy as np
 import pytest
+from eager import run_eagerly
 from PIL import Image
 
 from keras_senet import cli, data
@@ -43,7 +44,7 @@ def recipe(photos, monkeypatch):
     )
 
 
-# Over 5 s on a slow machine: a run, and three commands that say what its figures are of.
+@run_eagerly()
 def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
     photos, tmp_path, monkeypatch, capsys
 ):
@@ -97,6 +98,7 @@ def test_the_best_epoch_is_chosen_on_validation_and_tested_once(
     assert "whose error on the test images is" in page
 
 
+@run_eagerly()
 def test_with_test_images_only_it_is_said_that_these_choose(photos, tmp_path, monkeypatch, capsys):
     (photos / "val").rename(tmp_path / "elsewhere")
     trainer = Trainer(recipe(photos, monkeypatch).override(epochs=1), tmp_path / "run")
@@ -108,6 +110,7 @@ def test_with_test_images_only_it_is_said_that_these_choose(photos, tmp_path, mo
     assert math.isfinite(last["test_accuracy"])
 
 
+@run_eagerly()
 def test_with_validation_images_only_the_figures_are_theirs(photos, tmp_path, monkeypatch):
     (photos / "test").rename(tmp_path / "elsewhere")
     short = recipe(photos, monkeypatch).override(epochs=1)
@@ -128,8 +131,8 @@ def test_a_run_that_was_stopped_in_its_test_has_no_accuracy_yet():
     assert splits.last_accuracy([{"val_accuracy": 0.5}, {"val_accuracy": 0.75}]) == 0.75
 
 
+@run_eagerly()
 def test_keras_own_loop_tests_the_last_network(photos, tmp_path, monkeypatch):
-    """Over 5 s: Keras traces training and four evaluations."""
     trainer = FitTrainer(recipe(photos, monkeypatch), tmp_path / "run", verbose=False)
     last = trainer.train()
     first, _ = trainer.workdir.metrics.read()

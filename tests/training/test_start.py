@@ -11,6 +11,7 @@ import keras
 import little
 import numpy as np
 import pytest
+from eager import run_eagerly
 from runs import ONE_EPOCH
 
 import keras_senet
@@ -68,6 +69,7 @@ def test_a_file_with_the_same_head_or_a_new_one(tmp_path, engine, name, classes)
     assert ("a new head" in trainer.workdir.notes[0]) == (classes == 7)
 
 
+@run_eagerly()
 def test_the_variant_is_that_of_the_weights(tmp_path, monkeypatch):
     """timm's strides, from a file that says so and from a whole network; also when it continues."""
     spec = ResNet((1, 1))
@@ -118,6 +120,7 @@ def test_a_run_of_other_classes_has_another_head(tmp_path, finished, whole, name
     assert_body(begin(tmp_path / "a", finished), whole.model, head)
 
 
+@run_eagerly()
 def test_weights_are_not_needed_once_there_is_a_checkpoint(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     keras_senet.save_weights(network(7), "w.weights.h5")

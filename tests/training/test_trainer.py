@@ -13,6 +13,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from eager import run_eagerly
 from little import RECIPE, assert_equal_weights, do_after, keep_after, train
 
 from keras_senet import data
@@ -130,6 +131,7 @@ def stop(monkeypatch, trainer, number, error):
     return raised.value
 
 
+@run_eagerly()
 def test_a_finished_run_is_not_trained_again(tmp_path):
     recipe = RECIPE.override(ema=0.9)
     whole = train(tmp_path, recipe)
@@ -144,6 +146,7 @@ def test_as_many_checkpoints_are_kept_as_asked_for(whole):
     assert names == [f"ckpt-{step}.safetensors" for step in (10, 4, 5, 6, 8)]
 
 
+@run_eagerly()
 def test_the_best_network_is_that_of_the_best_row(tmp_path):
     trainer = train(tmp_path, RECIPE.override(epochs=4, learning_rate=1.0))
     rows = trainer.workdir.metrics.read()
@@ -157,6 +160,7 @@ def test_the_best_network_is_that_of_the_best_row(tmp_path):
 @pytest.mark.parametrize(
     "precision", [pytest.param("mixed_float16", marks=pytest.mark.slow), "mixed_bfloat16"]
 )
+@run_eagerly()
 def test_mixed_precision_trains(tmp_path, whole, precision):
     trainer = train(tmp_path, RECIPE.override(precision=precision))
     assert keras.config.dtype_policy().name == "float32"
@@ -182,6 +186,7 @@ def test_xla_trains_to_nearly_the_same_and_evaluations_are_as_often_as_asked_for
         ({"weight_decay": 1e17}, "step 2"),
     ],
 )
+@run_eagerly()
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, fields, step):
     train(tmp_path, RECIPE.override(**fields), max_steps=1) if step == "step 2" else None
     with pytest.raises(
@@ -232,13 +237,14 @@ def spoilt(monkeypatch):
     monkeypatch.setattr(data, "load", spoil)
 
 
+@run_eagerly()
 def test_a_corrupt_image_is_named(tmp_path, spoilt):
     with pytest.raises(data.CorruptImageError, match=r"(7|33)\b.*label"):
         train(tmp_path)
 
 
+@run_eagerly()
 def test_corrupt_images_are_left_out_and_listed(tmp_path, spoilt, monkeypatch):
-    """Two trainings, one of a part: over 5 s on a slow machine."""
     with monkeypatch.context() as patch:
         keep_after(patch, 7, tmp_path / "whole", tmp_path / "killed")
         whole = train(tmp_path / "whole", skip_corrupt=True, checkpoint_steps=3)
@@ -354,6 +360,7 @@ def test_a_table_that_is_gone_or_damaged(finished):
     assert Trainer(RECIPE, finished, verbose=False).train() is None
 
 
+@run_eagerly()
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     """In a process whose files may not grow beyond 30 KB, which a checkpoint's data is beyond."""
     trainer = train(tmp_path, max_steps=3)

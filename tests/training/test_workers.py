@@ -4,24 +4,23 @@ import shlex
 import signal
 import types
 
-import little
 import numpy as np
 import pytest
 import runs
 import tensorflow as tf
+from eager import run_eagerly
 
 from keras_senet import cli
 from keras_senet.training.backends.tensorflow import Devices
 from keras_senet.training.tensor_file import read_tensors
 
-LITTLE = (little.__file__,)
 FLAGS = shlex.split(
     "--recipe digits --batch-size 16 --sync-bn --ema 0.9 --seed 3 --checkpoint-steps 3 --keep 99"
 )
 
 
 def start(workdir, *flags):
-    return runs.start_workers(workdir, 2, *FLAGS, *flags, program=LITTLE)
+    return [runs.Forked(config, workdir, *FLAGS, *flags) for config in runs.make_configs(2)]
 
 
 class TwoWorkers:
@@ -65,11 +64,13 @@ def stop(workdir):
 def test_two_workers_train_as_one_stop_at_one_step_and_continue(tmp_path):
     """After three steps of float32 the weights are those of one worker, here, with the whole batch.
 
-    Twice two processes: what signals and servers do is of processes. 15 to 30 seconds.
+    Twice two processes: what signals and servers do is of processes. Over 10 s.
     """
     one, two = tmp_path / "one", tmp_path / "two"
     stop(two)
-    assert cli.main(["train", "--workdir", str(one), "--quiet", *FLAGS, "--max-steps", "3"]) == 0
+    with run_eagerly():
+        flags = ["train", "--workdir", str(one), "--quiet", *FLAGS, "--max-steps", "3"]
+        assert cli.main(flags) == 0
     first, second = (read_tensors(f / "checkpoints" / "ckpt-3.safetensors")[0] for f in (one, two))
     assert len(first) > 40
     for name, value in first.items():
