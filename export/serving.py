@@ -1,6 +1,7 @@
 """The TensorFlow functions that SavedModel, TFLite and tf2onnx are made from."""
 
-from typing import Any
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -54,9 +55,16 @@ def _calls_xla(concrete):
     return any("Conv3D" not in {node.op for node in each.node_def} for each in compiled)
 
 
-def frozen_graph(function: Any) -> tuple[Any, dict[str, str]]:
-    """(GraphDef, {`images` and each output's name: its tensor}) of a `serving_function`, with
-    constants in its place.
+class FrozenGraph(NamedTuple):
+    """A GraphDef with constants in place of variables, and its ends by their names."""
+
+    content: Any
+    inputs: dict[str, Any]
+    outputs: dict[str, Any]
+
+
+def frozen_graph(function: Any) -> FrozenGraph:
+    """The graph of a tf.function with an `input_signature` that returns a dictionary.
 
     Variables become constants, and so do tensors that were computed where the model was built, such
     as the mean of a `Normalization` or the numbers in `x / 127.5 - 1`: to TensorFlow these are
@@ -76,15 +84,15 @@ def frozen_graph(function: Any) -> tuple[Any, dict[str, str]]:
         concrete, lower_control_flow=False, aggressive_inlining=True
     )
     content = frozen.graph.as_graph_def(add_shapes=True)
-    _fill_captured(content, concrete.graph.captures)
+    captured = _fill_captured(content, concrete.graph.captures)
+    inputs = {each.op.name: each for each in frozen.inputs if each.op.name not in captured}
     # TensorFlow has the values of a dictionary in the order of its keys.
     names = sorted(concrete.structured_outputs)
-    outputs = dict(zip(names, (each.name for each in frozen.outputs), strict=True))
-    return content, {"images": "images:0"} | outputs
+    return FrozenGraph(content, inputs, dict(zip(names, frozen.outputs, strict=True)))
 
 
 def _fill_captured(content, captures):
-    """Makes constants of a graph's placeholders for captured tensors."""
+    """Makes constants of a graph's placeholders for captured tensors; returns their names."""
     captured = {
         placeholder.op.name: tensor.numpy()
         for tensor, placeholder in captures
@@ -97,6 +105,7 @@ def _fill_captured(content, captures):
             node.attr.clear()
             node.attr["dtype"].type = constant.dtype
             node.attr["value"].tensor.CopyFrom(constant)
+    return captured.keys()
 
 
 def write_saved_model(model: keras.Model, functions: dict[str, Any], folder: Any) -> None:
@@ -111,3 +120,23 @@ def write_saved_model(model: keras.Model, functions: dict[str, Any], folder: Any
     module.tensors = [variable.value for variable in model.variables]
     module.functions = functions
     tf.saved_model.save(module, str(folder), signatures=functions)
+
+
+def write_frozen_model(function: Any, folder: Any) -> None:
+    """Writes a tf.function as a SavedModel with constants in place of variables, which TensorFlow's
+    converter reads in half the time.
+    """
+    from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+    graph = frozen_graph(function)
+    model = SavedModel(saved_model_schema_version=1)
+    meta = model.meta_graphs.add(graph_def=graph.content)
+    meta.meta_info_def.tags.append("serve")
+    signature = meta.signature_def["serving_default"]
+    signature.method_name = "tensorflow/serving/predict"
+    for ends, tensors in ((signature.inputs, graph.inputs), (signature.outputs, graph.outputs)):
+        for name, tensor in tensors.items():
+            dtype, shape = tensor.dtype.as_datatype_enum, tensor.shape.as_proto()
+            ends[name].CopyFrom(TensorInfo(name=tensor.name, dtype=dtype, tensor_shape=shape))
+    Path(folder, "saved_model.pb").write_bytes(model.SerializeToString())

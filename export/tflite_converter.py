@@ -15,7 +15,7 @@ from keras_senet.graphs import flat_layers
 
 from .formats import names_within
 from .gates import gate_layers
-from .serving import write_saved_model
+from .serving import write_frozen_model
 
 INT16X8 = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
 OPERATORS = {"int8": tf.lite.OpsSet.TFLITE_BUILTINS_INT8, "int16x8": INT16X8}
@@ -28,12 +28,12 @@ def convert(model, serve, options, common) -> bytes:
     Raises:
         ValueError: for a model with something that TFLite lacks.
     """
-    # Through a SavedModel: converting a concrete function of a Keras model can leave variables
-    # unfrozen.
+    # Through a SavedModel, whose signature the file has, without variables: converting a concrete
+    # function of a Keras model can leave them unfrozen.
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings(), _short_errors(model):
         # The converter's own calibrator uses the class that TensorFlow tells others to leave.
         warnings.filterwarnings("ignore", r"\s*Warning: tf\.lite\.Interpreter is deprecated")
-        write_saved_model(model, {"serving_default": serve}, folder)
+        write_frozen_model(serve, folder)
         converter = _make_converter(folder, options, common)
         names = [*options.float_layers, *(gate_layers(model) if options.float_gates else ())]
         if not names:

@@ -20,7 +20,8 @@ def convert_by_tf2onnx(model, options: ONNX, preprocessing=None) -> Any:
     tf2onnx = require("tf2onnx", "export")
     from ..serving import frozen_graph, serving_function
 
-    content, tensors = frozen_graph(serving_function(model, preprocessing))
+    graph = frozen_graph(serving_function(model, preprocessing))
+    tensors = {name: each.name for name, each in (graph.inputs | graph.outputs).items()}
     names = output_names(model)
     is_map = {
         name: len(output.shape) == 4 for name, output in zip(names, model.outputs, strict=True)
@@ -31,7 +32,7 @@ def convert_by_tf2onnx(model, options: ONNX, preprocessing=None) -> Any:
     }
     with _without_advice():
         proto, _ = tf2onnx.convert.from_graph_def(
-            content,
+            graph.content,
             name=model.name,
             input_names=[tensors["images"]],
             output_names=[tensors[name] for name in names],

@@ -82,9 +82,11 @@ def maps():
 
 
 @pytest.fixture(scope="module")
-def two_maps():
+def two_maps(maps):
     """The first two."""
-    return keras_senet.features(network(Thin((1, 1), Basic()), include_top=False))
+    model = keras.Model(maps.input, {name: maps.output[name] for name in ("C2", "C3")})
+    model.preprocessing = maps.preprocessing
+    return model
 
 
 @pytest.mark.parametrize("kind", ["savedmodel", "onnx"])
