@@ -56,7 +56,7 @@ def collect_garbage(every):
         yield
 
 
-garbage = collect_garbage(every=30)
+garbage = collect_garbage(every=90)
 
 
 @pytest.fixture(autouse=True)

@@ -131,10 +131,13 @@ def train(workdir, recipe=RECIPE, **options):
     return trainer
 
 
-def forget(trainer):
-    """Makes all values other ones that a checkpoint has: a training that goes on has to restore
-    each, as in another process, but for the step that is traced already.
+def go_back(trainer, copy):
+    """Gives a trainer the work directory that it had when `keep_after` copied it, and other values
+    than any checkpoint has: a training that goes on has to restore each, as in another process, but
+    has its step traced already.
     """
+    shutil.rmtree(trainer.workdir.path)
+    shutil.copytree(copy, trainer.workdir.path)
     for variable in trainer.checkpoints.variables.values():
         variable.assign(np.full(variable.shape, 7))
 

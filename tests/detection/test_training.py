@@ -44,7 +44,7 @@ def little_scenes_and_network(monkeypatch):
 
 
 class Runs(NamedTuple):
-    """A trainer at its end, its values after two of six steps, and a copy of its folder after
+    """A trainer at its end, its values after the first of six steps, and a copy of its folder after
     five: one step after a checkpoint, in the second epoch.
     """
 
@@ -60,7 +60,7 @@ def runs(tmp_path_factory):
 
     def advance(self, totals):
         calls.append(totals)
-        if len(calls) == 2:
+        if len(calls) == 1:
             values.extend(variable.numpy() for variable in trainer.model.weights)
         if len(calls) == 5:
             ignored = shutil.ignore_patterns(".lock")
@@ -120,26 +120,37 @@ def test_the_file_is_the_trained_detector(runs):
 
 def test_a_run_that_was_killed_and_told_to_stop_continues_to_the_same_weights(runs, monkeypatch):
     """Killed a step after a checkpoint, and then SIGTERM in the first step: a checkpoint of it, and
-    the status of a run to be continued. Over 5 s: a second trainer's step is traced.
+    the status of a run to be continued. By the run's own trainer, whose step has been traced.
     """
-    whole, _, killed = runs
+    trainer, _, killed = runs
+    folder, names = trainer.workdir.path, ("metrics.csv", "model.safetensors")
+    values, files = digest(trainer), [(folder / name).read_bytes() for name in names]
     assert len(Metrics(killed / "metrics.csv").read()) == 1
+    little.go_back(trainer, killed)
     with monkeypatch.context() as patch:
         patch.setattr(Progress, "advance", lambda *_: os.kill(os.getpid(), signal.SIGTERM))
-        continued = Trainer(whole.recipe, killed, verbose=False)
         with pytest.raises(Terminated) as status:
-            continued.train()
-    assert (continued.began_at, status.value.code) == (4, 75)
-    assert "ckpt-5.safetensors" in checkpoints(killed)
-    assert not (killed / "model.safetensors").exists()
-    little.forget(continued)
-    continued.train()
-    assert continued.began_at == 5
-    assert digest(continued) == digest(whole)
-    metrics = (killed / "metrics.csv").read_text()
-    assert metrics == (whole.workdir.path / "metrics.csv").read_text()
-    files = (path / "model.safetensors" for path in (killed, whole.workdir.path))
-    assert len({path.read_bytes() for path in files}) == 1
+            trainer.train()
+    assert (trainer.began_at, status.value.code) == (4, 75)
+    assert "ckpt-5.safetensors" in checkpoints(folder)
+    assert not (folder / "model.safetensors").exists()
+    little.go_back(trainer, shutil.copytree(folder, killed.with_name("stopped")))
+    trainer.train()
+    assert trainer.began_at == 5
+    assert digest(trainer) == values
+    assert [(folder / name).read_bytes() for name in names] == files
+
+
+def test_another_trainer_continues_from_all_values(runs, tmp_path):
+    """As one in another process does."""
+    folder = shutil.copytree(runs.killed, tmp_path / "run")
+    trainer = Trainer(runs.trainer.recipe, folder, verbose=False)
+    step, sums, _ = trainer._restore()
+    assert (step, set(sums.sums)) == (4, {"loss", *PARTS})
+    values, _ = read_tensors(folder / "checkpoints" / "ckpt-4.safetensors")
+    assert values.keys() == trainer.checkpoints.variables.keys()
+    for name, variable in trainer.checkpoints.variables.items():
+        np.testing.assert_array_equal(variable, values[name], err_msg=name)
 
 
 def start(workdir, epochs, **environment):
@@ -202,16 +213,14 @@ def test_an_epoch_that_another_worker_evaluates_is_described(runs):
 
 def test_two_replicas_are_one_device(tmp_path, runs):
     """With synchronised batch normalisation, and denominators that do not depend on what is in the
-    images: to 1e-5 after two steps. Each replica draws what one device draws for its images.
-
-    Over 5 s: four steps of a detector, run eagerly.
+    images: to 1e-5 after a step. Each replica draws what one device draws for its images.
     """
     trainer = Trainer(runs.trainer.recipe, tmp_path, verbose=False, strategy="mirrored")
     with run_eagerly():
-        for number, batch in zip(range(2), trainer._batches(0), strict=False):
-            trainer.step(batch, number)
+        trainer.step(next(trainer._batches(0)), 0)
     for two, one in zip(trainer.model.weights, runs.values, strict=True):
-        np.testing.assert_allclose(two.numpy(), one, rtol=1e-5, atol=1e-5, err_msg=two.path)
+        for copy in trainer.devices.strategy.experimental_local_results(two.value):
+            np.testing.assert_allclose(copy.numpy(), one, rtol=1e-5, atol=1e-5, err_msg=two.path)
 
 
 @pytest.mark.slow

@@ -115,6 +115,7 @@ CLASSIFIERS = {
 }
 FORMS = CLASSIFIERS | {"two outputs": two_outputs}
 built = functools.cache(lambda form: FORMS[form]())  # for tests that do not change it
+another = functools.cache(lambda form: FORMS[form]())  # for those that load its weights
 every_form = pytest.mark.parametrize("form", FORMS)
 every_classifier = pytest.mark.parametrize("form", CLASSIFIERS)
 # These stand for the others, which differ in what is around the network: those are slow tests where
@@ -206,7 +207,7 @@ def reached(model, layer):
     ],
 )
 def test_weights_load_into_an_equal_model_and_the_network_takes_its_part(form, ending, tmp_path):
-    path, model, other = tmp_path / f"a{ending}", built(form), FORMS[form]()
+    path, model, other = tmp_path / f"a{ending}", built(form), another(form)
     for variable in other.weights:
         variable.assign(keras.ops.ones_like(variable))
     keras_senet.save_weights(model, path)

@@ -45,8 +45,9 @@ def rates(trainer):
 
 @run_eagerly()
 def test_an_extended_run_is_the_longer_run(tmp_path):
-    """For a schedule that does not depend on the end; twice."""
-    recipe = CONSTANT.override(ema=0.9, optimizer="adamw", decoupled=True, learning_rate=0.01)
+    """For a schedule that does not depend on the end; twice. Of two steps an epoch."""
+    fields = {"ema": 0.9, "optimizer": "adamw", "decoupled": True, "learning_rate": 0.01}
+    recipe = CONSTANT.override(batch_size=40, **fields)
     whole = train(tmp_path / "whole", recipe.override(epochs=4))
     train(tmp_path / "run", recipe)
     train(tmp_path / "run", recipe.override(epochs=3))
@@ -65,7 +66,6 @@ def cosine(step, first, last, peak):
     return peak * (1 + math.cos(math.pi * (step - first) / (last - first))) / 2
 
 
-@run_eagerly()
 def test_a_cosine_goes_on_with_that_of_the_longer_run_or_begins_again(finished):
     """By the formulas: 2 epochs, then 4 and a restart to 7, whose rate is another; the best weights
     are those of the best epoch of all. Half an epoch of warm-up, 2 steps, is at each beginning.
@@ -217,23 +217,24 @@ def test_a_damaged_history_is_named(finished, history):
 
 @run_eagerly()
 def test_keras_own_loop_is_extended_too(tmp_path):
-    """Constant: as the longer run. Then a restart, by the formula."""
+    """Constant: as the longer run. Then a restart, by the formula. Of two steps an epoch."""
+    steps, recipe = 2, FITTED.override(batch_size=40)
 
     def fit(name, recipe, **options):
         trainer = FitTrainer(recipe, tmp_path / name, verbose=False, **options)
         trainer.train()
         return trainer
 
-    whole = fit("whole", FITTED.override(epochs=3))
-    fit("run", FITTED)
-    extended = fit("run", FITTED.override(epochs=3))
-    assert extended.began_at == 2 * STEPS
+    whole = fit("whole", recipe.override(epochs=3))
+    fit("run", recipe)
+    extended = fit("run", recipe.override(epochs=3))
+    assert extended.began_at == 2 * steps
     for a, b in zip(extended.model.get_weights(), whole.model.get_weights(), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-6, atol=1e-7)
-    again = FITTED.override(epochs=5, schedule="cosine", warmup_epochs=0.0)
+    again = recipe.override(epochs=5, schedule="cosine", warmup_epochs=0.0)
     restarted = fit("run", again, restart=True)
-    expected = [0.1] * 3 + [cosine(STEPS * epoch, 15, 25, 0.1) for epoch in (4, 5)]
+    expected = [0.1] * 3 + [cosine(steps * epoch, 6, 10, 0.1) for epoch in (4, 5)]
     np.testing.assert_allclose(rates(restarted), expected, rtol=1e-5, atol=1e-8)
     assert [row["epoch"] for row in restarted.workdir.metrics.read()] == [1, 2, 3, 4, 5]
     with pytest.raises(ValueError, match="epochs is 5 there, 3 here"):
-        fit("run", FITTED.override(epochs=3))
+        fit("run", recipe.override(epochs=3))

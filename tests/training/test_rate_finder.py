@@ -8,7 +8,6 @@ import little
 import numpy as np
 import pytest
 import tensorflow as tf
-from eager import run_eagerly
 
 import keras_senet
 from keras_senet.training import Trainer, find_rate
@@ -74,8 +73,7 @@ def test_the_seed_decides(found):
     np.testing.assert_array_equal(again.losses, found[0].losses)
     assert again.suggestion == found[0].suggestion
     other = RECIPE.override(seed=1, optimizer="adamw", decoupled=True, learning_rate=0.01)
-    with run_eagerly():
-        losses = find_rate(other, steps=24).losses
+    losses = find_rate(other, steps=24).losses
     assert losses[0] != again.losses[0]  # before the first update
     assert np.isfinite(losses).all()
 
@@ -115,14 +113,12 @@ def test_it_stops_when_training_diverges():
     ],
     ids=str,
 )
-@run_eagerly()
 def test_recipes_of_all_kinds(fields):
     """And above, by AdamW."""
     result = find_rate(RECIPE.override(**fields), steps=24)
     assert np.isfinite(result.losses).all()
 
 
-@run_eagerly()
 def test_frozen_stages_stay_and_the_head_is_faster(tmp_path):
     """Of a head only, ten times the factor of a tenth of the rate is the same test."""
     model = little.NETWORK(weights=None, classes=7)
