@@ -61,7 +61,7 @@ def make_parameter(name, hint, default, meaning, *, shown=True, of_recipe=False)
         texts = Literal[tuple(list_texts())]
         kind = _limit(kind, texts if flag.choices else texts | str)
         options["show_choices"] = False
-    if read := flag.read or _find_reader(kind, several):
+    if read := flag.read or _find_reader(kind, several, default):
         options |= {"n_tokens": 1, "converter": _converter(read)}
     if flag.read:
         kind = tuple[str, ...] if several else str
@@ -98,12 +98,14 @@ def _limit(kind, texts):
     return texts if kind is str else texts | None
 
 
-def _find_reader(kind, several):
+def _find_reader(kind, several, default):
     """What reads texts that cyclopts would read otherwise, or None."""
     if several:
         return _reader(several, none=() if kind is several else None)
     if kind in (int, int | None):
         return _read_integer
+    if kind is str and default != "":
+        return _read_text
     return _read_text_or_none if kind == str | None else None
 
 
@@ -114,6 +116,14 @@ def _read_integer(given):
         return int(text)
     except ValueError:
         raise ValueError(f"must be a whole number. Received: {text}") from None
+
+
+def _read_text(given):
+    """A text with something in it, such as a path: a variable of the shell may have been empty."""
+    text = given[-1][-1]
+    if not text:
+        raise ValueError("must not be empty")
+    return text
 
 
 def _read_text_or_none(given):

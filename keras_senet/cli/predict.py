@@ -158,7 +158,8 @@ def _predict(classifier, files, top, options) -> Iterator[Shown]:
     images = _read(classifier.preprocessing.read, files, 2 * options.batch_size)
     while batch := list(itertools.islice(images, options.batch_size)):
         good = [image for _, image in batch if not isinstance(image, Exception)]
-        scores = _compute(classifier, good, options.batch_size) if good else []
+        filled = options.batch_size if len(files) > options.batch_size else len(good)
+        scores = _compute(classifier, good, filled) if good else []
         remaining = iter(scores)
         for file, image in batch:
             name = printable(file)
@@ -195,11 +196,10 @@ def _read(read, files: Iterable[str], ahead: int) -> Iterator[tuple[str, Any]]:
             yield file, image.result()
 
 
-def _compute(classifier, images, batch_size):
-    """The probabilities of images. The last batch is filled up: another size is compiled again."""
-    count = len(images)
-    padding = [images[0]] * (batch_size - count if count < batch_size and len(images) > 1 else 0)
-    return classifier.compute(np.stack([*images, *padding]))[:count]
+def _compute(classifier, images, size):
+    """The probabilities of images, filled up to a batch of this size: another is compiled again."""
+    padding = [images[0]] * (size - len(images))
+    return classifier.compute(np.stack([*images, *padding]))[: len(images)]
 
 
 def _to_lines(row):

@@ -1,5 +1,7 @@
 """Datasets that are the arrays of a `.npz` file, named as in the files of `keras.datasets`."""
 
+import io
+import lzma
 import os
 import zipfile
 import zlib
@@ -15,7 +17,12 @@ from keras_senet.images.layout import SPLITS
 ENDING = ".npz"
 MOST_CHANNELS = 4
 MOST_CLASSES = 2**16  # without names: a label beyond is no number of a class
-DAMAGED = (zipfile.BadZipFile, zlib.error, OSError, EOFError, KeyError, NotImplementedError)
+MOST_HEADER = 2**16  # bytes of an array's header, which may be compressed a thousandfold
+# What zipfile raises for damaged archives, and for encrypted ones
+DAMAGED = (
+    *(zipfile.BadZipFile, zlib.error, lzma.LZMAError, OSError, EOFError, KeyError),
+    RuntimeError,
+)
 
 
 class ArrayHeader(NamedTuple):
@@ -55,11 +62,12 @@ class ArrayFile:
         try:
             with zipfile.ZipFile(self.path) as file:
                 for member in file.namelist():
-                    with file.open(member) as content:
-                        version = npy.read_magic(content)
-                        read = npy.read_array_header_1_0
-                        read = read if version == (1, 0) else npy.read_array_header_2_0
-                        shape, _, dtype = read(content)
+                    with file.open(member) as stream:
+                        content = io.BytesIO(stream.read(MOST_HEADER))
+                    version = npy.read_magic(content)
+                    read = npy.read_array_header_1_0
+                    read = read if version == (1, 0) else npy.read_array_header_2_0
+                    shape, _, dtype = read(content)
                     headers[member.removesuffix(".npy")] = ArrayHeader(shape, dtype)
         except (*DAMAGED, ValueError) as error:
             if not self.path.is_file():

@@ -152,8 +152,15 @@ def lacks_evaluation(name: str | os.PathLike, data_dir=None) -> bool:
     return _open(name, data_dir).lacks_evaluation()
 
 
+def spell(name: str | os.PathLike) -> str:
+    """The name or path of a dataset as text: a `Path` is no name, also without a folder."""
+    text = os.fspath(name)
+    is_bare = isinstance(name, os.PathLike) and not os.path.dirname(text)
+    return os.path.join(os.curdir, text) if is_bare else text
+
+
 def _open(name, data_dir=None, upright=True) -> DatasetSource:
-    name, path = str(name), Path(name)
+    name, path = spell(name), Path(name)
     if name in DATASETS:
         return DatasetSource(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
     if path.suffix.lower() == arrays.ENDING and path.is_file():

@@ -249,7 +249,7 @@ class Recipe:
 
 
 def _is_samples(value):
-    return len(value) == 2 and value[0] >= 1 and value[0] == int(value[0]) and 0 < value[1] <= 1
+    return len(value) == 2 and value[0] >= 1 and value[0] % 1 == 0 and 0 < value[1] <= 1
 
 
 SAMPLES = _is_samples, "a whole number above 0, and a fraction above 0 and at most 1"

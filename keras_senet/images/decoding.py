@@ -13,8 +13,10 @@ from keras_senet.images.in_graph import InGraph, assert_in_graph, ensure_rgb
 
 # Bytes: reading the segments of a longer JPEG costs nothing compared to decoding it.
 SEARCHED = 2**18
-_tracing = threading.Lock()  # several images are decoded at once
+# Where a JPEG begins, and Adobe's marker: version 100, no flags, colours that are not transformed
+ADOBE = b"\xff\xd8\xff\xee\0\x0eAdobe\0\x64\0\0\0\0\0"
 LUMINANCE = (19595, 38470, 7471)  # of 65,536, ITU-R BT.601, as Pillow's
+_tracing = threading.Lock()  # several images are decoded at once
 
 
 @tf.autograph.experimental.do_not_convert
@@ -52,7 +54,7 @@ def decode(raw, channels: int, orientation=None, portable: bool = False) -> tf.T
 def decode_jpeg_window(raw, channels: int, window, orientation) -> tf.Tensor:
     """The window (top, left, height, width), as stored, of a JPEG: uint8 (h, w, C), upright."""
     image = tf.io.decode_and_crop_jpeg(
-        raw, window, 3 if channels == 1 else channels, dct_method="INTEGER_ACCURATE"
+        _mark_cmyk(raw), window, 3 if channels == 1 else channels, dct_method="INTEGER_ACCURATE"
     )
     return orient(_with_channels(image, channels), orientation)
 
@@ -125,8 +127,10 @@ def _with_channels(image, channels):
     """RGB (H, W, 3), uint8 -> the same, or its luminance (H, W, 1), rounded as Pillow's "L"."""
     if channels != 1:
         return image
-    weighted = tf.reduce_sum(tf.cast(image, tf.int32) * LUMINANCE, axis=-1, keepdims=True)
-    return tf.cast((weighted + 32768) // 65536, tf.uint8)
+    # Channel by channel: a large image takes gigabytes as int32
+    parts = zip(tf.unstack(image, num=3, axis=-1), LUMINANCE, strict=True)
+    weighted = sum(tf.cast(part, tf.int32) * factor for part, factor in parts)
+    return tf.cast((weighted + 32768) // 65536, tf.uint8)[..., None]
 
 
 def _choose(condition, raw, then, otherwise, dtype):
@@ -148,7 +152,17 @@ def _trace(function):
 
 
 def _decode_jpeg(raw):
-    return ensure_rgb(tf.io.decode_jpeg(raw, 3, dct_method="INTEGER_ACCURATE"))
+    return ensure_rgb(tf.io.decode_jpeg(_mark_cmyk(raw), 3, dct_method="INTEGER_ACCURATE"))
+
+
+def _mark_cmyk(raw):
+    """A JPEG of four colours with Adobe's marker before its own one, if it has one.
+
+    Without any TensorFlow takes the colours as they are, where all others take them as inverted.
+    """
+    is_cmyk = tf.io.extract_jpeg_shape(raw)[2] == 4
+    rest = lambda: tf.strings.substr(raw, 2, tf.strings.length(raw))  # noqa: E731
+    return tf.cond(is_cmyk, lambda: tf.strings.join([ADOBE, rest()]), lambda: raw)
 
 
 def _decode_other(raw):

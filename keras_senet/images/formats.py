@@ -6,6 +6,8 @@ from keras_senet.images import headers
 from keras_senet.images.in_graph import InGraph, assert_in_graph, ensure_rgb, to_bytes
 
 PART = 2**13  # bytes of a GIF whose blocks are followed at once
+# Extensions or chunks before the first picture: only files that are made to take long have more
+MOST_BEFORE = 64
 
 
 def decode_webp(raw: tf.Tensor) -> tf.Tensor:
@@ -31,8 +33,12 @@ def _first_of_webp(raw, number):
     def is_other(at):
         return (number(at, 4) != 0x414E4D46) & (at < length)  # ANMF
 
-    (at,) = tf.nest.flatten(tf.while_loop(is_other, lambda at: (step(at),), (tf.constant(12),)))
-    size = number(at + 4, 4, True)
+    (at,) = tf.nest.flatten(
+        tf.while_loop(
+            is_other, lambda at: (step(at),), (tf.constant(12),), maximum_iterations=MOST_BEFORE
+        )
+    )
+    size = tf.where(is_other(at), 0, number(at + 4, 4, True))
     pixels = (1 + tf.cast(number(at + 14, 3, True), tf.int64)) * (
         1 + tf.cast(number(at + 17, 3, True), tf.int64)
     )
@@ -114,7 +120,7 @@ def _skip_extensions(content, at):
         transparent = tf.where(is_control, content[tf.minimum(at + 6, last)], transparent)
         return _end_of_blocks(content, at + 2), transparent
 
-    return tf.while_loop(is_extension, after, (at, tf.constant(-1)))
+    return tf.while_loop(is_extension, after, (at, tf.constant(-1)), maximum_iterations=MOST_BEFORE)
 
 
 def _end_of_blocks(content, at):

@@ -9,8 +9,6 @@ import numpy as np
 
 from keras_senet.images import headers
 
-LUMINANCE = (19595, 38470, 7471)  # of 65,536, ITU-R BT.601, as in `decoding`
-
 
 def decode(content: bytes, channels: int, upright: bool = True) -> np.ndarray:
     """An encoded image -> uint8 (H, W, channels) of 0..255, as `decoding.decode` does it.
@@ -24,20 +22,31 @@ def decode(content: bytes, channels: int, upright: bool = True) -> np.ndarray:
     if problem := headers.find_problem(header):
         raise ValueError(problem)
     try:
-        with warnings.catch_warnings(), Image.open(io.BytesIO(content)) as picture:
-            warnings.simplefilter("ignore")  # of odd metadata
-            picture.load()
-            if picture.mode.startswith("I"):  # 16 bits: the upper eight
-                grey = (np.asarray(picture).astype("int64") >> 8).astype("uint8")
-                image = np.repeat(grey[..., None], 3, -1)
-            else:
-                image = np.asarray(picture.convert("RGB"))
+        with (
+            warnings.catch_warnings(action="ignore"),  # of odd metadata
+            Image.open(io.BytesIO(content)) as picture,
+        ):
+            # The first picture of a GIF may be larger than its header says
+            opened = header._replace(width=picture.width, height=picture.height)
+            problem = headers.find_problem(opened)
+            image = np.empty(0) if problem else _to_array(picture, channels)
     except Exception as error:  # Pillow's readers raise many kinds
         raise ValueError("it is damaged or not complete") from error
-    if channels == 1:
-        weighted = (image.astype("int32") * np.array(LUMINANCE, "int32")).sum(-1, keepdims=True)
-        image = ((weighted + 32768) // 65536).astype("uint8")
+    if problem:
+        raise ValueError(problem)
     return turn(image, header.orientation) if upright else image
+
+
+def _to_array(picture, channels):
+    """The pixels, uint8 (H, W, channels)."""
+    from PIL import Image
+
+    picture.load()
+    if picture.mode.startswith("I"):  # 16 bits: the upper eight
+        picture = Image.fromarray((np.asarray(picture) // 256).astype("uint8"))
+    picture = picture.convert("RGB")  # of a palette, before its luminance is taken
+    pixels = np.asarray(picture.convert("L") if channels == 1 else picture)
+    return pixels.reshape(*pixels.shape[:2], channels)
 
 
 def turn(image: np.ndarray, orientation: int) -> np.ndarray:
@@ -60,13 +69,15 @@ def crop(
     """
     fixed = 0 if image.shape[0] * covered[1] <= image.shape[1] * covered[0] else 1
     result = image
-    for axis in (0, 1):
+    # First the axis of which less is left: a row of a long image may have millions of pixels.
+    for axis in sorted((0, 1), key=lambda axis: size[axis] / image.shape[axis]):
         length, side = image.shape[axis], covered[axis]
         whole = length * covered[fixed] // image.shape[fixed]
         kept = min(whole, max_aspect * side + (whole - max_aspect * side) % 4)
         first = (whole - kept) // 2 + round((kept - size[axis]) / 2)
-        result = _resample(result, first, size[axis], length / whole, interpolation)
-        result = result.transpose(1, 0, 2)
+        along = result.swapaxes(0, axis)
+        along = _resample(along, first, size[axis], length / whole, interpolation)
+        result = along.swapaxes(0, axis)
     return np.clip(np.rint(result), 0, 255)
 
 

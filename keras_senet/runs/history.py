@@ -55,6 +55,12 @@ def extend(segments: Sequence[Segment], recipe: Any, begun: int, restart: bool) 
     return [*(each for each in segments if each.first < begun), Segment(recipe, begun, origin)]
 
 
+def recipe_at(segments: Sequence[Segment], epoch: float) -> Any:
+    """The recipe that a run follows up to a place, which is `epoch` epochs after its beginning."""
+    followed = (each.recipe for each in reversed(segments) if each.first < epoch)
+    return next(followed, segments[0].recipe)
+
+
 def to_json(segments: Sequence[Segment]) -> dict[str, Any]:
     """What `recipe.json` has of them."""
     *earlier, last = segments

@@ -13,6 +13,7 @@ from keras_senet.recipes.se_text import write_se
 from keras_senet.runs import CLASSIFICATION, DETECTION, METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
 from keras_senet.runs.results import Export, list_exports
 from keras_senet.runs.tables import Metrics, Row
+from keras_senet.weights.registry import split_part
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,7 @@ def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
 
 def find_network(path: str | Path) -> dict[str, Any]:
     """A recipe's fields that say which network a work directory, or a file in one, has; or none."""
-    path = Path(str(path).partition("#")[0])
+    path = Path(split_part(path)[0])
     for folder in (path, path.parent):
         if (folder / RECIPE).is_file():
             recipe = read_recipe(folder)

@@ -102,7 +102,7 @@ class SkippedImages:
         with self.path.open(newline="") as file:
             try:
                 return {int(row["index"]): row["reason"] for row in csv.DictReader(file)}
-            except (KeyError, TypeError, ValueError) as error:
+            except (KeyError, TypeError, ValueError, csv.Error) as error:
                 raise ValueError(
                     f"{str(self.path)!r} is damaged ({error}); remove it, the run can go on"
                 ) from error

@@ -6,14 +6,13 @@ import json
 import re
 import shutil
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
 
-from keras_senet.runs.history import RESTARTED
 from keras_senet.runs.workdir import NOT_COMPARED
 from keras_senet.training import tensorflow_checkpoints
 from keras_senet.training.tensor_file import DamagedTensorsError, read_tensors, write_tensors
@@ -37,7 +36,8 @@ class Checkpoints:
         folder: where they are.
         keep: how many.
         every_steps, every_minutes: how often `due` says so; 0 is never.
-        recipe: of the run; a checkpoint of another one is refused.
+        recipe_at: returns the recipe that the run follows up to a step; a checkpoint of another
+            one is refused.
         objects: what is saved: models, optimizers, lists of variables, by name.
 
     Attributes:
@@ -51,12 +51,12 @@ class Checkpoints:
         keep: int,
         every_steps: int,
         every_minutes: float,
-        recipe: Any = None,
+        recipe_at: Callable[[int], Any] | None = None,
         **objects: Any,
     ):
         self.folder, self.keep = folder, keep
         self.every_steps, self.every_minutes = every_steps, every_minutes
-        self.about = _describe_recipe(recipe) if recipe is not None else {}
+        self.recipe_at = recipe_at
         self.objects, self.variables = objects, _name_variables(objects)
         self.damaged: dict[Path, str] = {}
         self.restored = 0
@@ -88,7 +88,7 @@ class Checkpoints:
         about = {
             "step": step,
             "sums": dict(sums),
-            "about": self.about,
+            "about": self._recipe_of(step),
             "backend": keras.backend.backend(),
         }
         arrays = {name: np.asarray(variable) for name, variable in self.variables.items()}
@@ -144,17 +144,21 @@ class Checkpoints:
             return tensorflow_checkpoints.restore_checkpoint(path, self.objects)
         arrays, texts = read_tensors(file)
         content = json.loads(texts[ABOUT])
-        self._compare(path, content["about"], arrays)
+        self._compare(path, content["about"], self._recipe_of(content["step"]), arrays)
         for name, variable in self.variables.items():
             variable.assign(arrays[name])
         return content["step"], content["sums"]
 
-    def _compare(self, path, about, arrays):
+    def _recipe_of(self, step):
+        """The recipe that the run follows up to a step, as plain data."""
+        return _describe_recipe(self.recipe_at(step)) if self.recipe_at else {}
+
+    def _compare(self, path, about, own, arrays):
         """Raises ValueError for a checkpoint of another run."""
         there = about | {name: _describe(array) for name, array in arrays.items()}
-        here = self.about | {name: _describe(each) for name, each in self.variables.items()}
+        here = own | {name: _describe(each) for name, each in self.variables.items()}
         # Versions of this package may have other fields.
-        for name in (*sorted(about.keys() & self.about.keys()), *self.variables, *arrays):
+        for name in (*sorted(about.keys() & own.keys()), *self.variables, *arrays):
             if there.get(name) != here.get(name):
                 raise ValueError(
                     f"{str(path)!r} is of another run: {name} is {there.get(name)!r} there, "
@@ -219,8 +223,8 @@ def _paths(value: Any) -> Iterable[tuple[str, keras.Variable]]:
 
 
 def _describe_recipe(recipe):
-    """The fields that stay as they are in a run, as plain data."""
-    changing = {"epochs", *RESTARTED, *NOT_COMPARED}
+    """The fields that tell runs apart, as plain data: one with more epochs is the same."""
+    changing = {"epochs", *NOT_COMPARED}
     fields = {name: value for name, value in recipe.flat().items() if name not in changing}
     return json.loads(json.dumps(fields, default=repr))
 

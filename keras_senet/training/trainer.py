@@ -8,6 +8,7 @@ from typing import Any
 
 from keras_senet import data
 from keras_senet.runs import STATES
+from keras_senet.runs.history import recipe_at
 from keras_senet.runs.tables import Row
 from keras_senet.training.average import Average
 from keras_senet.training.backends import give_batches, load_backend
@@ -121,7 +122,7 @@ class Trainer(Engine):
             keep=keep,
             every_steps=every_steps,
             every_minutes=every_minutes,
-            recipe=recipe,
+            recipe_at=lambda step: recipe_at(self.workdir.segments, step / self.steps_per_epoch),
             model=self.model,
             **named_optimizers(phases),
             **({"average": self.average.averages} if self.average else {}),

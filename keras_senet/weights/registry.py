@@ -249,7 +249,7 @@ def resolve(weights: Any, model_name: str, *others: str) -> Checkpoint | Path | 
 
 def split_part(source: Any) -> tuple[Any, str | None]:
     """(source, name) of "file.pth#name" and "hf://owner/name#name"; the name is None without one"""
-    if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).is_file():
+    if isinstance(source, Checkpoint) or "#" not in str(source) or Path(source).exists():
         return source, None
     whole, _, part = str(source).rpartition("#")
     return whole if whole.startswith(HUB) else Path(whole), part

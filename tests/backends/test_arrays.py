@@ -1,6 +1,7 @@
 """Datasets of `.npz` files, on every backend without TensorFlow."""
 
 import io
+import tracemalloc
 import zipfile
 
 import keras
@@ -116,6 +117,42 @@ def test_files_of_another_kind_are_refused_in_a_line(tmp_path):
         data.load(path, "train")
     with pytest.raises(ValueError, match="There is no dataset and no file '.*none.npz'"):
         data.load(tmp_path / "none.npz", "train")
+
+
+def encrypted(path):
+    """An archive that says of each file that a password is needed."""
+    content = bytearray(write(path).read_bytes())
+    for begin, at in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        place = content.find(begin)
+        while place >= 0:
+            content[place + at] |= 1
+            place = content.find(begin, place + 4)
+    path.write_bytes(content)
+
+
+def with_broken_lzma(path):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_LZMA) as file:
+        file.writestr("x_train.npy", npy((12, 8, 8, 3), content=X.tobytes()))
+    content = bytearray(path.read_bytes())
+    content[60:160] = bytes(100)
+    path.write_bytes(content)
+
+
+def with_long_header(path):
+    """256 MiB of spaces, compressed to a thousandth."""
+    magic = b"\x93NUMPY\x02\x00" + (2**28).to_bytes(4, "little")
+    zipped(path, x_train=magic + b" " * 2**28)
+
+
+@pytest.mark.parametrize("make", [encrypted, with_broken_lzma, with_long_header])
+def test_archives_that_numpy_does_not_write_are_refused_in_a_line(tmp_path, make):
+    make(tmp_path / "a.npz")
+    tracemalloc.start()
+    with pytest.raises(ValueError, match="is damaged or no") as raised:
+        data.load(tmp_path / "a.npz", "train")
+    assert "\n" not in str(raised.value)
+    assert tracemalloc.get_traced_memory()[1] < 2**24
+    tracemalloc.stop()
 
 
 def test_every_single_byte_that_changes_is_found_or_changes_nothing(tmp_path):

@@ -203,11 +203,19 @@ def test_the_network_is_that_of_the_weights(tmp_path, ending):
     assert read(flags + " --model SEResNet32").recipe.model == "SEResNet32"
 
 
-def test_the_network_is_that_of_a_run(tmp_path):
+@pytest.mark.parametrize("name", ["run", "run#2"])
+def test_the_network_is_that_of_a_run(tmp_path, name):
+    """Also where "#2" is no part of a file but of a folder's name, beside that of another run."""
+    other = {"recipe": dataclasses.asdict(Recipe(model="SEResNet32"))}
+    (tmp_path / "recipe.json").write_text(json.dumps(other))
+    (tmp_path / name).mkdir()
+    tmp_path = tmp_path / name
     run = Recipe(model="SEResNet56", depths=(2, 1, 1), se=SE(8))
     (tmp_path / "recipe.json").write_text(json.dumps({"recipe": dataclasses.asdict(run)}))
     save(tmp_path / "photos" / "cat" / "a.jpg", (300, 200))
     for weights in (tmp_path, tmp_path / "best.weights.h5", tmp_path / "model.keras"):
+        if weights != tmp_path:
+            weights.touch()
         recipe = read(
             f"--workdir {tmp_path}/w --dataset {tmp_path}/photos --weights {weights}"
         ).recipe

@@ -46,6 +46,7 @@ def read(text):
         ("excitations --workdir run --classes tench goldfish", "classes", ("tench", "goldfish")),
         ("report run --no-gates", "no_gates", True),
         ("curves a b --output c.png", "workdirs", ("a", "b")),
+        ("curves a b --output c.png --title=", "title", ""),
         ("train --workdir=w --recipe=digits --seed 1 --seed 2", "workdir", "w"),
         ("detect export FILE --size 320 256", "canvas", (320, 256)),
         ("detect export FILE --size 320", "canvas", (320, 320)),
@@ -80,10 +81,27 @@ def test_values_are_read(text, field, value, tmp_path, monkeypatch):
         ("report", "WORKDIR must be given"),
         ("report a b", "no place for 'b'"),
         ("detect predict --workdir w", "IMAGE must be given"),
+        ("train --recipe digits --workdir=", "--workdir: must not be empty"),
+        ("evaluate --workdir w --output=", "--output: must not be empty"),
+        ("predict a.jpg --workdir w --csv=", "--csv: must not be empty"),
+        (
+            "predict a.jpg --workdir w --batch-size 99999999999999999999",
+            "--batch-size must be at most 2147483647. Received: --batch-size 9{20}",
+        ),
+        (
+            "train --recipe digits --workdir w --checkpoint-minutes inf",
+            "must be at most 2147483647",
+        ),
+        ("train --recipe digits --workdir w --checkpoint-minutes nan", "must be at least 0"),
+        ("export SEResNet50 --size 5000x32", "--size: must be at most 4096 pixels. .*5000x32"),
+        ("detect export FILE --size 4128", "--size must be at most 4096"),
         ("ablate --workdir w --recipe digits --se.reduction 3", "Unknown option: --se.reduction"),
     ],
 )
-def test_bad_values_are_named(text, message):
+def test_bad_values_are_named(text, message, tmp_path, monkeypatch):
+    (tmp_path / "detector.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    text = text.replace("FILE", "detector.safetensors")
     with pytest.raises(ValueError, match=message):
         read(text)
 

@@ -1,11 +1,13 @@
 """Folders as people have them: which folders are splits, which are classes, and what is refused."""
 
 import re
+from pathlib import Path
 
 import pytest
 from data.files import encode, picture
 
 from keras_senet import data
+from keras_senet.detection.data.loading import load_data
 
 
 @pytest.fixture(scope="module")
@@ -129,7 +131,18 @@ def test_a_bare_name_is_the_prepared_dataset_and_a_path_is_the_folder(
     monkeypatch.chdir(tmp_path)
     with pytest.warns(UserWarning, match=r"both a dataset of .*, and a folder: '\./pictures'"):
         assert len(data.load("pictures", "train", prepared)) == 10
-    assert len(data.load("./pictures", "all", prepared)) == 4
+    for path in ("./pictures", Path("pictures"), Path("./pictures")):
+        assert len(data.load(path, "all", prepared)) == 4
+
+
+def test_a_path_is_no_name_of_a_dataset(tmp_path, image, monkeypatch):
+    write(tmp_path / "digits", image, *classes("a", "b"))
+    monkeypatch.chdir(tmp_path)
+    assert len(data.load(Path("digits"), "all")) == 4
+    with pytest.raises(ValueError, match=r"no folder './cifar10'"):
+        data.load(Path("cifar10"), "train")
+    with pytest.raises(ValueError, match=r"no folder or file './scenes'"):
+        load_data(Path("scenes"), "train")
 
 
 @pytest.mark.parametrize("file", ["recipe.json", "se/recipe.json", "se/seed0/recipe.json"])

@@ -2,6 +2,7 @@
 
 import io
 import struct
+import time
 
 import numpy as np
 import pytest
@@ -125,6 +126,24 @@ def test_a_long_animation_takes_no_longer_than_its_first_picture():
     np.testing.assert_array_equal(
         decode(tf.constant(long), 3), decode(tf.constant(FILES["GIF animation"]), 3)
     )
+
+
+def test_files_that_are_made_to_take_long_do_not():
+    """Extensions or chunks without content before the first picture: each takes a step."""
+    whole = FILES["GIF"]
+    begin = 13 + 3 * 2 ** (whole[10] % 8 + 1)
+    gif = whole[:begin] + b"\x21\xfe\0" * 10**5 + whole[begin:]
+    webp = FILES["WebP animation"]
+    at = webp.index(b"ANMF")
+    webp = webp[:at] + (b"NONE" + bytes(4)) * 10**5 + webp[at:]
+    webp = webp[:4] + struct.pack("<I", len(webp) - 8) + webp[8:]
+    for slow, reason in ((gif, "GIF is damaged"), (webp, "WebP is not complete")):
+        before = time.process_time()
+        with pytest.raises(tf.errors.InvalidArgumentError, match=reason):
+            decode(tf.constant(slow), 3)
+        assert time.process_time() - before < 3
+    some = whole[:begin] + b"\x21\xfe\1a\0" * 20 + whole[begin:]
+    np.testing.assert_array_equal(decode(tf.constant(some), 3), decode(tf.constant(whole), 3))
 
 
 def test_a_grey_network_reads_a_gif_of_any_size(tmp_path):

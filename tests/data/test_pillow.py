@@ -2,7 +2,9 @@
 
 import io
 import itertools
+import struct
 import sys
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -47,6 +49,22 @@ def test_decoded_images_are_equal(kind, options):
         np.testing.assert_array_equal(pillow.decode(content, channels, upright), expected)
 
 
+def test_four_colours_are_inverted_with_and_without_adobes_marker():
+    """As browsers and Pillow take them; both round a product of two colours, each in its way."""
+    file = io.BytesIO()
+    Image.fromarray(smooth(47, 61, 4), "CMYK").save(file, "JPEG", quality=95)
+    marked = file.getvalue()
+    at = marked.index(b"\xff\xee")
+    length = 2 + int.from_bytes(marked[at + 2 : at + 4], "big")
+    for content in (marked, marked[:at] + marked[at + length :]):
+        expected = np.asarray(Image.open(io.BytesIO(content)).convert("RGB")).astype(int)
+        found = decoding.decode(content, 3)
+        assert np.abs(found - expected).max() <= 1
+        assert np.abs(pillow.decode(content, 3) - expected).max() == 0
+        window = decoding.decode_jpeg_window(content, 3, (0, 0, 47, 61), 1)
+        np.testing.assert_array_equal(window, found)
+
+
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("shape", [(47, 61), (500, 333), (9, 300), (700, 20), (32, 32), (5, 4)])
 @pytest.mark.parametrize("size", [32, (24, 40), 64])
@@ -62,6 +80,28 @@ def test_cropped_images_are_equal(shape, size, interpolation):
     difference = np.abs(found - expected)
     assert difference.max() <= 1
     assert np.mean(difference > 0) < 1e-2
+
+
+def test_long_images_take_little_memory():
+    """A row of an image of 2 x 200,000 pixels, 224 times, would be 0.5 GB."""
+    image = np.tile(smooth(2, 50), (1, 4000, 1))
+    preprocessing = Preprocessing((0.0,) * 3, (1.0,) * 3)
+    for turned in (image, image.swapaxes(0, 1)):
+        tracemalloc.start()
+        found = pillow.crop(turned, (256, 256), (224, 224), "bilinear", 4)
+        assert tracemalloc.get_traced_memory()[1] < 2**25
+        tracemalloc.stop()
+        difference = np.abs(found - preprocessing.crop(turned))
+        assert difference.max() <= 1
+        assert np.mean(difference > 0) < 1e-2
+
+
+def test_a_picture_that_is_larger_than_its_header_says_is_not_decoded():
+    content = bytearray(encode("GIF"))
+    at = content.index(b",\0\0\0\0")
+    content[at + 5 : at + 9] = struct.pack("<HH", 16000, 5600)
+    with pytest.raises(ValueError, match="it has 16000 x 5600 pixels, and at most 89,478,485"):
+        pillow.decode(bytes(content), 3)
 
 
 def test_files_are_read_by_pillow_before_tensorflow_is_imported(tmp_path, monkeypatch):

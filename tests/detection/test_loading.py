@@ -173,7 +173,7 @@ def outside(content):
         (lambda c, f: c["annotations"][0].update(bbox=[1, 2, True, 4]), "not four numbers"),
         (
             lambda c, f: c["annotations"][0].update(bbox="4,6,10,20"),
-            "not four numbers.*: 4,6",
+            "not four numbers.*: '4,6",
         ),
         (lambda c, f: c["annotations"][0].update(bbox=["4", "6", "9", "9"]), "not four numbers"),
         (lambda c, f: c["annotations"][0].update(bbox=[1, 2, 10**400, 4]), "not four numbers"),

@@ -358,6 +358,7 @@ def test_a_loss_that_is_not_finite_has_failed(runs):
         ({"frozen_bn": True}, "False without `backbone_weights`"),
         ({"backbone_weights": "nowhere.weights.h5"}, "nowhere.weights.h5"),
         ({"anchor_samples": (0, 0.5)}, "`anchor_samples` must be a whole number above 0"),
+        ({"box_samples": (math.inf, 0.5)}, "`box_samples` must be a whole number above 0"),
         ({"short_sides": (16,)}, "`short_sides` must be pixels from 32 to long=96"),
         ({"milestones": (3.0,)}, "`milestones` must be rising, above 0 and below epochs=2"),
         ({"accumulation": 2, "sync_bn": True}, "`accumulation` must be 1"),

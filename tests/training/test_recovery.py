@@ -17,6 +17,7 @@ from eager import run_eagerly
 from runs import ONE_EPOCH
 
 from keras_senet import cli
+from keras_senet.runs.history import Segment, recipe_at
 from keras_senet.runs.workdir import WorkDir
 from keras_senet.training import RECIPES, Recipe, Trainer
 from keras_senet.training.checkpoints import Checkpoints, has_checkpoint, list_steps
@@ -188,15 +189,32 @@ def test_an_interrupted_write_is_no_checkpoint(tmp_path):
 
 
 def test_a_checkpoint_of_another_run_is_refused(tmp_path):
-    """Its recipe differs, or its variables; more epochs are the same run."""
-    saved(tmp_path, recipe=RECIPE)
-    assert opened(tmp_path, recipe=RECIPE.override(epochs=9))[0].restore()[0] == 3
+    """Its recipe differs, or its variables; more epochs are the same run.
+
+    Also where someone edited `recipe.json`: of an extended run what it follows after the restart.
+    """
+    changed = RECIPE.override(epochs=9, learning_rate=0.2)
+    segments = [Segment(RECIPE), Segment(changed, 2, 2)]
+
+    def followed(step):  # an epoch of 1.5 steps
+        return recipe_at(segments, step / 1.5)
+
+    saved(tmp_path, recipe_at=followed)
+    assert opened(tmp_path, recipe_at=followed)[0].restore()[0] == 3
+    longer = RECIPE.override(epochs=9)
+    assert opened(tmp_path, recipe_at=lambda step: longer)[0].restore()[0] == 3
     for fields, said in (
+        ({"learning_rate": 0.3}, "learning_rate is 0.1 there, 0.3 here"),
         ({"precision": "mixed_float16"}, "precision is 'float32' there, 'mixed_float16' here"),
         ({"model": "SEResNet32"}, "model is 'SEResNet20' there, 'SEResNet32' here"),
     ):
         with pytest.raises(ValueError, match=rf"ckpt-3' is of another run: {said}$"):
-            opened(tmp_path, recipe=RECIPE.override(**fields))[0].restore()
+            opened(tmp_path, recipe_at=lambda _, f=fields: RECIPE.override(**f))[0].restore()
+    saved(tmp_path, steps=(4,), recipe_at=followed)
+    assert opened(tmp_path, recipe_at=followed)[0].restore()[0] == 4
+    with pytest.raises(ValueError, match="learning_rate is 0.2 there, 0.1 here"):
+        opened(tmp_path, recipe_at=lambda step: RECIPE)[0].restore()
+    (tmp_path / "ckpt-4.safetensors").unlink()
     for other, said in (
         (keras.Variable(np.zeros(10), name="value"), "float64 [1000]' there, 'float64 [10]' here"),
         (keras.Variable(np.zeros(1000), name="other"), "values/other is None there"),

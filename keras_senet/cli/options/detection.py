@@ -11,6 +11,7 @@ from keras_senet.cli.options.sources import Source, find_detector
 from keras_senet.cli.options.training import RunOptions
 from keras_senet.cli.parameters import Positional
 from keras_senet.detection.recipe import Recipe
+from keras_senet.preprocessing import MAX_SIZE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +152,10 @@ class DetectExportOptions(Printed):
             raise ValueError(
                 "--size must be one or two multiples of 32, height and width. "
                 f"Received: --size {received}"
+            )
+        if self.size and max(self.size) > MAX_SIZE:
+            raise ValueError(
+                f"--size must be at most {MAX_SIZE}. Received: --size {max(self.size)}"
             )
         self.source  # noqa: B018  it raises for what is no detector
 

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from keras_senet.cli.options.shared import Printed, WeightsOptions, check, check_weights
 from keras_senet.cli.options.sources import Source, find_run, find_source
 from keras_senet.cli.parameters import Flag, Positional
+from keras_senet.preprocessing import MAX_SIZE
 
 Formats = Literal["savedmodel", "tflite", "onnx"]
 Quantizations = Literal["float16", "dynamic", "int8", "int16x8"]
@@ -31,7 +32,10 @@ def read_size(given: Sequence[Sequence[str]]) -> Size:
     sides = text.split("x")
     if not 1 <= len(sides) <= 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise ValueError(f"must be a number of pixels, HxW or any. Received: {text}")
-    return int(sides[0]), int(sides[-1])
+    height, width = int(sides[0]), int(sides[-1])
+    if max(height, width) > MAX_SIZE:
+        raise ValueError(f"must be at most {MAX_SIZE} pixels. Received: {text}")
+    return height, width
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -13,14 +12,18 @@ from keras_senet.networks import read_table
 NetworkName = Annotated[str, Flag(choices=read_table)]
 
 
+LARGEST = 2**31 - 1  # of a number: libraries count in 32 bits
+
+
 def check(options: object, **least: float) -> None:
-    """Raises ValueError for an option, or one of its numbers, below its limit, or infinite."""
+    """Raises ValueError for an option, or one of its numbers, that is too small or large."""
     for name, minimum in least.items():
         given = getattr(options, name)
         for value in given if isinstance(given, tuple) else (given,):
-            if value is not None and not minimum <= value < math.inf:
+            if value is not None and not minimum <= value <= LARGEST:
                 flag = "--" + name.replace("_", "-")
-                raise ValueError(f"{flag} must be at least {minimum}. Received: {flag} {value}")
+                limit = f"most {LARGEST}" if value > LARGEST else f"least {minimum}"
+                raise ValueError(f"{flag} must be at {limit}. Received: {flag} {value}")
 
 
 @dataclass(frozen=True, kw_only=True)

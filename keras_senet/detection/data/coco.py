@@ -278,7 +278,7 @@ def _read_box(file, entry):
 def _refuse(file, entry, what, given):
     return ValueError(
         f"{printable(file)!r} has a box that is not {what}, in image {entry['image_id']}: "
-        f"{str(given)[:80]}"
+        f"{repr(given)[:80]}"
     )
 
 

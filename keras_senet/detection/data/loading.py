@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_senet.data.datasets import PREPARED
+from keras_senet.data.datasets import PREPARED, spell
 from keras_senet.data.division import Division, read_splits
 from keras_senet.data.prepared import has_prepared
 from keras_senet.detection.data import prepared
@@ -173,7 +173,7 @@ def splits(name: str | os.PathLike, data_dir=None) -> tuple[str, ...]:
 
 
 def _open(name, data_dir) -> _Source:
-    name, path = str(name), Path(name)
+    name, path = spell(name), Path(name)
     if name == SCENES:
         return _Source(COUNTS.__contains__, load_scenes)
     if path.is_file():
