@@ -214,6 +214,8 @@ def test_an_epoch_that_another_worker_evaluates_is_described(runs):
 def test_two_replicas_are_one_device(tmp_path, runs):
     """With synchronised batch normalisation, and denominators that do not depend on what is in the
     images: to 1e-5 after a step. Each replica draws what one device draws for its images.
+
+    Over 5 s: the operations of two replicas, in threads that take turns.
     """
     trainer = Trainer(runs.trainer.recipe, tmp_path, verbose=False, strategy="mirrored")
     with run_eagerly():

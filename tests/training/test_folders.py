@@ -65,6 +65,7 @@ def test_a_folder_of_few_images_is_told_of_their_damage_before_their_number(
 
 @run_eagerly()
 def test_it_is_left_out_and_the_run_goes_on(photos, tmp_path, capsys):
+    """5 s on a slow machine: two trainings and an evaluation."""
     run = tmp_path / "run"
     assert command(photos, run, "--skip-corrupt", "--max-steps", "5") == 0
     assert command(photos, run, "--skip-corrupt") == 0

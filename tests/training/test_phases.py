@@ -254,7 +254,7 @@ def test_a_run_that_is_killed_in_each_phase_ends_with_the_same_weights(
 def test_a_killed_run_ends_with_the_same_weights(tmp_path, monkeypatch, weights):
     """Killed in the head's phase, a step after a checkpoint, from which it goes on into the next
     phase; and between both, as the last checkpoint is that of the head's last step. The file of the
-    weights is gone by then.
+    weights is gone by then. Over 5 s on a slow machine: three runs.
     """
     copy = tmp_path / "copy.weights.h5"
     shutil.copy(weights, copy)
@@ -318,7 +318,7 @@ def test_stages_are_those_of_the_names():
 @run_eagerly()
 def test_keras_loop_trains_the_head_first_and_goes_on_after_it(tmp_path, weights, monkeypatch):
     """Continued from the backup at the end of the head's epoch, where an uninterrupted run begins
-    with another optimizer.
+    with another optimizer. Over 5 s on a slow machine: two runs of Keras' loop.
     """
     recipe = RECIPE.override(weights=weights, epochs=2, ema=0.5, warmup_epochs=0.0)
     end_epoch, after_head = FitTrainer.end_epoch, []

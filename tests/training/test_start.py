@@ -69,7 +69,6 @@ def test_a_file_with_the_same_head_or_a_new_one(tmp_path, engine, name, classes)
     assert ("a new head" in trainer.workdir.notes[0]) == (classes == 7)
 
 
-@run_eagerly()
 def test_the_variant_is_that_of_the_weights(tmp_path, monkeypatch):
     """timm's strides, from a file that says so and from a whole network; also when it continues."""
     spec = ResNet((1, 1))

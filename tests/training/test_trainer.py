@@ -189,7 +189,6 @@ def test_xla_trains_to_nearly_the_same_and_evaluations_are_as_often_as_asked_for
         ({"weight_decay": 1e17}, "step 2"),
     ],
 )
-@run_eagerly()
 def test_a_loss_that_is_not_finite_stops_the_run(tmp_path, fields, step):
     train(tmp_path, RECIPE.override(**fields), max_steps=1) if step == "step 2" else None
     with pytest.raises(
@@ -362,7 +361,6 @@ def test_a_table_that_is_gone_or_damaged(finished):
     assert Trainer(RECIPE, finished, verbose=False).train() is None
 
 
-@run_eagerly()
 def test_a_full_disk_leaves_the_last_checkpoint(tmp_path):
     """In a process whose files may not grow beyond 30 KB, which a checkpoint's data is beyond."""
     trainer = train(tmp_path, max_steps=3)

@@ -276,10 +276,7 @@ def compute_in_turn(function: Callable, *lists: Sequence) -> list:
         count = len(graph.get_operations())
         with tf.control_dependencies(before):
             found.append(function(*row))
-        if created := graph.get_operations()[count:]:
-            # One operation that waits for all: each of the next row would wait for each of these.
-            with tf.control_dependencies(created):
-                before = [tf.no_op()]
+        before = graph.get_operations()[count:] or before
     return found
 
 
