@@ -65,6 +65,8 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         OSError: if it cannot be written, such as when the disk is full; names `path`.
     """
     path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(f"{str(path)!r} cannot be written: it is a pipe or a device, and no file")
     # The ending stays, because writers choose a format by it. No other process has this name.
     partial = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
     try:

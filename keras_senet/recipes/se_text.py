@@ -32,7 +32,7 @@ def read_se(text: str) -> SE | None:
 
 def _read_value(name, text):
     if name != "stages":
-        return NAMED[text] if text in NAMED else int(text) if text.isdigit() else text
+        return NAMED[text] if text in NAMED else int(text) if text.isdecimal() else text
     try:
         return tuple(map(int, text.split("+")))
     except ValueError as error:

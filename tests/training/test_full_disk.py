@@ -3,6 +3,7 @@ full disk.
 """
 
 import contextlib
+import os
 import resource
 import signal
 
@@ -125,3 +126,13 @@ def test_what_ends_in_the_middle_leaves_the_old_file(tmp_path):
     assert contents(tmp_path) == {"a.txt": b"new\n"}
     with pytest.raises(OSError, match=r"b/a\.txt' cannot be written: No such file"):
         write_atomically(tmp_path / "b" / "a.txt", "new")
+
+
+def test_a_device_or_a_pipe_is_not_replaced_by_a_file(tmp_path):
+    """Such as that of `--csv /dev/stdout`."""
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "null").symlink_to(os.devnull)
+    for name in ("pipe", "null"):
+        with pytest.raises(OSError, match=f"{name}' cannot be written: it is a pipe or a device"):
+            write_atomically(tmp_path / name, "text")
+        assert not (tmp_path / name).is_file()
