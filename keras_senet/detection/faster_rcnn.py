@@ -185,8 +185,7 @@ class Detector:
         outputs, padded = self.propose_maps(image[None], training=False), map_sides(image[None])
         proposals, _, _ = self.propose(outputs, 0, padded, size, self.spec.proposals)
         images = tf.zeros_like(proposals[:, 0], tf.int32)
-        table = tabulate([outputs[level] for level in PYRAMID[:4]])
-        classes, deltas = self.classify(table, images, proposals)
+        classes, deltas = self.classify(outputs, images, proposals)
         return self.choose(classes, deltas, proposals, padded, size)
 
     def propose_maps(self, images, training: bool):
@@ -232,10 +231,15 @@ class Detector:
         boxes = box.decode(tf.gather(deltas, indices), anchors, PROPOSAL_WEIGHTS)
         return boxes, scores, tf.fill(tf.shape(indices), level)
 
-    def classify(self, table: MapTable, images, rois):
+    def classify(self, outputs, images, rois):
         """Logits (n, 1 + classes) and deltas (n, 1 + classes, 4) of boxes (n, 4) in the images of a
-        batch, int32 (n,), from the table of its maps.
+        batch, int32 (n,).
         """
+        table = tabulate([outputs[level] for level in PYRAMID[:4]])
+        return self.classify_from(table, images, rois)
+
+    def classify_from(self, table: MapTable, images, rois):
+        """The same from the table of the batch's maps."""
         pooled = pool(
             table,
             images,

@@ -46,7 +46,7 @@ def losses(
     found = _lose_on_anchors(anchors, logits, deltas, sampling)
     images_of_rois = tf.repeat(tf.range(images.shape[0]), sampling.rois)
     boxes = tf.reshape(rois.places, (-1, 4))
-    logits, deltas = detector.classify(table, images_of_rois, boxes)
+    logits, deltas = detector.classify_from(table, images_of_rois, boxes)
     return found | _lose_on_rois(rois, logits, deltas, sampling)
 
 
