@@ -2,8 +2,7 @@
 
 The functions read a file only through `number(at, count)` and are written so that TensorFlow's
 AutoGraph converts them: the same code reads bytes in Python and strings in a graph. There an `and`,
-an `or` or an `if` would be a branch of two graphs, which `&`, `|` and `choose` are not: a file that
-decodes images is loaded in half the time.
+an `or` or an `if` would be a branch of two graphs, which `&`, `|` and `choose` are not.
 """
 
 from typing import NamedTuple
