@@ -194,6 +194,7 @@ def write_sources(folder, model):
 
 
 def test_every_form_of_a_network(photos, sources, run):
+    """7 s: a file of each form is written before."""
     model = network()
     picture = photos / "b.png"
     for name in SOURCES:

@@ -87,6 +87,7 @@ def percent(part):
 
 
 def test_figures(root, probabilities):
+    """6 s: as the first of the file, with the run that is trained and its page."""
     labels = digits("test").labels
     true = np.take_along_axis(probabilities, labels[:, None], 1)
     top5 = ((probabilities > true).sum(axis=1) < 5).mean()

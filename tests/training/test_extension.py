@@ -70,6 +70,7 @@ def cosine(step, first, last, peak):
 def test_a_cosine_goes_on_with_that_of_the_longer_run_or_begins_again(finished):
     """By the formulas: 2 epochs, then 4 and a restart to 7, whose rate is another; the best weights
     are those of the best epoch of all. Half an epoch of warm-up, 2 steps, is at each beginning.
+    6 s: three trainings.
     """
     longer = train(finished, RECIPE.override(epochs=4))
     assert "at first 0.0587" in " ".join(longer.workdir.notes)

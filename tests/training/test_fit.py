@@ -23,6 +23,7 @@ def fit(workdir, recipe=RECIPE, **options):
 
 
 def test_it_leaves_what_the_engine_leaves_and_nearly_the_same_weights(fitted, tmp_path):
+    """5 s: a run of each."""
     engine = Trainer(RECIPE, tmp_path / "engine", verbose=False)
     with run_eagerly():
         engine.train()
