@@ -169,16 +169,16 @@ def _closest(rows):
     """
     cases = {}
     for row in rows:
-        cases.setdefault(_case(row), []).append(row)
-    pairs = []
-    for each in cases.values():
-        own = [row for row in each if "keras_senet" in row["subject"]]
-        mine = min(own, key=_ms, default=None)
-        pairs += [(mine, row) for row in each if row not in own and mine]
+        own, peers = cases.setdefault(_case(row), ([], []))
+        (own if "keras_senet" in row["subject"] else peers).append(row)
+    fastest, pairs = [], []
+    for own, peers in cases.values():
+        if own:
+            fastest.append(mine := min(own, key=_ms))
+            pairs += [(mine, peer) for peer in peers]
     # one with SE blocks, if there is one
     pairs.sort(key=lambda pair: (pair[1]["plain"], -_ms(pair[0]) / _ms(pair[1])))
-    own = [row for row in rows if "keras_senet" in row["subject"]]
-    return pairs[0] if pairs else (min(own, key=_ms, default=None), None)
+    return pairs[0] if pairs else (min(fastest, key=_ms, default=None), None)
 
 
 def _ms(row):

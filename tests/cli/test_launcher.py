@@ -232,18 +232,20 @@ def test_what_libraries_say_when_they_are_imported_is_held_back(
     assert module in sys.modules
 
 
+# Commands that print without Keras
+PRINTING = [
+    ["--help"],
+    ["--version"],
+    ["detect", "--help"],
+    ["predict", "--help"],
+    ["list"],
+    ["list", "--json"],
+]
+
+
 @pytest.mark.parametrize(
     "arguments",
-    [
-        ["--help"],
-        ["--version"],
-        ["detect", "--help"],
-        ["predict", "--help"],
-        ["list"],
-        ["list", "--json"],
-        ["list", "--recipes"],
-        ["summary", "SEResNet20"],
-    ],
+    [*PRINTING, ["list", "--recipes"], ["summary", "SEResNet20"]],
     ids=" ".join,
 )
 def test_a_closed_output_ends_the_command_without_a_word(monkeypatch, capfd, arguments):
@@ -261,18 +263,7 @@ def test_a_closed_output_ends_the_command_without_a_word(monkeypatch, capfd, arg
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="is of Linux")
 @pytest.mark.parametrize("is_buffered", [True, False])
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ["--help"],
-        ["--version"],
-        ["detect", "--help"],
-        ["predict", "--help"],
-        ["list"],
-        ["list", "--json"],
-    ],
-    ids=" ".join,
-)
+@pytest.mark.parametrize("arguments", PRINTING, ids=" ".join)
 def test_an_output_that_cannot_be_written_is_a_line(monkeypatch, capfd, arguments, is_buffered):
     """Also with PYTHONUNBUFFERED, where each print fails at once."""
     with (
