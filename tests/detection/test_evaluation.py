@@ -46,6 +46,24 @@ def test_a_perfect_result_is_one():
     assert compute(truth, rows).figures["AP"] == pytest.approx(1)
 
 
+def test_numbers_that_numpy_would_round_are_told_apart():
+    """With a negative one, NumPy makes floats of those above 63 bits."""
+    large, negative = 2**63 + 1, -3
+    box = {"bbox": [1, 2, 3, 4], "area": 12, "iscrowd": 0}
+    annotations = [
+        {"id": 1, "image_id": large, "category_id": negative, **box},
+        {"id": 2, "image_id": negative, "category_id": large, **box},
+    ]
+    truth = {
+        "images": [{"id": large}, {"id": negative}],
+        "annotations": annotations,
+        "categories": [{"id": large, "name": "a"}, {"id": negative, "name": "b"}],
+    }
+    results = [{**each, "score": 1.0} for each in annotations]
+    assert compute(truth, results).by_class == {"a": pytest.approx(1), "b": pytest.approx(1)}
+    assert compute(truth, results[:1]).by_class == {"a": 0, "b": pytest.approx(1)}
+
+
 def images_of(detector, class_names, label, categories):
     """One image, and as the truth in it what the detector finds with `label`."""
     image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "uint8")
