@@ -256,6 +256,7 @@ def classifier(tmp_path):
         ),
         (("detect", "evaluate", "--model", "CLASSIFIER"), "a training run of a classifier"),
         (("detect", "export", "CLASSIFIER"), "a training run of a classifier"),
+        (("detect", "evaluate", "--workdir", "DAMAGED"), "whose recipe.json is damaged"),
         (("detect", "train", "--workdir", "CLASSIFIER"), "a training run of classification"),
         (("detect", "predict", "IMAGE", "--workdir", "nowhere"), "which does not exist"),
         (("detect", "predict", "IMAGE", "--model", "IMAGE"), "--model must be a work directory"),
@@ -301,7 +302,10 @@ def test_what_is_no_detector_is_one_line(
         "CLASSIFIER": classifier,
         "FILE": workdir / "model.safetensors",
         "IMAGE": files(coco)[0],
+        "DAMAGED": tmp_path / "damaged",
     }
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "recipe.json").write_text("{")
     monkeypatch.chdir(tmp_path)
     status, _, errors = run(*(places.get(each, each) for each in arguments))
     assert (status, errors.count("\n")) == (2, 1), errors

@@ -489,6 +489,6 @@ def test_the_emitters_of_layers_are_there_without_other_exports():
     program = (
         "import keras, keras_senet.export.detector.onnx; "
         "from keras_senet.export.onnx.emitters import EMITTERS; "
-        "assert {keras.layers.ZeroPadding2D, keras.layers.Conv2D, keras.layers.Add} <= set(EMITTERS)"
+        "assert {keras.layers.ZeroPadding2D, keras.layers.Conv2D} <= set(EMITTERS)"
     )
     subprocess.run([sys.executable, "-c", program], check=True)
