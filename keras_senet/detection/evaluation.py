@@ -35,17 +35,29 @@ class AveragePrecision:
     precision: np.ndarray
 
 
-def evaluate(detector: Detector, dataset: BoxedImages) -> AveragePrecision:
+def evaluate(
+    detector: Detector, dataset: BoxedImages, *, skip_corrupt: bool = False
+) -> AveragePrecision:
     """The `AveragePrecision` of a detector on images, each on a canvas of its own.
 
-    Their classes may have another order than the detector's.
+    Their classes may have another order than the detector's. With `skip_corrupt`, images that
+    cannot be used are left out.
 
     Raises:
-        ValueError: if the detector has other classes.
+        ValueError: if the detector has other classes, or for an image that cannot be decoded.
+        OSError: for one that cannot be read.
         MissingExtraError: without pycocotools.
     """
     dataset = dataset.with_classes(detector.class_names)
-    found = detector.detect(dataset.images)
+    found, usable = [], []
+    for index in range(len(dataset)):
+        try:
+            found += detector.detect([dataset.images[index]])
+            usable.append(index)
+        except (ValueError, OSError):
+            if not skip_corrupt:
+                raise
+    dataset = dataset.subset(usable)
     return compute(dataset.to_coco(), to_results(found, dataset.ids, dataset.categories))
 
 
