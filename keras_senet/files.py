@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 RECIPE_FILE = "recipe.json"  # by which a training work directory is known
+KEPT = 40  # characters of a file's name in that of what is being written
 
 
 def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
@@ -44,6 +45,12 @@ def check_folder(folder: Path, argument: str) -> None:
     raise OSError(f"{argument} cannot be written: {str(folder)!r} ({reason.format(str(there))})")
 
 
+def check_replaceable(path: Path) -> None:
+    """Raises OSError for a pipe or a device, which no file may replace."""
+    if path.exists() and not (path.is_file() or path.is_dir()):
+        raise OSError(f"{str(path)!r} cannot be written: it is a pipe or a device, and no file")
+
+
 def write_atomically(path: str | os.PathLike, content: str | bytes) -> None:
     """Writes text or bytes so that the file has its old or its new content at any moment.
 
@@ -65,10 +72,10 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         OSError: if it cannot be written, such as when the disk is full; names `path`.
     """
     path = Path(path)
-    if path.exists() and not (path.is_file() or path.is_dir()):
-        raise OSError(f"{str(path)!r} cannot be written: it is a pipe or a device, and no file")
-    # The ending stays, because writers choose a format by it. No other process has this name.
-    partial = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name}")
+    check_replaceable(path)
+    # The ending stays, because writers choose a format by it; not all of a name that is as long as
+    # names may be. No other process has this name.
+    partial = path.with_name(f".partial-{secrets.token_hex(4)}-{path.name[-KEPT:]}")
     try:
         yield partial
         with partial.open("rb+") as file:

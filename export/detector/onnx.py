@@ -22,6 +22,7 @@ from keras_senet.extras import require
 from keras_senet_cli import __version__
 
 from ..model import output_names
+from ..onnx import layers  # noqa: F401 -- it registers emitters, with what it imports
 from ..onnx.emitters import check_supported, emit_model
 from ..onnx.graph import OnnxGraph, UnsupportedLayerError, Value
 

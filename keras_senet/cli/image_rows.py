@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_senet.cli.tables import console, print_left_out, show_json
-from keras_senet.files import check_folder, to_csv, write_atomically
+from keras_senet.files import check_folder, check_replaceable, to_csv, write_atomically
 
 
 def check_csv(path: str | None) -> None:
@@ -15,6 +15,7 @@ def check_csv(path: str | None) -> None:
         return
     if Path(path).is_dir():
         raise OSError(f"--csv must be a file, and is a folder: {path!r}")
+    check_replaceable(Path(path))
     check_folder(Path(path).parent, "--csv")
     if not Path(path).parent.is_dir():
         raise FileNotFoundError(f"The folder of --csv {path!r} does not exist")

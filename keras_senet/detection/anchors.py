@@ -1,5 +1,6 @@
 """The boxes that proposals begin from."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +28,9 @@ class Anchors:
 
     def __post_init__(self):
         require_types(self)
-        fits = len(self.sizes) == 5 and min(self.sizes) > 0
+        fits = len(self.sizes) == 5 and all(0 < each < math.inf for each in self.sizes)
         check_field(self, "sizes", fits, "five numbers above 0, of P2 to P6")
-        fits = bool(self.ratios) and min(self.ratios) > 0
+        fits = bool(self.ratios) and all(0 < each < math.inf for each in self.ratios)
         check_field(self, "ratios", fits, "numbers above 0")
 
     def shapes(self, level: int) -> np.ndarray:

@@ -17,6 +17,7 @@ from keras_senet.preprocessing import Preprocessing
 MULTIPLE = 32  # of the sides of a canvas: the largest stride of a backbone's maps
 # How far outside of 0..255 the values of an image may be: cubic and Lanczos filters overshoot edges
 MARGIN = 32
+HUGE = 2**24  # pixels
 
 
 class Canvas(NamedTuple):
@@ -186,6 +187,17 @@ def prepare(
     sizes = np.int32([resized_size(*image.shape[:2], short, long, canvas) for image in images])
     padded = canvas_size(sizes) if canvas is None else np.int32(canvas)
     placed = [
-        place(image, preprocessing, size, padded) for image, size in zip(images, sizes, strict=True)
+        place(_resize_huge(image, size), preprocessing, size, padded)
+        for image, size in zip(images, sizes, strict=True)
     ]
     return Canvas(tf.stack(placed), tf.constant(sizes))
+
+
+def _resize_huge(image, size):
+    """An image of more than `HUGE` pixels resized, float32; any other as it is.
+
+    Normalised at its own size, one of 88 megapixels takes 2.6 GB. Resizing is linear and the
+    normalisation affine: the order changes rounding only.
+    """
+    is_huge = image.dtype == "uint8" and math.prod(image.shape[:2]) > HUGE
+    return tf.image.resize(image, size, antialias=False) if is_huge else image

@@ -35,17 +35,29 @@ class AveragePrecision:
     precision: np.ndarray
 
 
-def evaluate(detector: Detector, dataset: BoxedImages) -> AveragePrecision:
+def evaluate(
+    detector: Detector, dataset: BoxedImages, *, skip_corrupt: bool = False
+) -> AveragePrecision:
     """The `AveragePrecision` of a detector on images, each on a canvas of its own.
 
-    Their classes may have another order than the detector's.
+    Their classes may have another order than the detector's. With `skip_corrupt`, images that
+    cannot be used are left out.
 
     Raises:
-        ValueError: if the detector has other classes.
+        ValueError: if the detector has other classes, or for an image that cannot be decoded.
+        OSError: for one that cannot be read.
         MissingExtraError: without pycocotools.
     """
     dataset = dataset.with_classes(detector.class_names)
-    found = detector.detect(dataset.images)
+    found, usable = [], []
+    for index in range(len(dataset)):
+        try:
+            found += detector.detect([dataset.images[index]])
+            usable.append(index)
+        except (ValueError, OSError):
+            if not skip_corrupt:
+                raise
+    dataset = dataset.subset(usable)
     return compute(dataset.to_coco(), to_results(found, dataset.ids, dataset.categories))
 
 
@@ -84,19 +96,40 @@ def compute(truth: dict[str, Any], results: list[dict[str, Any]]) -> AveragePrec
     Raises:
         MissingExtraError: without pycocotools.
     """
-    names = {each["id"]: each["name"] for each in truth["categories"]}
-    evaluation = _run(truth, results)
+    evaluation = _run(*_renumber(truth, results))
     # IoU thresholds, recalls, classes, areas (all first), most detections (100 last)
     precision = evaluation.eval["precision"][:, :, :, 0, -1]
     by_class = {
-        names[number]: float(np.mean(values)) if (values > -1).all() else math.nan
-        for number, values in zip(
-            evaluation.params.catIds, np.moveaxis(precision, 2, 0), strict=True
-        )
+        category["name"]: float(np.mean(values)) if (values > -1).all() else math.nan
+        for category, values in zip(truth["categories"], precision.transpose(2, 0, 1), strict=True)
     }
     figures = (value if value > -1 else math.nan for value in evaluation.stats.tolist())
     precision = np.where(precision > -1, precision, math.nan)
     return AveragePrecision(dict(zip(FIGURES, figures, strict=True)), by_class, precision)
+
+
+def _renumber(truth, results):
+    """The same with images and categories counted from 1, and 0 for categories that are not listed.
+
+    pycocotools makes NumPy arrays of their numbers, in which large ones may become others, and
+    loses what is of these.
+    """
+    images, categories = (
+        {entry["id"]: number for number, entry in enumerate(truth[what], 1)}
+        for what in ("images", "categories")
+    )
+
+    def renumber(rows):
+        for row in rows:
+            image, category = images[row["image_id"]], categories.get(row["category_id"], 0)
+            yield row | {"image_id": image, "category_id": category}
+
+    listed = {
+        "images": [{"id": number} for number in images.values()],
+        "categories": [{"id": number} for number in categories.values()],
+        "annotations": list(renumber(truth["annotations"])),
+    }
+    return listed, list(renumber(results))
 
 
 def _run(truth, results):

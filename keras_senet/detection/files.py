@@ -8,7 +8,7 @@ from keras_senet import models
 from keras_senet.detection.faster_rcnn import Detector, FasterRCNN
 from keras_senet.detection.torchvision import load_torchvision
 from keras_senet.extras import require
-from keras_senet.files import replacing
+from keras_senet.files import write_atomically
 from keras_senet.models.blocks import read_spec
 from keras_senet.runs import BEST_MODEL, MODEL, RECIPE
 from keras_senet.weights.metadata import (
@@ -44,8 +44,8 @@ def save(detector: Detector, path: str | Path) -> None:
         "class_names": list(detector.class_names),
     }
     arrays = {own_name(variable): variable.numpy() for variable in detector.variables}
-    with replacing(path) as partial:
-        library.save_file(to_own(arrays), partial, metadata={METADATA: json.dumps(about)})
+    # As bytes: the library's own errors of a full disk or a missing folder are no OSErrors.
+    write_atomically(path, library.save(to_own(arrays), metadata={METADATA: json.dumps(about)}))
 
 
 def load(path: str | Path) -> Detector:

@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Literal
 
 from keras_senet import networks
 from keras_senet.detection.anchors import Anchors
-from keras_senet.detection.spec import FasterRCNN, Sampling
+from keras_senet.detection.spec import MOST, FasterRCNN, Sampling
 from keras_senet.fields import check_argument, check_field, require_types
 from keras_senet.recipes.recipe import ABOVE_0, AT_LEAST_0, BOUNDS, check_common, with_tuples
 from keras_senet.se import SE
@@ -249,10 +249,18 @@ class Recipe:
 
 
 def _is_samples(value):
-    return len(value) == 2 and value[0] >= 1 and value[0] % 1 == 0 and 0 < value[1] <= 1
+    return (
+        len(value) == 2
+        and 1 <= value[0] <= MOST
+        and value[0] % 1 == 0
+        and value[1] <= 1 <= value[0] * value[1]
+    )
 
 
-SAMPLES = _is_samples, "a whole number above 0, and a fraction above 0 and at most 1"
+SAMPLES = (
+    _is_samples,
+    f"a whole number from 1 to {MOST}, and a fraction of at most 1, of at least one sample",
+)
 FIELDS = {name: BOUNDS[name] for name in BOUNDS if name in Recipe.__dataclass_fields__} | {
     "dataset": (bool, "a dataset's name, or a folder or file of COCO"),
     "frozen_stages": AT_LEAST_0,

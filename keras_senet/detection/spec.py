@@ -1,5 +1,6 @@
 """What a detector is, and what it is trained on: plain data."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,6 +12,8 @@ if TYPE_CHECKING:
     import keras
 
     from keras_senet.detection.faster_rcnn import Detector
+
+MOST = 100_000  # of each count: what is above takes all memory, or is no integer of TensorFlow's
 
 
 @dataclass(frozen=True)
@@ -58,12 +61,14 @@ class FasterRCNN:
     def __post_init__(self):
         require_types(self)
         for name in ("channels", "pool_side", "pool_points", "most", "short", "long"):
-            check_field(self, name, getattr(self, name) >= 1, "at least 1")
-        check_field(self, "canonical", self.canonical > 0, "above 0")
-        check_field(self, "hidden", self.hidden and min(self.hidden) > 0, "numbers of units")
+            check_field(self, name, _is_count(getattr(self, name)), f"from 1 to {MOST}")
+        check_field(self, "canonical", 0 < self.canonical < math.inf, "above 0")
+        fits = self.hidden and all(map(_is_count, self.hidden))
+        check_field(self, "hidden", fits, f"numbers of units, from 1 to {MOST}")
         for name in ("proposals", "train_proposals"):
             value = getattr(self, name)
-            check_field(self, name, len(value) == 2 and min(value) > 0, "two numbers above 0")
+            fits = len(value) == 2 and all(map(_is_count, value))
+            check_field(self, name, fits, f"two numbers from 1 to {MOST}")
         for name in ("proposal_overlap", "score", "overlap"):
             check_field(self, name, 0 <= getattr(self, name) < 1, "from 0 to below 1")
 
@@ -100,9 +105,13 @@ class Sampling:
     def __post_init__(self):
         require_types(self)
         for name in ("anchors", "rois"):
-            check_field(self, name, getattr(self, name) >= 1, "at least 1")
+            check_field(self, name, _is_count(getattr(self, name)), f"from 1 to {MOST}")
         for name in ("anchors_matched", "rois_matched", "rois_overlap"):
             check_field(self, name, 0 < getattr(self, name) <= 1, "above 0 and at most 1")
         low, high = self.anchors_overlap
         check_field(self, "anchors_overlap", 0 < low <= high <= 1, "rising, above 0, at most 1")
-        check_field(self, "beta", self.beta > 0, "above 0")
+        check_field(self, "beta", 0 < self.beta < math.inf, "above 0")
+
+
+def _is_count(value):
+    return 1 <= value <= MOST

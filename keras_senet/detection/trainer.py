@@ -232,7 +232,7 @@ class Detection(Task):
     def evaluate(
         self, model: Any, split: str, *, skip_corrupt: bool
     ) -> tuple[dict[str, float], AveragePrecision]:
-        found = evaluate(model.detector, self.images.of(split))
+        found = evaluate(model.detector, self.images.of(split), skip_corrupt=skip_corrupt)
         return {name: found.figures[theirs] for name, theirs in FIGURES.items()}, found
 
     def missing(self, split: str) -> dict[str, float]:

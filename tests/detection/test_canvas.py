@@ -13,8 +13,10 @@ import tensorflow as tf
 
 import keras_senet
 from keras_senet.analysis.taps import gates
+from keras_senet.detection import canvas
 from keras_senet.layers import SqueezeExcite
 from keras_senet.models.surgery import features
+from keras_senet.preprocessing import Preprocessing
 
 
 @pytest.fixture
@@ -60,3 +62,28 @@ def test_a_border_scales_the_squeeze():
     wider = tf.pad(own, [(0, 0), (0, 0), (0, 4), (0, 0)])
     layer(own)
     np.testing.assert_allclose(layer.excitation(wider), layer.excitation(own * 2 / 3), rtol=1e-5)
+
+
+def test_a_huge_image_is_resized_before_it_is_normalised(monkeypatch):
+    """Both orders are the same up to rounding, smaller, larger and in a canvas."""
+    image = np.random.default_rng(0).integers(0, 256, (60, 90, 3), "uint8")
+    preprocessing = keras_senet.SEResNet18.preprocessing
+    for sides in ((32, 96), (100, 400), (100, 400, (64, 128))):
+        expected = canvas.prepare([image], preprocessing, *sides)
+        monkeypatch.setattr(canvas, "HUGE", 60 * 90 - 1)
+        monkeypatch.setattr(type(preprocessing), "normalize", refuse_sizes(60, 90))
+        found = canvas.prepare([image], preprocessing, *sides)
+        monkeypatch.undo()
+        np.testing.assert_array_equal(found.sizes, expected.sizes)
+        np.testing.assert_allclose(found.images, expected.images, atol=2e-6)
+
+
+def refuse_sizes(height, width):
+    """`Preprocessing.normalize`, which is not called with images of these sides."""
+    normalize = Preprocessing.normalize
+
+    def checked(self, image, *arguments):
+        assert tuple(image.shape[:2]) != (height, width)
+        return normalize(self, image, *arguments)
+
+    return checked

@@ -125,6 +125,14 @@ def test_a_score_that_a_file_does_not_have_is_refused(run, coco, workdir, monkey
     assert run(*arguments)[0] == 0  # nothing was asked for that it leaves out
 
 
+def test_a_device_for_the_table_is_refused_before_the_work(run, coco, workdir, monkeypatch):
+    monkeypatch.setattr(predict_command, "load_detector", None)
+    arguments = ("detect", "predict", files(coco)[0], "--workdir", workdir, "--csv", "/dev/null")
+    status, _, errors = run(*arguments)
+    assert status == 2
+    assert "'/dev/null' cannot be written: it is a pipe or a device, and no file" in errors
+
+
 def test_pictures_keep_their_folders_and_do_not_meet():
     names = predict_command.name_pictures(["a/x.png", "a/b/x.png", "a/x.jpg", "a/y.jpg"])
     assert names == ["x.png.png", "b/x.png", "x.jpg.png", "y.png"]
@@ -248,6 +256,7 @@ def classifier(tmp_path):
         ),
         (("detect", "evaluate", "--model", "CLASSIFIER"), "a training run of a classifier"),
         (("detect", "export", "CLASSIFIER"), "a training run of a classifier"),
+        (("detect", "evaluate", "--workdir", "DAMAGED"), "whose recipe.json is damaged"),
         (("detect", "train", "--workdir", "CLASSIFIER"), "a training run of classification"),
         (("detect", "predict", "IMAGE", "--workdir", "nowhere"), "which does not exist"),
         (("detect", "predict", "IMAGE", "--model", "IMAGE"), "--model must be a work directory"),
@@ -268,7 +277,7 @@ def classifier(tmp_path):
         (("detect", "export", "RUN", "--size", "50"), "--size must be one or two multiples of 32"),
         (
             ("detect", "train", "--workdir", "a", "--recipe", "scenes", "--proposals", "3"),
-            "--proposals must be two numbers above 0. Received: --proposals 3",
+            "--proposals must be two numbers from 1 to 100000. Received: --proposals 3",
         ),
         (
             ("detect", "train", "--workdir", "a", "--recipe", "scenes", "--anchor-sizes", "8", "9"),
@@ -293,7 +302,10 @@ def test_what_is_no_detector_is_one_line(
         "CLASSIFIER": classifier,
         "FILE": workdir / "model.safetensors",
         "IMAGE": files(coco)[0],
+        "DAMAGED": tmp_path / "damaged",
     }
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "recipe.json").write_text("{")
     monkeypatch.chdir(tmp_path)
     status, _, errors = run(*(places.get(each, each) for each in arguments))
     assert (status, errors.count("\n")) == (2, 1), errors

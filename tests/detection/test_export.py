@@ -5,6 +5,8 @@ import io
 import json
 import re
 import shutil
+import subprocess
+import sys
 import zipfile
 from dataclasses import replace
 from functools import partial
@@ -480,3 +482,13 @@ def test_images_in_which_nothing_is_found_prove_nothing(detector, images, tmp_pa
     )
     with run_eagerly(), pytest.raises(ValueError, match="finds nothing in these 2"):
         export.to_onnx(strict, tmp_path / "file.onnx", canvas=CANVAS, images=images)
+
+
+def test_the_emitters_of_layers_are_there_without_other_exports():
+    """In a process of its own, as other modules register them too; it takes what imports take."""
+    program = (
+        "import keras, keras_senet.export.detector.onnx; "
+        "from keras_senet.export.onnx.emitters import EMITTERS; "
+        "assert {keras.layers.ZeroPadding2D, keras.layers.Conv2D} <= set(EMITTERS)"
+    )
+    subprocess.run([sys.executable, "-c", program], check=True)

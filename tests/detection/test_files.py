@@ -28,6 +28,8 @@ def test_a_detector_is_saved_and_loaded(detector, oracle, tmp_path):
 def test_other_files_are_refused(detector, tmp_path):
     with pytest.raises(ValueError, match="`path` must end in one of .safetensors"):
         detection.save(detector, tmp_path / "detector.h5")
+    with pytest.raises(OSError, match="a.safetensors. cannot be written: No such file"):
+        detection.save(detector, tmp_path / "gone" / "a.safetensors")
     from safetensors.numpy import save_file
 
     save_file({"a": np.zeros(3, "float32")}, tmp_path / "other.safetensors")

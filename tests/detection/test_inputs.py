@@ -1,11 +1,14 @@
 """What is given to a detector as images: one clear error for all that is not of 0..255."""
 
+import math
+
 import little_scenes
 import numpy as np
 import pytest
 import tensorflow as tf
 from eager import run_eagerly
 
+from keras_senet import detection
 from keras_senet.detection.canvas import MARGIN, read_image
 from keras_senet.export.detector import ExportedDetector
 
@@ -72,6 +75,28 @@ def test_one_image_is_not_several(any_detector, images):
 def test_a_canvas_is_checked_at_once(detector):
     with pytest.raises(ValueError, match="`canvas` must be"):
         detector.detect([], (33, 64))
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"canonical": math.inf}, "`canonical` must be above 0. Received: canonical=inf"),
+        ({"most": 10**12}, "`most` must be from 1 to 100000. Received: most=1000000000000"),
+        ({"proposals": (5, 10**10)}, "`proposals` must be two numbers from 1 to 100000"),
+        ({"hidden": (10**9,)}, "`hidden` must be numbers of units, from 1 to 100000"),
+    ],
+)
+def test_what_no_detector_can_have_is_said(fields, message):
+    with pytest.raises(ValueError, match=message):
+        detection.FasterRCNN(**fields)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_anchors_are_finite(value):
+    with pytest.raises(ValueError, match="`sizes` must be five numbers above 0, of P2 to P6"):
+        detection.Anchors((1, value, 2, 3, 4))
+    with pytest.raises(ValueError, match="`ratios` must be numbers above 0"):
+        detection.Anchors(ratios=(1, value))
 
 
 def backbone(**options):

@@ -107,6 +107,23 @@ def test_a_size_in_the_file_that_is_not_the_upright_one_is_counted(tmp_path, wid
     assert ("another size than the file says" in notes) != is_upright
 
 
+def test_sizes_that_are_no_numbers_are_not_compared(tmp_path):
+    write_image(tmp_path / "a.png")
+    content = content_of("a.png")
+    content["images"][0] |= {"width": "48", "height": "40"}
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    assert detection.load_data(tmp_path, "train").notes == []
+
+
+def test_a_box_at_coco_s_limit_of_small_is_small_wherever_it_is(tmp_path):
+    """(0.1 + 32) - 0.1 is above 32."""
+    write_image(tmp_path / "a.png")
+    content = content_of("a.png")
+    content["annotations"][0]["bbox"] = [0.1, 0.1, 32, 32]
+    (tmp_path / "train.json").write_text(json.dumps(content))
+    assert detection.load_data(tmp_path, "train").truths[0].areas.tolist() == [1024]
+
+
 def test_sizes_after_long_headers_are_found(tmp_path):
     """A JPEG whose size comes after 100 kB of other segments."""
     write_image(tmp_path / "a.jpg", icc_profile=b"\0" * 100_000)

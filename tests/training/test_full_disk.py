@@ -123,6 +123,9 @@ def test_what_ends_in_the_middle_leaves_the_old_file(tmp_path):
             write_half(tmp_path / "a.txt", error)
     assert contents(tmp_path) == {"a.txt": b"old"}
     write_atomically(tmp_path / "a.txt", "new\n")
+    longest = "\u9f9f" * 80 + ".picture.txt"  # 252 bytes, of 255
+    write_atomically(tmp_path / longest, "text")
+    (tmp_path / longest).unlink()
     assert contents(tmp_path) == {"a.txt": b"new\n"}
     with pytest.raises(OSError, match=r"b/a\.txt' cannot be written: No such file"):
         write_atomically(tmp_path / "b" / "a.txt", "new")

@@ -49,7 +49,7 @@ def run(options: DetectPredictOptions) -> None:
     steps = _detect(detector, images.images, least, output, pictures)
     rows = collect(steps, len(images.images) > 1, len(images.images))
     if output is not None:
-        drawn = sum(not row.error for row in rows)
+        drawn = len({row.image for row in rows if not row.error})
         console.print(f"{output}/: {drawn:,} picture{'s' if drawn != 1 else ''}")
     report(options, rows, COLUMNS, to_lines=_to_lines, to_json=_to_json, show=_print)
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from keras_senet.networks import read_table
 from keras_senet.runs import DETECTION, RECIPE
-from keras_senet.runs.record import read_task
+from keras_senet.runs.record import read_entries, read_task
 
 # What the names of files of each kind end in
 KINDS = {
@@ -84,9 +84,9 @@ def find_detector(argument: str, text: str, *, exported: bool = False) -> Source
     path, accepted = Path(text), DETECTOR_TO_RUN if exported else DETECTOR
     if (path / RECIPE).is_file():
         if read_task(path) != DETECTION:
-            raise ValueError(
-                f"{argument} must be {accepted}. Received: {text!r}, a training run of a classifier"
-            )
+            is_known = read_entries(path)
+            why = "a training run of a classifier" if is_known else f"whose {RECIPE} is damaged"
+            raise ValueError(f"{argument} must be {accepted}. Received: {text!r}, {why}")
         return Source("run", text)
     kind = next((kind for ending, kind in DETECTORS.items() if text.endswith(ending)), None)
     if (path / "saved_model.pb").is_file():

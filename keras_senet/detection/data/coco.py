@@ -3,7 +3,7 @@
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -96,7 +96,10 @@ def load_coco(file: str | Path, images: str | Path | None = None) -> BoxedImages
 def _count_other_sizes(entries, sizes):
     """How many images are of another size than their entries say."""
     stated = {entry["id"]: (entry.get("height"), entry.get("width")) for entry in entries}
-    return sum(all(said) and said != sizes[number] for number, said in stated.items())
+    return sum(
+        all(_is_number(side) and side for side in said) and said != sizes[number]
+        for number, said in stated.items()
+    )
 
 
 def _read_rows(file, annotations, sizes, categories, left):
@@ -113,8 +116,7 @@ def _read_rows(file, annotations, sizes, categories, left):
         (x, y, width, height), area, is_crowd = _read_box(file, entry)
         box = clip_box((x, y, x + width, y + height), sizes[image], left)
         if box is not None:
-            if area is None:
-                area = (box[2] - box[0]) * (box[3] - box[1])
+            area = measure_area(box) if area is None else area
             rows[image].append((box, classes[category], area, is_crowd))
     return rows
 
@@ -215,6 +217,13 @@ def clip_box(box, size, left: Counter) -> list[float] | None:
     if within != list(box):
         left["boxes cut at the border of their image"] += 1
     return within
+
+
+def measure_area(box: Sequence[float]) -> float:
+    """The area of a box, to a tenth of a pixel: one of 32 x 32 is small for COCO, wherever it is,
+    and not where the differences of its corners are rounded down only.
+    """
+    return round((box[2] - box[0]) * (box[3] - box[1]), 1)
 
 
 def read_sizes(file: Path, paths: Iterable[Path]) -> list[tuple[int, int]]:

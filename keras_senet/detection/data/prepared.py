@@ -12,7 +12,7 @@ from keras_senet.data.examples import read_features
 from keras_senet.data.prepared import NAMES, load_info, open_records
 from keras_senet.data.records import RecordFiles
 from keras_senet.detection.canvas import decode_image, find_size
-from keras_senet.detection.data.coco import BEGINNING, clip_box, finish
+from keras_senet.detection.data.coco import BEGINNING, clip_box, finish, measure_area
 from keras_senet.detection.data.truths import UNCOUNTED, BoxedImages
 from keras_senet.detection.torchvision import COCO
 from keras_senet.extras import require
@@ -145,6 +145,6 @@ def _read_rows(dataset, features, size, left):
         box = clip_box(box, size, left)
         if box is None:
             continue
-        area = values[AREA][number] if values[AREA] else (box[2] - box[0]) * (box[3] - box[1])
+        area = values[AREA][number] if values[AREA] else measure_area(box)
         rows.append((box, label, UNCOUNTED if is_difficult else area, is_crowd or is_difficult))
     return rows

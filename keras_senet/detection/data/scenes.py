@@ -74,7 +74,7 @@ def write_scenes(folder: str | Path, counts: Mapping[str, int] | None = None) ->
         for entry, image in zip(content["images"], scenes.images, strict=True):
             entry["file_name"] = f"{split}{entry['id']:04d}.png"
             path = folder / "images" / entry["file_name"]
-            path.write_bytes(tf.io.encode_png(image).numpy())
+            write_atomically(path, tf.io.encode_png(image).numpy())
         write_atomically(folder / f"{split}.json", json.dumps(content))
 
 

@@ -53,6 +53,21 @@ class Truths(NamedTuple):
         return tf.sequence_mask(self.counts, self.boxes.shape[1])
 
 
+class ChosenImages(Sequence):
+    """Some of the images of a dataset, each taken when it is asked for: records are decoded then,
+    and thousands of them decoded take gigabytes.
+    """
+
+    def __init__(self, images: Sequence, indices: Sequence[int]):
+        self.images, self.indices = images, [int(index) for index in indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.images[self.indices[index]]
+
+
 @dataclass(frozen=True)
 class BoxedImages:
     """Images with what is in them.
@@ -103,12 +118,12 @@ class BoxedImages:
 
     def subset(self, indices: Sequence[int]) -> "BoxedImages":
         """The images of these indices."""
-        chosen = {
+        chosen: dict[str, Any] = {
             each: [getattr(self, each)[int(i)] for i in indices]
-            for each in ("images", "sizes", "truths", "ids", "names", "files")
+            for each in ("sizes", "truths", "ids", "names", "files")
             if len(getattr(self, each))
         }
-        return replace(self, **chosen)
+        return replace(self, images=ChosenImages(self.images, indices), **chosen)
 
     def divide(self, division: Division) -> dict[str, "BoxedImages"]:
         """The images of "train" and of "val". Of each class that is in two images or more, at least
