@@ -8,7 +8,7 @@ from keras_senet import networks
 from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.spec import FasterRCNN, Sampling
 from keras_senet.fields import check_argument, check_field, require_types
-from keras_senet.recipes.recipe import ABOVE_0, AT_LEAST_0, BOUNDS, check_common, with_tuples
+from keras_senet.recipes.recipe import ABOVE_0, BOUNDS, check_common, with_tuples
 from keras_senet.se import SE
 
 NOT_FLAGS = ("detector", "source", "result")  # fields that no flag changes
@@ -255,7 +255,7 @@ def _is_samples(value):
 SAMPLES = _is_samples, "a whole number above 0, and a fraction above 0 and at most 1"
 FIELDS = {name: BOUNDS[name] for name in BOUNDS if name in Recipe.__dataclass_fields__} | {
     "dataset": (bool, "a dataset's name, or a folder or file of COCO"),
-    "frozen_stages": AT_LEAST_0,
+    "frozen_stages": BOUNDS["head_epochs"],
     "anchor_samples": SAMPLES,
     "box_samples": SAMPLES,
     "anchor_overlap": (
