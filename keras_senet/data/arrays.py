@@ -120,7 +120,10 @@ class ArrayFile:
         shape, dtype = self.headers["class_names"]
         if dtype.kind != "U" or len(shape) != 1:
             raise self._refuse("must have class_names as texts (K,)", f"{dtype} {shape}")
-        return tuple(map(str, self._read("class_names")))
+        names = tuple(map(str, self._read("class_names")))
+        if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise self._refuse("must have each of class_names once", repeated[:5])
+        return names
 
     def _read(self, name):
         shape, dtype = self.headers[name]

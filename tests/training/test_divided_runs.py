@@ -370,7 +370,7 @@ def single_images(folder):
         (one_class_and_an_empty_one, "dog' has no images. It is empty"),
         (images_without_classes, "photos' has images, but no class folders"),
         (class_in_test_only, "must not have class folders that"),
-        (images_to_test_only, "no folder 'train' with class folders, only 'test'"),
+        (images_to_test_only, "no folder 'train' or 'training' with class folders, only 'test'"),
         (single_images, "a class with two images or more"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
