@@ -11,9 +11,9 @@ from data.files import encode, example, picture, prepare
 from PIL import Image, ImageOps
 
 from keras_senet import cli
-from keras_senet.images.duplicates import find_duplicates
+from keras_senet.images.duplicates import Duplicates, find_duplicates
 from keras_senet.images.facts import Item
-from keras_senet.images.inspection import inspect, list_items
+from keras_senet.images.inspection import Inspection, inspect, list_items
 from keras_senet.images.layout import read_layout
 
 RGB = Image.fromarray(picture(40, 56, 1))
@@ -224,6 +224,21 @@ def test_a_duplicate_names_the_image_that_matters_most():
     assert found["d.png"].kind == "duplicate, another class, another split"
     assert found["d.png"].detail == "c.png"
     assert find_duplicates([], [], near=True) == ()
+
+
+def test_thousands_of_equal_images_are_not_compared_in_pairs():
+    """The few that are named are those that would be named of all."""
+    random = np.random.default_rng(0)
+    for count in [*range(2, 9), 1000] * 20:
+        splits, labels = random.choice(["", "val"], count), random.choice(list("ab"), count)
+        items = [Item(str(i), splits[i], labels[i], bytes) for i in range(count)]
+        group = Duplicates(tuple(range(count)), True, True, True)
+        found = Inspection(items, [], [group], {}, True)
+        named = found._choose_named(group.images)
+        assert len(named) <= 6
+        for number in range(min(count, 10)):
+            few = found._describe_twin(number, group, named)
+            assert few == found._describe_twin(number, group, group.images)
 
 
 @pytest.fixture
