@@ -97,8 +97,10 @@ class ArrayFile:
         """The images of a split.
 
         Raises:
-            ValueError: if they do not fit into memory, or the file is damaged.
+            ValueError: if there are none, they do not fit into memory, or the file is damaged.
         """
+        if split not in self.splits:
+            raise self._refuse(f"must have x_{split} and y_{split}", list(self.headers))
         images = self._read(f"x_{split}")
         labels = {each: self._read(f"y_{each}").ravel() for each in self.splits}
         everywhere = np.concatenate(list(labels.values()))

@@ -70,6 +70,10 @@ def test_gray_images_without_names_are_divided(tmp_path):
 def test_names_of_labels_are_those_of_all_splits(tmp_path):
     path = write(tmp_path / "a.npz", x_val=X[:1], y_val=[7])
     assert len(data.load(path, "train").class_names) == 8
+    np.savez(path, x_test=X, y_test=Y)
+    assert data.splits(path) == ("test",)
+    with pytest.raises(ValueError, match="must have x_train and y_train. Received: .'x_test'"):
+        data.load(path, "train")
 
 
 @pytest.mark.parametrize(

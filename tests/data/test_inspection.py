@@ -332,6 +332,8 @@ def test_without_splits(tmp_path, capsys):
     assert summary["classes"] == {"cat": {"": 5}, "dog": {"": 5}}
     assert "keeps 20% of each class for validation" in summary["training"]
     assert summary["refused"] == ""
+    (tmp_path / "photos" / "dog" / "empty.png").write_bytes(b"")
+    assert run_data(capsys, tmp_path / "photos").out.endswith(" --workdir run --skip-corrupt\n")
 
 
 def test_a_prepared_dataset(tmp_path, capsys):
