@@ -155,6 +155,7 @@ def _open(loaded, options, dataset, split=None):
         own=loaded.dataset,
         division=loaded.division,
         upright=loaded.model.preprocessing.upright,
+        class_names=getattr(loaded.model, "class_names", None),
     )
 
 
