@@ -85,7 +85,7 @@ def _name(kind: Any) -> str:
     if get_origin(kind) in (Union, UnionType):
         return " or ".join(map(_name, get_args(kind)))
     if get_origin(kind) is tuple:
-        return "tuple of numbers"
+        return f"tuple of {'integers' if get_args(kind)[0] is int else 'numbers'}"
     return "None" if kind is NoneType else kind.__name__
 
 

@@ -17,7 +17,8 @@ def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
     """The content of a regular file, or its first `most` bytes.
 
     Raises:
-        OSError: if it cannot be read, or is a pipe, a socket or a device, which might never end.
+        OSError: if it cannot be read, or is a pipe, a socket or a device, which might never end;
+            names it.
     """
     # Without O_NONBLOCK, opening a pipe waits for a process that writes.
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
@@ -28,7 +29,10 @@ def read_bytes(path: str | os.PathLike, most: int = -1) -> bytes:
             raise IsADirectoryError(f"{printable(path)!r} is a folder, not a file")
         raise OSError(f"{printable(path)!r} is not a regular file")
     with os.fdopen(handle, "rb") as file:
-        return file.read(most)
+        try:
+            return file.read(most)
+        except OSError as error:  # which does not name the file
+            raise OSError(error.errno, error.strerror, printable(path)) from error
 
 
 def printable(path: str | os.PathLike) -> str:

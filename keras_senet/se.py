@@ -3,17 +3,19 @@
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from keras_senet.fields import check_choice, check_field, check_integer, is_integer, plain
+from keras_senet.fields import check_argument, check_choice, check_field, is_integer, plain
 
 Squeeze = Literal["avg", "max", None]
 Gate = Literal["sigmoid", "tanh", "relu"]
 Position = Literal["standard", "pre", "post", "identity", "conv3x3", "conv3x3_linear"]
+LARGEST = 2**31 - 1  # which libraries count to
 SQUEEZES, GATES, POSITIONS = map(get_args, (Squeeze, Gate, Position))
 
 
 def check_excitation(reduction: Any, squeeze: Any, gate: Any) -> None:
     """Raises ValueError for what `SqueezeExcite` does not take."""
-    check_integer("reduction", reduction, 1)
+    holds = is_integer(reduction) and 1 <= reduction <= LARGEST
+    check_argument("reduction", reduction, holds, f"an integer from 1 to {LARGEST}")
     check_choice("squeeze", squeeze, SQUEEZES)
     check_choice("gate", gate, GATES)
 

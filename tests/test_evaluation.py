@@ -21,7 +21,7 @@ from tiny import TINY
 import keras_senet
 from keras_senet import cli
 from keras_senet.cli import tables
-from keras_senet.data import Dataset
+from keras_senet.data import Dataset, with_classes
 from keras_senet.evaluation import (
     PROTOCOLS,
     Protocol,
@@ -39,6 +39,7 @@ from keras_senet.imagenet import imagenet_classes
 from keras_senet.initializers import blank
 from keras_senet.plots.confusion import confusion_matrix
 from keras_senet.preprocessing import IMAGENET
+from keras_senet.runs.images import load_for_run
 
 NAMES = tuple("abcdefghij")
 
@@ -691,3 +692,49 @@ def test_bad_input_is_one_line(arguments, message, tmp_path, weights, little_net
     assert printed.out == ""
     assert len(printed.err.splitlines()) == 1
     assert message in printed.err
+
+
+def test_a_networks_classes_are_found_by_name():
+    """In the order of numbers in a table, of texts in a folder; a dataset may lack some."""
+    model = new_network()
+    whole = Dataset(dataset().images, np.arange(23) % 10, tuple(str(i) for i in range(10)))
+    expected = evaluate(model, whole)
+    order = np.random.default_rng(0).permutation(10)
+    names = tuple(whole.class_names[i] for i in order)
+    shuffled = Dataset(whole.images, np.argsort(order)[whole.labels], names)
+    model.class_names = whole.class_names
+    with pytest.raises(ValueError, match=r"in their order: take `keras_senet.data.with_classes\("):
+        evaluate(model, shuffled)
+    found = with_classes(shuffled, model.class_names)
+    assert found.listing() == shuffled.listing()
+    np.testing.assert_array_equal(found.labels, whole.labels)
+    result = evaluate(model, found)
+    np.testing.assert_array_equal(result.confusion, expected.confusion)
+    some = with_classes(Dataset(whole.images[[3, 9]], [1, 0], ("9", "3")), whole.class_names)
+    assert evaluate(model, some).images.nonzero()[0].tolist() == [3, 9]
+    assert with_classes(whole, NAMES) is with_classes(whole, whole.class_names) is whole
+    with pytest.raises(ValueError, match="classes of the network, 0, 1. Received: also 2, 3, 4"):
+        with_classes(whole, ["0", "1"])
+    unlabelled = Dataset(whole.images[:3], [-1, 1, 9], ("9", "3"))
+    assert with_classes(unlabelled, whole.class_names).labels.tolist() == [-1, 3, -1]
+
+
+def test_a_command_finds_the_classes_by_name(tmp_path):
+    picture = Image.new("RGB", (8, 8))
+    for label in ("9", "10"):
+        (tmp_path / "test" / label).mkdir(parents=True)
+        picture.save(tmp_path / "test" / label / "0.png")
+
+    def labels(*class_names):
+        opened = load_for_run(
+            tmp_path, "test", own=None, division={}, upright=True, class_names=class_names
+        )
+        return opened.images.labels.tolist()
+
+    assert labels("10", "9") == [0, 1]
+    assert labels("9", "10") == [1, 0]
+    assert labels("8", "9", "10") == [2, 1]
+    with pytest.raises(ValueError, match="Received: also 10"):
+        labels("8", "9")
+    with pytest.warns(UserWarning, match="are called 10, 9, and those of the network a, b: both"):
+        assert labels("a", "b") == [0, 1]

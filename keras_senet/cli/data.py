@@ -134,7 +134,9 @@ def _print(summary: dict[str, Any], found: Inspection) -> None:
     if summary.get("refused"):
         say(f"`keras-senet train` refuses it: {summary['refused']}")
     else:
-        say(f"next: keras-senet train --dataset {shlex.quote(summary['dataset'])} --workdir run")
+        dataset, flag = shlex.quote(summary["dataset"]), " --skip-corrupt"
+        options = f"--workdir run{flag if summary['unusable'] else ''}"
+        say(f"next: keras-senet train --dataset {dataset} {options}")
 
 
 def _place(image):

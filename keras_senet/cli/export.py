@@ -104,7 +104,9 @@ def _read_images(loaded, options, calibrates) -> _Images:
     model, dataset = loaded.model, options.dataset or loaded.dataset
     calibration = None
     if options.calibration is not None:
-        calibration = images_for(model, options.calibration, options.data_dir)
+        calibrates = True
+        if not _is_divided(dataset, options):
+            calibration = images_for(model, options.calibration, options.data_dir)
     if dataset is None:
         if calibration is None and calibrates:
             raise ValueError("there are no images to calibrate on: give --dataset or --calibration")
@@ -134,6 +136,14 @@ def _read_images(loaded, options, calibrates) -> _Images:
         return _Images(calibration)
 
 
+def _is_divided(dataset, options):
+    """Whether --calibration is that dataset, and a part of it is evaluated on: then it is the rest
+    that is calibrated on.
+    """
+    places = [each and Path(each).resolve() for each in (dataset, options.calibration)]
+    return places[0] == places[1] and data.lacks_evaluation(dataset, options.data_dir)
+
+
 def _open(loaded, options, dataset, split=None):
     """The images of a split; None is "val", or "test" of a dataset without one."""
     if split is None:
@@ -145,6 +155,7 @@ def _open(loaded, options, dataset, split=None):
         own=loaded.dataset,
         division=loaded.division,
         upright=loaded.model.preprocessing.upright,
+        class_names=getattr(loaded.model, "class_names", None),
     )
 
 

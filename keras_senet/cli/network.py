@@ -71,6 +71,7 @@ def open_images(
             own=loaded.dataset,
             division=loaded.division,
             upright=upright,
+            class_names=getattr(loaded.model, "class_names", None),
         )
 
 

@@ -18,6 +18,7 @@ HOMES = {
     "load": "datasets",
     "resolve_split": "datasets",
     "splits": "datasets",
+    "with_classes": "sources",
 }
 __all__ = ["Augmentation", *HOMES]
 __getattr__ = load_names(__name__, HOMES)

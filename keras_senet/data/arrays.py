@@ -97,8 +97,10 @@ class ArrayFile:
         """The images of a split.
 
         Raises:
-            ValueError: if they do not fit into memory, or the file is damaged.
+            ValueError: if there are none, they do not fit into memory, or the file is damaged.
         """
+        if split not in self.splits:
+            raise self._refuse(f"must have x_{split} and y_{split}", list(self.headers))
         images = self._read(f"x_{split}")
         labels = {each: self._read(f"y_{each}").ravel() for each in self.splits}
         everywhere = np.concatenate(list(labels.values()))
@@ -120,7 +122,10 @@ class ArrayFile:
         shape, dtype = self.headers["class_names"]
         if dtype.kind != "U" or len(shape) != 1:
             raise self._refuse("must have class_names as texts (K,)", f"{dtype} {shape}")
-        return tuple(map(str, self._read("class_names")))
+        names = tuple(map(str, self._read("class_names")))
+        if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+            raise self._refuse("must have each of class_names once", repeated[:5])
+        return names
 
     def _read(self, name):
         shape, dtype = self.headers[name]

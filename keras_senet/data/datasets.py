@@ -97,10 +97,10 @@ def load(
     Args:
         name: "digits"; a dataset of tensorflow_datasets that is prepared on the disk ("cifar10",
             "name/config", "name:1.0.0"); the path of a folder with <class>/, or with
-            train/<class>/, val/<class>/ (or validation/, valid/) and test/<class>/, in any
-            capitals; the path of a CSV file with the columns path, label and maybe split; or
-            that of a `.npz` file of arrays, as `arrays.ArrayFile` describes it. The classes are
-            those of the training images.
+            train/<class>/, val/<class>/ and test/<class>/ (or training/, validation/, valid/,
+            testing/), in any capitals; the path of a CSV file with the columns path, label and
+            maybe split; or that of a `.npz` file of arrays, as `arrays.ArrayFile` describes it. The
+            classes are those of the training images.
         split: "train", "val" (also "validation" or "valid"), "test" or "all". Where there is no
             labelled "test" it is "val"; `resolve_split` says which one is loaded.
         data_dir: where tensorflow_datasets keeps its datasets; None is its default.
@@ -161,6 +161,7 @@ def spell(name: str | os.PathLike) -> str:
 
 def _open(name, data_dir=None, upright=True) -> DatasetSource:
     name, path = spell(name), Path(name)
+    check_argument("name", name, name, "a dataset's name or a path")
     if name in DATASETS:
         return DatasetSource(name, EMBEDDED_SPLITS.__contains__, DATASETS[name])
     if path.suffix.lower() == arrays.ENDING and path.is_file():

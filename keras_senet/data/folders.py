@@ -21,10 +21,10 @@ class FolderDataset(ImageFiles):
 
     def __init__(self, folder: Path, classes: Sequence[str] | None = None, upright: bool = True):
         own, self.left_out = list_classes(folder)
-        names = own if classes is None else classes
+        names, there = own if classes is None else classes, set(own)
         files, labels = [], []
         for label, name in enumerate(names):
-            found = find_images(folder / name) if name in own else Found()
+            found = find_images(folder / name) if name in there else Found()
             images = found.images
             if classes is None and not images:
                 reasons = describe_left_out(found.left_out) or "It is empty"

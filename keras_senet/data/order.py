@@ -1,7 +1,7 @@
 """The image at each position of the training: a function of (seed, position), of constant cost."""
 
-import itertools
-from collections.abc import Iterator
+from collections.abc import Sequence, Set
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -72,9 +72,23 @@ def mix_bits(states: np.ndarray) -> np.ndarray:
     return states ^ states >> np.uint64(31)
 
 
-def propose_replacements(index: int, seed: int, candidates: int) -> Iterator[int]:
-    """An endless sequence of indices below `candidates`, to try in place of a corrupt image."""
-    first = index * STEP + seed * SEED + 1
-    for n in itertools.count(1):
-        (number,) = mix_bits(np.array([(first + n * STEP) % 2**64], "uint64"))
-        yield int(number) % candidates
+def find_replacement(
+    images: Any, index: int, among: Sequence[int] | np.ndarray, seed: int, skip: Set[int]
+) -> int:
+    """The index itself or, if that image is to be skipped, the first other one of a sequence of
+    those `among` which depends only on it: when other bad ones are found does not matter.
+
+    Raises:
+        ValueError: if all of them are to be skipped.
+    """
+    if index not in skip:
+        return index
+    if all(other in skip for other in among):
+        raise ValueError(f"No image can replace {images.name_of(index)}: all are corrupt")
+    state = index * STEP + seed * SEED + 1
+    while True:
+        state = (state + STEP) % 2**64
+        (number,) = mix_bits(np.array([state], "uint64"))
+        found = int(among[int(number) % len(among)])
+        if found not in skip:
+            return found

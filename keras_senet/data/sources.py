@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import abc
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from keras_senet.fields import list_some
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -202,3 +205,53 @@ class Subset(Encoded):
 
     def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.dataset.fetch(self.indices[indices])
+
+
+class Renumbered(Subset):
+    """The images of a dataset with the numbers that its classes have among others."""
+
+    def __init__(self, dataset: Dataset | Encoded, class_names: Sequence[str]):
+        super().__init__(dataset, np.arange(len(dataset)))
+        self.class_names = tuple(class_names)
+        numbers = {name: number for number, name in enumerate(class_names)}
+        self._numbers = np.array([numbers[name] for name in dataset.class_names], "int64")
+
+    @property
+    def labels(self):
+        """Their labels, int64 (n,)."""
+        return self._renumber(self.dataset.labels)
+
+    def _renumber(self, labels):
+        is_class = (labels >= 0) & (labels < len(self._numbers))
+        return np.where(is_class, self._numbers[np.where(is_class, labels, 0)], -1)
+
+    def names(self) -> list[str]:
+        return self.dataset.names()
+
+    def listing(self) -> dict[str, int]:
+        return self.dataset.listing()
+
+    def fetch(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        images, labels = self.dataset.fetch(indices)
+        return images, self._renumber(labels)
+
+
+def with_classes(dataset: Any, class_names: Sequence[str]) -> Any:
+    """The images of a dataset with the classes of a network, `class_names`, in their order.
+
+    The dataset may lack some of them. If it has none of their names, its own are taken for other
+    words for the same classes, in the same order, and it is returned as it is.
+
+    Raises:
+        ValueError: if the network has some of the dataset's classes, but not all.
+    """
+    own, known = tuple(dataset.class_names), set(class_names)
+    unknown = [name for name in own if name not in known]
+    if own == tuple(class_names) or len(unknown) == len(own):
+        return dataset
+    if unknown:
+        raise ValueError(
+            f"The dataset must have classes of the network, {list_some(class_names, 5)}. Received: "
+            f"also {list_some(unknown, 5)}"
+        )
+    return Renumbered(dataset, class_names)

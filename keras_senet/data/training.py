@@ -11,7 +11,7 @@ from keras_senet.data.corrupt import Corrupt, CorruptImageError
 from keras_senet.data.micro_batches import check_batch_size, check_reflection, divide_batch
 from keras_senet.data.mixing import draw_mixing, mix_pairs
 from keras_senet.data.operations import augment_operation, derive_seed, resize_square
-from keras_senet.data.order import Balanced, propose_replacements, shuffle
+from keras_senet.data.order import Balanced, find_replacement, shuffle
 from keras_senet.data.pipelines import map_decoding, map_reading, set_options
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.recipes.augmentation import Augmentation
@@ -150,19 +150,11 @@ class TrainingData:
         return raw, windows, sizes, orientations, labels
 
     def _replace(self, indices, skip):
-        good = [self._find_replacement(int(i), skip) if int(i) in skip else i for i in indices]
+        good = [
+            find_replacement(self.dataset, index, self._same_class(index), self.seed, skip)
+            for index in indices.tolist()
+        ]
         return np.array(good, "int64")
-
-    def _find_replacement(self, index, skip):
-        """The first good image of a sequence that depends only on the bad one, at any time."""
-        among = self._same_class(index)
-        if skip.issuperset(among.tolist() if isinstance(among, np.ndarray) else among):
-            raise ValueError(f"No image can replace {self.dataset.name_of(index)}: all are corrupt")
-        return next(
-            found
-            for n in propose_replacements(index, self.seed, len(among))
-            if (found := int(among[n])) not in skip
-        )
 
     def _same_class(self, index):
         if not self._balanced:

@@ -8,7 +8,7 @@ from keras_senet import networks
 from keras_senet.detection.anchors import Anchors
 from keras_senet.detection.spec import MOST, FasterRCNN, Sampling
 from keras_senet.fields import check_argument, check_field, require_types
-from keras_senet.recipes.recipe import ABOVE_0, AT_LEAST_0, BOUNDS, check_common, with_tuples
+from keras_senet.recipes.recipe import ABOVE_0, BOUNDS, check_common, with_tuples
 from keras_senet.se import SE
 
 NOT_FLAGS = ("detector", "source", "result")  # fields that no flag changes
@@ -263,7 +263,7 @@ SAMPLES = (
 )
 FIELDS = {name: BOUNDS[name] for name in BOUNDS if name in Recipe.__dataclass_fields__} | {
     "dataset": (bool, "a dataset's name, or a folder or file of COCO"),
-    "frozen_stages": AT_LEAST_0,
+    "frozen_stages": BOUNDS["head_epochs"],
     "anchor_samples": SAMPLES,
     "box_samples": SAMPLES,
     "anchor_overlap": (

@@ -12,6 +12,7 @@ from keras import ops
 from keras_senet.bases import preprocessing_of
 from keras_senet.data.sources import Dataset, Encoded
 from keras_senet.evaluation.protocols import Crops, Protocol, Whole
+from keras_senet.fields import list_some
 from keras_senet.graphs import final_activation
 from keras_senet.layers.data_format import from_channels_last, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
@@ -147,7 +148,14 @@ def check_classifier(model: keras.Model, dataset: Images) -> None:
         raise ValueError(
             f"`model` must be a classifier; {model.name!r} has the output {model.output_shape}"
         )
-    classes, known = model.output_shape[-1], len(dataset.class_names)
+    names, own = getattr(model, "class_names", None) or (), tuple(dataset.class_names)
+    if set(names) & set(own) and tuple(names) != own:
+        raise ValueError(
+            f"The dataset must have the classes of {model.name!r}, in their order: take "
+            "`keras_senet.data.with_classes(dataset, model.class_names)`. Received: "
+            f"{list_some(own, 5)}, and the network has {list_some(tuple(names), 5)}"
+        )
+    classes, known = model.output_shape[-1], len(own)
     if classes != known:
         raise ValueError(f"{model.name!r} has {classes} classes, the dataset {known}")
 

@@ -39,29 +39,20 @@ def _first_of_webp(raw, number):
         )
     )
     size = tf.where(is_other(at), 0, number(at + 4, 4, True))
-    pixels = (1 + tf.cast(number(at + 14, 3, True), tf.int64)) * (
-        1 + tf.cast(number(at + 17, 3, True), tf.int64)
-    )
+    height, width = 1 + number(27, 3, True), 1 + number(24, 3, True)
+    top, left = 2 * number(at + 11, 3, True), 2 * number(at + 8, 3, True)
+    below = height - top - 1 - number(at + 17, 3, True)
+    right = width - left - 1 - number(at + 14, 3, True)
     checks = [
         assert_in_graph((size > 16) & (size <= length - at - 8), "the WebP is not complete"),
-        assert_in_graph(
-            pixels <= headers.MAX_PIXELS, f"the WebP has more than {headers.MAX_PIXELS:,} pixels"
-        ),
+        assert_in_graph(tf.minimum(below, right) >= 0, "the WebP is larger than its header says"),
     ]
     with tf.control_dependencies(checks):
         data = tf.strings.substr(raw, at + 24, size - 16)
     header = tf.strings.join([b"VP8X\x0a\0\0\0\x10\0\0\0", tf.strings.substr(raw, at + 14, 6)])
     begin = tf.strings.join([b"RIFF", _little_endian(4 + 18 + size - 16), b"WEBP"])
     image = _still_webp(tf.strings.join([begin, header, data]))
-    height, width = 1 + number(27, 3, True), 1 + number(24, 3, True)
-    return _place(image, 2 * number(at + 11, 3, True), 2 * number(at + 8, 3, True), height, width)
-
-
-def _place(image, top, left, height, width):
-    """The picture (h, w, 3) at a place of a black canvas, enlarged where it does not contain it."""
-    below = tf.maximum(height - top - tf.shape(image)[0], 0)
-    right = tf.maximum(width - left - tf.shape(image)[1], 0)
-    return ensure_rgb(tf.pad(image, [[top, below], [left, right], [0, 0]]))
+    return ensure_rgb(tf.pad(image, [[top, below], [left, right], [0, 0]]))  # black around it
 
 
 def _little_endian(number):

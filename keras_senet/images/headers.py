@@ -5,6 +5,7 @@ AutoGraph converts them: the same code reads bytes in Python and strings in a gr
 an `or` or an `if` would be a branch of two graphs, which `&`, `|` and `choose` are not.
 """
 
+import re
 from typing import NamedTuple
 
 FORMATS = ("JPEG", "PNG", "GIF", "BMP", "WebP")
@@ -15,15 +16,22 @@ MAX_PIXELS = 2**28 // 3
 # Segments, chunks and fill bytes; files that are made to take long have more.
 MAX_STEPS = 2**16
 LARGEST = 2**31 - 1  # larger numbers of four bytes are clipped to it
+# Of a JPEG: encoders write about ten, and each takes as long as decoding all pixels once
+MAX_SCANS = 500
+SCAN, END, BASELINE = b"\xff\xda", b"\xff\xd9", (b"\xff\xc0", b"\xff\xc1")
+MARKER = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")  # but those within the data of a scan
 
 
 class Header(NamedTuple):
-    """Format, an index into `FORMATS` or `UNKNOWN`; stored height, width or 0; orientation."""
+    """Format, an index into `FORMATS` or `UNKNOWN`; stored height, width or 0; orientation; whether
+    it is a JPEG of more than `MAX_SCANS`, which only `read_header` finds.
+    """
 
     format: int
     height: int
     width: int
     orientation: int
+    many_scans: bool = False
 
     @property
     def upright_size(self) -> tuple[int, int]:
@@ -52,7 +60,27 @@ class Content:
 
 def read_header(data: bytes) -> Header:
     """The `Header` of an encoded image, `bytes`."""
-    return Header(*parse(Content(data)))
+    header = Header(*parse(Content(data)))
+    return header._replace(many_scans=header.format == JPEG and _has_many_scans(data))
+
+
+def _has_many_scans(data):
+    """Whether a JPEG has more than `MAX_SCANS` up to its end, without those of thumbnails."""
+    at, scans, components = 2, 0, b"none"
+    for _ in range(MAX_STEPS):
+        marker = MARKER.search(data, at)
+        if not marker or marker[0].endswith(END) or scans > MAX_SCANS:
+            return scans > MAX_SCANS
+        at = marker.end()
+        if marker[0].endswith(BASELINE):
+            components = data[at + 7 : at + 8]
+        elif marker[0].endswith(SCAN):
+            # Most have one scan of all components. To count costs a tenth of decoding these.
+            if not scans and (data[at + 2 : at + 3] == components or data.count(SCAN) <= MAX_SCANS):
+                return False
+            scans += 1
+        at += int.from_bytes(data[at : at + 2])
+    return True
 
 
 def find_problem(header: Header) -> str:
@@ -64,6 +92,8 @@ def find_problem(header: Header) -> str:
     if header.height * header.width > MAX_PIXELS:
         size = f"{header.width} x {header.height}"
         return f"it has {size} pixels, and at most {MAX_PIXELS:,} are decoded"
+    if header.many_scans:
+        return f"it has more than {MAX_SCANS} scans"
     return ""
 
 

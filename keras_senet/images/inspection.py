@@ -60,20 +60,35 @@ class Inspection:
 
     def problems(self) -> Iterator[Problem]:
         """Those of each file, in the order of the files."""
-        twins = {image: group for group in self.duplicates for image in group.images}
+        twins = {}
+        for group in self.duplicates:
+            named = self._choose_named(group.images)
+            twins |= dict.fromkeys(group.images, (group, named))
         for number, (item, facts) in enumerate(zip(self.items, self.facts, strict=True)):
             found = list(_list_problems(facts))
             if number in twins:
-                found.append(self._describe_twin(number, twins[number]))
+                found.append(self._describe_twin(number, *twins[number]))
             for kind, detail in found:
                 yield Problem(item.name, item.split, item.label, kind, detail)
         for path, reason in self.left_out.items():
             yield Problem(printable(path), "", "", LEFT_OUT, reason)
 
-    def _describe_twin(self, number, group):
+    def _choose_named(self, images):
+        """Which images of a group those of it are said to equal, a few where it has thousands: of
+        each split the first two, and the first of another class than theirs.
+        """
+        by_split = defaultdict(list)
+        for number in images:
+            kept = by_split[self.items[number].split]
+            labels = {self.items[each].label for each in kept}
+            if len(kept) < 2 or (len(labels) == 1 and self.items[number].label not in labels):
+                kept.append(number)
+        return sorted(number for kept in by_split.values() for number in kept)
+
+    def _describe_twin(self, number, group, named):
         """The kind of a duplicate, and which image it equals: if there is one, of another part."""
         own = self.items[number]
-        others = [self.items[other] for other in group.images if other != number]
+        others = [self.items[other] for other in named if other != number]
         other = max(others, key=lambda item: (item.split != own.split, item.label != own.label))
         kind = "duplicate" if group.identical else "near duplicate"
         if other.label != own.label:

@@ -1,11 +1,11 @@
 """Which files of a folder are images of which split and class, without looking into them.
 
-A folder is split if it has train/, val/ or test/ (in any capitals; validation/ and valid/ are val/,
-too) with class folders in it. Then other folders beside these are no part of the dataset. Without
-one it is not split: its folders are the classes, also one that is called "train" and has images
-directly in it. Two cases are ambiguous, and refused: class folders beside train/, where there is
-neither val/ nor test/; and nothing but folders with the names of splits, with images directly in
-them.
+A folder is split if it has train/, val/ or test/ (in any capitals; training/ is train/, validation/
+and valid/ are val/, and testing/ is test/) with class folders in it. Then other folders beside
+these are no part of the dataset. Without one it is not split: its folders are the classes, also one
+that is called "train" and has images directly in it. These cases are ambiguous, and refused: class
+folders beside train/, where there is neither val/ nor test/; and nothing but folders with the names
+of splits, or like test_set/, with images directly in them all, or with class folders in those.
 """
 
 import os
@@ -13,14 +13,20 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from keras_senet.fields import list_some
 from keras_senet.files import RECIPE_FILE, printable
 from keras_senet.images.walk import find_images, holds_images, is_folder, is_hidden, search_images
 
 # The names that a split may have, in any capitals, and what its images are called.
-SPLITS = {"train": ("train",), "val": ("val", "validation", "valid"), "test": ("test",)}
+SPLITS = {
+    "train": ("train", "training"),
+    "val": ("val", "validation", "valid"),
+    "test": ("test", "testing"),
+}
 KINDS = {"train": "training", "val": "validation", "test": "test"}
-# Names of splits, also with what is often added to them, such as "test1"
-LIKE_A_SPLIT = re.compile(rf"({'|'.join(sum(SPLITS.values(), ()))})(ing)?[\W\d_]*", re.I)
+# Names of splits, also with what is often added to them, such as "test1", and as "training_set"
+LIKE_A_SPLIT = re.compile(rf"({'|'.join(sum(SPLITS.values(), ()))})[\W\d_]*", re.I)
+SET = re.compile(rf"({LIKE_A_SPLIT.pattern})((set|data|images|imgs)[\W\d_]*)?", re.I)
 LAYOUTS = "class folders (CLASS/*.jpg), or train/ and val/ or test/ with class folders in them"
 
 
@@ -76,6 +82,7 @@ def find_splits(path: Path) -> dict[str, Path]:
     if any(_list_folders(folder) or not holds_images(folder) for folder in there.values()):
         _check_not_both(path, there, folders)
         return there
+    _check_not_alike(path, folders)
     return {}
 
 
@@ -121,6 +128,17 @@ def _check_not_flat(path, folders):
     if not folders:
         state = "has no class folders" if any(path.iterdir()) else "is empty"
         raise ValueError(f"{printable(path)!r} {state}: it must have {LAYOUTS}")
+
+
+def _check_not_alike(path, folders):
+    """Raises ValueError if all folders would be splits by another name, and have classes in them"""
+    are_sets = folders and all(SET.fullmatch(each.name) for each in folders)
+    if not are_sets or not any(map(_list_folders, folders)):
+        return
+    raise ValueError(
+        f"{printable(path)!r} must have train/ and val/ or test/ with class folders in them. "
+        f"Received: {list_some([repr(each.name) for each in folders], 5)}; rename these"
+    )
 
 
 def _check_not_both(path, there, folders):

@@ -2,6 +2,7 @@
 headers: what a recipe is chosen by, before TensorFlow is loaded.
 """
 
+import contextlib
 import json
 import os
 import re
@@ -37,7 +38,7 @@ def survey(dataset: str, data_dir: str | None = None) -> Survey:
 
     Raises:
         ValueError: for an image of a format that is not decoded.
-        OSError: for a folder or a file that cannot be read.
+        OSError: for a folder or a CSV file that cannot be read.
     """
     if (prepared := _find_prepared(dataset, data_dir)) is not None:
         return _survey_prepared(prepared)
@@ -76,8 +77,11 @@ def _list_files(path: Path) -> list[str]:
 
 def _survey_files(files: list[str]) -> Survey:
     sample = files[:: max(1, len(files) // SAMPLE)]
-    headers = (read_header(read_bytes(file, HEADER)) for file in sample)
-    sides = [side for header in headers if (side := min(header.upright_size))]
+    sides = []
+    for file in sample:
+        with contextlib.suppress(OSError):  # the loader says what is wrong with it
+            sides.append(min(read_header(read_bytes(file, HEADER)).upright_size))
+    sides = list(filter(None, sides))
     return Survey(len(files), round(statistics.median(sides)) if sides else None)
 
 

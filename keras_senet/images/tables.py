@@ -1,5 +1,6 @@
 """CSV files of paths and labels: which image is of which split and class."""
 
+import codecs
 import csv
 import io
 import math
@@ -7,11 +8,14 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from keras_senet.fields import list_some
 from keras_senet.files import printable, read_bytes
 from keras_senet.images.layout import SPLITS
 
 ENDINGS = (".csv", ".tsv", ".txt")
 DELIMITERS = ",;\t"
+BEGINNING = 2**16  # bytes
+SHOWN = 40  # characters of a name or a path in messages
 COLUMNS = {
     "path": ("path", "file", "filename", "image"),
     "label": ("label", "class"),
@@ -72,11 +76,13 @@ class Table:
 
     def _read(self):
         try:
-            text = read_bytes(self.path).decode("utf-8-sig")
-            lines, columns = self._read_header(text)
+            # First the beginning: what is no text, such as an archive, may have gigabytes
+            codecs.getincrementaldecoder("utf-8")().decode(read_bytes(self.path, BEGINNING))
+            lines, columns = self._read_header(read_bytes(self.path).decode("utf-8-sig"))
             rows = [self._read_row(line, fields, columns) for line, fields in lines]
         except UnicodeDecodeError as error:
-            raise self._error(f"must be UTF-8 ({error.reason} at byte {error.start})") from error
+            reason = f"{error.reason} at byte {error.start}"
+            raise self._error(f"must be a CSV file in UTF-8 ({reason})") from error
         except csv.Error as error:
             raise self._error(f"must be a CSV file ({error})") from error
         if not rows:
@@ -86,11 +92,12 @@ class Table:
 
     def _read_header(self, text):
         """(an iterator over (number of the line, fields), the places of the columns)."""
-        names, header, columns = [], [], {}
+        names, header, columns = [text.strip()[:SHOWN]], [], {}
         for delimiter in DELIMITERS:
             reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
             try:
-                header = [name.strip().lower() for name in next(reader, [])]
+                first = next((fields for fields in reader if any(map(str.strip, fields))), [])
+                header = [name.strip().lower() for name in first]
             except csv.Error:  # quotes that end before another delimiter
                 continue
             names = names if len(names) > len(header) else header
@@ -104,7 +111,7 @@ class Table:
             raise self._error(
                 "must have a header with a column of paths "
                 f"({', '.join(COLUMNS['path'])}) and one of labels "
-                f"({', '.join(COLUMNS['label'])}). Received: {', '.join(names) or 'nothing'}"
+                f"({', '.join(COLUMNS['label'])}). Received: {_describe_header(names)}"
             )
         for column, places in columns.items():
             if len(places) > 1:
@@ -150,6 +157,11 @@ class Table:
                 f"must name files that are there. Missing: {len(missing):,} of {len(rows):,}, "
                 f"first {missing[0]!r}"
             )
+
+
+def _describe_header(names):
+    """The first names in a few words, whatever the file is."""
+    return list_some([repr(name[:SHOWN])[1:-1] for name in names], 8) or "nothing"
 
 
 def sort_labels(labels: set[str]) -> tuple[str, ...]:

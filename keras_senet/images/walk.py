@@ -144,17 +144,25 @@ def is_folder(entry: os.DirEntry) -> bool:
 
 
 def _add_file(entry, found):
-    ending = os.path.splitext(entry.name)[1].lower()
+    if reason := _find_reason(entry):
+        found.left_out[entry.path] = reason
+    else:
+        found.images.append(entry.path)
+
+
+def _find_reason(entry):
+    """Why a file is not taken for an image; "" if it is."""
     is_file = os.path.isfile(entry.path) if entry.is_symlink() else entry.is_file()
     if not is_file:
         is_broken = entry.is_symlink() and not os.path.exists(entry.path)
-        found.left_out[entry.path] = "a broken link" if is_broken else "not a regular file"
-    elif ending in ENDINGS or _is_image(entry.path):
-        found.images.append(entry.path)
-    elif ending in NOT_DECODED:
-        found.left_out[entry.path] = CONVERT
-    else:
-        found.left_out[entry.path] = "not an image"
+        return "a broken link" if is_broken else "not a regular file"
+    ending = os.path.splitext(entry.name)[1].lower()
+    try:
+        if ending in ENDINGS or _is_image(entry.path):
+            return ""
+    except OSError:  # such as another user's archive
+        return "cannot be read"
+    return CONVERT if ending in NOT_DECODED else "not an image"
 
 
 def _is_image(path):

@@ -64,7 +64,7 @@ class Augmentation:
         check_field(self, "pixel_jitter", 0 <= self.pixel_jitter <= 255, "from 0 to 255")
         check_field(self, "randaugment", 0 <= self.randaugment <= 100, "from 0 to 100")
         for field in ("mixup", "cutmix"):
-            check_field(self, field, 0 <= getattr(self, field) < math.inf, "at least 0")
+            check_field(self, field, 0 <= getattr(self, field) < math.inf, "finite and at least 0")
 
     @property
     def mixes(self) -> bool:

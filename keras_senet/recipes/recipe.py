@@ -12,6 +12,7 @@ from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
+MOST_UNITS = 1000  # of a stage: more is a mistake
 NOT_FLAGS = ("augmentation", "source", "result", "chosen")  # fields that no flag changes
 
 
@@ -223,8 +224,9 @@ def check_common(recipe: Any, bounds: Mapping[str, tuple[Callable[[Any], Any], s
     all tasks have and that does not fit.
     """
     stages = networks.find_row(recipe.model).stages
-    fits = not recipe.depths or (len(recipe.depths) == stages and min(recipe.depths) > 0)
-    or_numbers = f", or a number above 0 for each of its {stages} stages" if stages else ""
+    within = all(1 <= depth <= MOST_UNITS for depth in recipe.depths)
+    fits = not recipe.depths or (len(recipe.depths) == stages and within)
+    or_numbers = f", or 1 to {MOST_UNITS} for each of its {stages} stages" if stages else ""
     check_field(recipe, "depths", fits, f"empty for {recipe.model}{or_numbers}")
     for name, (holds, accepted) in bounds.items():
         check_field(recipe, name, holds(getattr(recipe, name)), accepted)
@@ -242,8 +244,8 @@ def _natural(largest=2**31 - 1, least=0):
     return (lambda v: least <= v <= largest), f"from {least} to {largest}"
 
 
-AT_LEAST_0 = (lambda v: 0 <= v < math.inf), "at least 0"
-ABOVE_0 = (lambda v: 0 < v < math.inf), "above 0"
+AT_LEAST_0 = (lambda v: 0 <= v < math.inf), "finite and at least 0"
+ABOVE_0 = (lambda v: 0 < v < math.inf), "finite and above 0"
 BELOW_1 = (lambda v: 0 <= v < 1), "from 0 to below 1"
 
 BOUNDS = {

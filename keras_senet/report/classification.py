@@ -54,6 +54,7 @@ def _describe_images(model, record, workdir, wanted):
         own=record.recipe.dataset,
         division=read_division(workdir, record.recipe),
         upright=model.preprocessing.upright,
+        class_names=getattr(model, "class_names", None),
     )
     found = predict_dataset(
         model,

@@ -70,6 +70,10 @@ def test_gray_images_without_names_are_divided(tmp_path):
 def test_names_of_labels_are_those_of_all_splits(tmp_path):
     path = write(tmp_path / "a.npz", x_val=X[:1], y_val=[7])
     assert len(data.load(path, "train").class_names) == 8
+    np.savez(path, x_test=X, y_test=Y)
+    assert data.splits(path) == ("test",)
+    with pytest.raises(ValueError, match="must have x_train and y_train. Received: .'x_test'"):
+        data.load(path, "train")
 
 
 @pytest.mark.parametrize(
@@ -86,6 +90,10 @@ def test_names_of_labels_are_those_of_all_splits(tmp_path):
         ({"y_train": Y - 1}, "must have labels of 0 to 1. Received: -1"),
         ({"y_train": Y + 10**12}, "must have labels below 65536 or class_names. Received: 10{11}2"),
         ({"class_names": np.array(["a", "b"])}, "must have labels of 0 to 1. Received: 2"),
+        (
+            {"class_names": np.array(["a", "b", "a"])},
+            "must have each of class_names once.*: .'a'.$",
+        ),
         ({"class_names": np.array(["a", 1, 2], object)}, "must have class_names as texts"),
         ({"x_test": X}, r"must have y_test. Received: \['x_train'"),
         ({"x_test": X[:, :4], "y_test": Y}, "must have images of one shape in all splits"),

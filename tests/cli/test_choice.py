@@ -60,7 +60,8 @@ def test_the_size_is_that_of_the_upright_image_and_damaged_headers_do_not_count(
     exif[0x0112] = 6
     Image.new("RGB", (90, 60)).save(turned, exif=exif)
     (tmp_path / "a" / "damaged.jpg").write_bytes(b"\xff\xd8\xff\xe0")
-    assert survey(str(tmp_path)) == Survey(2, 60)
+    (tmp_path / "a" / "unreadable.jpg").symlink_to("/proc/self/mem")
+    assert survey(str(tmp_path)) == Survey(3, 60)
 
 
 @pytest.mark.parametrize(

@@ -201,7 +201,7 @@ def test_folders_that_cannot_be_used(folder):
     (empty / "train").mkdir(parents=True)
     with pytest.raises(ValueError, match="train' has no class folders"):
         data.load(empty, "train")
-    with pytest.raises(ValueError, match="no folder 'test' or 'val' or 'validation'"):
+    with pytest.raises(ValueError, match="no folder 'test' or 'testing' or 'val' or 'validation'"):
         data.load(empty, "test")
 
 

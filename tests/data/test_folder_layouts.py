@@ -55,6 +55,11 @@ def classes(*names, below=""):
             ("a", "b"),
         ),
         (
+            [*classes("a", "b", below="Training/"), *classes("a", below="Testing/")],
+            ("train", "test"),
+            ("a", "b"),
+        ),
+        (
             [*classes("a", "b", below="TRAIN/"), *classes("b", below="Valid/"), "c/1.png"],
             ("train", "val"),
             ("a", "b"),
@@ -77,10 +82,18 @@ def test_which_folders_are_splits_and_which_are_classes(tmp_path, image, files, 
         (["train/1.png", "test1/1.png"], "has images, but no class folders"),
         (["train/1.png", "test/1.png"], "has images, but no class folders"),
         ([*classes("a", "b"), "c/"], "photos/c' has no images. It is empty"),
-        (classes("a", "b", below="val/"), "no folder 'train' with class folders, only 'val'"),
+        (
+            classes("a", "b", below="val/"),
+            "no folder 'train' or 'training' with class folders, only 'val'",
+        ),
         (
             [*classes("a", below="val/"), *classes("a", below="Test/")],
-            "no folder 'train' with class folders, only 'val', 'Test'",
+            "no folder 'train' or 'training' with class folders, only 'val', 'Test'",
+        ),
+        (
+            [*classes("a", "b", below="training_set/"), *classes("a", "b", below="test_set/")],
+            "photos' must have train/ and val/ or test/ with class folders in them. Received: "
+            "'test_set', 'training_set'; rename these",
         ),
         (
             [*classes("a", "b", below="train/"), "bus/1.png"],

@@ -166,12 +166,14 @@ def test_files_with_unknown_endings_are_images_by_content(cats):
 def test_what_is_left_out_is_reported_with_the_reason(cats):
     (cats / "notes.txt").write_text("text")
     (cats / "9.png").symlink_to("nowhere.png")
+    (cats / "locked").symlink_to("/proc/self/mem")
     (cats.parent / "loose.png").write_bytes((cats / "0.png").read_bytes())
     with pytest.warns(UserWarning, match="left out") as warned:
         dataset = data.load(cats.parent.parent, "train")
     assert len(dataset) == 3
     said = str(warned[0].message)
     assert "1 (not an image), such as '" + str(cats / "notes.txt") in said
+    assert "1 (cannot be read), such as '" + str(cats / "locked") in said
     assert "1 (a broken link), such as '" + str(cats / "9.png") in said
     assert "1 (outside the class folders), such as '" + str(cats.parent / "loose.png") in said
 
@@ -199,6 +201,8 @@ def test_names_that_are_not_utf_8(cats):
 
 
 def test_pipes_and_folders_are_not_read(tmp_path):
+    with pytest.raises(OSError, match="error: '/proc/self/mem'"):
+        read_bytes("/proc/self/mem")  # which opens, but cannot be read
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="pipe' is not a regular file"):
         read_bytes(tmp_path / "pipe")

@@ -152,6 +152,8 @@ def test_a_grey_network_reads_a_gif_of_any_size(tmp_path):
     assert grey.read(tmp_path / "a.gif").shape == (224, 224, 1)
 
 
+ANIMATION = FILES["WebP animation"]
+PLACE = ANIMATION.index(b"ANMF") + 8  # of its picture
 REFUSED = {
     "BMP with run lengths": (bmp(8, 31, 1, palette=COLOURS), "BMP is compressed"),
     "BMP with unusual masks": (bmp(16, 31, 3, struct.pack("<III", 1, 2, 4)), "unusual masks"),
@@ -162,7 +164,11 @@ REFUSED = {
     "cut WebP animation": (FILES["WebP animation"][:150], "not complete"),
     "WebP animation that is larger than it says": (
         webp_animation(16000, 5600),
-        "WebP has more than 89,478,485 pixels",
+        "WebP is larger than its header says",
+    ),
+    "WebP animation whose picture is far away": (
+        ANIMATION[:PLACE] + b"\xff" * 6 + ANIMATION[PLACE + 6 :],
+        "WebP is larger than its header says",
     ),
     "TIFF": (encode(RGB, "TIFF"), "none of JPEG, PNG, GIF, BMP, WebP"),
     "text": (b"a text file", "none of JPEG, PNG, GIF, BMP, WebP"),

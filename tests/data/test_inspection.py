@@ -11,9 +11,9 @@ from data.files import encode, example, picture, prepare
 from PIL import Image, ImageOps
 
 from keras_senet import cli
-from keras_senet.images.duplicates import find_duplicates
+from keras_senet.images.duplicates import Duplicates, find_duplicates
 from keras_senet.images.facts import Item
-from keras_senet.images.inspection import inspect, list_items
+from keras_senet.images.inspection import Inspection, inspect, list_items
 from keras_senet.images.layout import read_layout
 
 RGB = Image.fromarray(picture(40, 56, 1))
@@ -226,6 +226,21 @@ def test_a_duplicate_names_the_image_that_matters_most():
     assert find_duplicates([], [], near=True) == ()
 
 
+def test_thousands_of_equal_images_are_not_compared_in_pairs():
+    """The few that are named are those that would be named of all."""
+    random = np.random.default_rng(0)
+    for count in [*range(2, 9), 1000] * 20:
+        splits, labels = random.choice(["", "val"], count), random.choice(list("ab"), count)
+        items = [Item(str(i), splits[i], labels[i], bytes) for i in range(count)]
+        group = Duplicates(tuple(range(count)), True, True, True)
+        found = Inspection(items, [], [group], {}, True)
+        named = found._choose_named(group.images)
+        assert len(named) <= 6
+        for number in range(min(count, 10)):
+            few = found._describe_twin(number, group, named)
+            assert few == found._describe_twin(number, group, group.images)
+
+
 @pytest.fixture
 def photos(tmp_path):
     """Four splits' worth of faults in a folder as people have them."""
@@ -317,6 +332,8 @@ def test_without_splits(tmp_path, capsys):
     assert summary["classes"] == {"cat": {"": 5}, "dog": {"": 5}}
     assert "keeps 20% of each class for validation" in summary["training"]
     assert summary["refused"] == ""
+    (tmp_path / "photos" / "dog" / "empty.png").write_bytes(b"")
+    assert run_data(capsys, tmp_path / "photos").out.endswith(" --workdir run --skip-corrupt\n")
 
 
 def test_a_prepared_dataset(tmp_path, capsys):

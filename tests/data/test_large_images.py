@@ -13,8 +13,8 @@ from data.files import encode, picture
 from PIL import Image
 
 from keras_senet import data, evaluation
-from keras_senet.images import headers
-from keras_senet.images.decoding import decode
+from keras_senet.images import headers, pillow
+from keras_senet.images.decoding import decode, read_orientation
 from keras_senet.preprocessing import IMAGENET, crop_center, locate_center, resize
 
 
@@ -96,6 +96,17 @@ def test_the_limit_is_the_documented_one():
     header = headers.read_header(png_header(9459, 9459))
     assert not headers.find_problem(header)
     assert headers.find_problem(header._replace(height=9460))
+
+
+@pytest.mark.parametrize("read", [pillow.decode, lambda raw, _: read_orientation(raw)])
+def test_jpegs_of_thousands_of_scans_are_refused(read):
+    """Each takes as long as decoding all pixels; those of a thumbnail and after the end do not."""
+    scan, end = PROGRESSIVE.rindex(b"\xff\xda"), b"\xff\xd9"
+    last = PROGRESSIVE[scan:-2]
+    with pytest.raises((ValueError, tf.errors.OpError), match="it has more than 500 scans"):
+        read(PROGRESSIVE[:-2] + last * 500 + end, 3)
+    comment = b"\xff\xfe\x10\x00" + b"\xff\xda" * (0xFFE // 2)
+    read(PROGRESSIVE[:2] + comment + PROGRESSIVE[2:-2] + last * 480 + end + last * 1000, 3)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "WEBP"])

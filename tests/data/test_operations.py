@@ -134,8 +134,8 @@ def test_resizing_equals_tensorflow_s_and_pillow_s(height, width, size):
         ("randaugment_magnitude", 2, "from 0 to 1"),
         ("random_erasing", -0.1, "from 0 to 1"),
         ("cutout", 5000, "from 0 to 4096"),
-        ("mixup", -1, "at least 0"),
-        ("cutmix", float("inf"), "at least 0"),
+        ("mixup", -1, "finite and at least 0"),
+        ("cutmix", float("inf"), "finite and at least 0"),
     ],
 )
 def test_values_are_checked(field, value, accepted):

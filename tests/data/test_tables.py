@@ -1,5 +1,6 @@
 """CSV files of paths and labels as datasets."""
 
+import os
 import re
 
 import numpy as np
@@ -102,6 +103,9 @@ GOOD = list(zip(PATHS, KINDS, strict=True))
     [
         ("", "must have a header with a column of paths .*Received: nothing"),
         ("path,label\n", "has no rows, only a header"),
+        ("\n\npath,kind\n", "Received: path, kind$"),  # the first line with something in it
+        ('[{"id":1}]', r'Received: \[{"id":1}\]$'),
+        (",".join(["\0" * 1000] * 1000), r"Received: (\\x00){40}, .* and 992 more$"),
         (table("name,label", GOOD), "must have a header .*path, file, .*Received: name, label"),
         (table("path,kind", GOOD), "one of labels .*label, class.*Received: path, kind"),
         ("path,file,label\na,b,c\n", "one column of paths. Received: 'path', 'file'"),
@@ -117,7 +121,7 @@ GOOD = list(zip(PATHS, KINDS, strict=True))
         ("path,label\na,b,c\n", "must have 2 values in line 2. Received: 3"),
         ('path,label\n"a,b\n', "must be a CSV file"),
         (table("path,label,split", [(*row, "holdout") for row in GOOD]), "must have a split in "
-         "line 2, one of train, val, .*Received: 'holdout'"),
+         "line 2, one of train, training, val, .*Received: 'holdout'"),
         (table("path,label,set", [(*GOOD[0], "train"), (*GOOD[4], "test")]), "must not have classes"
          " outside of 'train' that 'train' has not: dog"),
         (table("path,label,set", [(*row, "test") for row in GOOD]), "no rows of 'train', only of "
@@ -132,8 +136,14 @@ def test_what_is_wrong_is_told_in_one_line(photos, text, message):
 
 
 def test_other_bytes_and_missing_files(photos):
-    with pytest.raises(ValueError, match="must be UTF-8"):
+    with pytest.raises(ValueError, match="must be a CSV file in UTF-8 .invalid start byte"):
         data.load(write(photos, table("path,label", GOOD), "utf-16"), "train")
+    (photos / "photos.zip").write_bytes(b"PK\3\4\xff")
+    os.truncate(photos / "photos.zip", 2**40)  # which does not fit into memory
+    with pytest.raises(ValueError, match="zip' must be a CSV file in UTF-8"):
+        data.load(photos / "photos.zip", "train")
+    with pytest.raises(ValueError, match="`name` must be a dataset's name or a path. Received"):
+        data.load("", "all")
     for name in ("nowhere.csv", "data/nowhere.csv", str(photos / "nowhere.tsv")):
         with pytest.raises(ValueError, match=f"no dataset and no file {re.escape(repr(name))}"):
             data.load(name, "train")

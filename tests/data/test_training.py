@@ -1,7 +1,5 @@
 """Order and augmentation are functions of (seed, epoch, position), however batches are read."""
 
-import itertools
-
 import keras
 import numpy as np
 import pytest
@@ -9,7 +7,7 @@ import tensorflow as tf
 from data.files import encode, picture
 
 from keras_senet import data
-from keras_senet.data.order import propose_replacements
+from keras_senet.data.order import find_replacement
 
 BATCH = 8
 EVERYTHING = data.Augmentation(
@@ -191,11 +189,16 @@ def test_corrupt_images_are_replaced_whenever_they_are_found(numbered, balanced)
     other = next(i for i in range(30) if i not in (bad, instead))
     assert made.indices(0, {bad, other})[3] == instead  # another bad image changes nothing
     with pytest.raises(ValueError, match="all are corrupt"):
-        made._find_replacement(0, frozenset(range(30)))
+        made._replace(np.array([0]), frozenset(range(30)))
 
 
 def test_replacements_reach_all_images():
-    assert set(itertools.islice(propose_replacements(5, 0, 10), 100)) == set(range(10))
+    skip = {5}
+    while len(skip) < 10:
+        skip.add(find_replacement(None, 5, range(10), 0, skip))
+    assert skip == set(range(10))
+    # Of runs that are continued
+    assert [find_replacement(None, i, range(1000), 3, {i}) for i in (0, 999)] == [844, 970]
 
 
 def test_corrupt_images_fail_and_are_named(folder):

@@ -168,10 +168,10 @@ def test_a_graph_reads_the_same_headers_and_orients_alike():
         damaged = bytearray(encoded)
         for _ in range(3):
             damaged[randomly.randrange(100)] = randomly.randrange(256)
-        assert parse(tf.constant(encoded)).numpy().tolist() == list(headers.read_header(encoded))
+        assert parse(tf.constant(encoded)).numpy().tolist() == [*headers.read_header(encoded)[:4]]
         expected = headers.read_header(bytes(damaged))
         if expected.format != headers.JPEG:  # for JPEGs the decoder's own error is as good
-            assert parse(tf.constant(bytes(damaged))).numpy().tolist() == list(expected)
+            assert parse(tf.constant(bytes(damaged))).numpy().tolist() == [*expected[:4]]
     traced = tf.function(lambda raw: decode(raw, 3), input_signature=[tf.TensorSpec((), tf.string)])
     for encoded in (turned(6), turned(7, "PNG"), encode(PICTURE)):
         np.testing.assert_array_equal(traced(encoded), shown(encoded))

@@ -373,7 +373,8 @@ def test_the_training_set_is_elsewhere(tmp_path, capsys):
     assert "'./gone'" in said
     assert tiles(root)["Top-1 error"] == "75.00%"
 
-    assert cli.main(["report", str(workdir), "--dataset", "digits"]) == 0
+    with pytest.warns(UserWarning, match="the network class 0, .* taken in their order"):
+        assert cli.main(["report", str(workdir), "--dataset", "digits"]) == 0
     assert "without" not in capsys.readouterr().out
     root = parsed((workdir / "report.html").read_text())
     assert section(root, "confusion")

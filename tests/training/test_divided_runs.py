@@ -212,6 +212,27 @@ def test_all_of_another_dataset_is_evaluated(photos, tmp_path):
     assert opened(moved, "all")[:2] == ("all", 26)
 
 
+def test_a_runs_own_folder_is_calibrated_on_without_its_validation_images(
+    photos, tmp_path, monkeypatch
+):
+    fields, run = recipe(photos, seed=5), tmp_path / "run"
+    Trainer(fields, run, verbose=False)._begin_at(0)
+    model = SimpleNamespace(preprocessing=SimpleNamespace(upright=True))
+    loaded = Loaded("SEResNet20", None, model, str(photos), read_division(run, fields))
+    taken = []
+
+    def keep(_, images):
+        taken.append(set(images.listing()))
+        return np.zeros(0), None
+
+    monkeypatch.setattr(export, "images_of", keep)
+    options = SimpleNamespace(
+        calibration=f"{photos}/", dataset=None, data_dir=None, evaluate_images=0
+    )
+    export._read_images(loaded, options, calibrates=False)
+    assert taken == [parts(photos, seed=5)["train"]]
+
+
 def test_without_a_run_all_images_are_evaluated(photos):
     options = NetworkOptions(model="SEResNet20", dataset=str(photos))
     opened = open_images(options, Loaded("SEResNet20", None, None, None), upright=True)
@@ -370,7 +391,7 @@ def single_images(folder):
         (one_class_and_an_empty_one, "dog' has no images. It is empty"),
         (images_without_classes, "photos' has images, but no class folders"),
         (class_in_test_only, "must not have class folders that"),
-        (images_to_test_only, "no folder 'train' with class folders, only 'test'"),
+        (images_to_test_only, "no folder 'train' or 'training' with class folders, only 'test'"),
         (single_images, "a class with two images or more"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),

@@ -69,7 +69,8 @@ class ExportOptions(WeightsOptions, Printed):
                      none, and its training images are what is calibrated on; of one without splits
                      that a run was not trained on, all images are both; default: the run's own
     calibration      images that int8 and int16x8 are calibrated on, 200 at most: a folder of them,
-                     or a dataset, whose training images are taken; files are compared on 64 of them
+                     or a dataset, whose training images are taken, as they are of the run's own
+                     folder; files are compared on 64 of them
     evaluate_images  how many images accuracy is measured on, evenly spread; all if there are fewer;
                      0: none
     data_dir         where tensorflow_datasets has its data

@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras_senet.data.boxes import draw_uniform
 from keras_senet.data.decoding import Corrupt
 from keras_senet.data.micro_batches import check_batch_size, divide_batch
-from keras_senet.data.order import propose_replacements
+from keras_senet.data.order import find_replacement
 from keras_senet.data.pipelines import map_decoding, set_options
 from keras_senet.detection.canvas import MULTIPLE, Canvas, canvas_size, place, resized_size
 from keras_senet.detection.data.truths import BoxedImages, Truths
@@ -136,7 +136,11 @@ class DetectionBatches:
     def indices(self, step: int, skip: Set[int] = frozenset()) -> np.ndarray:
         """The indices of a step's images, int64 (batch_size,)."""
         epoch, at = divmod(step, self.steps_per_epoch)
-        return np.array([self._replace(int(i), skip) for i in self._order(epoch)[at]], "int64")
+        good = [
+            find_replacement(self.images, i, self._groups[self._group_of[i]], self.seed, skip)
+            for i in self._order(epoch)[at].tolist()
+        ]
+        return np.array(good, "int64")
 
     def corrupt_at(self, step: int, skip: Set[int] = frozenset()) -> list[Corrupt]:
         """`Corrupt` (index, name, reason) of each image of a step's batch that cannot be used."""
@@ -163,18 +167,6 @@ class DetectionBatches:
     def _draw(self, what, positions):
         """Random numbers of 0..1 for each position (n,), float64 (n,)."""
         return draw_uniform(self.seed, positions, (4,))[:, what]
-
-    def _replace(self, index, skip):
-        """The image itself or, if it is to be skipped, the first good one of a sequence that
-        depends only on it: when other bad ones are found does not matter.
-        """
-        if index not in skip:
-            return index
-        group = self._groups[self._group_of[index]].tolist()
-        if skip.issuperset(group):
-            raise ValueError(f"No image can replace {self.images.name_of(index)}: all are corrupt")
-        proposed = propose_replacements(index, self.seed, len(group))
-        return next(found for number in proposed if (found := group[number]) not in skip)
 
     def _plan(self, step, places, skip):
         """What is made of the images at places (n,) of a step: their indices (n,), sizes (n, 2),
