@@ -396,6 +396,7 @@ def test_squeeze_excite_survives_large_magnitudes(size, dtype, data_format, exec
     [
         ({"reduction": 0}, "reduction=0"),
         ({"reduction": 1.5}, "reduction=1.5"),
+        ({"use_bias": "no"}, "use_bias='no'"),
         ({"reduction": True}, "reduction=True"),
         ({"squeeze": "mean"}, "squeeze='mean'"),
         ({"gate": "softmax"}, "gate='softmax'"),
