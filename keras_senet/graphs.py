@@ -5,12 +5,14 @@ Keras' private attributes are read and set in this module only.
 
 import collections
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeAlias
 
 import keras
 from keras import layers
+from keras.src.backend.common import global_state
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D
 
@@ -62,6 +64,20 @@ def replaced_attribute(operation: Any, name: str, value: Any) -> Iterator[None]:
     finally:
         del own[name]
         own.update(before)
+
+
+@contextlib.contextmanager
+def leaving_uninitialized() -> Iterator[list[keras.Variable]]:
+    """Variables that are created in the block without a value never get one; they are listed when
+    it ends. Keras keeps a list of them, and gives each its value after some later computation.
+    """
+    waiting = functools.partial(global_state.get_global_attribute, "uninitialized_variables")
+    before, created = len(waiting() or ()), []
+    try:
+        yield created
+    finally:
+        created += (waiting() or [])[before:]
+        del (waiting() or [])[before:]
 
 
 def inputs_of(tensor: Any) -> list[keras.KerasTensor]:

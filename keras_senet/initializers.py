@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_senet.graphs import flat_layers
+from keras_senet.graphs import flat_layers, leaving_uninitialized
 
 _blank = contextvars.ContextVar("blank", default=False)
 
@@ -27,9 +27,14 @@ def blank() -> Iterator[None]:
         _blank.reset(token)
 
 
-def shapes_only() -> keras.StatelessScope:
-    """In the block, built models have weights with shapes and no values: enough to count them."""
-    return keras.StatelessScope(initialize_variables=False)
+@contextlib.contextmanager
+def shapes_only() -> Iterator[list[keras.Variable]]:
+    """In the block, built models have weights with shapes and no values: enough to count them.
+    After it, the list has all of them.
+    """
+    stateless = keras.StatelessScope(initialize_variables=False)
+    with stateless, leaving_uninitialized() as created:
+        yield created
 
 
 @keras.utils.register_keras_serializable("keras_senet")

@@ -12,12 +12,13 @@ LARGEST = 2**31 - 1  # which libraries count to
 SQUEEZES, GATES, POSITIONS = map(get_args, (Squeeze, Gate, Position))
 
 
-def check_excitation(reduction: Any, squeeze: Any, gate: Any) -> None:
+def check_excitation(reduction: Any, squeeze: Any, gate: Any, use_bias: Any) -> None:
     """Raises ValueError for what `SqueezeExcite` does not take."""
     holds = is_integer(reduction) and 1 <= reduction <= LARGEST
     check_argument("reduction", reduction, holds, f"an integer from 1 to {LARGEST}")
     check_choice("squeeze", squeeze, SQUEEZES)
     check_choice("gate", gate, GATES)
+    check_choice("use_bias", use_bias, (True, False))
 
 
 @dataclass(frozen=True)
@@ -51,8 +52,7 @@ class SE:
 
     def __post_init__(self):
         check_choice("position", self.position, POSITIONS)
-        check_field(self, "use_bias", self.use_bias in (True, False), "True or False")
-        check_excitation(self.reduction, self.squeeze, self.gate)
+        check_excitation(self.reduction, self.squeeze, self.gate, self.use_bias)
         object.__setattr__(self, "reduction", int(self.reduction))  # of NumPy's integers
         if self.stages is not None:
             holds = isinstance(self.stages, (tuple, list)) and all(map(is_integer, self.stages))

@@ -397,6 +397,7 @@ def test_squeeze_excite_survives_large_magnitudes(size, dtype, data_format, exec
         ({"reduction": 0}, "reduction=0"),
         ({"reduction": 1.5}, "reduction=1.5"),
         ({"reduction": 10**23}, "from 1 to 2147483647.*reduction=1"),
+        ({"use_bias": "no"}, "use_bias='no'"),
         ({"reduction": True}, "reduction=True"),
         ({"squeeze": "mean"}, "squeeze='mean'"),
         ({"gate": "softmax"}, "gate='softmax'"),

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 import keras_senet_cli
 from keras_senet.cli.flags import UsageError, make_complete_app, read_options, spell_flags
 from keras_senet.cli.options import CLASSES
+from keras_senet.extras import needs_tensorflow
 from keras_senet_cli import EXPECTED, is_output_lost, quiet, split_command
 
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # with which Keras writes some of its errors
@@ -57,9 +58,10 @@ def install_completion(shell: str | None = None) -> int:
 def _run(command, options):
     from keras_senet.cli.tables import messages_aside
 
-    module = _import(command)
-    with _messages(command), messages_aside(getattr(options, "json", False)):
-        module.run(options)
+    with needs_tensorflow():
+        module = _import(command)
+        with _messages(command), messages_aside(getattr(options, "json", False)):
+            module.run(options)
 
 
 def _import(command):

@@ -50,7 +50,7 @@ class SqueezeExcite(keras.layers.Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        check_excitation(reduction, squeeze, gate)
+        check_excitation(reduction, squeeze, gate, use_bias)
         self.reduction = int(reduction)
         self.squeeze = squeeze
         self.gate = gate

@@ -10,7 +10,7 @@ import keras
 
 from keras_senet.bases import mark, preprocessing_of
 from keras_senet.copying import keep_attributes
-from keras_senet.graphs import check_functional
+from keras_senet.graphs import check_functional, functional_of
 from keras_senet.models.blocks import read_spec
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.weights.metadata import METADATA, about, class_names_of, stored_preprocessing
@@ -49,13 +49,14 @@ class Network(keras.Model):
 
     @classmethod
     def of(cls, model: keras.Model) -> "Network":
-        """A network of the same layers as a functional model.
+        """A network of the same layers as a functional, or a built sequential, model.
 
         What the model does not say of its images, follows from a network that it contains, as
         under a user's own head: see `keras_senet.bases`.
         """
         check_functional(model)
-        network = cls(model.input, model.output, name=model.name)
+        functional = functional_of(model)
+        network = cls(functional.input, functional.output, name=model.name)
         keep_attributes(model, network)
         if preprocessing := preprocessing_of(model):
             network.preprocessing = preprocessing

@@ -1,8 +1,11 @@
 """The network of a training run, or that `keras-senet prune` made of one."""
 
+import contextlib
 import json
 import logging
+import math
 import shlex
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +13,7 @@ import keras
 
 from keras_senet import models
 from keras_senet.graphs import is_functional
+from keras_senet.initializers import shapes_only
 from keras_senet.models.blocks import read_spec
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
 from keras_senet.runs.record import read_division, read_recipe
@@ -19,6 +23,8 @@ from keras_senet.weights.readers import open_file
 from keras_senet.weights.registry import HUB
 
 logger = logging.getLogger("keras_senet")
+
+MAX_RATIO = 100  # of unpacked to packed bytes; weights hardly shrink, and configurations to 1/30
 
 
 class RunOrigin(NamedTuple):
@@ -159,6 +165,7 @@ def _read_pruning(path):
 
 def load_model_file(path: Path) -> Any:
     """The functional model of a `.keras` file. Raises ValueError if it holds none."""
+    _check_sizes(path)
     try:
         model = keras.models.load_model(path, compile=False)
     except Exception as error:  # Keras raises errors of every kind: of zip, JSON, HDF5, its graphs
@@ -167,6 +174,32 @@ def load_model_file(path: Path) -> Any:
     if not is_functional(model):
         raise ValueError(f"{str(path)!r} must hold a functional Keras model. Received: {model!r}")
     return model if isinstance(model, models.Network) else models.Network.of(model)
+
+
+def _check_sizes(path):
+    """Raises ValueError for a `.keras` file of which reading would take memory out of proportion to
+    its size. What else is wrong with it, Keras says.
+    """
+    size, problem = path.stat().st_size, None
+    try:
+        with zipfile.ZipFile(path) as archive:
+            stored = sum(member.file_size for member in archive.infolist())
+            if stored > MAX_RATIO * size:
+                problem = f"its {size:,} bytes unpack to {stored:,}"
+            elif (count := _count_weights(archive)) > stored:  # each takes at least a byte
+                problem = f"its layers have {count:,} weights, and it has {stored:,} bytes"
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:  # also: is encrypted
+        problem = str(error)
+    if problem:
+        raise ValueError(f"{str(path)!r} is damaged ({problem})")
+
+
+def _count_weights(archive):
+    """How many numbers the weights are of all layers that a `.keras` file's configuration names."""
+    with shapes_only() as created, contextlib.suppress(Exception):
+        config = json.loads(archive.read("config.json")) | {"compile_config": None}
+        keras.saving.deserialize_keras_object(config)
+    return sum(math.prod(variable.shape) for variable in created)
 
 
 def load_weights_file(

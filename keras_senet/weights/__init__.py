@@ -16,7 +16,7 @@ HOMES = {
     "is_published": "registry",
     "list_tags": "registry",
     "list_weights": "registry",
-    "load_weights": "loading",
+    "load_weights": "saving",
     "open_weights": "loading",
     "resolve": "registry",
     "save_weights": "saving",

@@ -16,7 +16,7 @@ from pathlib import Path
 import keras
 
 from keras_senet.extras import require
-from keras_senet.files import replacing
+from keras_senet.files import check_folder, replacing
 from keras_senet.weights.registry import HUB, Checkpoint, PackagedWeights
 
 FOLDER = "models/keras_senet"  # below KERAS_HOME
@@ -74,8 +74,9 @@ def _from_host(checkpoint, kept):
             f"The cached file {str(kept)!r} is not what was published: its SHA-256 does not start "
             f"with {checkpoint.sha256}. Delete it, and it is downloaded again"
         )
+    check_folder(kept.parent, "KERAS_HOME")  # Keras would take another folder silently
     _check_reachable(checkpoint.url, kept)
-    kept.parent.mkdir(parents=True, exist_ok=True)  # Keras would take another folder silently
+    kept.parent.mkdir(parents=True, exist_ok=True)
     try:
         with (
             tempfile.TemporaryDirectory(dir=kept.parent, prefix=".arriving-") as folder,
@@ -130,7 +131,9 @@ def _from_hub(repository, url, kept=None):
     try:
         return Path(hub.hf_hub_download(repository, FILE, etag_timeout=PATIENCE))
     except Exception as error:  # of the library, and of what it uses for HTTP: no common class
-        raise DownloadError(_by_hand(url, kept, error)) from error
+        is_missing = isinstance(error, errors.LocalEntryNotFoundError)  # which tells no reason
+        reason = (is_missing and error.__cause__) or error
+        raise DownloadError(_by_hand(url, kept, reason)) from error
 
 
 def _check_reachable(url, kept):
@@ -153,7 +156,7 @@ def reach(url: str, patience: float) -> None:
 
 def _by_hand(url, kept, error):
     where = f"put it at {str(kept)!r}" if kept else "pass its path as `weights`"
-    reason = str(error).rstrip(". ")
+    reason = " ".join(str(error).split()).rstrip(". ")
     return f"Weights cannot be downloaded: {reason}. Fetch {url} elsewhere and {where}"
 
 

@@ -4,9 +4,7 @@ variable.
 
 import contextlib
 import logging
-import os
 import re
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,15 +13,13 @@ from typing import Any
 import keras
 import numpy as np
 
-from keras_senet.bases import Base, require_base
-from keras_senet.copying import finalize_normalizations
+from keras_senet.bases import Base
 from keras_senet.fields import list_some
 from keras_senet.imagenet import class_order
 from keras_senet.preprocessing import CAFFE, Preprocessing
 from keras_senet.weights import names
 from keras_senet.weights.download import fetch
 from keras_senet.weights.metadata import (
-    check_ending,
     choose_spec,
     class_names_of,
     layers_of,
@@ -130,7 +126,7 @@ class StoredWeights:
             entries[stem] = adapt_stem(entries[stem], variables[stem].shape[-2])
         self._check_equal(model, variables, entries)
         for name, variable in variables.items():
-            variable.assign(_valid(name, entries[name].read()))
+            variable.assign(check_values(name, entries[name].read()))
         if part := str(self.file.part):
             logger.warning("%s: %s", self.label, part)
 
@@ -141,7 +137,8 @@ class StoredWeights:
             return
         differing = [name for each in found.values() for name in each]
         is_users = any(name.startswith(f"{names.HEAD}/") for name in variables)
-        if all(map(self.is_of_head, differing)) and not is_users:
+        is_other = self.layers is not None or self.classes() != model.output_shape[-1]
+        if all(map(self.is_of_head, differing)) and is_other and not is_users:
             problem = self._head_problem(model)
         else:
             shapes = names.describe_shapes(found["of another shape"], variables, entries)
@@ -173,10 +170,12 @@ class StoredWeights:
             has = "no classifier"
         else:
             has = f"{classes} classes, `classes` is {model.output_shape[-1]}"
-        return f"the file has {has}. Pass `include_top=False` for the rest of the network"
+        rest = "Pass `include_top=False` to the constructor for the rest of the network"
+        return f"the file has {has}. {rest}"
 
 
-def _valid(name, array):
+def check_values(name: str, array: np.ndarray) -> np.ndarray:
+    """The values of a weight, finite floating-point numbers; UnsupportedFileError for others."""
     if array.dtype.kind != "f":
         raise UnsupportedFileError(f"{name} has whole numbers ({array.dtype})")
     if not np.isfinite(array).all():
@@ -246,42 +245,6 @@ def open_weights(
         if is_of_torch and chosen.se and names.lacks_se_biases(found.named()):
             found = replace(found, spec=replace(chosen, se=replace(chosen.se, use_bias=False)))
         yield found
-
-
-def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
-    """Loads a `.weights.h5` or `.safetensors` file of `save_weights` into a model that is built as
-    the one was that it was saved from: a network of this package, or one with layers of yours.
-
-    Raises:
-        ValueError: for another kind of file, one that is damaged or of another network, and a model
-            without a network of this package.
-        OSError: if it cannot be read.
-    """
-    path = Path(path)
-    check_ending(path)
-    base = require_base(model, "Use `model.load_weights` for it")
-    spec, preprocessing = base.origin.spec, base.origin.preprocessing
-    with open_weights(path, spec, preprocessing) as stored:
-        if stored.spec != spec:
-            raise ValueError(
-                f"The weights of {stored.label} are of another form of the network. "
-                f"Received: {model.name!r} with {spec}"
-            )
-        if stored.family == "own":
-            stored.load_whole(model, base)
-        else:
-            _load_keras(model, path, stored.label)
-    finalize_normalizations(model)
-
-
-def _load_keras(model, path, label):
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error", UserWarning)  # that layers keep what they had
-            model.load_weights(path)
-    except (ValueError, UserWarning) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise ValueError(f"The weights of {label} do not fit {model.name!r}: {reason}") from error
 
 
 def _family(file, spec):

@@ -1,9 +1,10 @@
-"""Writing weights with the architecture that they belong to."""
+"""A model's weights, with the architecture that they belong to: into a file, and back."""
 
 import errno
 import json
 import math
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,10 @@ import keras
 import numpy as np
 
 from keras_senet.bases import base_preprocessing, require_base
+from keras_senet.copying import finalize_normalizations, set_weights
 from keras_senet.extras import require
 from keras_senet.files import replacing
+from keras_senet.weights.loading import check_values, open_weights
 from keras_senet.weights.metadata import METADATA, about, check_ending, describe
 from keras_senet.weights.names import keras_places, name_variables, to_own
 
@@ -106,3 +109,55 @@ def _metadata(model, base, places):
     own = {id(weight) for layer in base.layers for weight in layer.weights}
     has_others = any(id(weight) not in own for weight in model.weights)
     return json.dumps(found | ({"layers": places} if has_others else {}))
+
+
+def load_weights(model: keras.Model, path: str | os.PathLike) -> None:
+    """Loads a `.weights.h5` or `.safetensors` file of `save_weights` into a model that is built as
+    the one was that it was saved from: a network of this package, or one with layers of yours.
+
+    A model keeps the weights that it has if the file cannot be loaded.
+
+    Raises:
+        ValueError: for another kind of file, one that is damaged or of another network, and a model
+            without a network of this package.
+        OSError: if it cannot be read.
+    """
+    path = Path(path)
+    check_ending(path)
+    base = require_base(model, "Use `model.load_weights` for it")
+    spec, preprocessing = base.origin.spec, base.origin.preprocessing
+    before = model.get_weights()
+    try:
+        with open_weights(path, spec, preprocessing) as stored:
+            if stored.spec != spec:
+                raise ValueError(
+                    f"The weights of {stored.label} are of another form of the network. "
+                    f"Received: {model.name!r} with {spec}"
+                )
+            if stored.family == "own":
+                stored.load_whole(model, base)
+            elif all(layer in base.layers for layer in model.layers if layer.weights):
+                stored.load_into(model)
+            else:
+                _load_keras(model, path, stored, base)
+    except BaseException:
+        set_weights(model, before)  # some may have the file's already
+        raise
+    finalize_normalizations(model)
+
+
+def _load_keras(model, path, stored, base):
+    """Keras knows where layers of users have their weights; it takes any values."""
+    for name, entry in stored.named(base.models[-1]).items():
+        array = entry.read()
+        if not (name.startswith("layers/") and array.dtype.kind in "iu"):  # of a `Normalization`
+            check_values(name, array)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # that layers keep what they had
+            model.load_weights(path)
+    except (ValueError, UserWarning) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"The weights of {stored.label} do not fit {model.name!r}: {reason}"
+        ) from error

@@ -290,3 +290,12 @@ def test_other_broken_pipes_are_errors(monkeypatch, capsys):
     monkeypatch.setattr(cli, "_run", fail)
     assert launcher.main(["list"]) == 2
     assert capsys.readouterr() == ("", "keras-senet list: error: of a child\n")
+
+
+def test_a_command_that_needs_tensorflow_names_the_extra(monkeypatch, capsys):
+    def run(options):
+        raise ModuleNotFoundError("No module named 'tensorflow'", name="tensorflow.io")
+
+    monkeypatch.setattr(importlib.import_module("keras_senet.cli.list"), "run", run)
+    assert cli.main(["list"]) == 2
+    assert "Install the extra 'tensorflow': pip install" in capsys.readouterr().err

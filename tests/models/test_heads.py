@@ -6,6 +6,7 @@ import logging
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
+import h5py
 import keras
 import little
 import numpy as np
@@ -265,6 +266,18 @@ def test_another_head_or_network_is_refused(tmp_path):
             keras_senet.load_weights(deeper, tmp_path / f"a{ending}")
         with pytest.raises(ValueError, match="do not fit"):
             keras_senet.load_weights(wider, tmp_path / f"a{ending}")
+
+
+def test_values_that_are_not_finite_are_refused_for_layers_of_users_too(tmp_path):
+    model, other, path = flat(), flat(), tmp_path / "a.weights.h5"
+    keras_senet.save_weights(model, path)
+    with h5py.File(path, "a") as file:
+        file["layers/dense_1/vars/1"][:] = np.nan
+    before = other.get_weights()
+    with pytest.raises(ValueError, match="layers/dense_1/vars/1 has values that are not finite"):
+        keras_senet.load_weights(other, path)
+    for value, expected in zip(other.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(value, expected)
 
 
 def of_two():

@@ -2,7 +2,9 @@
 
 import copy
 import dataclasses
+import json
 import pickle
+import zipfile
 from dataclasses import dataclass
 
 import keras
@@ -14,11 +16,13 @@ import keras_senet
 from keras_senet import models
 from keras_senet.bases import find_bases
 from keras_senet.copying import rebuild
+from keras_senet.initializers import shapes_only
 from keras_senet.models.blocks import Spec, conv_bn_relu, read_spec
 from keras_senet.models.mobilenet import MobileNet
 from keras_senet.models.resnet import SmallResNet
 from keras_senet.models.shufflenet import ShuffleNet
 from keras_senet.preprocessing import Preprocessing
+from keras_senet.runs.load import load_model_file
 from keras_senet.weights.metadata import describe
 
 NAMES = ("kitten", "日本", 'a "quoted" [name]', *"defghij")
@@ -190,3 +194,73 @@ def test_files_of_weights_name_the_classes(ending, tmp_path):
     assert loaded.class_names == NAMES
     assert loaded.preprocessing == dataclasses.replace(PREPARED, size=32)
     np.testing.assert_allclose(loaded(images()), model(images()), atol=1e-6)
+
+
+def changed(network, folder, change):
+    """The network's `.keras` file with another configuration."""
+    network.save(folder / "good.keras")
+    with (
+        zipfile.ZipFile(folder / "good.keras") as good,
+        zipfile.ZipFile(folder / "bad.keras", "w") as bad,
+    ):
+        config = json.loads(good.read("config.json"))
+        change(config["config"]["layers"])
+        bad.writestr("config.json", json.dumps(config))
+        for name in ("metadata.json", "model.weights.h5"):
+            bad.writestr(name, good.read(name))
+    return folder / "bad.keras"
+
+
+def widen_last(layers):
+    layers[-1]["config"]["units"] = 10**9
+
+
+def widen_first(layers):
+    layers[1]["config"]["filters"] = 10**9  # which no longer fits what follows
+
+
+def add_apart(layers):
+    config = {"name": "more", "input_dim": 10**9, "output_dim": 512}
+    row = {"class_name": "Embedding", "module": "keras.layers", "config": config, "name": "more"}
+    layers.append(row | {"inbound_nodes": [], "build_config": {"input_shape": [None, 10]}})
+
+
+@pytest.mark.parametrize("change", [widen_last, widen_first, add_apart])
+def test_layers_larger_than_their_file_are_refused_before_they_are_made(change, tmp_path):
+    path = changed(network(), tmp_path, change)
+    with pytest.raises(
+        ValueError, match=r"bad.keras' is damaged \(its layers have [\d,]{13,} weigh"
+    ):
+        load_model_file(path)
+
+
+def test_a_file_that_unpacks_to_far_more_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.keras", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("config.json", bytes(10_000_000))
+    with pytest.raises(ValueError, match="is damaged .*bytes unpack to 10,000,000"):
+        load_model_file(tmp_path / "a.keras")
+
+
+def test_what_is_no_archive_is_called_so(tmp_path):
+    (tmp_path / "a.keras").write_bytes(b"PK")
+    with pytest.raises(ValueError, match=r"a.keras' is damaged \(File is not a zip file\)"):
+        load_model_file(tmp_path / "a.keras")
+
+
+def test_a_sequential_file(tmp_path):
+    model = keras.Sequential([network(include_top=False, pooling="avg"), keras.layers.Dense(3)])
+    model(images())
+    model.save(tmp_path / "a.keras")
+    loaded = load_model_file(tmp_path / "a.keras")
+    assert loaded.preprocessing == PREPARED
+    np.testing.assert_array_equal(loaded(images()), model(images()))
+
+
+def test_variables_with_shapes_only_never_get_values():
+    """Keras would give them initial ones after the next computation without state."""
+    with shapes_only() as created:
+        model = TINY["small"].constructor(weights=None)
+    assert {variable.path for variable in created} == {each.path for each in model.weights}
+    with keras.StatelessScope():
+        pass
+    assert all(variable._value is None for variable in created)

@@ -139,6 +139,18 @@ def test_a_missing_file_says_so(host):
     assert kept() == []
 
 
+def test_an_error_of_several_lines(host, monkeypatch):
+    """As urllib's of an endless redirect."""
+    import keras
+
+    def loop(*_, **options):
+        raise Exception("an infinite loop.\nThe last message was:\nFound")
+
+    monkeypatch.setattr(keras.utils, "get_file", loop)
+    with pytest.raises(DownloadError, match="infinite loop. The last message was: Found. Fetch"):
+        fetch(checkpoint("net-00000000.pth"))
+
+
 def test_an_interrupted_download_leaves_nothing(host, monkeypatch):
     import keras
 
@@ -173,11 +185,14 @@ def test_a_file_that_was_put_there_by_hand_needs_no_network(monkeypatch, tmp_pat
     assert fetch(a1) == tmp_path / "models" / "keras_senet" / "SEResNet50-imagenet-a1.safetensors"
 
 
-def test_an_unwritable_cache_is_named(host, monkeypatch, tmp_path):
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "file"))
+@pytest.mark.parametrize("below", ["", "models", "models/keras_senet"])
+def test_an_unwritable_cache_is_named(below, host, monkeypatch, tmp_path):
+    home = tmp_path / "own"
+    (home / below).parent.mkdir(parents=True, exist_ok=True)
+    (home / below).touch()
+    monkeypatch.setenv("KERAS_HOME", str(home))
     Handler.files[f"net-{DIGEST}.pth"] = CONTENT
-    with pytest.raises(OSError, match="file"):
+    with pytest.raises(OSError, match=f"^KERAS_HOME cannot be written: .*{below}' is not a folder"):
         fetch(checkpoint(f"net-{DIGEST}.pth"))
 
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from safetensors import safe_open
+from safetensors.numpy import load_file, save_file
 
 import keras_senet
 from keras_senet.models.mobilenet import MobileNet
@@ -63,6 +65,43 @@ def test_without_the_head_of_another_network(tmp_path):
     keras_senet.save_weights(model, tmp_path / "a.safetensors")
     bare = constructor(head=head)(weights=tmp_path / "a.safetensors", include_top=False)
     for value, expected in zip(bare.get_weights(), model.get_weights()[:-6], strict=True):
+        np.testing.assert_array_equal(value, expected)
+
+
+def write_last(path, array, name=None):
+    """Another array in place of the one that is read last, or beside those that are there."""
+    if path.name.endswith(".h5"):
+        with h5py.File(path, "a") as file:
+            name = f"layers/dense/vars/{1 if name is None else 9}"
+            if name in file:
+                del file[name]
+            file[name] = array
+        return
+    with safe_open(path, "np") as file:
+        metadata = file.metadata()
+    arrays = load_file(path) | {name or "predictions.bias": array}
+    save_file(arrays, path, metadata=metadata)
+
+
+@pytest.mark.parametrize("ending", [".weights.h5", ".safetensors"])
+@pytest.mark.parametrize(
+    ("array", "name", "message"),
+    [
+        (np.full(10, np.nan, "float32"), None, "predictions/bias has values that are not finite"),
+        (np.zeros(10, "int32"), None, "whole numbers|numbers of the type I32"),
+        (np.zeros(9, "float32"), None, "do not fit 'tiny'"),
+        (np.zeros(10, "float32"), "more.bias", "left over"),
+    ],
+)
+def test_a_model_keeps_its_weights_if_a_file_is_refused(array, name, message, ending, tmp_path):
+    model, other = constructor()(weights=None), constructor()(weights=None)
+    path = tmp_path / f"tiny{ending}"
+    keras_senet.save_weights(other, path)
+    write_last(path, array, name)
+    before = model.get_weights()
+    with pytest.raises(ValueError, match=message):
+        keras_senet.load_weights(model, path)
+    for value, expected in zip(model.get_weights(), before, strict=True):
         np.testing.assert_array_equal(value, expected)
 
 

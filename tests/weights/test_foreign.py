@@ -201,6 +201,14 @@ def test_a_file_without_a_classifier_says_so(network, tmp_path):
         constructor()(weights=tmp_path / "a.pth")
 
 
+def test_a_part_of_a_classifier_is_not_called_one_of_other_classes(network, tmp_path):
+    state = torch_state(network)
+    del state["last_linear.bias"]
+    (tmp_path / "a.pth").write_bytes(pth(state))
+    with pytest.raises(ValueError, match="missing: predictions/bias$"):
+        constructor()(weights=tmp_path / "a.pth")
+
+
 def test_the_differences_are_listed(network, tmp_path):
     state = torch_state(network)
     del state["layer1.0.se_module.fc1.bias"]
