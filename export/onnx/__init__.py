@@ -7,6 +7,7 @@ import keras
 
 from keras_senet.extras import require
 from keras_senet.fields import check_choice, check_field, is_integer
+from keras_senet.layers.data_format import channel_axis
 
 from ..conditioning import FLOAT16, FLOAT32, INTEGERS
 from ..formats import (
@@ -50,6 +51,11 @@ class ONNX(FormatOptions):
         object.__setattr__(self, "float_layers", check_float_layers(self))
 
     def adapt(self, model, common):
+        if channel_axis() != -1:
+            raise ValueError(
+                "An ONNX file needs a model in channels_last, of which layout='nchw' makes one in "
+                "channels first. Received: Keras' image_data_format 'channels_first'"
+            )
         check_layer_names(model, self.float_layers)
         return model
 
