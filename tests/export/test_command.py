@@ -234,6 +234,10 @@ def test_a_dataset_of_other_classes(run_folder, images, monkeypatch, capsys):
         (["--quantization", "int8"], "--quantization int8 needs images: --calibration DIR"),
         (["--float-gates"], "--float-gates goes with --quantization int8"),
         (["--io-dtype", "uint8"], "--io-dtype goes with --quantization int8"),
+        (
+            ["--io-dtype=uint8", "--quantization=int8", "--calibration=.", "--format=onnx"],
+            "--io-dtype goes with --quantization int8 and --format tflite",
+        ),
         (["--evaluate-images", "-1"], "--evaluate-images must be at least 0"),
         (["--dataset", "/nowhere"], "--dataset /nowhere cannot be used"),
         (
