@@ -21,8 +21,10 @@ def stage_file(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Ite
             another kind.
         OSError: if the folder cannot be written.
     """
-    is_path = isinstance(path, str | os.PathLike) and "\0" not in str(path)
-    check_argument("path", path, is_path, "a path, as text or a Path")
+    # What is not UTF-8 no runtime opens.
+    is_text = "\0" not in str(path) and str(path).encode("utf-8", "ignore").decode() == str(path)
+    is_path = isinstance(path, str | os.PathLike) and is_text
+    check_argument("path", path, is_path, "a path, as text that UTF-8 can hold or a Path")
     given, path = str(path), Path(os.path.realpath(path))
     check_replaceable(given, overwrite, is_folder)
     with (

@@ -120,7 +120,8 @@ def to_onnx(
         representative_images: (N, H, W, C) to calibrate "int8" on, as the exported model takes
             them.
         gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too; without a
-            squeeze, its mean.
+            squeeze, its mean. Where a name comes again, as of a block that is called twice, it is
+            `gates/NAME_2`.
         float_layers: with "int8", names of layers that stay in float32: those that `rank_layers`
             names where the file loses accuracy.
         images, preprocessing, class_names, overwrite, evaluation, canvas: as `Common` has them.

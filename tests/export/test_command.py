@@ -280,6 +280,15 @@ def test_nothing_is_written_where_one_file_is_in_the_way(weights, tmp_path, caps
     assert (tmp_path / "model.onnx").read_bytes() == b"mine"
 
 
+def test_a_damaged_report_is_found_before_the_work(weights, tmp_path, capsys):
+    (tmp_path / "report.json").write_text('{"exports": 5}')
+    flags = ["--weights", weights, "--format", "onnx", "--output", str(tmp_path)]
+    assert cli.main(["export", "SEResNet20", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "report.json' is damaged (it is not a JSON object, or its `exports` are not a" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
+
+
 def test_a_report_keeps_what_it_had(weights, tmp_path):
     report = tmp_path / "report.json"
     report.write_text(json.dumps({"accuracy": 0.9, "exports": [{"path": "elsewhere.tflite"}]}))

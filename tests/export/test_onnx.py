@@ -291,6 +291,13 @@ def test_other_layers_go_through_tf2onnx(build, tmp_path):
         export.to_onnx(model, tmp_path / "other", gates=True)
 
 
+def test_each_call_of_a_block_has_its_gates(tmp_path):
+    inputs, block = keras.Input((4, 4, 4)), keras_senet.SqueezeExcite(2, name="se")
+    export.to_onnx(keras.Model(inputs, block(block(inputs))), tmp_path / "file", gates=True)
+    outputs = run(tmp_path / "file", RANDOM.normal(size=(2, 4, 4, 4)).astype("float32"))
+    assert set(outputs) == {"predictions", "gates/se", "gates/se_2"}
+
+
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_what_onnx_cannot_compute(quantization, tmp_path):
     inputs = keras.Input((8, 8, 4))

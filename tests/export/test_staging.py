@@ -19,7 +19,7 @@ def write(path, content="new", *, is_folder=False):
         target.write_text(content)
 
 
-@pytest.mark.parametrize("path", [b"file", None, 3, "a\0b"])
+@pytest.mark.parametrize("path", [b"file", None, 3, "a\0b", "caf\udce9"])
 def test_what_is_no_path(path):
     with pytest.raises(ValueError, match=r"^`path` must be a path, .*Received: path="):
         write(path)
