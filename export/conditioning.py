@@ -16,7 +16,7 @@ import numpy as np
 from keras import layers, ops
 
 from keras_senet.copying import with_config
-from keras_senet.graphs import functional_of, inputs_of, operation_of
+from keras_senet.graphs import functional_of, has_plain_kernel, inputs_of, operation_of
 
 from .inputs import to_layout
 from .model import output_names, predict, takes_integers
@@ -169,7 +169,7 @@ def last_activation(tensor: keras.KerasTensor) -> tuple[Any, Any]:
     """(the activation that outputs a tensor (N, C), what it takes); (None, None) if unknown."""
     layer: Any = operation_of(tensor)
     known = (layers.Dense, layers.Activation, layers.Softmax)
-    if len(tensor.shape) != 2 or type(layer) not in known:
+    if len(tensor.shape) != 2 or type(layer) not in known or not has_plain_kernel(layer):
         return None, None
     (given,) = inputs_of(tensor)
     if isinstance(layer, layers.Softmax):

@@ -70,7 +70,7 @@ def _foldable(graph):
     """Pairs of a batch normalisation and the convolution that can take it over."""
     for node in graph.nodes:
         conv, consumer = node.operation, graph.consumer(node)
-        if consumer is None or type(conv) not in FOLDING:
+        if consumer is None or type(conv) not in FOLDING or not graphs.has_plain_kernel(conv):
             continue
         if conv.activation is not keras.activations.linear:
             continue

@@ -3,13 +3,14 @@
 import difflib
 import os
 import sys
-from collections.abc import Collection
+import warnings
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 import keras
 
-from keras_senet.fields import check_choice
+from keras_senet.fields import check_argument, check_choice
 from keras_senet.graphs import flat_layers
 from keras_senet.preprocessing import Preprocessing
 
@@ -106,6 +107,8 @@ class FormatOptions:
 def check_float_layers(options: Any) -> tuple[str, ...]:
     """The option `float_layers` as a tuple. Raises ValueError unless it has names, of int8."""
     given = options.float_layers
+    is_several = isinstance(given, Iterable | None)
+    check_argument("float_layers", given, is_several, "names of layers, or ()")
     names = (given,) if isinstance(given, str) else tuple(given or ())
     if names and options.quantization != "int8":
         raise ValueError(
@@ -123,7 +126,7 @@ def check_layer_names(model: keras.Model, names: tuple[str, ...]) -> None:
             close = difflib.get_close_matches(str(name), known, n=1)
             meant = f". Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
-                f"`float_layers` (--float-layers) must be names of layers of {model.name!r}. "
+                f"`float_layers` must be names of layers of {model.name!r}. "
                 f"Received: {name!r}{meant}"
             )
 
@@ -163,9 +166,8 @@ def export_model(
         )
     check_exportable(model, common.preprocessing)
     common = replace(common, class_names=check_class_names(model, common.class_names))
-    model = options.adapt(model, common)
+    model = options.adapt(with_plain_ends(in_float32(model)), common)
     common = replace(common, representative_images=_calibration(model, options, common))
-    model = with_plain_ends(in_float32(model))
     batches = batches_to_compare(model, common.preprocessing, common.images)
     evaluation = labelled_images(common.evaluation, model)
     is_folder = options.kind == "savedmodel"
@@ -190,4 +192,14 @@ def _calibration(model, options, common):
             f"`representative_images` must be {accepted} with quantization="
             f"{options.quantization!r}. Received: representative_images of {type(given)}"
         )
-    return None if given is None else validate_images("representative_images", given, model)
+    if given is None:
+        return None
+    found = validate_images("representative_images", given, model)
+    largest = max(float(batch.max()) for batch in found)
+    if common.preprocessing is not None and largest <= 1:
+        warnings.warn(
+            "`representative_images` must be of 0..255 with `preprocessing`; the largest number is "
+            f"{largest:g}, of which the file's ranges will be",
+            stacklevel=4,
+        )
+    return found

@@ -1,7 +1,7 @@
 """What is exported: checks of a Keras model, copies of it, and the outputs that it computes."""
 
 import itertools
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence, Set
 from typing import Any
 
 import keras
@@ -29,7 +29,7 @@ def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) ->
         )
     _check_batch(model)
     if preprocessing is not None:
-        _check_preprocessing(preprocessing, image_shape(model.inputs[0])[2])
+        _check_preprocessing(preprocessing, *image_shape(model.inputs[0]))
 
 
 def _check_batch(model):
@@ -49,7 +49,7 @@ def _check_batch(model):
         )
 
 
-def _check_preprocessing(preprocessing, channels):
+def _check_preprocessing(preprocessing, height, width, channels):
     if not isinstance(preprocessing, Preprocessing):
         raise ValueError(
             f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}"
@@ -58,6 +58,12 @@ def _check_preprocessing(preprocessing, channels):
         raise ValueError(
             f"`preprocessing` must be for images of {channels} channels, as the model takes them. "
             f"Received: preprocessing with a mean of {len(preprocessing.mean)}"
+        )
+    # Who runs the file again crops images to the size that it says.
+    if height not in (None, preprocessing.height) or width not in (None, preprocessing.width):
+        raise ValueError(
+            f"`preprocessing` must be for images of the model's size, {height} x {width}. "
+            f"Received: preprocessing of size {preprocessing.size}"
         )
 
 
@@ -84,14 +90,18 @@ def check_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] |
             f"Received: class_names, and {model.name!r} with {len(model.outputs)} outputs"
         )
     classes = tuple(model.outputs[0].shape[1:])
-    is_several = isinstance(class_names, Iterable) and not isinstance(class_names, (str, bytes))
-    names = tuple(map(str, class_names)) if is_several else ()
-    if not is_several or classes != (len(names),):
+    unfit = (str, bytes, Set)  # a set has no order
+    is_several = isinstance(class_names, Iterable) and not isinstance(class_names, unfit)
+    given = list(class_names) if is_several else []
+    if not is_several or classes != (len(given),):
         raise ValueError(
             f"`class_names` must be a name for each output of the model, whose shape is {classes}. "
-            f"Received: {f'{len(names)} names' if is_several else repr(class_names)}"
+            f"Received: {f'{len(given)} names' if is_several else repr(class_names)}"
         )
-    return names
+    for name in given:
+        if isinstance(name, bytes) or str(name).encode("utf-8", "ignore").decode() != str(name):
+            raise ValueError(f"`class_names` must be text that UTF-8 can hold. Received: {name!r}")
+    return tuple(map(str, given))
 
 
 def with_plain_ends(model: keras.Model) -> keras.Model:
@@ -174,9 +184,12 @@ def in_float32(model: keras.Model) -> keras.Model:
         return model
 
     def clone(layer):
-        computes = isinstance(layer, keras.Layer) and not isinstance(layer, keras.layers.InputLayer)
-        # operations of `keras.ops` follow their inputs
-        return with_config(layer, dtype="float32") if computes else with_config(layer)
+        if not isinstance(layer, keras.Layer) or isinstance(layer, keras.layers.InputLayer):
+            return with_config(layer)  # operations of `keras.ops` follow their inputs
+        new = with_config(layer, dtype="float32")
+        for each in flat_layers(new):  # those within a wrapper have a policy of their own
+            each.dtype_policy = "float32"
+        return new
 
     return rebuild(model, {}, clone=clone)
 

@@ -1,10 +1,13 @@
 """A path that is written whole or not at all."""
 
 import contextlib
+import errno
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+
+from keras_senet.fields import check_argument
 
 
 @contextlib.contextmanager
@@ -13,10 +16,15 @@ def stage_file(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Ite
     leaves `path` as it is.
 
     Raises:
+        ValueError: if `path` is none.
         FileExistsError: if there is something at `path` and `overwrite` is False, or something of
             another kind.
         OSError: if the folder cannot be written.
     """
+    # What is not UTF-8 no runtime opens.
+    is_text = "\0" not in str(path) and str(path).encode("utf-8", "ignore").decode() == str(path)
+    is_path = isinstance(path, str | os.PathLike) and is_text
+    check_argument("path", path, is_path, "a path, as text that UTF-8 can hold or a Path")
     given, path = str(path), Path(os.path.realpath(path))
     check_replaceable(given, overwrite, is_folder)
     with (
@@ -25,15 +33,31 @@ def stage_file(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Ite
     ):
         target, former = Path(folder, "new", path.name), Path(folder, "former")
         target.parent.mkdir()
-        yield target
-        if path.exists():
-            os.replace(path, former)
-        try:
+        with _naming_full_disk(given):
+            yield target
+        if not path.is_dir():
             os.replace(target, path)
-        except OSError:
-            if former.exists():
+            return
+        try:  # a folder is not replaced in one step
+            os.replace(path, former)
+            os.replace(target, path)
+        except BaseException:  # Ctrl-C, too: what was there is in `former`, which is removed
+            if former.exists() and not path.exists():
                 os.replace(former, path)
             raise
+
+
+@contextlib.contextmanager
+def _naming_full_disk(given):
+    """Within, what is raised where a disk is full becomes an OSError that names the path."""
+    try:
+        yield
+    except Exception as error:  # TensorFlow's is not an OSError
+        if os.strerror(errno.ENOSPC) not in str(error):
+            raise
+        raise OSError(
+            f"{given!r} cannot be written: no space is left there or in {tempfile.gettempdir()!r}"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -67,8 +91,9 @@ def check_replaceable(path: str | os.PathLike, overwrite: bool, is_folder: bool)
     given, path = str(path), Path(os.path.realpath(path))
     if not path.exists():
         return
-    if not is_folder and path.is_dir():
-        raise FileExistsError(f"{given!r} is a folder; `path` must name a file")
+    if not is_folder and not path.is_file():
+        kind = "a folder" if path.is_dir() else "a pipe or a device"
+        raise FileExistsError(f"{given!r} is {kind}; `path` must name a file")
     if is_folder and not path.is_dir():
         raise FileExistsError(f"{given!r} is a file; `path` must name a folder for the SavedModel")
     if is_folder and not any(path.iterdir()) and path not in (Path.cwd(), *Path.cwd().parents):

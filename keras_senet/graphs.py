@@ -291,6 +291,12 @@ class Graph:
         return next(node for node in self.nodes if node.operation is layer)
 
 
+def has_plain_kernel(layer: Any) -> bool:
+    """Whether a layer computes with its `kernel` alone: no LoRA, and not quantised by Keras."""
+    is_quantized = getattr(layer, "quantization_mode", None) is not None
+    return not is_quantized and not getattr(layer, "lora_enabled", False)
+
+
 def is_plain(node: Node) -> bool:
     """Whether a layer is called with tensors only, and not with `training=True` or a mask."""
     return all(

@@ -70,7 +70,7 @@ def _check_options(options, common, detector):
         raise ValueError(f"`opset` of a detector must be {OPSET}. Received: {options.opset}")
     for name in NOT_COMMON:
         value, own = getattr(common, name), getattr(detector, name, None)
-        if value is not None and value != own:
+        if value is not None and not np.array_equal(value, own):
             raise ValueError(f"`{name}` is not for a detector. Received: {type(value)}")
 
 

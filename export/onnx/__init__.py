@@ -7,6 +7,7 @@ import keras
 
 from keras_senet.extras import require
 from keras_senet.fields import check_choice, check_field, is_integer
+from keras_senet.layers.data_format import channel_axis
 
 from ..conditioning import FLOAT16, FLOAT32, INTEGERS
 from ..formats import (
@@ -50,6 +51,11 @@ class ONNX(FormatOptions):
         object.__setattr__(self, "float_layers", check_float_layers(self))
 
     def adapt(self, model, common):
+        if channel_axis() != -1:
+            raise ValueError(
+                "An ONNX file needs a model in channels_last, of which layout='nchw' makes one in "
+                "channels first. Received: Keras' image_data_format 'channels_first'"
+            )
         check_layer_names(model, self.float_layers)
         return model
 
@@ -114,7 +120,8 @@ def to_onnx(
         representative_images: (N, H, W, C) to calibrate "int8" on, as the exported model takes
             them.
         gates: whether there is an output `gates/NAME` (batch, C) for each SE block, too; without a
-            squeeze, its mean.
+            squeeze, its mean. Where a name comes again, as of a block that is called twice, it is
+            `gates/NAME_2`.
         float_layers: with "int8", names of layers that stay in float32: those that `rank_layers`
             names where the file loses accuracy.
         images, preprocessing, class_names, overwrite, evaluation, canvas: as `Common` has them.

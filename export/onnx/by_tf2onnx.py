@@ -30,7 +30,7 @@ def convert_by_tf2onnx(model, options: ONNX, preprocessing=None) -> Any:
         "inputs_as_nchw": ["images"],
         "outputs_as_nchw": [name for name in names if is_map[name]],
     }
-    with _without_advice():
+    with _without_advice(), _short_errors(model):
         proto, _ = tf2onnx.convert.from_graph_def(
             graph.content,
             name=model.name,
@@ -69,6 +69,16 @@ def _without_advice():
         yield
     finally:
         logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _short_errors(model):
+    """Raises ValueError in place of what tf2onnx raises, such as KeyError for a type of numbers."""
+    try:
+        yield
+    except Exception as error:
+        reason = f"{type(error).__name__}: {error}".splitlines()[0]
+        raise ValueError(f"{model.name!r} has something that tf2onnx has not: {reason}") from error
 
 
 def _set_shape(value, dims):

@@ -7,6 +7,7 @@ from keras import layers
 
 from keras_senet.layers import BatchNormalization, GroupedConv2D, SqueezeExcite
 
+from ..model import unused_name
 from .activations import activate
 from .emitters import as_float32, emits
 from .graph import NO_PADS, Pointwise, UnsupportedLayerError, Value
@@ -131,7 +132,7 @@ def _batch_normalization(graph, layer, x):
 def _squeeze_excite(graph, layer, x):
     name = layer.name
     gate = _conv(graph, layer.expand, _reduce(graph, layer, x))
-    graph.gates[name] = gate.name, x.channels
+    graph.gates[unused_name(name, graph.gates)] = gate.name, x.channels
     product = graph.add("Mul", x.name, gate.name, name=name)
     return Value(product, x.shape, nonnegative=x.nonnegative and gate.nonnegative)
 

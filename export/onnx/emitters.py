@@ -74,6 +74,7 @@ def _has_emitter(layer):
     return (
         type(layer) in EMITTERS
         and getattr(layer, "data_format", "channels_last") == "channels_last"
+        and graphs.has_plain_kernel(layer)
     )
 
 

@@ -11,7 +11,7 @@ from keras_senet.graphs import has_logits
 from keras_senet.layers.data_format import image_shape
 from keras_senet_cli import __version__
 
-from ..folding import fold
+from ..folding import fold_if_possible
 from ..formats import Common, names_within
 from ..model import output_names, takes_integers
 from . import ONNX, activations, convolutions, layers  # noqa: F401 -- these register emitters
@@ -29,6 +29,7 @@ def write_onnx(model, target, options: ONNX, common: Common) -> None:
     """
     onnx = require("onnx", "export")
     proto = make_proto(model, options, common.preprocessing)
+    _check(proto, model)  # before tools that take it for valid
     if options.quantization == "float16":
         proto = round_to_float16(proto)
     elif options.quantization == "int8":
@@ -37,7 +38,6 @@ def write_onnx(model, target, options: ONNX, common: Common) -> None:
         proto = quantize_to_int8(proto, images, options.layout, target, floats)
     onnx.helper.set_model_props(proto, _properties(model, common))
     proto.producer_name, proto.producer_version = "keras_senet", __version__
-    _check(proto, model)
     onnx.save(proto, str(target))
 
 
@@ -46,7 +46,7 @@ def _check(proto, model):
     onnx = require("onnx", "export")
     try:
         onnx.checker.check_model(proto, full_check=True)
-    except onnx.checker.ValidationError as error:
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = str(error).strip().splitlines()[0]
         raise ValueError(f"{model.name!r} has something that ONNX has not: {reason}") from error
 
@@ -84,7 +84,7 @@ def convert_by_layers(model, options: ONNX, preprocessing=None) -> Any:
     given = (None, *image_shape(model.inputs[0]))
     images = _prepare_images(graph, model, options.layout, preprocessing)
     shapes = {}
-    outputs = emit_model(graph, fold(model), Value(images, given))
+    outputs = emit_model(graph, fold_if_possible(model), Value(images, given))
     for name, output in zip(names, outputs, strict=True):
         result = output.name
         if len(output.shape) == 4 and options.layout == "nhwc":

@@ -42,8 +42,8 @@ def read_report(path: Path) -> dict[str, Any]:
         return {}
     try:
         report = json.loads(path.read_text())
-        if not isinstance(report, dict):
-            raise ValueError("it is not a JSON object")
+        if not isinstance(report, dict) or not isinstance(report.get("exports", []), list):
+            raise ValueError("it is not a JSON object, or its `exports` are not a list")
         return report
     except ValueError as error:
         raise _damaged(path, error) from error
@@ -63,7 +63,7 @@ def add_exports(path: Path, exports: Iterable[Any]) -> None:
     """Adds the fields of `ExportReport`s to a `report.json`, in place of earlier ones of a file."""
     report = read_report(path)
     listed = [each for each in report.pop("exports", ()) if isinstance(each, dict)]
-    merged = {each["path"]: each for each in listed if "path" in each}
+    merged = {each["path"]: each for each in listed if isinstance(each.get("path"), str)}
     merged |= {export.path: dataclasses.asdict(export) for export in exports}
     write_report(path, report | {"exports": list(merged.values())})
 

@@ -39,6 +39,8 @@ def read(text):
         ("export SEResNet50 --size 320", "size", (320, 320)),
         ("export SEResNet50 --size 320x256", "size", (320, 256)),
         ("export SEResNet50 --size any", "size", (None, None)),
+        ("export --size 320 SEResNet50", "size", (320, 320)),
+        ("export --size=320 SEResNet50", "model", ("SEResNet50",)),
         ("export SEResNet50 --format onnx tflite", "format", ("onnx", "tflite")),
         ("export --all run1 run2", "model", ("run1", "run2")),
         ("predict a.jpg b.jpg --model SEResNet50", "images", ("a.jpg", "b.jpg")),

@@ -448,6 +448,11 @@ def test_detections_are_matched_by_class_and_place(rows, difference):
         ("onnx", {"layout": "nchw"}, "`layout` is not for a detector"),
         ("tflite", {"input_size": 128}, "`input_size` is not for a detector"),
         ("savedmodel", {"class_names": ["a"]}, "`class_names` is not for a detector"),
+        (
+            "onnx",
+            {"representative_images": np.zeros((2, 8, 8, 3))},
+            "`representative_images` is not for a detector. Received: <class 'numpy.ndarray'>",
+        ),
         ("onnx", {"images": "street.jpg"}, "`images` must be several images"),
         ("onnx", {"images": []}, "at least one"),
         ("onnx", {"images": [np.zeros((50, 50))]}, "An image must be a file or an array"),

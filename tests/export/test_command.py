@@ -237,6 +237,10 @@ def test_a_dataset_of_other_classes(run_folder, images, monkeypatch, capsys):
         (["--quantization", "int8"], "--quantization int8 needs images: --calibration DIR"),
         (["--float-gates"], "--float-gates goes with --quantization int8"),
         (["--io-dtype", "uint8"], "--io-dtype goes with --quantization int8"),
+        (
+            ["--io-dtype=uint8", "--quantization=int8", "--calibration=.", "--format=onnx"],
+            "--io-dtype goes with --quantization int8 and --format tflite",
+        ),
         (["--evaluate-images", "-1"], "--evaluate-images must be at least 0"),
         (["--dataset", "/nowhere"], "--dataset /nowhere cannot be used"),
         (
@@ -277,6 +281,15 @@ def test_nothing_is_written_where_one_file_is_in_the_way(weights, tmp_path, caps
     assert "model.onnx' exists; pass `overwrite=True` (--overwrite) to replace it" in line
     assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_bytes() == b"mine"
+
+
+def test_a_damaged_report_is_found_before_the_work(weights, tmp_path, capsys):
+    (tmp_path / "report.json").write_text('{"exports": 5}')
+    flags = ["--weights", weights, "--format", "onnx", "--output", str(tmp_path)]
+    assert cli.main(["export", "SEResNet20", *flags]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "report.json' is damaged (it is not a JSON object, or its `exports` are not a" in line
+    assert [path.name for path in tmp_path.iterdir()] == ["report.json"]
 
 
 def test_a_report_keeps_what_it_had(weights, tmp_path):

@@ -613,10 +613,15 @@ def of_size_and_channels(size, channels):
         ("savedmodel", {"class_names": ["cat"]}, "class_names.*1 names"),
         ("tflite", {"class_names": "abcdefghij"}, "class_names.*'abcdefghij'"),
         ("onnx", {"class_names": 10}, "class_names.*10"),
+        ("onnx", {"class_names": set("abcdefghij")}, "class_names.*Received: {"),
+        ("savedmodel", {"class_names": [b"cat"] * 10}, "class_names.*UTF-8.*b'cat'"),
+        ("onnx", {"class_names": ["caf\udce9"] * 10}, r"class_names.*UTF-8.*'caf\\udce9'"),
         ("tflite", {"quantization": ["int8"]}, r"quantization=\['int8'\]"),
         ("onnx", {"quantization": ["int8"]}, r"quantization=\['int8'\]"),
         ("savedmodel", {"preprocessing": of_size_and_channels(224, 3)}, "32 x 32.*size 224"),
+        ("onnx", {"preprocessing": of_size_and_channels(224, 3)}, "32 x 32.*size 224"),
         ("onnx", {"preprocessing": of_size_and_channels(32, 4)}, "3 channels.*mean of 4"),
+        ("onnx", {"float_layers": 3}, "float_layers=3"),
         ("onnx", {"opset": 12}, "opset=12"),
         ("onnx", {"opset": 18.0}, "opset=18.0"),
         ("onnx", {"preprocessing": keras_senet.Preprocessing}, "preprocessing"),
@@ -632,6 +637,17 @@ def test_a_wrong_argument_is_named(kind, arguments, message, model, tmp_path):
     with pytest.raises(ValueError, match=message):
         WRITERS[kind](model, tmp_path / "file", **arguments)
     assert not list(tmp_path.iterdir())
+
+
+def test_images_of_another_range_to_calibrate_on(model, tmp_path):
+    """As of a network that was trained on 0..1, whose file takes 0..255."""
+    given = {"preprocessing": of_size_and_channels(32, 3), "images": 3}  # which ends it early
+    calibration = {"quantization": "int8", "representative_images": np.ones((1, 32, 32, 3))}
+    with (
+        pytest.warns(UserWarning, match=r"must be of 0..255 with `preprocessing`; .* is 1, of"),
+        pytest.raises(ValueError, match="`images`"),
+    ):
+        export.to_onnx(model, tmp_path / "file", **given, **calibration)
 
 
 @pytest.mark.parametrize("kind", WRITERS)

@@ -87,6 +87,16 @@ def test_what_is_in_front_of_a_convolution_stays():
     assert_equal(folded, model)
 
 
+def test_a_convolution_with_lora_stays():
+    """Its outputs are not of its kernel alone."""
+    inputs, conv = keras.Input((8, 8, 2)), layers.Conv2D(4, 3)
+    model = keras.Model(inputs, layers.BatchNormalization()(conv(inputs)))
+    conv.enable_lora(2)
+    folded = export.fold(with_random_weights(model))
+    assert norms(folded)
+    assert_equal(folded, model, size=8, channels=2)
+
+
 @pytest.mark.parametrize(
     "norm", [{}, {"scale": False}, {"center": False}, {"epsilon": 0.1}], ids=str
 )

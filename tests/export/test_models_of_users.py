@@ -92,7 +92,27 @@ def of_a_network(x):
     return layers.Dense(4, "softmax")(layers.Dropout(0.2)(layers.BatchNormalization()(x)))
 
 
+def doubled(x):
+    return ops.relu(x) * 2
+
+
+def with_adapters():
+    """LoRA's weights beside the kernels, and an activation that no file of Keras describes."""
+    model = of(
+        lambda x: layers.Dense(4)(
+            layers.GlobalMaxPooling2D()(
+                layers.Activation(doubled)(layers.BatchNormalization()(layers.Conv2D(4, 3)(x)))
+            )
+        )
+    )
+    for layer in (model.layers[1], model.layers[-1]):
+        layer.enable_lora(2)
+        layer.lora_kernel_b.assign(np.random.default_rng(0).normal(size=layer.lora_kernel_b.shape))
+    return model
+
+
 MODELS = {
+    "adapters": with_adapters,
     "a head on a network": lambda: of(of_a_network),
     "integers": lambda: of(
         lambda x: head(layers.Conv2D(4, 3)(layers.Rescaling(1 / 255)(x))), dtype="uint8"
@@ -150,6 +170,22 @@ def test_a_normalization_of_mixed_precision(kind, tmp_path):
     finally:
         keras.config.set_dtype_policy("float32")
     check(kind, model, tmp_path / "file", tolerance=5e-3)
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_a_layer_within_another_of_mixed_precision(kind, tmp_path):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        model = of(lambda x: head(layers.SpectralNormalization(layers.Conv2D(4, 3))(x / 255)))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    check(kind, model, tmp_path / "file", tolerance=5e-3)
+
+
+def test_weights_that_keras_has_quantised(tmp_path):
+    model = of(lambda x: layers.Dense(4)(layers.Flatten()(x / 255)))
+    model.layers[-1].quantize("int8")
+    check("onnx", model, tmp_path / "file")
 
 
 def test_gates_of_a_network_under_a_head_are_in_an_onnx_file(tmp_path):

@@ -4,6 +4,7 @@ of file.
 
 import json
 from collections import Counter
+from unittest import mock
 
 import keras
 import numpy as np
@@ -288,6 +289,42 @@ def test_other_layers_go_through_tf2onnx(build, tmp_path):
         assert export.to_onnx(model, tmp_path / layout, layout=layout).relative_error <= 1e-4
     with pytest.raises(ValueError, match="`gates` cannot be written"):
         export.to_onnx(model, tmp_path / "other", gates=True)
+
+
+def test_each_call_of_a_block_has_its_gates(tmp_path):
+    inputs, block = keras.Input((4, 4, 4)), keras_senet.SqueezeExcite(2, name="se")
+    export.to_onnx(keras.Model(inputs, block(block(inputs))), tmp_path / "file", gates=True)
+    outputs = run(tmp_path / "file", RANDOM.normal(size=(2, 4, 4, 4)).astype("float32"))
+    assert set(outputs) == {"predictions", "gates/se", "gates/se_2"}
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_what_onnx_cannot_compute(quantization, tmp_path):
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, layers.Conv2DTranspose(4, 3, 2, output_padding=1)(inputs))
+    given = {"quantization": quantization, "representative_images": np.zeros((1, 8, 8, 4))}
+    with pytest.raises(ValueError, match="has something that ONNX has not: .*ConvTranspose.*$"):
+        export.to_onnx(model, tmp_path / "file", **(given if quantization else {}))
+
+
+def test_an_error_of_tf2onnx_is_one_line(tmp_path, monkeypatch):
+    """Such as KeyError('tf.float8_e4m3fn') of weights in 8 bits."""
+    error = mock.Mock(side_effect=KeyError("tf.float8_e4m3fn"))
+    monkeypatch.setattr("tf2onnx.convert.from_graph_def", error)
+    inputs = keras.Input((8, 8, 4))
+    model = keras.Model(inputs, layers.LeakyReLU()(layers.Softmax(axis=1)(inputs)))
+    with pytest.raises(ValueError, match=r"has something that tf2onnx has not: KeyError: .*float8"):
+        export.to_onnx(model, tmp_path / "file")
+
+
+def test_a_model_in_channels_first_is_refused(tmp_path):
+    keras.config.set_image_data_format("channels_first")
+    try:
+        inputs = keras.Input((4, 4, 4))
+        with pytest.raises(ValueError, match="needs a model in channels_last"):
+            export.to_onnx(keras.Model(inputs, layers.ReLU()(inputs)), tmp_path / "file")
+    finally:
+        keras.config.set_image_data_format("channels_last")
 
 
 def of_two_outputs(x):

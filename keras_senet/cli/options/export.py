@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from keras_senet.cli.options.shared import Printed, WeightsOptions, check, check_weights
 from keras_senet.cli.options.sources import Source, find_run, find_source
@@ -21,21 +21,32 @@ QUANTIZED = {  # the quantisations that each format has
 # What goes with --all
 FOR_ALL = ("all", "model", "data_dir", "output", "json", "traceback")
 CALIBRATED = ("int8", "int16x8")
-Size = tuple[int | None, int | None]
+INT8_OPTIONS = {  # the formats whose int8 file each is for
+    "io_dtype": ("tflite",),
+    "float_gates": ("tflite",),
+    "float_layers": ("tflite", "onnx"),
+}
+
+
+class Size(NamedTuple):
+    """Of images; None leaves a side open."""
+
+    height: int | None
+    width: int | None
 
 
 def read_size(given: Sequence[Sequence[str]]) -> Size:
-    """(H, W) of "320x256" or "320", and (None, None) of "any"."""
+    """The `Size` of "320x256", "320" or "any"."""
     text = given[-1][-1]
     if text == "any":
-        return None, None
+        return Size(None, None)
     sides = text.split("x")
     if not 1 <= len(sides) <= 2 or not all(side.isdecimal() and int(side) > 0 for side in sides):
         raise ValueError(f"must be a number of pixels, HxW or any. Received: {text}")
     height, width = int(sides[0]), int(sides[-1])
     if max(height, width) > MAX_SIZE:
         raise ValueError(f"must be at most {MAX_SIZE} pixels. Received: {text}")
-    return height, width
+    return Size(height, width)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,10 +131,13 @@ class ExportOptions(WeightsOptions, Printed):
             raise ValueError(
                 f"--quantization {needing[0]} needs images: --calibration DIR, or --dataset"
             )
-        for option in ("io_dtype", "float_gates", "float_layers"):
+        for option, having in INT8_OPTIONS.items():
             asked = getattr(self, option) not in ("float32", False, ())
-            if asked and "int8" not in self.quantization:
-                raise ValueError(f"--{option.replace('_', '-')} goes with --quantization int8")
+            if asked and ("int8" not in self.quantization or set(having).isdisjoint(formats)):
+                raise ValueError(
+                    f"--{option.replace('_', '-')} goes with --quantization int8 and --format "
+                    f"{' or '.join(having)}"
+                )
 
     @property
     def source(self) -> Source:
