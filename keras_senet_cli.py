@@ -16,7 +16,7 @@ import select
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 __version__ = "0.2.0"
@@ -189,9 +189,15 @@ def _explain(given: str | None, commands: Mapping[str, str]) -> str:
     """What is wrong with the argument that is none of the commands."""
     if given is None:
         return f"a command must be given: {', '.join(commands)}"
-    close = difflib.get_close_matches(given, commands, n=1)
-    meant = f". Did you mean {close[0]!r}?" if close else ""
-    return f"there is no command {given!r}; commands: {', '.join(commands)}{meant}"
+    return (
+        f"there is no command {given!r}; commands: {', '.join(commands)}{suggest(given, commands)}"
+    )
+
+
+def suggest(given: str, known: Iterable[str]) -> str:
+    """A question for the end of a message: the known name that is most like an unknown one."""
+    close = difflib.get_close_matches(given, list(known), n=1)
+    return f". Did you mean {close[0]!r}?" if close else ""
 
 
 def choose_onednn(arguments: Sequence[str]) -> None:
@@ -233,7 +239,7 @@ def _environment_of(workdir):
     """What the run in a work directory, or an ablation's first one, recorded; None without one."""
     if not workdir:
         return None
-    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):
+    with contextlib.suppress(OSError, ValueError, TypeError, AttributeError, RecursionError):
         found = [Path(workdir, "recipe.json"), *sorted(Path(workdir).glob("*/seed*/recipe.json"))]
         file = next((file for file in found if file.is_file()), None)
         return None if file is None else dict(json.loads(file.read_text()).get("environment", {}))

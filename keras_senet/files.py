@@ -40,6 +40,19 @@ def printable(path: str | os.PathLike) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
+@contextlib.contextmanager
+def names_damage(path: str | os.PathLike, remedy: str = "") -> Iterator[None]:
+    """Within, a file's content is parsed: what is wrong with it becomes a ValueError that names the
+    file, and says what to do, where there is a `remedy`.
+    """
+    try:
+        yield
+    except (ValueError, LookupError, TypeError, AttributeError, csv.Error, RecursionError) as error:
+        reason = f"it has no {error}" if isinstance(error, KeyError) else error
+        advice = f"; {remedy}" if remedy else ""
+        raise ValueError(f"{printable(path)!r} is damaged ({reason}){advice}") from error
+
+
 def check_folder(folder: Path, argument: str) -> None:
     """Raises OSError unless files can be written to a folder; creates nothing."""
     there = next(each for each in (folder, *folder.parents) if os.path.exists(each))

@@ -1,6 +1,5 @@
 """What commands say of images, one row per image: as a table, as JSON or as a CSV file."""
 
-import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,8 +35,8 @@ def report(
         options: with `csv`, `json` and `skip_corrupt`.
         rows: of all images, each with its name `image`, and why it cannot be used: `error`, or "".
         columns: of the CSV file.
-        to_lines: a row -> the lines of the CSV file.
-        to_json: a row -> what JSON has of it.
+        to_lines: a row without an error -> the lines of the CSV file.
+        to_json: such a row -> what JSON has of it.
         show: prints rows as a table.
 
     Raises:
@@ -50,15 +49,21 @@ def report(
     elif bad and len(bad) == len(rows):
         raise ValueError(_describe(bad))
     if options.csv:
-        lines = itertools.chain.from_iterable(map(to_lines, rows))
-        write_atomically(options.csv, to_csv(list(lines), columns))
+        lines: list[Mapping[str, Any]] = []
+        for row in rows:
+            lines += [_name_error(row)] if row.error else to_lines(row)
+        write_atomically(options.csv, to_csv(lines, columns))
         console.print(f"{options.csv}: {len(rows):,} images")
     if options.json:
-        show_json([to_json(row) for row in rows])
+        show_json([_name_error(row) if row.error else to_json(row) for row in rows])
     elif not options.csv:
         show(rows)
     if bad and not options.skip_corrupt:
         raise ValueError(f"{_describe(bad)}. --skip-corrupt leaves out such images")
+
+
+def _name_error(row):
+    return {"image": row.image, "error": row.error}
 
 
 def _describe(bad):

@@ -203,15 +203,11 @@ def _compute(classifier, images, size):
 
 
 def _to_lines(row):
-    if row.error:
-        yield {"image": row.image, "error": row.error}
     for rank, (name, probability) in enumerate(row.found, 1):
         yield {"image": row.image, "rank": rank, "class": name, "probability": probability}
 
 
 def _to_json(row, with_gates):
-    if row.error:
-        return {"image": row.image, "error": row.error}
     predictions = [{"class": name, "probability": p} for name, p in row.found]
     gates = {"gates": row.gates} if with_gates else {}
     return {"image": row.image, "predictions": predictions} | gates

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from keras_senet.fields import check_argument
-from keras_senet.files import to_csv
+from keras_senet.files import names_damage, to_csv
 
 COLUMNS = ("path", "class", "split")
 
@@ -93,7 +93,5 @@ def read_splits(path: Path) -> dict[str, str]:
         OSError: if it cannot be read.
     """
     text = path.read_bytes().decode(errors="surrogateescape")
-    try:
+    with names_damage(path):
         return {row["path"]: row["split"] for row in csv.DictReader(io.StringIO(text, newline=""))}
-    except (KeyError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} is damaged ({error!r})") from error

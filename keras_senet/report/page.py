@@ -74,7 +74,8 @@ def write_page(
     output = Path(workdir, "report.html") if output is None else Path(output)
     _check_output(output)
     wanted = Wanted(dataset, split, data_dir, evaluation, gates, thumbnails, batch_size, progress)
-    content = TASKS[read_task(workdir)].describe_run_page(workdir, wanted)
+    task = TASKS.get(read_task(workdir), classification)  # which refuses other tasks
+    content = task.describe_run_page(workdir, wanted)
     _write(output, content)
     return Written(output, content.page["missing"], content.suspects, content.of_images)
 

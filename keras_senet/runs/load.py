@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import keras
 
 from keras_senet import models
+from keras_senet.files import names_damage
 from keras_senet.graphs import is_functional
 from keras_senet.initializers import shapes_only
 from keras_senet.models.blocks import read_spec
@@ -116,10 +117,8 @@ def _restore_attributes(model, file):
 def _read_class_names(workdir):
     """Those that `recipe.json` names, or None where an earlier version wrote it."""
     file = workdir / RECIPE
-    try:
+    with names_damage(file):
         return class_names_of(json.loads(file.read_text()))
-    except ValueError as error:
-        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
 
 
 def _name_classes(model, dataset):
@@ -153,14 +152,12 @@ def _read_pruning(path):
     file = path.with_name("pruning.json")
     if not file.is_file():
         return None
-    try:
+    with names_damage(file):
         report = json.loads(file.read_text())
         if path.name not in [variant["file"] for variant in report["variants"]]:
             return None
         found = {name: report[name] for name in ("network", "dataset", "preprocessing")}
         return found | {"division": dict(report.get("division", {}))}
-    except (ValueError, TypeError, KeyError, RecursionError) as error:
-        raise ValueError(f"{str(file)!r} is damaged ({error!r})") from error
 
 
 def load_model_file(path: Path) -> Any:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from keras_senet.files import names_damage
 from keras_senet.recipes.recipe import Recipe
 from keras_senet.recipes.se_text import write_se
 from keras_senet.runs import CLASSIFICATION, DETECTION, METRICS, NETWORK, RECIPE, SPLIT, WEIGHTS
@@ -75,25 +76,21 @@ def read_entries(path: str | Path) -> dict[str, Any]:
     """What `recipe.json` has; nothing without one, or for a damaged one, which others refuse."""
     try:
         return dict(json.loads((Path(path) / RECIPE).read_text()))
-    except (OSError, ValueError, TypeError):
+    except (OSError, ValueError, TypeError, RecursionError):
         return {}
 
 
 def read_recipe(path: str | Path, kind: Any = Recipe) -> Any:
     """The recipe of a work directory. Raises as `read_record` does, ValueError for another task."""
     file = Path(path) / RECIPE
-    try:
+    if not file.exists():
+        raise FileNotFoundError(f"{str(path)!r} holds no training run: there is no {RECIPE}")
+    with names_damage(file):
         content = json.loads(file.read_text())
         task = content.get("task", CLASSIFICATION)
         wanted = getattr(kind, "TASK", DETECTION)
         if task == wanted:
             return kind.from_json(content["recipe"])
-    except FileNotFoundError as error:
-        raise FileNotFoundError(
-            f"{str(path)!r} holds no training run: there is no {RECIPE}"
-        ) from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
     remedy = "; `keras-senet detect` takes it" if task == DETECTION else ""
     raise ValueError(f"{str(path)!r} holds a training run of {task}, and not of {wanted}{remedy}")
 

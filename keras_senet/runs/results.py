@@ -6,8 +6,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from keras_senet.files import write_atomically
+from keras_senet.files import names_damage, write_atomically
 from keras_senet.runs import REPORT
+
+REMEDY = "remove it or choose another folder: it holds results only, and no network"
 
 
 class Export(NamedTuple):
@@ -40,13 +42,11 @@ def read_report(path: Path) -> dict[str, Any]:
     """
     if not path.exists():
         return {}
-    try:
+    with names_damage(path, REMEDY):
         report = json.loads(path.read_text())
         if not isinstance(report, dict) or not isinstance(report.get("exports", []), list):
             raise ValueError("it is not a JSON object, or its `exports` are not a list")
         return report
-    except ValueError as error:
-        raise _damaged(path, error) from error
 
 
 def write_report(path: Path, report: Mapping[str, Any]) -> None:
@@ -85,17 +85,8 @@ def list_exports(folder: Path) -> list[Export]:
 
 def _read_exports(path: Path) -> list[Export]:
     report = read_report(path)
-    try:
+    with names_damage(path, REMEDY):
         return [_parse_export(entry) for entry in report.get("exports", [])]
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise _damaged(path, error) from error
-
-
-def _damaged(path: Path, error: Exception) -> ValueError:
-    return ValueError(
-        f"{str(path)!r} is damaged ({error}); remove it or choose another folder: it holds results "
-        "only, and no network"
-    )
 
 
 def _parse_export(entry) -> Export:

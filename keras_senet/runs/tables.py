@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from keras_senet.files import to_csv, write_atomically
+from keras_senet.files import names_damage, to_csv, write_atomically
 
 Row = dict[str, float]
 
@@ -26,15 +26,11 @@ class Metrics:
         Raises:
             ValueError: if the file is damaged.
         """
-        try:
+        with names_damage(self.path, "remove it, the run itself can go on"):
             table = csv.DictReader(io.StringIO(self._read_whole_lines(), newline=""), strict=True)
             if not {"step", "epoch"} <= set(table.fieldnames or ("step", "epoch")):
                 raise ValueError("it has no columns 'step' and 'epoch'")
             return [{name: float(value) for name, value in row.items()} for row in table]
-        except (TypeError, ValueError, csv.Error) as error:
-            raise ValueError(
-                f"{str(self.path)!r} is damaged: {error}; remove it, the run itself can go on"
-            ) from error
 
     def _read_whole_lines(self) -> str:
         """The text up to the end of its last whole line; a power cut may leave zeros after it."""
@@ -99,13 +95,11 @@ class SkippedImages:
         """
         if not self.path.exists():
             return {}
-        with self.path.open(newline="") as file:
-            try:
-                return {int(row["index"]): row["reason"] for row in csv.DictReader(file)}
-            except (KeyError, TypeError, ValueError, csv.Error) as error:
-                raise ValueError(
-                    f"{str(self.path)!r} is damaged ({error}); remove it, the run can go on"
-                ) from error
+        with (
+            names_damage(self.path, "remove it, the run can go on"),
+            self.path.open(newline="") as file,
+        ):
+            return {int(row["index"]): row["reason"] for row in csv.DictReader(file)}
 
     def write(self, skipped: Mapping[int, str]) -> None:
         """Replaces the list."""

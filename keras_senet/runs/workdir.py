@@ -9,7 +9,7 @@ from typing import Any
 
 import keras
 
-from keras_senet.files import replacing, write_atomically
+from keras_senet.files import names_damage, replacing, write_atomically
 from keras_senet.runs import (
     CLASSIFICATION,
     METRICS,
@@ -120,13 +120,11 @@ class WorkDir:
         there = self._read_recipe_file()
         if (kind := there.get("task", CLASSIFICATION)) != content.get("task", CLASSIFICATION):
             raise ValueError(f"The work directory {str(self.path)!r} belongs to a run of {kind}")
-        try:
+        with self._names_damage():
             segments = history.from_json(there, type(recipe))
             engine = there.get("engine", "trainer")
             environment = dict(there.get("environment", {}))
             images = {split: dict(each) for split, each in there.get("images", {}).items()}
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise self._damaged(error) from error
         stored = _compared(segments[-1].recipe, engine)
         given = _compared(recipe, content["engine"])
         if given.get("pipeline") == "auto":
@@ -190,18 +188,16 @@ class WorkDir:
         self.notes.append(f"extended from {before} to {recipe.epochs} epochs")
 
     def _read_recipe_file(self):
-        try:
+        with self._names_damage():
             return dict(json.loads(self._recipe_file.read_text()))
-        except (ValueError, TypeError) as error:
-            raise self._damaged(error) from error
 
     def _write_recipe(self, content):
         if self.writable:
             write_atomically(self._recipe_file, json.dumps(content, indent=2) + "\n")
 
-    def _damaged(self, error):
+    def _names_damage(self):
         remedy = self._find_remedy("remove it or choose another directory")
-        return ValueError(f"{str(self._recipe_file)!r} is damaged ({error}); {remedy}")
+        return names_damage(self._recipe_file, remedy)
 
     def _check_empty(self):
         """Raises ValueError for files of an unknown run, neither continued nor overwritten."""

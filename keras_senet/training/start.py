@@ -12,6 +12,7 @@ import keras
 from keras import ops
 
 from keras_senet import models
+from keras_senet.files import names_damage
 from keras_senet.initializers import shapes_only
 from keras_senet.preprocessing import Preprocessing
 from keras_senet.runs import BEST, NETWORK, RECIPE, WEIGHTS
@@ -106,15 +107,11 @@ def read_start(recipe: Any, workdir: str | Path) -> Start | None:
     if recipe.weights is None:
         return None
     file = Path(workdir) / RECIPE
-    try:
+    with contextlib.suppress(FileNotFoundError), names_damage(file):
         there = json.loads(file.read_text())
         if record := there.get("start"):
             # The network of the run: `WorkDir` refuses another recipe.
             return Start.from_json(record, spec_of(type(recipe).from_json(there["recipe"])))
-    except FileNotFoundError:
-        pass
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(file)!r} is damaged ({error})") from error
     with _open(recipe, recipe.weights) as opened:
         file, stored = opened.file, opened.stored
         return Start(

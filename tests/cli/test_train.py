@@ -220,6 +220,7 @@ def test_a_damaged_run_does_not_keep_help_from_being_printed(tmp_path, capsys):
     [
         (None, "--dataset or --recipe must be given.*one of digits, .*Received: --workdir"),
         ("{", "recipe.json' is damaged"),
+        ("[" * 100_000, "recipe.json' is damaged"),
     ],
 )
 def test_without_a_recipe_the_folder_must_hold_a_run(tmp_path, capsys, content, message):

@@ -418,11 +418,14 @@ def test_exports_of_both_reports(tmp_path):
     ("name", "content", "message"),
     [
         ("recipe.json", "{", "recipe.json' is damaged"),
+        ("recipe.json", "{}", "recipe.json' is damaged (it has no 'recipe')"),
+        ("recipe.json", "[" * 100_000, "recipe.json' is damaged (maximum recursion depth"),
+        ("recipe.json", '{"task": "x"}', "a training run of x, and not of classification"),
         ("metrics.csv", "step,epoch\n5,one\n", "metrics.csv' is damaged"),
         (
             "metrics.csv",
             "a,b\n1,2\n",
-            "metrics.csv' is damaged: it has no columns 'step' and 'epoch'",
+            "metrics.csv' is damaged (it has no columns 'step' and 'epoch')",
         ),
         ("report.json", "[]", "report.json' is damaged"),
         ("report.json", '{"exports": [1]}', "report.json' is damaged"),

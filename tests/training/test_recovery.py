@@ -436,7 +436,7 @@ def test_rows_after_the_checkpoint_are_dropped(table):
 def test_a_table_that_is_damaged_otherwise_is_refused(table, content):
     table.metrics.path.write_bytes(content.encode("latin-1"))
     with pytest.raises(
-        ValueError, match=r"metrics\.csv' is damaged: .+; remove it, the run itself can go on"
+        ValueError, match=r"metrics\.csv' is damaged \(.+\); remove it, the run itself can go on"
     ):
         table.begin_at(5)
     assert table.metrics.path.read_bytes() == content.encode("latin-1")

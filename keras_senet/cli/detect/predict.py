@@ -122,16 +122,14 @@ def name_pictures(files: list[str]) -> list[str]:
 
 
 def _to_lines(row):
-    if row.error or not row.found:
-        yield {"image": row.image, "error": row.error}
+    if not row.found:
+        yield {"image": row.image}
     for each in row.found:
         corners = {name: f"{value:.2f}" for name, value in zip(CORNERS, each.box, strict=True)}
         yield {"image": row.image, "class": each.name, "score": f"{each.score:.6g}"} | corners
 
 
 def _to_json(row):
-    if row.error:
-        return {"image": row.image, "error": row.error}
     found = [{"class": each.name, "score": each.score, "box": each.box} for each in row.found]
     return {"image": row.image, "detections": found}
 

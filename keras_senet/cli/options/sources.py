@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 from pathlib import Path
 from typing import NamedTuple
 
 from keras_senet.networks import read_table
 from keras_senet.runs import DETECTION, RECIPE
 from keras_senet.runs.record import read_entries, read_task
+from keras_senet_cli import suggest
 
 # What the names of files of each kind end in
 KINDS = {
@@ -127,6 +127,5 @@ def _suggest(text):
     names = list(read_table())
     with contextlib.suppress(OSError):
         names += [str(path.with_name(each.name)) for each in path.parent.iterdir()]
-    close = difflib.get_close_matches(text, names, n=1)
     missing = ", which does not exist" if text.endswith(tuple(KINDS)) else ""
-    return f"{missing}. Did you mean {close[0]!r}?" if close else missing
+    return missing + suggest(text, names)
