@@ -1,9 +1,9 @@
 """What the options of every format share, the arguments beside them, and the way to a file."""
 
 import difflib
+import logging
 import os
 import sys
-import warnings
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
@@ -20,6 +20,8 @@ from .inputs import batches_to_compare, validate_images
 from .model import check_class_names, check_exportable, in_float32, with_plain_ends
 from .parity import ExportReport, measure
 from .staging import stage_file
+
+logger = logging.getLogger("keras_senet")
 
 
 class Quantization(NamedTuple):
@@ -197,9 +199,9 @@ def _calibration(model, options, common):
     found = validate_images("representative_images", given, model)
     largest = max(float(batch.max()) for batch in found)
     if common.preprocessing is not None and largest <= 1:
-        warnings.warn(
+        logger.warning(
             "`representative_images` must be of 0..255 with `preprocessing`; the largest number is "
-            f"{largest:g}, of which the file's ranges will be",
-            stacklevel=4,
+            "%g, of which the file's ranges will be",
+            largest,
         )
     return found

@@ -29,7 +29,7 @@ def check_exportable(model: keras.Model, preprocessing: Preprocessing | None) ->
         )
     _check_batch(model)
     if preprocessing is not None:
-        _check_preprocessing(preprocessing, *image_shape(model.inputs[0]))
+        _check_preprocessing(preprocessing, image_shape(model.inputs[0])[2])
 
 
 def _check_batch(model):
@@ -49,7 +49,7 @@ def _check_batch(model):
         )
 
 
-def _check_preprocessing(preprocessing, height, width, channels):
+def _check_preprocessing(preprocessing, channels):
     if not isinstance(preprocessing, Preprocessing):
         raise ValueError(
             f"`preprocessing` must be a Preprocessing or None. Received: {preprocessing!r}"
@@ -58,12 +58,6 @@ def _check_preprocessing(preprocessing, height, width, channels):
         raise ValueError(
             f"`preprocessing` must be for images of {channels} channels, as the model takes them. "
             f"Received: preprocessing with a mean of {len(preprocessing.mean)}"
-        )
-    # Who runs the file again crops images to the size that it says.
-    if height not in (None, preprocessing.height) or width not in (None, preprocessing.width):
-        raise ValueError(
-            f"`preprocessing` must be for images of the model's size, {height} x {width}. "
-            f"Received: preprocessing of size {preprocessing.size}"
         )
 
 

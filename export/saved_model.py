@@ -56,6 +56,7 @@ class SavedModel(FormatOptions):
         check_tensorflow("A SavedModel")
 
     def adapt(self, model, common):
+        _check_size(model, common.preprocessing)
         if self.features and len(inputs_of(model.outputs[-1])) != 1:
             raise ValueError(
                 "`features` are what the model's last layer takes, which must be one tensor. "
@@ -138,6 +139,18 @@ def to_saved_model(
     """
     common = Common(images, preprocessing, class_names, overwrite, None, evaluation, canvas)
     return export_model(model, path, SavedModel(features), common)
+
+
+def _check_size(model, preprocessing):
+    """Raises ValueError for another size than the model's, to which `serve_jpeg` would crop."""
+    if preprocessing is None:
+        return
+    height, width, _ = image_shape(model.inputs[0])
+    if height not in (None, preprocessing.height) or width not in (None, preprocessing.width):
+        raise ValueError(
+            f"`preprocessing` must be for images of the model's size, {height} x {width}. "
+            f"Received: preprocessing of size {preprocessing.size}"
+        )
 
 
 def _make_endpoints(model, common, features):
