@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from keras_senet import networks
-from keras_senet.fields import check_field, require_types
+from keras_senet.fields import check_field, is_integer, require_types
 from keras_senet.recipes.augmentation import Augmentation
 from keras_senet.recipes.se_text import read_se
 from keras_senet.se import SE
 
 MOST_UNITS = 1000  # of a stage: more is a mistake
+PARTS = ("head_epochs", "warmup_epochs", "frozen_bn_epochs")  # fields that count some of the epochs
 NOT_FLAGS = ("augmentation", "source", "result", "chosen")  # fields that no flag changes
 
 
@@ -154,7 +155,7 @@ class Recipe:
         object.__setattr__(self, "freeze", tuple(sorted(set(self.freeze))))
         check_common(self, BOUNDS)
         self._check_start()
-        for name in ("warmup_epochs", "frozen_bn_epochs"):
+        for name in PARTS:
             within = getattr(self, name) <= self.epochs
             check_field(self, name, within, f"from 0 to epochs={self.epochs}")
         together = not (self.class_weights and self.class_balanced)
@@ -164,8 +165,6 @@ class Recipe:
         there = networks.find_row(self.model).stage_numbers
         accepted = f"stages of {self.model}: {', '.join(map(str, there))}"
         check_field(self, "freeze", set(self.freeze) <= set(there), accepted)
-        accepted = f"from 0 to epochs={self.epochs}"
-        check_field(self, "head_epochs", self.head_epochs <= self.epochs, accepted)
         if self.weights is None:
             for name, none in (("freeze", "empty"), ("head_epochs", "0")):
                 accepted = f"{none} without `weights` to begin from"
@@ -204,12 +203,18 @@ class Recipe:
         return cls(**own)
 
     def override(self, **fields: Any) -> "Recipe":
-        """The recipe with some flat fields changed; `result` becomes "not run" if any does."""
+        """The recipe with some flat fields changed; `result` becomes "not run" if any does.
+
+        With fewer `epochs`, those of its first or last epochs that are not given become fewer, too.
+        """
         names = vars(self.augmentation)
         augmentation = dataclasses.replace(
             self.augmentation, **{n: v for n, v in fields.items() if n in names}
         )
         own = {name: value for name, value in fields.items() if name not in names}
+        if is_integer(epochs := own.get("epochs")) and epochs > 0:
+            parts = {name: getattr(self, name) for name in PARTS}
+            own = {name: type(n)(epochs) for name, n in parts.items() if n > epochs} | own
         changed = dataclasses.replace(self, augmentation=augmentation, **own)
         return self if changed == self else dataclasses.replace(changed, result="not run")
 

@@ -74,6 +74,15 @@ def test_the_augmentation_is_one():
         Recipe(augmentation=None)
 
 
+def test_with_fewer_epochs_the_first_ones_are_fewer_too():
+    recipe = RECIPES["finetune"]
+    assert recipe.head_epochs == 2
+    short = recipe.override(epochs=1)
+    assert (short.head_epochs, short.warmup_epochs) == (1, 1.0)
+    with pytest.raises(ValueError, match="from 0 to epochs=1. Received: head_epochs=2"):
+        recipe.override(epochs=1, head_epochs=2)
+
+
 def test_override_reaches_the_augmentation_and_forgets_the_result():
     recipe = dataclasses.replace(RECIPE, result="99%")
     changed = recipe.override(flip=True, epochs=3)
