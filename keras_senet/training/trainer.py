@@ -182,8 +182,8 @@ class Trainer(Engine):
                 step += 1
                 wants_stop = bool(interruption.requested)
                 totals.add(step, self.step(batch, step - 1, wants_stop))
-                stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 bar.advance(totals.last_loss)
+                stop = self._must_sync(step, interruption) and self._sync(totals, interruption)
                 is_epoch = step % self.steps_per_epoch == 0
                 if is_epoch:
                     bar.say(self.task.describe_epoch(self._end_epoch(step, totals)))

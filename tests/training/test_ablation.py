@@ -112,7 +112,7 @@ def test_the_papers_variants_are_se_blocks(name):
     [
         ("--variants r3", "must be one of plain, se, .*'r3'"),
         ("--variants mine:", "'mine:'"),
-        ("--variants mine:reduction=²", "--se.reduction must be an integer of .*²"),
+        ("--variants mine:reduction=²", "--se.reduction must be an integer from 1 to .*²"),
         ("--variants a/b:reduction=2", "name of a variant must be of letters.*'a/b'"),
         ("--variants ..:reduction=4", "not .*Received: '\\.\\.'"),
         ("--variants a|b:reduction=4", "Received: 'a\\|b'"),
