@@ -60,6 +60,9 @@ def search_images(folder: str | os.PathLike) -> Found:
 def list_images(places: Iterable[str | os.PathLike]) -> Found:
     """The `Found` of files, of patterns such as "photos/*.jpg", and of folders, in their order.
 
+    In a folder, images of a format that is not decoded are the last ones: each is one that cannot
+    be used.
+
     Raises:
         ValueError: for a file that is not an image, and a folder without any.
         OSError: for what is not there, or cannot be read.
@@ -67,10 +70,13 @@ def list_images(places: Iterable[str | os.PathLike]) -> Found:
     found = Found()
     for place in map(os.fspath, places):
         if os.path.isdir(place):
-            inside = find_images(place)
+            inside = search_images(place)
             if not inside.images:
                 reasons = describe_left_out(inside.left_out) or "It is empty"
                 raise ValueError(f"There are no images in {printable(place)!r}. {reasons}")
+            for path in [path for path, why in inside.left_out.items() if why == CONVERT]:
+                inside.images.append(path)
+                del inside.left_out[path]
         elif os.path.lexists(place) or not (matches := sorted(glob.glob(place, recursive=True))):
             _check_image(place)
             inside = Found([place])

@@ -258,17 +258,19 @@ def test_fewer_classes_than_five(photos, tmp_path, run):
 
 def test_images_that_cannot_be_used(workdir, photos, tmp_path, run):
     (photos / "bad.jpg").write_bytes(b"\xff\xd8\xff\xe0 cut")
+    (photos / "a.heic").write_bytes(b"\0\0\0\x18ftypheic")
+    unusable = [str(photos / "bad.jpg"), str(photos / "a.heic")]
     flags = ("predict", photos, "--workdir", workdir)
     result = run(*flags, "--json")
     assert result.returncode == 2
     assert "bad.jpg' cannot be used: " in result.stderr.splitlines()[-1]
     content = json.loads(result.stdout)
-    assert [row["image"] for row in content if "error" in row] == [str(photos / "bad.jpg")]
-    assert len(content) == 5
+    assert [row["image"] for row in content if "error" in row] == unusable
+    assert len(content) == 6
     assert "cannot be used: " in run(*flags).stdout
     assert run(*flags, "--csv", tmp_path / "out.csv").returncode == 2
     with (tmp_path / "out.csv").open(newline="", encoding="utf-8") as opened:
-        assert [row["error"] != "" for row in csv.DictReader(opened)].count(True) == 1
+        assert [row["image"] for row in csv.DictReader(opened) if row["error"]] == unusable
     skipped = run(*flags, "--json", "--skip-corrupt")
     assert skipped.returncode == 0
     assert len(json.loads(skipped.stdout)) == 4
