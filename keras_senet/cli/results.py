@@ -8,6 +8,7 @@ from rich.table import Table
 
 from keras_senet.cli.tables import console, make_table, say, show, status
 from keras_senet.evaluation.tables import ClassRow
+from keras_senet.files import check_folder
 from keras_senet.runs import PER_CLASS, REPORT
 from keras_senet.runs.results import add_exports, read_report
 from keras_senet.runs.splits import WORDS
@@ -45,6 +46,7 @@ def check_exports(plan: Iterable[Any], folder: Path, overwrite: bool) -> None:
     """Raises OSError or ValueError unless the files and their report can be written: before the
     long work.
     """
+    check_folder(folder, "--output")
     read_report(folder / REPORT)
     for each in plan:
         each.check_free(folder, overwrite)

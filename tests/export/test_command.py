@@ -15,6 +15,7 @@ from hostile import FACTOR, FIRST, SECOND, predictions, random_images, rescaled
 import keras_senet
 from keras_senet import cli, data
 from keras_senet.cli import export_all as matrix
+from keras_senet.cli.results import check_exports
 from keras_senet.export import onnx
 from keras_senet.export.conditioning import Precision
 from keras_senet.export.files import ExportFile
@@ -407,3 +408,9 @@ def test_the_matrix_has_the_accuracy_of_a_trained_network(
     assert float(exact["accuracy_change"]) == 0
     assert all(abs(float(row["accuracy_change"])) <= 0.01 for row in smaller)
     assert "80.00% correct" in (tmp_path / "export.md").read_text()
+
+
+def test_an_output_that_is_a_file(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(OSError, match=r"--output cannot be written: .*/file' is not a folder"):
+        check_exports([], tmp_path / "file", False)
