@@ -10,7 +10,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import keras
 
-from keras_senet.fields import check_argument, check_choice
+from keras_senet.fields import check_argument, check_choice, check_flag
 from keras_senet.graphs import flat_layers
 from keras_senet.preprocessing import Preprocessing
 
@@ -62,6 +62,9 @@ class Common:
     representative_images: Any = None
     evaluation: Any = None
     canvas: Any = None
+
+    def __post_init__(self):
+        check_flag("overwrite", self.overwrite)
 
 
 class FormatOptions:

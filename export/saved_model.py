@@ -10,7 +10,7 @@ from typing import ClassVar
 import keras
 import numpy as np
 
-from keras_senet.fields import check_field
+from keras_senet.fields import check_flag
 from keras_senet.graphs import has_logits, inputs_of, operation_of
 from keras_senet.layers.data_format import channel_axis, from_channels_last, image_shape
 
@@ -50,7 +50,7 @@ class SavedModel(FormatOptions):
     signatures: ClassVar = {"serve_uint8": _predict_uint8, "serve_jpeg": _predict_jpeg}
 
     def __post_init__(self):
-        check_field(self, "features", isinstance(self.features, bool | np.bool_), "True or False")
+        check_flag("features", self.features)
 
     def check_installed(self):
         check_tensorflow("A SavedModel")

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from keras_senet.extras import require
-from keras_senet.fields import check_choice, is_integer
+from keras_senet.fields import check_choice, check_flag, is_integer
 from keras_senet.graphs import has_logits
 from keras_senet.layers.data_format import image_shape
 
@@ -66,6 +66,7 @@ class TFLite(FormatOptions):
                 f"{self.chosen.io_dtypes}. Received: io_dtype={self.io_dtype!r}"
             )
         check_choice("squeeze_op", self.squeeze_op, SQUEEZE_OPS)
+        check_flag("float_gates", self.float_gates)
         if self.float_gates and self.quantization != "int8":
             raise ValueError(
                 "`float_gates` must be False unless quantization='int8'. Received: "

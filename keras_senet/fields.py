@@ -25,6 +25,11 @@ def check_choice(name: str, value: object, choices: Iterable) -> None:
     check_argument(name, value, value in list(choices), f"one of {list(choices)}")
 
 
+def check_flag(name: str, value: object) -> None:
+    """Raises ValueError unless the value is True or False: "no" would count as True."""
+    check_argument(name, value, isinstance(plain(value), bool), "True or False")
+
+
 def check_integer(name: str, value: Any, least: int) -> None:
     """Raises ValueError unless the value is an integer, and not below `least`."""
     holds = is_integer(value) and value >= least

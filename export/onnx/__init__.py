@@ -6,7 +6,7 @@ from typing import ClassVar
 import keras
 
 from keras_senet.extras import require
-from keras_senet.fields import check_choice, check_field, is_integer
+from keras_senet.fields import check_choice, check_field, check_flag, is_integer
 from keras_senet.layers.data_format import channel_axis
 
 from ..conditioning import FLOAT16, FLOAT32, INTEGERS
@@ -47,6 +47,7 @@ class ONNX(FormatOptions):
         holds = is_integer(self.opset) and self.opset in OPSETS
         check_field(self, "opset", holds, f"an integer from {OPSETS[0]} to {OPSETS[-1]}")
         object.__setattr__(self, "opset", int(self.opset))
+        check_flag("gates", self.gates)
         self.check_quantization()
         object.__setattr__(self, "float_layers", check_float_layers(self))
 
