@@ -36,6 +36,12 @@ def _group(rows, *keys):
     return groups
 
 
+def _machine(row, rows):
+    """A row's processors, where the rows have several; else ""."""
+    several = len({(each["cpu"], each["gpu"]) for each in rows}) > 1
+    return ", ".join(filter(None, (row["cpu"], row["gpu"]))) if several else ""
+
+
 def _lines(rows, comparison):
     figure = new_figure(6.4, 4.6)
     axes = figure.subplots()
@@ -43,7 +49,8 @@ def _lines(rows, comparison):
         points = sorted(
             (_number(row["setting"], comparison.axis), float(row[comparison.value])) for row in own
         )
-        axes.plot(*zip(*points, strict=True), "o-", label=subject)
+        label = ", ".join(filter(None, (subject, _machine(own[0], rows))))
+        axes.plot(*zip(*points, strict=True), "o-", label=label)
     axes.set(xlabel=comparison.axis, ylabel=LABELS[comparison.value], ylim=(0, None))
     axes.grid(alpha=0.3)
     axes.legend()
@@ -76,7 +83,8 @@ def _bars(rows, comparison):
             axes.plot(least, range(len(own)), "|", color="black", markersize=8)
         axes.set_yticks(range(len(own)), [row["subject"] for row in own])
         axes.set(ylim=(len(own) - 0.5, -0.5), xlim=(0, None))
-        axes.set_title(", ".join(filter(None, (network, setting))), fontsize="medium", loc="left")
+        title = ", ".join(filter(None, (network, setting, _machine(own[0], rows))))
+        axes.set_title(title, fontsize="medium", loc="left")
         axes.grid(axis="x", alpha=0.3)
     for axes in panels:
         axes.set_axis_off()  # beside the last one
