@@ -1,6 +1,5 @@
 """What the options of every format share, the arguments beside them, and the way to a file."""
 
-import difflib
 import logging
 import os
 import sys
@@ -13,6 +12,7 @@ import keras
 from keras_senet.fields import check_argument, check_choice, check_flag
 from keras_senet.graphs import flat_layers
 from keras_senet.preprocessing import Preprocessing
+from keras_senet_cli import suggest
 
 from .accuracy import labelled_images
 from .conditioning import FLOAT32, Precision
@@ -128,11 +128,9 @@ def check_layer_names(model: keras.Model, names: tuple[str, ...]) -> None:
     known = {layer.name for layer in flat_layers(model)}
     for name in names:
         if name not in known:
-            close = difflib.get_close_matches(str(name), known, n=1)
-            meant = f". Did you mean {close[0]!r}?" if close else ""
             raise ValueError(
                 f"`float_layers` must be names of layers of {model.name!r}. "
-                f"Received: {name!r}{meant}"
+                f"Received: {name!r}{suggest(str(name), known)}"
             )
 
 

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 
 from keras_senet.copying import keep_attributes, rebuild, set_weights, with_config
+from keras_senet.fields import fits_utf8
 from keras_senet.graphs import check_functional, flat_layers, functional_of, operation_of
 from keras_senet.layers.data_format import arrange, image_shape
 from keras_senet.preprocessing import Preprocessing, sides
@@ -93,7 +94,7 @@ def check_class_names(model: keras.Model, class_names: Any) -> tuple[str, ...] |
             f"Received: {f'{len(given)} names' if is_several else repr(class_names)}"
         )
     for name in given:
-        if isinstance(name, bytes) or str(name).encode("utf-8", "ignore").decode() != str(name):
+        if isinstance(name, bytes) or not fits_utf8(str(name)):
             raise ValueError(f"`class_names` must be text that UTF-8 can hold. Received: {name!r}")
     return tuple(map(str, given))
 

@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from keras_senet.fields import check_argument
+from keras_senet.fields import check_argument, fits_utf8
 
 
 @contextlib.contextmanager
@@ -22,7 +22,7 @@ def stage_file(path: str | os.PathLike, overwrite: bool, is_folder: bool) -> Ite
         OSError: if the folder cannot be written.
     """
     # What is not UTF-8 no runtime opens.
-    is_text = "\0" not in str(path) and str(path).encode("utf-8", "ignore").decode() == str(path)
+    is_text = "\0" not in str(path) and fits_utf8(str(path))
     is_path = isinstance(path, str | os.PathLike) and is_text
     check_argument("path", path, is_path, "a path, as text that UTF-8 can hold or a Path")
     given, path = str(path), Path(os.path.realpath(path))

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
+from keras_senet.fields import fits_utf8
 from keras_senet.preprocessing import Preprocessing
 
 from .metadata_tables import (
@@ -339,6 +340,6 @@ def _append(file, files):
 def _line(argument, text):
     """The text. Raises ValueError unless it is one line, also for tools that split at U+2028."""
     is_line = isinstance(text, str) and text.splitlines() == [text]
-    if not is_line or text.encode("utf-8", "ignore").decode() != text:
+    if not is_line or not fits_utf8(text):
         raise ValueError(f"`{argument}` must be text of one line, not empty. Received: {text!r}")
     return text

@@ -42,6 +42,11 @@ def list_some(texts: Sequence[str], most: int) -> str:
     return ", ".join(texts[:most]) + more
 
 
+def fits_utf8(text: str) -> bool:
+    """Whether UTF-8 can hold a text: Python's names of files may have bytes that it cannot."""
+    return text.encode("utf-8", "ignore").decode() == text
+
+
 def is_integer(value: object) -> bool:
     """Whether a value is an integer, such as Python's and NumPy's, and no bool."""
     return isinstance(value, numbers.Integral) and not isinstance(value, bool)

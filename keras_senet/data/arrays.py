@@ -5,6 +5,7 @@ import lzma
 import os
 import zipfile
 import zlib
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -123,7 +124,7 @@ class ArrayFile:
         if dtype.kind != "U" or len(shape) != 1:
             raise self._refuse("must have class_names as texts (K,)", f"{dtype} {shape}")
         names = tuple(map(str, self._read("class_names")))
-        if repeated := [name for name in dict.fromkeys(names) if names.count(name) > 1]:
+        if repeated := [name for name, n in Counter(names).items() if n > 1]:
             raise self._refuse("must have each of class_names once", repeated[:5])
         return names
 

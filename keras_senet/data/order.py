@@ -75,14 +75,13 @@ def mix_bits(states: np.ndarray) -> np.ndarray:
 def find_replacement(
     images: Any, index: int, among: Sequence[int] | np.ndarray, seed: int, skip: Set[int]
 ) -> int:
-    """The index itself or, if that image is to be skipped, the first other one of a sequence of
-    those `among` which depends only on it: when other bad ones are found does not matter.
+    """The index of the image in place of one that is to be skipped: the first good one of a
+    sequence of those `among` which depends only on it. When other bad ones are found does not
+    matter.
 
     Raises:
         ValueError: if all of them are to be skipped.
     """
-    if index not in skip:
-        return index
     if all(other in skip for other in among):
         raise ValueError(f"No image can replace {images.name_of(index)}: all are corrupt")
     state = index * STEP + seed * SEED + 1

@@ -151,8 +151,10 @@ class TrainingData:
 
     def _replace(self, indices, skip):
         good = [
-            find_replacement(self.dataset, index, self._same_class(index), self.seed, skip)
-            for index in indices.tolist()
+            find_replacement(self.dataset, i, self._same_class(i), self.seed, skip)
+            if i in skip
+            else i
+            for i in indices.tolist()
         ]
         return np.array(good, "int64")
 

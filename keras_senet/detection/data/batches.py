@@ -138,6 +138,8 @@ class DetectionBatches:
         epoch, at = divmod(step, self.steps_per_epoch)
         good = [
             find_replacement(self.images, i, self._groups[self._group_of[i]], self.seed, skip)
+            if i in skip
+            else i
             for i in self._order(epoch)[at].tolist()
         ]
         return np.array(good, "int64")
